@@ -1,0 +1,77 @@
+// What can go wrong between the program and the operating system.
+
+import Glibc
+
+/// A file operation that the system refused.
+public struct FileError: Error, Equatable, CustomStringConvertible {
+    /// The file or directory, as given.
+    public let path: String
+    /// What was tried: "open", "write", "rename", …
+    public let operation: String
+    /// The system's error number.
+    public let code: Int32
+
+    /// A failed `operation` on `path`; `code` is `errno` unless given.
+    public init(_ operation: String, _ path: String, code: Int32 = errno) {
+        self.operation = operation
+        self.path = path
+        self.code = code
+    }
+
+    /// What failed, where, why, and what to do about it.
+    public var description: String {
+        "cannot \(operation) \(path): \(String(cString: strerror(code))); \(nextStep)"
+    }
+
+    private var nextStep: String {
+        switch code {
+        case ENOENT, ENOTDIR: "check the spelling of the path and that it exists on this machine"
+        case EACCES, EPERM, EROFS: "check the permissions of the file and of the folders above it"
+        case EISDIR: "give a file, not a folder"
+        case ENOSPC, EDQUOT, EFBIG: "free some space (or raise the quota or file size limit) and run the same command again"
+        case EMFILE, ENFILE: "raise the limit on open files (ulimit -n)"
+        case ENAMETOOLONG: "choose a shorter path"
+        case EINVAL where operation == "read": "give a regular file"
+        default: "check the disk and the file system, then run the same command again"
+        }
+    }
+}
+
+/// Whether anything lies at `path`.
+public func fileExists(_ path: String) -> Bool {
+    access(path, F_OK) == 0
+}
+
+/// Whether a folder lies at `path`.
+public func isDirectory(_ path: String) -> Bool {
+    var info = stat()
+    return stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFDIR
+}
+
+/// The names in the folder at `path`, sorted by bytes, without "." and "..".
+public func directoryContents(_ path: String) throws(FileError) -> [String] {
+    guard let directory = opendir(path) else { throw FileError("list", path) }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+        let name = withUnsafePointer(to: &entry.pointee.d_name) {
+            $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+        }
+        if name != ".", name != ".." { names.append(name) }
+    }
+    return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+}
+
+/// Whether this process may read what lies at `path`.
+public func isReadable(_ path: String) -> Bool {
+    access(path, R_OK) == 0
+}
+
+/// Makes the folder at `path` and those above it; what is there already stays.
+public func makeDirectories(_ path: String) throws(FileError) {
+    if isDirectory(path) || path.isEmpty { return }
+    let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+    try makeDirectories(parent)
+    guard mkdir(path, 0o777) == 0 || errno == EEXIST else { throw FileError("create", path) }
+    guard isDirectory(path) else { throw FileError("create", path, code: ENOTDIR) }
+}

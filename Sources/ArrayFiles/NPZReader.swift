@@ -1,0 +1,263 @@
+// Reading NumPy's .npz archives: a ZIP file whose members are .npy arrays, stored or deflated.
+// ZIP: PKWARE APPNOTE.TXT 6.3, including ZIP64.
+
+import Glibc
+
+/// Why an archive was refused. Each names the file and, where there is one, the array.
+public enum NPZError: Error, Equatable, CustomStringConvertible {
+    /// Not a ZIP file, or one whose directory is damaged.
+    case badArchive(path: String, reason: String)
+    /// A member that cannot be read.
+    case badMember(path: String, member: String, reason: String)
+    /// An array that is wanted is not there.
+    case missingArray(path: String, array: String, present: [String])
+
+    /// What is wrong, where, and the next step.
+    public var description: String {
+        switch self {
+        case .badArchive(let path, let reason):
+            "\(path): \(reason); the file is damaged or not an .npz archive: download or export it again"
+        case .badMember(let path, let member, let reason):
+            "\(path): array \(member) \(reason); the file is damaged: download or export it again"
+        case .missingArray(let path, let array, let present):
+            "\(path): array \(array) is not in the archive, which has \(present.sorted().joined(separator: ", ")); check that this is the right file"
+        }
+    }
+}
+
+/// A mapped `.npz` archive whose directory has been checked.
+public struct NPZReader: Sendable {
+    /// The file.
+    public let file: MappedFile
+    private let members: [String: Member]
+
+    private struct Member {
+        var name: String
+        var method: UInt16
+        var crc: UInt32
+        var compressedSize: Int
+        var size: Int
+        var localOffset: Int
+    }
+
+    /// Maps `path` and reads its central directory. Throws `FileError` or `NPZError`.
+    public init(path: String) throws {
+        file = try MappedFile(path: path)
+        members = try NPZReader.readDirectory(file)
+    }
+
+    /// Names of the arrays, without `.npy`.
+    public var names: [String] { Array(members.keys) }
+
+    /// The header of array `name` and its data as stored or unpacked. Throws `NPZError`.
+    public func array(
+        _ name: String
+    ) throws -> (header: NPYHeader, data: UnsafeRawBufferPointer, owner: AnyObject) {
+        guard let member = members[name] else {
+            throw NPZError.missingArray(path: file.path, array: name, present: names)
+        }
+        let (bytes, owner) = try contents(of: member)
+        guard crc32(bytes) == member.crc else { throw bad(member, "has a wrong CRC-32") }
+        do {
+            let (header, length) = try NPYHeader.read(bytes)
+            return (header, UnsafeRawBufferPointer(rebasing: bytes[length...]), owner)
+        } catch {
+            throw bad(member, error.reason)
+        }
+    }
+
+    /// Array `name` as a tensor of floats. Throws `NPZError` where it is missing or of another type.
+    public func tensor(_ name: String) throws -> StoredTensor {
+        let (header, data, owner) = try array(name)
+        guard let elementType = NPZReader.elementTypes[header.descr] else {
+            throw NPZError.badMember(
+                path: file.path, member: name,
+                reason: "has dtype '\(header.descr)', expected '<f4' or '<f2'")
+        }
+        guard byteCount(shape: header.shape, elementSize: elementType.size) == data.count else {
+            throw NPZError.badMember(
+                path: file.path, member: name,
+                reason: "has \(data.count) bytes of data, which is not \(header.descr) \(header.shape)")
+        }
+        return StoredTensor(
+            name: name, path: file.path, elementType: elementType, shape: header.shape,
+            isFortranOrder: header.isFortranOrder, bytes: data, owner: owner)
+    }
+
+    private static let elementTypes: [String: ElementType] = ["<f4": .float32, "<f2": .float16]
+
+    private func bad(_ member: Member, _ reason: String) -> NPZError {
+        .badMember(path: file.path, member: member.name, reason: reason)
+    }
+
+    // MARK: Members
+
+    private func contents(
+        of member: Member
+    ) throws -> (bytes: UnsafeRawBufferPointer, owner: AnyObject) {
+        let archive = file.bytes
+        let start = member.localOffset
+        guard start + 30 <= archive.count, archive.u32(start) == 0x0403_4B50 else {
+            throw bad(member, "has no local header where the directory says")
+        }
+        // Sizes in local headers may be placeholders; only the lengths of name and extra field count.
+        let data = start + 30 + Int(archive.u16(start + 26)) + Int(archive.u16(start + 28))
+        guard data <= archive.count, member.compressedSize <= archive.count - data else {
+            throw bad(member, "reaches beyond the end of the file")
+        }
+        let stored = UnsafeRawBufferPointer(
+            rebasing: archive[data..<data + member.compressedSize])
+        switch member.method {
+        case 0:
+            guard member.size == member.compressedSize else {
+                throw bad(member, "is stored, but its two sizes differ")
+            }
+            return (stored, file)
+        case 8: return try inflate(member, stored)
+        default:
+            throw bad(member, "uses compression method \(member.method), expected stored or deflated")
+        }
+    }
+
+    private func inflate(
+        _ member: Member, _ stored: UnsafeRawBufferPointer
+    ) throws -> (UnsafeRawBufferPointer, AnyObject) {
+        // DEFLATE cannot expand beyond 1032:1, so a hostile size is refused before memory is taken.
+        guard member.size <= 1032 * member.compressedSize + 1024 else {
+            throw bad(member, "announces \(member.size) bytes, more than its compressed data can hold")
+        }
+        let memory = OwnedBytes(count: member.size)
+        let inflater = Inflater(.raw)
+        var (input, output) = (stored, memory.bytes)
+        while true {
+            let (consumed, produced, status) = inflater.read(input, into: output)
+            input = UnsafeRawBufferPointer(rebasing: input.dropFirst(consumed))
+            output = UnsafeMutableRawBufferPointer(rebasing: output.dropFirst(produced))
+            if status == .end { break }
+            if case .damaged(let reason) = status {
+                throw bad(member, "does not inflate (\(reason))")
+            }
+            guard consumed > 0 || produced > 0 else {
+                throw bad(member, "does not inflate to the size that the directory gives")
+            }
+        }
+        guard output.isEmpty else {
+            throw bad(member, "inflates to \(output.count) bytes less than the directory says")
+        }
+        return (UnsafeRawBufferPointer(memory.bytes), memory)
+    }
+
+    // MARK: Directory
+
+    private static func readDirectory(_ file: MappedFile) throws -> [String: Member] {
+        let archive = file.bytes
+        func damaged(_ reason: String) -> NPZError { .badArchive(path: file.path, reason: reason) }
+        // The end record is 22 bytes plus a comment of at most 65,535.
+        let earliest = max(0, archive.count - 22 - 65_535)
+        guard archive.count >= 22,
+            let end = stride(from: archive.count - 22, through: earliest, by: -1).first(where: {
+                archive.u32($0) == 0x0605_4B50
+            })
+        else { throw damaged("there is no ZIP directory at its end") }
+        var count = Int(archive.u16(end + 10))
+        var offset = Int(archive.u32(end + 16))
+        if end >= 20, archive.u32(end - 20) == 0x0706_4B50 {
+            guard let record = Int(exactly: archive.u64(end - 20 + 8)), record <= archive.count - 56,
+                archive.u32(record) == 0x0606_4B50,
+                let wideCount = Int(exactly: archive.u64(record + 32)),
+                let wideOffset = Int(exactly: archive.u64(record + 48))
+            else { throw damaged("its ZIP64 directory is damaged") }
+            (count, offset) = (wideCount, wideOffset)
+        }
+        var members: [String: Member] = [:]
+        for _ in 0..<count {
+            guard offset >= 0, offset <= archive.count - 46, archive.u32(offset) == 0x0201_4B50
+            else { throw damaged("its ZIP directory is cut short or damaged") }
+            let (member, length) = try readEntry(archive, at: offset, damaged: damaged)
+            offset += length
+            var name = member.name
+            if name.hasSuffix(".npy") { name.removeLast(4) }
+            guard members.updateValue(member, forKey: name) == nil else {
+                throw damaged("it has two members called \(member.name)")
+            }
+        }
+        return members
+    }
+
+    private static func readEntry(
+        _ archive: UnsafeRawBufferPointer, at offset: Int, damaged: (String) -> NPZError
+    ) throws -> (member: Member, length: Int) {
+        let nameLength = Int(archive.u16(offset + 28))
+        let extraLength = Int(archive.u16(offset + 30))
+        let length = 46 + nameLength + extraLength + Int(archive.u16(offset + 32))
+        guard length <= archive.count - offset else {
+            throw damaged("its ZIP directory is cut short or damaged")
+        }
+        let name = String(
+            decoding: archive[offset + 46..<offset + 46 + nameLength], as: UTF8.self)
+        guard archive.u16(offset + 8) & 1 == 0 else { throw damaged("\(name) is encrypted") }
+        // Fields that do not fit 32 bits stand in the ZIP64 extra field, in this order.
+        var wide = zip64Fields(archive, from: offset + 46 + nameLength, count: extraLength)
+        func field(_ position: Int) throws -> Int {
+            let value = archive.u32(offset + position)
+            guard value == .max else { return Int(value) }
+            guard !wide.isEmpty, let size = Int(exactly: wide.removeFirst()) else {
+                throw damaged("\(name) has a size that cannot be")
+            }
+            return size
+        }
+        let size = try field(24)
+        let compressedSize = try field(20)
+        let localOffset = try field(42)
+        guard localOffset <= archive.count else {
+            throw damaged("\(name) begins beyond the end of the file")
+        }
+        let member = Member(
+            name: name, method: archive.u16(offset + 10), crc: archive.u32(offset + 16),
+            compressedSize: compressedSize, size: size, localOffset: localOffset)
+        return (member, length)
+    }
+
+    private static func zip64Fields(
+        _ archive: UnsafeRawBufferPointer, from start: Int, count: Int
+    ) -> [UInt64] {
+        var position = start
+        while position + 4 <= start + count {
+            let (tag, size) = (archive.u16(position), Int(archive.u16(position + 2)))
+            position += 4
+            guard position + size <= start + count else { break }
+            if tag == 1 {
+                return stride(from: position, through: position + size - 8, by: 8).map {
+                    archive.u64($0)
+                }
+            }
+            position += size
+        }
+        return []
+    }
+}
+
+/// Memory of its own, freed with the last reference.
+final class OwnedBytes {
+    let bytes: UnsafeMutableRawBufferPointer
+
+    init(count: Int) {
+        bytes = .allocate(byteCount: count, alignment: 64)
+    }
+
+    deinit { bytes.deallocate() }
+}
+
+extension UnsafeRawBufferPointer {
+    fileprivate func u16(_ offset: Int) -> UInt16 {
+        UInt16(littleEndian: loadUnaligned(fromByteOffset: offset, as: UInt16.self))
+    }
+
+    fileprivate func u32(_ offset: Int) -> UInt32 {
+        UInt32(littleEndian: loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+    }
+
+    fileprivate func u64(_ offset: Int) -> UInt64 {
+        UInt64(littleEndian: loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    }
+}

@@ -1,0 +1,92 @@
+// Files that appear whole or not at all.
+
+import Glibc
+
+/// A file written under a temporary path and renamed to its place by `commit`. Without `commit` it is
+/// removed when the object goes.
+public final class OutputFile {
+    /// Where the file is to be.
+    public let path: String
+    /// Bytes written so far.
+    public private(set) var count = 0
+    private let temporaryPath: String
+    private let descriptor: Int32
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
+    private var buffered = 0
+    private var isCommitted = false
+
+    /// Begins a file for `path`, written at `temporaryPath`, which must be on the same file system. Throws
+    /// where that cannot be created.
+    public init(path: String, temporaryPath: String) throws(FileError) {
+        self.path = path
+        self.temporaryPath = temporaryPath
+        descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
+        guard descriptor >= 0 else { throw FileError("create", temporaryPath) }
+    }
+
+    deinit {
+        close(descriptor)
+        buffer.deallocate()
+        if !isCommitted { unlink(temporaryPath) }
+    }
+
+    /// Appends `bytes`.
+    public func write(_ bytes: UnsafeRawBufferPointer) throws(FileError) {
+        count += bytes.count
+        if bytes.count <= buffer.count - buffered {
+            UnsafeMutableRawBufferPointer(rebasing: buffer[buffered...]).copyMemory(from: bytes)
+            buffered += bytes.count
+            return
+        }
+        try flush()
+        if bytes.count < buffer.count {
+            buffer.copyMemory(from: bytes)
+            buffered = bytes.count
+        } else {
+            try writeThrough(bytes)
+        }
+    }
+
+    /// Appends `bytes`.
+    public func write(_ bytes: [UInt8]) throws {
+        try bytes.withUnsafeBytes { try write($0) }
+    }
+
+    /// Replaces bytes written before, beginning at `offset`.
+    public func overwrite(_ bytes: [UInt8], at offset: Int) throws(FileError) {
+        try flush()
+        guard pwrite(descriptor, bytes, bytes.count, off_t(offset)) == bytes.count else {
+            throw FileError("write", path)
+        }
+    }
+
+    /// Puts the file in its place: its bytes reach the disk, then it is renamed, replacing what was there.
+    public func commit() throws(FileError) {
+        try flush()
+        guard fsync(descriptor) == 0 else { throw FileError("write", path) }
+        guard rename(temporaryPath, path) == 0 else { throw FileError("rename", path) }
+        isCommitted = true
+    }
+
+    private func flush() throws(FileError) {
+        try writeThrough(UnsafeRawBufferPointer(rebasing: buffer[..<buffered]))
+        buffered = 0
+    }
+
+    private func writeThrough(_ bytes: UnsafeRawBufferPointer) throws(FileError) {
+        try writeAll(bytes, to: descriptor, path: path)
+    }
+}
+
+/// Writes all of `bytes` to `descriptor`; `path` names it in errors.
+public func writeAll(
+    _ bytes: UnsafeRawBufferPointer, to descriptor: Int32, path: String
+) throws(FileError) {
+    var rest = bytes
+    while !rest.isEmpty {
+        let written = Glibc.write(descriptor, rest.baseAddress, rest.count)
+        if written < 0, errno == EINTR { continue }
+        guard written > 0 else { throw FileError("write", path) }
+        rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(written))
+    }
+}

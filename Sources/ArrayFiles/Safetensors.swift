@@ -1,0 +1,174 @@
+// Reading safetensors: an 8-byte header length, a JSON header, then the tensors' bytes end to end.
+// Format: https://github.com/huggingface/safetensors (README, "Format").
+
+import ByteJSON
+
+/// Why a safetensors file was refused. Each names the file and, where there is one, the tensor.
+public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
+    /// Too few bytes for the header that the file announces.
+    case truncatedHeader(path: String, announced: UInt64, fileSize: Int)
+    /// The header is beyond the format's limit of 100 MB.
+    case headerTooLarge(path: String, announced: UInt64)
+    /// The header is not the JSON that the format asks for.
+    case badHeader(path: String, reason: String)
+    /// A tensor's entry is not as the format says.
+    case badEntry(path: String, tensor: String, reason: String)
+    /// A tensor's bytes reach beyond the end of the file.
+    case truncatedData(path: String, tensor: String, end: Int, available: Int)
+    /// Two tensors share bytes, or bytes belong to none.
+    case notContiguous(path: String, tensor: String, begin: Int, expected: Int)
+    /// Bytes after the last tensor.
+    case trailingBytes(path: String, count: Int)
+    /// A tensor that is wanted is not in the file.
+    case missingTensor(path: String, tensor: String)
+
+    /// What is wrong, where, expected and got, and the next step.
+    public var description: String {
+        let again = "; the file is damaged or not safetensors: download or export it again"
+        return switch self {
+        case .truncatedHeader(let path, let announced, let size):
+            "\(path): a header of \(announced) bytes is announced, but the file has \(size) bytes\(again)"
+        case .headerTooLarge(let path, let announced):
+            "\(path): a header of \(announced) bytes is announced, more than the format's 100,000,000\(again)"
+        case .badHeader(let path, let reason): "\(path): bad header: \(reason)\(again)"
+        case .badEntry(let path, let tensor, let reason):
+            "\(path): tensor \(tensor): \(reason)\(again)"
+        case .truncatedData(let path, let tensor, let end, let available):
+            "\(path): tensor \(tensor) ends at byte \(end) of the data, but there are \(available): the file is cut short; download it again"
+        case .notContiguous(let path, let tensor, let begin, let expected):
+            "\(path): tensor \(tensor) begins at byte \(begin) of the data, expected \(expected): tensors overlap or leave a hole\(again)"
+        case .trailingBytes(let path, let count):
+            "\(path): \(count) bytes follow the last tensor\(again)"
+        case .missingTensor(let path, let tensor):
+            "\(path): tensor \(tensor) is not in the file; check that this is the right checkpoint"
+        }
+    }
+}
+
+/// A mapped safetensors file whose header has been checked.
+public struct SafetensorsFile: Sendable {
+    /// The file.
+    public let file: MappedFile
+    /// Length of the JSON header in bytes.
+    public let headerLength: Int
+    private let tensors: [ExactString: StoredTensor]
+
+    /// Element types this program computes with; tensors of others are kept out of `tensor(_:)`'s reach.
+    private static let elementTypes: [String: ElementType] = [
+        "F32": .float32, "BF16": .bfloat16, "F16": .float16,
+    ]
+    /// Sizes of all element types that the format knows.
+    private static let sizes: [String: Int] = [
+        "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "BF16": 2, "F16": 2,
+        "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    ]
+
+    /// Maps `path` and checks every entry: sizes, bounds, overlaps, holes. Throws `FileError` or
+    /// `SafetensorsError`.
+    public init(path: String) throws {
+        file = try MappedFile(path: path)
+        guard file.bytes.count >= 8 else {
+            throw SafetensorsError.truncatedHeader(
+                path: path, announced: 8, fileSize: file.bytes.count)
+        }
+        let announced = UInt64(littleEndian: file.bytes.loadUnaligned(as: UInt64.self))
+        guard announced <= 100_000_000 else {
+            throw SafetensorsError.headerTooLarge(path: path, announced: announced)
+        }
+        headerLength = Int(announced)
+        guard headerLength <= file.bytes.count - 8 else {
+            throw SafetensorsError.truncatedHeader(
+                path: path, announced: announced, fileSize: file.bytes.count)
+        }
+        let header = UnsafeRawBufferPointer(rebasing: file.bytes[8..<8 + headerLength])
+        let data = UnsafeRawBufferPointer(rebasing: file.bytes[(8 + headerLength)...])
+        tensors = try SafetensorsFile.readEntries(header: header, data: data, file: file)
+    }
+
+    private struct Entry {
+        var name: String
+        var elementType: ElementType?
+        var shape: [Int]
+        var begin: Int
+        var end: Int
+    }
+
+    private static func readEntries(
+        header: UnsafeRawBufferPointer, data: UnsafeRawBufferPointer, file: MappedFile
+    ) throws -> [ExactString: StoredTensor] {
+        let root: JSONValue
+        do {
+            root = try header.withMemoryRebound(to: UInt8.self) { try JSONValue(parsing: $0) }
+        } catch {
+            throw SafetensorsError.badHeader(path: file.path, reason: "\(error)")
+        }
+        guard let object = root.object else {
+            throw SafetensorsError.badHeader(path: file.path, reason: "not a JSON object")
+        }
+        var entries: [Entry] = []
+        for (name, value) in object.members where name != "__metadata__" {
+            entries.append(try readEntry(name, value, dataCount: data.count, path: file.path))
+        }
+        entries.sort { ($0.begin, $0.end) < ($1.begin, $1.end) }
+        var tensors: [ExactString: StoredTensor] = [:]
+        var end = 0
+        for entry in entries {
+            guard entry.begin == end else {
+                throw SafetensorsError.notContiguous(
+                    path: file.path, tensor: entry.name, begin: entry.begin, expected: end)
+            }
+            end = entry.end
+            guard let elementType = entry.elementType else { continue }
+            let tensor = StoredTensor(
+                name: entry.name, path: file.path, elementType: elementType, shape: entry.shape,
+                bytes: UnsafeRawBufferPointer(rebasing: data[entry.begin..<entry.end]), owner: file)
+            guard tensors.updateValue(tensor, forKey: ExactString(entry.name)) == nil else {
+                throw SafetensorsError.badEntry(
+                    path: file.path, tensor: entry.name, reason: "is there twice")
+            }
+        }
+        guard end == data.count else {
+            throw SafetensorsError.trailingBytes(path: file.path, count: data.count - end)
+        }
+        return tensors
+    }
+
+    private static func readEntry(
+        _ name: String, _ value: JSONValue, dataCount: Int, path: String
+    ) throws -> Entry {
+        func bad(_ reason: String) -> SafetensorsError {
+            .badEntry(path: path, tensor: name, reason: reason)
+        }
+        guard let entry = value.object else { throw bad("its entry is not an object") }
+        guard let dtype = entry["dtype"]?.string, let size = sizes[dtype] else {
+            throw bad("dtype \(entry["dtype"]?.string ?? "missing") is not known")
+        }
+        guard let dimensions = entry["shape"]?.array?.map(\.integer), !dimensions.contains(nil)
+        else { throw bad("its shape is not a list of whole numbers") }
+        let shape = dimensions.compactMap { $0 }
+        guard let expected = byteCount(shape: shape, elementSize: size) else {
+            throw bad("shape \(shape) is negative or too large")
+        }
+        guard let offsets = entry["data_offsets"]?.array, offsets.count == 2,
+            let begin = offsets[0].integer, let end = offsets[1].integer, begin >= 0, end >= begin
+        else { throw bad("its data_offsets are not [begin, end] with 0 <= begin <= end") }
+        guard end - begin == expected else {
+            throw bad(
+                "\(end - begin) bytes are announced, expected \(expected) for \(dtype) \(shape)")
+        }
+        guard end <= dataCount else {
+            throw SafetensorsError.truncatedData(
+                path: path, tensor: name, end: end, available: dataCount)
+        }
+        return Entry(
+            name: name, elementType: elementTypes[dtype], shape: shape, begin: begin, end: end)
+    }
+
+    /// Names of the tensors of element types this program computes with.
+    public var names: [String] { tensors.keys.map(\.string) }
+
+    /// The tensor called `name`, nil where there is none of an element type this program computes with.
+    public func tensor(_ name: String) -> StoredTensor? {
+        tensors[ExactString(name)]
+    }
+}

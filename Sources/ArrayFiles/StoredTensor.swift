@@ -1,0 +1,97 @@
+// A tensor where it lies: in a mapped file, or in memory where a compressed file was unpacked.
+
+/// Element types that weights are stored in. Little-endian.
+public enum ElementType: String, Sendable, Codable {
+    /// IEEE binary32.
+    case float32
+    /// The upper half of a binary32.
+    case bfloat16
+    /// IEEE binary16.
+    case float16
+
+    /// Bytes an element takes.
+    public var size: Int { self == .float32 ? 4 : 2 }
+}
+
+/// A read-only view of a tensor's bytes, at any alignment, that keeps them alive.
+public struct StoredTensor: @unchecked Sendable {
+    /// The name within its file.
+    public let name: String
+    /// The file it was read from, for messages.
+    public let path: String
+    /// How its elements are encoded.
+    public let elementType: ElementType
+    /// Sizes of the dimensions, outermost first.
+    public let shape: [Int]
+    /// Whether the first dimension runs fastest (column-major) instead of the last.
+    public let isFortranOrder: Bool
+    /// `shape`'s product times `elementType.size` bytes; never assume that they are aligned.
+    public let bytes: UnsafeRawBufferPointer
+    /// What keeps `bytes` valid.
+    let owner: AnyObject
+
+    /// A view of `bytes`, which `owner` keeps valid.
+    public init(
+        name: String, path: String, elementType: ElementType, shape: [Int],
+        isFortranOrder: Bool = false, bytes: UnsafeRawBufferPointer, owner: AnyObject
+    ) {
+        precondition(bytes.count == shape.reduce(elementType.size, *))
+        self.name = name
+        self.path = path
+        self.elementType = elementType
+        self.shape = shape
+        self.isFortranOrder = isFortranOrder
+        self.bytes = bytes
+        self.owner = owner
+    }
+
+    /// The number of elements.
+    public var count: Int { bytes.count / elementType.size }
+
+    /// Writes `count` elements, beginning at element `start` in storage order, to `out` as float32.
+    public func convert(from start: Int, count: Int, to out: UnsafeMutablePointer<Float>) {
+        guard count > 0 else { return }
+        let source = bytes.baseAddress! + start * elementType.size
+        switch elementType {
+        case .float32:
+            UnsafeMutableRawPointer(out).copyMemory(from: source, byteCount: count * 4)
+        case .bfloat16:
+            // In lanes: element-wise unaligned loads would cost six times as much.
+            let lanes = count / 8 * 8
+            for i in stride(from: 0, to: lanes, by: 8) {
+                let half = (source + 2 * i).loadUnaligned(as: SIMD8<UInt16>.self)
+                let whole = SIMD8<UInt32>(truncatingIfNeeded: half) &<< 16
+                UnsafeMutableRawPointer(out + i).storeBytes(of: whole, as: SIMD8<UInt32>.self)
+            }
+            for i in lanes..<count {
+                let bits = UInt32((source + 2 * i).loadUnaligned(as: UInt16.self))
+                out[i] = Float(bitPattern: bits << 16)
+            }
+        case .float16:
+            for i in 0..<count {
+                out[i] = Float((source + 2 * i).loadUnaligned(as: Float16.self))
+            }
+        }
+    }
+
+    /// All elements as float32, in storage order.
+    public func floats() -> [Float] {
+        [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
+            if count > 0 { convert(from: 0, count: count, to: buffer.baseAddress!) }
+            initialized = count
+        }
+    }
+}
+
+/// The product of `shape`'s dimensions and `elementSize`; nil where a dimension is negative or the product
+/// does not fit.
+func byteCount(shape: [Int], elementSize: Int) -> Int? {
+    var product = elementSize
+    for dimension in shape {
+        guard dimension >= 0 else { return nil }
+        let (next, overflow) = product.multipliedReportingOverflow(by: dimension)
+        guard !overflow else { return nil }
+        product = next
+    }
+    return product
+}

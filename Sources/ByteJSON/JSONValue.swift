@@ -1,0 +1,111 @@
+// JSON documents small enough to hold as a tree: configurations, indices, manifests.
+
+/// One JSON value.
+public enum JSONValue: Equatable, Sendable {
+    /// `null`.
+    case null
+    /// `true` or `false`.
+    case bool(Bool)
+    /// A number without fraction or exponent that fits `Int`.
+    case integer(Int)
+    /// Any other number.
+    case number(Double)
+    /// A string, valid Unicode.
+    case string(String)
+    /// An array.
+    case array([JSONValue])
+    /// An object, in the order written.
+    case object(JSONObject)
+
+    /// Parses one document, at most `JSONScanner.maximumDepth` deep.
+    public init(parsing bytes: UnsafeBufferPointer<UInt8>) throws(JSONSyntaxError) {
+        var scanner = JSONScanner(bytes)
+        self = try JSONValue(from: &scanner)
+        try scanner.expectEnd()
+    }
+
+    /// Reads the value at hand; `depth` is how deep it stands already.
+    public init(from scanner: inout JSONScanner, depth: Int = 0) throws(JSONSyntaxError) {
+        guard depth < JSONScanner.maximumDepth else { throw scanner.tooDeep() }
+        switch scanner.peek() {
+        case UInt8(ascii: "{"):
+            var members: [(key: String, value: JSONValue)] = []
+            try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
+                guard let name = String(validating: key, as: UTF8.self) else {
+                    throw scanner.failure("a key that is not valid Unicode")
+                }
+                members.append((name, try JSONValue(from: &scanner, depth: depth + 1)))
+            }
+            self = .object(JSONObject(members))
+        case UInt8(ascii: "["):
+            var elements: [JSONValue] = []
+            try scanner.readArray { (scanner) throws(JSONSyntaxError) in
+                elements.append(try JSONValue(from: &scanner, depth: depth + 1))
+            }
+            self = .array(elements)
+        case UInt8(ascii: "\""):
+            var bytes: [UInt8] = []
+            try scanner.readString(into: &bytes)
+            guard let string = String(validating: bytes, as: UTF8.self) else {
+                throw scanner.failure("a string that is not valid Unicode")
+            }
+            self = .string(string)
+        default:
+            self = try scanner.readScalar()
+        }
+    }
+
+    /// The object, if this is one.
+    public var object: JSONObject? { if case .object(let o) = self { o } else { nil } }
+    /// The elements, if this is an array.
+    public var array: [JSONValue]? { if case .array(let a) = self { a } else { nil } }
+    /// The text, if this is a string.
+    public var string: String? { if case .string(let s) = self { s } else { nil } }
+    /// The integer, if this is one.
+    public var integer: Int? { if case .integer(let i) = self { i } else { nil } }
+    /// The truth value, if this is one.
+    public var bool: Bool? { if case .bool(let b) = self { b } else { nil } }
+    /// The number, whole or not.
+    public var number: Double? {
+        switch self {
+        case .integer(let i): Double(i)
+        case .number(let d): d
+        default: nil
+        }
+    }
+}
+
+/// A JSON object: members in the order written, keys compared by bytes.
+public struct JSONObject: Equatable, Sendable {
+    /// The members as written, duplicates included.
+    public private(set) var members: [(key: String, value: JSONValue)]
+
+    /// Takes `members` as they are.
+    public init(_ members: [(key: String, value: JSONValue)] = []) {
+        self.members = members
+    }
+
+    /// The value of `key`; the last of duplicates wins, as in Python. Setting appends or replaces.
+    public subscript(key: String) -> JSONValue? {
+        get { members.last { $0.key.utf8.elementsEqual(key.utf8) }?.value }
+        set {
+            members.removeAll { $0.key.utf8.elementsEqual(key.utf8) }
+            if let newValue { members.append((key, newValue)) }
+        }
+    }
+
+    /// Same members in the same order.
+    public static func == (a: JSONObject, b: JSONObject) -> Bool {
+        a.members.count == b.members.count
+            && zip(a.members, b.members).allSatisfy {
+                $0.key.utf8.elementsEqual($1.key.utf8) && $0.value == $1.value
+            }
+    }
+}
+
+extension JSONObject: ExpressibleByDictionaryLiteral {
+    /// Members in the order written.
+    public init(dictionaryLiteral elements: (String, JSONValue)...) {
+        self.init(elements.map { (key: $0.0, value: $0.1) })
+    }
+}

@@ -1,0 +1,175 @@
+// A file's bytes as a stream, decompressed on the way if its content says that it is compressed.
+
+import ArrayFiles
+import CZstd
+import Glibc
+
+/// What encodes a file, told by its first bytes.
+enum Compression {
+    case none
+    case gzip
+    case zstd
+
+    init(firstBytes: some Collection<UInt8>) {
+        let bytes = Array(firstBytes.prefix(4))
+        if bytes.starts(with: [0x1F, 0x8B]) {
+            self = .gzip
+        } else if bytes == [0x28, 0xB5, 0x2F, 0xFD] {
+            self = .zstd
+        } else {
+            self = .none
+        }
+    }
+}
+
+/// Reads a file from front to end in pieces.
+final class ByteSource {
+    private let path: String
+    private let descriptor: Int32
+    private let decoder: any Decoder
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
+    private var pending: Range<Int>
+    private var isAtEnd = false
+
+    /// Opens `path`. Throws `FileError` where it cannot be opened or is a folder.
+    init(path: String) throws {
+        self.path = path
+        descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw FileError("open", path) }
+        pending = 0..<0
+        var compression = Compression.none
+        do {
+            // A pipe may give fewer bytes at a time than a magic number has.
+            while pending.count < 4 {
+                let count = try ByteSource.read(
+                    descriptor, UnsafeMutableRawBufferPointer(rebasing: buffer[pending.count...]),
+                    path)
+                if count == 0 { break }
+                pending = 0..<pending.count + count
+            }
+            compression = Compression(firstBytes: buffer[pending])
+        } catch {
+            close(descriptor)
+            buffer.deallocate()
+            throw error
+        }
+        decoder =
+            switch compression {
+            case .none: Plain()
+            case .gzip: Gzip()
+            case .zstd: Zstd()
+            }
+    }
+
+    deinit {
+        close(descriptor)
+        buffer.deallocate()
+    }
+
+    /// Fills the front of `out` and returns how many bytes came, 0 at the end. Throws `FileError` where the
+    /// file cannot be read, `CorpusError` where it does not decompress.
+    func read(into out: UnsafeMutableRawBufferPointer) throws -> Int {
+        while true {
+            if pending.isEmpty, !isAtEnd {
+                let count = try ByteSource.read(descriptor, buffer, path)
+                pending = 0..<count
+                isAtEnd = count == 0
+            }
+            let input = UnsafeRawBufferPointer(rebasing: buffer[pending])
+            do {
+                let (consumed, produced) = try decoder.decode(input, into: out, isAtEnd: isAtEnd)
+                pending = pending.lowerBound + consumed..<pending.upperBound
+                if produced > 0 { return produced }
+                if isAtEnd, pending.isEmpty { return 0 }
+            } catch {
+                throw CorpusError.damagedCompression(path: path, reason: error.reason)
+            }
+        }
+    }
+
+    private static func read(
+        _ descriptor: Int32, _ buffer: UnsafeMutableRawBufferPointer, _ path: String
+    ) throws(FileError) -> Int {
+        while true {
+            let count = Glibc.read(descriptor, buffer.baseAddress, buffer.count)
+            if count >= 0 { return count }
+            if errno != EINTR { throw FileError("read", path) }
+        }
+    }
+}
+
+/// A decompressor, one step at a time.
+private protocol Decoder: AnyObject {
+    /// Uses up some of `input` and writes to the front of `out`. At the end of the file, having nothing more
+    /// to give must be a complete stream.
+    func decode(
+        _ input: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer, isAtEnd: Bool
+    ) throws(DecodingProblem) -> (consumed: Int, produced: Int)
+}
+
+private struct DecodingProblem: Error {
+    let reason: String
+}
+
+private final class Plain: Decoder {
+    func decode(
+        _ input: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer, isAtEnd: Bool
+    ) -> (consumed: Int, produced: Int) {
+        let count = min(input.count, out.count)
+        out.copyMemory(from: UnsafeRawBufferPointer(rebasing: input.prefix(count)))
+        return (count, count)
+    }
+}
+
+/// gzip, any number of members.
+private final class Gzip: Decoder {
+    private let inflater = Inflater(.gzip)
+    private var isBetweenMembers = true
+
+    func decode(
+        _ input: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer, isAtEnd: Bool
+    ) throws(DecodingProblem) -> (consumed: Int, produced: Int) {
+        if input.isEmpty {
+            guard !isAtEnd || isBetweenMembers else {
+                throw DecodingProblem(reason: "the gzip stream is cut short")
+            }
+            if isBetweenMembers { return (0, 0) }
+        }
+        let (consumed, produced, status) = inflater.read(input, into: out)
+        switch status {
+        case .more: if consumed > 0 { isBetweenMembers = false }
+        case .end:
+            inflater.reset()
+            isBetweenMembers = true
+        case .damaged(let reason): throw DecodingProblem(reason: "the gzip stream is damaged (\(reason))")
+        }
+        return (consumed, produced)
+    }
+}
+
+/// Zstandard, any number of frames.
+private final class Zstd: Decoder {
+    private let stream = ZSTD_createDStream()
+    /// What the last call hinted: 0 once a frame is complete.
+    private var hint = 0
+
+    deinit { ZSTD_freeDStream(stream) }
+
+    func decode(
+        _ input: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer, isAtEnd: Bool
+    ) throws(DecodingProblem) -> (consumed: Int, produced: Int) {
+        if input.isEmpty, hint == 0 { return (0, 0) }
+        var source = ZSTD_inBuffer(src: input.baseAddress, size: input.count, pos: 0)
+        var target = ZSTD_outBuffer(dst: out.baseAddress, size: out.count, pos: 0)
+        let status = ZSTD_decompressStream(stream, &target, &source)
+        guard ZSTD_isError(status) == 0 else {
+            let reason = String(cString: ZSTD_getErrorName(status))
+            throw DecodingProblem(reason: "the zstd stream is damaged (\(reason))")
+        }
+        hint = status
+        guard !isAtEnd || target.pos > 0 || status == 0 || source.pos > 0 else {
+            throw DecodingProblem(reason: "the zstd stream is cut short")
+        }
+        return (source.pos, target.pos)
+    }
+}

@@ -1,0 +1,172 @@
+// Splitting a stream into records: one JSON object a line, or the elements of one JSON array.
+
+import ArrayFiles
+import ByteJSON
+
+/// Gives a corpus file's records one after the other, each as the bytes of one JSON value.
+final class RecordReader {
+    /// Longest record that is read; a longer one would only ask for memory.
+    static let maximumRecord = 1 << 28
+
+    private let path: String
+    private let source: ByteSource
+    private var buffer: [UInt8] = Array(repeating: 0, count: 1 << 18)
+    private var filled = 0
+    private var position = 0
+    private var isAtEnd = false
+    /// Line of the byte at `position`, from 1.
+    private var line = 1
+    private var isArray = false
+    private var isFirst = true
+
+    /// Opens `path` and looks whether it is an array.
+    init(path: String) throws {
+        self.path = path
+        source = try ByteSource(path: path)
+        while filled < 3, try fill() {}
+        if buffer[..<filled].starts(with: [0xEF, 0xBB, 0xBF]) { position = 3 }  // byte order mark
+        isArray = try nextVisibleByte() == UInt8(ascii: "[")
+    }
+
+    /// Calls `body` with the next record and the line it begins on; false where there is none.
+    func next(
+        _ body: (_ record: UnsafeBufferPointer<UInt8>, _ line: Int) throws -> Void
+    ) throws -> Bool {
+        guard let record = isArray ? try nextElement() : try nextLine() else { return false }
+        let recordLine = line
+        try buffer.withUnsafeBufferPointer {
+            try body(UnsafeBufferPointer(rebasing: $0[record]), recordLine)
+        }
+        pass(to: record.upperBound)
+        return true
+    }
+
+    // MARK: Lines
+
+    private func nextLine() throws -> Range<Int>? {
+        // Lines end at \n only; a \r before it is JSON white space. Blank lines are no records.
+        guard try nextVisibleByte() != nil else { return nil }
+        var end = position
+        while true {
+            let found = buffer.withUnsafeBufferPointer { bytes in
+                UnsafeBufferPointer(rebasing: bytes[end..<filled]).firstIndex(of: 0x0A)
+            }
+            if let found { return position..<end + found }
+            let searched = filled - position
+            guard try fill() else { return position..<filled }
+            end = position + searched
+        }
+    }
+
+    // MARK: Array elements
+
+    private func nextElement() throws -> Range<Int>? {
+        guard let byte = try nextVisibleByte() else { throw bad("the JSON array does not end") }
+        if isFirst {
+            pass(to: position + 1)  // the opening bracket
+            isFirst = false
+            if try nextVisibleByte() == UInt8(ascii: "]") { return try endOfArray() }
+        } else if byte == UInt8(ascii: "]") {
+            return try endOfArray()
+        } else if byte == UInt8(ascii: ",") {
+            pass(to: position + 1)
+        } else {
+            throw bad("a comma or the array's end is missing after a record")
+        }
+        guard try nextVisibleByte() != nil else { throw bad("the JSON array does not end") }
+        return try extent()
+    }
+
+    private func endOfArray() throws -> Range<Int>? {
+        pass(to: position + 1)
+        guard try nextVisibleByte() == nil else { throw bad("text follows the JSON array") }
+        return nil
+    }
+
+    /// The extent of the value at hand: up to the bracket that closes it, or to the next comma.
+    private func extent() throws -> Range<Int> {
+        var (offset, depth) = (0, 0)  // offset from `position`, which moves when the buffer is refilled
+        var (inString, isEscaped) = (false, false)
+        while true {
+            while position + offset < filled {
+                let byte = buffer[position + offset]
+                if inString {
+                    if isEscaped {
+                        isEscaped = false
+                    } else if byte == UInt8(ascii: "\\") {
+                        isEscaped = true
+                    } else if byte == UInt8(ascii: "\"") {
+                        inString = false
+                    }
+                } else {
+                    switch byte {
+                    case UInt8(ascii: "\""): inString = true
+                    case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
+                    case UInt8(ascii: "}"), UInt8(ascii: "]"):
+                        if depth == 0 { return position..<position + offset }
+                        depth -= 1
+                        if depth == 0 { return position..<position + offset + 1 }
+                    case UInt8(ascii: ",") where depth == 0:
+                        return position..<position + offset
+                    default: break
+                    }
+                }
+                offset += 1
+            }
+            guard try fill() else { throw bad("the JSON array does not end") }
+        }
+    }
+
+    // MARK: Bytes
+
+    /// Passes over white space; the next byte, or nil at the end.
+    private func nextVisibleByte() throws -> UInt8? {
+        while true {
+            while position < filled {
+                switch buffer[position] {
+                case 0x0A:
+                    line += 1
+                    position += 1
+                case 0x20, 0x0D, 0x09: position += 1
+                default: return buffer[position]
+                }
+            }
+            guard try fill() else { return nil }
+        }
+    }
+
+    private func pass(to end: Int) {
+        if isArray {
+            for byte in buffer[position..<end] where byte == 0x0A { line += 1 }
+        }
+        position = end
+    }
+
+    /// Reads more behind what is there, moving the unread part to the front; false at the end.
+    private func fill() throws -> Bool {
+        if isAtEnd { return false }
+        if position > 0 {
+            buffer.withUnsafeMutableBytes { bytes in
+                let unread = UnsafeRawBufferPointer(rebasing: bytes[position..<filled])
+                bytes.copyMemory(from: unread)
+            }
+            (position, filled) = (0, filled - position)
+        }
+        if filled == buffer.count {
+            guard buffer.count < RecordReader.maximumRecord else {
+                throw bad("a record is longer than \(RecordReader.maximumRecord) bytes")
+            }
+            buffer += Array(repeating: 0, count: buffer.count)
+        }
+        let count = try buffer.withUnsafeMutableBytes {
+            try source.read(into: UnsafeMutableRawBufferPointer(rebasing: $0[filled...]))
+        }
+        filled += count
+        isAtEnd = count == 0
+        return count > 0
+    }
+
+    private func bad(_ reason: String) -> CorpusError {
+        .badRecord(path: path, line: line, reason: reason)
+    }
+}

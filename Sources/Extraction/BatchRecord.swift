@@ -1,0 +1,114 @@
+// What a batch leaves behind: everything that the final files need of it.
+
+import Gemma2
+import Tensors
+import Tokenization
+
+/// One document's share of a batch's results.
+struct DocumentRecord: Equatable {
+    /// The output tokens, at most `T`.
+    var tokens: [TokenID]
+    /// Whether tokens were cut off.
+    var isTruncated: Bool
+    /// -log p of each output token, nats.
+    var crossEntropy: [Float16]
+    /// Entropy of the prediction made at each output token, nats.
+    var entropy: [Float16]
+}
+
+/// A finished batch. Rows of `features` are the output tokens of `documents`, end to end.
+struct BatchRecord: Equatable {
+    /// Index of the first document within its author.
+    var firstDocument: Int
+    /// The batch's documents.
+    var documents: [DocumentRecord]
+    /// Firing features by hook.
+    var features: [HookPoint: SparseRows]
+}
+
+/// The parts of a record that can be read by themselves.
+enum RecordSection: Hashable {
+    case documents
+    case features(HookPoint)
+}
+
+extension BatchRecord {
+    /// The record's sections, encoded. Values are left out where they are all 1 (`binary`).
+    func sections(values: ActivationValues) -> [(RecordSection, [UInt8])] {
+        var head = BinaryEncoder()
+        head.append([Int64(firstDocument), Int64(documents.count)])
+        for document in documents {
+            head.append([Int64(document.tokens.count), document.isTruncated ? 1 : 0])
+            head.append(document.tokens)
+            head.append(document.crossEntropy)
+            head.append(document.entropy)
+        }
+        var sections: [(RecordSection, [UInt8])] = [(.documents, head.bytes)]
+        for (hook, rows) in features {
+            var body = BinaryEncoder()
+            body.append([Int64(rows.rowCount), Int64(rows.columns.count)])
+            body.append(rows.starts.map(Int64.init))
+            body.append(rows.columns)
+            if values == .raw { body.append(rows.values) }
+            sections.append((.features(hook), body.bytes))
+        }
+        return sections
+    }
+
+    /// The `documents` section back.
+    static func decodeDocuments(_ bytes: [UInt8]) -> (first: Int, documents: [DocumentRecord]) {
+        var decoder = BinaryDecoder(bytes)
+        let header = decoder.next(Int64.self, count: 2)
+        let documents = (0..<header[1]).map { _ in
+            let sizes = decoder.next(Int64.self, count: 2)
+            let count = Int(sizes[0])
+            return DocumentRecord(
+                tokens: decoder.next(TokenID.self, count: count), isTruncated: sizes[1] != 0,
+                crossEntropy: decoder.next(Float16.self, count: count),
+                entropy: decoder.next(Float16.self, count: count))
+        }
+        return (Int(header[0]), documents)
+    }
+
+    /// A `features` section back.
+    static func decodeFeatures(_ bytes: [UInt8], values: ActivationValues) -> SparseRows {
+        var decoder = BinaryDecoder(bytes)
+        let header = decoder.next(Int64.self, count: 2)
+        let starts = decoder.next(Int64.self, count: Int(header[0]) + 1).map(Int.init)
+        let columns = decoder.next(Int32.self, count: Int(header[1]))
+        let stored =
+            values == .raw
+            ? decoder.next(Float.self, count: columns.count)
+            : Array(repeating: 1, count: columns.count)
+        return SparseRows(starts: starts, columns: columns, values: stored)
+    }
+}
+
+/// Arrays of plain numbers end to end, as they lie in memory.
+private struct BinaryEncoder {
+    private(set) var bytes: [UInt8] = []
+
+    mutating func append<Number: BitwiseCopyable>(_ numbers: [Number]) {
+        numbers.withUnsafeBytes { bytes += $0 }
+    }
+}
+
+private struct BinaryDecoder {
+    private let bytes: [UInt8]
+    private var position = 0
+
+    init(_ bytes: [UInt8]) {
+        self.bytes = bytes
+    }
+
+    mutating func next<Number: BitwiseCopyable>(_: Number.Type, count: Int) -> [Number] {
+        let size = count * MemoryLayout<Number>.stride
+        defer { position += size }
+        return [Number](unsafeUninitializedCapacity: count) { out, initialized in
+            bytes[position..<position + size].withUnsafeBytes {
+                UnsafeMutableRawBufferPointer(out).copyMemory(from: $0)
+            }
+            initialized = count
+        }
+    }
+}

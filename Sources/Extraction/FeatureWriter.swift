@@ -1,0 +1,243 @@
+// An author's final files, streamed from the journal: none of them is ever in memory.
+
+import ArrayFiles
+import ByteJSON
+import Corpus
+import Gemma2
+import Glibc
+import SparseAutoencoders
+import Tensors
+import Tokenization
+
+/// Writes the files of one author whose batches are all in `journal`, in order.
+struct FeatureWriter {
+    let plan: RunPlan
+    let author: AuthorDocuments
+    let summary: AuthorSummary
+    let journal: Journal
+    let tokenizer: GemmaTokenizer
+    /// Number of features of each hook's SAE (`d_sae`).
+    let widths: [HookPoint: Int]
+
+    /// zlib's level for arrays that are nearly all zeros: higher ones are slower and no smaller.
+    private static let level: Int32 = 1
+
+    /// Writes all files, several at a time.
+    func write(on threads: ThreadPool) throws {
+        var jobs: [() throws -> Void] = []
+        for sae in plan.saes {
+            if plan.storageFormat != .sparse { jobs.append { try writeDense(sae) } }
+            if plan.storageFormat != .dense { jobs.append { try writeSparse(sae) } }
+        }
+        jobs += [
+            { try writeMetric(.crossEntropy, \.crossEntropy) },
+            { try writeMetric(.entropy, \.entropy) },
+            writeTokens, writeTexts,
+        ]
+        try threads.tryForEach(jobs.count) { item, _ in try jobs[item]() }
+    }
+
+    // MARK: Metrics, tokens, texts
+
+    /// float16 (D, T), 0 at padding.
+    private func writeMetric(
+        _ kind: OutputNaming.Kind, _ values: KeyPath<DocumentRecord, [Float16]>
+    ) throws {
+        try writeFile(naming.file(kind, author: author.author)) { file in
+            try file.write(NPYHeader(descr: "<f2", shape: [plan.rows, plan.columns]).encoded)
+            try forEachDocument { document in
+                let row = document.map { $0[keyPath: values] } ?? []
+                let padded = row + Array(repeating: 0, count: plan.columns - row.count)
+                try padded.withUnsafeBytes { try file.write($0) }
+            }
+        }
+    }
+
+    /// One array of T pieces a document.
+    private func writeTokens() throws {
+        try writeFile(naming.file(.tokens, author: author.author)) { file in
+            try writeJSONArray(to: file) { append in
+                for record in 0..<journal.recordCount {
+                    for document in try documents(of: record) {
+                        try append { tokensJSON(document.tokens, &$0) }
+                    }
+                }
+            }
+        }
+    }
+
+    private func tokensJSON(_ tokens: [TokenID], _ out: inout [UInt8]) {
+        out.append(UInt8(ascii: "["))
+        for column in 0..<plan.columns {
+            if column > 0 { out.append(UInt8(ascii: ",")) }
+            JSONText.appendBreak(level: 2, to: &out)
+            let id = column < tokens.count ? tokens[column] : tokenizer.pad
+            JSONText.append(string: tokenizer.piece(id), to: &out)
+        }
+        JSONText.appendBreak(level: 1, to: &out)
+        out.append(UInt8(ascii: "]"))
+    }
+
+    private func writeTexts() throws {
+        try writeFile(naming.file(.texts, author: author.author)) { file in
+            try writeJSONArray(to: file) { append in
+                for document in author.documents {
+                    try append { JSONText.append(string: document.text.utf8, to: &$0) }
+                }
+            }
+        }
+    }
+
+    /// A JSON array written element by element.
+    private func writeJSONArray(
+        to file: OutputFile,
+        _ elements: (_ append: ((inout [UInt8]) -> Void) throws -> Void) throws -> Void
+    ) throws {
+        var buffer = [UInt8(ascii: "[")]
+        var isFirst = true
+        try elements { element in
+            if !isFirst { buffer.append(UInt8(ascii: ",")) }
+            isFirst = false
+            JSONText.appendBreak(level: 1, to: &buffer)
+            element(&buffer)
+            try file.write(buffer)
+            buffer.removeAll(keepingCapacity: true)
+        }
+        if !isFirst { JSONText.appendBreak(level: 0, to: &buffer) }
+        buffer.append(UInt8(ascii: "]"))
+        try file.write(buffer)
+    }
+
+    // MARK: Activations
+
+    /// `activations` float32 (D, T, F) and `metadata`.
+    private func writeDense(_ sae: ChosenSAE) throws {
+        let width = widths[sae.hook]!
+        let name = naming.activations(sae.hook, author: author.author, isSparse: false)
+        try writeFile(name) { file in
+            let archive = NPZWriter(file, level: FeatureWriter.level)
+            try archive.begin(
+                "activations", NPYHeader(descr: "<f4", shape: [plan.rows, plan.columns, width]))
+            let zeros = [Float](repeating: 0, count: width)
+            var row = zeros
+            try forEachOutputRow(sae.hook) { entries, features in
+                guard !entries.isEmpty else {
+                    try zeros.withUnsafeBytes { try archive.write($0) }
+                    return
+                }
+                for entry in entries { row[Int(features.columns[entry])] = features.values[entry] }
+                try row.withUnsafeBytes { try archive.write($0) }
+                for entry in entries { row[Int(features.columns[entry])] = 0 }
+            }
+            try archive.end()
+            try writeMetadata(sae, to: archive)
+        }
+    }
+
+    /// The members of `scipy.sparse.save_npz` for a CSR matrix of shape (D·T, F), and `metadata`.
+    private func writeSparse(_ sae: ChosenSAE) throws {
+        let width = widths[sae.hook]!
+        let name = naming.activations(sae.hook, author: author.author, isSparse: true)
+        let count = summary.firingCounts[sae.hook]!
+        let isWide = max(count, plan.rows * plan.columns) > Int(Int32.max)
+        let integer = isWide ? "<i8" : "<i4"
+        func bytes(_ values: [Int], _ body: (UnsafeRawBufferPointer) throws -> Void) throws {
+            if isWide {
+                try values.map(Int64.init).withUnsafeBytes(body)
+            } else {
+                try values.map(Int32.init).withUnsafeBytes(body)
+            }
+        }
+        try writeFile(name) { file in
+            let archive = NPZWriter(file, level: FeatureWriter.level)
+            try archive.begin("indices", NPYHeader(descr: integer, shape: [count]))
+            try forEachOutputRow(sae.hook) { entries, features in
+                try bytes(features.columns[entries].map(Int.init)) { try archive.write($0) }
+            }
+            try archive.end()
+            let rowCount = plan.rows * plan.columns
+            try archive.begin("indptr", NPYHeader(descr: integer, shape: [rowCount + 1]))
+            var total = 0
+            try bytes([0]) { try archive.write($0) }
+            try forEachOutputRow(sae.hook) { entries, _ in
+                total += entries.count
+                try bytes([total]) { try archive.write($0) }
+            }
+            try archive.end()
+            try "csr".utf8.map { $0 }.withUnsafeBytes {
+                try archive.add("format", NPYHeader(descr: "|S3", shape: []), $0)
+            }
+            try [Int64(rowCount), Int64(width)].withUnsafeBytes {
+                try archive.add("shape", NPYHeader(descr: "<i8", shape: [2]), $0)
+            }
+            try archive.begin("data", NPYHeader(descr: "<f4", shape: [count]))
+            try forEachOutputRow(sae.hook) { entries, features in
+                try features.values[entries].withUnsafeBytes { try archive.write($0) }
+            }
+            try archive.end()
+            try writeMetadata(sae, to: archive)
+        }
+    }
+
+    private func writeMetadata(_ sae: ChosenSAE, to archive: NPZWriter) throws {
+        let padding = Array(repeating: Int32(0), count: plan.rows - summary.tokens.count)
+        let metadata = FeatureMetadata(
+            author: author.author, documentCount: author.documents.count, layer: sae.hook.layer,
+            tokensPerDocument: summary.tokens.map(Int32.init) + padding,
+            saeName: sae.id.description)
+        try metadata.pickle.withUnsafeBytes {
+            try archive.add("metadata", FeatureMetadata.header, $0)
+        }
+        try archive.finish()
+    }
+
+    // MARK: Reading the journal
+
+    private func documents(of record: Int) throws -> [DocumentRecord] {
+        BatchRecord.decodeDocuments(try journal.read(.documents, of: record)).documents
+    }
+
+    /// Calls `body` for each of the D rows of the metric arrays, with nil for rows without a document.
+    private func forEachDocument(_ body: (DocumentRecord?) throws -> Void) throws {
+        for record in 0..<journal.recordCount {
+            for document in try documents(of: record) { try body(document) }
+        }
+        for _ in author.documents.count..<plan.rows { try body(nil) }
+    }
+
+    /// Calls `body` for each of the D·T rows of the activation arrays, with an empty range at padding.
+    private func forEachOutputRow(
+        _ hook: HookPoint, _ body: (_ entries: Range<Int>, SparseRows) throws -> Void
+    ) throws {
+        let nothing = SparseRows()
+        for record in 0..<journal.recordCount {
+            let features = BatchRecord.decodeFeatures(
+                try journal.read(.features(hook), of: record), values: plan.activationValues)
+            var row = 0
+            for document in try documents(of: record) {
+                for _ in document.tokens {
+                    try body(features.entries(of: row), features)
+                    row += 1
+                }
+                for _ in document.tokens.count..<plan.columns { try body(0..<0, nothing) }
+            }
+        }
+        for _ in author.documents.count..<plan.rows {
+            for _ in 0..<plan.columns { try body(0..<0, nothing) }
+        }
+    }
+
+    // MARK: Files
+
+    private var naming: OutputNaming { OutputNaming(label: plan.label) }
+
+    /// A file that appears whole or not at all. Until then it lies in our own folder, where no reader's
+    /// pattern finds it.
+    private func writeFile(_ name: String, _ body: (OutputFile) throws -> Void) throws {
+        let file = try OutputFile(
+            path: "\(plan.saveDirectory)/\(name)",
+            temporaryPath: "\(plan.stateDirectory)/\(name).\(getpid()).partial")
+        try body(file)
+        try file.commit()
+    }
+}

@@ -1,0 +1,78 @@
+// The names of the final files.
+
+import Crypto
+import Foundation
+import Gemma2
+
+/// Makes the file names of one model label.
+struct OutputNaming {
+    private let start: String
+
+    /// Names for `label`, whose slashes become underscores.
+    init(label: String) {
+        start = "sae__\(label.replacingOccurrences(of: "/", with: "_"))__"
+    }
+
+    /// The kinds of file an author has besides activations.
+    enum Kind: String {
+        case entropy = "entropy_loss"
+        case crossEntropy = "cross_entropy_loss"
+        case tokens
+        case texts = "full_texts"
+
+        var fileExtension: String {
+            switch self {
+            case .entropy, .crossEntropy: "npy"
+            case .tokens, .texts: "json"
+            }
+        }
+    }
+
+    /// `sae__{model}__{kind}__{author}.{npy|json}`.
+    func file(_ kind: Kind, author: String) -> String {
+        "\(start)\(kind.rawValue)__\(encoded(author)).\(kind.fileExtension)"
+    }
+
+    /// `sae__{model}__{site}__activations__{author}__layer_{N}.npz`, or `….sparse.npz`.
+    func activations(_ hook: HookPoint, author: String, isSparse: Bool) -> String {
+        "\(start)\(hook.site.rawValue)__activations__\(encoded(author))__layer_\(hook.layer)"
+            + (isSparse ? ".sparse.npz" : ".npz")
+    }
+
+    /// An author's name as part of a file name. Readers split at `__`, so no such pair may come from a name.
+    func encoded(_ author: String) -> String {
+        let bytes = Array(author.utf8)
+        guard !bytes.isEmpty else { return "%" }
+        var units: [[UInt8]] = []  // one byte or one escape each
+        for (i, byte) in bytes.enumerated() {
+            let isUnsafe =
+                switch byte {
+                case UInt8(ascii: "/"), UInt8(ascii: "%"), 0..<0x20, 0x7F: true
+                case UInt8(ascii: "."): i == 0
+                case UInt8(ascii: "_"):
+                    i == 0 || i == bytes.count - 1 || bytes[i - 1] == byte || bytes[i + 1] == byte
+                default: false
+                }
+            units.append(isUnsafe ? Array(String(format: "%%%02X", byte).utf8) : [byte])
+        }
+        guard units.reduce(0, { $0 + $1.count }) > 150 else {
+            return String(decoding: units.joined(), as: UTF8.self)
+        }
+        var prefix: [UInt8] = []
+        for (i, unit) in units.enumerated() {
+            guard prefix.count + unit.count <= 132 else {
+                // Not in the middle of a character: its later bytes are 10xxxxxx.
+                var cut = i
+                while cut > 0, bytes[cut] & 0xC0 == 0x80 {
+                    cut -= 1
+                    prefix.removeLast()
+                }
+                break
+            }
+            prefix += unit
+        }
+        let digest = SHA256.hash(data: bytes).prefix(8)
+        let hex = digest.map { String(format: "%02x", $0) }.joined()
+        return String(decoding: prefix, as: UTF8.self) + "%-" + hex
+    }
+}

@@ -1,0 +1,93 @@
+// What a user asks for, before anything has been looked at.
+
+import Corpus
+import Gemma2
+import SparseAutoencoders
+
+/// How activations are laid out on disk.
+public enum StorageFormat: String, CaseIterable, Codable, Sendable {
+    /// `….npz` with the whole array.
+    case dense
+    /// `….sparse.npz`, CSR.
+    case sparse
+    /// Both files.
+    case both
+}
+
+/// What is stored for a feature that fires.
+public enum ActivationValues: String, CaseIterable, Codable, Sendable {
+    /// 1.
+    case binary
+    /// The activation itself.
+    case raw
+}
+
+/// How many documents a forward pass takes.
+public enum BatchSize: Equatable, Codable, Sendable {
+    /// A fixed number.
+    case documents(Int)
+    /// As many as fit a budget of tokens.
+    case auto
+}
+
+/// One run's settings, as given or defaulted.
+public struct RunOptions: Sendable {
+    /// `--layers`.
+    public var layers: [Int] = []
+    /// `--model`: a Hub id or a checkpoint's folder.
+    public var model = "google/gemma-2-2b"
+    /// `--model_path`: the checkpoint's folder, when `model` is an id.
+    public var modelPath: String?
+    /// `--sae_features`: the SAEs' width.
+    public var saeFeatures = "16k"
+    /// `--target_l0`.
+    public var targetL0 = 50
+    /// `--sae_dir`.
+    public var saeDirectory: String?
+    /// `--sae_id`: SAEs that override the choice.
+    public var saeIDs: [(site: Site, id: SAEIdentifier)] = []
+    /// `--layer_types`.
+    public var sites: [Site] = Site.allCases
+    /// `--data_path`.
+    public var dataPath: String?
+    /// Which documents.
+    public var selection = Selection()
+    /// `--batch_size`.
+    public var batchSize = BatchSize.documents(2)
+    /// `--save_dir`.
+    public var saveDirectory = "data/raw_features/AuthorMix"
+    /// `--max_seq_len`: tokens of a document, `<bos>` included.
+    public var maximumLength = 360
+    /// `--feature_threshold`.
+    public var featureThreshold: Float = 1
+    /// `--prefix`.
+    public var prefix = ""
+    /// `--storage_format`.
+    public var storageFormat = StorageFormat.dense
+    /// `--activation_values`.
+    public var activationValues = ActivationValues.binary
+    /// `--threads`.
+    public var threads = 1
+    /// The command line, for `run.json`.
+    public var commandLine: [String] = []
+
+    /// The defaults.
+    public init() {}
+}
+
+/// A flag's value that cannot be, and what could.
+public struct UsageError: Error, Equatable, CustomStringConvertible {
+    /// The flag, `--layers`.
+    public let flag: String
+    /// What is wrong and what to give instead.
+    public let message: String
+
+    /// A complaint about `flag`.
+    public init(_ flag: String, _ message: String) {
+        self.flag = flag
+        self.message = message
+    }
+
+    /// "--layers: …".
+    public var description: String { "\(flag): \(message)" }
+}

@@ -1,0 +1,37 @@
+// Where the model can be tapped, named as TransformerLens names it.
+
+/// The three sites that Gemma Scope has SAEs for.
+public enum Site: String, CaseIterable, Codable, Sendable {
+    /// The residual stream after the block: `hook_resid_post`, width `d_model`.
+    case res
+    /// The MLP's output after its post-norm, before it is added: `hook_mlp_out`, width `d_model`.
+    case mlp
+    /// The heads' outputs, concatenated, before `W_O`: `attn.hook_z`, width `n_heads · d_head`.
+    case att
+
+    /// The hook's name within a block.
+    public var hookName: String {
+        switch self {
+        case .res: "hook_resid_post"
+        case .mlp: "hook_mlp_out"
+        case .att: "attn.hook_z"
+        }
+    }
+}
+
+/// One site of one layer.
+public struct HookPoint: Hashable, Codable, Sendable, CustomStringConvertible {
+    /// The layer, from 0.
+    public let layer: Int
+    /// The site within the layer.
+    public let site: Site
+
+    /// The `site` of `layer`.
+    public init(layer: Int, site: Site) {
+        self.layer = layer
+        self.site = site
+    }
+
+    /// TransformerLens' name, `blocks.5.hook_resid_post`.
+    public var description: String { "blocks.\(layer).\(site.hookName)" }
+}

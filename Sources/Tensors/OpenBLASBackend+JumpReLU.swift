@@ -1,0 +1,89 @@
+// The SAE encoder, never held densely: each chunk of features is computed for all rows and only the
+// firing ones are kept.
+
+extension OpenBLASBackend {
+    /// The firing features of one chunk: for each row, how many, then all of them row by row.
+    private struct Chunk {
+        var counts: [Int32] = []
+        var columns: [Int32] = []
+        var values: [Float] = []
+    }
+
+    /// JumpReLU features above `floor`. Rows with NaN fire nothing: check the tap for it.
+    public func jumpReLU(
+        _ x: CPUMatrix, encoder: Weights, bias: [Float], threshold: [Float], above floor: Float
+    ) -> SparseRows {
+        precondition(x.columns == encoder.inputs && bias.count == encoder.outputs)
+        precondition(threshold.count == encoder.outputs && floor >= 0)
+        let blocks = OutputBlocks(for: encoder)
+        var chunks = [Chunk](repeating: Chunk(), count: blocks.count)
+        chunks.withUnsafeMutableBufferPointer { chunks in
+            nonisolated(unsafe) let chunks = chunks
+            threads.forEach(blocks.count) { block, thread in
+                let range = blocks.range(block)
+                let stride = range.count
+                let panelSize = (panelSize(encoder, stride) + 15) & ~15
+                let room = scratch.floats(panelSize + x.rows * stride, thread: thread)
+                let pre = room + panelSize
+                multiply(x, encoder, outputs: range, panel: room, into: pre, stride: stride)
+                // f > floor and pre > threshold are one comparison, f being pre where it is not 0.
+                let cut = threshold[range].map { max($0, floor) }
+                chunks[block] = compact(
+                    pre, rows: x.rows, bias: Array(bias[range]), cut: cut,
+                    firstColumn: range.lowerBound)
+            }
+        }
+        return join(chunks, rows: x.rows)
+    }
+
+    private func compact(
+        _ pre: UnsafeMutablePointer<Float>, rows: Int, bias: [Float], cut: [Float], firstColumn: Int
+    ) -> Chunk {
+        var chunk = Chunk()
+        chunk.counts.reserveCapacity(rows)
+        let width = cut.count
+        bias.withUnsafeBufferPointer { bias in
+            cut.withUnsafeBufferPointer { cut in
+                let (bias, cut) = (bias.baseAddress!, cut.baseAddress!)
+                for row in 0..<rows {
+                    let line = pre + row * width
+                    let before = chunk.columns.count
+                    func keep(_ column: Int) {
+                        let value = line[column] + bias[column]
+                        guard value > cut[column] else { return }
+                        chunk.columns.append(Int32(firstColumn + column))
+                        chunk.values.append(value)
+                    }
+                    let whole = width & ~7
+                    for i in Swift.stride(from: 0, to: whole, by: 8)
+                    where any(line.lanes(i) + bias.lanes(i) .> cut.lanes(i)) {
+                        for column in i..<i + 8 { keep(column) }
+                    }
+                    for column in whole..<width { keep(column) }
+                    chunk.counts.append(Int32(chunk.columns.count - before))
+                }
+            }
+        }
+        return chunk
+    }
+
+    /// Rows first, then chunks in order of their features: columns ascend within a row.
+    private func join(_ chunks: [Chunk], rows: Int) -> SparseRows {
+        var out = SparseRows()
+        let total = chunks.reduce(0) { $0 + $1.columns.count }
+        out.starts.reserveCapacity(rows + 1)
+        out.columns.reserveCapacity(total)
+        out.values.reserveCapacity(total)
+        var next = [Int](repeating: 0, count: chunks.count)
+        for row in 0..<rows {
+            for (index, chunk) in chunks.enumerated() where chunk.counts[row] > 0 {
+                let entries = next[index]..<next[index] + Int(chunk.counts[row])
+                out.columns += chunk.columns[entries]
+                out.values += chunk.values[entries]
+                next[index] = entries.upperBound
+            }
+            out.starts.append(out.columns.count)
+        }
+        return out
+    }
+}

@@ -1,0 +1,101 @@
+// The unembedding, never held whole: each chunk of the vocabulary leaves, per row, its largest logit,
+// Σ eˡ and Σ l·eˡ, from which the log-partition, the entropy and the cross-entropy follow.
+
+import Glibc
+
+extension OpenBLASBackend {
+    /// One chunk's share of a row's sums, both relative to `largest`.
+    private struct Partial {
+        var largest: Float = -.infinity
+        var sum: Float = 0
+        var weighted: Float = 0
+        var isFinite = true
+    }
+
+    /// Cross-entropy and entropy of the soft-capped logits.
+    public func predictions(
+        _ x: CPUMatrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
+    ) -> TokenPredictions {
+        precondition(nextTokens.count == x.rows && x.columns == unembedding.inputs)
+        let blocks = OutputBlocks(for: unembedding)
+        let partials = UnsafeMutableBufferPointer<Partial>.allocate(capacity: blocks.count * x.rows)
+        let targets = UnsafeMutableBufferPointer<Float>.allocate(capacity: x.rows)
+        targets.initialize(repeating: 0)
+        defer {
+            partials.deallocate()
+            targets.deallocate()
+        }
+        threads.forEach(blocks.count) { block, thread in
+            let range = blocks.range(block)
+            let stride = (range.count + 7) & ~7
+            let panelSize = (panelSize(unembedding, range.count) + 15) & ~15
+            let room = scratch.floats(panelSize + x.rows * stride, thread: thread)
+            let logits = room + panelSize
+            multiply(x, unembedding, outputs: range, panel: room, into: logits, stride: stride)
+            for row in 0..<x.rows {
+                let line = logits + row * stride
+                partials[block * x.rows + row] = reduce(line, count: range.count, softCap: softCap)
+                let target = Int(nextTokens[row])
+                if range.contains(target) { targets[row] = line[target - range.lowerBound] }
+            }
+        }
+        return combine(
+            UnsafeBufferPointer(partials), blocks: blocks.count, targets: targets,
+            nextTokens: nextTokens)
+    }
+
+    /// Caps the logits in place and sums them up.
+    private func reduce(
+        _ logits: UnsafeMutablePointer<Float>, count: Int, softCap: Float?
+    ) -> Partial {
+        // Before the cap, which would make an infinity look ordinary.
+        let zeros = foldLanes(logits, count: count, rest: 0, into: 0) { $0 += $1 * 0 }
+        if let cap = softCap {
+            mapLanes(logits, to: logits, count: count) { ($0 / cap).hyperbolicTangent * cap }
+        }
+        let largest = foldLanes(
+            logits, count: count, rest: -.infinity, into: -.infinity
+        ) { $0 = Lanes.larger($0, $1) }.max()
+        var weighted = Lanes(repeating: 0)
+        let sum = foldLanes(logits, count: count, rest: -.infinity, into: 0) { sum, logit in
+            let below = logit - largest
+            let e = below.exponential
+            sum += e
+            weighted += (e * below).replacing(with: 0, where: e .== 0)
+        }
+        return Partial(
+            largest: largest, sum: sum.sum(), weighted: weighted.sum(),
+            isFinite: zeros.sum() == 0)
+    }
+
+    /// Joins the chunks in their order, in double precision.
+    private func combine(
+        _ partials: UnsafeBufferPointer<Partial>, blocks: Int,
+        targets: UnsafeMutableBufferPointer<Float>, nextTokens: [Int32]
+    ) -> TokenPredictions {
+        let rows = nextTokens.count
+        var out = TokenPredictions(
+            crossEntropy: Array(repeating: 0, count: rows), entropy: Array(repeating: 0, count: rows))
+        for row in 0..<rows {
+            let chunks = stride(from: row, to: blocks * rows, by: rows).lazy.map { partials[$0] }
+            let largest = chunks.reduce(-Float.infinity) { max($0, $1.largest) }
+            var (sum, weighted) = (0.0, 0.0)  // relative to `largest`
+            for chunk in chunks {
+                let shift = Double(chunk.largest) - Double(largest)
+                let scale = exp(shift)
+                sum += scale * Double(chunk.sum)
+                weighted += scale * (Double(chunk.weighted) + shift * Double(chunk.sum))
+            }
+            let logPartition = Double(largest) + log(sum)
+            // Rounding may leave a hair below zero where the true value is zero.
+            out.entropy[row] = Float(max(0, log(sum) - weighted / sum))
+            if nextTokens[row] >= 0 {
+                out.crossEntropy[row] = Float(max(0, logPartition - Double(targets[row])))
+            }
+            if out.firstNonFiniteRow == nil, !chunks.allSatisfy(\.isFinite) {
+                out.firstNonFiniteRow = row
+            }
+        }
+        return out
+    }
+}

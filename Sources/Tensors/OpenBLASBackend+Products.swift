@@ -1,0 +1,88 @@
+// Matrix products, cut into blocks of outputs: each block is one single-threaded sgemm, so a block's bits
+// do not depend on how many threads there are.
+
+import ArrayFiles
+import COpenBLAS
+
+/// How a product's outputs are cut. Depends on the weights alone.
+struct OutputBlocks {
+    let width: Int
+    let outputs: Int
+
+    init(for weights: OpenBLASBackend.Weights) {
+        outputs = weights.outputs
+        // Weights to be converted go through a panel that should stay in the cache.
+        let limit = weights.isUsable ? 512 : min(512, max(32, 524_288 / max(weights.inputs, 1)))
+        // Blocks of equal size and, beyond one, an even number of them: two threads end together.
+        var count = (outputs + limit - 1) / limit
+        if count > 1, count % 2 == 1 { count += 1 }
+        let equal = (outputs + max(count, 1) - 1) / max(count, 1)
+        width = max(16, (equal + 15) / 16 * 16)
+    }
+
+    var count: Int { (outputs + width - 1) / width }
+
+    func range(_ index: Int) -> Range<Int> {
+        index * width..<min((index + 1) * width, outputs)
+    }
+}
+
+extension OpenBLASBackend {
+    /// x · Wᵀ or x · W, by the weights' layout.
+    public func matmul(_ x: CPUMatrix, _ weights: Weights) -> CPUMatrix {
+        precondition(x.columns == weights.inputs, "the product's inner sizes differ")
+        let out = newMatrix(x.rows, weights.outputs)
+        let blocks = OutputBlocks(for: weights)
+        threads.forEach(blocks.count) { block, thread in
+            let range = blocks.range(block)
+            let panel = scratch.floats(panelSize(weights, range.count), thread: thread)
+            multiply(
+                x, weights, outputs: range, panel: panel, into: out.elements + range.lowerBound,
+                stride: out.columns)
+        }
+        return out
+    }
+
+    /// Room that `multiply` needs for converting a block of `width` outputs.
+    func panelSize(_ weights: Weights, _ width: Int) -> Int {
+        weights.isUsable ? 1 : weights.inputs * width
+    }
+
+    /// One block of a product: columns `range` of the result, written at `out` with rows `stride` apart.
+    func multiply(
+        _ x: CPUMatrix, _ weights: Weights, outputs range: Range<Int>,
+        panel: UnsafeMutablePointer<Float>, into out: UnsafeMutablePointer<Float>, stride: Int
+    ) {
+        let inputs = weights.inputs
+        let (operand, operandStride) = block(of: weights, outputs: range, panel: panel)
+        cblas_sgemm(
+            CblasRowMajor, CblasNoTrans, weights.outputsAreRows ? CblasTrans : CblasNoTrans,
+            blasint(x.rows), blasint(range.count), blasint(inputs), 1, x.elements, blasint(inputs),
+            operand, blasint(operandStride), 0, out, blasint(stride))
+    }
+
+    /// The stored floats of `range`'s outputs, in place where they can be used so, else through `panel`.
+    private func block(
+        of weights: Weights, outputs range: Range<Int>, panel: UnsafeMutablePointer<Float>
+    ) -> (UnsafePointer<Float>, stride: Int) {
+        let tensor = weights.tensor
+        if weights.isUsable {
+            let base = tensor.bytes.baseAddress!.assumingMemoryBound(to: Float.self)
+            return weights.outputsAreRows
+                ? (base + range.lowerBound * weights.inputs, weights.inputs)
+                : (base + range.lowerBound, weights.outputs)
+        }
+        if weights.outputsAreRows {
+            tensor.convert(
+                from: range.lowerBound * weights.inputs, count: range.count * weights.inputs,
+                to: panel)
+            return (UnsafePointer(panel), weights.inputs)
+        }
+        for input in 0..<weights.inputs {
+            tensor.convert(
+                from: input * weights.outputs + range.lowerBound, count: range.count,
+                to: panel + input * range.count)
+        }
+        return (UnsafePointer(panel), range.count)
+    }
+}

@@ -1,0 +1,41 @@
+// Tokens that are cut out of the raw text before anything else happens to it.
+
+/// Finds the added tokens of a text: leftmost first, at each place the longest.
+struct AddedTokens: Sendable {
+    /// A trie over bytes. Node 0 is the root.
+    private var nodes: [Node] = [Node()]
+
+    private struct Node: Sendable {
+        var token: TokenID = -1
+        var children: [(byte: UInt8, node: Int32)] = []
+    }
+
+    /// Adds `content`, which must not be empty, as token `id`.
+    mutating func insert(_ content: some Sequence<UInt8>, id: TokenID) {
+        var node = 0
+        for byte in content {
+            if let child = nodes[node].children.first(where: { $0.byte == byte }) {
+                node = Int(child.node)
+            } else {
+                nodes.append(Node())
+                nodes[node].children.append((byte, Int32(nodes.count - 1)))
+                node = nodes.count - 1
+            }
+        }
+        nodes[node].token = id
+    }
+
+    /// The longest token at the front of `text[start...]`.
+    func match(_ text: UnsafeBufferPointer<UInt8>, at start: Int) -> (id: TokenID, end: Int)? {
+        var (node, position) = (0, start)
+        var best: (id: TokenID, end: Int)?
+        while position < text.count,
+            let child = nodes[node].children.first(where: { $0.byte == text[position] })
+        {
+            node = Int(child.node)
+            position += 1
+            if nodes[node].token >= 0 { best = (nodes[node].token, position) }
+        }
+        return best
+    }
+}

@@ -1,0 +1,197 @@
+// Gemma's tokenizer: added tokens on the raw text, spaces to U+2581, then byte-pair merges over each
+// remaining piece as a whole, with bytes standing in for characters that the vocabulary lacks.
+// The reference is Hugging Face's fast tokenizer, to which ids and pieces are equal.
+
+import ArrayFiles
+import ByteJSON
+import HeapModule
+
+/// A token's number.
+public typealias TokenID = Int32
+
+/// Why a tokenizer file was refused. Each names the file.
+public enum TokenizerError: Error, Equatable, CustomStringConvertible {
+    /// Neither form of tokenizer is in the folder.
+    case noTokenizer(directory: String)
+    /// The file is damaged or not a Gemma tokenizer.
+    case badFile(path: String, reason: String)
+
+    /// What is wrong, where, and the next step.
+    public var description: String {
+        switch self {
+        case .noTokenizer(let directory):
+            "\(directory): has neither tokenizer.json nor tokenizer.model; copy one from the model's repository into this folder"
+        case .badFile(let path, let reason):
+            "\(path): \(reason); take the file from the Gemma-2 model's repository again"
+        }
+    }
+}
+
+/// Turns text into Gemma's token ids.
+public struct GemmaTokenizer: Sendable {
+    let vocabulary: Vocabulary
+    let merges: MergeTable
+    private let addedTokens: AddedTokens
+    /// Ids of `<0x00>` … `<0xFF>`.
+    private let byteTokens: [TokenID]
+
+    /// `<pad>`, which fills the outputs after a document's end.
+    public let pad: TokenID
+    /// `<bos>`, which every sequence begins with.
+    public let bos: TokenID
+
+    /// Puts a tokenizer together. Throws a reason where the vocabulary lacks what Gemma's has.
+    init(
+        vocabulary: Vocabulary, merges: MergeTable, addedTokens: AddedTokens
+    ) throws(Vocabulary.Problem) {
+        func required(_ piece: String) throws(Vocabulary.Problem) -> TokenID {
+            guard let id = vocabulary.id(of: Array(piece.utf8)) else {
+                throw Vocabulary.Problem(reason: "the vocabulary lacks \(piece)")
+            }
+            return id
+        }
+        self.vocabulary = vocabulary
+        self.merges = merges
+        self.addedTokens = addedTokens
+        pad = try required("<pad>")
+        bos = try required("<bos>")
+        var bytes: [TokenID] = []
+        for byte in 0...255 {
+            let digits = String(byte, radix: 16, uppercase: true)
+            let name = "<0x\(byte < 16 ? "0" : "")\(digits)>"
+            // In the fast tokenizer the tab's byte piece is spelled as the tab itself.
+            let tab = byte == 9 ? vocabulary.id(of: [9]) : nil
+            if let tab { bytes.append(tab) } else { bytes.append(try required(name)) }
+        }
+        byteTokens = bytes
+    }
+
+    /// Reads `tokenizer.json` in `directory`, or where there is none `tokenizer.model`. Throws `FileError`
+    /// or `TokenizerError`.
+    public init(directory: String) throws {
+        let (json, model) = (directory + "/tokenizer.json", directory + "/tokenizer.model")
+        if fileExists(json) {
+            try self.init(tokenizerJSON: json)
+        } else if fileExists(model) {
+            try self.init(sentencePieceModel: model)
+        } else {
+            throw TokenizerError.noTokenizer(directory: directory)
+        }
+    }
+
+    /// One more than the largest id.
+    public var count: Int { vocabulary.count }
+
+    /// The UTF-8 of a token's piece as Hugging Face names it: `▁the`, `\n`, `<0xF0>`.
+    public func piece(_ id: TokenID) -> ArraySlice<UInt8> { vocabulary.piece(id) }
+
+    /// The ids of `text`, without `<bos>`. Time grows as n log n.
+    public func encode(_ text: String) -> [TokenID] {
+        var text = text
+        return text.withUTF8 { encode($0) }
+    }
+
+    private func encode(_ text: UnsafeBufferPointer<UInt8>) -> [TokenID] {
+        var ids: [TokenID] = []
+        var (start, position) = (0, 0)  // of the stretch without added tokens
+        while position < text.count {
+            guard let token = addedTokens.match(text, at: position) else {
+                position += 1
+                continue
+            }
+            merge(UnsafeBufferPointer(rebasing: text[start..<position]), into: &ids)
+            ids.append(token.id)
+            (start, position) = (token.end, token.end)
+        }
+        merge(UnsafeBufferPointer(rebasing: text[start...]), into: &ids)
+        return ids
+    }
+
+    // MARK: Byte-pair merges
+
+    /// A pair that could merge; ordered by rank, then from the left.
+    private struct Candidate: Comparable {
+        var order: UInt64
+        var left: TokenID
+        var right: TokenID
+        var result: TokenID
+
+        var position: Int { Int(order & 0xFFFF_FFFF) }
+
+        static func < (a: Candidate, b: Candidate) -> Bool { a.order < b.order }
+        static func == (a: Candidate, b: Candidate) -> Bool { a.order == b.order }
+    }
+
+    /// Appends the tokens of `text`, in which no added token stands.
+    private func merge(_ text: UnsafeBufferPointer<UInt8>, into ids: inout [TokenID]) {
+        // A linked list of symbols: a merge writes its result to the left one and unlinks the right one.
+        var symbols = symbols(of: text)
+        let count = symbols.count
+        var next = (0..<count).map { Int32($0 + 1) }
+        var previous = (0..<count).map { Int32($0 - 1) }
+        var candidates: [Candidate] = []
+        candidates.reserveCapacity(count)
+        func candidate(at position: Int) -> Candidate? {
+            let right = Int(next[position])
+            guard right < count, let merge = merges.merge(symbols[position], symbols[right]) else {
+                return nil
+            }
+            return Candidate(
+                order: UInt64(merge.rank) << 32 | UInt64(position), left: symbols[position],
+                right: symbols[right], result: merge.result)
+        }
+        for position in 0..<count {
+            if let found = candidate(at: position) { candidates.append(found) }
+        }
+        var heap = Heap(candidates)
+        while let best = heap.popMin() {
+            let position = best.position
+            let right = Int(next[position])
+            // A merge since may have changed either side: then this candidate is stale.
+            guard symbols[position] == best.left, right < count, symbols[right] == best.right else {
+                continue
+            }
+            symbols[position] = best.result
+            symbols[right] = -1
+            next[position] = next[right]
+            if Int(next[right]) < count { previous[Int(next[right])] = Int32(position) }
+            if let found = candidate(at: position) { heap.insert(found) }
+            if previous[position] >= 0, let found = candidate(at: Int(previous[position])) {
+                heap.insert(found)
+            }
+        }
+        for symbol in symbols where symbol >= 0 { ids.append(symbol) }
+    }
+
+    /// One token a Unicode scalar, or its bytes' tokens where the vocabulary lacks the scalar.
+    private func symbols(of text: UnsafeBufferPointer<UInt8>) -> [TokenID] {
+        let lowerBlock: [UInt8] = [0xE2, 0x96, 0x81]  // U+2581, which stands for a space
+        var symbols: [TokenID] = []
+        symbols.reserveCapacity(text.count)
+        var position = 0
+        while position < text.count {
+            let length =
+                switch text[position] {
+                case 0..<0xC0: 1
+                case 0xC0..<0xE0: 2
+                case 0xE0..<0xF0: 3
+                default: 4
+                }
+            let scalar = UnsafeBufferPointer(rebasing: text[position..<position + length])
+            position += length
+            if scalar[0] == 0x20 {
+                append(lowerBlock.withUnsafeBufferPointer { vocabulary.id(of: $0) }, lowerBlock)
+            } else {
+                append(vocabulary.id(of: scalar), scalar)
+            }
+        }
+        func append(_ id: TokenID?, _ scalar: some Sequence<UInt8>) {
+            if let id {
+                symbols.append(id)
+            } else {
+                for byte in scalar { symbols.append(byteTokens[Int(byte)]) }
+            }
+        }
+        return symbols
+    }
+}

@@ -1,0 +1,194 @@
+// Reading `tokenizer.model`, a SentencePiece model, and deriving from it the merges that the fast tokenizer
+// has. Format: google/sentencepiece, src/sentencepiece_model.proto. Order of merges: transformers,
+// convert_slow_tokenizer.py, generate_merges.
+
+import ArrayFiles
+
+extension GemmaTokenizer {
+    /// Reads the file at `path`. Throws `FileError`, or `TokenizerError` where it is damaged or describes
+    /// another tokenizer than Gemma's.
+    public init(sentencePieceModel path: String) throws {
+        let file = try MappedFile(path: path)
+        do {
+            try self.init(try SentencePieceModel(file.bytes))
+        } catch {
+            throw TokenizerError.badFile(path: path, reason: error.reason)
+        }
+    }
+
+    private init(_ model: SentencePieceModel) throws(Vocabulary.Problem) {
+        let pieces = model.pieces.enumerated().map { (range: $1.range, id: $0) }
+        let vocabulary = try Vocabulary(bytes: model.bytes, pieces: pieces)
+        var addedTokens = AddedTokens()
+        for (id, piece) in model.pieces.enumerated() where piece.isAdded {
+            addedTokens.insert(model.bytes[piece.range], id: TokenID(id))
+        }
+        try self.init(
+            vocabulary: vocabulary, merges: model.merges(vocabulary), addedTokens: addedTokens)
+    }
+}
+
+/// The pieces of a SentencePiece model.
+private struct SentencePieceModel {
+    struct Piece {
+        var range: Range<Int>
+        var score: Float
+        /// 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte.
+        var kind: UInt64
+
+        /// Cut out of the raw text: control tokens, `<unk>` and user-defined pieces.
+        var isAdded: Bool { (2...4).contains(kind) }
+    }
+
+    var bytes: [UInt8] = []
+    var pieces: [Piece] = []
+
+    /// Parses a `ModelProto`.
+    init(_ data: UnsafeRawBufferPointer) throws(Vocabulary.Problem) {
+        var modelType: UInt64 = 1  // unigram, the format's default
+        var reader = ProtobufReader(data)
+        while let field = try reader.next() {
+            switch (field.number, field.value) {
+            case (1, .bytes(let piece)): try appendPiece(piece)
+            case (2, .bytes(let trainer)):
+                var trainer = ProtobufReader(trainer)
+                while let field = try trainer.next() {
+                    if field.number == 3, case .integer(let type) = field.value { modelType = type }
+                }
+            default: break
+            }
+        }
+        guard modelType == 2 else {
+            throw Vocabulary.Problem(
+                reason: "not a SentencePiece model of type BPE (its model_type is \(modelType), expected 2)")
+        }
+    }
+
+    private mutating func appendPiece(_ data: UnsafeRawBufferPointer) throws(Vocabulary.Problem) {
+        var piece = Piece(range: bytes.count..<bytes.count, score: 0, kind: 1)
+        var reader = ProtobufReader(data)
+        while let field = try reader.next() {
+            switch (field.number, field.value) {
+            case (1, .bytes(let text)):
+                bytes.removeSubrange(piece.range)
+                bytes += text
+                piece.range = bytes.count - text.count..<bytes.count
+            case (2, .fixed32(let bits)): piece.score = Float(bitPattern: bits)
+            case (3, .integer(let kind)): piece.kind = kind
+            default: break
+            }
+        }
+        // The fast tokenizer spells the tab's byte piece as the tab itself.
+        if piece.kind == 6, bytes[piece.range].elementsEqual("<0x09>".utf8) {
+            bytes.replaceSubrange(piece.range, with: [9])
+            piece.range = bytes.count - 1..<bytes.count
+        }
+        pieces.append(piece)
+    }
+
+    /// Every way of splitting a piece into two pieces, best score first; among equal scores longer left
+    /// parts, then longer right parts, then the order of pieces, then higher ids first.
+    func merges(_ vocabulary: Vocabulary) -> MergeTable {
+        struct Split {
+            var left: TokenID
+            var right: TokenID
+            var result: TokenID
+            var score: Float
+            var leftLength: Int32
+            var rightLength: Int32
+        }
+        var splits: [Split] = []
+        splits.reserveCapacity(3 * pieces.count)
+        bytes.withUnsafeBufferPointer { bytes in
+            for (id, piece) in pieces.enumerated() {
+                let text = bytes[piece.range]
+                let length = scalarCount(text)
+                let first = splits.count
+                var leftLength: Int32 = 0
+                for cut in text.indices.dropFirst() {
+                    guard text[cut] & 0xC0 != 0x80 else { continue }  // within a scalar
+                    leftLength += 1
+                    guard
+                        let left = vocabulary.id(
+                            of: UnsafeBufferPointer(rebasing: text[..<cut])),
+                        let right = vocabulary.id(of: UnsafeBufferPointer(rebasing: text[cut...]))
+                    else { continue }
+                    splits.append(
+                        Split(
+                            left: left, right: right, result: TokenID(id), score: piece.score,
+                            leftLength: leftLength, rightLength: length - leftLength))
+                }
+                splits[first...].sort { ($0.left, $0.right) > ($1.left, $1.right) }
+            }
+        }
+        // Swift's sort is stable, as Python's is.
+        splits.sort {
+            ($0.score, $0.leftLength, $0.rightLength) > ($1.score, $1.leftLength, $1.rightLength)
+        }
+        var table = MergeTable(capacity: splits.count)
+        for (rank, split) in splits.enumerated() {
+            table.append(split.left, split.right, into: split.result, rank: rank)
+        }
+        return table
+    }
+
+    private func scalarCount(_ text: Slice<UnsafeBufferPointer<UInt8>>) -> Int32 {
+        text.reduce(0) { $1 & 0xC0 != 0x80 ? $0 + 1 : $0 }
+    }
+}
+
+/// Reads protocol buffers' wire format, field by field.
+private struct ProtobufReader {
+    enum Value {
+        case integer(UInt64)
+        case fixed32(UInt32)
+        case bytes(UnsafeRawBufferPointer)
+        case other
+    }
+
+    private let data: UnsafeRawBufferPointer
+    private var position = 0
+
+    init(_ data: UnsafeRawBufferPointer) {
+        self.data = data
+    }
+
+    /// The next field, nil at the end.
+    mutating func next() throws(Vocabulary.Problem) -> (number: UInt64, value: Value)? {
+        guard position < data.count else { return nil }
+        let tag = try varint()
+        switch tag & 7 {
+        case 0: return (tag >> 3, .integer(try varint()))
+        case 1:
+            _ = try take(8)
+            return (tag >> 3, .other)
+        case 2: return (tag >> 3, .bytes(try take(try varint())))
+        case 5:
+            let bits = try take(4).loadUnaligned(as: UInt32.self)
+            return (tag >> 3, .fixed32(UInt32(littleEndian: bits)))
+        default: throw damaged()
+        }
+    }
+
+    private mutating func varint() throws(Vocabulary.Problem) -> UInt64 {
+        var value: UInt64 = 0
+        for shift in stride(from: UInt64(0), to: 64, by: 7) {
+            guard position < data.count else { throw damaged() }
+            let byte = data[position]
+            position += 1
+            value |= UInt64(byte & 0x7F) << shift
+            if byte < 0x80 { return value }
+        }
+        throw damaged()
+    }
+
+    private mutating func take(_ count: UInt64) throws(Vocabulary.Problem) -> UnsafeRawBufferPointer {
+        guard count <= UInt64(data.count - position) else { throw damaged() }
+        defer { position += Int(count) }
+        return UnsafeRawBufferPointer(rebasing: data[position..<position + Int(count)])
+    }
+
+    private func damaged() -> Vocabulary.Problem {
+        Vocabulary.Problem(reason: "not a SentencePiece model (cut short or damaged at byte \(position))")
+    }
+}

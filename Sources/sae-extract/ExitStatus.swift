@@ -1,0 +1,49 @@
+// What the process' exit code says, after BSD's sysexits.h.
+
+import ArrayFiles
+import Corpus
+import Extraction
+import Foundation
+import Gemma2
+import SparseAutoencoders
+import Tokenization
+
+/// The exit codes in use.
+enum ExitStatus: Int32 {
+    /// A flag's value cannot be.
+    case usage = 64
+    /// The corpus, the checkpoint or an SAE is bad.
+    case badData = 65
+    /// A mistake of ours.
+    case internalError = 70
+    /// The file system refused.
+    case ioError = 74
+
+    /// The code for `error`.
+    init(for error: any Error) {
+        self =
+            switch error {
+            case is UsageError, is SAEChoiceError: .usage
+            case is CorpusError, is TokenizerError, is CheckpointError, is SafetensorsError,
+                is NPZError, is SAEError, is NonFiniteError:
+                .badData
+            // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
+            case let error as FileError where error.isAboutContent: .badData
+            case is FileError: .ioError
+            default: .internalError
+            }
+    }
+
+    /// Says what went wrong and ends the process.
+    func exit(saying error: any Error) -> Never {
+        FileHandle.standardError.write(Data("Error: \(error)\n".utf8))
+        Foundation.exit(rawValue)
+    }
+}
+
+extension FileError {
+    /// Whether an input is not what it should be, rather than the system refusing to give it.
+    fileprivate var isAboutContent: Bool {
+        ["open", "read", "list"].contains(operation) && [ENOENT, ENOTDIR, EISDIR, EINVAL].contains(code)
+    }
+}

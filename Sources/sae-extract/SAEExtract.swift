@@ -1,0 +1,268 @@
+// The flags of the main job, as users' existing scripts spell them.
+
+import ArgumentParser
+import Corpus
+import Extraction
+import Foundation
+import Gemma2
+import Logging
+import SparseAutoencoders
+
+@main
+struct SAEExtract: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sae-extract",
+        abstract: "Runs Gemma-2 over a corpus and records which Gemma Scope SAE features fire at which token.",
+        discussion: """
+            Every document goes through the model once. The residual stream, the MLP output and the \
+            attention heads of each layer asked for are encoded with a JumpReLU SAE; the features that \
+            fire, the per-token cross-entropy and entropy, the tokens and the texts are written per \
+            author to --save_dir as NPZ, NPY and JSON.
+
+            Example:
+              sae-extract --layers 5 10 15 --model_path ~/models/gemma-2-2b \\
+                  --sae_dir ~/saes --data_path authormix.jsonl --save_dir out
+
+            Lists take several values after one flag; a flag given twice replaces. --n-docs and --n_docs \
+            are the same flag. Each flag also reads the environment: --n_docs is SAE_EXTRACT_N_DOCS \
+            (lists split at commas, authors at newlines).
+
+            Exit codes: 0 done, 64 usage, 65 bad corpus, checkpoint or SAE, 70 internal error, \
+            74 I/O error or disk full.
+            """,
+        version: Extraction.version)
+
+    struct Model: ParsableArguments {
+        @Option(
+            name: .customLong("layers"), parsing: .upToNextOption,
+            help: ArgumentHelp("Layers to tap, from 0. Required.", valueName: "n ..."))
+        var layers: [Int]
+
+        @Option(
+            name: .customLong("layer_types"), parsing: .upToNextOption,
+            help: ArgumentHelp(
+                "Sites to tap: residual stream, MLP output, attention heads. (default: res mlp att)",
+                valueName: "site ..."))
+        var layerTypes: [Site] = []
+
+        @Option(
+            name: .customLong("model"),
+            help: ArgumentHelp(
+                "\(RunPlan.knownModels.joined(separator: ", ")), or a checkpoint's folder. Names the files.",
+                valueName: "id|dir"))
+        var model = RunOptions().model
+
+        @Option(
+            name: .customLong("model_path"),
+            help: ArgumentHelp("The checkpoint's folder, when --model is an id.", valueName: "dir"))
+        var modelPath: String?
+
+        @Option(
+            name: .customLong("max_seq_len"),
+            help: ArgumentHelp("Most tokens of a document, <bos> included.", valueName: "n"))
+        var maximumLength = RunOptions().maximumLength
+
+        @Option(
+            name: .customLong("prefix"),
+            help: ArgumentHelp(
+                "Text put before each document; its tokens appear in no output.", valueName: "text"))
+        var prefix: String?
+    }
+
+    struct SAEs: ParsableArguments {
+        @Option(
+            name: .customLong("sae_dir"),
+            help: ArgumentHelp(
+                "Folder of SAEs: gemma-scope-{2b|9b}-pt-{res|mlp|att}/layer_L/width_W/average_l0_N/.",
+                valueName: "dir"))
+        var directory: String?
+
+        @Option(
+            name: .customLong("sae_features"),
+            help: ArgumentHelp("The SAEs' width: 16k, 32k, 65k, ...", valueName: "width"))
+        var features = RunOptions().saeFeatures
+
+        @Option(
+            name: .customLong("target_l0"),
+            help: ArgumentHelp("Take the SAE whose average L0 is nearest.", valueName: "n"))
+        var targetL0 = RunOptions().targetL0
+
+        @Option(
+            name: .customLong("sae_id"), parsing: .upToNextOption,
+            help: ArgumentHelp(
+                "SAEs to take instead: res:layer_5/width_16k/average_l0_34.", valueName: "site:id ..."))
+        var ids: [NamedSAE] = []
+
+        @Option(
+            name: .customLong("feature_threshold"),
+            help: ArgumentHelp("A feature fires where its activation is above this.", valueName: "x"))
+        var threshold = RunOptions().featureThreshold
+    }
+
+    struct Documents: ParsableArguments {
+        @Option(
+            name: .customLong("data_path"),
+            help: ArgumentHelp(
+                "AuthorMix records: JSONL or a JSON array; plain, gzip or zstd.", valueName: "file"))
+        var path: String?
+
+        @Option(
+            name: .customLong("n_docs"),
+            help: ArgumentHelp(
+                "Stop after this many accepted documents, over all authors.", valueName: "n"))
+        var limit: Int?
+
+        @Option(
+            name: .customLong("n_docs_per_author"),
+            help: ArgumentHelp("Most documents of one author.", valueName: "n"))
+        var perAuthor = Selection().documentsPerAuthor
+
+        @Option(
+            name: .customLong("min_length_doc"),
+            help: ArgumentHelp("Fewest words of a document.", valueName: "n"))
+        var minimumWords = Selection().minimumWords
+
+        @Option(
+            name: .customLong("exclude_authors"), parsing: .upToNextOption,
+            help: ArgumentHelp("Authors to skip.", valueName: "author ..."))
+        var excluded: [String] = []
+
+        @Option(
+            name: .customLong("include_authors"), parsing: .upToNextOption,
+            help: ArgumentHelp("The only authors to take.", valueName: "author ..."))
+        var included: [String] = []
+
+        @Option(
+            name: .customLong("author_field"),
+            help: ArgumentHelp("The record's key for the author.", valueName: "key"))
+        var authorField = Selection().authorField
+
+        @Option(
+            name: .customLong("text_field"),
+            help: ArgumentHelp("The record's key for the text.", valueName: "key"))
+        var textField = Selection().textField
+    }
+
+    struct Output: ParsableArguments {
+        @Option(
+            name: .customLong("save_dir"),
+            help: ArgumentHelp("Where results go.", valueName: "dir"))
+        var directory = RunOptions().saveDirectory
+
+        @Option(
+            name: .customLong("storage_format"),
+            help: ArgumentHelp("Whole arrays, CSR matrices, or both.", valueName: "format"))
+        var format = RunOptions().storageFormat
+
+        @Option(
+            name: .customLong("activation_values"),
+            help: ArgumentHelp("Store 1 where a feature fires, or its activation.", valueName: "kind"))
+        var values = RunOptions().activationValues
+    }
+
+    struct Execution: ParsableArguments {
+        @Option(
+            name: .customLong("batch_size"),
+            help: ArgumentHelp(
+                "Documents per forward pass; auto: about 1,000 tokens.", valueName: "n|auto"))
+        var batchSize = RunOptions().batchSize
+
+        @Option(
+            name: .customLong("threads"),
+            help: ArgumentHelp("Threads to compute on. (default: all cores)", valueName: "n"))
+        var threads: Int?
+
+        @Option(
+            name: .customLong("log_level"),
+            help: ArgumentHelp("How much to say on standard error.", valueName: "level"))
+        var logLevel = Logger.Level.info
+    }
+
+    @OptionGroup(title: "Model") var model: Model
+    @OptionGroup(title: "SAEs") var saes: SAEs
+    @OptionGroup(title: "Corpus") var corpus: Documents
+    @OptionGroup(title: "Output") var output: Output
+    @OptionGroup(title: "Execution") var execution: Execution
+
+    /// The command line's settings. Throws `UsageError` for numbers that no model or corpus could serve.
+    func options() throws -> RunOptions {
+        func require(_ value: Int, atLeast least: Int, _ flag: String) throws -> Int {
+            guard value >= least else { throw UsageError(flag, "\(value) is too small; give \(least) or more") }
+            return value
+        }
+        var options = RunOptions()
+        options.layers = model.layers
+        if !model.layerTypes.isEmpty { options.sites = model.layerTypes }
+        options.model = model.model
+        options.modelPath = model.modelPath
+        options.maximumLength = model.maximumLength
+        options.prefix = model.prefix ?? ""
+        options.saeDirectory = saes.directory
+        options.saeFeatures = saes.features
+        options.targetL0 = try require(saes.targetL0, atLeast: 0, "--target_l0")
+        options.saeIDs = saes.ids.map { ($0.site, $0.id) }
+        guard saes.threshold >= 0, saes.threshold.isFinite else {
+            throw UsageError("--feature_threshold", "\(saes.threshold) is not a number of at least 0")
+        }
+        options.featureThreshold = saes.threshold
+        options.dataPath = corpus.path
+        options.selection.documentLimit = try corpus.limit.map {
+            try require($0, atLeast: 1, "--n_docs")
+        }
+        options.selection.documentsPerAuthor = try require(
+            corpus.perAuthor, atLeast: 1, "--n_docs_per_author")
+        options.selection.minimumWords = try require(
+            corpus.minimumWords, atLeast: 0, "--min_length_doc")
+        options.selection.excludedAuthors = corpus.excluded
+        options.selection.includedAuthors = corpus.included
+        options.selection.authorField = corpus.authorField
+        options.selection.textField = corpus.textField
+        options.saveDirectory = output.directory
+        options.storageFormat = output.format
+        options.activationValues = output.values
+        options.batchSize = execution.batchSize
+        options.threads = try require(
+            execution.threads ?? ProcessInfo.processInfo.activeProcessorCount, atLeast: 1,
+            "--threads")
+        return options
+    }
+}
+
+extension Site: ExpressibleByArgument {}
+extension StorageFormat: ExpressibleByArgument {}
+extension ActivationValues: ExpressibleByArgument {}
+extension Logger.Level: @retroactive ExpressibleByArgument {}
+
+extension BatchSize: ExpressibleByArgument {
+    /// A whole number of at least 1, or `auto`.
+    public init?(argument: String) {
+        if argument == "auto" {
+            self = .auto
+        } else if let count = Int(argument), count >= 1 {
+            self = .documents(count)
+        } else {
+            return nil
+        }
+    }
+
+    /// As on the command line.
+    public var defaultValueDescription: String {
+        switch self {
+        case .auto: "auto"
+        case .documents(let count): "\(count)"
+        }
+    }
+}
+
+/// `SITE:layer_L/width_W/average_l0_N`.
+struct NamedSAE: ExpressibleByArgument {
+    let site: Site
+    let id: SAEIdentifier
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", maxSplits: 1).map(String.init)
+        guard parts.count == 2, let site = Site(rawValue: parts[0]), let id = SAEIdentifier(parts[1])
+        else { return nil }
+        (self.site, self.id) = (site, id)
+    }
+}
