@@ -25,8 +25,7 @@ let package = Package(
         .executableTarget(
             name: "sae-extract",
             dependencies: [
-                "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors",
-                "ArrayFiles",
+                "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "ArrayFiles",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -60,6 +59,36 @@ let package = Package(
             name: "Tensors", dependencies: ["ArrayFiles", "COpenBLAS"], swiftSettings: kernels),
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
+        .target(
+            name: "TestSupport", dependencies: ["ArrayFiles", "ByteJSON"], path: "Tests/TestSupport",
+            swiftSettings: kernels),
+        .testTarget(name: "ByteJSONTests", dependencies: ["ByteJSON"], swiftSettings: strict),
+        .testTarget(
+            name: "ArrayFilesTests", dependencies: ["ArrayFiles", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TensorsTests", dependencies: ["Tensors", "ArrayFiles", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "CorpusTests", dependencies: ["Corpus", "ArrayFiles", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TokenizationTests", dependencies: ["Tokenization", "ByteJSON", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "Gemma2Tests", dependencies: ["Gemma2", "Tensors", "ArrayFiles", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "SparseAutoencodersTests",
+            dependencies: ["SparseAutoencoders", "Tensors", "ArrayFiles", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ExtractionTests",
+            dependencies: ["Extraction", "Corpus", "Tensors", "ArrayFiles", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "CLITests", dependencies: ["sae-extract", "ArrayFiles", "ByteJSON", "TestSupport"],
+            swiftSettings: strict),
         .systemLibrary(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),

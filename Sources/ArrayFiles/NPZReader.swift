@@ -49,8 +49,14 @@ public struct NPZReader: Sendable {
     /// Names of the arrays, without `.npy`.
     public var names: [String] { Array(members.keys) }
 
-    /// The header of array `name` and its data as stored or unpacked. Throws `NPZError`.
-    public func array(
+    /// The header of array `name` and a copy of its data, of whatever type. Throws `NPZError`.
+    public func array(_ name: String) throws -> (header: NPYHeader, data: [UInt8]) {
+        let array = try locate(name)
+        return withExtendedLifetime(array.owner) { (array.header, Array(array.data)) }
+    }
+
+    /// The header of array `name` and its data as stored or unpacked, valid as long as `owner`.
+    private func locate(
         _ name: String
     ) throws -> (header: NPYHeader, data: UnsafeRawBufferPointer, owner: AnyObject) {
         guard let member = members[name] else {
@@ -68,7 +74,7 @@ public struct NPZReader: Sendable {
 
     /// Array `name` as a tensor of floats. Throws `NPZError` where it is missing or of another type.
     public func tensor(_ name: String) throws -> StoredTensor {
-        let (header, data, owner) = try array(name)
+        let (header, data, owner) = try locate(name)
         guard let elementType = NPZReader.elementTypes[header.descr] else {
             throw NPZError.badMember(
                 path: file.path, member: name,

@@ -52,8 +52,10 @@ public struct SafetensorsFile: Sendable {
     /// Length of the JSON header in bytes.
     public let headerLength: Int
     private let tensors: [ExactString: StoredTensor]
+    /// Types of the tensors that this program does not compute with.
+    private let otherTypes: [ExactString: String]
 
-    /// Element types this program computes with; tensors of others are kept out of `tensor(_:)`'s reach.
+    /// Element types this program computes with.
     private static let elementTypes: [String: ElementType] = [
         "F32": .float32, "BF16": .bfloat16, "F16": .float16,
     ]
@@ -82,12 +84,13 @@ public struct SafetensorsFile: Sendable {
         }
         let header = UnsafeRawBufferPointer(rebasing: file.bytes[8..<8 + headerLength])
         let data = UnsafeRawBufferPointer(rebasing: file.bytes[(8 + headerLength)...])
-        tensors = try SafetensorsFile.readEntries(header: header, data: data, file: file)
+        (tensors, otherTypes) = try SafetensorsFile.readEntries(
+            header: header, data: data, file: file)
     }
 
     private struct Entry {
         var name: String
-        var elementType: ElementType?
+        var dtype: String
         var shape: [Int]
         var begin: Int
         var end: Int
@@ -95,7 +98,7 @@ public struct SafetensorsFile: Sendable {
 
     private static func readEntries(
         header: UnsafeRawBufferPointer, data: UnsafeRawBufferPointer, file: MappedFile
-    ) throws -> [ExactString: StoredTensor] {
+    ) throws -> (tensors: [ExactString: StoredTensor], otherTypes: [ExactString: String]) {
         let root: JSONValue
         do {
             root = try header.withMemoryRebound(to: UInt8.self) { try JSONValue(parsing: $0) }
@@ -111,6 +114,7 @@ public struct SafetensorsFile: Sendable {
         }
         entries.sort { ($0.begin, $0.end) < ($1.begin, $1.end) }
         var tensors: [ExactString: StoredTensor] = [:]
+        var otherTypes: [ExactString: String] = [:]
         var end = 0
         for entry in entries {
             guard entry.begin == end else {
@@ -118,19 +122,23 @@ public struct SafetensorsFile: Sendable {
                     path: file.path, tensor: entry.name, begin: entry.begin, expected: end)
             }
             end = entry.end
-            guard let elementType = entry.elementType else { continue }
-            let tensor = StoredTensor(
-                name: entry.name, path: file.path, elementType: elementType, shape: entry.shape,
-                bytes: UnsafeRawBufferPointer(rebasing: data[entry.begin..<entry.end]), owner: file)
-            guard tensors.updateValue(tensor, forKey: ExactString(entry.name)) == nil else {
+            let key = ExactString(entry.name)
+            guard tensors[key] == nil, otherTypes[key] == nil else {
                 throw SafetensorsError.badEntry(
                     path: file.path, tensor: entry.name, reason: "is there twice")
             }
+            guard let elementType = elementTypes[entry.dtype] else {
+                otherTypes[key] = entry.dtype
+                continue
+            }
+            tensors[key] = StoredTensor(
+                name: entry.name, path: file.path, elementType: elementType, shape: entry.shape,
+                bytes: UnsafeRawBufferPointer(rebasing: data[entry.begin..<entry.end]), owner: file)
         }
         guard end == data.count else {
             throw SafetensorsError.trailingBytes(path: file.path, count: data.count - end)
         }
-        return tensors
+        return (tensors, otherTypes)
     }
 
     private static func readEntry(
@@ -160,15 +168,19 @@ public struct SafetensorsFile: Sendable {
             throw SafetensorsError.truncatedData(
                 path: path, tensor: name, end: end, available: dataCount)
         }
-        return Entry(
-            name: name, elementType: elementTypes[dtype], shape: shape, begin: begin, end: end)
+        return Entry(name: name, dtype: dtype, shape: shape, begin: begin, end: end)
     }
 
-    /// Names of the tensors of element types this program computes with.
-    public var names: [String] { tensors.keys.map(\.string) }
+    /// The element types of the tensors that this program computes with.
+    public var elementTypes: Set<ElementType> { Set(tensors.values.map(\.elementType)) }
 
-    /// The tensor called `name`, nil where there is none of an element type this program computes with.
-    public func tensor(_ name: String) -> StoredTensor? {
-        tensors[ExactString(name)]
+    /// The tensor called `name`. Throws where there is none, or one of a type that is no weights'.
+    public func tensor(_ name: String) throws(SafetensorsError) -> StoredTensor {
+        if let tensor = tensors[ExactString(name)] { return tensor }
+        guard let dtype = otherTypes[ExactString(name)] else {
+            throw .missingTensor(path: file.path, tensor: name)
+        }
+        throw .badEntry(
+            path: file.path, tensor: name, reason: "has dtype \(dtype), expected F32, BF16 or F16")
     }
 }

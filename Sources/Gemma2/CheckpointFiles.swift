@@ -65,8 +65,8 @@ public struct CheckpointFiles: Sendable {
 
     /// The element types of the checkpoint's tensors, sorted by name.
     public var elementTypes: [ElementType] {
-        let types = files.flatMap { _, file in file.names.compactMap { file.tensor($0)?.elementType } }
-        return Set(types).sorted { $0.rawValue < $1.rawValue }
+        files.reduce(into: Set()) { $0.formUnion($1.file.elementTypes) }
+            .sorted { $0.rawValue < $1.rawValue }
     }
 
     /// Tensor `name`, which must have `shape`. Throws where it is missing or has another shape.
@@ -81,9 +81,7 @@ public struct CheckpointFiles: Sendable {
         } else {
             file = files[0].file
         }
-        guard let tensor = file.tensor(name) else {
-            throw SafetensorsError.missingTensor(path: file.file.path, tensor: name)
-        }
+        let tensor = try file.tensor(name)
         guard tensor.shape == shape else {
             throw CheckpointError.wrongShape(
                 path: file.file.path, tensor: name, shape: tensor.shape, expected: shape)

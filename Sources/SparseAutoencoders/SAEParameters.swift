@@ -59,12 +59,7 @@ public struct SAEParameters: Sendable {
             try SAEParameters.checkConfig(directory + "/cfg.json", dIn: dIn, hookName: hookName)
             let reader = try SafetensorsFile(path: weights)
             file = reader.file
-            find = { name in
-                guard let tensor = reader.tensor(name) else {
-                    throw SafetensorsError.missingTensor(path: weights, tensor: name)
-                }
-                return tensor
-            }
+            find = { try reader.tensor($0) }
         } else {
             throw SAEError.noFiles(directory: directory)
         }

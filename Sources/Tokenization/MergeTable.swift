@@ -1,9 +1,9 @@
 // Which pairs of pieces merge, in which order, and into what.
 
 /// An immutable table from pairs of ids to merges.
-struct MergeTable: Sendable {
+struct MergeTable: Sendable, Equatable {
     /// One way of joining two pieces.
-    struct Merge: Sendable {
+    struct Merge: Sendable, Equatable {
         /// Its place in the order of merges: lower ones go first.
         var rank: Int32
         /// The piece it makes.

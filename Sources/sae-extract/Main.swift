@@ -4,11 +4,13 @@ import ArgumentParser
 import Extraction
 import Foundation
 import Logging
-import Tensors
 
 extension SAEExtract {
     /// Parses, runs, and exits.
     static func main() {
+        // A file size limit or a closed pipe is an error of the write, not the end of the process.
+        signal(SIGXFSZ, SIG_IGN)
+        signal(SIGPIPE, SIG_IGN)
         let arguments: [String]
         let command: SAEExtract
         do {
@@ -21,7 +23,6 @@ extension SAEExtract {
         } catch {
             SAEExtract.exit(withError: error)
         }
-        restartWithBetterKernels()
         LoggingSystem.bootstrap { _ in StandardErrorLog(level: command.execution.logLevel) }
         do {
             var options = try command.options()
@@ -31,18 +32,6 @@ extension SAEExtract {
         } catch {
             ExitStatus(for: error).exit(saying: error)
         }
-    }
-
-    /// OpenBLAS chooses its kernels while the process starts. Where others serve this processor better, the
-    /// process replaces itself by one that is told so; that one finds the variable set and goes on.
-    private static func restartWithBetterKernels() {
-        let environment = ProcessInfo.processInfo.environment
-        guard let kernels = OpenBLASKernels.better(environment: environment) else { return }
-        setenv(OpenBLASKernels.variable, kernels, 1)
-        var arguments = CommandLine.arguments.map { strdup($0) } + [nil]
-        execv("/proc/self/exe", &arguments)
-        // Where the system refuses, the run is slower but right; run.json names the kernels.
-        arguments.forEach { free($0) }
     }
 }
 

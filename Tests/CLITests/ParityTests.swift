@@ -1,0 +1,140 @@
+// The real binary against the oracle's outputs, and against itself.
+
+import ArrayFiles
+import Foundation
+import TestSupport
+import Testing
+
+struct ParityTests {
+    private let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    private func run(_ arguments: [String], environment: [String: String?] = [:]) throws {
+        let outcome = try Tool.run(arguments, environment: environment)
+        #expect(outcome.status == 0, "\(outcome.errors)")
+    }
+
+    /// Every byte of every file but the manifest.
+    private func contents(_ directory: String) throws -> [String: [UInt8]] {
+        let names = try directoryContents(directory).filter { $0 != "run.json" }
+        return Dictionary(
+            uniqueKeysWithValues: try names.map { ($0, try TestData.bytes("\(directory)/\($0)")) })
+    }
+
+    /// The kernels that this machine's OpenBLAS chooses by itself, and those of any x86-64 with AVX2.
+    static let kernels: [[String: String?]] = [
+        ["OPENBLAS_CORETYPE": nil], ["OPENBLAS_CORETYPE": "Haswell"],
+    ]
+
+    @Test(arguments: kernels)
+    func mainJobMatchesTheOracle(environment: [String: String?]) throws {
+        try run(Tool.tinyArguments(saveDirectory: folder.path), environment: environment)
+        let comparison = try OutputComparison(
+            reference: TestData.tiny + "/expected", candidate: folder.path)
+        #expect(comparison.problems == [])
+        #expect(comparison.files == 80)
+        #expect(comparison.bits == 9_046_800)
+        #expect(comparison.differingBits <= 45)
+    }
+
+    @Test(arguments: kernels)
+    func alternativeJobMatchesTheOracle(environment: [String: String?]) throws {
+        try run(Tool.alternativeArguments(saveDirectory: folder.path), environment: environment)
+        let comparison = try OutputComparison(
+            reference: TestData.tiny + "/expected-alt", candidate: folder.path)
+        #expect(comparison.problems == [])
+        #expect(comparison.files == 21)
+        #expect(comparison.differingBits <= 4)
+    }
+
+    @Test(arguments: kernels)
+    func rawActivationsMatchTheOracle(environment: [String: String?]) throws {
+        try run(
+            Tool.alternativeArguments(saveDirectory: folder.path) + ["--activation_values", "raw"],
+            environment: environment)
+        // The raw fixture holds activations only.
+        for name in try directoryContents(folder.path) where !name.hasSuffix(".npz") {
+            try FileManager.default.removeItem(atPath: folder.file(name))
+        }
+        let comparison = try OutputComparison(
+            reference: TestData.packageRoot + "/Fixtures/tiny-raw", candidate: folder.path)
+        #expect(comparison.problems == [])
+        #expect(comparison.files == 9)
+        #expect(comparison.worstActivation > 0, "raw values were not compared")
+        #expect(comparison.differingBits == 0)
+    }
+
+    @Test func threadsAndRepetitionChangeNoByte() throws {
+        let arguments = Tool.tinyArguments(saveDirectory: folder.file("a"))
+        try run(arguments + ["--threads", "1", "--storage_format", "both"])
+        let first = try contents(folder.file("a"))
+        #expect(first.count == 140)
+        try run(arguments + ["--threads", "2", "--storage_format", "both"])
+        #expect(try contents(folder.file("a")) == first)
+        try run(arguments + ["--threads", "5", "--storage_format", "both"])
+        #expect(try contents(folder.file("a")) == first)
+    }
+
+    @Test(arguments: ["1", "2", "7", "auto"], kernels)
+    func batchSizeMovesNothingBeyondRounding(
+        batchSize: String, environment: [String: String?]
+    ) throws {
+        try run(Tool.tinyArguments(saveDirectory: folder.file("4")), environment: environment)
+        try run(
+            Tool.tinyArguments(saveDirectory: folder.file("b"), batchSize: batchSize),
+            environment: environment)
+        // Against each other: metrics within one float16 step, and the bits counted …
+        let mutual = try OutputComparison(
+            reference: folder.file("4"), candidate: folder.file("b"))
+        #expect(mutual.problems == [])
+        #expect(mutual.differingBits <= 3)
+        // … and against the oracle: every differing bit within 1e-3 of the threshold.
+        let oracle = try OutputComparison(
+            reference: TestData.tiny + "/expected", candidate: folder.file("b"))
+        #expect(oracle.problems == [])
+    }
+
+    @Test func sparseEqualsDense() throws {
+        try run(
+            Tool.alternativeArguments(saveDirectory: folder.path)
+                + ["--storage_format", "both", "--activation_values", "raw"])
+        let dense = try directoryContents(folder.path).filter {
+            $0.hasSuffix(".npz") && !$0.hasSuffix(".sparse.npz")
+        }
+        #expect(dense.count == 9)
+        for name in dense {
+            let whole = try NPZReader(path: folder.file(name))
+            let csr = try NPZReader(path: folder.file(name.dropLast(4) + ".sparse.npz"))
+            let activations = try whole.tensor("activations")
+            let (rows, width) = (activations.shape[0] * activations.shape[1], activations.shape[2])
+            #expect(integers(try csr.array("shape").data, as: Int64.self) == [rows, width])
+            #expect(csr.names.sorted() == ["data", "format", "indices", "indptr", "metadata", "shape"])
+            let starts = integers(try csr.array("indptr").data, as: Int32.self)
+            let columns = integers(try csr.array("indices").data, as: Int32.self)
+            let values = try csr.tensor("data").floats()
+            var rebuilt = [Float](repeating: 0, count: rows * width)
+            #expect(starts.count == rows + 1)
+            for row in 0..<rows {
+                let entries = starts[row]..<starts[row + 1]
+                #expect(zip(columns[entries], columns[entries].dropFirst()).allSatisfy { $0 < $1 })
+                for entry in entries { rebuilt[row * width + columns[entry]] = values[entry] }
+            }
+            #expect(rebuilt == activations.floats())
+            let metadata = (try whole.array("metadata").data, try csr.array("metadata").data)
+            #expect(metadata.0.elementsEqual(metadata.1))
+        }
+    }
+
+    private func integers<Integer: FixedWidthInteger & BitwiseCopyable>(
+        _ data: [UInt8], as type: Integer.Type
+    ) -> [Int] {
+        data.withUnsafeBytes { data in
+            stride(from: 0, to: data.count, by: MemoryLayout<Integer>.size).map {
+                Int(data.loadUnaligned(fromByteOffset: $0, as: Integer.self))
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// Small files in the formats that the program reads, right or wrong in whatever way a test needs.
+
+import Foundation
+
+/// Builds safetensors files.
+public struct SafetensorsBuilder {
+    /// One tensor's entry.
+    public struct Entry {
+        /// The tensor's name.
+        public var name: String
+        /// The format's type name, `F32`.
+        public var dtype: String
+        /// Sizes of the dimensions.
+        public var shape: [Int]
+        /// The bytes.
+        public var data: [UInt8]
+    }
+
+    /// The tensors, in file order.
+    public var entries: [Entry] = []
+
+    /// An empty file.
+    public init() {}
+
+    /// Adds a float32 tensor.
+    public mutating func add(_ name: String, _ shape: [Int], _ values: [Float]) {
+        add(name, "F32", shape, values.flatMap { withUnsafeBytes(of: $0, Array.init) })
+    }
+
+    /// Adds a tensor of any type.
+    public mutating func add(_ name: String, _ dtype: String, _ shape: [Int], _ data: [UInt8]) {
+        entries.append(Entry(name: name, dtype: dtype, shape: shape, data: data))
+    }
+
+    /// The JSON header that fits the entries.
+    public var header: String {
+        var offset = 0
+        let parts = entries.map { entry in
+            defer { offset += entry.data.count }
+            return "\"\(entry.name)\":{\"dtype\":\"\(entry.dtype)\",\"shape\":\(entry.shape),"
+                + "\"data_offsets\":[\(offset),\(offset + entry.data.count)]}"
+        }
+        return "{" + parts.joined(separator: ",") + "}"
+    }
+
+    /// The file's bytes, with `header` in place of the fitting one if given.
+    public func bytes(header: String? = nil) -> [UInt8] {
+        let text = Array((header ?? self.header).utf8)
+        return withUnsafeBytes(of: UInt64(text.count).littleEndian, Array.init) + text
+            + entries.flatMap(\.data)
+    }
+}
+
+/// Builds ZIP archives of stored members.
+public struct ZipBuilder {
+    private var body: [UInt8] = []
+    private var directory: [UInt8] = []
+    private var count = 0
+
+    /// An empty archive.
+    public init() {}
+
+    /// Adds a stored member; `crc` and `method` may be wrong on purpose.
+    public mutating func add(
+        _ name: String, _ data: [UInt8], crc: UInt32, method: UInt16 = 0, size: UInt32? = nil
+    ) {
+        let sizes = little(size ?? UInt32(data.count))
+        let common =
+            little(UInt16(20)) + little(UInt16(0)) + little(method) + little(UInt32(0x21_0000))
+            + little(crc) + little(UInt32(data.count)) + sizes + little(UInt16(name.utf8.count))
+        directory += little(UInt32(0x0201_4B50)) + little(UInt16(20)) + common
+        directory += [UInt8](repeating: 0, count: 12) + little(UInt32(body.count)) + Array(name.utf8)
+        body += little(UInt32(0x0403_4B50)) + common + little(UInt16(0)) + Array(name.utf8) + data
+        count += 1
+    }
+
+    /// The archive.
+    public var bytes: [UInt8] {
+        body + directory + little(UInt32(0x0605_4B50)) + [0, 0, 0, 0] + little(UInt16(count))
+            + little(UInt16(count)) + little(UInt32(directory.count)) + little(UInt32(body.count))
+            + [0, 0]
+    }
+
+    private func little(_ value: some FixedWidthInteger) -> [UInt8] {
+        withUnsafeBytes(of: value.littleEndian, Array.init)
+    }
+}

@@ -1,0 +1,164 @@
+// Two output folders side by side, read by this package's own readers: what scripts/compare.py checks, for
+// tests that must not need Python. Tolerances are the ones there.
+
+import ArrayFiles
+import Foundation
+
+/// How a folder of outputs differs from another.
+public struct OutputComparison {
+    /// What must not be, in words; empty where the folders agree.
+    public private(set) var problems: [String] = []
+    /// Activation bits that differ, all within the margin if there are no problems.
+    public private(set) var differingBits = 0
+    /// Activation bits compared.
+    public private(set) var bits = 0
+    /// Files compared.
+    public private(set) var files = 0
+    /// Largest relative difference of activations that are on in both.
+    public private(set) var worstActivation: Float = 0
+
+    private let reference: String
+    private let candidate: String
+
+    /// Compares `candidate` with `reference`. Where `reference` has a `margins` folder (oracle.py
+    /// --dump_margins), bits may differ within 1e-3 of the threshold and metrics are checked against its
+    /// float32 values; elsewhere metrics may be one float16 step apart and every differing bit is counted.
+    public init(reference: String, candidate: String) throws {
+        self.reference = reference
+        self.candidate = candidate
+        let (wanted, found) = (try OutputComparison.names(reference), try OutputComparison.names(candidate))
+        problems += wanted.subtracting(found).map { "\($0) is missing" }
+        problems += found.subtracting(wanted).map { "\($0) is unexpected" }
+        for name in wanted.intersection(found).sorted() {
+            files += 1
+            if name.hasSuffix(".json") {
+                try compareBytes(name)
+            } else if name.hasSuffix(".npy") {
+                try compareMetric(name)
+            } else {
+                try compareActivations(name)
+            }
+        }
+    }
+
+    private static func names(_ folder: String) throws -> Set<String> {
+        Set(
+            try directoryContents(folder).filter {
+                $0 != "run.json" && !isDirectory("\(folder)/\($0)")
+            })
+    }
+
+    private mutating func compareBytes(_ name: String) throws {
+        let same = try TestData.bytes("\(reference)/\(name)") == TestData.bytes("\(candidate)/\(name)")
+        if !same { problems.append("\(name) has other bytes") }
+    }
+
+    // MARK: Metrics
+
+    private mutating func compareMetric(_ name: String) throws {
+        let (a, b) = (try Metric("\(reference)/\(name)"), try Metric("\(candidate)/\(name)"))
+        guard a.header == b.header else {
+            problems.append("\(name) has another header")
+            return
+        }
+        let parts = name.components(separatedBy: "__")
+        let margins = "\(reference)/margins/\(parts[0])__\(parts[1])__metrics__\(parts[3].dropLast(4)).npz"
+        let array = parts[2] == "entropy_loss" ? "entropy" : "cross_entropy"
+        let exact =
+            fileExists(margins) ? try NPZReader(path: margins).tensor(array).floats() : nil
+        for i in a.values.indices {
+            let (wanted, got) = (a.values[i], b.values[i])
+            let error: Float
+            let allowed: Float
+            if let exact {
+                error = abs(Float(got) - exact[i])
+                allowed = 1e-3 + 2e-4 * abs(exact[i]) + 0.5 * Float(Float16(exact[i]).ulp)
+            } else {
+                error = abs(Float(got) - Float(wanted))
+                allowed = Float(max(wanted.ulp, got.ulp))
+            }
+            guard error <= allowed, wanted != 0 || got == 0 else {
+                problems.append("\(name) differs at \(i): \(got), wanted \(wanted)")
+                return
+            }
+        }
+    }
+
+    private struct Metric {
+        let header: [UInt8]
+        let values: [Float16]
+
+        init(_ path: String) throws {
+            let bytes = try TestData.bytes(path)
+            let length = 10 + Int(bytes[8]) + Int(bytes[9]) << 8
+            header = Array(bytes[..<length])
+            values = bytes[length...].withUnsafeBytes { raw in
+                (0..<raw.count / 2).map { raw.loadUnaligned(fromByteOffset: 2 * $0, as: Float16.self) }
+            }
+        }
+    }
+
+    // MARK: Activations
+
+    private mutating func compareActivations(_ name: String) throws {
+        let a = try NPZReader(path: "\(reference)/\(name)")
+        let b = try NPZReader(path: "\(candidate)/\(name)")
+        guard a.names.sorted() == b.names.sorted() else {
+            problems.append("\(name) has other arrays")
+            return
+        }
+        for array in a.names where array != "activations" {
+            let (wanted, got) = (try a.array(array), try b.array(array))
+            if wanted != got {
+                problems.append("\(name): \(array) has other bytes")
+            }
+        }
+        guard a.names.contains("activations") else { return }
+        let (wanted, got) = (try a.tensor("activations"), try b.tensor("activations"))
+        guard wanted.shape == got.shape, !got.isFortranOrder else {
+            problems.append("\(name): shape \(got.shape), wanted \(wanted.shape)")
+            return
+        }
+        try compare(name, wanted.floats(), got.floats(), shape: wanted.shape)
+    }
+
+    private mutating func compare(
+        _ name: String, _ wanted: [Float], _ got: [Float], shape: [Int]
+    ) throws {
+        let areBits = wanted.allSatisfy { $0 == 0 || $0 == 1 }
+        var differing: [Int] = []
+        bits += wanted.count
+        for i in wanted.indices where wanted[i] != got[i] {
+            if (wanted[i] == 0) != (got[i] == 0) || areBits {
+                differing.append(i)
+            } else {
+                let difference = abs(wanted[i] - got[i])
+                worstActivation = max(worstActivation, difference / wanted[i])
+                if difference > 1e-4 + 1e-4 * abs(wanted[i]) {
+                    problems.append("\(name) differs at \(i): \(got[i]), wanted \(wanted[i])")
+                    return
+                }
+            }
+        }
+        differingBits += differing.count
+        let path = "\(reference)/margins/\(name)"
+        guard !differing.isEmpty, fileExists(path) else { return }
+        let archive = try NPZReader(path: path)
+        let (header, index) = try archive.array("index")
+        let margins = try archive.tensor("margin").floats()
+        var near: [Int: Float] = [:]
+        for (i, margin) in margins.enumerated() {
+            let at = (0..<3).map {
+                let offset = 4 * (header.isFortranOrder ? $0 * margins.count + i : 3 * i + $0)
+                return index.withUnsafeBytes {
+                    Int($0.loadUnaligned(fromByteOffset: offset, as: Int32.self))
+                }
+            }
+            near[(at[0] * shape[1] + at[1]) * shape[2] + at[2]] = margin
+        }
+        for i in differing where !(near[i].map { abs($0) <= 1e-3 } ?? false) {
+            problems.append("\(name): bit \(i) differs and is not within 1e-3 of the threshold")
+            return
+        }
+    }
+}

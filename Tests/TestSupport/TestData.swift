@@ -1,0 +1,93 @@
+// Where tests find their data, and folders to write in.
+
+import Foundation
+
+/// Files that tests read.
+public enum TestData {
+    /// The package's folder.
+    public static let packageRoot = URL(fileURLWithPath: #filePath)
+        .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
+
+    /// The tiny model, SAEs, corpus and expected outputs.
+    public static let tiny = packageRoot + "/Fixtures/tiny"
+
+    /// The folder of the real tokenizer and corpus sample, which are not part of this package.
+    public static let shared = ProcessInfo.processInfo.environment["SAE_EXTRACT_TEST_DATA"]
+
+    /// Why tests of real data are skipped where they are.
+    public static let skipReason =
+        "SAE_EXTRACT_TEST_DATA does not name a folder with tokenizer/gemma2 and data/authormix_sample.jsonl"
+
+    /// The bytes of the file at `path`.
+    public static func bytes(_ path: String) throws -> [UInt8] {
+        [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+    }
+
+    /// Writes `bytes` to the file at `path`.
+    public static func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
+        try Data(bytes).write(to: URL(fileURLWithPath: path))
+    }
+}
+
+/// A folder of its own for one test, removed with the object.
+public final class TemporaryFolder {
+    /// The folder's path.
+    public let path: String
+
+    /// Makes an empty folder.
+    public init() throws {
+        path = NSTemporaryDirectory() + "sae-extract-tests-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    /// The path of `name` in the folder.
+    public func file(_ name: String) -> String { "\(path)/\(name)" }
+
+    /// Writes `bytes` to `name` and returns its path.
+    @discardableResult
+    public func write(_ bytes: some Sequence<UInt8>, _ name: String) throws -> String {
+        let file = self.file(name)
+        try FileManager.default.createDirectory(
+            atPath: (file as NSString).deletingLastPathComponent,
+            withIntermediateDirectories: true)
+        try TestData.write(bytes, to: file)
+        return file
+    }
+
+    /// Copies a folder or file to `name` and returns its path.
+    @discardableResult
+    public func copy(_ source: String, _ name: String) throws -> String {
+        let target = file(name)
+        try FileManager.default.createDirectory(
+            atPath: (target as NSString).deletingLastPathComponent,
+            withIntermediateDirectories: true)
+        try FileManager.default.copyItem(atPath: source, toPath: target)
+        return target
+    }
+}
+
+/// Reproducible random numbers (SplitMix64).
+public struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    /// Begins at `seed`.
+    public init(_ seed: UInt64) {
+        state = seed
+    }
+
+    /// The next 64 bits.
+    public mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+        return z ^ z >> 31
+    }
+
+    /// `count` floats spread evenly over -scale…scale.
+    public mutating func floats(_ count: Int, scale: Float = 1) -> [Float] {
+        (0..<count).map { _ in Float.random(in: -scale...scale, using: &self) }
+    }
+}

@@ -1,0 +1,88 @@
+// The real binary, from outside.
+
+import Foundation
+
+/// Runs the built `sae-extract`.
+public struct Tool {
+    /// What a run left.
+    public struct Outcome {
+        /// The exit code, or minus the signal that ended the process.
+        public let status: Int32
+        /// Standard output.
+        public let output: String
+        /// Standard error.
+        public let errors: String
+    }
+
+    /// The binary beside the test bundle: the one that was built with these tests.
+    public static let path: String = {
+        let arguments = ProcessInfo.processInfo.arguments
+        let bundle = arguments.first { $0.hasSuffix(".xctest") } ?? arguments[0]
+        var folder = URL(fileURLWithPath: bundle).deletingLastPathComponent()
+        // Where the bundle is a folder, the binary lies above it.
+        while !FileManager.default.isExecutableFile(atPath: folder.path + "/sae-extract"),
+            folder.path != "/"
+        {
+            folder.deleteLastPathComponent()
+        }
+        return folder.path + "/sae-extract"
+    }()
+
+    /// Runs with `arguments`, `environment` added to or (nil) taken from this process' own. `launcher` is a
+    /// command put before the binary.
+    public static func run(
+        _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = []
+    ) throws -> Outcome {
+        let process = Process()
+        let command = launcher + [path] + arguments
+        process.executableURL = URL(fileURLWithPath: command[0])
+        process.arguments = Array(command.dropFirst())
+        var variables = ProcessInfo.processInfo.environment.filter {
+            !$0.key.hasPrefix("SAE_EXTRACT_")
+        }
+        for (name, value) in environment { variables[name] = value }
+        process.environment = variables
+        let (out, err) = (Pipe(), Pipe())
+        process.standardOutput = out
+        process.standardError = err
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        // Read one pipe beside the other, so that neither fills up.
+        nonisolated(unsafe) var errorData = Data()
+        let reading = DispatchGroup()
+        DispatchQueue.global().async(group: reading) {
+            errorData = err.fileHandleForReading.readDataToEndOfFile()
+        }
+        let output = out.fileHandleForReading.readDataToEndOfFile()
+        reading.wait()
+        process.waitUntilExit()
+        let signalled = process.terminationReason == .uncaughtSignal
+        return Outcome(
+            status: signalled ? -process.terminationStatus : process.terminationStatus,
+            output: String(decoding: output, as: UTF8.self),
+            errors: String(decoding: errorData, as: UTF8.self))
+    }
+
+    /// The main job on the tiny fixture, as `Fixtures/tiny/expected` was made.
+    public static func tinyArguments(saveDirectory: String, batchSize: String = "4") -> [String] {
+        let tiny = TestData.tiny
+        return [
+            "--layers", "0", "1", "2", "3", "--model", "google/gemma-2-2b",
+            "--model_path", tiny + "/model", "--data_path", tiny + "/authormix.jsonl",
+            "--sae_dir", tiny + "/sae", "--n_docs_per_author", "6", "--batch_size", batchSize,
+            "--save_dir", saveDirectory,
+        ]
+    }
+
+    /// The second job on the tiny fixture, as `Fixtures/tiny/expected-alt` was made.
+    public static func alternativeArguments(saveDirectory: String) -> [String] {
+        let tiny = TestData.tiny
+        return [
+            "--layers", "2", "--model", "google/gemma-2-9b", "--model_path", tiny + "/model-single",
+            "--data_path", tiny + "/authormix.jsonl", "--sae_dir", tiny + "/sae-lens",
+            "--target_l0", "30", "--min_length_doc", "20", "--n_docs", "13",
+            "--exclude_authors", "harbour", "quarry works", "--batch_size", "3",
+            "--save_dir", saveDirectory,
+        ]
+    }
+}
