@@ -25,7 +25,8 @@ let package = Package(
         .executableTarget(
             name: "sae-extract",
             dependencies: [
-                "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "ArrayFiles",
+                "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders",
+                "ArrayFiles",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -60,7 +61,8 @@ let package = Package(
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
         .target(
-            name: "TestSupport", dependencies: ["ArrayFiles", "ByteJSON"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["ArrayFiles", "ByteJSON"],
+            path: "Tests/TestSupport",
             swiftSettings: kernels),
         .testTarget(name: "ByteJSONTests", dependencies: ["ByteJSON"], swiftSettings: strict),
         .testTarget(
@@ -70,7 +72,7 @@ let package = Package(
             name: "TensorsTests", dependencies: ["Tensors", "ArrayFiles", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "CorpusTests", dependencies: ["Corpus", "ArrayFiles", "TestSupport"],
+            name: "CorpusTests", dependencies: ["Corpus", "ArrayFiles", "CZstd", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "TokenizationTests", dependencies: ["Tokenization", "ByteJSON", "TestSupport"],
@@ -84,10 +86,14 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ExtractionTests",
-            dependencies: ["Extraction", "Corpus", "Tensors", "ArrayFiles", "TestSupport"],
+            dependencies: [
+                "Extraction", "Corpus", "Gemma2", "SparseAutoencoders", "Tensors", "ArrayFiles",
+                "TestSupport",
+            ],
             swiftSettings: strict),
         .testTarget(
-            name: "CLITests", dependencies: ["sae-extract", "ArrayFiles", "ByteJSON", "TestSupport"],
+            name: "CLITests",
+            dependencies: ["sae-extract", "ArrayFiles", "ByteJSON", "TestSupport"],
             swiftSettings: strict),
         .systemLibrary(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),

@@ -28,7 +28,8 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         case ENOENT, ENOTDIR: "check the spelling of the path and that it exists on this machine"
         case EACCES, EPERM, EROFS: "check the permissions of the file and of the folders above it"
         case EISDIR: "give a file, not a folder"
-        case ENOSPC, EDQUOT, EFBIG: "free some space (or raise the quota or file size limit) and run the same command again"
+        case ENOSPC, EDQUOT, EFBIG:
+            "free some space (or raise the quota or file size limit) and run the same command again"
         case EMFILE, ENFILE: "raise the limit on open files (ulimit -n)"
         case ENAMETOOLONG: "choose a shorter path"
         case EINVAL where operation == "read": "give a regular file"

@@ -157,7 +157,9 @@ private struct HeaderParser {
             guard let size = Int(text) else {
                 throw NPYHeaderProblem("has a shape that is not a tuple of whole numbers")
             }
-            guard size >= 0 else { throw NPYHeaderProblem("has a negative size \(size) in its shape") }
+            guard size >= 0 else {
+                throw NPYHeaderProblem("has a negative size \(size) in its shape")
+            }
             sizes.append(size)
             if !take(",") {
                 try expect(")")

@@ -32,6 +32,7 @@ public struct NPZReader: Sendable {
     private let members: [String: Member]
 
     private struct Member {
+        /// The array's name: the member's without `.npy`.
         var name: String
         var method: UInt16
         var crc: UInt32
@@ -83,7 +84,8 @@ public struct NPZReader: Sendable {
         guard byteCount(shape: header.shape, elementSize: elementType.size) == data.count else {
             throw NPZError.badMember(
                 path: file.path, member: name,
-                reason: "has \(data.count) bytes of data, which is not \(header.descr) \(header.shape)")
+                reason:
+                    "has \(data.count) bytes of data, which is not \(header.descr) \(header.shape)")
         }
         return StoredTensor(
             name: name, path: file.path, elementType: elementType, shape: header.shape,
@@ -121,7 +123,8 @@ public struct NPZReader: Sendable {
             return (stored, file)
         case 8: return try inflate(member, stored)
         default:
-            throw bad(member, "uses compression method \(member.method), expected stored or deflated")
+            throw bad(
+                member, "uses compression method \(member.method), expected stored or deflated")
         }
     }
 
@@ -130,7 +133,8 @@ public struct NPZReader: Sendable {
     ) throws -> (UnsafeRawBufferPointer, AnyObject) {
         // DEFLATE cannot expand beyond 1032:1, so a hostile size is refused before memory is taken.
         guard member.size <= 1032 * member.compressedSize + 1024 else {
-            throw bad(member, "announces \(member.size) bytes, more than its compressed data can hold")
+            throw bad(
+                member, "announces \(member.size) bytes, more than its compressed data can hold")
         }
         let memory = OwnedBytes(count: member.size)
         let inflater = Inflater(.raw)
@@ -168,7 +172,8 @@ public struct NPZReader: Sendable {
         var count = Int(archive.u16(end + 10))
         var offset = Int(archive.u32(end + 16))
         if end >= 20, archive.u32(end - 20) == 0x0706_4B50 {
-            guard let record = Int(exactly: archive.u64(end - 20 + 8)), record <= archive.count - 56,
+            guard let record = Int(exactly: archive.u64(end - 20 + 8)),
+                record <= archive.count - 56,
                 archive.u32(record) == 0x0606_4B50,
                 let wideCount = Int(exactly: archive.u64(record + 32)),
                 let wideOffset = Int(exactly: archive.u64(record + 48))
@@ -181,10 +186,8 @@ public struct NPZReader: Sendable {
             else { throw damaged("its ZIP directory is cut short or damaged") }
             let (member, length) = try readEntry(archive, at: offset, damaged: damaged)
             offset += length
-            var name = member.name
-            if name.hasSuffix(".npy") { name.removeLast(4) }
-            guard members.updateValue(member, forKey: name) == nil else {
-                throw damaged("it has two members called \(member.name)")
+            guard members.updateValue(member, forKey: member.name) == nil else {
+                throw damaged("it has two arrays called \(member.name)")
             }
         }
         return members
@@ -199,8 +202,9 @@ public struct NPZReader: Sendable {
         guard length <= archive.count - offset else {
             throw damaged("its ZIP directory is cut short or damaged")
         }
-        let name = String(
+        var name = String(
             decoding: archive[offset + 46..<offset + 46 + nameLength], as: UTF8.self)
+        if name.hasSuffix(".npy") { name.removeLast(4) }
         guard archive.u16(offset + 8) & 1 == 0 else { throw damaged("\(name) is encrypted") }
         // Fields that do not fit 32 bits stand in the ZIP64 extra field, in this order.
         var wide = zip64Fields(archive, from: offset + 46 + nameLength, count: extraLength)

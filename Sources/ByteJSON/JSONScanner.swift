@@ -233,7 +233,8 @@ public struct JSONScanner {
 
     private static let words: [(StaticString, JSONValue)] = [
         ("true", .bool(true)), ("false", .bool(false)), ("null", .null),
-        ("NaN", .number(.nan)), ("Infinity", .number(.infinity)), ("-Infinity", .number(-.infinity)),
+        ("NaN", .number(.nan)), ("Infinity", .number(.infinity)),
+        ("-Infinity", .number(-.infinity)),
     ]
 
     private mutating func takeWord(_ word: StaticString) -> Bool {
@@ -316,7 +317,8 @@ public struct JSONScanner {
     private mutating func unexpected(_ wanted: String) -> JSONSyntaxError {
         guard let byte = peek() else { return failure("the text ends where \(wanted) is due") }
         let found =
-            (0x21..<0x7F).contains(byte) ? "'\(Character(UnicodeScalar(byte)))'" : "byte \(hex(byte))"
+            (0x21..<0x7F).contains(byte)
+            ? "'\(Character(UnicodeScalar(byte)))'" : "byte \(hex(byte))"
         return failure("\(found) where \(wanted) is due")
     }
 }

@@ -41,7 +41,8 @@ public enum JSONText {
         case .number(let d): out += Array(number(d).utf8)
         case .string(let s): append(string: s.utf8, to: &out)
         case .array(let elements):
-            let oneLine = compactScalars && elements.allSatisfy { $0.array == nil && $0.object == nil }
+            let oneLine =
+                compactScalars && elements.allSatisfy { $0.array == nil && $0.object == nil }
             appendContainer("[", "]", elements, level: level, oneLine: oneLine, to: &out) {
                 append($0, level: level + 1, compactScalars: compactScalars, to: &$1)
             }

@@ -141,7 +141,8 @@ private final class Gzip: Decoder {
         case .end:
             inflater.reset()
             isBetweenMembers = true
-        case .damaged(let reason): throw DecodingProblem(reason: "the gzip stream is damaged (\(reason))")
+        case .damaged(let reason):
+            throw DecodingProblem(reason: "the gzip stream is damaged (\(reason))")
         }
         return (consumed, produced)
     }

@@ -103,11 +103,15 @@ public enum Corpus {
     private static func parse(
         _ record: UnsafeBufferPointer<UInt8>, _ selection: Selection, path: String, line: Int
     ) throws -> (author: String, text: String) {
-        func bad(_ reason: String) -> CorpusError { .badRecord(path: path, line: line, reason: reason) }
+        func bad(_ reason: String) -> CorpusError {
+            .badRecord(path: path, line: line, reason: reason)
+        }
         if let offset = firstInvalidUTF8(record) {
             throw bad("the record is not valid UTF-8 (at its byte \(offset))")
         }
-        let (authorKey, textKey) = (Array(selection.authorField.utf8), Array(selection.textField.utf8))
+        let (authorKey, textKey) = (
+            Array(selection.authorField.utf8), Array(selection.textField.utf8)
+        )
         var author: FieldValue?
         var text: FieldValue?
         var scanner = JSONScanner(record)
@@ -132,7 +136,8 @@ public enum Corpus {
         func value(_ field: FieldValue?, _ name: String) throws -> String {
             switch field {
             case .string(let string): return string
-            case .loneSurrogate: throw bad("\"\(name)\" has a lone surrogate escape, which is no character")
+            case .loneSurrogate:
+                throw bad("\"\(name)\" has a lone surrogate escape, which is no character")
             case .other: throw bad("\"\(name)\" is not a string")
             case nil: throw bad("has no \"\(name)\"")
             }
@@ -148,7 +153,9 @@ public enum Corpus {
         case other
     }
 
-    private static func readField(_ scanner: inout JSONScanner) throws(JSONSyntaxError) -> FieldValue {
+    private static func readField(_ scanner: inout JSONScanner) throws(JSONSyntaxError)
+        -> FieldValue
+    {
         guard scanner.peek() == UInt8(ascii: "\"") else {
             try scanner.skipValue()
             return .other

@@ -85,34 +85,12 @@ final class RecordReader {
 
     /// The extent of the value at hand: up to the bracket that closes it, or to the next comma.
     private func extent() throws -> Range<Int> {
-        var (offset, depth) = (0, 0)  // offset from `position`, which moves when the buffer is refilled
-        var (inString, isEscaped) = (false, false)
+        var scan = ExtentScan()
         while true {
-            while position + offset < filled {
-                let byte = buffer[position + offset]
-                if inString {
-                    if isEscaped {
-                        isEscaped = false
-                    } else if byte == UInt8(ascii: "\\") {
-                        isEscaped = true
-                    } else if byte == UInt8(ascii: "\"") {
-                        inString = false
-                    }
-                } else {
-                    switch byte {
-                    case UInt8(ascii: "\""): inString = true
-                    case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-                    case UInt8(ascii: "}"), UInt8(ascii: "]"):
-                        if depth == 0 { return position..<position + offset }
-                        depth -= 1
-                        if depth == 0 { return position..<position + offset + 1 }
-                    case UInt8(ascii: ",") where depth == 0:
-                        return position..<position + offset
-                    default: break
-                    }
-                }
-                offset += 1
+            let end = buffer.withUnsafeBufferPointer {
+                scan.end(in: UnsafeBufferPointer(rebasing: $0[position..<filled]))
             }
+            if let end { return position..<position + end }
             guard try fill() else { throw bad("the JSON array does not end") }
         }
     }
@@ -168,5 +146,39 @@ final class RecordReader {
 
     private func bad(_ reason: String) -> CorpusError {
         .badRecord(path: path, line: line, reason: reason)
+    }
+}
+
+/// Finds where a JSON value ends without parsing it, over a text that may still be growing.
+private struct ExtentScan {
+    private var offset = 0
+    private var depth = 0
+    private var isInString = false
+    private var isEscaped = false
+
+    /// The offset just past the value that begins at the front of `text`; nil if it goes on.
+    mutating func end(in text: UnsafeBufferPointer<UInt8>) -> Int? {
+        while offset < text.count {
+            let byte = text[offset]
+            if isEscaped {
+                isEscaped = false
+            } else if isInString {
+                isEscaped = byte == UInt8(ascii: "\\")
+                isInString = byte != UInt8(ascii: "\"")
+            } else {
+                switch byte {
+                case UInt8(ascii: "\""): isInString = true
+                case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
+                case UInt8(ascii: "}"), UInt8(ascii: "]"):
+                    if depth == 0 { return offset }
+                    depth -= 1
+                    if depth == 0 { return offset + 1 }
+                case UInt8(ascii: ",") where depth == 0: return offset
+                default: break
+                }
+            }
+            offset += 1
+        }
+        return nil
     }
 }

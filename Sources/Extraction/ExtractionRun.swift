@@ -55,14 +55,17 @@ public enum ExtractionRun {
             guard tokenizer.count <= config.dVocab else {
                 throw CheckpointError.badConfig(
                     path: configPath,
-                    reason: "vocab_size is \(config.dVocab), but the tokenizer beside it has ids up to \(tokenizer.count - 1)")
+                    reason:
+                        "vocab_size is \(config.dVocab), but the tokenizer beside it has ids up to \(tokenizer.count - 1)"
+                )
             }
             let head = SequenceHead(prefix: plan.prefix, tokenizer)
             let length = plan.maximumLength + head.tokens.count - 1
             guard length <= config.nContext else {
                 throw UsageError(
                     "--prefix",
-                    "has \(head.tokens.count - 1) tokens; with --max_seq_len \(plan.maximumLength) that is more than the model's \(config.nContext) positions; shorten either")
+                    "has \(head.tokens.count - 1) tokens; with --max_seq_len \(plan.maximumLength) that is more than the model's \(config.nContext) positions; shorten either"
+                )
             }
             let files = try CheckpointFiles(directory: plan.modelDirectory)
             let model = try Gemma2Model(files, config: config, maximumLength: length, on: backend)
@@ -92,7 +95,9 @@ public enum ExtractionRun {
     }
 
     private static func report(_ summary: AuthorSummary, of plan: RunPlan, log: Logger) {
-        let l0 = summary.meanL0(bySiteOf: plan.saes).map { "\($0.site.rawValue) \(decimals($0.l0, 2))" }
+        let l0 = summary.meanL0(bySiteOf: plan.saes).map {
+            "\($0.site.rawValue) \(decimals($0.l0, 2))"
+        }
         log.info(
             "\(summary.author): \(summary.tokens.count) documents, \(summary.tokenCount) tokens, mean cross-entropy \(decimals(summary.meanCrossEntropy, 3)), mean entropy \(decimals(summary.meanEntropy, 3)), features on per token: \(l0.joined(separator: ", "))"
         )

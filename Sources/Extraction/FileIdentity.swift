@@ -16,7 +16,7 @@ extension MappedFile {
         } else {
             hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[..<headerLength]))
             for i in 0..<64 {
-                let start = (bytes.count - block) / 63 * i
+                let start = (bytes.count - block) * i / 63
                 hash.update(
                     bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[start..<start + block]))
             }

@@ -69,7 +69,10 @@ public struct RunPlan: Codable, Sendable {
         modelDirectory = directory
         saes = try RunPlan.chooseSAEs(options, label: label)
         guard let dataPath = options.dataPath else {
-            throw UsageError("--data_path", "is required: give a local AuthorMix file (JSONL or a JSON array; plain, gzip or zstd)")
+            throw UsageError(
+                "--data_path",
+                "is required: give a local AuthorMix file (JSONL or a JSON array; plain, gzip or zstd)"
+            )
         }
         try RunPlan.checkReadableFile(dataPath, flag: "--data_path")
         self.dataPath = dataPath
@@ -93,52 +96,77 @@ public struct RunPlan: Codable, Sendable {
         if isDirectory(options.model) {
             let components = options.model.split(separator: "/").filter { $0 != "." }
             guard let last = components.last, last != ".." else {
-                throw UsageError("--model", "'\(options.model)' has no last path component to name the files by; give the folder by name")
+                throw UsageError(
+                    "--model",
+                    "'\(options.model)' has no last path component to name the files by; give the folder by name"
+                )
             }
             let directory = options.modelPath ?? options.model
             try checkFolder(directory, flag: "--model_path")
             return (String(last), directory)
         }
         guard knownModels.contains(where: { $0.utf8.elementsEqual(options.model.utf8) }) else {
-            throw UsageError("--model", "'\(options.model)' is not known; give \(knownModels.joined(separator: ", ")) or the folder of a Gemma-2 checkpoint")
+            throw UsageError(
+                "--model",
+                "'\(options.model)' is not known; give \(knownModels.joined(separator: ", ")) or the folder of a Gemma-2 checkpoint"
+            )
         }
         guard let directory = options.modelPath else {
-            throw UsageError("--model_path", "is required with --model \(options.model): give the folder of the downloaded checkpoint")
+            throw UsageError(
+                "--model_path",
+                "is required with --model \(options.model): give the folder of the downloaded checkpoint"
+            )
         }
         try checkFolder(directory, flag: "--model_path")
         return (options.model, directory)
     }
 
     private static func checkNumbers(_ options: RunOptions, _ config: Gemma2Config) throws {
-        guard !options.layers.isEmpty else { throw UsageError("--layers", "is required: give the layers to tap, e.g. --layers 5 10 15") }
+        guard !options.layers.isEmpty else {
+            throw UsageError(
+                "--layers", "is required: give the layers to tap, e.g. --layers 5 10 15")
+        }
         for layer in options.layers where !(0..<config.nLayers).contains(layer) {
-            throw UsageError("--layers", "\(layer) is out of range: the model has \(config.nLayers) layers, 0 to \(config.nLayers - 1)")
+            throw UsageError(
+                "--layers",
+                "\(layer) is out of range: the model has \(config.nLayers) layers, 0 to \(config.nLayers - 1)"
+            )
         }
         guard (2...config.nContext).contains(options.maximumLength) else {
-            throw UsageError("--max_seq_len", "\(options.maximumLength) is out of range: 2 to \(config.nContext), the model's max_position_embeddings")
+            throw UsageError(
+                "--max_seq_len",
+                "\(options.maximumLength) is out of range: 2 to \(config.nContext), the model's max_position_embeddings"
+            )
         }
     }
 
     /// Arrays' sizes must be representable before anything is computed.
     private static func checkFits(rows: Int, columns: Int) throws {
         guard rows <= Int(Int32.max) else {
-            throw UsageError("--n_docs_per_author", "an author has \(rows) documents, more than \(Int32.max)")
+            throw UsageError(
+                "--n_docs_per_author", "an author has \(rows) documents, more than \(Int32.max)")
         }
     }
 
     private static func chooseSAEs(_ options: RunOptions, label: String) throws -> [ChosenSAE] {
         guard let root = options.saeDirectory else {
-            throw UsageError("--sae_dir", "is required: give the folder of downloaded Gemma Scope SAEs")
+            throw UsageError(
+                "--sae_dir", "is required: give the folder of downloaded Gemma Scope SAEs")
         }
         try checkFolder(root, flag: "--sae_dir")
         let layers = Set(options.layers).sorted()
         for (site, id) in options.saeIDs {
             guard layers.contains(id.layer), options.sites.contains(site) else {
-                throw UsageError("--sae_id", "\(site.rawValue):\(id) is for a layer or site that is not asked for; add it to --layers and --layer_types or drop it")
+                throw UsageError(
+                    "--sae_id",
+                    "\(site.rawValue):\(id) is for a layer or site that is not asked for; add it to --layers and --layer_types or drop it"
+                )
             }
             let same = options.saeIDs.filter { $0.site == site && $0.id.layer == id.layer }
             guard same.count == 1 else {
-                throw UsageError("--sae_id", "names \(same.count) SAEs for \(site.rawValue) at layer \(id.layer); give one")
+                throw UsageError(
+                    "--sae_id",
+                    "names \(same.count) SAEs for \(site.rawValue) at layer \(id.layer); give one")
             }
         }
         let tree = SAETree(directory: root, size: ScopeSize(label: label))
@@ -160,8 +188,12 @@ public struct RunPlan: Codable, Sendable {
     }
 
     private static func checkFolder(_ path: String, flag: String) throws {
-        guard fileExists(path) else { throw UsageError(flag, "\(path) does not exist; check the path") }
-        guard isDirectory(path) else { throw UsageError(flag, "\(path) is not a folder; give a folder") }
+        guard fileExists(path) else {
+            throw UsageError(flag, "\(path) does not exist; check the path")
+        }
+        guard isDirectory(path) else {
+            throw UsageError(flag, "\(path) is not a folder; give a folder")
+        }
         do {
             _ = try directoryContents(path)
         } catch {
@@ -170,8 +202,12 @@ public struct RunPlan: Codable, Sendable {
     }
 
     private static func checkReadableFile(_ path: String, flag: String) throws {
-        guard fileExists(path) else { throw UsageError(flag, "\(path) does not exist; check the path") }
+        guard fileExists(path) else {
+            throw UsageError(flag, "\(path) does not exist; check the path")
+        }
         guard !isDirectory(path) else { throw UsageError(flag, "\(path) is a folder; give a file") }
-        guard isReadable(path) else { throw UsageError(flag, "\(path) cannot be read; check its permissions") }
+        guard isReadable(path) else {
+            throw UsageError(flag, "\(path) cannot be read; check its permissions")
+        }
     }
 }

@@ -54,9 +54,12 @@ public struct CheckpointFiles: Sendable {
             throw bad("has no weight_map object")
         }
         return try map.members.map { tensor, value in
-            guard let name = value.string else { throw bad("\(tensor) is not mapped to a file name") }
+            guard let name = value.string else {
+                throw bad("\(tensor) is not mapped to a file name")
+            }
             // A shard lies beside its index; anything else could read any file of the user's.
-            guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.utf8.contains(0) else {
+            guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.utf8.contains(0)
+            else {
                 throw bad("\(tensor) is mapped to '\(name)', expected a file name without folders")
             }
             return (tensor, name)

@@ -109,9 +109,12 @@ public struct Gemma2Config: Equatable, Sendable {
         rotaryBase = try r.rotaryBase()
         isLocal = try r.localLayers(count: nLayers)
         guard nHeads % nKVHeads == 0 else {
-            throw r.bad("num_attention_heads", "is \(nHeads), not a multiple of \(nKVHeads) key heads")
+            throw r.bad(
+                "num_attention_heads", "is \(nHeads), not a multiple of \(nKVHeads) key heads")
         }
-        guard dHead % 2 == 0 else { throw r.bad("head_dim", "is \(dHead), expected an even number") }
+        guard dHead % 2 == 0 else {
+            throw r.bad("head_dim", "is \(dHead), expected an even number")
+        }
     }
 
     /// Width of a site's tap, hence `d_in` of its SAEs.
@@ -178,7 +181,10 @@ private struct ConfigReader {
             switch type.string {
             case "sliding_attention": return true
             case "full_attention": return false
-            default: throw bad("layer_types", "has an entry that is neither sliding_attention nor full_attention")
+            default:
+                throw bad(
+                    "layer_types",
+                    "has an entry that is neither sliding_attention nor full_attention")
             }
         }
         guard let isLocal, isLocal.count == count else {

@@ -48,8 +48,8 @@ public struct Gemma2Model<B: Backend> {
         let w = weights.blocks[layer]
         let z = attention(x, w, layer: layer, batch: batch, positions: positions)
         try tap(HookPoint(layer: layer, site: .att), z)  // blocks.L.attn.hook_z
-        let attentionOut = norm(backend.matmul(z, w.oProj), w.postAttentionNorm)  // (tokens, dModel)
-        backend.add(attentionOut, to: x)
+        let attnOut = norm(backend.matmul(z, w.oProj), w.postAttentionNorm)  // (tokens, dModel)
+        backend.add(attnOut, to: x)
 
         let mlpOut = norm(mlp(x, w), w.postFeedForwardNorm)  // (tokens, dModel)
         try tap(HookPoint(layer: layer, site: .mlp), mlpOut)  // blocks.L.hook_mlp_out

@@ -149,6 +149,7 @@ public struct SAETree: Sendable {
                 repository: root, layer: layer, width: width,
                 existing: widths.map { String($0.dropFirst(6)) })
         }
-        return try directoryContents(folder).compactMap { number($0, after: "average_l0_") }.sorted()
+        return try directoryContents(folder).compactMap { number($0, after: "average_l0_") }
+            .sorted()
     }
 }

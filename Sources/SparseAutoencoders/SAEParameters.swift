@@ -79,7 +79,8 @@ public struct SAEParameters: Sendable {
                     expected: "\(shape) (\(meaning))")
             }
         }
-        guard wEnc.shape.count == 2, wEnc.shape[0] == dIn, (1...Int(Int32.max)).contains(wEnc.shape[1])
+        guard wEnc.shape.count == 2, wEnc.shape[0] == dIn,
+            (1...Int(Int32.max)).contains(wEnc.shape[1])
         else {
             throw SAEError.wrongShape(
                 path: wEnc.path, tensor: wEnc.name, shape: wEnc.shape,

@@ -124,7 +124,8 @@ public protocol Backend: AnyObject {
         rows: Int, columns: Int, fill: (UnsafeMutableBufferPointer<Float>) -> Void
     ) -> Matrix
     /// Calls `body` with `x`'s elements, (rows, columns).
-    func withElements<R>(of x: Matrix, _ body: (UnsafeBufferPointer<Float>) throws -> R) rethrows -> R
+    func withElements<R>(of x: Matrix, _ body: (UnsafeBufferPointer<Float>) throws -> R) rethrows
+        -> R
 
     /// Rows of `table` for `tokens`, times `scale`: (tokens, width).
     func embed(_ tokens: [Int32], table: Weights, scale: Float) -> Matrix

@@ -58,7 +58,8 @@ final class ThreadScratch: @unchecked Sendable {
     private var buffers: [UnsafeMutableBufferPointer<Float>]
 
     init(threadCount: Int) {
-        buffers = Array(repeating: UnsafeMutableBufferPointer(start: nil, count: 0), count: threadCount)
+        buffers = Array(
+            repeating: UnsafeMutableBufferPointer(start: nil, count: 0), count: threadCount)
     }
 
     /// Room for `count` floats that belongs to `thread`; what was in it is gone.

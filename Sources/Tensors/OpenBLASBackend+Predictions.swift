@@ -75,7 +75,8 @@ extension OpenBLASBackend {
     ) -> TokenPredictions {
         let rows = nextTokens.count
         var out = TokenPredictions(
-            crossEntropy: Array(repeating: 0, count: rows), entropy: Array(repeating: 0, count: rows))
+            crossEntropy: Array(repeating: 0, count: rows),
+            entropy: Array(repeating: 0, count: rows))
         for row in 0..<rows {
             let chunks = stride(from: row, to: blocks * rows, by: rows).lazy.map { partials[$0] }
             let largest = chunks.reduce(-Float.infinity) { max($0, $1.largest) }

@@ -68,7 +68,8 @@ public final class ThreadPool: @unchecked Sendable {
     }
 
     /// The same for pieces that can fail: the error of the lowest-numbered failing item is thrown.
-    public func tryForEach(_ count: Int, _ body: (_ item: Int, _ thread: Int) throws -> Void) throws {
+    public func tryForEach(_ count: Int, _ body: (_ item: Int, _ thread: Int) throws -> Void) throws
+    {
         let failures = Mutex<[(item: Int, error: any Error)]>([])
         forEach(count) { item, thread in
             do {

@@ -59,9 +59,12 @@ public struct GemmaTokenizer: Sendable {
         for byte in 0...255 {
             let digits = String(byte, radix: 16, uppercase: true)
             let name = "<0x\(byte < 16 ? "0" : "")\(digits)>"
-            // In the fast tokenizer the tab's byte piece is spelled as the tab itself.
-            let tab = byte == 9 ? vocabulary.id(of: [9]) : nil
-            if let tab { bytes.append(tab) } else { bytes.append(try required(name)) }
+            // The published vocabulary has the tab itself in place of its byte piece.
+            if byte == 9, vocabulary.id(of: Array(name.utf8)) == nil {
+                bytes.append(try required("\t"))
+            } else {
+                bytes.append(try required(name))
+            }
         }
         byteTokens = bytes
     }

@@ -58,9 +58,12 @@ private struct SentencePieceModel {
             default: break
             }
         }
+        respellTab()
         guard modelType == 2 else {
             throw Vocabulary.Problem(
-                reason: "not a SentencePiece model of type BPE (its model_type is \(modelType), expected 2)")
+                reason:
+                    "not a SentencePiece model of type BPE (its model_type is \(modelType), expected 2)"
+            )
         }
     }
 
@@ -78,12 +81,16 @@ private struct SentencePieceModel {
             default: break
             }
         }
-        // The fast tokenizer spells the tab's byte piece as the tab itself.
-        if piece.kind == 6, bytes[piece.range].elementsEqual("<0x09>".utf8) {
-            bytes.replaceSubrange(piece.range, with: [9])
-            piece.range = bytes.count - 1..<bytes.count
-        }
         pieces.append(piece)
+    }
+
+    /// Where no piece is a tab, the fast tokenizer spells the tab's byte piece as the tab itself.
+    private mutating func respellTab() {
+        guard !pieces.contains(where: { bytes[$0.range].elementsEqual([9]) }),
+            let tab = pieces.firstIndex(where: { bytes[$0.range].elementsEqual("<0x09>".utf8) })
+        else { return }
+        bytes.append(9)
+        pieces[tab].range = bytes.count - 1..<bytes.count
     }
 
     /// Every way of splitting a piece into two pieces, best score first; among equal scores longer left
@@ -182,13 +189,15 @@ private struct ProtobufReader {
         throw damaged()
     }
 
-    private mutating func take(_ count: UInt64) throws(Vocabulary.Problem) -> UnsafeRawBufferPointer {
+    private mutating func take(_ count: UInt64) throws(Vocabulary.Problem) -> UnsafeRawBufferPointer
+    {
         guard count <= UInt64(data.count - position) else { throw damaged() }
         defer { position += Int(count) }
         return UnsafeRawBufferPointer(rebasing: data[position..<position + Int(count)])
     }
 
     private func damaged() -> Vocabulary.Problem {
-        Vocabulary.Problem(reason: "not a SentencePiece model (cut short or damaged at byte \(position))")
+        Vocabulary.Problem(
+            reason: "not a SentencePiece model (cut short or damaged at byte \(position))")
     }
 }

@@ -30,12 +30,14 @@ extension GemmaTokenizer {
         for token in contents.addedTokens {
             let name = String(decoding: token.content, as: UTF8.self)
             guard !token.content.isEmpty, (0..<TokenizerJSON.idLimit).contains(token.id) else {
-                throw Vocabulary.Problem(reason: "added token '\(name)' is empty or has no valid id")
+                throw Vocabulary.Problem(
+                    reason: "added token '\(name)' is empty or has no valid id")
             }
             if let id = modelOnly.id(of: token.content) {
                 guard Int(id) == token.id else {
                     throw Vocabulary.Problem(
-                        reason: "added token '\(name)' has id \(token.id), but \(id) in the vocabulary")
+                        reason:
+                            "added token '\(name)' has id \(token.id), but \(id) in the vocabulary")
                 }
             } else {
                 pieces.append((bytes.count..<bytes.count + token.content.count, token.id))
@@ -162,7 +164,9 @@ private struct TokenizerJSON {
     func checkKind() throws(Vocabulary.Problem) {
         guard modelType == "BPE", hasByteFallback else {
             throw Vocabulary.Problem(
-                reason: "its model is '\(modelType)' with byte_fallback \(hasByteFallback), expected BPE with byte_fallback")
+                reason:
+                    "its model is '\(modelType)' with byte_fallback \(hasByteFallback), expected BPE with byte_fallback"
+            )
         }
         let rule = normalizer?.object
         guard rule?["type"]?.string == "Replace",
@@ -186,7 +190,9 @@ private struct TokenizerJSON {
                 guard let found else {
                     let piece = String(decoding: mergeBytes[range], as: UTF8.self)
                     throw Vocabulary.Problem(
-                        reason: "merge \(rank) needs the piece '\(piece)', which is not in the vocabulary")
+                        reason:
+                            "merge \(rank) needs the piece '\(piece)', which is not in the vocabulary"
+                    )
                 }
                 return found
             }

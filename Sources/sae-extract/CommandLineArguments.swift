@@ -48,7 +48,8 @@ enum CommandLineArguments {
                 let known = flags[name] != nil
                 occurrences.append(
                     Occurrence(
-                        name: known ? name : String(parts[0]), values: parts.dropFirst().map(String.init)))
+                        name: known ? name : String(parts[0]),
+                        values: parts.dropFirst().map(String.init)))
             } else if occurrences.isEmpty {
                 stray.append(argument)
             } else {

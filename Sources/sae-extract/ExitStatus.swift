@@ -44,6 +44,7 @@ enum ExitStatus: Int32 {
 extension FileError {
     /// Whether an input is not what it should be, rather than the system refusing to give it.
     fileprivate var isAboutContent: Bool {
-        ["open", "read", "list"].contains(operation) && [ENOENT, ENOTDIR, EISDIR, EINVAL].contains(code)
+        ["open", "read", "list"].contains(operation)
+            && [ENOENT, ENOTDIR, EISDIR, EINVAL].contains(code)
     }
 }

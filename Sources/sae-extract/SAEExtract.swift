@@ -12,7 +12,8 @@ import SparseAutoencoders
 struct SAEExtract: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sae-extract",
-        abstract: "Runs Gemma-2 over a corpus and records which Gemma Scope SAE features fire at which token.",
+        abstract:
+            "Runs Gemma-2 over a corpus and records which Gemma Scope SAE features fire at which token.",
         discussion: """
             Every document goes through the model once. The residual stream, the MLP output and the \
             attention heads of each layer asked for are encoded with a JumpReLU SAE; the features that \
@@ -65,7 +66,8 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("prefix"),
             help: ArgumentHelp(
-                "Text put before each document; its tokens appear in no output.", valueName: "text"))
+                "Text put before each document; its tokens appear in no output.", valueName: "text")
+        )
         var prefix: String?
     }
 
@@ -90,12 +92,14 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("sae_id"), parsing: .upToNextOption,
             help: ArgumentHelp(
-                "SAEs to take instead: res:layer_5/width_16k/average_l0_34.", valueName: "site:id ..."))
+                "SAEs to take instead: res:layer_5/width_16k/average_l0_34.",
+                valueName: "site:id ..."))
         var ids: [NamedSAE] = []
 
         @Option(
             name: .customLong("feature_threshold"),
-            help: ArgumentHelp("A feature fires where its activation is above this.", valueName: "x"))
+            help: ArgumentHelp(
+                "A feature fires where its activation is above this.", valueName: "x"))
         var threshold = RunOptions().featureThreshold
     }
 
@@ -103,7 +107,8 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("data_path"),
             help: ArgumentHelp(
-                "AuthorMix records: JSONL or a JSON array; plain, gzip or zstd.", valueName: "file"))
+                "AuthorMix records: JSONL or a JSON array; plain, gzip or zstd.", valueName: "file")
+        )
         var path: String?
 
         @Option(
@@ -156,7 +161,8 @@ struct SAEExtract: ParsableCommand {
 
         @Option(
             name: .customLong("activation_values"),
-            help: ArgumentHelp("Store 1 where a feature fires, or its activation.", valueName: "kind"))
+            help: ArgumentHelp(
+                "Store 1 where a feature fires, or its activation.", valueName: "kind"))
         var values = RunOptions().activationValues
     }
 
@@ -187,7 +193,9 @@ struct SAEExtract: ParsableCommand {
     /// The command line's settings. Throws `UsageError` for numbers that no model or corpus could serve.
     func options() throws -> RunOptions {
         func require(_ value: Int, atLeast least: Int, _ flag: String) throws -> Int {
-            guard value >= least else { throw UsageError(flag, "\(value) is too small; give \(least) or more") }
+            guard value >= least else {
+                throw UsageError(flag, "\(value) is too small; give \(least) or more")
+            }
             return value
         }
         var options = RunOptions()
@@ -202,7 +210,8 @@ struct SAEExtract: ParsableCommand {
         options.targetL0 = try require(saes.targetL0, atLeast: 0, "--target_l0")
         options.saeIDs = saes.ids.map { ($0.site, $0.id) }
         guard saes.threshold >= 0, saes.threshold.isFinite else {
-            throw UsageError("--feature_threshold", "\(saes.threshold) is not a number of at least 0")
+            throw UsageError(
+                "--feature_threshold", "\(saes.threshold) is not a number of at least 0")
         }
         options.featureThreshold = saes.threshold
         options.dataPath = corpus.path
@@ -261,7 +270,8 @@ struct NamedSAE: ExpressibleByArgument {
 
     init?(argument: String) {
         let parts = argument.split(separator: ":", maxSplits: 1).map(String.init)
-        guard parts.count == 2, let site = Site(rawValue: parts[0]), let id = SAEIdentifier(parts[1])
+        guard parts.count == 2, let site = Site(rawValue: parts[0]),
+            let id = SAEIdentifier(parts[1])
         else { return nil }
         (self.site, self.id) = (site, id)
     }

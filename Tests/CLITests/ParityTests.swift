@@ -111,7 +111,8 @@ struct ParityTests {
             let activations = try whole.tensor("activations")
             let (rows, width) = (activations.shape[0] * activations.shape[1], activations.shape[2])
             #expect(integers(try csr.array("shape").data, as: Int64.self) == [rows, width])
-            #expect(csr.names.sorted() == ["data", "format", "indices", "indptr", "metadata", "shape"])
+            #expect(
+                csr.names.sorted() == ["data", "format", "indices", "indptr", "metadata", "shape"])
             let starts = integers(try csr.array("indptr").data, as: Int32.self)
             let columns = integers(try csr.array("indices").data, as: Int32.self)
             let values = try csr.tensor("data").floats()

@@ -69,7 +69,8 @@ public struct ZipBuilder {
             little(UInt16(20)) + little(UInt16(0)) + little(method) + little(UInt32(0x21_0000))
             + little(crc) + little(UInt32(data.count)) + sizes + little(UInt16(name.utf8.count))
         directory += little(UInt32(0x0201_4B50)) + little(UInt16(20)) + common
-        directory += [UInt8](repeating: 0, count: 12) + little(UInt32(body.count)) + Array(name.utf8)
+        directory +=
+            [UInt8](repeating: 0, count: 12) + little(UInt32(body.count)) + Array(name.utf8)
         body += little(UInt32(0x0403_4B50)) + common + little(UInt16(0)) + Array(name.utf8) + data
         count += 1
     }

@@ -26,7 +26,9 @@ public struct OutputComparison {
     public init(reference: String, candidate: String) throws {
         self.reference = reference
         self.candidate = candidate
-        let (wanted, found) = (try OutputComparison.names(reference), try OutputComparison.names(candidate))
+        let (wanted, found) = (
+            try OutputComparison.names(reference), try OutputComparison.names(candidate)
+        )
         problems += wanted.subtracting(found).map { "\($0) is missing" }
         problems += found.subtracting(wanted).map { "\($0) is unexpected" }
         for name in wanted.intersection(found).sorted() {
@@ -49,7 +51,8 @@ public struct OutputComparison {
     }
 
     private mutating func compareBytes(_ name: String) throws {
-        let same = try TestData.bytes("\(reference)/\(name)") == TestData.bytes("\(candidate)/\(name)")
+        let same =
+            try TestData.bytes("\(reference)/\(name)") == TestData.bytes("\(candidate)/\(name)")
         if !same { problems.append("\(name) has other bytes") }
     }
 
@@ -62,7 +65,8 @@ public struct OutputComparison {
             return
         }
         let parts = name.components(separatedBy: "__")
-        let margins = "\(reference)/margins/\(parts[0])__\(parts[1])__metrics__\(parts[3].dropLast(4)).npz"
+        let margins =
+            "\(reference)/margins/\(parts[0])__\(parts[1])__metrics__\(parts[3].dropLast(4)).npz"
         let array = parts[2] == "entropy_loss" ? "entropy" : "cross_entropy"
         let exact =
             fileExists(margins) ? try NPZReader(path: margins).tensor(array).floats() : nil
@@ -93,7 +97,9 @@ public struct OutputComparison {
             let length = 10 + Int(bytes[8]) + Int(bytes[9]) << 8
             header = Array(bytes[..<length])
             values = bytes[length...].withUnsafeBytes { raw in
-                (0..<raw.count / 2).map { raw.loadUnaligned(fromByteOffset: 2 * $0, as: Float16.self) }
+                (0..<raw.count / 2).map {
+                    raw.loadUnaligned(fromByteOffset: 2 * $0, as: Float16.self)
+                }
             }
         }
     }

@@ -1,0 +1,146 @@
+// One damaged input: how it comes about, and what the program must say of it.
+
+import ArrayFiles
+import Foundation
+import TestSupport
+import Testing
+
+/// A run on inputs of which one is bad.
+struct MalformedInput: Sendable, CustomTestStringConvertible {
+    /// What is wrong, for the test's name.
+    let name: String
+    /// The exit code due.
+    let status: Int32
+    /// What the message must hold: the place and the next step.
+    let mentions: [String]
+    /// Damages the job.
+    let damage: @Sendable (inout Job) throws -> Void
+
+    init(
+        _ name: String, exits status: Int32, mentioning mentions: [String],
+        _ damage: @escaping @Sendable (inout Job) throws -> Void
+    ) {
+        (self.name, self.status, self.mentions, self.damage) = (name, status, mentions, damage)
+    }
+
+    var testDescription: String { name }
+}
+
+/// A small run whose inputs can be replaced by damaged copies.
+struct Job {
+    let folder: TemporaryFolder
+    var model = TestData.tiny + "/model-single"
+    var corpus = TestData.tiny + "/authormix.jsonl"
+    var saes = TestData.tiny + "/sae-lens"
+    var extra: [String] = []
+    var launcher: [String] = []
+    var saveDirectory: String
+
+    init() throws {
+        folder = try TemporaryFolder()
+        saveDirectory = folder.file("out")
+    }
+
+    var arguments: [String] {
+        [
+            "--layers", "0", "--model", "google/gemma-2-2b", "--model_path", model, "--data_path",
+            corpus, "--sae_dir", saes, "--n_docs", "2", "--save_dir", saveDirectory,
+        ] + extra
+    }
+
+    /// Replaces the corpus by `bytes`.
+    mutating func useCorpus(_ bytes: some Sequence<UInt8>, _ name: String = "corpus.jsonl") throws {
+        corpus = try folder.write(bytes, name)
+    }
+
+    /// Replaces the corpus by `lines`.
+    mutating func useCorpus(lines: [String]) throws {
+        try useCorpus(lines.joined(separator: "\n").utf8)
+    }
+
+    /// Works on a copy of the single-file checkpoint, changing file `name`.
+    mutating func changeModel(_ name: String, _ change: (inout [UInt8]) throws -> Void) throws {
+        try copyModel()
+        try self.change(name, in: model, change)
+    }
+
+    /// Works on a copy of the sharded checkpoint, changing file `name`.
+    mutating func changeShards(_ name: String, _ change: (inout [UInt8]) throws -> Void) throws {
+        model = try folder.copy(TestData.tiny + "/model", "model")
+        try self.change(name, in: model, change)
+    }
+
+    /// Works on a copy of the single-file checkpoint.
+    mutating func copyModel() throws {
+        model = try folder.copy(TestData.tiny + "/model-single", "model")
+    }
+
+    /// Works on a copy of the single-file checkpoint, replacing `old` by `new` in the text file `name`.
+    mutating func changeModelText(
+        _ name: String, _ old: String, _ new: String
+    ) throws {
+        try changeModel(name) { bytes in
+            let text = String(decoding: bytes, as: UTF8.self)
+            precondition(text.contains(old), "the fixture has no \(old)")
+            bytes = Array(text.replacingOccurrences(of: old, with: new).utf8)
+        }
+    }
+
+    /// The header of `model.safetensors`, changed; the data stays.
+    mutating func changeHeader(_ old: String, _ new: String) throws {
+        try changeModel("model.safetensors") { bytes in
+            let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
+            let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
+            precondition(header.contains(old), "the fixture has no \(old) in \(header.prefix(600))")
+            let changed = Array(header.replacingOccurrences(of: old, with: new).utf8)
+            bytes =
+                withUnsafeBytes(of: UInt64(changed.count).littleEndian, Array.init) + changed
+                + bytes[(8 + length)...]
+        }
+    }
+
+    static let resSAE = "gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_46"
+
+    /// Works on a copy of the Gemma Scope tree, changing the residual stream's SAE of layer 0.
+    mutating func changeArchive(_ change: (inout [UInt8]) throws -> Void) throws {
+        saes = try folder.copy(TestData.tiny + "/sae", "sae")
+        try self.change("\(Job.resSAE)/params.npz", in: saes, change)
+    }
+
+    /// Works on a copy of the SAELens tree, changing `cfg.json` of the residual stream's SAE of layer 0.
+    mutating func changeSAEConfig(_ old: String, _ new: String) throws {
+        saes = try folder.copy(TestData.tiny + "/sae-lens", "sae")
+        try change("res/layer_0/width_16k/average_l0_46/cfg.json", in: saes) { bytes in
+            let text = String(decoding: bytes, as: UTF8.self)
+            precondition(text.contains(old), "the fixture has no \(old)")
+            bytes = Array(text.replacingOccurrences(of: old, with: new).utf8)
+        }
+    }
+
+    private func change(
+        _ name: String, in directory: String, _ change: (inout [UInt8]) throws -> Void
+    ) throws {
+        let path = "\(directory)/\(name)"
+        var bytes = try TestData.bytes(path)
+        try change(&bytes)
+        try TestData.write(bytes, to: path)
+    }
+
+    /// An SAE archive of stored arrays like the fixture's, with `change` made to its members.
+    static func archive(
+        _ change: (inout [(name: String, header: NPYHeader, data: [UInt8])]) -> Void
+    ) throws -> [UInt8] {
+        let reader = try NPZReader(path: "\(TestData.tiny)/sae/\(Job.resSAE)/params.npz")
+        var arrays = try reader.names.sorted().map { name in
+            let (header, data) = try reader.array(name)
+            return (name: name, header: header, data: data)
+        }
+        change(&arrays)
+        var zip = ZipBuilder()
+        for array in arrays {
+            let bytes = array.header.encoded + array.data
+            zip.add(array.name + ".npy", bytes, crc: bytes.withUnsafeBytes { crc32($0) })
+        }
+        return zip.bytes
+    }
+}

@@ -1,0 +1,147 @@
+// Reading and selecting records.
+
+import ArrayFiles
+import CZstd
+import TestSupport
+import Testing
+
+@testable import Corpus
+
+struct CorpusTests {
+    private let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    private func read(_ text: some Sequence<UInt8>, _ change: (inout Selection) -> Void = { _ in })
+        throws -> [AuthorDocuments]
+    {
+        var selection = Selection()
+        selection.minimumWords = 1
+        change(&selection)
+        return try Corpus.read(path: try folder.write(text, "corpus"), selection)
+    }
+
+    private func texts(_ authors: [AuthorDocuments]) -> [String: [String]] {
+        Dictionary(uniqueKeysWithValues: authors.map { ($0.author, $0.documents.map(\.text)) })
+    }
+
+    @Test func linesEndAtNewlinesOnly() throws {
+        let authors = try read(
+            "\u{FEFF}{\"style\":\"a\",\"text\":\"x\u{2028}y\u{85}z\"}\r\n\n  \n{\"text\":\"2\",\"style\":\"b\"}"
+                .utf8)
+        #expect(texts(authors) == ["a": ["x\u{2028}y\u{85}z"], "b": ["2"]])
+        #expect(authors.flatMap { $0.documents.map(\.line) } == [1, 4])
+    }
+
+    @Test func selectionIsInFileOrderAndByBytes() throws {
+        let lines = [
+            ("é", "1"), ("e\u{301}", "2"), ("é", "3"), ("x", "4"), ("é", "5"), ("x", "6"),
+            ("y", "7"),
+        ].map { "{\"style\":\"\($0)\",\"text\":\"\($1)\"}" }.joined(separator: "\n")
+        let all = try read(lines.utf8)
+        #expect(
+            all.map { Array($0.author.utf8) } == ["é", "e\u{301}", "x", "y"].map { Array($0.utf8) })
+        let capped = try read(lines.utf8) { $0.documentsPerAuthor = 2 }
+        #expect(
+            capped.map { $0.documents.map(\.text) } == [["1", "3"], ["2"], ["4", "6"], ["7"]])
+        let limited = try read(lines.utf8) { $0.documentLimit = 3 }
+        #expect(limited.map { $0.documents.map(\.text) } == [["1", "3"], ["2"]])
+        let excluded = try read(lines.utf8) { $0.excludedAuthors = ["é", "y"] }
+        #expect(excluded.map { $0.documents.map(\.text) } == [["2"], ["4", "6"]])
+        let included = try read(lines.utf8) { $0.includedAuthors = ["e\u{301}"] }
+        #expect(included.map { $0.documents.map(\.text) } == [["2"]])
+    }
+
+    @Test func readingStopsAtTheLimit() throws {
+        // The damaged second line is never looked at.
+        let authors = try read("{\"style\":\"a\",\"text\":\"x\"}\nnot json".utf8) {
+            $0.documentLimit = 1
+        }
+        #expect(texts(authors) == ["a": ["x"]])
+    }
+
+    @Test func laterKeysWinAndOthersAreIgnored() throws {
+        let authors = try read(
+            #"{"style":"z","n":NaN,"i":[-Infinity,{"\ud800":"\udfff"}],"text":"1","style":"a","text":"2"}"#
+                .utf8)
+        #expect(texts(authors) == ["a": ["2"]])
+    }
+
+    @Test func fieldsCanBeNamed() throws {
+        let authors = try read(#"{"who":"a","what":"b","style":1}"#.utf8) {
+            $0.authorField = "who"
+            $0.textField = "what"
+        }
+        #expect(texts(authors) == ["a": ["b"]])
+    }
+
+    @Test func arraysAreReadLikeLines() throws {
+        let whole = try TestData.bytes(TestData.tiny + "/authormix.jsonl")
+        let lines = whole.split(separator: 0x0A)
+        let array =
+            Array("[\n".utf8) + Array(lines.joined(separator: Array(" ,\n\n".utf8)))
+            + Array("\n]\n".utf8)
+        let expected = try read(whole)
+        #expect(texts(try read(array)) == texts(expected))
+        #expect(expected.map(\.documents.count).reduce(0, +) == 58)
+        #expect(throws: CorpusError.self) { try read("[]".utf8) }
+    }
+
+    @Test func compressionIsToldByContent() throws {
+        let whole = try TestData.bytes(TestData.tiny + "/authormix.jsonl")
+        let expected = texts(try read(whole))
+        var gzip: [UInt8] = []
+        // Two members, as `cat a.gz b.gz` makes.
+        let cut = whole.firstIndex(of: 0x0A)! + 1
+        for part in [whole[..<cut], whole[cut...]] {
+            try part.withUnsafeBytes {
+                try Deflater(.gzip, level: 6).write($0, finish: true) { gzip += $0 }
+            }
+        }
+        #expect(texts(try read(gzip)) == expected)
+        var zstd: [UInt8] = []
+        for part in [whole[..<cut], whole[cut...]] {
+            var frame = [UInt8](repeating: 0, count: ZSTD_compressBound(part.count))
+            let count = frame.count
+            let size = part.withUnsafeBytes {
+                ZSTD_compress(&frame, count, $0.baseAddress, $0.count, 3)
+            }
+            zstd += frame[..<size]
+        }
+        #expect(texts(try read(zstd)) == expected)
+    }
+
+    @Test func recordsLongerThanTheBufferAreWhole() throws {
+        let long = String(repeating: "long words ", count: 100_000)
+        for text in [
+            "{\"style\":\"a\",\"text\":\"\(long)\"}\n{\"style\":\"a\",\"text\":\"b\"}",
+            "[{\"style\":\"a\",\"text\":\"\(long)\"},{\"style\":\"a\",\"text\":\"b\"}]",
+        ] {
+            let authors = try read(text.utf8)
+            #expect(authors.map { $0.documents.map(\.text) } == [[long, "b"]])
+        }
+    }
+
+    @Test(arguments: [
+        ("", 0), (" \t\n", 0), ("a", 1), (" a  b ", 2), ("a\u{A0}b\u{2003}c\u{3000}d", 4),
+        ("a\u{1C}b\u{1D}c\u{1E}d\u{1F}e", 5), ("a\u{85}b\u{2028}c\u{2029}d\u{1680}e", 5),
+        ("a\u{200B}b\u{FEFF}c\u{2060}d\u{180E}e", 1), ("a\r\nb\u{B}c\u{C}d", 4),
+        ("a\u{202F}b\u{205F}c", 3),
+    ])
+    func wordsArePythons(text: String, count: Int) {
+        #expect(wordCount(text) == count)
+    }
+
+    @Test func invalidUTF8IsFoundWhereItIs() {
+        func first(_ bytes: [UInt8]) -> Int? {
+            bytes.withUnsafeBufferPointer { firstInvalidUTF8($0) }
+        }
+        #expect(first(Array("plain text, é and 😀".utf8)) == nil)
+        #expect(first(Array("12345678".utf8) + [0xC3]) == 8)
+        #expect(first(Array("1234567890".utf8) + [0xED, 0xA0, 0x80]) == 10)
+        #expect(first([0xC0, 0x80]) == 0)
+        #expect(first(Array("abc".utf8) + [0xF5]) == 3)
+    }
+}

@@ -1,0 +1,133 @@
+// Choosing, reading and applying SAEs.
+
+import ArrayFiles
+import TestSupport
+import Tensors
+import Testing
+
+@testable import SparseAutoencoders
+
+struct SAETests {
+    private let tree = SAETree(directory: TestData.tiny + "/sae", size: .small)
+
+    @Test func theNearestL0IsTaken() throws {
+        for (site, expected) in [
+            ("res", [46, 40, 51, 34]), ("mlp", [60, 48, 45, 35]), ("att", [57, 59, 36, 44]),
+        ] {
+            for layer in 0..<4 {
+                let id = try tree.nearest(site: site, layer: layer, width: "16k", target: 50)
+                #expect(id.averageL0 == expected[layer])
+            }
+        }
+        #expect(try tree.nearest(site: "res", layer: 0, width: "65k", target: 1).averageL0 == 50)
+        // layer_10 must not be taken for layer_1.
+        #expect(try tree.nearest(site: "res", layer: 1, width: "16k", target: 50).averageL0 == 40)
+    }
+
+    @Test func onATieTheLowerIsTaken() throws {
+        // 9 and 51 are both 21 from 30.
+        let id = try tree.nearest(site: "res", layer: 2, width: "16k", target: 30)
+        #expect(id.description == "layer_2/width_16k/average_l0_9")
+    }
+
+    @Test func identifiersAreReadStrictly() {
+        #expect(
+            SAEIdentifier("layer_5/width_16k/average_l0_51")
+                == SAEIdentifier(layer: 5, width: "16k", averageL0: 51))
+        for text in [
+            "", "layer_5", "layer_5/width_16k", "layer_x/width_16k/average_l0_5",
+            "layer_5/width_/average_l0_5",
+            "layer_5/width_16k/average_l0_", "layer_5/width_16k/average_l0_-5",
+            "layer_5/width_16k/average_l0_5/x",
+            "layer_5/width_16k/canonical", "/layer_5/width_16k/average_l0_5",
+        ] {
+            #expect(SAEIdentifier(text) == nil)
+        }
+    }
+
+    @Test func theSizeFollowsTheLabel() {
+        #expect(ScopeSize(label: "google/gemma-2-9b") == .large)
+        #expect(ScopeSize(label: "my-Gemma-9B-finetune") == .large)
+        #expect(ScopeSize(label: "google/gemma-2-2b") == .small)
+        #expect(ScopeSize(label: "other") == .small)
+    }
+
+    @Test func treesAreFoundInEachLayout() throws {
+        let folder = try TemporaryFolder()
+        #expect(throws: SAEChoiceError.self) {
+            try SAETree(directory: folder.path, size: .large).repository(site: "mlp")
+        }
+        for layout in ["mlp", "google/gemma-scope-9b-pt-mlp", "gemma-scope-9b-pt-mlp"] {
+            try folder.write([], "\(layout)/x")
+            let found = try SAETree(directory: folder.path, size: .large).repository(site: "mlp")
+            #expect(found == folder.file(layout))
+        }
+    }
+
+    @Test func bothFileFormsHoldTheSameSAE() throws {
+        for (site, hook, dIn, l0s) in [
+            ("res", "hook_resid_post", 64, [46, 40, 51, 34]),
+            ("mlp", "hook_mlp_out", 64, [60, 48, 45, 35]),
+            ("att", "attn.hook_z", 128, [57, 59, 36, 44]),
+        ] {
+            for (layer, l0) in l0s.enumerated() {
+                let id = "layer_\(layer)/width_16k/average_l0_\(l0)"
+                let scope = try SAEParameters(
+                    directory: "\(TestData.tiny)/sae/gemma-scope-2b-pt-\(site)/\(id)", dIn: dIn,
+                    hookName: "blocks.\(layer).\(hook)")
+                let lens = try SAEParameters(
+                    directory: "\(TestData.tiny)/sae-lens/\(site)/\(id)", dIn: dIn,
+                    hookName: "blocks.\(layer).\(hook)")
+                #expect(scope.bEnc.floats() == lens.bEnc.floats())
+                #expect(scope.threshold.floats() == lens.threshold.floats())
+                #expect(inCOrder(scope.wEnc) == lens.wEnc.floats())
+                #expect(inCOrder(scope.wDec) == lens.wDec.floats())
+            }
+        }
+    }
+
+    private func inCOrder(_ tensor: StoredTensor) -> [Float] {
+        let values = tensor.floats()
+        guard tensor.isFortranOrder else { return values }
+        let (rows, columns) = (tensor.shape[0], tensor.shape[1])
+        return (0..<values.count).map { values[$0 % columns * rows + $0 / columns] }
+    }
+
+    /// Explained variance of an SAE that reconstructs exactly, and of one that does not.
+    @Test func explainedVarianceIsOneForAPerfectSAE() throws {
+        // Two features a dimension, x and -x, whose decoder rows are the positive and negative unit vector.
+        let folder = try TemporaryFolder()
+        let d = 5
+        var builder = SafetensorsBuilder()
+        var (encoder, decoder) = (
+            [Float](repeating: 0, count: d * 2 * d), [Float](repeating: 0, count: 2 * d * d)
+        )
+        for i in 0..<d {
+            (encoder[i * 2 * d + i], encoder[i * 2 * d + d + i]) = (1, -1)
+            (decoder[i * d + i], decoder[(d + i) * d + i]) = (1, -1)
+        }
+        builder.add("W_enc", [d, 2 * d], encoder)
+        builder.add("W_dec", [2 * d, d], decoder)
+        builder.add("b_enc", [2 * d], [Float](repeating: 0, count: 2 * d))
+        builder.add("b_dec", [d], [Float](repeating: 0, count: d))
+        builder.add("threshold", [2 * d], [Float](repeating: 0, count: 2 * d))
+        try folder.write(builder.bytes(), "sae_weights.safetensors")
+        try folder.write(
+            #"{"architecture":"jumprelu","apply_b_dec_to_input":false,"d_in":5}"#.utf8, "cfg.json")
+        let backend = OpenBLASBackend(threadCount: 2)
+        let sae = JumpReLUSAE(
+            try SAEParameters(directory: folder.path, dIn: d, hookName: "blocks.0.hook_resid_post"),
+            on: backend)
+        var random = SeededGenerator(12)
+        let values = random.floats(20 * d)
+        let x = backend.matrix(rows: 20, columns: d) {
+            for i in values.indices { $0[i] = values[i] }
+        }
+        let all = sae.encode(x, above: 0)
+        #expect(all.columns.count == 20 * d)
+        #expect(abs(sae.explainedVariance(of: x, features: all, rows: [1..<7, 9..<20]) - 1) < 1e-9)
+        let few = all.filtered(above: 0.5)
+        let explained = sae.explainedVariance(of: x, features: few, rows: [0..<20])
+        #expect(explained > 0.3 && explained < 0.99)
+    }
+}

@@ -1,0 +1,102 @@
+// The tokenizer's parts on the fixture's small vocabulary.
+
+import ByteJSON
+import TestSupport
+import Testing
+
+@testable import Tokenization
+
+struct TinyTokenizerTests {
+    private let tokenizers: [GemmaTokenizer]
+
+    init() throws {
+        tokenizers = try [
+            // New-style merges (pairs), old-style merges ("a b"), and the SentencePiece model.
+            GemmaTokenizer(directory: TestData.tiny + "/model"),
+            GemmaTokenizer(directory: TestData.tiny + "/model-single"),
+            GemmaTokenizer(sentencePieceModel: TestData.tiny + "/model/tokenizer.model"),
+        ]
+    }
+
+    private func pieces(_ text: String, _ tokenizer: GemmaTokenizer) -> [String] {
+        tokenizer.encode(text).map { String(decoding: tokenizer.piece($0), as: UTF8.self) }
+    }
+
+    /// The oracle's tokens of every fixture document, as Hugging Face's tokenizer gave them.
+    @Test func fixtureTokensAreTheOracles() throws {
+        let authors = ["harbour", "orchard", "quarry works", "lantérne", "marsh-9"]
+        for author in authors {
+            let prefix = TestData.tiny + "/expected/sae__google_gemma-2-2b__"
+            func load(_ kind: String) throws -> [JSONValue] {
+                let bytes = try TestData.bytes("\(prefix)\(kind)__\(author).json")
+                return try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0).array ?? [] }
+            }
+            let tokens = try load("tokens").map { ($0.array ?? []).map { $0.string ?? "" } }
+            let texts = try load("full_texts").map { $0.string ?? "" }
+            #expect(!texts.isEmpty && texts.count == tokens.count)
+            for tokenizer in tokenizers {
+                for (text, expected) in zip(texts, tokens) {
+                    let found = Array(pieces(text, tokenizer).prefix(359))
+                    let padded = found + Array(repeating: "<pad>", count: 359 - found.count)
+                    // A literal U+2581 merges otherwise in SentencePiece; the fast tokenizer counts.
+                    #expect(padded.map { Array($0.utf8) } == expected.map { Array($0.utf8) })
+                }
+            }
+        }
+    }
+
+    @Test func allFormsAgree() {
+        for tokenizer in tokenizers {
+            #expect(tokenizer.merges.count == tokenizers[0].merges.count)
+            #expect(tokenizer.count == 640)
+            #expect(tokenizer.pad == 0 && tokenizer.bos == 2)
+        }
+    }
+
+    @Test func addedTokensAreCutOutOfTheRawText() {
+        for tokenizer in tokenizers {
+            #expect(pieces("<bos>x", tokenizer).first == "<bos>")
+            #expect(pieces("\n\n\n", tokenizer) == ["\n\n\n"])
+            // Leftmost, then longest: seven newlines are five and two.
+            #expect(pieces("\n\n\n\n\n\n\n", tokenizer) == ["\n\n\n\n\n", "\n\n"])
+            #expect(pieces("<h1>", tokenizer) == ["<h1>"])
+        }
+    }
+
+    @Test func unknownCharactersBecomeBytes() {
+        for tokenizer in tokenizers {
+            #expect(pieces("\u{1F701}", tokenizer) == ["<0xF0>", "<0x9F>", "<0x9C>", "<0x81>"])
+            #expect(pieces("\u{0}", tokenizer) == ["<0x00>"])
+        }
+    }
+
+    @Test func emptyTextHasNoTokens() {
+        for tokenizer in tokenizers { #expect(tokenizer.encode("") == []) }
+    }
+
+    /// Twice the text, about twice the work: a quadratic merge would take minutes here.
+    @Test(.timeLimit(.minutes(1))) func longTextsAreNoTrouble() {
+        let text = String(
+            repeating: "the tide rose over the pier and the bell rang again; ", count: 40_000)
+        let ids = tokenizers[0].encode(text)
+        #expect(ids.count > 100_000)
+        let once = tokenizers[0].encode(String(repeating: "a", count: 1_000_000))
+        #expect(!once.isEmpty)
+    }
+
+    @Test func truncatedFilesAreErrors() throws {
+        let folder = try TemporaryFolder()
+        let whole = try TestData.bytes(TestData.tiny + "/model/tokenizer.model")
+        var refused = 0
+        for count in stride(from: 0, to: whole.count, by: 97) {
+            let path = try folder.write(whole[..<count], "tokenizer.model")
+            do {
+                _ = try GemmaTokenizer(sentencePieceModel: path)
+            } catch let error as TokenizerError {
+                #expect("\(error)".contains(path))
+                refused += 1
+            }
+        }
+        #expect(refused > 90)
+    }
+}
