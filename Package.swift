@@ -93,7 +93,12 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "CLITests",
-            dependencies: ["sae-extract", "ArrayFiles", "ByteJSON", "TestSupport"],
+            dependencies: [
+                "sae-extract", "Gemma2", "SparseAutoencoders", "ArrayFiles", "ByteJSON",
+                "TestSupport",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ],
             swiftSettings: strict),
         .systemLibrary(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),

@@ -84,7 +84,7 @@ enum CommandLineArguments {
     /// that it is not taken for one.
     private static func rewritten(_ occurrence: Occurrence) -> [String] {
         let flag = "--" + occurrence.name
-        if let first = occurrence.values.first, first.hasPrefix("-") || first.isEmpty {
+        if let first = occurrence.values.first, first.hasPrefix("-") {
             return ["\(flag)=\(first)"] + occurrence.values.dropFirst()
         }
         return [flag] + occurrence.values

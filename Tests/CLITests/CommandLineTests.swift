@@ -1,0 +1,257 @@
+// Flags, environment, help, and what a run leaves besides the arrays.
+
+import ArgumentParser
+import ArrayFiles
+import ByteJSON
+import Foundation
+import Gemma2
+import SparseAutoencoders
+import TestSupport
+import Testing
+
+@testable import sae_extract
+
+struct CommandLineTests {
+    private let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    private func normalized(_ arguments: [String], _ environment: [String: String] = [:]) throws
+        -> [String]
+    {
+        try CommandLineArguments.normalized(arguments, environment: environment)
+    }
+
+    private func options(_ arguments: [String], _ environment: [String: String] = [:]) throws
+        -> SAEExtract
+    {
+        try SAEExtract.parse(try normalized(arguments, environment))
+    }
+
+    // MARK: Spelling
+
+    @Test func kebabCaseIsTheSame() throws {
+        let snake = try options(["--layers", "1", "2", "--n_docs_per_author", "7", "--save_dir=x"])
+        let kebab = try options(["--layers", "1", "2", "--n-docs-per-author", "7", "--save-dir=x"])
+        #expect(snake.corpus.perAuthor == 7 && kebab.corpus.perAuthor == 7)
+        #expect(kebab.output.directory == "x" && kebab.model.layers == [1, 2])
+    }
+
+    @Test func aFlagGivenTwiceReplaces() throws {
+        let command = try options([
+            "--layers", "1", "2", "--exclude_authors", "a", "--layers", "3", "--exclude-authors",
+            "b", "c",
+        ])
+        #expect(command.model.layers == [3])
+        #expect(command.corpus.excluded == ["b", "c"])
+    }
+
+    @Test func listsFollowOneFlag() throws {
+        let command = try options([
+            "--layers", "5", "10", "15", "--exclude_authors", "quarry works", "h", "--layer_types",
+            "res", "att",
+            "--sae_id", "res:layer_5/width_16k/average_l0_34", "mlp:layer_5/width_65k/average_l0_9",
+        ])
+        #expect(command.model.layers == [5, 10, 15])
+        #expect(command.corpus.excluded == ["quarry works", "h"])
+        #expect(command.model.layerTypes == [.res, .att])
+        #expect(command.saes.ids.map(\.id.averageL0) == [34, 9])
+    }
+
+    @Test func theEnvironmentFillsInAndFlagsWin() throws {
+        let environment = [
+            "SAE_EXTRACT_LAYERS": "5, 10,15", "SAE_EXTRACT_EXCLUDE_AUTHORS": "a,b\nquarry works",
+            "SAE_EXTRACT_N_DOCS": "9", "SAE_EXTRACT_LAYER_TYPES": "mlp",
+            "SAE_EXTRACT_PREFIX": "Say: ",
+        ]
+        let command = try options(["--n_docs", "3"], environment)
+        #expect(command.model.layers == [5, 10, 15])
+        #expect(command.corpus.excluded == ["a,b", "quarry works"])
+        #expect(command.corpus.limit == 3)
+        #expect(command.model.layerTypes == [.mlp])
+        #expect(command.model.prefix == "Say: ")
+        let outcome = try Tool.run(["--layers", "0"], environment: ["SAE_EXTRACT_N_DOCS": "many"])
+        #expect(outcome.status == 64)
+        #expect(outcome.errors.contains("'many'") && outcome.errors.contains("--n_docs"))
+    }
+
+    @Test func everyFlagIsKnownToTheNormalizer() throws {
+        // The help's flags are the table's flags.
+        let help = try Tool.run(["--help"])
+        let words = help.output.split(whereSeparator: { " ,.\n()".contains($0) })
+        let flags = Set(words.filter { $0.hasPrefix("--") }.map { String($0.dropFirst(2)) })
+        let known = Set(CommandLineArguments.flags.keys)
+        #expect(known.subtracting(flags) == [])
+        #expect(flags.subtracting(known) == ["help", "version", "n-docs"])
+    }
+
+    // MARK: Help
+
+    @Test func helpShowsDefaultsAndAnExample() throws {
+        let help = try Tool.run(["--help"])
+        #expect(help.status == 0 && help.errors.isEmpty)
+        let words = help.output.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+        for part in [
+            "Example:", "sae-extract --layers 5 10 15", "(default: 250)",
+            "(default: google/gemma-2-2b)",
+            "(default: data/raw_features/AuthorMix)", "Exit codes:", "SAE_EXTRACT_N_DOCS",
+        ] {
+            #expect(words.contains(part), "no '\(part)'")
+        }
+    }
+
+    @Test func versionIsPrinted() throws {
+        let version = try Tool.run(["--version"])
+        #expect(version.status == 0 && version.output == "0.1.0\n")
+    }
+
+    @Test(arguments: [
+        (["--model_path", "m"], "--layers"), (["--layers", "0"], "--model_path"),
+        (["--layers", "0", "--model_path", TestData.tiny + "/model"], "--sae_dir"),
+        (
+            [
+                "--layers", "0", "--model_path", TestData.tiny + "/model", "--sae_dir",
+                TestData.tiny + "/sae",
+            ], "--data_path"
+        ),
+    ])
+    func whatIsMissingIsNamed(arguments: [String], flag: String) throws {
+        let outcome = try Tool.run(arguments)
+        #expect(outcome.status == 64)
+        #expect(outcome.errors.contains(flag), "\(outcome.errors)")
+    }
+
+    // MARK: Runs
+
+    private func manifest(_ path: String) throws -> [JSONObject] {
+        let bytes = try TestData.bytes(path + "/run.json")
+        let value = try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }
+        return try #require(value.object?["runs"]?.array).compactMap(\.object)
+    }
+
+    @Test func theManifestSaysWhatWasRun() throws {
+        let arguments = Tool.alternativeArguments(saveDirectory: folder.path)
+        for _ in 0..<2 { #expect(try Tool.run(arguments).status == 0) }
+        let runs = try manifest(folder.path)
+        #expect(runs.count == 2, "one entry an invocation")
+        let run = runs[1]
+        #expect(run["command"]?.array?.dropFirst().compactMap(\.string) == arguments)
+        #expect(run["kernels"]?.string?.hasPrefix("OpenBLAS 0.3") == true)
+        #expect(run["weights"]?.array?.compactMap(\.string) == ["bfloat16"])
+        #expect(run["settings"]?.object?["exclude_authors"]?.array?.count == 2)
+        let authors = try #require(run["authors"]?.array).compactMap(\.object)
+        #expect(authors.compactMap { $0["author"]?.string } == ["orchard", "marsh-9", "lantérne"])
+        for author in authors {
+            let tokens = try #require(author["tokens_per_row"]?.array).compactMap(\.integer)
+            #expect(tokens.count == author["source_lines"]?.array?.count)
+            #expect(tokens.reduce(0, +) == author["tokens"]?.integer)
+        }
+        // The oracle's run of the same job: 6 documents, of which the second fills all positions.
+        #expect(
+            authors[0]["tokens_per_row"]?.array?.compactMap(\.integer) == [
+                39, 359, 110, 64, 127, 175,
+            ])
+        #expect(authors[0]["truncated_rows"]?.array == [.integer(1)])
+        let saes = try #require(run["saes"]?.array).compactMap(\.object)
+        let names = saes.compactMap { $0["sae_name"]?.string }
+        #expect(names.contains("layer_2/width_16k/average_l0_9"))
+        #expect(
+            saes.allSatisfy {
+                ($0["mean_l0"]?.number ?? 0) > 0.1 && $0["identity"]?.string?.count == 64
+            })
+        #expect(run["model"]?.object?["files"]?.array?.count == 1)
+        // Lines of the corpus are where the texts are.
+        let lines = try TestData.bytes(TestData.tiny + "/authormix.jsonl").split(
+            separator: 0x0A, omittingEmptySubsequences: false)
+        let line = try #require(authors[1]["source_lines"]?.array?[0].integer)
+        #expect(String(decoding: lines[line - 1], as: UTF8.self).contains("marsh-9"))
+    }
+
+    @Test func nothingElseIsLeftBehind() throws {
+        #expect(try Tool.run(Tool.alternativeArguments(saveDirectory: folder.path)).status == 0)
+        let names = try directoryContents(folder.path)
+        #expect(names.count == 22 && names.contains("run.json") && !names.contains(".sae-extract"))
+    }
+
+    @Test func aPrefixChangesTheModelsViewButNotTheShape() throws {
+        func run(_ name: String, _ prefix: [String]) throws {
+            let outcome = try Tool.run(
+                Tool.alternativeArguments(saveDirectory: folder.file(name)) + prefix)
+            #expect(outcome.status == 0, "\(outcome.errors)")
+        }
+        try run("plain", [])
+        try run("empty", ["--prefix", ""])
+        try run("prefixed", ["--prefix", "The bell rang: "])
+        let (plain, empty, prefixed) = (
+            folder.file("plain"), folder.file("empty"), folder.file("prefixed")
+        )
+        for name in try directoryContents(plain) where name != "run.json" {
+            let bytes = try TestData.bytes("\(plain)/\(name)")
+            #expect(try TestData.bytes("\(empty)/\(name)") == bytes)
+            let other = try TestData.bytes("\(prefixed)/\(name)")
+            if name.hasSuffix(".json") {
+                #expect(other == bytes)
+            } else {
+                #expect(other != bytes)
+            }
+            if name.hasSuffix(".npz") {
+                let shapes = try [plain, prefixed].map {
+                    try NPZReader(path: "\($0)/\(name)").tensor("activations").shape
+                }
+                #expect(shapes[0] == shapes[1])
+            }
+        }
+    }
+
+    @Test func rowsArePaddedToTheLargestAuthor() throws {
+        // 15 documents of harbour, 5 of lantérne: rows beyond an author's documents are zeros.
+        let outcome = try Tool.run([
+            "--layers", "1", "--layer_types", "res", "--model_path", TestData.tiny + "/model",
+            "--sae_dir",
+            TestData.tiny + "/sae", "--data_path", TestData.tiny + "/authormix.jsonl",
+            "--max_seq_len", "12",
+            "--include_authors", "harbour", "lantérne", "--save_dir", folder.path,
+        ])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(outcome.errors.contains("15 of 15 documents were cut to 12 tokens"))
+        let path = folder.file("sae__google_gemma-2-2b__res__activations__lantérne__layer_1.npz")
+        let tensor = try NPZReader(path: path).tensor("activations")
+        #expect(tensor.shape == [15, 11, 70])
+        let values = tensor.floats()
+        #expect(values[..<(5 * 11 * 70)].contains(1))
+        #expect(!values[(5 * 11 * 70)...].contains { $0 != 0 })
+    }
+
+    @Test func hardNamesBecomeFiles() throws {
+        let text = Array(repeating: "tide", count: 40).joined(separator: " ")
+        let authors = ["a/b", "..", "x__y", ""]
+        let corpus = authors.map { "{\"style\":\"\($0)\",\"text\":\"\(text)\"}" }.joined(
+            separator: "\n")
+        let outcome = try Tool.run([
+            "--layers", "0", "--layer_types", "res", "--model_path", TestData.tiny + "/model",
+            "--sae_dir",
+            TestData.tiny + "/sae", "--data_path", try folder.write(corpus.utf8, "c.jsonl"),
+            "--save_dir",
+            folder.file("out"),
+        ])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        let names = try directoryContents(folder.file("out"))
+        for encoded in ["a%2Fb", "%2E.", "x%5F%5Fy", "%"] {
+            #expect(names.contains("sae__google_gemma-2-2b__tokens__\(encoded).json"))
+        }
+        #expect(names.count == 4 * 5 + 1)
+    }
+
+    @Test func theFirstBatchChecksTheTaps() throws {
+        let outcome = try Tool.run(Tool.alternativeArguments(saveDirectory: folder.path))
+        #expect(
+            outcome.errors.contains(
+                "blocks.2.hook_resid_post: layer_2/width_16k/average_l0_9 explains"))
+        #expect(outcome.errors.contains("warning: blocks.2.hook_resid_post"))
+        let quiet = try Tool.run(
+            Tool.alternativeArguments(saveDirectory: folder.path) + ["--log_level", "error"])
+        #expect(quiet.errors == "" && quiet.output == "")
+    }
+}

@@ -1,0 +1,29 @@
+// The fixture is the oracle's, unchanged.
+
+import ArrayFiles
+import Crypto
+import Foundation
+import TestSupport
+import Testing
+
+struct FixtureTests {
+    @Test func everyFileHasItsCommittedHash() throws {
+        let root = TestData.packageRoot + "/Fixtures"
+        let list = String(decoding: try TestData.bytes(root + "/SHA256SUMS"), as: UTF8.self)
+        let wanted = Dictionary(
+            uniqueKeysWithValues: list.split(separator: "\n").map { line in
+                (Array(String(line.dropFirst(66)).utf8), String(line.prefix(64)))
+            })
+        let manager = FileManager.default
+        let found = try manager.subpathsOfDirectory(atPath: root).filter {
+            !isDirectory("\(root)/\($0)") && ($0.hasPrefix("tiny/") || $0.hasPrefix("tiny-raw/"))
+        }
+        #expect(Set(found.map { Array($0.utf8) }) == Set(wanted.keys))
+        for name in found {
+            let digest = SHA256.hash(data: try TestData.bytes("\(root)/\(name)"))
+            #expect(
+                digest.map { String(format: "%02x", $0) }.joined() == wanted[Array(name.utf8)],
+                "\(name)")
+        }
+    }
+}
