@@ -15,13 +15,11 @@ public final class OutputFile {
     private var buffered = 0
     private var isCommitted = false
 
-    /// Begins a file for `path`, written at `temporaryPath`, which must be on the same file system. Throws
-    /// where that cannot be created.
-    public init(path: String, temporaryPath: String) throws(FileError) {
+    /// Begins a file for `path`, written in the folder `temporaryDirectory`, which must be on the same file
+    /// system. Throws where it cannot be created there.
+    public init(path: String, temporaryDirectory: String) throws(FileError) {
         self.path = path
-        self.temporaryPath = temporaryPath
-        descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
-        guard descriptor >= 0 else { throw FileError("create", temporaryPath) }
+        (descriptor, temporaryPath) = try createUniqueFile(in: temporaryDirectory)
     }
 
     deinit {
@@ -76,6 +74,17 @@ public final class OutputFile {
     private func writeThrough(_ bytes: UnsafeRawBufferPointer) throws(FileError) {
         try writeAll(bytes, to: descriptor, path: path)
     }
+}
+
+/// Creates a file in `directory` under a name that no other process on any machine has, ending in
+/// `.partial`, open for reading and writing.
+public func createUniqueFile(
+    in directory: String
+) throws(FileError) -> (descriptor: Int32, path: String) {
+    let path = "\(directory)/\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
+    let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw FileError("create", path) }
+    return (descriptor, path)
 }
 
 /// Writes all of `bytes` to `descriptor`; `path` names it in errors.

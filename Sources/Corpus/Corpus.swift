@@ -202,12 +202,12 @@ private struct Accepted {
             return
         }
         let index = indices[key] ?? authors.count
+        let count = index < authors.count ? authors[index].documents.count : 0
+        guard count < selection.documentsPerAuthor else { return }
         if index == authors.count {
-            guard selection.documentsPerAuthor > 0 else { return }
             indices[key] = index
             authors.append(AuthorDocuments(author: author, documents: []))
         }
-        guard authors[index].documents.count < selection.documentsPerAuthor else { return }
         authors[index].documents.append(Document(text: text, line: line))
         total += 1
     }

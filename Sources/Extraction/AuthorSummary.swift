@@ -18,7 +18,7 @@ struct AuthorSummary {
     private var crossEntropySum = 0.0
     private var entropySum = 0.0
 
-    init(_ author: String, _ sequences: [Sequence], lines: [Int]) {
+    init(_ author: String, _ sequences: [TokenSequence], lines: [Int]) {
         self.author = author
         self.lines = lines
         tokens = sequences.map(\.tokens.count)

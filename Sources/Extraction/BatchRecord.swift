@@ -18,8 +18,6 @@ struct DocumentRecord: Equatable {
 
 /// A finished batch. Rows of `features` are the output tokens of `documents`, end to end.
 struct BatchRecord: Equatable {
-    /// Index of the first document within its author.
-    var firstDocument: Int
     /// The batch's documents.
     var documents: [DocumentRecord]
     /// Firing features by hook.
@@ -36,7 +34,7 @@ extension BatchRecord {
     /// The record's sections, encoded. Values are left out where they are all 1 (`binary`).
     func sections(values: ActivationValues) -> [(RecordSection, [UInt8])] {
         var head = BinaryEncoder()
-        head.append([Int64(firstDocument), Int64(documents.count)])
+        head.append([Int64(documents.count)])
         for document in documents {
             head.append([Int64(document.tokens.count), document.isTruncated ? 1 : 0])
             head.append(document.tokens)
@@ -56,10 +54,10 @@ extension BatchRecord {
     }
 
     /// The `documents` section back.
-    static func decodeDocuments(_ bytes: [UInt8]) -> (first: Int, documents: [DocumentRecord]) {
+    static func decodeDocuments(_ bytes: [UInt8]) -> [DocumentRecord] {
         var decoder = BinaryDecoder(bytes)
-        let header = decoder.next(Int64.self, count: 2)
-        let documents = (0..<header[1]).map { _ in
+        let count = decoder.next(Int64.self, count: 1)[0]
+        return (0..<count).map { _ in
             let sizes = decoder.next(Int64.self, count: 2)
             let count = Int(sizes[0])
             return DocumentRecord(
@@ -67,7 +65,6 @@ extension BatchRecord {
                 crossEntropy: decoder.next(Float16.self, count: count),
                 entropy: decoder.next(Float16.self, count: count))
         }
-        return (Int(header[0]), documents)
     }
 
     /// A `features` section back.

@@ -5,7 +5,7 @@ import Tensors
 import Tokenization
 
 /// A document as the model sees it.
-struct Sequence: Equatable {
+struct TokenSequence: Equatable {
     /// The document's tokens that are kept, without `<bos>` and prefix: at most `T`.
     var tokens: [TokenID]
     /// Whether tokens were cut off.
@@ -25,9 +25,9 @@ struct SequenceHead {
 
 extension GemmaTokenizer {
     /// `text` cut to `limit` tokens.
-    func sequence(_ text: String, limit: Int) -> Sequence {
+    func sequence(_ text: String, limit: Int) -> TokenSequence {
         let ids = encode(text)
-        return Sequence(tokens: Array(ids.prefix(limit)), isTruncated: ids.count > limit)
+        return TokenSequence(tokens: Array(ids.prefix(limit)), isTruncated: ids.count > limit)
     }
 }
 

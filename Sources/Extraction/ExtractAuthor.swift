@@ -55,8 +55,8 @@ struct Extractor<B: Backend> {
         return summary
     }
 
-    private func tokenize(_ documents: [Document]) -> [Sequence] {
-        var sequences = [Sequence?](repeating: nil, count: documents.count)
+    private func tokenize(_ documents: [Document]) -> [TokenSequence] {
+        var sequences = [TokenSequence?](repeating: nil, count: documents.count)
         sequences.withUnsafeMutableBufferPointer { sequences in
             nonisolated(unsafe) let sequences = sequences
             threads.forEach(documents.count) { item, _ in
@@ -67,7 +67,7 @@ struct Extractor<B: Backend> {
     }
 
     private func run(
-        _ batch: PackedBatch, _ sequences: ArraySlice<Sequence>, of author: AuthorDocuments,
+        _ batch: PackedBatch, _ sequences: ArraySlice<TokenSequence>, of author: AuthorDocuments,
         checkingTaps: Bool
     ) throws -> BatchRecord {
         // The rows that become output: <bos> and the prefix are left out.
@@ -104,8 +104,7 @@ struct Extractor<B: Backend> {
                 // … and how uncertain the prediction made at token j is.
                 entropy: rows.map { Float16(predictions.entropy[$0]) })
         }
-        return BatchRecord(
-            firstDocument: sequences.startIndex, documents: documents, features: features)
+        return BatchRecord(documents: documents, features: features)
     }
 
     /// The alarm for a wrong tap: an SAE that reads what it was made for explains it, with about as many

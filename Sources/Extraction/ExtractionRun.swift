@@ -17,7 +17,6 @@ public enum ExtractionRun {
     public static func run(_ plan: RunPlan, log: Logger) throws {
         var manifest = try Manifest(plan)
         try makeDirectories(plan.stateDirectory)
-        defer { rmdir(plan.stateDirectory) }  // stays if another process has files in it
         let journal = try Journal(directory: plan.stateDirectory)
         let backend = OpenBLASBackend(threadCount: plan.threads)
         let extractor = try load(

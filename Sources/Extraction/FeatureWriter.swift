@@ -4,7 +4,6 @@ import ArrayFiles
 import ByteJSON
 import Corpus
 import Gemma2
-import Glibc
 import SparseAutoencoders
 import Tensors
 import Tokenization
@@ -194,7 +193,7 @@ struct FeatureWriter {
     // MARK: Reading the journal
 
     private func documents(of record: Int) throws -> [DocumentRecord] {
-        BatchRecord.decodeDocuments(try journal.read(.documents, of: record)).documents
+        BatchRecord.decodeDocuments(try journal.read(.documents, of: record))
     }
 
     /// Calls `body` for each of the D rows of the metric arrays, with nil for rows without a document.
@@ -236,7 +235,7 @@ struct FeatureWriter {
     private func writeFile(_ name: String, _ body: (OutputFile) throws -> Void) throws {
         let file = try OutputFile(
             path: "\(plan.saveDirectory)/\(name)",
-            temporaryPath: "\(plan.stateDirectory)/\(name).\(getpid()).partial")
+            temporaryDirectory: plan.stateDirectory)
         try body(file)
         try file.commit()
     }

@@ -17,9 +17,7 @@ final class Journal: @unchecked Sendable {
 
     /// Makes an empty journal in `directory`.
     init(directory: String) throws(FileError) {
-        path = "\(directory)/journal.\(getpid())"
-        descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw FileError("create", path) }
+        (descriptor, path) = try createUniqueFile(in: directory)
         unlink(path)
     }
 

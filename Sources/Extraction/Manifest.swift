@@ -66,7 +66,7 @@ struct Manifest {
 
     /// Records the files in use.
     mutating func describe(
-        _ files: CheckpointFiles, _ chosen: some Swift.Sequence<(ChosenSAE, SAEParameters)>,
+        _ files: CheckpointFiles, _ chosen: some Sequence<(ChosenSAE, SAEParameters)>,
         kernels: String
     ) {
         self.kernels = kernels
@@ -125,8 +125,7 @@ struct Manifest {
         ]
         var text: [UInt8] = []
         JSONText.append(.object(manifest), compactScalars: true, to: &text)
-        let file = try OutputFile(
-            path: path, temporaryPath: "\(plan.stateDirectory)/run.json.\(getpid()).partial")
+        let file = try OutputFile(path: path, temporaryDirectory: plan.stateDirectory)
         try file.write(text + [0x0A])
         try file.commit()
     }

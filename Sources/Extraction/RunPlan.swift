@@ -87,7 +87,6 @@ public struct RunPlan: Codable, Sendable {
         activationValues = options.activationValues
         threads = options.threads
         commandLine = options.commandLine
-        try RunPlan.checkFits(rows: rows, columns: columns)
     }
 
     // MARK: Checks
@@ -137,14 +136,6 @@ public struct RunPlan: Codable, Sendable {
                 "--max_seq_len",
                 "\(options.maximumLength) is out of range: 2 to \(config.nContext), the model's max_position_embeddings"
             )
-        }
-    }
-
-    /// Arrays' sizes must be representable before anything is computed.
-    private static func checkFits(rows: Int, columns: Int) throws {
-        guard rows <= Int(Int32.max) else {
-            throw UsageError(
-                "--n_docs_per_author", "an author has \(rows) documents, more than \(Int32.max)")
         }
     }
 

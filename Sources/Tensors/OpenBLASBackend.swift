@@ -194,7 +194,14 @@ private func turn(
     _ x: UnsafeMutablePointer<Float>, _ half: Int, _ cosine: UnsafePointer<Float>,
     _ sine: UnsafePointer<Float>
 ) {
-    for i in 0..<half {
+    let whole = half & ~7
+    for i in stride(from: 0, to: whole, by: 8) {
+        let (a, b) = (x.lanes(i), x.lanes(i + half))
+        let (cosine, sine) = (cosine.lanes(i), sine.lanes(i))
+        x.store(a * cosine - b * sine, i)
+        x.store(b * cosine + a * sine, i + half)
+    }
+    for i in whole..<half {
         let (a, b) = (x[i], x[i + half])
         x[i] = a * cosine[i] - b * sine[i]
         x[i + half] = b * cosine[i] + a * sine[i]

@@ -19,7 +19,9 @@ struct ParityTests {
 
     /// Every byte of every file but the manifest.
     private func contents(_ directory: String) throws -> [String: [UInt8]] {
-        let names = try directoryContents(directory).filter { $0 != "run.json" }
+        let names = try directoryContents(directory).filter {
+            $0 != "run.json" && !isDirectory("\(directory)/\($0)")
+        }
         return Dictionary(
             uniqueKeysWithValues: try names.map { ($0, try TestData.bytes("\(directory)/\($0)")) })
     }
@@ -56,7 +58,8 @@ struct ParityTests {
             Tool.alternativeArguments(saveDirectory: folder.path) + ["--activation_values", "raw"],
             environment: environment)
         // The raw fixture holds activations only.
-        for name in try directoryContents(folder.path) where !name.hasSuffix(".npz") {
+        for name in try directoryContents(folder.path)
+        where !name.hasSuffix(".npz") && !name.hasPrefix(".") {
             try FileManager.default.removeItem(atPath: folder.file(name))
         }
         let comparison = try OutputComparison(

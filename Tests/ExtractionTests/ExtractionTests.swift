@@ -91,7 +91,6 @@ struct ExtractionTests {
         let hook = HookPoint(layer: 3, site: .att)
         let records = (0..<3).map { i in
             BatchRecord(
-                firstDocument: 2 * i,
                 documents: [
                     DocumentRecord(
                         tokens: [5, 6, Int32(i)], isTruncated: i == 1, crossEntropy: [1, 2, 3],
@@ -106,9 +105,8 @@ struct ExtractionTests {
         for record in records { try journal.append(record.sections(values: values)) }
         #expect(journal.recordCount == 3)
         for i in [2, 0, 1] {
-            let (first, documents) = BatchRecord.decodeDocuments(
-                try journal.read(.documents, of: i))
-            #expect(first == records[i].firstDocument && documents == records[i].documents)
+            let documents = BatchRecord.decodeDocuments(try journal.read(.documents, of: i))
+            #expect(documents == records[i].documents)
             let features = BatchRecord.decodeFeatures(
                 try journal.read(.features(hook), of: i), values: values)
             #expect(features == records[i].features[hook])
@@ -116,7 +114,8 @@ struct ExtractionTests {
         try journal.removeAll()
         #expect(journal.recordCount == 0)
         try journal.append(records[1].sections(values: values))
-        #expect(BatchRecord.decodeDocuments(try journal.read(.documents, of: 0)).first == 2)
+        let documents = BatchRecord.decodeDocuments(try journal.read(.documents, of: 0))
+        #expect(documents == records[1].documents)
     }
 
     // MARK: Identity
