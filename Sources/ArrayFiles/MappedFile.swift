@@ -1,5 +1,6 @@
 // Read-only memory maps: weights are used where they lie on disk.
 
+import ByteJSON
 import Glibc
 
 /// A whole file mapped read-only; the mapping lasts as long as this object.
@@ -30,6 +31,11 @@ public final class MappedFile: @unchecked Sendable {
         guard let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED
         else { throw FileError("map", path) }
         bytes = UnsafeRawBufferPointer(start: base, count: size)
+    }
+
+    /// The file's content as one JSON document.
+    public func parsedJSON() throws(JSONSyntaxError) -> JSONValue {
+        try JSONValue(parsing: bytes.bindMemory(to: UInt8.self))
     }
 
     deinit {

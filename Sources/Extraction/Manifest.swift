@@ -55,8 +55,7 @@ struct Manifest {
         self.plan = plan
         path = plan.saveDirectory + "/run.json"
         guard fileExists(path) else { return }
-        let file = try MappedFile(path: path)
-        let value = file.bytes.withMemoryRebound(to: UInt8.self) { try? JSONValue(parsing: $0) }
+        let value = try? MappedFile(path: path).parsedJSON()
         guard let runs = value?.object?["runs"]?.array else {
             throw UsageError(
                 "--save_dir", "\(path) is there but is not a manifest of sae-extract; move it away")

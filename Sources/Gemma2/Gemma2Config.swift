@@ -70,7 +70,7 @@ public struct Gemma2Config: Equatable, Sendable {
         let file = try MappedFile(path: path)
         let value: JSONValue
         do {
-            value = try file.bytes.withMemoryRebound(to: UInt8.self) { try JSONValue(parsing: $0) }
+            value = try file.parsedJSON()
         } catch {
             throw CheckpointError.badConfig(path: path, reason: "not JSON: \(error)")
         }

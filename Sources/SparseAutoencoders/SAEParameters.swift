@@ -100,7 +100,7 @@ public struct SAEParameters: Sendable {
         let file = try MappedFile(path: path)
         let value: JSONValue
         do {
-            value = try file.bytes.withMemoryRebound(to: UInt8.self) { try JSONValue(parsing: $0) }
+            value = try file.parsedJSON()
         } catch {
             throw unsupported("not JSON: \(error)")
         }

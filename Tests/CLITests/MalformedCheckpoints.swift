@@ -1,0 +1,288 @@
+// Damaged checkpoints and configurations.
+
+import ArrayFiles
+import Foundation
+import TestSupport
+
+extension MalformedInputTests {
+    static let checkpoints: [MalformedInput] = [
+        MalformedInput(
+            "safetensors cut within its length", exits: 65,
+            mentioning: ["model.safetensors", "5 bytes", "again"]
+        ) {
+            try $0.changeModel("model.safetensors") { $0 = Array($0[..<5]) }
+        },
+        MalformedInput(
+            "safetensors cut within its header", exits: 65,
+            mentioning: ["model.safetensors", "100 bytes", "again"]
+        ) {
+            try $0.changeModel("model.safetensors") { $0 = Array($0[..<100]) }
+        },
+        MalformedInput(
+            "safetensors cut within its data", exits: 65,
+            mentioning: ["model.safetensors", "tensor model.", "cut short", "download"]
+        ) {
+            try $0.changeModel("model.safetensors") { $0.removeLast(10) }
+        },
+        MalformedInput(
+            "safetensors cut right after its header", exits: 65,
+            mentioning: ["tensor model.", "cut short", "download"]
+        ) {
+            try $0.changeModel("model.safetensors") { bytes in
+                let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
+                bytes = Array(bytes[..<(8 + length)])
+            }
+        },
+        MalformedInput(
+            "empty safetensors", exits: 65, mentioning: ["model.safetensors", "0 bytes", "again"]
+        ) {
+            try $0.changeModel("model.safetensors") { $0 = [] }
+        },
+        MalformedInput(
+            "safetensors with a huge header length", exits: 65,
+            mentioning: ["18446744073709551615", "100,000,000", "again"]
+        ) {
+            try $0.changeModel("model.safetensors") {
+                $0.replaceSubrange(0..<8, with: repeatElement(0xFF, count: 8))
+            }
+        },
+        MalformedInput(
+            "safetensors header that is not JSON", exits: 65,
+            mentioning: ["bad header", "at byte", "again"]
+        ) {
+            try $0.changeModel("model.safetensors") { $0[8] = UInt8(ascii: "?") }
+        },
+        MalformedInput(
+            "safetensors header that is an array", exits: 65,
+            mentioning: ["not a JSON object", "again"]
+        ) {
+            try $0.changeModel("model.safetensors") { $0 = [2, 0, 0, 0, 0, 0, 0, 0, 0x5B, 0x5D] }
+        },
+        MalformedInput(
+            "overlapping tensors", exits: 65,
+            mentioning: ["tensor model.embed_tokens.weight", "overlap", "again"]
+        ) {
+            try $0.changeHeader("\"data_offsets\":[0,81920]", "\"data_offsets\":[128,82048]")
+        },
+        MalformedInput(
+            "negative data offset", exits: 65,
+            mentioning: ["tensor model.embed_tokens.weight", "data_offsets", "again"]
+        ) {
+            try $0.changeHeader("\"data_offsets\":[0,81920]", "\"data_offsets\":[-81920,0]")
+        },
+        MalformedInput(
+            "negative size", exits: 65, mentioning: ["tensor model.norm.weight", "[-64]", "again"]
+        ) {
+            try $0.changeHeader(
+                "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[64]",
+                "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[-64]")
+        },
+        MalformedInput(
+            "size beyond 64 bits", exits: 65,
+            mentioning: ["tensor model.norm.weight", "too large", "again"]
+        ) {
+            try $0.changeHeader(
+                "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[64]",
+                "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[4611686018427387904,4611686018427387904]"
+            )
+        },
+        MalformedInput(
+            "size that does not fit the offsets", exits: 65,
+            mentioning: ["tensor model.norm.weight", "expected 130", "again"]
+        ) {
+            try $0.changeHeader(
+                "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[64]",
+                "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[65]")
+        },
+        MalformedInput(
+            "unknown dtype", exits: 65, mentioning: ["tensor model.norm.weight", "FOO", "again"]
+        ) {
+            try $0.changeHeader(
+                "\"model.norm.weight\":{\"dtype\":\"BF16\"",
+                "\"model.norm.weight\":{\"dtype\":\"FOO\"")
+        },
+        MalformedInput(
+            "integer weights", exits: 65,
+            mentioning: ["tensor model.norm.weight", "dtype I16, expected F32, BF16 or F16"]
+        ) {
+            try $0.changeHeader(
+                "\"model.norm.weight\":{\"dtype\":\"BF16\"",
+                "\"model.norm.weight\":{\"dtype\":\"I16\"")
+        },
+        MalformedInput(
+            "missing tensor", exits: 65,
+            mentioning: ["tensor model.norm.weight is not in the file", "check"]
+        ) {
+            try $0.changeHeader("\"model.norm.weight\"", "\"model.norms.weight\"")
+        },
+        MalformedInput(
+            "tensor of another shape", exits: 65,
+            mentioning: ["tensor model.norm.weight", "[8, 8]", "expected [64]"]
+        ) {
+            try $0.changeHeader(
+                "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[64]",
+                "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[8,8]")
+        },
+        MalformedInput(
+            "bytes after the last tensor", exits: 65,
+            mentioning: ["model.safetensors", "3 bytes follow", "again"]
+        ) {
+            try $0.changeModel("model.safetensors") { $0 += [1, 2, 3] }
+        },
+        MalformedInput(
+            "a folder called model.safetensors", exits: 65,
+            mentioning: ["model.safetensors", "Is a directory", "give a file"]
+        ) {
+            try $0.copyModel()
+            try FileManager.default.removeItem(atPath: $0.model + "/model.safetensors")
+            try FileManager.default.createDirectory(
+                atPath: $0.model + "/model.safetensors", withIntermediateDirectories: false)
+        },
+        MalformedInput(
+            "no weights", exits: 65,
+            mentioning: ["neither model.safetensors nor model.safetensors.index.json", "give"]
+        ) {
+            try $0.copyModel()
+            try FileManager.default.removeItem(atPath: $0.model + "/model.safetensors")
+        },
+        MalformedInput(
+            "shard index that is not JSON", exits: 65,
+            mentioning: ["model.safetensors.index.json", "not JSON", "again"]
+        ) {
+            try $0.changeShards("model.safetensors.index.json") { $0.removeLast(3) }
+        },
+        MalformedInput(
+            "shard index without weight_map", exits: 65,
+            mentioning: ["index.json", "weight_map", "again"]
+        ) {
+            try $0.changeShards("model.safetensors.index.json") { $0 = Array("{}".utf8) }
+        },
+        MalformedInput(
+            "shard index that names another folder", exits: 65,
+            mentioning: ["'../x.safetensors'", "without folders", "again"]
+        ) {
+            try $0.changeShards("model.safetensors.index.json") { bytes in
+                bytes = Array(
+                    String(decoding: bytes, as: UTF8.self).replacingOccurrences(
+                        of: "model-00001-of-00003.safetensors", with: "../x.safetensors"
+                    ).utf8)
+            }
+        },
+        MalformedInput(
+            "missing shard", exits: 65,
+            mentioning: ["model-00002-of-00003.safetensors", "No such file", "check"]
+        ) {
+            try $0.changeShards("model.safetensors.index.json") { _ in }
+            try FileManager.default.removeItem(
+                atPath: $0.model + "/model-00002-of-00003.safetensors")
+        },
+        MalformedInput(
+            "tensor that the index does not have", exits: 65,
+            mentioning: ["model.norm.weight", "weight_map", "again"]
+        ) {
+            try $0.changeShards("model.safetensors.index.json") { bytes in
+                bytes = Array(
+                    String(decoding: bytes, as: UTF8.self).replacingOccurrences(
+                        of: "model.norm.weight", with: "model.norn.weight"
+                    ).utf8)
+            }
+        },
+        MalformedInput(
+            "NaN in a norm's weights", exits: 65,
+            mentioning: ["document 0", "line ", "NaN or infinity in blocks.0.attn.hook_z", "check"]
+        ) {
+            try $0.changeModel("model.safetensors") { bytes in
+                // Layer 0's first norm: bfloat16 NaN in its first element.
+                let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
+                let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
+                let entry = header.components(
+                    separatedBy: "\"model.layers.0.input_layernorm.weight\"")[1]
+                let offset = Int(
+                    entry.components(separatedBy: "\"data_offsets\":[")[1].prefix { $0 != "," })!
+                bytes.replaceSubrange(
+                    8 + length + offset..<8 + length + offset + 2, with: [0xC0, 0x7F])
+            }
+        },
+        MalformedInput(
+            "infinity in the final norm", exits: 65,
+            mentioning: ["document 0", "NaN or infinity in the logits", "check"]
+        ) {
+            try $0.changeModel("model.safetensors") { bytes in
+                let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
+                let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
+                let entry = header.components(separatedBy: "\"model.norm.weight\"")[1]
+                let offset = Int(
+                    entry.components(separatedBy: "\"data_offsets\":[")[1].prefix { $0 != "," })!
+                bytes.replaceSubrange(
+                    8 + length + offset..<8 + length + offset + 2, with: [0x80, 0x7F])
+            }
+        },
+        MalformedInput(
+            "no config.json", exits: 65, mentioning: ["config.json", "No such file", "check"]
+        ) {
+            try $0.copyModel()
+            try FileManager.default.removeItem(atPath: $0.model + "/config.json")
+        },
+        MalformedInput(
+            "config.json that is not JSON", exits: 65,
+            mentioning: ["config.json", "not JSON", "Gemma-2"]
+        ) {
+            try $0.changeModel("config.json") { $0 = Array($0[..<50]) }
+        },
+        MalformedInput(
+            "empty config.json", exits: 65, mentioning: ["config.json", "not JSON", "Gemma-2"]
+        ) {
+            try $0.changeModel("config.json") { $0 = [] }
+        },
+        MalformedInput(
+            "config.json nested a million deep", exits: 65,
+            mentioning: ["config.json", "deeper than 256", "Gemma-2"]
+        ) {
+            try $0.changeModel("config.json") {
+                $0 = Array(repeating: UInt8(ascii: "["), count: 1_000_000)
+            }
+        },
+        MalformedInput(
+            "another model's config.json", exits: 65,
+            mentioning: ["model_type is \"llama\"", "expected \"gemma2\""]
+        ) {
+            try $0.changeModelText("config.json", "\"gemma2\"", "\"llama\"")
+        },
+        MalformedInput(
+            "config.json without a size", exits: 65, mentioning: ["hidden_size is missing", "give"]
+        ) {
+            try $0.changeModelText("config.json", "\"hidden_size\"", "\"hidden_sizes\"")
+        },
+        MalformedInput(
+            "config.json with a negative size", exits: 65,
+            mentioning: ["head_dim is not a whole number", "give"]
+        ) {
+            try $0.changeModelText("config.json", "\"head_dim\": 32", "\"head_dim\": -32")
+        },
+        MalformedInput(
+            "config.json with a layer too few in layer_types", exits: 65,
+            mentioning: ["layer_types", "4 entries", "give"]
+        ) {
+            try $0.copyModel()
+            try $0.removeLayerType()
+        },
+        MalformedInput(
+            "config.json with another activation", exits: 65,
+            mentioning: ["hidden_activation is \"relu\"", "gelu_pytorch_tanh"]
+        ) {
+            try $0.changeModelText(
+                "config.json", "\"hidden_activation\": \"gelu_pytorch_tanh\"",
+                "\"hidden_activation\": \"relu\"")
+        },
+    ]
+}
+
+extension Job {
+    /// Removes one entry of `layer_types`.
+    fileprivate mutating func removeLayerType() throws {
+        let path = model + "/config.json"
+        let text = String(decoding: try TestData.bytes(path), as: UTF8.self)
+        let range = text.range(of: "\"sliding_attention\",")!
+        try TestData.write(text.replacingCharacters(in: range, with: "").utf8, to: path)
+    }
+}
