@@ -1,9 +1,6 @@
 // What ArgumentParser does not do by itself: kebab-case spellings, a flag given twice replacing, values from
 // the environment.
 
-import ArgumentParser
-import Extraction
-
 /// Rewrites a command line into the one form that the parser knows.
 enum CommandLineArguments {
     /// How a flag's value is split when it comes from the environment.
@@ -34,10 +31,10 @@ enum CommandLineArguments {
     }
 
     /// `arguments` with flags in snake_case, only the last of equal flags, and absent ones taken from
-    /// `environment`. Throws `UsageError` for values before the first flag.
+    /// `environment`. What stands before the first flag is left to the parser, which refuses it.
     static func normalized(
         _ arguments: [String], environment: [String: String]
-    ) throws -> [String] {
+    ) -> [String] {
         var stray: [String] = []
         var occurrences: [Occurrence] = []
         for argument in arguments {

@@ -36,7 +36,7 @@ enum ExitStatus: Int32 {
 
     /// Says what went wrong and ends the process.
     func exit(saying error: any Error) -> Never {
-        FileHandle.standardError.write(Data("Error: \(error)\n".utf8))
+        writeToStandardError("Error: \(error)\n")
         Foundation.exit(rawValue)
     }
 }

@@ -11,15 +11,12 @@ extension SAEExtract {
         // A file size limit or a closed pipe is an error of the write, not the end of the process.
         signal(SIGXFSZ, SIG_IGN)
         signal(SIGPIPE, SIG_IGN)
-        let arguments: [String]
+        let arguments = CommandLineArguments.normalized(
+            Array(CommandLine.arguments.dropFirst()),
+            environment: ProcessInfo.processInfo.environment)
         let command: SAEExtract
         do {
-            arguments = try CommandLineArguments.normalized(
-                Array(CommandLine.arguments.dropFirst()),
-                environment: ProcessInfo.processInfo.environment)
             command = try SAEExtract.parse(arguments)
-        } catch let error as UsageError {
-            ExitStatus.usage.exit(saying: error)
         } catch {
             SAEExtract.exit(withError: error)
         }
@@ -51,6 +48,11 @@ struct StandardErrorLog: LogHandler {
 
     func log(event: LogEvent) {
         let prefix = event.level == .info ? "" : "\(event.level): "
-        FileHandle.standardError.write(Data("\(prefix)\(event.message)\n".utf8))
+        writeToStandardError("\(prefix)\(event.message)\n")
     }
+}
+
+/// Writes `text` to standard error; where nobody listens any more, the run goes on.
+func writeToStandardError(_ text: String) {
+    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
 }

@@ -18,16 +18,16 @@ struct CommandLineTests {
         folder = try TemporaryFolder()
     }
 
-    private func normalized(_ arguments: [String], _ environment: [String: String] = [:]) throws
+    private func normalized(_ arguments: [String], _ environment: [String: String] = [:])
         -> [String]
     {
-        try CommandLineArguments.normalized(arguments, environment: environment)
+        CommandLineArguments.normalized(arguments, environment: environment)
     }
 
     private func options(_ arguments: [String], _ environment: [String: String] = [:]) throws
         -> SAEExtract
     {
-        try SAEExtract.parse(try normalized(arguments, environment))
+        try SAEExtract.parse(normalized(arguments, environment))
     }
 
     // MARK: Spelling
