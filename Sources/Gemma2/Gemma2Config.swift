@@ -94,12 +94,12 @@ public struct Gemma2Config: Equatable, Sendable {
         }
         dModel = try r.size("hidden_size")
         dMLP = try r.size("intermediate_size")
-        nLayers = try r.size("num_hidden_layers")
+        nLayers = try r.size("num_hidden_layers", in: 1...1024)
         nHeads = try r.size("num_attention_heads")
         nKVHeads = try r.size("num_key_value_heads")
         dHead = try r.size("head_dim")
         dVocab = try r.size("vocab_size")
-        nContext = try r.size("max_position_embeddings", default: 8192)
+        nContext = try r.size("max_position_embeddings", default: 8192, in: 2...1 << 24)
         epsilon = try r.positive("rms_norm_eps", default: 1e-6)
         queryPreAttentionScalar = try r.positive("query_pre_attn_scalar", default: 256)
         attentionSoftCap = try r.softCap("attn_logit_softcapping", default: 50)
@@ -139,14 +139,17 @@ private struct ConfigReader {
         guard value == expected else { throw bad(key, "is \"\(value)\", expected \"\(expected)\"") }
     }
 
-    func size(_ key: String, default fallback: Int? = nil) throws -> Int {
+    /// A whole number. Sizes beyond 2³¹ cannot be BLAS operands.
+    func size(
+        _ key: String, default fallback: Int? = nil, in range: ClosedRange<Int> = 1...Int(Int32.max)
+    ) throws -> Int {
         guard let value = object[key] else {
             guard let fallback else { throw bad(key, "is missing, expected a whole number") }
             return fallback
         }
-        // Sizes beyond 2³¹ cannot be BLAS operands.
-        guard let size = value.integer, (1...Int(Int32.max)).contains(size) else {
-            throw bad(key, "is not a whole number between 1 and \(Int32.max)")
+        guard let size = value.integer, range.contains(size) else {
+            throw bad(
+                key, "is not a whole number from \(range.lowerBound) to \(range.upperBound)")
         }
         return size
     }

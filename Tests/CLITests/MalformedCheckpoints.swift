@@ -260,6 +260,21 @@ extension MalformedInputTests {
             try $0.changeModelText("config.json", "\"head_dim\": 32", "\"head_dim\": -32")
         },
         MalformedInput(
+            "config.json with two billion layers", exits: 65,
+            mentioning: ["num_hidden_layers is not a whole number from 1 to 1024", "give"]
+        ) {
+            try $0.changeModelText(
+                "config.json", "\"num_hidden_layers\": 4", "\"num_hidden_layers\": 2147483647")
+        },
+        MalformedInput(
+            "config.json of a model with one position", exits: 65,
+            mentioning: ["max_position_embeddings is not a whole number from 2", "give"]
+        ) {
+            try $0.changeModelText(
+                "config.json", "\"max_position_embeddings\": 512",
+                "\"max_position_embeddings\": 1")
+        },
+        MalformedInput(
             "config.json with a layer too few in layer_types", exits: 65,
             mentioning: ["layer_types", "4 entries", "give"]
         ) {
