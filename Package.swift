@@ -25,7 +25,7 @@ let package = Package(
         .executableTarget(
             name: "sae-extract",
             dependencies: [
-                "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders",
+                "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors",
                 "ArrayFiles",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

@@ -14,7 +14,8 @@ public final class MappedFile: @unchecked Sendable {
     /// be mapped.
     public init(path: String) throws(FileError) {
         self.path = path
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // Not to wait at a pipe that nobody writes to: it is refused below.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw FileError("open", path) }
         defer { close(descriptor) }
         var info = stat()
@@ -33,9 +34,17 @@ public final class MappedFile: @unchecked Sendable {
         bytes = UnsafeRawBufferPointer(start: base, count: size)
     }
 
+    /// Calls `body` with the file's bytes and keeps the mapping until it returns.
+    public func withBytes<R, E: Error>(
+        _ body: (UnsafeBufferPointer<UInt8>) throws(E) -> R
+    ) throws(E) -> R {
+        defer { withExtendedLifetime(self) {} }
+        return try body(bytes.bindMemory(to: UInt8.self))
+    }
+
     /// The file's content as one JSON document.
     public func parsedJSON() throws(JSONSyntaxError) -> JSONValue {
-        try JSONValue(parsing: bytes.bindMemory(to: UInt8.self))
+        try withBytes { (bytes) throws(JSONSyntaxError) in try JSONValue(parsing: bytes) }
     }
 
     deinit {

@@ -9,6 +9,8 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
     case badArchive(path: String, reason: String)
     /// A member that cannot be read.
     case badMember(path: String, member: String, reason: String)
+    /// An array stored in a way that this program does not read.
+    case unsupported(path: String, array: String, reason: String)
     /// An array that is wanted is not there.
     case missingArray(path: String, array: String, present: [String])
 
@@ -19,8 +21,10 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
             "\(path): \(reason); the file is damaged or not an .npz archive: download or export it again"
         case .badMember(let path, let member, let reason):
             "\(path): array \(member) \(reason); the file is damaged: download or export it again"
+        case .unsupported(let path, let array, let reason):
+            "\(path): array \(array) \(reason); save it again with np.savez as float32"
         case .missingArray(let path, let array, let present):
-            "\(path): array \(array) is not in the archive, which has \(present.sorted().joined(separator: ", ")); check that this is the right file"
+            "\(path): array \(array) is not in the archive, which has \(present.isEmpty ? "none" : present.sorted().joined(separator: ", ")); check that this is the right file"
         }
     }
 }
@@ -77,8 +81,8 @@ public struct NPZReader: Sendable {
     public func tensor(_ name: String) throws -> StoredTensor {
         let (header, data, owner) = try locate(name)
         guard let elementType = NPZReader.elementTypes[header.descr] else {
-            throw NPZError.badMember(
-                path: file.path, member: name,
+            throw NPZError.unsupported(
+                path: file.path, array: name,
                 reason: "has dtype '\(header.descr)', expected '<f4' or '<f2'")
         }
         guard byteCount(shape: header.shape, elementSize: elementType.size) == data.count else {
@@ -123,8 +127,9 @@ public struct NPZReader: Sendable {
             return (stored, file)
         case 8: return try inflate(member, stored)
         default:
-            throw bad(
-                member, "uses compression method \(member.method), expected stored or deflated")
+            throw NPZError.unsupported(
+                path: file.path, array: member.name,
+                reason: "uses compression method \(member.method), expected stored or deflated")
         }
     }
 
@@ -167,6 +172,7 @@ public struct NPZReader: Sendable {
         guard archive.count >= 22,
             let end = stride(from: archive.count - 22, through: earliest, by: -1).first(where: {
                 archive.u32($0) == 0x0605_4B50
+                    && $0 + 22 + Int(archive.u16($0 + 20)) == archive.count
             })
         else { throw damaged("there is no ZIP directory at its end") }
         var count = Int(archive.u16(end + 10))

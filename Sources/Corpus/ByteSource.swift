@@ -14,7 +14,9 @@ enum Compression {
         let bytes = Array(firstBytes.prefix(4))
         if bytes.starts(with: [0x1F, 0x8B]) {
             self = .gzip
-        } else if bytes == [0x28, 0xB5, 0x2F, 0xFD] {
+        } else if bytes == [0x28, 0xB5, 0x2F, 0xFD]
+            || bytes.count == 4 && bytes[0] & 0xF0 == 0x50 && bytes[1...] == [0x2A, 0x4D, 0x18]
+        {  // a frame, or one to be skipped
             self = .zstd
         } else {
             self = .none
@@ -125,6 +127,7 @@ private final class Plain: Decoder {
 private final class Gzip: Decoder {
     private let inflater = Inflater(.gzip)
     private var isBetweenMembers = true
+    private var hasMember = false
 
     func decode(
         _ input: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer, isAtEnd: Bool
@@ -135,12 +138,16 @@ private final class Gzip: Decoder {
             }
             if isBetweenMembers { return (0, 0) }
         }
+        if isBetweenMembers, hasMember, input.first == 0 {
+            // Padding after the last member, as on tapes; gzip ignores it too.
+            return (input.prefix { $0 == 0 }.count, 0)
+        }
         let (consumed, produced, status) = inflater.read(input, into: out)
         switch status {
         case .more: if consumed > 0 { isBetweenMembers = false }
         case .end:
             inflater.reset()
-            isBetweenMembers = true
+            (isBetweenMembers, hasMember) = (true, true)
         case .damaged(let reason):
             throw DecodingProblem(reason: "the gzip stream is damaged (\(reason))")
         }
@@ -150,7 +157,12 @@ private final class Gzip: Decoder {
 
 /// Zstandard, any number of frames.
 private final class Zstd: Decoder {
-    private let stream = ZSTD_createDStream()
+    private let stream: OpaquePointer? = {
+        let stream = ZSTD_createDStream()
+        // The window of `zstd --long=31`, which is refused by default.
+        ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, 31)
+        return stream
+    }()
     /// What the last call hinted: 0 once a frame is complete.
     private var hint = 0
 

@@ -37,17 +37,18 @@ struct Extractor<B: Backend> {
     let log: Logger
 
     /// Runs `author`'s documents through the model and appends every batch to `journal`. With `checkingTaps`
-    /// the first batch says how well each SAE explains its tap.
+    /// the first batch that has tokens says how well each SAE explains its tap, and that is it.
     func extract(
-        _ author: AuthorDocuments, into journal: Journal, checkingTaps: Bool
+        _ author: AuthorDocuments, into journal: Journal, checkingTaps: inout Bool
     ) throws -> AuthorSummary {
         let sequences = tokenize(author.documents)
         var summary = AuthorSummary(author.author, sequences, lines: author.documents.map(\.line))
         let lengths = sequences.map { head.tokens.count + $0.tokens.count }
-        for (index, range) in plan.batchSize.batches(lengths: lengths).enumerated() {
+        for range in plan.batchSize.batches(lengths: lengths) {
             let batch = PackedBatch(sequences[range].map { head.tokens + $0.tokens })
-            let record = try run(
-                batch, sequences[range], of: author, checkingTaps: checkingTaps && index == 0)
+            let checks = checkingTaps && sequences[range].contains { !$0.tokens.isEmpty }
+            let record = try run(batch, sequences[range], of: author, checkingTaps: checks)
+            if checks { checkingTaps = false }
             summary.add(record)
             try journal.append(record.sections(values: plan.activationValues))
             log.debug("\(author.author): \(range.upperBound) of \(sequences.count) documents")
@@ -87,11 +88,11 @@ struct Extractor<B: Backend> {
             // The encoder's comparisons would turn a NaN into silence.
             try check(backend.firstNonFiniteRow(of: activations), hook.description)
             if checkingTaps {
-                let all = sae.encode(activations, above: 0)
+                let all = try sae.encode(activations, above: 0)
                 report(sae, hook, activations, all, outputRows)
                 features[hook] = all.filtered(above: plan.featureThreshold).selecting(outputRows)
             } else {
-                features[hook] = sae.encode(activations, above: plan.featureThreshold)
+                features[hook] = try sae.encode(activations, above: plan.featureThreshold)
                     .selecting(outputRows)
             }
         }

@@ -18,13 +18,14 @@ public enum ExtractionRun {
         var manifest = try Manifest(plan)
         try makeDirectories(plan.stateDirectory)
         let journal = try Journal(directory: plan.stateDirectory)
-        let backend = OpenBLASBackend(threadCount: plan.threads)
+        let backend = try OpenBLASBackend(threadCount: plan.threads)
         let extractor = try load(
             plan, on: backend, threads: backend.threads, into: &manifest, log: log)
 
-        for (index, author) in plan.authors.enumerated() {
+        var checkingTaps = true
+        for author in plan.authors {
             let summary = try manifest.timing.measure(.model) {
-                try extractor.extract(author, into: journal, checkingTaps: index == 0)
+                try extractor.extract(author, into: journal, checkingTaps: &checkingTaps)
             }
             try manifest.timing.measure(.writing) {
                 try FeatureWriter(

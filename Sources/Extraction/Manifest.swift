@@ -41,7 +41,6 @@ struct Manifest {
     private let plan: RunPlan
     private let path: String
     private let started = Date()
-    private var earlierRuns: [JSONValue] = []
     private var model = JSONObject()
     private var saes: [(hook: HookPoint, entry: JSONObject)] = []
     private var kernels = ""
@@ -49,18 +48,23 @@ struct Manifest {
     private var authors: [JSONValue] = []
     private var firingCounts: [HookPoint: Int] = [:]
 
-    /// Reads the manifest that is there, if any. Throws `UsageError` where it is not one of ours, so that
+    /// Looks at the manifest that is there, if any. Throws `UsageError` where it is not one of ours, so that
     /// nothing is lost at the end of a run.
     init(_ plan: RunPlan) throws {
         self.plan = plan
         path = plan.saveDirectory + "/run.json"
-        guard fileExists(path) else { return }
+        _ = try Manifest.runs(path)
+    }
+
+    /// The entries of the manifest at `path`; none where there is no file.
+    private static func runs(_ path: String) throws -> [JSONValue] {
+        guard fileExists(path) else { return [] }
         let value = try? MappedFile(path: path).parsedJSON()
         guard let runs = value?.object?["runs"]?.array else {
             throw UsageError(
                 "--save_dir", "\(path) is there but is not a manifest of sae-extract; move it away")
         }
-        earlierRuns = runs
+        return runs
     }
 
     /// Records the files in use.
@@ -120,7 +124,8 @@ struct Manifest {
     func write() throws {
         let manifest: JSONObject = [
             "format": .string("sae-extract run manifest"), "format_version": .integer(1),
-            "runs": .array(earlierRuns + [.object(entry)]),
+            // Read again: another run may have added to it since.
+            "runs": .array(try Manifest.runs(path) + [.object(entry)]),
         ]
         var text: [UInt8] = []
         JSONText.append(.object(manifest), compactScalars: true, to: &text)

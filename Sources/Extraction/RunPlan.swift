@@ -62,6 +62,13 @@ public struct RunPlan: Codable, Sendable {
     /// Checks `options` against the checkpoint's configuration, the SAEs on disk and the corpus. Throws
     /// `UsageError` and the readers' errors.
     public init(_ options: RunOptions) throws {
+        guard !options.saveDirectory.isEmpty else {
+            throw UsageError("--save_dir", "is empty; give the folder for the results")
+        }
+        guard !options.selection.authorField.utf8.elementsEqual(options.selection.textField.utf8)
+        else {
+            throw UsageError("--text_field", "is the same as --author_field; give two keys")
+        }
         let (label, directory) = try RunPlan.model(options)
         let config = try Gemma2Config(path: directory + "/config.json")
         try RunPlan.checkNumbers(options, config)
@@ -78,6 +85,7 @@ public struct RunPlan: Codable, Sendable {
         self.dataPath = dataPath
         selection = options.selection
         authors = try Corpus.read(path: dataPath, options.selection)
+        try RunPlan.checkNames(label: label, saes: saes, authors: authors)
         batchSize = options.batchSize
         saveDirectory = options.saveDirectory
         maximumLength = options.maximumLength
@@ -135,6 +143,22 @@ public struct RunPlan: Codable, Sendable {
             throw UsageError(
                 "--max_seq_len",
                 "\(options.maximumLength) is out of range: 2 to \(config.nContext), the model's max_position_embeddings"
+            )
+        }
+    }
+
+    /// File systems take names of at most 255 bytes; better to know before the model runs.
+    private static func checkNames(
+        label: String, saes: [ChosenSAE], authors: [AuthorDocuments]
+    ) throws {
+        let naming = OutputNaming(label: label)
+        let names = authors.flatMap { author in
+            saes.map { naming.activations($0.hook, author: author.author, isSparse: true) }
+        }
+        if let name = names.first(where: { $0.utf8.count > 255 }) {
+            throw UsageError(
+                "--model",
+                "'\(label)' is too long a name: the file \(name) would have \(name.utf8.count) bytes, more than 255; rename the folder"
             )
         }
     }

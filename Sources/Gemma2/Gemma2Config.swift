@@ -156,10 +156,11 @@ private struct ConfigReader {
 
     func positive(_ key: String, default fallback: Float) throws -> Float {
         guard let value = object[key] else { return fallback }
-        guard let number = value.number, number > 0, number.isFinite else {
-            throw bad(key, "is not a positive number")
+        // As float32, in which it is used: 1e-60 would be 0 and 1e60 infinity.
+        guard let number = value.number.map({ Float($0) }), number > 0, number.isFinite else {
+            throw bad(key, "is not a positive number that fits float32")
         }
-        return Float(number)
+        return number
     }
 
     func softCap(_ key: String, default fallback: Float) throws -> Float? {

@@ -15,10 +15,12 @@ public struct JumpReLUSAE<B: Backend> {
     private let threshold: B.Vector  // (dSAE)
     private let wDec: B.Weights  // (dSAE, dIn)
     private let bDec: [Float]  // (dIn)
+    private let path: String
 
     /// Makes `parameters` resident.
     public init(_ parameters: SAEParameters, on backend: B) {
         self.backend = backend
+        path = parameters.file.path
         (dIn, dSAE) = (parameters.wEnc.shape[0], parameters.wEnc.shape[1])
         wEnc = backend.weights(parameters.wEnc, layout: .inputsByOutputs)
         bEnc = backend.vector(parameters.bEnc, adding: 0)
@@ -27,9 +29,14 @@ public struct JumpReLUSAE<B: Backend> {
         bDec = parameters.bDec.floats()
     }
 
-    /// Features of `x`, (tokens, dIn), that are above `floor`. `b_dec` is not subtracted from the input.
-    public func encode(_ x: B.Matrix, above floor: Float) -> SparseRows {
-        backend.jumpReLU(x, encoder: wEnc, bias: bEnc, threshold: threshold, above: floor)
+    /// Features of `x`, (tokens, dIn) and finite, that are above `floor`. `b_dec` is not subtracted from the
+    /// input. Throws where a pre-activation is NaN or infinite.
+    public func encode(_ x: B.Matrix, above floor: Float) throws(SAEError) -> SparseRows {
+        guard
+            let features = backend.jumpReLU(
+                x, encoder: wEnc, bias: bEnc, threshold: threshold, above: floor)
+        else { throw .nonFinite(path: path, tensor: "W_enc or b_enc") }
+        return features
     }
 
     /// f · W_dec + b_dec, (rows, dIn) in row-major order, for the rows of `features` in `range`.

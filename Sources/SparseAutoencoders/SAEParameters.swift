@@ -10,6 +10,8 @@ public enum SAEError: Error, Equatable, CustomStringConvertible {
     case noFiles(directory: String)
     /// A tensor's shape does not go with the others or with the tap.
     case wrongShape(path: String, tensor: String, shape: [Int], expected: String)
+    /// A NaN or an infinity among the weights.
+    case nonFinite(path: String, tensor: String)
     /// `cfg.json` describes an SAE that this program would compute wrongly.
     case unsupported(path: String, reason: String)
 
@@ -20,6 +22,8 @@ public enum SAEError: Error, Equatable, CustomStringConvertible {
             "\(directory): has neither params.npz nor cfg.json with sae_weights.safetensors; download this SAE again or choose another with --target_l0 or --sae_id"
         case .wrongShape(let path, let tensor, let shape, let expected):
             "\(path): \(tensor) has shape \(shape), expected \(expected); check that the SAE was made for this model, site and layer"
+        case .nonFinite(let path, let tensor):
+            "\(path): NaN or infinity in \(tensor); the file is damaged: download this SAE again"
         case .unsupported(let path, let reason):
             "\(path): \(reason); only JumpReLU SAEs as Gemma Scope publishes them are supported"
         }
@@ -69,6 +73,10 @@ public struct SAEParameters: Sendable {
         bDec = try find("b_dec")
         threshold = try find("threshold")
         try checkShapes(dIn: dIn)
+        // W_enc and b_enc show in the first products; these would go unnoticed.
+        for tensor in [threshold, bDec] where !tensor.floats().allSatisfy(\.isFinite) {
+            throw SAEError.nonFinite(path: tensor.path, tensor: tensor.name)
+        }
     }
 
     private func checkShapes(dIn: Int) throws {

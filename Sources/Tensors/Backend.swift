@@ -100,6 +100,24 @@ public struct TokenPredictions: Sendable {
     public var firstNonFiniteRow: Int?
 }
 
+/// Why a device cannot be used.
+public enum BackendError: Error, Equatable, CustomStringConvertible {
+    /// The system does not start that many threads.
+    case noThreads(count: Int, reason: String)
+    /// The system does not give the memory that products work in.
+    case noMemory(bytes: Int, threads: Int)
+
+    /// What is missing and what to do.
+    public var description: String {
+        switch self {
+        case .noThreads(let count, let reason):
+            "cannot start \(count) threads: \(reason); give fewer with --threads or raise the limit (ulimit -u)"
+        case .noMemory(let bytes, let threads):
+            "cannot reserve \(bytes >> 20) MiB of memory for matrix products on \(threads) threads; raise the limit (ulimit -v, or the job's memory) or give fewer --threads"
+        }
+    }
+}
+
 /// A device that computes in float32 on row-major matrices.
 ///
 /// Every product is cut into blocks whose shapes depend on the operands alone, so results do not depend on
@@ -148,10 +166,11 @@ public protocol Backend: AnyObject {
     func predictions(
         _ x: Matrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
     ) -> TokenPredictions
-    /// JumpReLU: features f = pre where pre > threshold and f > `floor`, with pre = x · W + bias.
+    /// JumpReLU: features f = pre where pre > threshold and f > `floor`, with pre = x · W + bias. Nil where
+    /// a pre-activation is NaN or infinite.
     func jumpReLU(
         _ x: Matrix, encoder: Weights, bias: Vector, threshold: Vector, above floor: Float
-    ) -> SparseRows
+    ) -> SparseRows?
     /// The first row with an element that is NaN or infinite.
     func firstNonFiniteRow(of x: Matrix) -> Int?
 }

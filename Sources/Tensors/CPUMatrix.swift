@@ -55,11 +55,12 @@ final class BufferPool {
 
 /// One growing buffer a thread, for what a piece of work needs only while it runs.
 final class ThreadScratch: @unchecked Sendable {
-    private var buffers: [UnsafeMutableBufferPointer<Float>]
+    /// A slot for each thread, each touched by its thread alone.
+    private let buffers: UnsafeMutableBufferPointer<UnsafeMutableBufferPointer<Float>>
 
     init(threadCount: Int) {
-        buffers = Array(
-            repeating: UnsafeMutableBufferPointer(start: nil, count: 0), count: threadCount)
+        buffers = .allocate(capacity: threadCount)
+        buffers.initialize(repeating: UnsafeMutableBufferPointer(start: nil, count: 0))
     }
 
     /// Room for `count` floats that belongs to `thread`; what was in it is gone.
@@ -74,5 +75,6 @@ final class ThreadScratch: @unchecked Sendable {
 
     deinit {
         for buffer in buffers { buffer.deallocate() }
+        buffers.deallocate()
     }
 }

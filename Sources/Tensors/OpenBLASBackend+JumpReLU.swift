@@ -7,12 +7,14 @@ extension OpenBLASBackend {
         var counts: [Int32] = []
         var columns: [Int32] = []
         var values: [Float] = []
+        var isFinite = true
     }
 
-    /// JumpReLU features above `floor`. Rows with NaN fire nothing: check the tap for it.
+    /// JumpReLU features above `floor`; nil where a pre-activation is NaN or infinite, which comparisons
+    /// alone would turn into silence.
     public func jumpReLU(
         _ x: CPUMatrix, encoder: Weights, bias: [Float], threshold: [Float], above floor: Float
-    ) -> SparseRows {
+    ) -> SparseRows? {
         precondition(x.columns == encoder.inputs && bias.count == encoder.outputs)
         precondition(threshold.count == encoder.outputs && floor >= 0)
         let blocks = OutputBlocks(for: encoder)
@@ -33,7 +35,7 @@ extension OpenBLASBackend {
                     firstColumn: range.lowerBound)
             }
         }
-        return join(chunks, rows: x.rows)
+        return chunks.allSatisfy(\.isFinite) ? join(chunks, rows: x.rows) : nil
     }
 
     private func compact(
@@ -55,11 +57,19 @@ extension OpenBLASBackend {
                         chunk.values.append(value)
                     }
                     let whole = width & ~7
-                    for i in Swift.stride(from: 0, to: whole, by: 8)
-                    where any(line.lanes(i) + bias.lanes(i) .> cut.lanes(i)) {
-                        for column in i..<i + 8 { keep(column) }
+                    var zeros = Lanes(repeating: 0)
+                    for i in Swift.stride(from: 0, to: whole, by: 8) {
+                        let value = line.lanes(i) + bias.lanes(i)
+                        zeros += value * 0
+                        if any(value .> cut.lanes(i)) {
+                            for column in i..<i + 8 { keep(column) }
+                        }
                     }
-                    for column in whole..<width { keep(column) }
+                    for column in whole..<width {
+                        zeros[0] += (line[column] + bias[column]) * 0
+                        keep(column)
+                    }
+                    if zeros.sum() != 0 { chunk.isFinite = false }
                     chunk.counts.append(Int32(chunk.columns.count - before))
                 }
             }

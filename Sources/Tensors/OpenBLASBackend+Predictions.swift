@@ -93,9 +93,8 @@ extension OpenBLASBackend {
             if nextTokens[row] >= 0 {
                 out.crossEntropy[row] = Float(max(0, logPartition - Double(targets[row])))
             }
-            if out.firstNonFiniteRow == nil, !chunks.allSatisfy(\.isFinite) {
-                out.firstNonFiniteRow = row
-            }
+            let isFinite = (sum + weighted + logPartition).isFinite && chunks.allSatisfy(\.isFinite)
+            if out.firstNonFiniteRow == nil, !isFinite { out.firstNonFiniteRow = row }
         }
         return out
     }

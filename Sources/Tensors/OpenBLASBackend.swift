@@ -2,6 +2,7 @@
 
 import ArrayFiles
 import COpenBLAS
+import Glibc
 
 /// Computes in float32 on the processor's cores.
 public final class OpenBLASBackend: Backend {
@@ -29,12 +30,20 @@ public final class OpenBLASBackend: Backend {
     let pool = BufferPool()
     let scratch: ThreadScratch
 
-    /// A backend on `threadCount` threads.
-    public init(threadCount: Int) {
+    /// What OpenBLAS maps for each thread that multiplies.
+    private static let productBuffer = 128 << 20
+
+    /// A backend on `threadCount` threads. Throws where the system does not give them or their memory.
+    public init(threadCount: Int) throws(BackendError) {
         // OpenBLAS must not cut products by itself: how it would depends on the number of threads.
         openblas_set_num_threads(1)
-        threads = ThreadPool(threadCount: threadCount)
+        threads = try ThreadPool(threadCount: threadCount)
         scratch = ThreadScratch(threadCount: threadCount)
+        // Where a mapping fails, OpenBLAS would try again for ever.
+        let bytes = (threadCount + 1) * OpenBLASBackend.productBuffer
+        let room = mmap(nil, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        guard room != MAP_FAILED else { throw .noMemory(bytes: bytes, threads: threadCount) }
+        munmap(room, bytes)
     }
 
     /// "OpenBLAS 0.3.21 Haswell".

@@ -22,14 +22,14 @@ public final class ThreadPool: @unchecked Sendable {
     private var isStopping = false
     private var threads: [pthread_t] = []
 
-    /// Starts `threadCount - 1` threads that sleep until there is work.
-    public init(threadCount: Int) {
+    /// Starts `threadCount - 1` threads that sleep until there is work. Throws where the system gives none.
+    public init(threadCount: Int) throws(BackendError) {
         precondition(threadCount > 0)
         self.threadCount = threadCount
         pthread_mutex_init(lock, nil)
         pthread_cond_init(begun, nil)
         pthread_cond_init(finished, nil)
-        for index in 1..<max(threadCount, 1) { start(index) }
+        for index in 1..<max(threadCount, 1) { try start(index, of: threadCount) }
     }
 
     deinit {
@@ -101,7 +101,7 @@ public final class ThreadPool: @unchecked Sendable {
         }
     }
 
-    private func start(_ index: Int) {
+    private func start(_ index: Int, of count: Int) throws(BackendError) {
         var thread = pthread_t()
         let start = Unmanaged.passRetained(Start(pool: self, index: index))
         let status = pthread_create(
@@ -111,7 +111,10 @@ public final class ThreadPool: @unchecked Sendable {
                 start.pool.run(start.index)
                 return nil
             }, start.toOpaque())
-        precondition(status == 0, "cannot start a thread: \(String(cString: strerror(status)))")
+        guard status == 0 else {
+            start.release()
+            throw .noThreads(count: count, reason: String(cString: strerror(status)))
+        }
         threads.append(thread)
     }
 

@@ -10,7 +10,10 @@ extension GemmaTokenizer {
     public init(sentencePieceModel path: String) throws {
         let file = try MappedFile(path: path)
         do {
-            try self.init(try SentencePieceModel(file.bytes))
+            let model = try file.withBytes { (bytes) throws(Vocabulary.Problem) in
+                try SentencePieceModel(UnsafeRawBufferPointer(bytes))
+            }
+            try self.init(model)
         } catch {
             throw TokenizerError.badFile(path: path, reason: error.reason)
         }

@@ -12,7 +12,7 @@ extension GemmaTokenizer {
         func bad(_ reason: String) -> TokenizerError { .badFile(path: path, reason: reason) }
         do {
             var contents = TokenizerJSON()
-            try file.bytes.withMemoryRebound(to: UInt8.self) { try contents.read($0) }
+            try file.withBytes { try contents.read($0) }
             try self.init(contents)
         } catch let error as JSONSyntaxError {
             throw bad("not the JSON of a tokenizer: \(error)")

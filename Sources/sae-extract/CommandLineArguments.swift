@@ -38,7 +38,9 @@ enum CommandLineArguments {
         var stray: [String] = []
         var occurrences: [Occurrence] = []
         for argument in arguments {
-            if argument.hasPrefix("--"), argument.count > 2 {
+            if argument == "-h" {
+                occurrences.append(Occurrence(name: "help", values: []))
+            } else if argument.hasPrefix("--"), argument.count > 2 {
                 let parts = argument.dropFirst(2).split(
                     separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
                 let name = String(parts[0].replacing("-", with: "_"))
@@ -70,20 +72,18 @@ enum CommandLineArguments {
         switch splitting {
         case .none: [value]
         case .commas:
-            value.split(separator: ",").map {
-                $0.trimmingPrefix(while: \.isWhitespace).description
-            }
+            value.split { $0 == "," || $0.isWhitespace }.map(String.init)
         case .newlines: value.split(separator: "\n").map(String.init)
         }
     }
 
-    /// The flag as the parser reads it. A single value that begins with a dash is joined to its flag, so
-    /// that it is not taken for one.
+    /// The flag as the parser reads it. Values that begin with a dash are joined to their flag, so that they
+    /// are not taken for one.
     private static func rewritten(_ occurrence: Occurrence) -> [String] {
         let flag = "--" + occurrence.name
-        if let first = occurrence.values.first, first.hasPrefix("-") {
-            return ["\(flag)=\(first)"] + occurrence.values.dropFirst()
+        guard occurrence.values.contains(where: { $0.hasPrefix("-") }) else {
+            return [flag] + occurrence.values
         }
-        return [flag] + occurrence.values
+        return occurrence.values.map { "\(flag)=\($0)" }
     }
 }

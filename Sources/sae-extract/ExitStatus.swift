@@ -6,6 +6,7 @@ import Extraction
 import Foundation
 import Gemma2
 import SparseAutoencoders
+import Tensors
 import Tokenization
 
 /// The exit codes in use.
@@ -16,7 +17,7 @@ enum ExitStatus: Int32 {
     case badData = 65
     /// A mistake of ours.
     case internalError = 70
-    /// The file system refused.
+    /// The system refused a file, memory or threads.
     case ioError = 74
 
     /// The code for `error`.
@@ -29,7 +30,7 @@ enum ExitStatus: Int32 {
                 .badData
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData
-            case is FileError: .ioError
+            case is FileError, is BackendError: .ioError
             default: .internalError
             }
     }

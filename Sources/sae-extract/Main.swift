@@ -8,6 +8,10 @@ import Logging
 extension SAEExtract {
     /// Parses, runs, and exits.
     static func main() {
+        // Where a standard stream is closed, the first file opened would take its place and get the log.
+        for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
+            _ = open("/dev/null", O_RDWR)
+        }
         // A file size limit or a closed pipe is an error of the write, not the end of the process.
         signal(SIGXFSZ, SIG_IGN)
         signal(SIGPIPE, SIG_IGN)

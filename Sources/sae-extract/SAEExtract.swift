@@ -230,6 +230,10 @@ struct SAEExtract: ParsableCommand {
         options.storageFormat = output.format
         options.activationValues = output.values
         options.batchSize = execution.batchSize
+        guard execution.threads ?? 1 <= 1024 else {
+            throw UsageError(
+                "--threads", "\(execution.threads ?? 1) is too many; give at most 1024")
+        }
         options.threads = try require(
             execution.threads ?? ProcessInfo.processInfo.activeProcessorCount, atLeast: 1,
             "--threads")

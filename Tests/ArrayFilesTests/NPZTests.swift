@@ -101,6 +101,19 @@ struct NPZTests {
         }
     }
 
+    @Test func commentsMayHoldAnything() throws {
+        let folder = try TemporaryFolder()
+        let bytes = NPYHeader(descr: "<f4", shape: [1]).encoded + [0, 0, 0x80, 0x3F]
+        var zip = ZipBuilder()
+        zip.add("x.npy", bytes, crc: bytes.withUnsafeBytes { crc32($0) })
+        // A comment in which an end record seems to begin.
+        let comment: [UInt8] = [0x50, 0x4B, 0x05, 0x06] + Array(repeating: 0, count: 30)
+        let archive =
+            Array(zip.bytes[..<(zip.bytes.count - 2)]) + [UInt8(comment.count), 0] + comment
+        let reader = try NPZReader(path: folder.write(archive, "a.npz"))
+        #expect(try reader.tensor("x").floats() == [1])
+    }
+
     @Test func metadataIsByteForByteNumPys() throws {
         // Written by NumPy 1.26: np.savez_compressed(…, metadata={…}).
         let path =

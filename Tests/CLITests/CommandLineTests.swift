@@ -60,6 +60,18 @@ struct CommandLineTests {
         #expect(command.saes.ids.map(\.id.averageL0) == [34, 9])
     }
 
+    @Test func namesMayBeginWithADash() throws {
+        let command = try options(["--exclude_authors", "harbour", "-b", "--layers", "1"])
+        #expect(command.corpus.excluded == ["harbour", "-b"])
+        let environment = [
+            "SAE_EXTRACT_EXCLUDE_AUTHORS": "-a\n-b", "SAE_EXTRACT_LAYERS": "1, 2 ,0",
+        ]
+        let other = try options([], environment)
+        #expect(other.corpus.excluded == ["-a", "-b"])
+        #expect(other.model.layers == [1, 2, 0])
+        #expect(try Tool.run(["--layers", "0", "-h"]).output.contains("OVERVIEW:"))
+    }
+
     @Test func theEnvironmentFillsInAndFlagsWin() throws {
         let environment = [
             "SAE_EXTRACT_LAYERS": "5, 10,15", "SAE_EXTRACT_EXCLUDE_AUTHORS": "a,b\nquarry works",
@@ -249,6 +261,38 @@ struct CommandLineTests {
             #expect(names.contains("sae__google_gemma-2-2b__tokens__\(encoded).json"))
         }
         #expect(names.count == 4 * 5 + 2)
+    }
+
+    /// Nobody listens: the run goes on, and its files are right.
+    @Test(arguments: ["2>&-", "0<&- >&- 2>&-", "2>/dev/full", "2>&1 | true"])
+    func closedStreamsDoNotMatter(redirection: String) throws {
+        let arguments = Tool.alternativeArguments(saveDirectory: folder.file("out"))
+        let outcome = try Tool.run(
+            arguments,
+            launcher: ["/bin/bash", "-c", "set -o pipefail; \"$@\" \(redirection)", "bash"])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        let comparison = try OutputComparison(
+            reference: TestData.tiny + "/expected-alt", candidate: folder.file("out"))
+        #expect(comparison.problems == [])
+        // And where there is an error to say, its exit code is what counts.
+        let failing = try Tool.run(
+            arguments + ["--layers", "99"],
+            launcher: ["/bin/bash", "-c", "set -o pipefail; \"$@\" \(redirection)", "bash"])
+        #expect(failing.status == 64)
+    }
+
+    @Test func theTapsAreCheckedOnceThereAreTokens() throws {
+        // The first batch is a document without any.
+        let corpus = "{\"style\":\"a\",\"text\":\"\"}\n{\"style\":\"a\",\"text\":\"the tide rose\"}"
+        let outcome = try Tool.run([
+            "--layers", "0", "--layer_types", "res", "--model_path", TestData.tiny + "/model",
+            "--sae_dir", TestData.tiny + "/sae", "--data_path",
+            try folder.write(corpus.utf8, "c.jsonl"), "--save_dir", folder.file("out"),
+            "--batch_size", "1", "--min_length_doc", "0",
+        ])
+        #expect(outcome.status == 0)
+        #expect(
+            outcome.errors.components(separatedBy: " explains ").count == 2, "\(outcome.errors)")
     }
 
     @Test func theFirstBatchChecksTheTaps() throws {

@@ -260,6 +260,33 @@ extension MalformedInputTests {
             try $0.changeModelText("config.json", "\"head_dim\": 32", "\"head_dim\": -32")
         },
         MalformedInput(
+            "config.json with a cap beyond float32", exits: 65,
+            mentioning: [
+                "final_logit_softcapping is not a positive number that fits float32", "give",
+            ]
+        ) {
+            try $0.changeModelText(
+                "config.json", "\"final_logit_softcapping\": 25.0",
+                "\"final_logit_softcapping\": 1e300")
+        },
+        MalformedInput(
+            "config.json with a scalar that float32 rounds to 0", exits: 65,
+            mentioning: [
+                "query_pre_attn_scalar is not a positive number that fits float32", "give",
+            ]
+        ) {
+            try $0.changeModelText(
+                "config.json", "\"query_pre_attn_scalar\": 40", "\"query_pre_attn_scalar\": 1e-60")
+        },
+        MalformedInput(
+            "a pipe called config.json", exits: 65,
+            mentioning: ["config.json", "give a regular file"]
+        ) {
+            try $0.copyModel()
+            try FileManager.default.removeItem(atPath: $0.model + "/config.json")
+            mkfifo($0.model + "/config.json", 0o666)
+        },
+        MalformedInput(
             "config.json with two billion layers", exits: 65,
             mentioning: ["num_hidden_layers is not a whole number from 1 to 1024", "give"]
         ) {

@@ -90,6 +90,28 @@ extension MalformedInputTests {
             try $0.useCorpus(good.utf8)
             $0.saveDirectory = $0.corpus
         },
+        MalformedInput(
+            "an empty save folder", exits: 64,
+            mentioning: ["--save_dir: is empty", "give the folder"]
+        ) { $0.saveDirectory = "" },
+        MalformedInput(
+            "one key for author and text", exits: 64,
+            mentioning: ["--text_field", "same as --author_field", "give two keys"]
+        ) { $0.extra = ["--author_field", "text"] },
+        MalformedInput(
+            "more threads than any machine has", exits: 64,
+            mentioning: ["--threads: 100000 is too many", "at most 1024"]
+        ) { $0.extra = ["--threads", "100000"] },
+        MalformedInput(
+            "a model's name that no file can carry", exits: 64,
+            mentioning: ["--model", "too long a name", "rename the folder"]
+        ) {
+            try $0.copyModel()
+            let long = $0.folder.file(String(repeating: "m", count: 220))
+            try FileManager.default.moveItem(atPath: $0.model, toPath: long)
+            $0.model = long
+            $0.extra = ["--model", long]
+        },
         MalformedInput("a batch of nothing", exits: 64, mentioning: ["--batch_size", "'0'"]) {
             $0.extra = ["--batch_size", "0"]
         },
@@ -165,6 +187,22 @@ extension MalformedInputTests {
         ) {
             // The limit is in KiB: enough for the log, not for a file of results.
             $0.launcher = ["/bin/bash", "-c", "ulimit -f 4; exec \"$@\"", "bash"]
+        },
+        MalformedInput(
+            "too little memory for products", exits: 74,
+            mentioning: ["cannot reserve", "ulimit -v", "--threads"]
+        ) {
+            // In KiB: the program starts, but OpenBLAS could not map its buffers.
+            $0.launcher = ["/bin/bash", "-c", "ulimit -v 420000; exec \"$@\"", "bash"]
+            $0.extra = ["--threads", "2"]
+        },
+        MalformedInput(
+            "a pipe called run.json", exits: 64,
+            mentioning: ["--save_dir", "run.json", "move it away"]
+        ) {
+            try $0.folder.write([], "out/x")
+            try FileManager.default.removeItem(atPath: $0.saveDirectory + "/x")
+            mkfifo($0.saveDirectory + "/run.json", 0o666)
         },
         MalformedInput(
             "a run.json of somebody else's", exits: 64,

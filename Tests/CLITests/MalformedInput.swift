@@ -143,4 +143,13 @@ struct Job {
         }
         return zip.bytes
     }
+
+    /// The fixture's SAE archive with one element of one array changed.
+    static func archive(setting array: String, at index: Int, to value: Float) throws -> [UInt8] {
+        try archive { arrays in
+            let i = arrays.firstIndex { $0.name == array }!
+            let bytes = withUnsafeBytes(of: value, Array.init)
+            arrays[i].data.replaceSubrange(4 * index..<4 * index + 4, with: bytes)
+        }
+    }
 }

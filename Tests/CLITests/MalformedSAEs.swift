@@ -136,6 +136,20 @@ extension MalformedInputTests {
             try FileManager.default.removeItem(atPath: "\($0.saes)/\(Job.resSAE)/params.npz")
         },
         MalformedInput(
+            "a NaN in the encoder", exits: 65,
+            mentioning: ["params.npz", "NaN or infinity in W_enc or b_enc", "again"]
+        ) { try $0.changeArchive { $0 = try Job.archive(setting: "W_enc", at: 77, to: .nan) } },
+        MalformedInput(
+            "an infinite bias", exits: 65,
+            mentioning: ["params.npz", "NaN or infinity in W_enc or b_enc", "again"]
+        ) {
+            try $0.changeArchive { $0 = try Job.archive(setting: "b_enc", at: 69, to: .infinity) }
+        },
+        MalformedInput(
+            "a NaN for a threshold", exits: 65,
+            mentioning: ["params.npz", "NaN or infinity in threshold", "again"]
+        ) { try $0.changeArchive { $0 = try Job.archive(setting: "threshold", at: 3, to: .nan) } },
+        MalformedInput(
             "a TopK SAE", exits: 65,
             mentioning: ["cfg.json", "architecture is topk", "expected jumprelu"]
         ) {

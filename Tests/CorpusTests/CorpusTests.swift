@@ -111,6 +111,10 @@ struct CorpusTests {
             zstd += frame[..<size]
         }
         #expect(texts(try read(zstd)) == expected)
+        // A frame to be skipped comes first; zeros pad the end of a gzip file.
+        #expect(texts(try read([0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3] + zstd)) == expected)
+        #expect(texts(try read(gzip + Array(repeating: 0, count: 700_000))) == expected)
+        #expect(throws: CorpusError.self) { try read(gzip + [0, 0, 1]) }
     }
 
     @Test func recordsLongerThanTheBufferAreWhole() throws {

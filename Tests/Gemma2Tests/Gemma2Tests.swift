@@ -9,7 +9,7 @@ import Testing
 @testable import Gemma2
 
 struct Gemma2Tests {
-    private let backend = OpenBLASBackend(threadCount: 2)
+    private let backend = try! OpenBLASBackend(threadCount: 2)
 
     private func model(_ folder: String) throws -> Gemma2Model<OpenBLASBackend> {
         try Gemma2Model(

@@ -114,7 +114,7 @@ struct SAETests {
         try folder.write(builder.bytes(), "sae_weights.safetensors")
         try folder.write(
             #"{"architecture":"jumprelu","apply_b_dec_to_input":false,"d_in":5}"#.utf8, "cfg.json")
-        let backend = OpenBLASBackend(threadCount: 2)
+        let backend = try OpenBLASBackend(threadCount: 2)
         let sae = JumpReLUSAE(
             try SAEParameters(directory: folder.path, dIn: d, hookName: "blocks.0.hook_resid_post"),
             on: backend)
@@ -123,7 +123,7 @@ struct SAETests {
         let x = backend.matrix(rows: 20, columns: d) {
             for i in values.indices { $0[i] = values[i] }
         }
-        let all = sae.encode(x, above: 0)
+        let all = try sae.encode(x, above: 0)
         #expect(all.columns.count == 20 * d)
         #expect(abs(sae.explainedVariance(of: x, features: all, rows: [1..<7, 9..<20]) - 1) < 1e-9)
         let few = all.filtered(above: 0.5)

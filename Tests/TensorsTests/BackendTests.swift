@@ -9,7 +9,7 @@ import Testing
 @testable import Tensors
 
 struct BackendTests {
-    private let backend = OpenBLASBackend(threadCount: 2)
+    private let backend = try! OpenBLASBackend(threadCount: 2)
 
     private func matrix(_ values: [Float], _ rows: Int, _ columns: Int, _ b: OpenBLASBackend? = nil)
         -> CPUMatrix
@@ -66,12 +66,12 @@ struct BackendTests {
         }
     }
 
-    @Test func threadsChangeNoBit() {
+    @Test func threadsChangeNoBit() throws {
         var random = SeededGenerator(9)
         let x = random.floats(37 * 300)
         let w = StoredTensor.inMemory(random.floats(2000 * 300), [2000, 300])
-        let results = [1, 2, 3, 8].map { threads in
-            let backend = OpenBLASBackend(threadCount: threads)
+        let results = try [1, 2, 3, 8].map { threads in
+            let backend = try OpenBLASBackend(threadCount: threads)
             let out = backend.matmul(
                 matrix(x, 37, 300, backend), backend.weights(w, layout: .outputsByInputs))
             return backend.withElements(of: out) { $0.map(\.bitPattern) }
@@ -242,17 +242,19 @@ struct BackendTests {
     }
 
     @Test(arguments: [1, 8, 70, 1100])
-    func jumpReLUKeepsWhatFires(width: Int) {
+    func jumpReLUKeepsWhatFires(width: Int) throws {
         var random = SeededGenerator(UInt64(width))
         let (rows, inputs) = (11, 6)
         let x = random.floats(rows * inputs, scale: 3)
         let w = random.floats(inputs * width)
         let (bias, threshold) = (random.floats(width), random.floats(width, scale: 2).map(abs))
         for floor: Float in [0, 1] {
-            let got = backend.jumpReLU(
-                matrix(x, rows, inputs),
-                encoder: backend.weights(.inMemory(w, [inputs, width]), layout: .inputsByOutputs),
-                bias: bias, threshold: threshold, above: floor)
+            let got = try #require(
+                backend.jumpReLU(
+                    matrix(x, rows, inputs),
+                    encoder: backend.weights(
+                        .inMemory(w, [inputs, width]), layout: .inputsByOutputs),
+                    bias: bias, threshold: threshold, above: floor))
             #expect(got.rowCount == rows)
             for row in 0..<rows {
                 let entries = got.entries(of: row)
@@ -274,13 +276,14 @@ struct BackendTests {
         }
     }
 
-    @Test func equalToTheThresholdDoesNotFire() {
+    @Test func equalToTheThresholdDoesNotFire() throws {
         // pre = x exactly: 1, 2 and the next float above 2.
         let x: [Float] = [1, 2, Float(2).nextUp]
-        let got = backend.jumpReLU(
-            matrix(x, 3, 1),
-            encoder: backend.weights(.inMemory([1], [1, 1]), layout: .inputsByOutputs),
-            bias: [0], threshold: [2], above: 1)
+        let got = try #require(
+            backend.jumpReLU(
+                matrix(x, 3, 1),
+                encoder: backend.weights(.inMemory([1], [1, 1]), layout: .inputsByOutputs),
+                bias: [0], threshold: [2], above: 1))
         #expect(got.starts == [0, 0, 0, 1])
     }
 
@@ -298,7 +301,7 @@ struct BackendTests {
 
     @Test func poolsRunEveryItemOnceAndReportTheFirstError() throws {
         struct Failure: Error, Equatable { let item: Int }
-        let pool = ThreadPool(threadCount: 4)
+        let pool = try ThreadPool(threadCount: 4)
         for count in [0, 1, 3, 1000] {
             let seen = Mutex<[Int]>([])
             pool.forEach(count) { item, thread in
