@@ -40,7 +40,7 @@ public final class OpenBLASBackend: Backend {
         threads = try ThreadPool(threadCount: threadCount)
         scratch = ThreadScratch(threadCount: threadCount)
         // Where a mapping fails, OpenBLAS would try again for ever.
-        let bytes = (threadCount + 1) * OpenBLASBackend.productBuffer
+        let bytes = threadCount * OpenBLASBackend.productBuffer
         let room = mmap(nil, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         guard room != MAP_FAILED else { throw .noMemory(bytes: bytes, threads: threadCount) }
         munmap(room, bytes)

@@ -35,10 +35,10 @@ enum ExitStatus: Int32 {
             }
     }
 
-    /// Says what went wrong and ends the process.
+    /// Says what went wrong and ends the process, at once: short of memory, OpenBLAS' own end can wait for ever.
     func exit(saying error: any Error) -> Never {
         writeToStandardError("Error: \(error)\n")
-        Foundation.exit(rawValue)
+        _exit(rawValue)
     }
 }
 
