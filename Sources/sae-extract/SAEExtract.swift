@@ -29,7 +29,7 @@ struct SAEExtract: ParsableCommand {
             (lists split at commas, authors at newlines).
 
             Exit codes: 0 done, 64 usage, 65 bad corpus, checkpoint or SAE, 70 internal error, \
-            74 I/O error or disk full.
+            74 I/O error, disk full or memory refused.
             """,
         version: Extraction.version)
 
