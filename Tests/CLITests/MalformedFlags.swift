@@ -150,9 +150,11 @@ extension MalformedInputTests {
         },
     ]
 
-    /// Puts a command under another user where tests run as root, for whom no file is forbidden.
-    private static let asNobody =
-        getuid() == 0 ? ["/usr/bin/setpriv", "--reuid=65534", "--clear-groups"] : []
+    /// Takes from a command the right to pass over permissions, which it has where tests run as root. (Another
+    /// user would do, but could not enter the folders above the binary if they are root's alone.)
+    private static let withoutPrivilege =
+        getuid() == 0
+        ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
 
     static let system: [MalformedInput] = [
         MalformedInput(
@@ -161,7 +163,7 @@ extension MalformedInputTests {
         ) {
             try $0.useCorpus(good.utf8)
             try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: $0.corpus)
-            $0.launcher = asNobody
+            $0.launcher = withoutPrivilege
         },
         MalformedInput(
             "weights that may not be read", exits: 74,
@@ -170,14 +172,13 @@ extension MalformedInputTests {
             try $0.copyModel()
             try FileManager.default.setAttributes(
                 [.posixPermissions: 0], ofItemAtPath: $0.model + "/model.safetensors")
-            try $0.makeWritableForAll()
-            $0.launcher = asNobody
+            $0.launcher = withoutPrivilege
         },
         MalformedInput(
             "a folder that may not be written", exits: 74,
             mentioning: ["cannot create", "Permission denied", "permissions"]
         ) {
-            $0.launcher = asNobody
+            $0.launcher = withoutPrivilege
             try FileManager.default.setAttributes(
                 [.posixPermissions: 0o555], ofItemAtPath: $0.folder.path)
         },
@@ -211,11 +212,4 @@ extension MalformedInputTests {
             try $0.folder.write("[]".utf8, "out/run.json")
         },
     ]
-}
-
-extension Job {
-    /// Lets any user write results beside the inputs.
-    fileprivate func makeWritableForAll() throws {
-        try FileManager.default.setAttributes([.posixPermissions: 0o777], ofItemAtPath: folder.path)
-    }
 }
