@@ -8,8 +8,6 @@ import Tokenization
 struct DocumentRecord: Equatable {
     /// The output tokens, at most `T`.
     var tokens: [TokenID]
-    /// Whether tokens were cut off.
-    var isTruncated: Bool
     /// -log p of each output token, nats.
     var crossEntropy: [Float16]
     /// Entropy of the prediction made at each output token, nats.
@@ -36,7 +34,7 @@ extension BatchRecord {
         var head = BinaryEncoder()
         head.append([Int64(documents.count)])
         for document in documents {
-            head.append([Int64(document.tokens.count), document.isTruncated ? 1 : 0])
+            head.append([Int64(document.tokens.count)])
             head.append(document.tokens)
             head.append(document.crossEntropy)
             head.append(document.entropy)
@@ -58,10 +56,9 @@ extension BatchRecord {
         var decoder = BinaryDecoder(bytes)
         let count = decoder.next(Int64.self, count: 1)[0]
         return (0..<count).map { _ in
-            let sizes = decoder.next(Int64.self, count: 2)
-            let count = Int(sizes[0])
+            let count = Int(decoder.next(Int64.self, count: 1)[0])
             return DocumentRecord(
-                tokens: decoder.next(TokenID.self, count: count), isTruncated: sizes[1] != 0,
+                tokens: decoder.next(TokenID.self, count: count),
                 crossEntropy: decoder.next(Float16.self, count: count),
                 entropy: decoder.next(Float16.self, count: count))
         }

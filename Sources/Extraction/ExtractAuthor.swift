@@ -99,7 +99,7 @@ struct Extractor<B: Backend> {
         try check(predictions.firstNonFiniteRow, "the logits")
         let documents = zip(sequences, outputRows).map { sequence, rows in
             DocumentRecord(
-                tokens: sequence.tokens, isTruncated: sequence.isTruncated,
+                tokens: sequence.tokens,
                 // Entry j: how surprising token j was where it was predicted, one row earlier …
                 crossEntropy: rows.map { Float16(predictions.crossEntropy[$0 - 1]) },
                 // … and how uncertain the prediction made at token j is.

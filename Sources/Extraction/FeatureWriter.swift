@@ -208,21 +208,21 @@ struct FeatureWriter {
     private func forEachOutputRow(
         _ hook: HookPoint, _ body: (_ entries: Range<Int>, SparseRows) throws -> Void
     ) throws {
-        let nothing = SparseRows()
-        for record in 0..<journal.recordCount {
-            let features = BatchRecord.decodeFeatures(
-                try journal.read(.features(hook), of: record), values: plan.activationValues)
-            var row = 0
-            for document in try documents(of: record) {
-                for _ in document.tokens {
-                    try body(features.entries(of: row), features)
-                    row += 1
-                }
-                for _ in document.tokens.count..<plan.columns { try body(0..<0, nothing) }
+        var features = SparseRows()
+        var (record, row) = (0, 0)
+        for document in 0..<plan.rows {
+            let count = document < summary.tokens.count ? summary.tokens[document] : 0
+            // A batch has whole documents, so a new one begins only where its rows are used up.
+            while count > 0, row == features.rowCount {
+                features = BatchRecord.decodeFeatures(
+                    try journal.read(.features(hook), of: record), values: plan.activationValues)
+                (record, row) = (record + 1, 0)
             }
-        }
-        for _ in author.documents.count..<plan.rows {
-            for _ in 0..<plan.columns { try body(0..<0, nothing) }
+            for _ in 0..<count {
+                try body(features.entries(of: row), features)
+                row += 1
+            }
+            for _ in count..<plan.columns { try body(0..<0, features) }
         }
     }
 

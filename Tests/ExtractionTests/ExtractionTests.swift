@@ -93,9 +93,9 @@ struct ExtractionTests {
             BatchRecord(
                 documents: [
                     DocumentRecord(
-                        tokens: [5, 6, Int32(i)], isTruncated: i == 1, crossEntropy: [1, 2, 3],
+                        tokens: [5, 6, Int32(i)], crossEntropy: [1, 2, 3],
                         entropy: [0, 0.5, 1]),
-                    DocumentRecord(tokens: [], isTruncated: false, crossEntropy: [], entropy: []),
+                    DocumentRecord(tokens: [], crossEntropy: [], entropy: []),
                 ],
                 features: [
                     hook: SparseRows(
