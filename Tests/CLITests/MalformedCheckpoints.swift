@@ -161,11 +161,8 @@ extension MalformedInputTests {
             "shard index that names another folder", exits: 65,
             mentioning: ["'../x.safetensors'", "without folders", "again"]
         ) {
-            try $0.changeShards("model.safetensors.index.json") { bytes in
-                bytes = Array(
-                    String(decoding: bytes, as: UTF8.self).replacingOccurrences(
-                        of: "model-00001-of-00003.safetensors", with: "../x.safetensors"
-                    ).utf8)
+            try $0.changeShards("model.safetensors.index.json") {
+                try Job.replace("model-00001-of-00003.safetensors", by: "../x.safetensors", in: &$0)
             }
         },
         MalformedInput(
@@ -180,42 +177,22 @@ extension MalformedInputTests {
             "tensor that the index does not have", exits: 65,
             mentioning: ["model.norm.weight", "weight_map", "again"]
         ) {
-            try $0.changeShards("model.safetensors.index.json") { bytes in
-                bytes = Array(
-                    String(decoding: bytes, as: UTF8.self).replacingOccurrences(
-                        of: "model.norm.weight", with: "model.norn.weight"
-                    ).utf8)
+            try $0.changeShards("model.safetensors.index.json") {
+                try Job.replace("model.norm.weight", by: "model.norn.weight", in: &$0)
             }
         },
         MalformedInput(
             "NaN in a norm's weights", exits: 65,
             mentioning: ["document 0", "line ", "NaN or infinity in blocks.0.attn.hook_z", "check"]
         ) {
-            try $0.changeModel("model.safetensors") { bytes in
-                // Layer 0's first norm: bfloat16 NaN in its first element.
-                let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
-                let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
-                let entry = header.components(
-                    separatedBy: "\"model.layers.0.input_layernorm.weight\"")[1]
-                let offset = Int(
-                    entry.components(separatedBy: "\"data_offsets\":[")[1].prefix { $0 != "," })!
-                bytes.replaceSubrange(
-                    8 + length + offset..<8 + length + offset + 2, with: [0xC0, 0x7F])
-            }
+            try $0.setFirstElement(
+                of: "model.layers.0.input_layernorm.weight", toBFloat16: [0xC0, 0x7F])
         },
         MalformedInput(
             "infinity in the final norm", exits: 65,
             mentioning: ["document 0", "NaN or infinity in the logits", "check"]
         ) {
-            try $0.changeModel("model.safetensors") { bytes in
-                let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
-                let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
-                let entry = header.components(separatedBy: "\"model.norm.weight\"")[1]
-                let offset = Int(
-                    entry.components(separatedBy: "\"data_offsets\":[")[1].prefix { $0 != "," })!
-                bytes.replaceSubrange(
-                    8 + length + offset..<8 + length + offset + 2, with: [0x80, 0x7F])
-            }
+            try $0.setFirstElement(of: "model.norm.weight", toBFloat16: [0x80, 0x7F])
         },
         MalformedInput(
             "no config.json", exits: 65, mentioning: ["config.json", "No such file", "check"]

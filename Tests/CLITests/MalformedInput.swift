@@ -79,11 +79,7 @@ struct Job {
     mutating func changeModelText(
         _ name: String, _ old: String, _ new: String
     ) throws {
-        try changeModel(name) { bytes in
-            let text = String(decoding: bytes, as: UTF8.self)
-            precondition(text.contains(old), "the fixture has no \(old)")
-            bytes = Array(text.replacingOccurrences(of: old, with: new).utf8)
-        }
+        try changeModel(name) { try Job.replace(old, by: new, in: &$0) }
     }
 
     /// The header of `model.safetensors`, changed; the data stays.
@@ -99,6 +95,25 @@ struct Job {
         }
     }
 
+    /// Replaces `old`, which must be there, by `new` in a text.
+    static func replace(_ old: String, by new: String, in bytes: inout [UInt8]) throws {
+        let text = String(decoding: bytes, as: UTF8.self)
+        try #require(text.contains(old), "the fixture has no \(old)")
+        bytes = Array(text.replacingOccurrences(of: old, with: new).utf8)
+    }
+
+    /// Changes the first element of a tensor of the single-file checkpoint, which is bfloat16.
+    mutating func setFirstElement(of tensor: String, toBFloat16 element: [UInt8]) throws {
+        try changeModel("model.safetensors") { bytes in
+            let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
+            let header = String(decoding: bytes[8..<8 + length], as: UTF8.self)
+            let entry = header.components(separatedBy: "\"\(tensor)\"")[1]
+            let offset = entry.components(separatedBy: "\"data_offsets\":[")[1].prefix { $0 != "," }
+            let start = 8 + length + Int(offset)!
+            bytes.replaceSubrange(start..<start + 2, with: element)
+        }
+    }
+
     static let resSAE = "gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_46"
 
     /// Works on a copy of the Gemma Scope tree, changing the residual stream's SAE of layer 0.
@@ -110,10 +125,8 @@ struct Job {
     /// Works on a copy of the SAELens tree, changing `cfg.json` of the residual stream's SAE of layer 0.
     mutating func changeSAEConfig(_ old: String, _ new: String) throws {
         saes = try folder.copy(TestData.tiny + "/sae-lens", "sae")
-        try change("res/layer_0/width_16k/average_l0_46/cfg.json", in: saes) { bytes in
-            let text = String(decoding: bytes, as: UTF8.self)
-            precondition(text.contains(old), "the fixture has no \(old)")
-            bytes = Array(text.replacingOccurrences(of: old, with: new).utf8)
+        try change("res/layer_0/width_16k/average_l0_46/cfg.json", in: saes) {
+            try Job.replace(old, by: new, in: &$0)
         }
     }
 
