@@ -76,3 +76,41 @@ public func makeDirectories(_ path: String) throws(FileError) {
     guard mkdir(path, 0o777) == 0 || errno == EEXIST else { throw FileError("create", path) }
     guard isDirectory(path) else { throw FileError("create", path, code: ENOTDIR) }
 }
+
+/// Makes the entries of the folder at `path` reach the disk: renames in it survive a loss of power.
+public func synchronizeDirectory(_ path: String) throws(FileError) {
+    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileError("open", path) }
+    defer { close(descriptor) }
+    // Some file systems cannot and have no need to.
+    guard fsync(descriptor) == 0 || errno == EINVAL else { throw FileError("write", path) }
+}
+
+/// Removes the file or folder at `path` with all that is in it; what is not there, or goes meanwhile, is no
+/// error.
+public func removeTree(_ path: String) throws(FileError) {
+    var info = stat()
+    guard lstat(path, &info) == 0 else {
+        if errno == ENOENT { return }
+        throw FileError("remove", path)
+    }
+    if info.st_mode & S_IFMT == S_IFDIR {
+        for name in try directoryContents(path) { try removeTree("\(path)/\(name)") }
+        guard rmdir(path) == 0 || errno == ENOENT else { throw FileError("remove", path) }
+    } else {
+        guard unlink(path) == 0 || errno == ENOENT else { throw FileError("remove", path) }
+    }
+}
+
+/// Bytes that this user may still write to the file system of `path`, or of the nearest folder above it
+/// that exists.
+public func freeSpace(at path: String) throws(FileError) -> Int {
+    var folder = path
+    while !fileExists(folder) {
+        folder = folder.lastIndex(of: "/").map { String(folder[..<$0]) } ?? "."
+        if folder.isEmpty { folder = "/" }
+    }
+    var info = statvfs()
+    guard statvfs(folder, &info) == 0 else { throw FileError("examine", folder) }
+    return Int(clamping: info.f_bavail) * Int(clamping: info.f_frsize)
+}

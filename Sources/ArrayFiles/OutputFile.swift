@@ -59,11 +59,35 @@ public final class OutputFile {
     }
 
     /// Puts the file in its place: its bytes reach the disk, then it is renamed, replacing what was there.
-    public func commit() throws(FileError) {
-        try flush()
-        guard fsync(descriptor) == 0 else { throw FileError("write", path) }
+    /// The seal is of the bytes as the system gives them back.
+    @discardableResult
+    public func commit() throws(FileError) -> FileSeal {
+        let seal = try complete()
         guard rename(temporaryPath, path) == 0 else { throw FileError("rename", path) }
         isCommitted = true
+        return seal
+    }
+
+    /// Puts the file in its place unless something is there already; says whether it did. Of several
+    /// processes, on whatever machines, one does.
+    public func commitIfAbsent() throws(FileError) -> Bool {
+        try complete()
+        if link(temporaryPath, path) == 0 { return true }
+        guard errno != EEXIST else { return false }
+        // A file system without hard links: nearly as good.
+        guard [EPERM, EOPNOTSUPP, ENOSYS, EMLINK].contains(errno) else {
+            throw FileError("create", path)
+        }
+        if fileExists(path) { return false }
+        try commit()
+        return true
+    }
+
+    @discardableResult
+    private func complete() throws(FileError) -> FileSeal {
+        try flush()
+        guard fsync(descriptor) == 0 else { throw FileError("write", path) }
+        return try FileSeal(reading: descriptor, path: temporaryPath)
     }
 
     private func flush() throws(FileError) {

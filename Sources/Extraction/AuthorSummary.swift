@@ -1,5 +1,6 @@
 // What is said of an author in the log and in `run.json`.
 
+import Corpus
 import Foundation
 import Gemma2
 import Tensors
@@ -15,23 +16,28 @@ struct AuthorSummary {
     let truncatedRows: [Int]
     /// Features that fired, over all tokens.
     private(set) var firingCounts: [HookPoint: Int] = [:]
-    private var crossEntropySum = 0.0
-    private var entropySum = 0.0
+    private(set) var crossEntropySum = 0.0
+    private(set) var entropySum = 0.0
 
-    init(_ author: String, _ sequences: [TokenSequence], lines: [Int]) {
-        self.author = author
-        self.lines = lines
+    /// Counts what `journal` has of `sequences`, with the features of `hooks`. Throws `FileError`.
+    init(
+        _ author: AuthorDocuments, _ sequences: [TokenSequence], _ journal: AuthorJournal,
+        hooks: [HookPoint], values: ActivationValues
+    ) throws {
+        self.author = author.author
+        lines = author.documents.map(\.line)
         tokens = sequences.map(\.tokens.count)
         truncatedRows = sequences.indices.filter { sequences[$0].isTruncated }
-    }
-
-    mutating func add(_ record: BatchRecord) {
-        for (hook, features) in record.features {
-            firingCounts[hook, default: 0] += features.columns.count
-        }
-        for document in record.documents {
-            crossEntropySum += document.crossEntropy.reduce(0) { $0 + Double($1) }
-            entropySum += document.entropy.reduce(0) { $0 + Double($1) }
+        for batch in 0..<journal.batchCount {
+            for document in try journal.documents(of: batch) {
+                crossEntropySum += document.crossEntropy.reduce(0) { $0 + Double($1) }
+                entropySum += document.entropy.reduce(0) { $0 + Double($1) }
+            }
+            for hook in hooks {
+                firingCounts[hook, default: 0] += try journal.features(
+                    hook, of: batch, values: values
+                ).columns.count
+            }
         }
     }
 

@@ -79,7 +79,7 @@ extension BatchRecord {
 }
 
 /// Arrays of plain numbers end to end, as they lie in memory.
-private struct BinaryEncoder {
+struct BinaryEncoder {
     private(set) var bytes: [UInt8] = []
 
     mutating func append<Number: BitwiseCopyable>(_ numbers: [Number]) {
@@ -87,7 +87,7 @@ private struct BinaryEncoder {
     }
 }
 
-private struct BinaryDecoder {
+struct BinaryDecoder {
     private let bytes: [UInt8]
     private var position = 0
 

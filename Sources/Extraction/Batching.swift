@@ -1,6 +1,7 @@
 // Documents to sequences, sequences to batches. Both depend on the author's documents and the flags alone.
 
-import ByteJSON
+import Corpus
+import Gemma2
 import Tensors
 import Tokenization
 
@@ -10,6 +11,54 @@ struct TokenSequence: Equatable {
     var tokens: [TokenID]
     /// Whether tokens were cut off.
     var isTruncated: Bool
+}
+
+/// Makes sequences of documents.
+struct Tokenizing {
+    let tokenizer: GemmaTokenizer
+    let head: SequenceHead
+    /// Most tokens kept of a document (`T`).
+    let limit: Int
+
+    /// Reads the tokenizer of `plan`'s checkpoint. Throws the readers' errors, and `UsageError` where the prefix
+    /// is too long for the model.
+    init(_ plan: RunPlan) throws {
+        let configPath = plan.modelDirectory + "/config.json"
+        let config = try Gemma2Config(path: configPath)
+        tokenizer = try GemmaTokenizer(directory: plan.modelDirectory)
+        guard tokenizer.count <= config.dVocab else {
+            throw CheckpointError.badConfig(
+                path: configPath,
+                reason:
+                    "vocab_size is \(config.dVocab), but the tokenizer beside it has ids up to \(tokenizer.count - 1)"
+            )
+        }
+        head = SequenceHead(prefix: plan.prefix, tokenizer)
+        limit = plan.columns
+        guard limit + head.tokens.count <= config.nContext else {
+            throw UsageError(
+                "--prefix",
+                "has \(head.tokens.count - 1) tokens; with --max_seq_len \(plan.maximumLength) that is more than the model's \(config.nContext) positions; shorten either"
+            )
+        }
+    }
+
+    /// The documents' sequences, made on all of `threads`.
+    func sequences(_ documents: [Document], on threads: ThreadPool) -> [TokenSequence] {
+        var sequences = [TokenSequence?](repeating: nil, count: documents.count)
+        sequences.withUnsafeMutableBufferPointer { sequences in
+            nonisolated(unsafe) let sequences = sequences
+            threads.forEach(documents.count) { item, _ in
+                sequences[item] = tokenizer.sequence(documents[item].text, limit: limit)
+            }
+        }
+        return sequences.map { $0! }
+    }
+
+    /// How `plan` cuts `sequences` into batches.
+    func batches(_ sequences: [TokenSequence], _ plan: RunPlan) -> [Range<Int>] {
+        plan.batchSize.batches(lengths: sequences.map { head.tokens.count + $0.tokens.count })
+    }
 }
 
 /// What is put before each document's tokens.

@@ -1,5 +1,5 @@
-// The program on a page: an author's batches go through the model once, their taps through the SAEs, and
-// what fired is in the journal before the next batch begins.
+// The heart of the program: a batch of an author's documents goes through the model once, its taps through the
+// SAEs, and what fired at each token is kept.
 
 import Corpus
 import Gemma2
@@ -25,52 +25,23 @@ public struct NonFiniteError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// Everything that stays loaded from one author to the next.
+/// The model and the SAEs, loaded, and what of each batch is kept.
 struct Extractor<B: Backend> {
     let plan: RunPlan
-    let tokenizer: GemmaTokenizer
     let head: SequenceHead
     let model: Gemma2Model<B>
     let saes: [HookPoint: JumpReLUSAE<B>]
     let backend: B
-    let threads: ThreadPool
     let log: Logger
 
-    /// Runs `author`'s documents through the model and appends every batch to `journal`. With `checkingTaps`
-    /// the first batch that has tokens says how well each SAE explains its tap, and that is it.
+    /// Runs the documents of `author` in `range` through the model, and the taps of `hooks` through their
+    /// SAEs. With `checkingTaps`, says how well each SAE explains its tap. Throws `NonFiniteError` and
+    /// `SAEError`.
     func extract(
-        _ author: AuthorDocuments, into journal: Journal, checkingTaps: inout Bool
-    ) throws -> AuthorSummary {
-        let sequences = tokenize(author.documents)
-        var summary = AuthorSummary(author.author, sequences, lines: author.documents.map(\.line))
-        let lengths = sequences.map { head.tokens.count + $0.tokens.count }
-        for range in plan.batchSize.batches(lengths: lengths) {
-            let batch = PackedBatch(sequences[range].map { head.tokens + $0.tokens })
-            let checks = checkingTaps && sequences[range].contains { !$0.tokens.isEmpty }
-            let record = try run(batch, sequences[range], of: author, checkingTaps: checks)
-            if checks { checkingTaps = false }
-            summary.add(record)
-            try journal.append(record.sections(values: plan.activationValues))
-            log.debug("\(author.author): \(range.upperBound) of \(sequences.count) documents")
-        }
-        return summary
-    }
-
-    private func tokenize(_ documents: [Document]) -> [TokenSequence] {
-        var sequences = [TokenSequence?](repeating: nil, count: documents.count)
-        sequences.withUnsafeMutableBufferPointer { sequences in
-            nonisolated(unsafe) let sequences = sequences
-            threads.forEach(documents.count) { item, _ in
-                sequences[item] = tokenizer.sequence(documents[item].text, limit: plan.columns)
-            }
-        }
-        return sequences.map { $0! }
-    }
-
-    private func run(
-        _ batch: PackedBatch, _ sequences: ArraySlice<TokenSequence>, of author: AuthorDocuments,
+        _ author: AuthorDocuments, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint],
         checkingTaps: Bool
     ) throws -> BatchRecord {
+        let batch = PackedBatch(sequences.map { head.tokens + $0.tokens })
         // The rows that become output: <bos> and the prefix are left out.
         let outputRows = (0..<batch.documentCount).map {
             batch.rows(of: $0).dropFirst(head.tokens.count)
@@ -84,7 +55,7 @@ struct Extractor<B: Backend> {
         }
         var features: [HookPoint: SparseRows] = [:]
         let predictions = try model.forward(batch) { hook, activations in
-            guard let sae = saes[hook] else { return }
+            guard hooks.contains(hook), let sae = saes[hook] else { return }
             // The encoder's comparisons would turn a NaN into silence.
             try check(backend.firstNonFiniteRow(of: activations), hook.description)
             if checkingTaps {

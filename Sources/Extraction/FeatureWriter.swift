@@ -3,63 +3,88 @@
 import ArrayFiles
 import ByteJSON
 import Corpus
+import Foundation
 import Gemma2
 import SparseAutoencoders
 import Tensors
 import Tokenization
 
-/// Writes the files of one author whose batches are all in `journal`, in order.
+/// Writes the files of one author whose batches are all in `journal`.
 struct FeatureWriter {
     let plan: RunPlan
     let author: AuthorDocuments
     let summary: AuthorSummary
-    let journal: Journal
+    let journal: AuthorJournal
     let tokenizer: GemmaTokenizer
     /// Number of features of each hook's SAE (`d_sae`).
     let widths: [HookPoint: Int]
+    /// Where files lie until they are whole.
+    let temporaryDirectory: String
+    let stop: StopFlag
 
     /// zlib's level for arrays that are nearly all zeros: higher ones are slower and no smaller.
     private static let level: Int32 = 1
 
-    /// Writes all files, several at a time.
-    func write(on threads: ThreadPool) throws {
-        var jobs: [() throws -> Void] = []
-        for sae in plan.saes {
-            if plan.storageFormat != .sparse { jobs.append { try writeDense(sae) } }
-            if plan.storageFormat != .dense { jobs.append { try writeSparse(sae) } }
+    /// Writes `items`, several at a time, and returns their seals by name. Throws `FileError` or `StopRequest`.
+    func write(_ items: [OutputItem], on threads: ThreadPool) throws -> [String: FileSeal] {
+        var seals = [FileSeal?](repeating: nil, count: items.count)
+        try seals.withUnsafeMutableBufferPointer { seals in
+            nonisolated(unsafe) let seals = seals
+            try threads.tryForEach(items.count) { item, _ in seals[item] = try write(items[item]) }
         }
-        jobs += [
-            { try writeMetric(.crossEntropy, \.crossEntropy) },
-            { try writeMetric(.entropy, \.entropy) },
-            writeTokens, writeTexts,
-        ]
-        try threads.tryForEach(jobs.count) { item, _ in try jobs[item]() }
+        return Dictionary(
+            uniqueKeysWithValues: zip(items, seals).map {
+                ($0.name(naming, author: author.author), $1!)
+            })
     }
+
+    private func write(_ item: OutputItem) throws -> FileSeal {
+        let body: (OutputFile) throws -> Void =
+            switch item {
+            case .activations(let hook, let isSparse):
+                { try isSparse ? writeSparse(sae(of: hook), $0) : writeDense(sae(of: hook), $0) }
+            case .shared(.crossEntropy): { try writeMetric(\.crossEntropy, $0) }
+            case .shared(.entropy): { try writeMetric(\.entropy, $0) }
+            case .shared(.tokens): writeTokens
+            case .shared(.texts): writeTexts
+            }
+        let path = "\(plan.saveDirectory)/\(item.name(naming, author: author.author))"
+        func make() throws -> FileSeal {
+            try stop.check()
+            let file = try OutputFile(path: path, temporaryDirectory: temporaryDirectory)
+            try body(file)
+            return try file.commit()
+        }
+        do {
+            return try make()
+        } catch let error as FileError where error.operation == "rename" && error.code == ENOENT {
+            // Another process that finished the run has tidied up under our hands.
+            return try make()
+        }
+    }
+
+    private func sae(of hook: HookPoint) -> ChosenSAE { plan.saes.first { $0.hook == hook }! }
 
     // MARK: Metrics, tokens, texts
 
     /// float16 (D, T), 0 at padding.
     private func writeMetric(
-        _ kind: OutputNaming.Kind, _ values: KeyPath<DocumentRecord, [Float16]>
+        _ values: KeyPath<DocumentRecord, [Float16]>, _ file: OutputFile
     ) throws {
-        try writeFile(naming.file(kind, author: author.author)) { file in
-            try file.write(NPYHeader(descr: "<f2", shape: [plan.rows, plan.columns]).encoded)
-            try forEachDocument { document in
-                let row = document.map { $0[keyPath: values] } ?? []
-                let padded = row + Array(repeating: 0, count: plan.columns - row.count)
-                try padded.withUnsafeBytes { try file.write($0) }
-            }
+        try file.write(NPYHeader(descr: "<f2", shape: [plan.rows, plan.columns]).encoded)
+        try forEachDocument { document in
+            let row = document.map { $0[keyPath: values] } ?? []
+            let padded = row + Array(repeating: 0, count: plan.columns - row.count)
+            try padded.withUnsafeBytes { try file.write($0) }
         }
     }
 
     /// One array of T pieces a document.
-    private func writeTokens() throws {
-        try writeFile(naming.file(.tokens, author: author.author)) { file in
-            try writeJSONArray(to: file) { append in
-                for record in 0..<journal.recordCount {
-                    for document in try documents(of: record) {
-                        try append { tokensJSON(document.tokens, &$0) }
-                    }
+    private func writeTokens(_ file: OutputFile) throws {
+        try writeJSONArray(to: file) { append in
+            for batch in 0..<journal.batchCount {
+                for document in try journal.documents(of: batch) {
+                    try append { tokensJSON(document.tokens, &$0) }
                 }
             }
         }
@@ -77,12 +102,10 @@ struct FeatureWriter {
         out.append(UInt8(ascii: "]"))
     }
 
-    private func writeTexts() throws {
-        try writeFile(naming.file(.texts, author: author.author)) { file in
-            try writeJSONArray(to: file) { append in
-                for document in author.documents {
-                    try append { JSONText.append(string: document.text.utf8, to: &$0) }
-                }
+    private func writeTexts(_ file: OutputFile) throws {
+        try writeJSONArray(to: file) { append in
+            for document in author.documents {
+                try append { JSONText.append(string: document.text.utf8, to: &$0) }
             }
         }
     }
@@ -110,33 +133,29 @@ struct FeatureWriter {
     // MARK: Activations
 
     /// `activations` float32 (D, T, F) and `metadata`.
-    private func writeDense(_ sae: ChosenSAE) throws {
+    private func writeDense(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
-        let name = naming.activations(sae.hook, author: author.author, isSparse: false)
-        try writeFile(name) { file in
-            let archive = NPZWriter(file, level: FeatureWriter.level)
-            try archive.begin(
-                "activations", NPYHeader(descr: "<f4", shape: [plan.rows, plan.columns, width]))
-            let zeros = [Float](repeating: 0, count: width)
-            var row = zeros
-            try forEachOutputRow(sae.hook) { entries, features in
-                guard !entries.isEmpty else {
-                    try zeros.withUnsafeBytes { try archive.write($0) }
-                    return
-                }
-                for entry in entries { row[Int(features.columns[entry])] = features.values[entry] }
-                try row.withUnsafeBytes { try archive.write($0) }
-                for entry in entries { row[Int(features.columns[entry])] = 0 }
+        let archive = NPZWriter(file, level: FeatureWriter.level)
+        try archive.begin(
+            "activations", NPYHeader(descr: "<f4", shape: [plan.rows, plan.columns, width]))
+        let zeros = [Float](repeating: 0, count: width)
+        var row = zeros
+        try forEachOutputRow(sae.hook) { entries, features in
+            guard !entries.isEmpty else {
+                try zeros.withUnsafeBytes { try archive.write($0) }
+                return
             }
-            try archive.end()
-            try writeMetadata(sae, to: archive)
+            for entry in entries { row[Int(features.columns[entry])] = features.values[entry] }
+            try row.withUnsafeBytes { try archive.write($0) }
+            for entry in entries { row[Int(features.columns[entry])] = 0 }
         }
+        try archive.end()
+        try writeMetadata(sae, to: archive)
     }
 
     /// The members of `scipy.sparse.save_npz` for a CSR matrix of shape (D·T, F), and `metadata`.
-    private func writeSparse(_ sae: ChosenSAE) throws {
+    private func writeSparse(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
-        let name = naming.activations(sae.hook, author: author.author, isSparse: true)
         let count = summary.firingCounts[sae.hook]!
         let isWide = max(count, plan.rows * plan.columns) > Int(Int32.max)
         let integer = isWide ? "<i8" : "<i4"
@@ -147,35 +166,33 @@ struct FeatureWriter {
                 try values.map(Int32.init).withUnsafeBytes(body)
             }
         }
-        try writeFile(name) { file in
-            let archive = NPZWriter(file, level: FeatureWriter.level)
-            try archive.begin("indices", NPYHeader(descr: integer, shape: [count]))
-            try forEachOutputRow(sae.hook) { entries, features in
-                try bytes(features.columns[entries].map(Int.init)) { try archive.write($0) }
-            }
-            try archive.end()
-            let rowCount = plan.rows * plan.columns
-            try archive.begin("indptr", NPYHeader(descr: integer, shape: [rowCount + 1]))
-            var total = 0
-            try bytes([0]) { try archive.write($0) }
-            try forEachOutputRow(sae.hook) { entries, _ in
-                total += entries.count
-                try bytes([total]) { try archive.write($0) }
-            }
-            try archive.end()
-            try "csr".utf8.map { $0 }.withUnsafeBytes {
-                try archive.add("format", NPYHeader(descr: "|S3", shape: []), $0)
-            }
-            try [Int64(rowCount), Int64(width)].withUnsafeBytes {
-                try archive.add("shape", NPYHeader(descr: "<i8", shape: [2]), $0)
-            }
-            try archive.begin("data", NPYHeader(descr: "<f4", shape: [count]))
-            try forEachOutputRow(sae.hook) { entries, features in
-                try features.values[entries].withUnsafeBytes { try archive.write($0) }
-            }
-            try archive.end()
-            try writeMetadata(sae, to: archive)
+        let archive = NPZWriter(file, level: FeatureWriter.level)
+        try archive.begin("indices", NPYHeader(descr: integer, shape: [count]))
+        try forEachOutputRow(sae.hook) { entries, features in
+            try bytes(features.columns[entries].map(Int.init)) { try archive.write($0) }
         }
+        try archive.end()
+        let rowCount = plan.rows * plan.columns
+        try archive.begin("indptr", NPYHeader(descr: integer, shape: [rowCount + 1]))
+        var total = 0
+        try bytes([0]) { try archive.write($0) }
+        try forEachOutputRow(sae.hook) { entries, _ in
+            total += entries.count
+            try bytes([total]) { try archive.write($0) }
+        }
+        try archive.end()
+        try "csr".utf8.map { $0 }.withUnsafeBytes {
+            try archive.add("format", NPYHeader(descr: "|S3", shape: []), $0)
+        }
+        try [Int64(rowCount), Int64(width)].withUnsafeBytes {
+            try archive.add("shape", NPYHeader(descr: "<i8", shape: [2]), $0)
+        }
+        try archive.begin("data", NPYHeader(descr: "<f4", shape: [count]))
+        try forEachOutputRow(sae.hook) { entries, features in
+            try features.values[entries].withUnsafeBytes { try archive.write($0) }
+        }
+        try archive.end()
+        try writeMetadata(sae, to: archive)
     }
 
     private func writeMetadata(_ sae: ChosenSAE, to archive: NPZWriter) throws {
@@ -192,14 +209,10 @@ struct FeatureWriter {
 
     // MARK: Reading the journal
 
-    private func documents(of record: Int) throws -> [DocumentRecord] {
-        BatchRecord.decodeDocuments(try journal.read(.documents, of: record))
-    }
-
     /// Calls `body` for each of the D rows of the metric arrays, with nil for rows without a document.
     private func forEachDocument(_ body: (DocumentRecord?) throws -> Void) throws {
-        for record in 0..<journal.recordCount {
-            for document in try documents(of: record) { try body(document) }
+        for batch in 0..<journal.batchCount {
+            for document in try journal.documents(of: batch) { try body(document) }
         }
         for _ in author.documents.count..<plan.rows { try body(nil) }
     }
@@ -209,14 +222,15 @@ struct FeatureWriter {
         _ hook: HookPoint, _ body: (_ entries: Range<Int>, SparseRows) throws -> Void
     ) throws {
         var features = SparseRows()
-        var (record, row) = (0, 0)
+        var (batch, row) = (0, 0)
         for document in 0..<plan.rows {
+            // A whole array takes seconds: longer than a scheduler may wait.
+            try stop.check()
             let count = document < summary.tokens.count ? summary.tokens[document] : 0
             // A batch has whole documents, so a new one begins only where its rows are used up.
             while count > 0, row == features.rowCount {
-                features = BatchRecord.decodeFeatures(
-                    try journal.read(.features(hook), of: record), values: plan.activationValues)
-                (record, row) = (record + 1, 0)
+                features = try journal.features(hook, of: batch, values: plan.activationValues)
+                (batch, row) = (batch + 1, 0)
             }
             for _ in 0..<count {
                 try body(features.entries(of: row), features)
@@ -226,17 +240,5 @@ struct FeatureWriter {
         }
     }
 
-    // MARK: Files
-
     private var naming: OutputNaming { OutputNaming(label: plan.label) }
-
-    /// A file that appears whole or not at all. Until then it lies in our own folder, where no reader's
-    /// pattern finds it.
-    private func writeFile(_ name: String, _ body: (OutputFile) throws -> Void) throws {
-        let file = try OutputFile(
-            path: "\(plan.saveDirectory)/\(name)",
-            temporaryDirectory: plan.stateDirectory)
-        try body(file)
-        try file.commit()
-    }
 }

@@ -1,42 +1,235 @@
 // Finished batches wait on disk until their author's files are written, so that memory does not grow with
-// the corpus.
+// the corpus and nothing finished is lost with the process.
+//
+// A journal belongs to the process that made it: "SAEJRNL1", then frames. A frame is a head of 32 bytes and a
+// payload; the first holds the journal's header as JSON, each other one a batch. All numbers are little-endian:
+//   u32 0x46454153   u32 author   u32 batch   u32 documents   u64 payload's length   u32 payload's CRC-32
+//   u32 CRC-32 of the 28 bytes before
+// A batch's payload is u32 number of sections; for each an i32 layer (-1: documents), an u32 site and an u64
+// length; then the sections (see BatchRecord).
+//
+// A frame is one append, in the system's hands when `append` returns: it survives the process. It survives the
+// machine once synchronized, which happens every five seconds, before an author's files are made, and at the end.
 
 import ArrayFiles
-import Glibc
+import Foundation
+import Gemma2
 
-/// An append-only file of batch records. It has no name once opened, so nothing is left of it when the
-/// process ends, however it ends.
-final class Journal: @unchecked Sendable {
-    private let path: String
+/// What a journal says of itself.
+struct JournalHeader: Codable, Equatable {
+    /// The SAE of each hook that its batches have.
+    var saes: [String: String]
+    /// The files that its batches are for.
+    var items: [OutputItem]
+    /// The kernels that computed it.
+    var kernels: String
+    var host: String
+    var process: Int32
+}
+
+/// The head of a frame.
+struct FrameHead: Equatable {
+    static let size = 32
+    private static let magic: UInt32 = 0x4645_4153
+
+    var author: UInt32
+    var batch: UInt32
+    /// The batch's documents; how many it should have follows from the plan.
+    var documents: UInt32
+    var length: Int
+    var crc: UInt32
+
+    var encoded: [UInt8] {
+        var out: [UInt8] = []
+        func append(_ value: some FixedWidthInteger) {
+            withUnsafeBytes(of: value.littleEndian) { out += $0 }
+        }
+        append(FrameHead.magic)
+        append(author)
+        append(batch)
+        append(documents)
+        append(UInt64(length))
+        append(crc)
+        append(out.withUnsafeBytes { crc32($0) })
+        return out
+    }
+
+    init(author: UInt32, batch: UInt32, documents: UInt32, payload: [UInt8]) {
+        (self.author, self.batch, self.documents) = (author, batch, documents)
+        length = payload.count
+        crc = payload.withUnsafeBytes { crc32($0) }
+    }
+
+    /// nil where `bytes` are not a head.
+    init?(_ bytes: [UInt8]) {
+        func number<N: FixedWidthInteger>(_ offset: Int, _: N.Type) -> N {
+            bytes.withUnsafeBytes { N(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: N.self)) }
+        }
+        guard bytes.count == FrameHead.size, number(0, UInt32.self) == FrameHead.magic,
+            bytes[..<28].withUnsafeBytes({ crc32($0) }) == number(28, UInt32.self),
+            let length = Int(exactly: number(16, UInt64.self))
+        else { return nil }
+        author = number(4, UInt32.self)
+        batch = number(8, UInt32.self)
+        documents = number(12, UInt32.self)
+        self.length = length
+        crc = number(24, UInt32.self)
+    }
+}
+
+/// The journal that this process appends to.
+final class JournalWriter {
+    static let signature = Array("SAEJRNL1".utf8)
+    /// How long a batch may be without reaching the disk.
+    private static let synchronizationInterval = Duration.seconds(5)
+
+    let path: String
     private let descriptor: Int32
     private var end = 0
-    private var records: [[RecordSection: Range<Int>]] = []
+    private var lastSynchronization = ContinuousClock.now
 
-    /// How many records there are.
-    var recordCount: Int { records.count }
-
-    /// Makes an empty journal in `directory`.
-    init(directory: String) throws(FileError) {
-        (descriptor, path) = try createUniqueFile(in: directory)
-        unlink(path)
+    /// Makes a journal in `directory`. Its name begins with the time, so that journals are in order by name.
+    init(directory: String, header: JournalHeader) throws {
+        let formatter = ISO8601DateFormatter()
+        formatter.formatOptions = [.withYear, .withMonth, .withDay, .withTime, .withTimeZone]
+        let time = formatter.string(from: Date())
+        let host = header.host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
+        let id = String(UInt32.random(in: .min ... .max), radix: 16)
+        path = "\(directory)/\(time)-\(host.prefix(40))-\(header.process)-\(id).journal"
+        descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o666)
+        guard descriptor >= 0 else { throw FileError("create", path) }
+        let payload = Array(try JSONEncoder().encode(header))
+        let head = FrameHead(author: .max, batch: .max, documents: 0, payload: payload)
+        try append(JournalWriter.signature + head.encoded + payload)
     }
 
     deinit { close(descriptor) }
 
-    /// Appends a record's sections.
-    func append(_ sections: [(RecordSection, [UInt8])]) throws {
-        var ranges: [RecordSection: Range<Int>] = [:]
-        for (section, bytes) in sections {
-            try bytes.withUnsafeBytes { try writeAll($0, to: descriptor, path: path) }
-            ranges[section] = end..<end + bytes.count
-            end += bytes.count
+    /// Appends a batch of the author at place `author` in the plan's order.
+    func append(
+        author: Int, batch: Int, documents: Int, _ sections: [(RecordSection, [UInt8])]
+    ) throws {
+        let payload = SectionTable.encode(sections)
+        let head = FrameHead(
+            author: UInt32(author), batch: UInt32(batch), documents: UInt32(documents),
+            payload: payload)
+        try append(head.encoded + payload)
+        if ContinuousClock.now - lastSynchronization > JournalWriter.synchronizationInterval {
+            try synchronize()
         }
-        records.append(ranges)
     }
 
-    /// The bytes of one section of record `index`.
-    func read(_ section: RecordSection, of index: Int) throws(FileError) -> [UInt8] {
-        let range = records[index][section]!
+    /// Returns once all batches are on the disk.
+    func synchronize() throws(FileError) {
+        guard fdatasync(descriptor) == 0 else { throw FileError("write", path) }
+        lastSynchronization = .now
+    }
+
+    private func append(_ bytes: [UInt8]) throws {
+        do {
+            try bytes.withUnsafeBytes { try writeAll($0, to: descriptor, path: path) }
+            end += bytes.count
+        } catch {
+            // Half a frame would hide what a later one says.
+            ftruncate(descriptor, off_t(end))
+            throw error
+        }
+    }
+}
+
+/// A journal as any process reads it, which may be growing.
+final class JournalReader {
+    /// A batch found, and where its sections lie.
+    struct Batch {
+        var author: Int
+        var batch: Int
+        var documents: Int
+        var sections: [RecordSection: Range<Int>]
+    }
+
+    let path: String
+    /// nil where it is damaged or not there yet.
+    private(set) var header: JournalHeader?
+    private let descriptor: Int32
+    private var position = 0
+    private(set) var damage: [String] = []
+
+    /// Opens the journal at `path`; nil where there is none (any more). Throws `FileError`.
+    init?(path: String) throws(FileError) {
+        self.path = path
+        descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            if errno == ENOENT { return nil }
+            throw FileError("open", path)
+        }
+        try readHeader()
+    }
+
+    deinit { close(descriptor) }
+
+    private func readHeader() throws(FileError) {
+        guard header == nil, position == 0 else { return }
+        let start = JournalWriter.signature.count
+        guard let signature = try read(0..<start), signature == JournalWriter.signature,
+            let bytes = try read(start..<start + FrameHead.size), let head = FrameHead(bytes),
+            let payload = try read(start + FrameHead.size, count: head.length),
+            payload.withUnsafeBytes({ crc32($0) }) == head.crc
+        else { return }
+        header = try? JSONDecoder().decode(JournalHeader.self, from: Data(payload))
+        position = start + FrameHead.size + head.length
+    }
+
+    /// The batches appended since the last call, as far as they are whole; of authors that `isWanted` refuses
+    /// only the head is looked at.
+    func newBatches(_ isWanted: (_ author: Int) -> Bool) throws(FileError) -> [Batch] {
+        try readHeader()
+        guard header != nil else {
+            if try isLongEnough(1), damage.isEmpty { damage.append("its header cannot be read") }
+            return []
+        }
+        var batches: [Batch] = []
+        while let bytes = try read(position..<position + FrameHead.size) {
+            guard let head = FrameHead(bytes) else {
+                // Where the next frame begins is not known any more.
+                let message = "unreadable from byte \(position) on"
+                if damage.last != message { damage.append(message) }
+                break
+            }
+            let start = position + FrameHead.size
+            guard isWanted(Int(head.author)) else {
+                guard try isLongEnough(start + head.length) else { break }
+                position = start + head.length
+                continue
+            }
+            guard let payload = try read(start, count: head.length) else { break }  // still growing, or torn
+            if payload.withUnsafeBytes({ crc32($0) }) == head.crc,
+                let sections = SectionTable.decode(payload, at: start)
+            {
+                batches.append(
+                    Batch(
+                        author: Int(head.author), batch: Int(head.batch),
+                        documents: Int(head.documents), sections: sections))
+            } else {
+                damage.append("batch \(head.batch) of author \(head.author) is damaged")
+            }
+            position = start + head.length
+        }
+        return batches
+    }
+
+    private func isLongEnough(_ size: Int) throws(FileError) -> Bool {
+        var info = stat()
+        guard fstat(descriptor, &info) == 0 else { throw FileError("read", path) }
+        return info.st_size >= size
+    }
+
+    private func read(_ start: Int, count: Int) throws(FileError) -> [UInt8]? {
+        guard count <= Int.max - start, try isLongEnough(start + count) else { return nil }
+        return try read(start..<start + count)
+    }
+
+    /// The bytes of `range`; nil where the file ends before.
+    func read(_ range: Range<Int>) throws(FileError) -> [UInt8]? {
         var bytes = [UInt8](repeating: 0, count: range.count)
         var done = 0
         while done < range.count {
@@ -46,18 +239,54 @@ final class Journal: @unchecked Sendable {
                     off_t(range.lowerBound + done))
             }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw FileError("read", path, code: count == 0 ? EIO : errno) }
+            guard count >= 0 else { throw FileError("read", path) }
+            if count == 0 { return nil }
             done += count
         }
         return bytes
     }
+}
 
-    /// Forgets all records.
-    func removeAll() throws(FileError) {
-        guard ftruncate(descriptor, 0) == 0, lseek(descriptor, 0, SEEK_SET) == 0 else {
-            throw FileError("truncate", path)
+/// The table before a batch's sections.
+private enum SectionTable {
+    private static let entrySize = 16
+
+    static func encode(_ sections: [(RecordSection, [UInt8])]) -> [UInt8] {
+        var out = BinaryEncoder()
+        out.append([UInt32(sections.count)])
+        for (section, bytes) in sections {
+            switch section {
+            case .documents: out.append([Int32(-1), 0])
+            case .features(let hook):
+                out.append([Int32(hook.layer), Int32(Site.allCases.firstIndex(of: hook.site)!)])
+            }
+            out.append([UInt64(bytes.count)])
         }
-        records.removeAll()
-        end = 0
+        for (_, bytes) in sections { out.append(bytes) }
+        return out.bytes
+    }
+
+    /// Where each section lies in the file, for a payload at `offset`; nil where the table cannot be.
+    static func decode(_ payload: [UInt8], at offset: Int) -> [RecordSection: Range<Int>]? {
+        guard payload.count >= 4 else { return nil }
+        var decoder = BinaryDecoder(payload)
+        let count = Int(decoder.next(UInt32.self, count: 1)[0])
+        guard count <= (payload.count - 4) / entrySize else { return nil }
+        var start = 4 + count * entrySize
+        var sections: [RecordSection: Range<Int>] = [:]
+        for _ in 0..<count {
+            let place = decoder.next(Int32.self, count: 2)
+            let length = decoder.next(UInt64.self, count: 1)[0]
+            guard length <= UInt64(payload.count - start),
+                place[0] < 0 || Site.allCases.indices.contains(Int(place[1]))
+            else { return nil }
+            let section: RecordSection =
+                place[0] < 0
+                ? .documents
+                : .features(HookPoint(layer: Int(place[0]), site: Site.allCases[Int(place[1])]))
+            sections[section] = offset + start..<offset + start + Int(length)
+            start += Int(length)
+        }
+        return sections
     }
 }

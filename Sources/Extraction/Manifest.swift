@@ -3,19 +3,20 @@
 import ArrayFiles
 import ByteJSON
 import Corpus
-import Crypto
 import Foundation
 import Gemma2
 import SparseAutoencoders
-import Tensors
 
 /// The program's version.
 public let version = "0.1.0"
 
-/// Seconds spent on each part of a run.
+/// Seconds spent on each part of a worker's run.
 final class Timing {
     enum Part: String, CaseIterable {
+        /// Model, SAEs, tokenizer.
         case loading
+        /// Checking files that are there.
+        case verifying
         /// The forward pass, metrics and SAEs.
         case model
         case writing
@@ -31,33 +32,52 @@ final class Timing {
     }
 
     func seconds(_ part: Part) -> Double { (parts[part] ?? .zero) / .seconds(1) }
-    var total: Double { (ContinuousClock.now - start) / .seconds(1) }
+
+    /// All parts, and the total since the beginning, by name.
+    var seconds: [String: Double] {
+        var all = ["total": (ContinuousClock.now - start) / .seconds(1)]
+        for part in Part.allCases { all[part.rawValue] = seconds(part) }
+        return all
+    }
 }
 
-/// Gathers a run's entry and adds it to the manifest.
-struct Manifest {
-    let timing = Timing()
-    private(set) var tokenCount = 0
-    private let plan: RunPlan
-    private let path: String
-    private let started = Date()
-    private var model = JSONObject()
-    private var saes: [(hook: HookPoint, entry: JSONObject)] = []
-    private var kernels = ""
-    private var weightTypes: [String] = []
-    private var authors: [JSONValue] = []
-    private var firingCounts: [HookPoint: Int] = [:]
+/// What became of an invocation.
+public enum RunOutcome: String, Sendable {
+    /// At work, or killed.
+    case unfinished
+    /// All of this invocation's shares are done.
+    case done
+    /// Stopped by a signal.
+    case stopped
+    /// A worker failed.
+    case failed
+}
 
-    /// Looks at the manifest that is there, if any. Throws `UsageError` where it is not one of ours, so that
+/// One invocation's entry in `run.json`. Each entry is a file of its own in our folder, which no other process
+/// writes; `run.json` is made of all of them.
+public struct Manifest {
+    private let plan: RunPlan
+    private let inputs: Inputs
+    private let state: StateFolder
+    private let started = Date()
+    private let id: String
+    private var kernels: Set<String> = []
+    private var computedTokens = 0
+    private var workers: [(rank: Int, seconds: [String: Double])] = []
+
+    private var path: String { plan.saveDirectory + "/run.json" }
+    private var folder: String { StateFolder.root(of: plan.saveDirectory) + "/runs" }
+
+    /// An entry for `plan`. Throws `UsageError` where the manifest that is there is not one of ours, so that
     /// nothing is lost at the end of a run.
-    init(_ plan: RunPlan) throws {
-        self.plan = plan
-        path = plan.saveDirectory + "/run.json"
-        _ = try Manifest.runs(path)
+    public init(_ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder) throws {
+        (self.plan, self.inputs, self.state) = (plan, inputs, state)
+        id = "\(ISO8601DateFormatter().string(from: started))-\(UInt64.random(in: .min ... .max))"
+        _ = try runs()
     }
 
-    /// The entries of the manifest at `path`; none where there is no file.
-    private static func runs(_ path: String) throws -> [JSONValue] {
+    /// The entries of the manifest that is there; none where there is no file.
+    private func runs() throws -> [JSONValue] {
         guard fileExists(path) else { return [] }
         let value = try? MappedFile(path: path).parsedJSON()
         guard let runs = value?.object?["runs"]?.array else {
@@ -67,105 +87,137 @@ struct Manifest {
         return runs
     }
 
-    /// Records the files in use.
-    mutating func describe(
-        _ files: CheckpointFiles, _ chosen: some Sequence<(ChosenSAE, SAEParameters)>,
-        kernels: String
-    ) {
-        self.kernels = kernels
-        weightTypes = files.elementTypes.map(\.rawValue)
-        model = [
-            "label": .string(plan.label), "path": .string(plan.modelDirectory),
-            "files": .array(
-                files.files.map { name, file in
-                    .object([
-                        "name": .string(name), "size": .integer(file.file.bytes.count),
-                        "identity": .string(
-                            file.file.identity(headerLength: 8 + file.headerLength)),
-                    ])
-                }),
-        ]
-        saes = chosen.map { sae, parameters in
-            let entry: JSONObject = [
-                "hook": .string(sae.hook.description), "site": .string(sae.hook.site.rawValue),
-                "layer": .integer(sae.hook.layer), "sae_name": .string(sae.id.description),
-                "path": .string(parameters.file.path),
-                "size": .integer(parameters.file.bytes.count),
-                "identity": .string(
-                    parameters.file.identity(
-                        headerLength: min(1 << 16, parameters.file.bytes.count))),
-                "d_in": .integer(parameters.wEnc.shape[0]),
-                "d_sae": .integer(parameters.wEnc.shape[1]),
-            ]
-            return (sae.hook, entry)
+    /// Records what a worker says.
+    public mutating func add(_ event: WorkerEvent, rank: Int) {
+        switch event {
+        case .loaded(let kernels): self.kernels.insert(kernels)
+        case .batch(_, _, _, let tokens): computedTokens += tokens
+        case .finished(let seconds): workers.append((rank, seconds))
+        default: break
         }
     }
 
-    /// Records a finished author.
-    mutating func add(_ summary: AuthorSummary) {
-        tokenCount += summary.tokenCount
-        for (hook, count) in summary.firingCounts { firingCounts[hook, default: 0] += count }
-        let naming = OutputNaming(label: plan.label)
-        authors.append(
-            .object([
-                "author": .string(summary.author),
-                "name_in_files": .string(naming.encoded(summary.author)),
-                "documents": .integer(summary.tokens.count),
-                "tokens": .integer(summary.tokenCount),
-                "mean_cross_entropy": .number(summary.meanCrossEntropy),
-                "mean_entropy": .number(summary.meanEntropy),
-                "source_lines": .array(summary.lines.map(JSONValue.integer)),
-                "tokens_per_row": .array(summary.tokens.map(JSONValue.integer)),
-                "truncated_rows": .array(summary.truncatedRows.map(JSONValue.integer)),
-            ]))
+    /// Writes the entry, and `run.json` with all invocations' entries. Throws `FileError`.
+    public func write(_ outcome: RunOutcome) throws {
+        try makeDirectories(folder)
+        try write(.object(entry(outcome)), to: "\(folder)/\(id).json")
+        // Another invocation may add its entry while this one writes the whole. The last to write looks once
+        // more, and finds all.
+        var before: [String] = []
+        while true {
+            let now = try directoryContents(folder).filter { $0.hasSuffix(".json") }
+            if now == before { return }
+            before = now
+            let entries = now.compactMap { name in
+                try? MappedFile(path: "\(folder)/\(name)").parsedJSON()
+            }
+            let ids = Set(entries.compactMap { $0.object?["id"]?.string })
+            let others = try runs().filter { !ids.contains($0.object?["id"]?.string ?? "") }
+            let manifest: JSONObject = [
+                "format": .string("sae-extract run manifest"), "format_version": .integer(1),
+                "runs": .array(others + entries),
+            ]
+            try write(.object(manifest), to: path)
+        }
     }
 
-    /// Writes the manifest with this run's entry added.
-    func write() throws {
-        let manifest: JSONObject = [
-            "format": .string("sae-extract run manifest"), "format_version": .integer(1),
-            // Read again: another run may have added to it since.
-            "runs": .array(try Manifest.runs(path) + [.object(entry)]),
-        ]
+    private func write(_ value: JSONValue, to path: String) throws {
         var text: [UInt8] = []
-        JSONText.append(.object(manifest), compactScalars: true, to: &text)
-        let file = try OutputFile(path: path, temporaryDirectory: plan.stateDirectory)
+        JSONText.append(value, compactScalars: true, to: &text)
+        let file = try OutputFile(path: path, temporaryDirectory: folder)
         try file.write(text + [0x0A])
         try file.commit()
     }
 
-    private var entry: JSONObject {
+    private func entry(_ outcome: RunOutcome) throws -> JSONObject {
         let dates = ISO8601DateFormatter()
+        let receipts = Receipts(try state.receipts())
+        let authors = ownAuthors.compactMap { number in
+            receipts.summary(ofAuthor: number).map { (number, $0) }
+        }
+        let tokenCount = authors.reduce(0) { $0 + $1.1.tokens.reduce(0, +) }
         return [
+            "id": .string(id),
+            "outcome": .string(outcome.rawValue),
             "sae_extract": .string(version),
             "started": .string(dates.string(from: started)),
-            "finished": .string(dates.string(from: Date())),
+            "finished": outcome == .unfinished ? .null : .string(dates.string(from: Date())),
             "command": .array(plan.commandLine.map(JSONValue.string)),
             "settings": .object(settings),
-            "device": .string("cpu"), "kernels": .string(kernels),
+            "device": .string("cpu"),
+            "kernels": .array(
+                (kernels.isEmpty ? Set(authors.map(\.1.kernels)) : kernels).sorted()
+                    .map(JSONValue.string)),
             "dtype": .string("float32"),
-            "weights": .array(weightTypes.map(JSONValue.string)),
+            "weights": .array(inputs.weightTypes.map(JSONValue.string)),
+            "ranks": .array(plan.ranks.map(JSONValue.integer)),
+            "world_size": .integer(plan.worldSize),
             "threads": .integer(plan.threads),
-            "model": .object(model),
+            "model": .object([
+                "label": .string(plan.label), "path": .string(plan.modelDirectory),
+                "files": .array(inputs.checkpoint.map { .object(JSONObject($0.entry("name", $0.name))) }),
+            ]),
             "saes": .array(
-                saes.map { hook, entry in
-                    var entry = entry
-                    let count = Double(firingCounts[hook] ?? 0)
-                    entry["mean_l0"] = .number(count / Double(max(tokenCount, 1)))
+                inputs.saes.map { sae in
+                    var entry: JSONObject = [
+                        "hook": .string(sae.chosen.hook.description),
+                        "site": .string(sae.chosen.hook.site.rawValue),
+                        "layer": .integer(sae.chosen.hook.layer),
+                        "sae_name": .string(sae.chosen.id.description),
+                    ]
+                    for (key, value) in sae.file.entry("path", sae.file.path) { entry[key] = value }
+                    entry["d_in"] = .integer(sae.dIn)
+                    entry["d_sae"] = .integer(sae.dSAE)
+                    let count = authors.reduce(0) {
+                        $0 + ($1.1.firingCounts[sae.chosen.hook.description] ?? 0)
+                    }
+                    entry["mean_l0"] = .number(Double(count) / Double(max(tokenCount, 1)))
                     return .object(entry)
                 }),
             "corpus": .object([
-                "path": .string(plan.dataPath), "accepted_sha256": .string(corpusIdentity),
+                "path": .string(plan.dataPath), "accepted_sha256": .string(corpusIdentity(plan.authors)),
             ]),
             "shape": .object([
                 "documents": .integer(plan.rows), "tokens": .integer(plan.columns),
             ]),
             "tokens": .integer(tokenCount),
-            "authors": .array(authors),
-            "seconds": .object(
-                JSONObject(
-                    Timing.Part.allCases.map { ($0.rawValue, .number(timing.seconds($0))) }
-                        + [("total", .number(timing.total))])),
+            "tokens_computed": .integer(computedTokens),
+            "authors": .array(authors.map { .object(Manifest.entry($1, plan)) }),
+            "authors_not_complete": .array(
+                ownAuthors.filter { number in !authors.contains { $0.0 == number } }
+                    .map { .string(plan.authors[$0].author) }),
+            "seconds": .array(
+                workers.sorted { $0.rank < $1.rank }.map { rank, seconds in
+                    var entry: JSONObject = ["rank": .integer(rank)]
+                    for (part, value) in seconds.sorted(by: { $0.key < $1.key }) {
+                        entry[part] = .number(value)
+                    }
+                    return .object(entry)
+                }),
+        ]
+    }
+
+    /// The authors that this invocation has shares of.
+    private var ownAuthors: [Int] {
+        let shares = plan.ranks.flatMap {
+            AuthorShare.shares(
+                rank: $0, worldSize: plan.worldSize, authorCount: plan.authors.count)
+        }
+        return Set(shares.map(\.number)).sorted()
+    }
+
+    private static func entry(_ receipt: AuthorReceipt, _ plan: RunPlan) -> JSONObject {
+        let tokens = receipt.tokens.reduce(0, +)
+        return [
+            "author": .string(receipt.author),
+            "name_in_files": .string(OutputNaming(label: plan.label).encoded(receipt.author)),
+            "documents": .integer(receipt.tokens.count),
+            "tokens": .integer(tokens),
+            "mean_cross_entropy": .number(receipt.crossEntropySum / Double(max(tokens, 1))),
+            "mean_entropy": .number(receipt.entropySum / Double(max(tokens, 1))),
+            "source_lines": .array(receipt.lines.map(JSONValue.integer)),
+            "tokens_per_row": .array(receipt.tokens.map(JSONValue.integer)),
+            "truncated_rows": .array(receipt.truncatedRows.map(JSONValue.integer)),
         ]
     }
 
@@ -175,7 +227,7 @@ struct Manifest {
         func list(_ names: [String]) -> JSONValue { .array(names.map(JSONValue.string)) }
         let batch: JSONValue =
             switch plan.batchSize {
-            case .auto: .string("auto")
+            case .auto: .string(plan.batchSize.name)
             case .documents(let count): .integer(count)
             }
         return [
@@ -198,22 +250,10 @@ struct Manifest {
             "activation_values": .string(plan.activationValues.rawValue),
         ]
     }
+}
 
-    /// SHA-256 over the accepted (author, text) pairs in order, each preceded by its length in bytes.
-    private var corpusIdentity: String {
-        var hash = SHA256()
-        func add(_ text: String) {
-            withUnsafeBytes(of: UInt64(text.utf8.count).littleEndian) {
-                hash.update(bufferPointer: $0)
-            }
-            hash.update(data: Array(text.utf8))
-        }
-        for author in plan.authors {
-            for document in author.documents {
-                add(author.author)
-                add(document.text)
-            }
-        }
-        return hash.finalize().map { String(format: "%02x", $0) }.joined()
+extension InputFile {
+    fileprivate func entry(_ key: String, _ value: String) -> [(key: String, value: JSONValue)] {
+        [(key, .string(value)), ("size", .integer(size)), ("identity", .string(identity))]
     }
 }

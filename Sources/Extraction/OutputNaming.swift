@@ -6,15 +6,19 @@ import Gemma2
 
 /// Makes the file names of one model label.
 struct OutputNaming {
-    private let start: String
+    /// The label as part of a file name: its slashes become underscores.
+    let labelName: String
 
-    /// Names for `label`, whose slashes become underscores.
+    /// Names for `label`.
     init(label: String) {
-        start = "sae__\(label.replacingOccurrences(of: "/", with: "_"))__"
+        labelName = label.replacingOccurrences(of: "/", with: "_")
     }
 
+    /// What all names of this label begin with.
+    var start: String { "sae__\(labelName)__" }
+
     /// The kinds of file an author has besides activations.
-    enum Kind: String {
+    enum Kind: String, CaseIterable, Codable {
         case entropy = "entropy_loss"
         case crossEntropy = "cross_entropy_loss"
         case tokens

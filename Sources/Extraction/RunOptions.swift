@@ -66,8 +66,12 @@ public struct RunOptions: Sendable {
     public var storageFormat = StorageFormat.dense
     /// `--activation_values`.
     public var activationValues = ActivationValues.binary
-    /// `--threads`.
-    public var threads = 1
+    /// `--rank` and `--world_size`, or what a scheduler says.
+    public var placement = RankPlacement()
+    /// `--workers`.
+    public var workers = 1
+    /// `--threads`; nil for the cores, divided among the workers.
+    public var threads: Int?
     /// The command line, for `run.json`.
     public var commandLine: [String] = []
 

@@ -3,6 +3,7 @@
 import ArrayFiles
 import ByteJSON
 import Corpus
+import Foundation
 import Gemma2
 import SparseAutoencoders
 
@@ -28,8 +29,11 @@ public struct RunPlan: Codable, Sendable {
     public let dataPath: String
     /// How documents were selected.
     public let selection: Selection
-    /// The accepted documents by author, in order of first acceptance.
-    public let authors: [AuthorDocuments]
+    /// The accepted documents by author, in order of first acceptance. Workers get their own authors' with
+    /// their shares instead.
+    public private(set) var authors: [AuthorDocuments]
+    /// Rows of every array: the largest number of documents that an author has (`D`).
+    public let rows: Int
     /// Documents of a forward pass.
     public let batchSize: BatchSize
     /// Where results go.
@@ -44,17 +48,28 @@ public struct RunPlan: Codable, Sendable {
     public let storageFormat: StorageFormat
     /// What is stored for a feature that fires.
     public let activationValues: ActivationValues
-    /// Threads to compute on.
+    /// Where this invocation stands among separately started ones.
+    public let placement: RankPlacement
+    /// Worker processes of this invocation; each is one rank.
+    public let workers: Int
+    /// Threads that each worker computes on.
     public let threads: Int
     /// The command line, for `run.json`.
     public let commandLine: [String]
 
-    /// Rows of every array: the largest number of documents that an author has (`D`).
-    public var rows: Int { authors.map(\.documents.count).max() ?? 0 }
     /// Columns of every array: `<bos>` is left out (`T`).
     public var columns: Int { maximumLength - 1 }
-    /// Our own files' folder.
-    public var stateDirectory: String { saveDirectory + "/.sae-extract" }
+    /// The ranks of this invocation's workers, of `worldSize`.
+    public var ranks: Range<Int> { placement.rank * workers..<(placement.rank + 1) * workers }
+    /// Ranks in all.
+    public var worldSize: Int { placement.worldSize * workers }
+
+    /// The plan without its documents, as workers get it.
+    func withoutAuthors() -> RunPlan {
+        var plan = self
+        plan.authors = []
+        return plan
+    }
 
     /// The models that go by a Hub id.
     public static let knownModels = ["google/gemma-2-2b", "google/gemma-2-9b"]
@@ -93,8 +108,20 @@ public struct RunPlan: Codable, Sendable {
         prefix = options.prefix
         storageFormat = options.storageFormat
         activationValues = options.activationValues
-        threads = options.threads
+        rows = authors.map(\.documents.count).max() ?? 0
+        placement = options.placement
+        workers = options.workers
+        threads = options.threads ?? RunPlan.threads(options)
         commandLine = options.commandLine
+    }
+
+    /// The cores that this invocation may use, divided among its workers. Where several invocations run on a
+    /// machine and none is bound to cores of its own, they divide them too.
+    private static func threads(_ options: RunOptions) -> Int {
+        let info = ProcessInfo.processInfo
+        let isBound = info.activeProcessorCount < info.processorCount
+        let sharing = (isBound ? 1 : options.placement.localCount) * options.workers
+        return max(1, info.activeProcessorCount / sharing)
     }
 
     // MARK: Checks

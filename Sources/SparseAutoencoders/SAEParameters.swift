@@ -30,6 +30,42 @@ public enum SAEError: Error, Equatable, CustomStringConvertible {
     }
 }
 
+/// The file that holds an SAE's tensors, in either of the two forms.
+public struct SAEFile: Sendable {
+    /// The mapped file.
+    public let file: MappedFile
+    fileprivate let isSAELens: Bool
+    private let find: @Sendable (String) throws -> StoredTensor
+
+    /// Opens the SAE in `directory`. Throws `FileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    public init(directory: String) throws {
+        let archive = directory + "/params.npz"
+        let weights = directory + "/sae_weights.safetensors"
+        if fileExists(archive) {
+            let reader = try NPZReader(path: archive)
+            file = reader.file
+            isSAELens = false
+            find = { name in
+                // Some files spell W_enc and W_dec with a small w.
+                let small = name.hasPrefix("W_") ? "w_" + name.dropFirst(2) : name
+                return try reader.tensor(reader.names.contains(small) ? small : name)
+            }
+        } else if fileExists(weights) {
+            let reader = try SafetensorsFile(path: weights)
+            file = reader.file
+            isSAELens = true
+            find = { try reader.tensor($0) }
+        } else {
+            throw SAEError.noFiles(directory: directory)
+        }
+    }
+
+    /// The number of features (`d_sae`), as the encoder's bias has it: small, and so quick to look at.
+    public func dSAE() throws -> Int { try find("b_enc").shape.first ?? 0 }
+
+    fileprivate func tensor(_ name: String) throws -> StoredTensor { try find(name) }
+}
+
 /// The five tensors of a JumpReLU SAE, where they lie.
 public struct SAEParameters: Sendable {
     /// Encoder, (d_in, d_sae).
@@ -48,30 +84,16 @@ public struct SAEParameters: Sendable {
     /// Reads the SAE in `directory`, made for taps of width `dIn` named `hookName`. Throws `FileError`,
     /// `NPZError`, `SafetensorsError` or `SAEError`.
     public init(directory: String, dIn: Int, hookName: String) throws {
-        let archive = directory + "/params.npz"
-        let weights = directory + "/sae_weights.safetensors"
-        let find: (String) throws -> StoredTensor
-        if fileExists(archive) {
-            let reader = try NPZReader(path: archive)
-            file = reader.file
-            find = { name in
-                // Some files spell W_enc and W_dec with a small w.
-                let small = name.hasPrefix("W_") ? "w_" + name.dropFirst(2) : name
-                return try reader.tensor(reader.names.contains(small) ? small : name)
-            }
-        } else if fileExists(weights) {
+        let source = try SAEFile(directory: directory)
+        file = source.file
+        if source.isSAELens {
             try SAEParameters.checkConfig(directory + "/cfg.json", dIn: dIn, hookName: hookName)
-            let reader = try SafetensorsFile(path: weights)
-            file = reader.file
-            find = { try reader.tensor($0) }
-        } else {
-            throw SAEError.noFiles(directory: directory)
         }
-        wEnc = try find("W_enc")
-        bEnc = try find("b_enc")
-        wDec = try find("W_dec")
-        bDec = try find("b_dec")
-        threshold = try find("threshold")
+        wEnc = try source.tensor("W_enc")
+        bEnc = try source.tensor("b_enc")
+        wDec = try source.tensor("W_dec")
+        bDec = try source.tensor("b_dec")
+        threshold = try source.tensor("threshold")
         try checkShapes(dIn: dIn)
         // W_enc and b_enc show in the first products; these would go unnoticed.
         for tensor in [threshold, bDec] where !tensor.floats().allSatisfy(\.isFinite) {

@@ -69,16 +69,23 @@ public struct GemmaTokenizer: Sendable {
         byteTokens = bytes
     }
 
-    /// Reads `tokenizer.json` in `directory`, or where there is none `tokenizer.model`. Throws `FileError`
-    /// or `TokenizerError`.
+    /// The file to read in `directory`: `tokenizer.json`, or where there is none `tokenizer.model`. Throws
+    /// `TokenizerError` where there is neither.
+    public static func file(in directory: String) throws(TokenizerError) -> String {
+        let files = ["tokenizer.json", "tokenizer.model"].map { "\(directory)/\($0)" }
+        guard let file = files.first(where: fileExists) else {
+            throw .noTokenizer(directory: directory)
+        }
+        return file
+    }
+
+    /// Reads the tokenizer in `directory`. Throws `FileError` or `TokenizerError`.
     public init(directory: String) throws {
-        let (json, model) = (directory + "/tokenizer.json", directory + "/tokenizer.model")
-        if fileExists(json) {
-            try self.init(tokenizerJSON: json)
-        } else if fileExists(model) {
-            try self.init(sentencePieceModel: model)
+        let file = try GemmaTokenizer.file(in: directory)
+        if file.hasSuffix(".json") {
+            try self.init(tokenizerJSON: file)
         } else {
-            throw TokenizerError.noTokenizer(directory: directory)
+            try self.init(sentencePieceModel: file)
         }
     }
 

@@ -11,6 +11,8 @@ enum CommandLineArguments {
         case commas
         /// Authors' names, which may contain anything else: at newlines.
         case newlines
+        /// A flag without a value: on with 1, true or yes.
+        case `switch`
     }
 
     /// Every flag, in snake_case without dashes.
@@ -21,7 +23,9 @@ enum CommandLineArguments {
         "n_docs": .none, "n_docs_per_author": .none, "min_length_doc": .none,
         "exclude_authors": .newlines, "include_authors": .newlines, "author_field": .none,
         "text_field": .none, "save_dir": .none, "storage_format": .none,
-        "activation_values": .none, "batch_size": .none, "threads": .none, "log_level": .none,
+        "activation_values": .none, "overwrite": .switch, "dry_run": .switch, "batch_size": .none,
+        "workers": .none, "threads": .none, "rank": .none, "world_size": .none,
+        "log_level": .none,
     ]
 
     /// One flag with what follows it.
@@ -63,14 +67,19 @@ enum CommandLineArguments {
         for (name, splitting) in flags where !last.contains(where: { $0.name == name }) {
             let variable = "SAE_EXTRACT_" + name.uppercased()
             guard let value = environment[variable], !value.isEmpty else { continue }
-            last.append(Occurrence(name: name, values: split(value, splitting)))
+            if splitting == .switch {
+                guard ["1", "true", "yes"].contains(value.lowercased()) else { continue }
+                last.append(Occurrence(name: name, values: []))
+            } else {
+                last.append(Occurrence(name: name, values: split(value, splitting)))
+            }
         }
         return stray + last.flatMap(rewritten)
     }
 
     private static func split(_ value: String, _ splitting: Splitting) -> [String] {
         switch splitting {
-        case .none: [value]
+        case .none, .switch: [value]
         case .commas:
             value.split { $0 == "," || $0.isWhitespace }.map(String.init)
         case .newlines: value.split(separator: "\n").map(String.init)

@@ -11,6 +11,8 @@ import Tokenization
 
 /// The exit codes in use.
 enum ExitStatus: Int32 {
+    /// A worker failed; the rest finished.
+    case workerFailed = 1
     /// A flag's value cannot be.
     case usage = 64
     /// The corpus, the checkpoint or an SAE is bad.
@@ -19,6 +21,10 @@ enum ExitStatus: Int32 {
     case internalError = 70
     /// The system refused a file, memory or threads.
     case ioError = 74
+    /// Stopped by a signal; the same command continues.
+    case stopped = 75
+    /// The folder holds results of another configuration.
+    case otherConfiguration = 78
 
     /// The code for `error`.
     init(for error: any Error) {
@@ -30,7 +36,8 @@ enum ExitStatus: Int32 {
                 .badData
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData
-            case is FileError, is BackendError: .ioError
+            case is FileError, is BackendError, is DiskSpaceError: .ioError
+            case is ConfigurationConflict: .otherConfiguration
             default: .internalError
             }
     }

@@ -4,10 +4,11 @@ import ArgumentParser
 import Extraction
 import Foundation
 import Logging
+import Synchronization
 
-extension SAEExtract {
-    /// Parses, runs, and exits.
-    static func main() {
+@main
+enum Main {
+    static func main() async {
         // Where a standard stream is closed, the first file opened would take its place and get the log.
         for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
             _ = open("/dev/null", O_RDWR)
@@ -15,21 +16,20 @@ extension SAEExtract {
         // A file size limit or a closed pipe is an error of the write, not the end of the process.
         signal(SIGXFSZ, SIG_IGN)
         signal(SIGPIPE, SIG_IGN)
-        let arguments = CommandLineArguments.normalized(
-            Array(CommandLine.arguments.dropFirst()),
-            environment: ProcessInfo.processInfo.environment)
+        if CommandLine.arguments.dropFirst().first == WorkerEntry.argument { WorkerEntry.main() }
+
+        let environment = ProcessInfo.processInfo.environment
         let command: SAEExtract
         do {
-            command = try SAEExtract.parse(arguments)
+            command = try SAEExtract.parse(
+                CommandLineArguments.normalized(
+                    Array(CommandLine.arguments.dropFirst()), environment: environment))
         } catch {
             SAEExtract.exit(withError: error)
         }
         LoggingSystem.bootstrap { _ in StandardErrorLog(level: command.execution.logLevel) }
         do {
-            var options = try command.options()
-            options.commandLine = CommandLine.arguments
-            try ExtractionRun.run(
-                try RunPlan(options), log: Logger(label: "sae-extract"))
+            try await Invocation(command, environment: environment).run()
         } catch {
             ExitStatus(for: error).exit(saying: error)
         }
@@ -40,9 +40,11 @@ extension SAEExtract {
 struct StandardErrorLog: LogHandler {
     var logLevel: Logger.Level
     var metadata: Logger.Metadata = [:]
+    private let prefix: String
 
-    init(level: Logger.Level) {
+    init(level: Logger.Level, prefix: String = "") {
         logLevel = level
+        self.prefix = prefix
     }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -51,8 +53,8 @@ struct StandardErrorLog: LogHandler {
     }
 
     func log(event: LogEvent) {
-        let prefix = event.level == .info ? "" : "\(event.level): "
-        writeToStandardError("\(prefix)\(event.message)\n")
+        let level = event.level == .info ? "" : "\(event.level): "
+        writeToStandardError("\(prefix)\(level)\(event.message)\n")
     }
 }
 

@@ -8,7 +8,7 @@ import Gemma2
 import Logging
 import SparseAutoencoders
 
-@main
+/// The command line.
 struct SAEExtract: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sae-extract",
@@ -28,8 +28,12 @@ struct SAEExtract: ParsableCommand {
             are the same flag. Each flag also reads the environment: --n_docs is SAE_EXTRACT_N_DOCS \
             (lists split at commas, authors at newlines).
 
-            Exit codes: 0 done, 64 usage, 65 bad corpus, checkpoint or SAE, 70 internal error, \
-            74 I/O error, disk full or memory refused.
+            A run that was killed or stopped is continued by the same command. Several processes share the \
+            work as ranks: --rank and --world_size, or what torchrun, srun or Open MPI say.
+
+            Exit codes: 0 done, 1 a worker failed and the rest finished, 64 usage, 65 bad corpus, \
+            checkpoint or SAE, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
+            signal (run again to continue), 78 --save_dir holds results of another configuration.
             """,
         version: Extraction.version)
 
@@ -164,6 +168,16 @@ struct SAEExtract: ParsableCommand {
             help: ArgumentHelp(
                 "Store 1 where a feature fires, or its activation.", valueName: "kind"))
         var values = RunOptions().activationValues
+
+        @Flag(
+            name: .customLong("overwrite"),
+            help: "Remove what an earlier run of this model left in --save_dir, and start anew.")
+        var isOverwriting = false
+
+        @Flag(
+            name: .customLong("dry_run"),
+            help: "Show what would be done and what is done already, and do nothing.")
+        var isDryRun = false
     }
 
     struct Execution: ParsableArguments {
@@ -175,8 +189,26 @@ struct SAEExtract: ParsableCommand {
 
         @Option(
             name: .customLong("threads"),
-            help: ArgumentHelp("Threads to compute on. (default: all cores)", valueName: "n"))
+            help: ArgumentHelp(
+                "Threads that a worker computes on. (default: cores / workers)", valueName: "n"))
         var threads: Int?
+
+        @Option(
+            name: .customLong("workers"),
+            help: ArgumentHelp("Worker processes; each is one rank.", valueName: "n"))
+        var workers = RunOptions().workers
+
+        @Option(
+            name: .customLong("rank"),
+            help: ArgumentHelp(
+                "Which of several separately started processes this is, from 0. (default: torchrun's, Open MPI's or srun's)",
+                valueName: "n"))
+        var rank: Int?
+
+        @Option(
+            name: .customLong("world_size"),
+            help: ArgumentHelp("How many of them there are.", valueName: "n"))
+        var worldSize: Int?
 
         @Option(
             name: .customLong("log_level"),
@@ -230,13 +262,16 @@ struct SAEExtract: ParsableCommand {
         options.storageFormat = output.format
         options.activationValues = output.values
         options.batchSize = execution.batchSize
-        guard execution.threads ?? 1 <= 1024 else {
-            throw UsageError(
-                "--threads", "\(execution.threads ?? 1) is too many; give at most 1024")
+        for (flag, count) in [
+            ("--threads", execution.threads ?? 1), ("--workers", execution.workers),
+        ] {
+            guard count <= 1024 else {
+                throw UsageError(flag, "\(count) is too many; give at most 1024")
+            }
+            _ = try require(count, atLeast: 1, flag)
         }
-        options.threads = try require(
-            execution.threads ?? ProcessInfo.processInfo.activeProcessorCount, atLeast: 1,
-            "--threads")
+        options.threads = execution.threads
+        options.workers = execution.workers
         return options
     }
 }

@@ -155,7 +155,10 @@ struct CommandLineTests {
         #expect(runs.count == 2, "one entry an invocation")
         let run = runs[1]
         #expect(run["command"]?.array?.dropFirst().compactMap(\.string) == arguments)
-        #expect(run["kernels"]?.string?.hasPrefix("OpenBLAS 0.3") == true)
+        #expect(runs.map { $0["outcome"]?.string } == ["done", "done"])
+        // The second found everything done.
+        #expect(runs.map { $0["tokens_computed"]?.integer } == [run["tokens"]?.integer, 0])
+        #expect(run["kernels"]?.array?[0].string?.hasPrefix("OpenBLAS 0.3") == true)
         #expect(run["weights"]?.array?.compactMap(\.string) == ["bfloat16"])
         #expect(run["settings"]?.object?["exclude_authors"]?.array?.count == 2)
         let authors = try #require(run["authors"]?.array).compactMap(\.object)
@@ -178,7 +181,11 @@ struct CommandLineTests {
             saes.allSatisfy {
                 ($0["mean_l0"]?.number ?? 0) > 0.1 && $0["identity"]?.string?.count == 64
             })
-        #expect(run["model"]?.object?["files"]?.array?.count == 1)
+        let files = try #require(run["model"]?.object?["files"]?.array).compactMap(\.object)
+        #expect(
+            files.compactMap { $0["name"]?.string } == [
+                "model.safetensors", "config.json", "tokenizer.json",
+            ])
         // Lines of the corpus are where the texts are.
         let lines = try TestData.bytes(TestData.tiny + "/authormix.jsonl").split(
             separator: 0x0A, omittingEmptySubsequences: false)
@@ -190,8 +197,10 @@ struct CommandLineTests {
         #expect(try Tool.run(Tool.alternativeArguments(saveDirectory: folder.path)).status == 0)
         let names = try directoryContents(folder.path)
         #expect(names.count == 23 && names.contains("run.json"))
-        // Our own folder is empty once the run is over.
-        #expect(try directoryContents(folder.file(".sae-extract")) == [])
+        // Once the run is over, our own folder has what attests it, and nothing to work with.
+        let own = try FileManager.default.subpathsOfDirectory(atPath: folder.file(".sae-extract"))
+        #expect(own.count { $0.hasSuffix(".receipt") } == 3)
+        #expect(!own.contains { $0.hasSuffix(".journal") || $0.hasSuffix(".partial") }, "\(own)")
     }
 
     @Test func aPrefixChangesTheModelsViewButNotTheShape() throws {

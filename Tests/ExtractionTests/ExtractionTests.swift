@@ -80,44 +80,6 @@ struct ExtractionTests {
                 == "sae__google_gemma-2-2b__mlp__activations__x__layer_5.sparse.npz")
     }
 
-    // MARK: Records
-
-    @Test(arguments: ActivationValues.allCases)
-    func recordsComeBackFromTheJournal(values: ActivationValues) throws {
-        let folder = try TemporaryFolder()
-        let journal = try Journal(directory: folder.path)
-        #expect(
-            try directoryContents(folder.path) == [], "the journal must not outlive its process")
-        let hook = HookPoint(layer: 3, site: .att)
-        let records = (0..<3).map { i in
-            BatchRecord(
-                documents: [
-                    DocumentRecord(
-                        tokens: [5, 6, Int32(i)], crossEntropy: [1, 2, 3],
-                        entropy: [0, 0.5, 1]),
-                    DocumentRecord(tokens: [], crossEntropy: [], entropy: []),
-                ],
-                features: [
-                    hook: SparseRows(
-                        starts: [0, 1, 1, 3], columns: [7, 0, Int32(i)], values: [1, 1, 1])
-                ])
-        }
-        for record in records { try journal.append(record.sections(values: values)) }
-        #expect(journal.recordCount == 3)
-        for i in [2, 0, 1] {
-            let documents = BatchRecord.decodeDocuments(try journal.read(.documents, of: i))
-            #expect(documents == records[i].documents)
-            let features = BatchRecord.decodeFeatures(
-                try journal.read(.features(hook), of: i), values: values)
-            #expect(features == records[i].features[hook])
-        }
-        try journal.removeAll()
-        #expect(journal.recordCount == 0)
-        try journal.append(records[1].sections(values: values))
-        let documents = BatchRecord.decodeDocuments(try journal.read(.documents, of: 0))
-        #expect(documents == records[1].documents)
-    }
-
     // MARK: Identity
 
     @Test func identitiesSeeSizeHeaderAndBlocks() throws {

@@ -1,0 +1,38 @@
+// Telling whether a file is still the one that was written.
+
+import Glibc
+
+/// A file's size and CRC-32 (ISO 3309).
+public struct FileSeal: Codable, Equatable, Sendable {
+    /// Bytes.
+    public let size: Int
+    /// CRC-32 of all bytes.
+    public let crc32: UInt32
+
+    /// The seal of the file at `path`; nil where there is none. Throws `FileError` where it cannot be read.
+    public init?(path: String) throws(FileError) {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            if errno == ENOENT { return nil }
+            throw FileError("open", path)
+        }
+        defer { close(descriptor) }
+        self = try FileSeal(reading: descriptor, path: path)
+    }
+
+    /// Reads all of `descriptor`, which `path` names in errors.
+    init(reading descriptor: Int32, path: String) throws(FileError) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
+        defer { buffer.deallocate() }
+        var (size, crc) = (0, UInt32(0))
+        while true {
+            let count = pread(descriptor, buffer.baseAddress, buffer.count, off_t(size))
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw FileError("read", path) }
+            if count == 0 { break }
+            crc = ArrayFiles.crc32(UnsafeRawBufferPointer(rebasing: buffer[..<count]), from: crc)
+            size += count
+        }
+        (self.size, self.crc32) = (size, crc)
+    }
+}

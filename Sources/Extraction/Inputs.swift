@@ -1,0 +1,104 @@
+// What a run reads, told apart from other files of the same names.
+
+import ArrayFiles
+import Corpus
+import Crypto
+import Foundation
+import Gemma2
+import SparseAutoencoders
+import Tokenization
+
+/// A file, as `run.json` and the configuration name it.
+struct InputFile: Sendable {
+    let path: String
+    let size: Int
+    /// See `MappedFile.identity`.
+    let identity: String
+
+    init(_ file: MappedFile, headerLength: Int) {
+        path = file.path
+        size = file.bytes.count
+        identity = file.identity(headerLength: min(headerLength, size))
+    }
+
+    /// The last component of the path.
+    var name: String { path.split(separator: "/").last.map(String.init) ?? path }
+}
+
+/// The checkpoint's and the SAEs' files. Looking at them reads a few megabytes of each.
+public struct Inputs: Sendable {
+    struct SAE: Sendable {
+        let chosen: ChosenSAE
+        let file: InputFile
+        let dIn: Int
+        let dSAE: Int
+    }
+
+    /// Weights first, then `config.json` and the tokenizer.
+    let checkpoint: [InputFile]
+    /// Types of the checkpoint's tensors.
+    let weightTypes: [String]
+    let saes: [SAE]
+
+    /// Looks at the files that `plan` names. Throws the readers' errors.
+    public init(_ plan: RunPlan) throws {
+        let weights = try CheckpointFiles(directory: plan.modelDirectory)
+        let configPath = plan.modelDirectory + "/config.json"
+        let config = try Gemma2Config(path: configPath)
+        let others = [configPath, try GemmaTokenizer.file(in: plan.modelDirectory)]
+        checkpoint =
+            weights.files.map { InputFile($1.file, headerLength: 8 + $1.headerLength) }
+            + (try others.map { InputFile(try MappedFile(path: $0), headerLength: .max) })
+        weightTypes = weights.elementTypes.map(\.rawValue)
+        saes = try plan.saes.map { chosen in
+            let source = try SAEFile(directory: chosen.directory)
+            return SAE(
+                chosen: chosen, file: InputFile(source.file, headerLength: 1 << 16),
+                dIn: config.width(of: chosen.hook.site), dSAE: try source.dSAE())
+        }
+    }
+}
+
+extension MappedFile {
+    /// SHA-256 over the file's size, its first `headerLength` bytes and 64 blocks of 64 KiB spread evenly
+    /// from front to end; a file of up to 4 MiB, or one that is all header, is hashed whole. Lower-case hex.
+    func identity(headerLength: Int) -> String {
+        var hash = SHA256()
+        withUnsafeBytes(of: UInt64(bytes.count).littleEndian) { hash.update(bufferPointer: $0) }
+        let block = 1 << 16
+        if bytes.count <= 64 * block || headerLength >= bytes.count {
+            hash.update(bufferPointer: bytes)
+        } else {
+            hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[..<headerLength]))
+            for i in 0..<64 {
+                let start = (bytes.count - block) * i / 63
+                hash.update(
+                    bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[start..<start + block]))
+            }
+        }
+        return hexadecimal(hash.finalize())
+    }
+}
+
+/// Lower-case hexadecimal digits.
+func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
+    bytes.map { String(format: "%02x", $0) }.joined()
+}
+
+/// SHA-256 over the accepted (author, text) pairs in order, each preceded by its length in bytes.
+func corpusIdentity(_ authors: [AuthorDocuments]) -> String {
+    var hash = SHA256()
+    func add(_ text: String) {
+        withUnsafeBytes(of: UInt64(text.utf8.count).littleEndian) {
+            hash.update(bufferPointer: $0)
+        }
+        hash.update(data: Array(text.utf8))
+    }
+    for author in authors {
+        for document in author.documents {
+            add(author.author)
+            add(document.text)
+        }
+    }
+    return hexadecimal(hash.finalize())
+}

@@ -1,0 +1,48 @@
+// The files that an author gets.
+
+import Foundation
+import Gemma2
+
+/// One of an author's final files.
+enum OutputItem: Hashable, Codable {
+    /// `….npz` or `….sparse.npz`.
+    case activations(HookPoint, isSparse: Bool)
+    /// Metrics, tokens, texts.
+    case shared(OutputNaming.Kind)
+
+    /// The hook whose activations it holds.
+    var hook: HookPoint? {
+        if case .activations(let hook, _) = self { hook } else { nil }
+    }
+
+    func name(_ naming: OutputNaming, author: String) -> String {
+        switch self {
+        case .activations(let hook, let isSparse):
+            naming.activations(hook, author: author, isSparse: isSparse)
+        case .shared(let kind): naming.file(kind, author: author)
+        }
+    }
+}
+
+extension StorageFormat {
+    /// Whether files are sparse, for each file that a hook gets.
+    fileprivate var kinds: [Bool] {
+        switch self {
+        case .dense: [false]
+        case .sparse: [true]
+        case .both: [false, true]
+        }
+    }
+}
+
+extension RunPlan {
+    /// What each author gets.
+    var items: [OutputItem] { items(in: storageFormat) }
+
+    /// What each author would get in `format`.
+    func items(in format: StorageFormat) -> [OutputItem] {
+        saes.flatMap { sae in
+            format.kinds.map { .activations(sae.hook, isSparse: $0) }
+        } + OutputNaming.Kind.allCases.map { .shared($0) }
+    }
+}

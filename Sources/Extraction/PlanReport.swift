@@ -1,0 +1,179 @@
+// What a plan will do, before it does it: sizes, and for `--dry_run` all of it in words.
+
+import ArrayFiles
+import Corpus
+import Foundation
+import Gemma2
+import Logging
+import SparseAutoencoders
+import Tensors
+
+/// `save_dir`'s file system is too full for the plan.
+public struct DiskSpaceError: Error, Equatable, CustomStringConvertible {
+    /// The folder.
+    public let saveDirectory: String
+    /// Bytes that the plan's files will take, about.
+    public let needed: Int
+    /// Bytes that are free.
+    public let free: Int
+
+    /// Both sizes and what to do.
+    public var description: String {
+        "\(saveDirectory): about \(byteCount(needed)) will be written, but \(byteCount(free)) are free; free some space, give another --save_dir, fewer --layers or --n_docs_per_author, or --storage_format sparse"
+    }
+}
+
+/// What will be written, about.
+public struct SizeEstimate: Sendable {
+    /// Bytes of files that are not there yet.
+    public private(set) var files = 0
+    /// Bytes of journals, which go when all files are there.
+    public private(set) var journals = 0
+
+    /// What one float32 zero in 229 leaves of zeros at zlib's fastest level.
+    private static let zerosPerByte = 229
+    /// Compressed bytes of a one among zeros, and of an activation.
+    private static let bytesPerFeature = (dense: 7, sparse: 3, raw: 4)
+
+    /// The estimate for what `plan` has still to write. Documents' tokens are guessed from their length;
+    /// features that fire are taken to be as many as the SAEs' published average. Throws `FileError`.
+    public init(_ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder) throws {
+        self.init(plan, inputs, Receipts(try state.receipts()), tokens: nil)
+    }
+
+    init(_ plan: RunPlan, _ inputs: Inputs, _ receipts: Receipts, tokens: [[Int]]?) {
+        let naming = OutputNaming(label: plan.label)
+        let isRaw = plan.activationValues == .raw
+        for (number, author) in plan.authors.enumerated() {
+            let missing = plan.items.filter {
+                !receipts.attest($0.name(naming, author: author.author), in: plan.saveDirectory)
+            }
+            guard !missing.isEmpty else { continue }
+            let bytes = author.documents.reduce(0) { $0 + $1.text.utf8.count }
+            let tokens =
+                tokens?[number].reduce(0, +)
+                ?? author.documents.reduce(0) { $0 + min(plan.columns, $1.text.utf8.count / 3) }
+            journals += tokens * 8
+            for item in missing {
+                switch item {
+                case .activations(let hook, let isSparse):
+                    let sae = inputs.saes.first { $0.chosen.hook == hook }!
+                    let features = tokens * sae.chosen.id.averageL0
+                    let values = isRaw ? features * SizeEstimate.bytesPerFeature.raw : 0
+                    if isSparse {
+                        files += features * SizeEstimate.bytesPerFeature.sparse + values
+                    } else {
+                        files += features * SizeEstimate.bytesPerFeature.dense + values
+                        files += plan.rows * plan.columns * sae.dSAE * 4 / SizeEstimate.zerosPerByte
+                    }
+                case .shared(.tokens): files += author.documents.count * plan.columns * 16
+                case .shared(.texts): files += bytes
+                case .shared: files += plan.rows * plan.columns * 2
+                }
+            }
+            for hook in Set(missing.compactMap(\.hook)) {
+                let sae = inputs.saes.first { $0.chosen.hook == hook }!
+                journals += tokens * sae.chosen.id.averageL0 * (isRaw ? 8 : 4)
+            }
+        }
+    }
+
+    /// Fails where `saveDirectory`'s file system has less room. Throws `DiskSpaceError` or `FileError`.
+    public func check(_ saveDirectory: String) throws {
+        let free = try freeSpace(at: saveDirectory)
+        guard files + journals <= free else {
+            throw DiskSpaceError(
+                saveDirectory: saveDirectory, needed: files + journals, free: free)
+        }
+    }
+}
+
+/// "5.2 GB".
+func byteCount(_ count: Int) -> String {
+    let units = ["bytes", "kB", "MB", "GB", "TB"]
+    var (value, unit) = (Double(count), 0)
+    while value >= 1000, unit < units.count - 1 { (value, unit) = (value / 1000, unit + 1) }
+    return unit == 0 ? "\(count) bytes" : "\(decimals(value, value < 10 ? 1 : 0)) \(units[unit])"
+}
+
+/// `--dry_run`.
+public enum PlanReport {
+    /// What `plan` would do, in lines of text: SAEs, authors with documents, tokens and what is already done,
+    /// who does what, sizes. Nothing is written. Throws the readers' errors, `ConfigurationConflict`,
+    /// `FileError`.
+    public static func text(
+        _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder, overwriting: Bool, log: Logger
+    ) throws -> String {
+        if !overwriting { try state.check() }
+        let tokenizing = try Tokenizing(plan)
+        let threads = try ThreadPool(threadCount: plan.threads)
+        let numbers = Array(plan.authors.indices)
+        let union = JournalUnion(state, authors: Set(numbers), kernels: nil, log: log)
+        if !overwriting { try union.refresh() }
+        let receipts = Receipts(overwriting ? [] : try state.receipts())
+        let naming = OutputNaming(label: plan.label)
+
+        var lines = [
+            "model      \(plan.label) in \(plan.modelDirectory)",
+            "corpus     \(plan.dataPath)",
+            "results    \(plan.saveDirectory), (\(plan.rows), \(plan.columns)) documents and tokens an author",
+            "", "SAEs",
+        ]
+        lines += table(
+            inputs.saes.map {
+                [$0.chosen.hook.description, $0.chosen.id.description, "\($0.dSAE) features"]
+            })
+        var rows = [["author", "documents", "tokens", "batches", "in journals", "files in place", "ranks"]]
+        var tokens: [[Int]] = []
+        for (number, author) in plan.authors.enumerated() {
+            let sequences = tokenizing.sequences(author.documents, on: threads)
+            let batches = tokenizing.batches(sequences, plan)
+            tokens.append(sequences.map(\.tokens.count))
+            let done = batches.indices.count {
+                union.has(
+                    author: number, batch: $0, documents: batches[$0].count,
+                    hooks: plan.saes.map(\.hook))
+            }
+            let inPlace = try plan.items.count {
+                try receipts.verify($0.name(naming, author: author.author), in: plan.saveDirectory)
+                    == .verified
+            }
+            let ranks = (0..<plan.worldSize).filter {
+                AuthorShare.shares(
+                    rank: $0, worldSize: plan.worldSize, authorCount: plan.authors.count
+                ).contains { $0.number == number }
+            }
+            rows.append([
+                author.author, "\(author.documents.count)", "\(tokens[number].reduce(0, +))",
+                "\(batches.count)", "\(done)", "\(inPlace) of \(plan.items.count)",
+                ranks.map { "\($0)" }.joined(separator: " "),
+            ])
+        }
+        lines += [""] + table(rows)
+        let documents = plan.authors.reduce(0) { $0 + $1.documents.count }
+        let size = SizeEstimate(plan, inputs, receipts, tokens: tokens)
+        let here = plan.ranks.count == 1 ? "rank \(plan.ranks.lowerBound)" : "ranks \(plan.ranks.lowerBound) to \(plan.ranks.upperBound - 1)"
+        lines += [
+            "",
+            "\(plan.authors.count) authors, \(documents) documents, \(tokens.joined().reduce(0, +)) tokens; batch size \(plan.batchSize.name)",
+            "this invocation is \(here) of \(plan.worldSize), \(plan.threads) \(plan.threads == 1 ? "thread" : "threads") each",
+            "to be written: about \(byteCount(size.files)) of files, meanwhile \(byteCount(size.journals)) of journals; free: \(byteCount(try freeSpace(at: plan.saveDirectory)))",
+        ]
+        return lines.map { $0 + "\n" }.joined()
+    }
+
+    /// Columns as wide as their widest entry, numbers to the right.
+    private static func table(_ rows: [[String]]) -> [String] {
+        guard let columns = rows.first?.indices else { return [] }
+        let widths = columns.map { column in rows.map { $0[column].count }.max()! }
+        return rows.map { row in
+            let cells = columns.map { column in
+                let space = String(repeating: " ", count: widths[column] - row[column].count)
+                let isNumber = rows.dropFirst().allSatisfy { Int($0[column]) != nil }
+                return isNumber ? space + row[column] : row[column] + space
+            }
+            let line = "  " + cells.joined(separator: "  ")
+            return String(line.reversed().drop { $0 == " " }.reversed())
+        }
+    }
+}

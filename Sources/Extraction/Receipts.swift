@@ -1,0 +1,72 @@
+// Who made which file, and how to tell that it is still the one that was made.
+
+import ArrayFiles
+import Foundation
+import Gemma2
+
+/// Written once a process has put an author's files in their places.
+struct AuthorReceipt: Codable, Sendable {
+    /// The author's name and place in the plan's order.
+    var author: String
+    var number: Int
+    /// Source line, output tokens and truncation of each document.
+    var lines: [Int]
+    var tokens: [Int]
+    var truncatedRows: [Int]
+    /// Sums over output tokens, nats.
+    var crossEntropySum: Double
+    var entropySum: Double
+    /// Features that fired over all tokens, by hook.
+    var firingCounts: [String: Int]
+    /// The SAE of each hook whose files were made.
+    var saes: [String: String]
+    /// The kernels in use where the files were made.
+    var kernels: String
+    /// The files that were made, by name.
+    var files: [String: FileSeal]
+}
+
+/// All receipts of a state folder, looked up by file.
+struct Receipts {
+    private var byAuthor: [Int: AuthorReceipt] = [:]
+    private var seals: [String: [FileSeal]] = [:]
+
+    init(_ receipts: [AuthorReceipt]) {
+        for receipt in receipts {
+            for (name, seal) in receipt.files { seals[name, default: []].append(seal) }
+            guard byAuthor[receipt.number] != nil else {
+                byAuthor[receipt.number] = receipt
+                continue
+            }
+            byAuthor[receipt.number]!.firingCounts.merge(receipt.firingCounts) { first, _ in first }
+        }
+    }
+
+    /// What is known of author `number`, from all receipts.
+    func summary(ofAuthor number: Int) -> AuthorReceipt? { byAuthor[number] }
+
+    /// Whether a file of that name and a size that was recorded is in `directory`.
+    func attest(_ name: String, in directory: String) -> Bool {
+        var info = stat()
+        guard let seals = seals[name], stat("\(directory)/\(name)", &info) == 0 else { return false }
+        return seals.contains { $0.size == info.st_size }
+    }
+
+    /// What `name` in `directory` is: verified against its seals by all of its bytes, missing or unknown, or
+    /// another file than was made. Throws `FileError` where it cannot be read.
+    func verify(_ name: String, in directory: String) throws -> FileState {
+        guard let seals = seals[name] else { return .missing }
+        guard attest(name, in: directory) else {
+            return fileExists("\(directory)/\(name)") ? .changed : .missing
+        }
+        guard let seal = try FileSeal(path: "\(directory)/\(name)") else { return .missing }
+        return seals.contains(seal) ? .verified : .changed
+    }
+}
+
+/// What a final file is found to be.
+enum FileState {
+    case verified
+    case missing
+    case changed
+}

@@ -1,0 +1,161 @@
+// One run from its flags to its exit code: plan, look at what is there, start the workers, say what became of them.
+
+import Extraction
+import Foundation
+import Logging
+import Synchronization
+
+/// One run of the main job.
+struct Invocation {
+    private let command: SAEExtract
+    private let environment: [String: String]
+    private let log = Logger(label: "sae-extract")
+
+    init(_ command: SAEExtract, environment: [String: String]) {
+        (self.command, self.environment) = (command, environment)
+    }
+
+    /// Runs and exits; returns after a dry run. Throws what stops a run before it begins.
+    func run() async throws {
+        let control = StopControl()
+        StopSignals.handle { control.receive($0) }
+        var options = try command.options()
+        options.commandLine = CommandLine.arguments
+        let scheduler = try SchedulerPlacement(
+            rank: command.execution.rank, worldSize: command.execution.worldSize,
+            environment: environment)
+        options.placement = scheduler.placement
+        for note in scheduler.notes { log.info("\(note)") }
+        for warning in scheduler.warnings { log.warning("\(warning)") }
+        if let source = scheduler.source, scheduler.placement.worldSize > 1 {
+            log.info(
+                "rank \(scheduler.placement.rank) of \(scheduler.placement.worldSize) (\(source))")
+        }
+        let overwriting = try isOverwriting(scheduler.placement)
+
+        let plan = try RunPlan(options)
+        let inputs = try Inputs(plan)
+        let state = StateFolder(plan, Configuration(plan, inputs))
+        if command.output.isDryRun {
+            let text = try PlanReport.text(plan, inputs, state, overwriting: overwriting, log: log)
+            try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
+            return
+        }
+        if overwriting {
+            let others = try state.clear(plan)
+            if others > 0 {
+                log.warning(
+                    "--overwrite: \(others) files of \(plan.label) in \(plan.saveDirectory) are not of this plan (other authors, layers or sites) and stay"
+                )
+            }
+        }
+        try state.check()
+        try SizeEstimate(plan, inputs, state).check(plan.saveDirectory)
+        try state.open()
+        try state.removeStalePartials()
+        let manifest = Mutex(try Manifest(plan, inputs, state))
+        try manifest.withLock { try $0.write(.unfinished) }
+
+        let clock = ContinuousClock.now
+        let progress = Mutex(Progress())
+        control.begin()
+        let ends = await Launcher(
+            WorkerTask.tasks(plan, state), logLevel: command.execution.logLevel, control: control,
+            log: log, stopLimit: stopLimit
+        ) { event, rank in
+            manifest.withLock { $0.add(event, rank: rank) }
+            progress.withLock { $0.add(event) }
+        }.run()
+        let seconds = (ContinuousClock.now - clock) / .seconds(1)
+        finish(ends, plan, state, manifest.withLock { $0 }, progress.withLock { $0 }, seconds, control)
+    }
+
+    /// Whether results that are there are to go.
+    private func isOverwriting(_ placement: RankPlacement) throws -> Bool {
+        guard command.output.isOverwriting else { return false }
+        guard placement.worldSize == 1 else {
+            throw UsageError(
+                "--overwrite",
+                "cannot be given to rank \(placement.rank) of \(placement.worldSize): it would remove what the others have done; clear \(command.output.directory) once before submitting, or give another --save_dir"
+            )
+        }
+        if let count = environment["SLURM_RESTART_COUNT"].flatMap({ Int($0) }), count > 0 {
+            log.warning(
+                "--overwrite is ignored: this job was requeued (SLURM_RESTART_COUNT is \(count)), and continues what it had begun"
+            )
+            return false
+        }
+        return true
+    }
+
+    /// Seconds that a worker may be stopped (SIGSTOP) before it counts as lost.
+    private var stopLimit: Int {
+        environment["SAE_EXTRACT_STOPPED_SECONDS"].flatMap { Int($0) }.map { max(1, $0) } ?? 60
+    }
+
+    private struct Progress {
+        var batches = 0
+        var tokens = 0
+        var authors: Set<Int> = []
+        var modelSeconds = 0.0
+
+        mutating func add(_ event: WorkerEvent) {
+            switch event {
+            case .batch(_, _, _, let tokens):
+                batches += 1
+                self.tokens += tokens
+            case .authorDone(let author, _): authors.insert(author)
+            case .finished(let seconds): modelSeconds = max(modelSeconds, seconds["model"] ?? 0)
+            default: break
+            }
+        }
+    }
+
+    // MARK: The end
+
+    private func finish(
+        _ ends: [WorkerEnd], _ plan: RunPlan, _ state: StateFolder, _ manifest: Manifest,
+        _ progress: Progress, _ seconds: Double, _ control: StopControl
+    ) -> Never {
+        let failures = ends.compactMap { end -> (status: Int32?, message: String)? in
+            if case .failed(let status, let message) = end { (status, message) } else { nil }
+        }
+        let isStopped = ends.contains(.stopped)
+        let outcome: RunOutcome = failures.isEmpty ? (isStopped ? .stopped : .done) : .failed
+        var isComplete = false
+        do {
+            isComplete = try state.finish(plan)
+            try manifest.write(outcome)
+        } catch {
+            guard !failures.isEmpty else { ExitStatus(for: error).exit(saying: error) }
+            log.warning("\(error)")
+        }
+        if failures.isEmpty, !isStopped {
+            let rate =
+                progress.tokens > 0
+                ? ", \(decimals(Double(progress.tokens) / max(progress.modelSeconds, 1e-9))) tokens/s in the model and SAEs"
+                : ""
+            let rest =
+                isComplete ? "" : "; other ranks have not ended, and their authors are not complete"
+            log.info(
+                "\(progress.authors.count) authors, \(progress.tokens) tokens computed\(rate), \(decimals(seconds)) s in all; results in \(plan.saveDirectory)\(rest)"
+            )
+            _exit(0)
+        }
+        let done = "\(progress.batches) batches were computed in \(decimals(seconds)) s and are kept"
+        guard let first = failures.first else {
+            let name = control.signal.map { "by \(StopSignals.name($0))" } ?? "from outside"
+            log.notice("stopped \(name): \(done); run the same command again to continue")
+            _exit(ExitStatus.stopped.rawValue)
+        }
+        for failure in failures { writeToStandardError("Error: \(failure.message)\n") }
+        if progress.batches > 0 || failures.count < ends.count {
+            log.notice("\(done); run the same command again to continue")
+        }
+        // Where nobody got through, and all for the same reason, that is the exit code.
+        let isCommon = failures.count == ends.count && failures.allSatisfy { $0.status == first.status }
+        _exit(isCommon ? first.status ?? ExitStatus.workerFailed.rawValue : ExitStatus.workerFailed.rawValue)
+    }
+
+    private func decimals(_ value: Double) -> String { String(format: "%.1f", value) }
+}

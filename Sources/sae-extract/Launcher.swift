@@ -1,0 +1,299 @@
+// One process for each worker: this program again, with its task on standard input. Never a fork without an exec: what
+// threads and drivers hold does not survive one.
+
+import Extraction
+import Foundation
+import Logging
+import Subprocess
+import Synchronization
+import SystemPackage
+
+/// How a worker ended.
+enum WorkerEnd: Equatable {
+    case done
+    case stopped
+    /// Its own exit code where it ended by itself, and what there is to say.
+    case failed(status: Int32?, message: String)
+}
+
+/// Runs the workers of one invocation.
+final class Launcher: Sendable {
+    private let tasks: [WorkerTask]
+    private let logLevel: Logger.Level
+    private let control: StopControl
+    private let log: Logger
+    /// Told of every event, one at a time.
+    private let handler: @Sendable (WorkerEvent, _ rank: Int) -> Void
+
+    /// How long a worker may be stopped (SIGSTOP) before it counts as lost.
+    private let stopLimit: Int
+    private static let device = "cpu"
+
+    init(
+        _ tasks: [WorkerTask], logLevel: Logger.Level, control: StopControl, log: Logger,
+        stopLimit: Int, handler: @escaping @Sendable (WorkerEvent, _ rank: Int) -> Void
+    ) {
+        (self.tasks, self.logLevel, self.control) = (tasks, logLevel, control)
+        (self.log, self.stopLimit, self.handler) = (log, stopLimit, handler)
+    }
+
+    /// Starts all workers and returns when all have ended, with their ends in the tasks' order.
+    func run() async -> [WorkerEnd] {
+        await withTaskGroup(of: (Int, WorkerEnd).self) { group in
+            for (index, task) in tasks.enumerated() {
+                group.addTask { (index, await self.run(task)) }
+            }
+            var ends = [WorkerEnd](repeating: .done, count: tasks.count)
+            for await (index, end) in group {
+                ends[index] = end
+                if case .failed(_, let message) = end, tasks.count > 1 {
+                    log.error("\(message); the other workers go on")
+                }
+            }
+            return ends
+        }
+    }
+
+    /// What is known of a worker while it runs.
+    private struct Status {
+        var author: String?
+        var failure: (status: Int32, message: String)?
+        var lastWords: [String] = []
+        var secondsStopped = 0
+    }
+
+    private final class SharedStatus: Sendable {
+        let value = Mutex(Status())
+    }
+
+    private func run(_ task: WorkerTask) async -> WorkerEnd {
+        let status = SharedStatus()
+        let kills = KernelKills()
+        do {
+            var order = Array(
+                try JSONEncoder().encode(WorkerOrder(task: task, logLevel: logLevel)))
+            order.append(0x0A)
+            let result = try await Subprocess.run(
+                .path("/proc/self/exe"),
+                arguments: Arguments(
+                    executablePathOverride: "sae-extract", remainingValues: [WorkerEntry.argument]),
+                environment: .inherit.updating([
+                    // Products are cut by us; OpenBLAS' own threads would only wait.
+                    "OPENBLAS_NUM_THREADS": "1",
+                    // A worker on the CPU has no GPU.
+                    "CUDA_VISIBLE_DEVICES": "",
+                ]),
+                input: .inputWriter, output: .sequence, error: .sequence
+            ) { [order] execution in
+                let (requests, requester) = AsyncStream<Void>.makeStream()
+                let watching = Task { [process = execution.processIdentifier.value] in
+                    await self.watch(process, status)
+                }
+                defer { watching.cancel() }
+                await withTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        let lines = execution.standardOutput.strings(
+                            separatedBy: .unicodeScalarSequence(["\n"]), bufferingPolicy: .unbounded)
+                        try? await self.readEvents(lines, task, status)
+                        requester.finish()
+                    }
+                    group.addTask {
+                        let lines = execution.standardError.strings(
+                            separatedBy: .unicodeScalarSequence(["\n"]), bufferingPolicy: .unbounded)
+                        try? await self.relay(lines, task, status)
+                    }
+                    group.addTask {
+                        // A worker that has died does not read; its end says why.
+                        _ = try? await execution.standardInputWriter.write(order)
+                        self.control.add(requester)
+                        for await _ in requests {
+                            _ = try? await execution.standardInputWriter.write(
+                                WorkerEntry.stopLine + "\n")
+                        }
+                    }
+                }
+            }
+            return end(result.terminationStatus, task, status.value.withLock { $0 }, kills)
+        } catch {
+            return .failed(
+                status: ExitStatus.ioError.rawValue,
+                message:
+                    "\(name(of: task, nil)): cannot be started: \(error); check the limits on processes and memory (ulimit -a)"
+            )
+        }
+    }
+
+    private func readEvents(
+        _ lines: SubprocessOutputSequence.StringSequence<UTF8>, _ task: WorkerTask,
+        _ status: SharedStatus
+    ) async throws {
+        let decoder = JSONDecoder()
+        for try await line in lines {
+            log.trace("rank \(task.rank): \(line)")
+            guard let event = try? decoder.decode(WorkerEvent.self, from: Data(line.utf8)) else {
+                log.warning("rank \(task.rank): cannot make sense of '\(line)'")
+                continue
+            }
+            switch event {
+            case .author(let name): status.value.withLock { $0.author = name }
+            case .failed(let code, let message): status.value.withLock { $0.failure = (code, message) }
+            default: break
+            }
+            handler(event, task.rank)
+        }
+    }
+
+    /// The worker's log, as it comes. What it did not write as a log line gets the rank too.
+    private func relay(
+        _ lines: SubprocessOutputSequence.StringSequence<UTF8>, _ task: WorkerTask,
+        _ status: SharedStatus
+    ) async throws {
+        let prefix = task.worldSize > 1 ? "[rank \(task.rank)] " : ""
+        for try await line in lines {
+            writeToStandardError((line.hasPrefix(prefix) ? "" : prefix) + line + "\n")
+            guard !line.allSatisfy(\.isWhitespace) else { continue }
+            status.value.withLock {
+                if $0.lastWords.count < 2 { $0.lastWords.append(line) } else { $0.lastWords = [$0.lastWords[1], line] }
+            }
+        }
+    }
+
+    // MARK: Watching
+
+    /// Ends a worker that has been stopped for too long. Seconds are counted by looking, not by the clock, so
+    /// that a whole job that is suspended and resumed loses nothing.
+    private func watch(_ process: pid_t, _ status: SharedStatus) async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: .seconds(1))
+            let isStopped = ProcessState(process) == .stopped
+            let seconds = status.value.withLock {
+                $0.secondsStopped = isStopped ? $0.secondsStopped + 1 : 0
+                return $0.secondsStopped
+            }
+            if seconds >= stopLimit {
+                kill(process, SIGKILL)
+                return
+            }
+        }
+    }
+
+    // MARK: Ends
+
+    private func name(of task: WorkerTask, _ author: String?) -> String {
+        let rank = task.worldSize > 1 ? "rank \(task.rank)" : "worker"
+        return "\(rank) (\(Launcher.device))" + (author.map { ", author '\($0)'" } ?? "")
+    }
+
+    private func end(
+        _ termination: TerminationStatus, _ task: WorkerTask, _ status: Status, _ kills: KernelKills
+    ) -> WorkerEnd {
+        let name = name(of: task, status.author)
+        let lastWords = status.lastWords.isEmpty ? "" : "; it last said: \(status.lastWords.joined(separator: " / "))"
+        switch termination {
+        case .exited(0): return .done
+        case .exited(ExitStatus.stopped.rawValue): return .stopped
+        case .exited(let code):
+            if let failure = status.failure {
+                let isAlone = task.worldSize == 1
+                return .failed(
+                    status: failure.status,
+                    message: isAlone ? failure.message : "\(name): \(failure.message)")
+            }
+            return .failed(status: nil, message: "\(name): exited with code \(code)\(lastWords)")
+        case .signaled(let signal):
+            // A scheduler's signal can come before the worker is ready for it.
+            if control.signal != nil, StopSignals.all.contains(signal) { return .stopped }
+            let reason =
+                status.secondsStopped >= stopLimit
+                ? "was stopped (SIGSTOP) for \(stopLimit) seconds and has been ended; find out who stopped it"
+                : "was ended by \(StopSignals.name(signal)): \(cause(signal, kills))"
+            return .failed(status: nil, message: "\(name): \(reason)\(lastWords)")
+        }
+    }
+
+    private func cause(_ signal: Int32, _ kills: KernelKills) -> String {
+        if signal == SIGKILL {
+            return kills.haveHappened
+                ? "the kernel has killed processes for want of memory meanwhile; use fewer --workers or ask for more memory"
+                : "somebody killed it, or the system for want of memory (see dmesg, or sacct's MaxRSS)"
+        }
+        if signal == SIGBUS {
+            return "a mapped file, of the checkpoint or an SAE, became shorter or its disk failed; check --model_path and --sae_dir"
+        }
+        var limit = rlimit()
+        if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur != rlim_t.max {
+            return "its memory is limited to \(limit.rlim_cur >> 10) kB (ulimit -v), which is probably not enough; raise the limit"
+        }
+        return "a crash; please report it"
+    }
+}
+
+/// What the kernel says of a process (`/proc/PID/stat`, proc(5)).
+private enum ProcessState {
+    case stopped
+    case other
+
+    init(_ process: pid_t) {
+        let text = (try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)) ?? ""
+        // The state is the first field after the name, which is in parentheses and may contain any.
+        let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
+        self = fields.count > 1 && fields[1] == "T" ? .stopped : .other
+    }
+}
+
+/// Whether the kernel has killed processes for want of memory since (`/proc/vmstat`).
+private struct KernelKills {
+    private let before = KernelKills.count
+
+    private static var count: Int? {
+        let text = try? String(contentsOfFile: "/proc/vmstat", encoding: .utf8)
+        let line = text?.split(separator: "\n").first { $0.hasPrefix("oom_kill ") }
+        return line?.split(separator: " ").last.flatMap { Int($0) }
+    }
+
+    var haveHappened: Bool { KernelKills.count ?? 0 > before ?? 0 }
+}
+
+/// Passes a wish to end on to the workers.
+final class StopControl: Sendable {
+    private struct State {
+        var signal: Int32?
+        var hasWorkers = false
+        var requesters: [AsyncStream<Void>.Continuation] = []
+    }
+
+    private let state = Mutex(State())
+
+    /// The first signal that came.
+    var signal: Int32? { state.withLock(\.signal) }
+
+    /// Before there are workers there is nothing to finish. A second Ctrl-C does not wait either.
+    func receive(_ signal: Int32) {
+        let name = StopSignals.name(signal)
+        let isLate: Bool = state.withLock {
+            let isRepeated = $0.signal == SIGINT && signal == SIGINT
+            guard $0.hasWorkers, !isRepeated else { return true }
+            if $0.signal == nil {
+                $0.signal = signal
+                writeToStandardError("\(name): finishing the batches in hand\n")
+            }
+            for requester in $0.requesters { requester.yield() }
+            return false
+        }
+        if isLate {
+            writeToStandardError("stopped by \(name); run the same command again to continue\n")
+            _exit(ExitStatus.stopped.rawValue)
+        }
+    }
+
+    /// From now on there are workers.
+    func begin() { state.withLock { $0.hasWorkers = true } }
+
+    /// `requester` is told when the worker it belongs to is to end.
+    func add(_ requester: AsyncStream<Void>.Continuation) {
+        state.withLock {
+            $0.requesters.append(requester)
+            if $0.signal != nil { requester.yield() }
+        }
+    }
+}
