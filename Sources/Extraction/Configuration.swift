@@ -67,18 +67,23 @@ public struct Configuration: Codable, Equatable, Sendable {
     /// The compared settings in 16 hexadecimal digits.
     var fingerprint: String {
         var hash = SHA256()
-        for setting in settings { hash.update(data: Array("\(setting.name)\0\(setting.value)\0".utf8)) }
+        for setting in settings {
+            hash.update(data: Array("\(setting.name)\0\(setting.value)\0".utf8))
+        }
         return hexadecimal(hash.finalize().prefix(8))
     }
 
     /// What another run's settings have otherwise, a line each.
     func differences(from other: Configuration) -> [String] {
         func compare(_ ours: [Setting], _ theirs: [Setting]) -> [String] {
-            let names = ours.map(\.name) + theirs.map(\.name).filter { name in !ours.contains { $0.name == name } }
+            let names =
+                ours.map(\.name)
+                + theirs.map(\.name).filter { name in !ours.contains { $0.name == name } }
             return names.compactMap { name in
                 let mine = ours.first { $0.name == name }?.value ?? "none"
                 let there = theirs.first { $0.name == name }?.value ?? "none"
-                return mine.utf8.elementsEqual(there.utf8) ? nil : "\(name): \(there) there, \(mine) here"
+                return mine.utf8.elementsEqual(there.utf8)
+                    ? nil : "\(name): \(there) there, \(mine) here"
             }
         }
         let found = compare(settings, other.settings)

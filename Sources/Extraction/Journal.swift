@@ -63,7 +63,9 @@ struct FrameHead: Equatable {
     /// nil where `bytes` are not a head.
     init?(_ bytes: [UInt8]) {
         func number<N: FixedWidthInteger>(_ offset: Int, _: N.Type) -> N {
-            bytes.withUnsafeBytes { N(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: N.self)) }
+            bytes.withUnsafeBytes {
+                N(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: N.self))
+            }
         }
         guard bytes.count == FrameHead.size, number(0, UInt32.self) == FrameHead.magic,
             bytes[..<28].withUnsafeBytes({ crc32($0) }) == number(28, UInt32.self),

@@ -72,7 +72,10 @@ public struct Manifest {
     /// nothing is lost at the end of a run.
     public init(_ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder) throws {
         (self.plan, self.inputs, self.state) = (plan, inputs, state)
-        id = "\(ISO8601DateFormatter().string(from: started))-\(UInt64.random(in: .min ... .max))"
+        // Entries are in order by name.
+        let dates = ISO8601DateFormatter()
+        dates.formatOptions = [.withInternetDateTime, .withFractionalSeconds]
+        id = "\(dates.string(from: started))-\(UInt32.random(in: .min ... .max))"
         _ = try runs()
     }
 
@@ -155,7 +158,8 @@ public struct Manifest {
             "threads": .integer(plan.threads),
             "model": .object([
                 "label": .string(plan.label), "path": .string(plan.modelDirectory),
-                "files": .array(inputs.checkpoint.map { .object(JSONObject($0.entry("name", $0.name))) }),
+                "files": .array(
+                    inputs.checkpoint.map { .object(JSONObject($0.entry("name", $0.name))) }),
             ]),
             "saes": .array(
                 inputs.saes.map { sae in
@@ -175,7 +179,8 @@ public struct Manifest {
                     return .object(entry)
                 }),
             "corpus": .object([
-                "path": .string(plan.dataPath), "accepted_sha256": .string(corpusIdentity(plan.authors)),
+                "path": .string(plan.dataPath),
+                "accepted_sha256": .string(corpusIdentity(plan.authors)),
             ]),
             "shape": .object([
                 "documents": .integer(plan.rows), "tokens": .integer(plan.columns),

@@ -123,7 +123,9 @@ public enum PlanReport {
             inputs.saes.map {
                 [$0.chosen.hook.description, $0.chosen.id.description, "\($0.dSAE) features"]
             })
-        var rows = [["author", "documents", "tokens", "batches", "in journals", "files in place", "ranks"]]
+        var rows = [
+            ["author", "documents", "tokens", "batches", "in journals", "files in place", "ranks"]
+        ]
         var tokens: [[Int]] = []
         for (number, author) in plan.authors.enumerated() {
             let sequences = tokenizing.sequences(author.documents, on: threads)
@@ -152,7 +154,10 @@ public enum PlanReport {
         lines += [""] + table(rows)
         let documents = plan.authors.reduce(0) { $0 + $1.documents.count }
         let size = SizeEstimate(plan, inputs, receipts, tokens: tokens)
-        let here = plan.ranks.count == 1 ? "rank \(plan.ranks.lowerBound)" : "ranks \(plan.ranks.lowerBound) to \(plan.ranks.upperBound - 1)"
+        let here =
+            plan.ranks.count == 1
+            ? "rank \(plan.ranks.lowerBound)"
+            : "ranks \(plan.ranks.lowerBound) to \(plan.ranks.upperBound - 1)"
         lines += [
             "",
             "\(plan.authors.count) authors, \(documents) documents, \(tokens.joined().reduce(0, +)) tokens; batch size \(plan.batchSize.name)",

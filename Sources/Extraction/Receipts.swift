@@ -48,7 +48,9 @@ struct Receipts {
     /// Whether a file of that name and a size that was recorded is in `directory`.
     func attest(_ name: String, in directory: String) -> Bool {
         var info = stat()
-        guard let seals = seals[name], stat("\(directory)/\(name)", &info) == 0 else { return false }
+        guard let seals = seals[name], stat("\(directory)/\(name)", &info) == 0 else {
+            return false
+        }
         return seals.contains { $0.size == info.st_size }
     }
 

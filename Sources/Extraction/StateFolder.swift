@@ -42,7 +42,8 @@ public struct StateFolder: Codable, Sendable {
     /// Fails where results of another configuration are there. Throws `ConfigurationConflict` or `FileError`.
     public func check() throws {
         var differences: [String] = []
-        for other in try contents(of: labelDirectory) where "\(labelDirectory)/\(other)" != directory {
+        for other in try contents(of: labelDirectory)
+        where "\(labelDirectory)/\(other)" != directory {
             let folder = "\(labelDirectory)/\(other)"
             // A run that failed before its first batch holds nothing.
             guard try contents(of: folder).contains(where: StateFolder.isResult) else { continue }
@@ -50,7 +51,8 @@ public struct StateFolder: Codable, Sendable {
             guard let bytes = try? MappedFile(path: path).withBytes({ Data($0) }),
                 let theirs = try? JSONDecoder().decode(Configuration.self, from: bytes)
             else {
-                differences.append("\(folder): has results, but no configuration.json that can be read")
+                differences.append(
+                    "\(folder): has results, but no configuration.json that can be read")
                 continue
             }
             differences += configuration.differences(from: theirs)
@@ -95,8 +97,11 @@ public struct StateFolder: Codable, Sendable {
         // In one step, so that a process still at work there fails at its next file instead of going on in a
         // folder that is another's.
         if fileExists(labelDirectory) {
-            let away = "\(labelDirectory).removed-\(String(UInt64.random(in: .min ... .max), radix: 16))"
-            guard rename(labelDirectory, away) == 0 else { throw FileError("rename", labelDirectory) }
+            let away =
+                "\(labelDirectory).removed-\(String(UInt64.random(in: .min ... .max), radix: 16))"
+            guard rename(labelDirectory, away) == 0 else {
+                throw FileError("rename", labelDirectory)
+            }
             try removeTree(away)
         }
         return try contents(of: saveDirectory).count { $0.hasPrefix(naming.start) }
@@ -112,9 +117,9 @@ public struct StateFolder: Codable, Sendable {
     private func contents(of folder: String) throws -> [String] {
         do {
             return try directoryContents(folder)
-        } catch where error.code == ENOENT {
+        } catch  where error.code == ENOENT {
             return []
-        } catch where error.code == ENOTDIR {
+        } catch  where error.code == ENOTDIR {
             throw FileError("create", folder, code: ENOTDIR)
         }
     }
@@ -129,7 +134,9 @@ public struct StateFolder: Codable, Sendable {
         let decoder = JSONDecoder()
         return try paths(".receipt").compactMap { path in
             // One that is damaged, or gone meanwhile, attests nothing: its files are made again.
-            guard let bytes = try? MappedFile(path: path).withBytes({ Data($0) }) else { return nil }
+            guard let bytes = try? MappedFile(path: path).withBytes({ Data($0) }) else {
+                return nil
+            }
             return try? decoder.decode(AuthorReceipt.self, from: bytes)
         }
     }
@@ -138,7 +145,8 @@ public struct StateFolder: Codable, Sendable {
         let name = String(UInt64.random(in: .min ... .max), radix: 16)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let file = try OutputFile(path: "\(directory)/\(name).receipt", temporaryDirectory: directory)
+        let file = try OutputFile(
+            path: "\(directory)/\(name).receipt", temporaryDirectory: directory)
         try file.write(Array(try encoder.encode(receipt)))
         try file.commit()
     }
@@ -148,7 +156,9 @@ public struct StateFolder: Codable, Sendable {
     public func removeStalePartials() throws {
         for path in try paths(".partial") {
             var info = stat()
-            if stat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 { try removeTree(path) }
+            if stat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 {
+                try removeTree(path)
+            }
         }
     }
 

@@ -89,10 +89,14 @@ public struct MemoryUse: Sendable {
 
     /// This process' use (`/proc/self/status`).
     public init() {
-        guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else { return }
+        guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else {
+            return
+        }
         func bytes(_ key: String) -> Int {
             let line = text.split(separator: "\n").first { $0.hasPrefix(key + ":") }
-            return (line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) } ?? 0) << 10
+            return
+                (line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) }
+                ?? 0) << 10
         }
         (own, mapped) = (bytes("RssAnon"), bytes("RssFile"))
     }

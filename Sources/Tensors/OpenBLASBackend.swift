@@ -30,8 +30,8 @@ public final class OpenBLASBackend: Backend {
     let pool = BufferPool()
     let scratch: ThreadScratch
 
-    /// What OpenBLAS maps for each thread that multiplies.
-    private static let productBuffer = 128 << 20
+    /// What a thread that multiplies takes of the address space: 128 MiB that OpenBLAS maps, and a heap.
+    private static let threadSpace = 192 << 20
 
     /// A backend on `threadCount` threads. Throws where the system does not give them or their memory.
     public init(threadCount: Int) throws(BackendError) {
@@ -40,7 +40,7 @@ public final class OpenBLASBackend: Backend {
         threads = try ThreadPool(threadCount: threadCount)
         scratch = ThreadScratch(threadCount: threadCount)
         // Where a mapping fails, OpenBLAS would try again for ever.
-        let bytes = threadCount * OpenBLASBackend.productBuffer
+        let bytes = threadCount * OpenBLASBackend.threadSpace
         let room = mmap(nil, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         guard room != MAP_FAILED else { throw .noMemory(bytes: bytes, threads: threadCount) }
         munmap(room, bytes)

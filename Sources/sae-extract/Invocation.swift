@@ -51,9 +51,9 @@ struct Invocation {
         }
         try state.check()
         try SizeEstimate(plan, inputs, state).check(plan.saveDirectory)
+        let manifest = Mutex(try Manifest(plan, inputs, state))
         try state.open()
         try state.removeStalePartials()
-        let manifest = Mutex(try Manifest(plan, inputs, state))
         try manifest.withLock { try $0.write(.unfinished) }
 
         let clock = ContinuousClock.now
@@ -67,7 +67,8 @@ struct Invocation {
             progress.withLock { $0.add(event) }
         }.run()
         let seconds = (ContinuousClock.now - clock) / .seconds(1)
-        finish(ends, plan, state, manifest.withLock { $0 }, progress.withLock { $0 }, seconds, control)
+        finish(
+            ends, plan, state, manifest.withLock { $0 }, progress.withLock { $0 }, seconds, control)
     }
 
     /// Whether results that are there are to go.
@@ -142,7 +143,8 @@ struct Invocation {
             )
             _exit(0)
         }
-        let done = "\(progress.batches) batches were computed in \(decimals(seconds)) s and are kept"
+        let done =
+            "\(progress.batches) batches were computed in \(decimals(seconds)) s and are kept"
         guard let first = failures.first else {
             let name = control.signal.map { "by \(StopSignals.name($0))" } ?? "from outside"
             log.notice("stopped \(name): \(done); run the same command again to continue")
@@ -153,8 +155,12 @@ struct Invocation {
             log.notice("\(done); run the same command again to continue")
         }
         // Where nobody got through, and all for the same reason, that is the exit code.
-        let isCommon = failures.count == ends.count && failures.allSatisfy { $0.status == first.status }
-        _exit(isCommon ? first.status ?? ExitStatus.workerFailed.rawValue : ExitStatus.workerFailed.rawValue)
+        let isCommon =
+            failures.count == ends.count && failures.allSatisfy { $0.status == first.status }
+        _exit(
+            isCommon
+                ? first.status ?? ExitStatus.workerFailed.rawValue
+                : ExitStatus.workerFailed.rawValue)
     }
 
     private func decimals(_ value: Double) -> String { String(format: "%.1f", value) }

@@ -16,6 +16,23 @@ enum WorkerEnd: Equatable {
     case failed(status: Int32?, message: String)
 }
 
+/// Why no workers can be started.
+enum LauncherError: Error, CustomStringConvertible {
+    /// Address space is limited too tightly for the threads that wait for workers.
+    case noMemory(bytes: Int)
+    /// The system gives no thread.
+    case noThread(reason: String)
+
+    var description: String {
+        switch self {
+        case .noMemory(let bytes):
+            "cannot reserve \(bytes >> 20) MiB of memory to start workers; raise the limit (ulimit -v, or the job's memory)"
+        case .noThread(let reason):
+            "cannot start a thread: \(reason); raise the limits (ulimit -u, ulimit -v)"
+        }
+    }
+}
+
 /// Runs the workers of one invocation.
 final class Launcher: Sendable {
     private let tasks: [WorkerTask]
@@ -35,6 +52,17 @@ final class Launcher: Sendable {
     ) {
         (self.tasks, self.logLevel, self.control) = (tasks, logLevel, control)
         (self.log, self.stopLimit, self.handler) = (log, stopLimit, handler)
+    }
+
+    /// What the threads of Swift's and Subprocess' runtimes take of the address space, stacks above all.
+    private static let threadSpace = 160 << 20
+
+    /// Fails where the runtime could not start its threads: it would wait for ever. Throws `LauncherError`.
+    static func checkMemory() throws {
+        let room = mmap(
+            nil, threadSpace, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        guard room != MAP_FAILED else { throw LauncherError.noMemory(bytes: threadSpace) }
+        munmap(room, threadSpace)
     }
 
     /// Starts all workers and returns when all have ended, with their ends in the tasks' order.
@@ -78,10 +106,8 @@ final class Launcher: Sendable {
                 arguments: Arguments(
                     executablePathOverride: "sae-extract", remainingValues: [WorkerEntry.argument]),
                 environment: .inherit.updating([
-                    // Products are cut by us; OpenBLAS' own threads would only wait.
-                    "OPENBLAS_NUM_THREADS": "1",
                     // A worker on the CPU has no GPU.
-                    "CUDA_VISIBLE_DEVICES": "",
+                    "CUDA_VISIBLE_DEVICES": ""
                 ]),
                 input: .inputWriter, output: .sequence, error: .sequence
             ) { [order] execution in
@@ -93,13 +119,15 @@ final class Launcher: Sendable {
                 await withTaskGroup(of: Void.self) { group in
                     group.addTask {
                         let lines = execution.standardOutput.strings(
-                            separatedBy: .unicodeScalarSequence(["\n"]), bufferingPolicy: .unbounded)
+                            separatedBy: .unicodeScalarSequence(["\n"]), bufferingPolicy: .unbounded
+                        )
                         try? await self.readEvents(lines, task, status)
                         requester.finish()
                     }
                     group.addTask {
                         let lines = execution.standardError.strings(
-                            separatedBy: .unicodeScalarSequence(["\n"]), bufferingPolicy: .unbounded)
+                            separatedBy: .unicodeScalarSequence(["\n"]), bufferingPolicy: .unbounded
+                        )
                         try? await self.relay(lines, task, status)
                     }
                     group.addTask {
@@ -136,7 +164,8 @@ final class Launcher: Sendable {
             }
             switch event {
             case .author(let name): status.value.withLock { $0.author = name }
-            case .failed(let code, let message): status.value.withLock { $0.failure = (code, message) }
+            case .failed(let code, let message):
+                status.value.withLock { $0.failure = (code, message) }
             default: break
             }
             handler(event, task.rank)
@@ -153,7 +182,11 @@ final class Launcher: Sendable {
             writeToStandardError((line.hasPrefix(prefix) ? "" : prefix) + line + "\n")
             guard !line.allSatisfy(\.isWhitespace) else { continue }
             status.value.withLock {
-                if $0.lastWords.count < 2 { $0.lastWords.append(line) } else { $0.lastWords = [$0.lastWords[1], line] }
+                if $0.lastWords.count < 2 {
+                    $0.lastWords.append(line)
+                } else {
+                    $0.lastWords = [$0.lastWords[1], line]
+                }
             }
         }
     }
@@ -188,7 +221,9 @@ final class Launcher: Sendable {
         _ termination: TerminationStatus, _ task: WorkerTask, _ status: Status, _ kills: KernelKills
     ) -> WorkerEnd {
         let name = name(of: task, status.author)
-        let lastWords = status.lastWords.isEmpty ? "" : "; it last said: \(status.lastWords.joined(separator: " / "))"
+        let lastWords =
+            status.lastWords.isEmpty
+            ? "" : "; it last said: \(status.lastWords.joined(separator: " / "))"
         switch termination {
         case .exited(0): return .done
         case .exited(ExitStatus.stopped.rawValue): return .stopped
@@ -218,11 +253,15 @@ final class Launcher: Sendable {
                 : "somebody killed it, or the system for want of memory (see dmesg, or sacct's MaxRSS)"
         }
         if signal == SIGBUS {
-            return "a mapped file, of the checkpoint or an SAE, became shorter or its disk failed; check --model_path and --sae_dir"
+            return
+                "a mapped file, of the checkpoint or an SAE, became shorter or its disk failed; check --model_path and --sae_dir"
         }
         var limit = rlimit()
-        if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur != rlim_t.max {
-            return "its memory is limited to \(limit.rlim_cur >> 10) kB (ulimit -v), which is probably not enough; raise the limit"
+        if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
+            limit.rlim_cur != rlim_t.max
+        {
+            return
+                "its memory is limited to \(limit.rlim_cur >> 10) kB (ulimit -v), which is probably not enough; raise the limit"
         }
         return "a crash; please report it"
     }

@@ -17,7 +17,14 @@ enum Main {
         signal(SIGXFSZ, SIG_IGN)
         signal(SIGPIPE, SIG_IGN)
         if CommandLine.arguments.dropFirst().first == WorkerEntry.argument { WorkerEntry.main() }
-
+        startWithoutThreads()
+        shareHeap()
+        do {
+            // Before anything asynchronous.
+            try Launcher.checkMemory()
+        } catch {
+            ExitStatus(for: error).exit(saying: error)
+        }
         let environment = ProcessInfo.processInfo.environment
         let command: SAEExtract
         do {
@@ -34,6 +41,25 @@ enum Main {
             ExitStatus(for: error).exit(saying: error)
         }
     }
+}
+
+/// Begins anew unless OpenBLAS was told to start no threads: it starts one for each core as it is loaded, each with
+/// 128 MiB of address space, and the parent has no use for them.
+private func startWithoutThreads() {
+    let variable = "OPENBLAS_NUM_THREADS"
+    guard getenv(variable).map({ String(cString: $0) }) != "1" else { return }
+    setenv(variable, "1", 1)
+    var arguments = CommandLine.arguments.map { strdup($0) } + [nil]
+    // Where it cannot, the threads are only in the way.
+    execv("/proc/self/exe", &arguments)
+}
+
+/// Keeps this process' threads to one heap. glibc would reserve 128 MiB of address space for each, which a limit
+/// (ulimit -v) counts. Swift does not see `mallopt`, nor M_ARENA_MAX, which is -8 (malloc.h).
+private func shareHeap() {
+    typealias MallocOption = @convention(c) (Int32, Int32) -> Int32
+    guard let symbol = dlsym(nil, "mallopt") else { return }
+    _ = unsafeBitCast(symbol, to: MallocOption.self)(-8, 1)
 }
 
 /// Writes log lines to standard error: the message alone at `info`, else the level before it.

@@ -29,7 +29,7 @@ enum StopSignals {
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         signalPipe = ends[1]
         let reading = ends[0]
-        Thread.detachNewThread {
+        startThread {
             var byte: UInt8 = 0
             while true {
                 let count = read(reading, &byte, 1)
@@ -45,5 +45,26 @@ enum StopSignals {
                 errno = saved
             }
         }
+    }
+}
+
+/// Runs `body` on a thread of its own. Where the system gives none, the process ends with a message: the threads
+/// started here are what hears a wish to end.
+func startThread(_ body: @escaping @Sendable () -> Void) {
+    final class Start {
+        let body: @Sendable () -> Void
+        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+    var thread = pthread_t()
+    let start = Unmanaged.passRetained(Start(body))
+    let status = pthread_create(
+        &thread, nil,
+        { argument in
+            Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
+            return nil
+        }, start.toOpaque())
+    guard status == 0 else {
+        ExitStatus.ioError.exit(
+            saying: LauncherError.noThread(reason: String(cString: strerror(status))))
     }
 }

@@ -28,7 +28,9 @@ enum WorkerEntry {
             guard let line = input.next() else { throw WorkerOrderError.none }
             order = try JSONDecoder().decode(WorkerOrder.self, from: Data(line))
         } catch {
-            writeToStandardError("Error: standard input has no task for a worker (\(error)); run sae-extract without \(argument)\n")
+            writeToStandardError(
+                "Error: standard input has no task for a worker (\(error)); run sae-extract without \(argument)\n"
+            )
             _exit(ExitStatus.usage.rawValue)
         }
         watch(input, stop)
@@ -58,7 +60,7 @@ enum WorkerEntry {
         guard fstat(STDIN_FILENO, &info) == 0, [S_IFIFO, S_IFSOCK].contains(info.st_mode & S_IFMT)
         else { return }
         nonisolated(unsafe) let input = input
-        Thread.detachNewThread {
+        startThread {
             while let line = input.next() {
                 if line == Array(stopLine.utf8) { stop.raise() }
             }

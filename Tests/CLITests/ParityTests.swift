@@ -17,15 +17,6 @@ struct ParityTests {
         #expect(outcome.status == 0, "\(outcome.errors)")
     }
 
-    /// Every byte of every file but the manifest.
-    private func contents(_ directory: String) throws -> [String: [UInt8]] {
-        let names = try directoryContents(directory).filter {
-            $0 != "run.json" && !isDirectory("\(directory)/\($0)")
-        }
-        return Dictionary(
-            uniqueKeysWithValues: try names.map { ($0, try TestData.bytes("\(directory)/\($0)")) })
-    }
-
     /// The kernels that this machine's OpenBLAS chooses by itself, and those of any x86-64 with AVX2.
     static let kernels: [[String: String?]] = [
         ["OPENBLAS_CORETYPE": nil], ["OPENBLAS_CORETYPE": "Haswell"],
@@ -78,7 +69,7 @@ struct ParityTests {
                 Tool.tinyArguments(saveDirectory: target) + [
                     "--threads", threads, "--storage_format", "both", "--overwrite",
                 ])
-            let found = try contents(target)
+            let found = try Tool.results(in: target)
             #expect(found.count == 140)
             #expect(found == first ?? found)
             first = found

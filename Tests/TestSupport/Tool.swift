@@ -37,11 +37,7 @@ public struct Tool {
         let command = launcher + [path] + arguments
         process.executableURL = URL(fileURLWithPath: command[0])
         process.arguments = Array(command.dropFirst())
-        var variables = ProcessInfo.processInfo.environment.filter {
-            !$0.key.hasPrefix("SAE_EXTRACT_")
-        }
-        for (name, value) in environment { variables[name] = value }
-        process.environment = variables
+        process.environment = Tool.environment(environment)
         let (out, err) = (Pipe(), Pipe())
         process.standardOutput = out
         process.standardError = err
@@ -63,6 +59,16 @@ public struct Tool {
             errors: String(decoding: errorData, as: UTF8.self))
     }
 
+    /// This process' environment without the program's own variables and a scheduler's, with `changes`.
+    static func environment(_ changes: [String: String?]) -> [String: String] {
+        var variables = ProcessInfo.processInfo.environment.filter { name, _ in
+            !["SAE_EXTRACT_", "SLURM_", "OMPI_"].contains(where: name.hasPrefix)
+                && name != "RANK" && name != "WORLD_SIZE"
+        }
+        for (name, value) in changes { variables[name] = value }
+        return variables
+    }
+
     /// The main job on the tiny fixture, as `Fixtures/tiny/expected` was made.
     public static func tinyArguments(saveDirectory: String, batchSize: String = "4") -> [String] {
         let tiny = TestData.tiny
@@ -72,6 +78,24 @@ public struct Tool {
             "--sae_dir", tiny + "/sae", "--n_docs_per_author", "6", "--batch_size", batchSize,
             "--save_dir", saveDirectory,
         ]
+    }
+
+    /// A job on a corpus of its own: `layers` of the tiny model.
+    public static func arguments(corpus: String, layers: [Int], saveDirectory: String) -> [String] {
+        let tiny = TestData.tiny
+        return ["--layers"] + layers.map { "\($0)" } + [
+            "--model_path", tiny + "/model", "--sae_dir", tiny + "/sae", "--data_path", corpus,
+            "--n_docs_per_author", "100000", "--save_dir", saveDirectory,
+        ]
+    }
+
+    /// Every byte of every result in `directory`, by name: all files but the manifest and our own folder.
+    public static func results(in directory: String) throws -> [String: [UInt8]] {
+        let names = try FileManager.default.contentsOfDirectory(atPath: directory).filter {
+            $0 != "run.json" && $0 != ".sae-extract"
+        }
+        return Dictionary(
+            uniqueKeysWithValues: try names.map { ($0, try TestData.bytes("\(directory)/\($0)")) })
     }
 
     /// The second job on the tiny fixture, as `Fixtures/tiny/expected-alt` was made.

@@ -1,0 +1,411 @@
+// Going on in a folder where something is already: what is kept, what is made again, what is refused.
+
+import ArrayFiles
+import ByteJSON
+import Foundation
+import TestSupport
+import Testing
+
+struct ResumeTests {
+    private let folder: TemporaryFolder
+    private let corpus: String
+
+    init() throws {
+        folder = try TemporaryFolder()
+        corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
+    }
+
+    private func job(_ name: String, layers: [Int] = [1], _ extra: [String] = []) -> [String] {
+        Tool.arguments(corpus: corpus, layers: layers, saveDirectory: folder.file(name)) + extra
+    }
+
+    @discardableResult
+    private func run(
+        _ arguments: [String], exits status: Int32 = 0, environment: [String: String?] = [:],
+        launcher: [String] = []
+    ) throws -> Tool.Outcome {
+        let outcome = try Tool.run(
+            arguments + ["--log_level", "trace"], environment: environment, launcher: launcher)
+        #expect(outcome.status == status, "\(outcome.errors)")
+        return outcome
+    }
+
+    private func results(_ name: String) throws -> [String: [UInt8]] {
+        try Tool.results(in: folder.file(name))
+    }
+
+    private func computed(_ outcome: Tool.Outcome) -> Int {
+        outcome.errors.components(separatedBy: #": {"batch""#).count - 1
+    }
+
+    /// The files of our own folder whose names end in `ending`.
+    private func own(_ ending: String, in name: String = "out") throws -> [String] {
+        let root = folder.file(name + "/.sae-extract")
+        return try FileManager.default.subpathsOfDirectory(atPath: root).filter {
+            $0.hasSuffix(ending)
+        }.map { "\(root)/\($0)" }
+    }
+
+    /// A run that was stopped: about half of its batches are in journals, and nothing is written.
+    private func stopHalfway(_ arguments: [String]) throws {
+        let tool = try RunningTool(arguments)
+        #expect(tool.waitForBatches(10))
+        tool.send(SIGTERM)
+        #expect(tool.wait() == 75, "\(tool.log)")
+    }
+
+    // MARK: Adding
+
+    @Test func layersSitesAndFormatsAreAdded() throws {
+        try run(job("out", ["--layer_types", "res"]))
+        let first = try results("out")
+        let dates = try modificationDates("out")
+        // Another layer, the other sites, the other format: one after the other.
+        let second = try run(job("out", layers: [1, 3], ["--layer_types", "res"]))
+        #expect(computed(second) == 20)
+        try run(job("out", layers: [3, 1]))
+        try run(job("out", layers: [1, 3], ["--storage_format", "both"]))
+        #expect(try results("out").filter { first[$0.key] != nil } == first)
+        #expect(try modificationDates("out").filter { first[$0.key] != nil } == dates)
+        try run(job("whole", layers: [1, 3], ["--storage_format", "both"]))
+        #expect(try results("out") == results("whole"))
+        // Nothing is left to do.
+        #expect(computed(try run(job("out", layers: [1], ["--storage_format", "sparse"]))) == 0)
+        #expect(try own(".journal") == [])
+    }
+
+    private func modificationDates(_ name: String) throws -> [String: Date] {
+        var dates: [String: Date] = [:]
+        for file in try directoryContents(folder.file(name)) where file.hasPrefix("sae__") {
+            let attributes = try FileManager.default.attributesOfItem(
+                atPath: folder.file("\(name)/\(file)"))
+            dates[file] = attributes[.modificationDate] as? Date
+        }
+        return dates
+    }
+
+    /// What a stopped run had for one layer serves a run for that layer and another.
+    @Test func aJournalServesAnotherChoiceOfLayers() throws {
+        try stopHalfway(job("out", layers: [0, 1, 2, 3]))
+        let journaled = 10
+        let outcome = try run(job("out", layers: [2]))
+        #expect(computed(outcome) <= 20 - journaled)
+        try run(job("whole", layers: [2]))
+        let expected = try results("whole")
+        #expect(try results("out").filter { expected[$0.key] != nil } == expected)
+        // The stopped run's journal is not this one's to remove, and still serves.
+        #expect(try own(".journal").count >= 1)
+        let rest = try run(job("out", layers: [0, 1, 2, 3]))
+        #expect(computed(rest) <= 20 - journaled)
+        try run(job("all", layers: [0, 1, 2, 3]))
+        #expect(try results("out") == results("all"))
+        #expect(try own(".journal") == [])
+    }
+
+    // MARK: Refusing
+
+    static let differences: [([String], String)] = [
+        (["--max_seq_len", "100"], "--max_seq_len: 360 there, 100 here"),
+        (["--prefix", "x"], "--prefix: '' there, 'x' here"),
+        (["--feature_threshold", "1.5"], "--feature_threshold: 1.0 there, 1.5 here"),
+        (["--activation_values", "raw"], "--activation_values: binary there, raw here"),
+        (["--batch_size", "auto"], "--batch_size: 2 there, auto here"),
+        (["--n_docs", "7"], "--n_docs: none there, 7 here"),
+        (["--exclude_authors", "author 1"], "--exclude_authors: [] there, [\"author 1\"] here"),
+        (
+            ["--sae_id", "res:layer_1/width_16k/average_l0_97"],
+            "SAE of blocks.1.hook_resid_post: layer_1/width_16k/average_l0_40"
+        ),
+        (
+            ["--model", "google/gemma-2-2b", "--model_path", TestData.tiny + "/model-single"],
+            "checkpoint's model.safetensors"
+        ),
+    ]
+
+    @Test(arguments: differences)
+    func anotherConfigurationIsRefused(extra: [String], mention: String) throws {
+        try run(job("out"))
+        let before = try results("out")
+        var arguments = job("out", extra)
+        if extra.contains("--sae_id") {
+            let trees = try directoryContents(
+                TestData.tiny + "/sae/gemma-scope-2b-pt-res/layer_1/width_16k")
+            let other = try #require(trees.first { !$0.hasSuffix("_40") })
+            arguments[arguments.count - 1] = "res:layer_1/width_16k/\(other)"
+        }
+        let outcome = try run(arguments, exits: 78)
+        #expect(outcome.errors.contains(mention), "\(outcome.errors)")
+        #expect(outcome.errors.contains("--overwrite") && outcome.errors.contains("--save_dir"))
+        #expect(try run(arguments + ["--dry_run"], exits: 78).errors.contains(mention))
+        #expect(try results("out") == before)
+        // Without what it refuses, it is as it was; with --overwrite, the new settings hold.
+        #expect(computed(try run(job("out"))) == 0)
+        #expect(computed(try run(arguments + ["--overwrite"])) > 0)
+    }
+
+    @Test func allDifferencesAreNamed() throws {
+        try run(job("out"))
+        let outcome = try run(
+            job("out", ["--max_seq_len", "99", "--n_docs", "7", "--prefix", "y"]), exits: 78)
+        for part in ["corpus:", "--n_docs:", "--max_seq_len:", "--prefix:"] {
+            #expect(outcome.errors.contains("  \(part)"), "\(outcome.errors)")
+        }
+    }
+
+    @Test func pathsAndThreadsAreNotCompared() throws {
+        try run(job("out"))
+        let saes = try folder.copy(TestData.tiny + "/sae", "moved")
+        let text = try TestData.bytes(corpus)
+        let other = try folder.write(text, "other.jsonl")
+        // Selected otherwise, but the same documents.
+        let outcome = try run([
+            "--layers", "1", "--model_path", TestData.tiny + "/model", "--sae_dir", saes,
+            "--data_path", other, "--n_docs", "40", "--workers", "2", "--threads", "1",
+            "--save_dir",
+            folder.file("out"),
+        ])
+        #expect(computed(outcome) == 0)
+    }
+
+    @Test func labelsLiveSideBySide() throws {
+        try run(job("out"))
+        let before = try results("out")
+        try run(
+            job(
+                "out",
+                [
+                    "--model", "google/gemma-2-9b", "--sae_dir", TestData.tiny + "/sae-lens",
+                    "--layers",
+                    "2", "--model_path", TestData.tiny + "/model-single", "--max_seq_len", "64",
+                ]))
+        let after = try results("out")
+        #expect(after.count == before.count + 5 * 7)
+        #expect(after.filter { before[$0.key] != nil } == before)
+    }
+
+    // MARK: Overwriting
+
+    @Test func overwriteRemovesThisPlansFilesOnly() throws {
+        try run(job("out", layers: [1, 2]))
+        try folder.write("mine".utf8, "out/notes.txt")
+        let outcome = try run(job("out", layers: [1], ["--max_seq_len", "64", "--overwrite"]))
+        #expect(outcome.errors.contains("15 files of google/gemma-2-2b"), "\(outcome.errors)")
+        #expect(fileExists(folder.file("out/notes.txt")))
+        try run(job("whole", layers: [1], ["--max_seq_len", "64"]))
+        let expected = try results("whole")
+        #expect(try results("out").filter { expected[$0.key] != nil } == expected)
+        #expect(try results("out").count == expected.count + 15 + 1)
+    }
+
+    @Test func overwriteIsNotForRanks() throws {
+        let outcome = try run(
+            job("out", ["--overwrite", "--rank", "0", "--world_size", "2"]), exits: 64)
+        #expect(outcome.errors.contains("--overwrite: cannot be given to rank 0 of 2"))
+        #expect(outcome.errors.contains("once before submitting"))
+        let srun = ["SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"]
+        try run(job("out", ["--overwrite"]), exits: 64, environment: srun)
+    }
+
+    @Test func aRequeuedJobDoesNotOverwrite() throws {
+        try stopHalfway(job("out"))
+        let outcome = try run(
+            job("out", ["--overwrite"]), environment: ["SLURM_RESTART_COUNT": "1"])
+        #expect(outcome.errors.contains("warning: --overwrite is ignored"))
+        #expect(computed(outcome) <= 10)
+    }
+
+    // MARK: Damage
+
+    /// Before the journals go, a deleted file needs no model; after, its author is computed again.
+    @Test func aDeletedFileIsMadeAgain() throws {
+        try run(job("whole"))
+        let name = "sae__google_gemma-2-2b__mlp__activations__author 2__layer_1.npz"
+        // Author 2 is complete, others are not.
+        let tool = try RunningTool(job("out"))
+        #expect(tool.wait { $0.events.count { $0.hasPrefix(#"{"authorDone""#) } >= 3 })
+        tool.send(SIGTERM)
+        if tool.wait() == 75 {
+            try FileManager.default.removeItem(atPath: folder.file("out/\(name)"))
+            let outcome = try run(job("out"))
+            #expect(!outcome.errors.contains(#"{"batch":{"author":2,"#), "\(outcome.errors)")
+            #expect(try results("out") == results("whole"))
+        }
+        try FileManager.default.removeItem(atPath: folder.file("out/\(name)"))
+        let outcome = try run(job("out"))
+        #expect(computed(outcome) == 4)
+        #expect(try results("out") == results("whole"))
+    }
+
+    @Test func aChangedFileIsMadeAgain() throws {
+        try run(job("out"))
+        let before = try results("out")
+        for (name, change) in [
+            ("sae__google_gemma-2-2b__tokens__author 0.json", { $0 + [0x20] }),
+            (
+                "sae__google_gemma-2-2b__res__activations__author 3__layer_1.npz",
+                { bytes in bytes.enumerated().map { $0 == bytes.count / 2 ? $1 ^ 1 : $1 } }
+            ),
+        ] as [(String, ([UInt8]) -> [UInt8])] {
+            try TestData.write(change(before[name]!), to: folder.file("out/\(name)"))
+            let outcome = try run(job("out"))
+            #expect(outcome.errors.contains("\(name) is not as it was written"))
+            #expect(computed(outcome) == 4)
+            #expect(try results("out") == before)
+        }
+    }
+
+    @Test(arguments: [0.3, 0.6, 0.99])
+    func aDamagedJournalCostsItsBatches(place: Double) throws {
+        try run(job("whole"))
+        try stopHalfway(job("out"))
+        let path = try #require(try own(".journal").first)
+        var bytes = try TestData.bytes(path)
+        bytes[Int(Double(bytes.count) * place)] ^= 1
+        try TestData.write(bytes, to: path)
+        let outcome = try run(job("out"))
+        #expect(outcome.errors.contains("what is missing is computed again"), "\(outcome.errors)")
+        #expect(try results("out") == results("whole"))
+        // A torn end, as a crash of the machine leaves it.
+        try stopHalfway(job("torn"))
+        let torn = try #require(try own(".journal", in: "torn").first)
+        let size = try TestData.bytes(torn).count
+        truncate(torn, size - size / 20)
+        try run(job("torn"))
+        #expect(try results("torn") == results("whole"))
+    }
+
+    @Test func damagedReceiptsAreWorthless() throws {
+        try run(job("out"))
+        let before = try results("out")
+        for path in try own(".receipt") { try TestData.write("{".utf8, to: path) }
+        #expect(computed(try run(job("out"))) == 20)
+        #expect(try results("out") == before)
+    }
+
+    // MARK: The disk
+
+    /// The limit lets some of the journal through, not all; what got through counts.
+    @Test func aFullDiskLosesNothing() throws {
+        try run(job("whole", layers: [0, 1, 2, 3]))
+        // The journal is the largest file here, about 60 kB a batch.
+        let full = try run(
+            job("out", layers: [0, 1, 2, 3], ["--workers", "1"]), exits: 74,
+            launcher: ["/bin/bash", "-c", "ulimit -f 500; exec \"$@\"", "bash"])
+        #expect(
+            full.errors.contains("File too large")
+                && full.errors.contains("run the same command again"))
+        let done = computed(full)
+        #expect(done > 0 && done < 20, "\(done)")
+        let outcome = try run(job("out", layers: [0, 1, 2, 3]))
+        #expect(computed(outcome) == 20 - done)
+        #expect(try results("out") == results("whole", layers: 4))
+    }
+
+    private func results(_ name: String, layers: Int) throws -> [String: [UInt8]] {
+        let found = try results(name)
+        #expect(found.count == 5 * (4 + 3 * layers))
+        return found
+    }
+
+    @Test func tooLittleSpaceIsSeenBeforeTheStart() throws {
+        // A file system of 300 kB, in a mount namespace of its own.
+        let target = folder.file("small")
+        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        let outcome = try run(
+            job("small", layers: [0, 1, 2, 3]), exits: 74,
+            launcher: [
+                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
+                "mount -t tmpfs -o size=300k none '\(target)' && exec \"$@\"", "bash",
+            ])
+        #expect(outcome.errors.contains("will be written, but"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("free some space"))
+        #expect(computed(outcome) == 0)
+    }
+
+    @Test func aReadOnlyFolderIsAnError() throws {
+        let target = folder.file("locked")
+        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        chmod(target, 0o555)
+        let outcome = try run(
+            job("locked"), exits: 74,
+            launcher: ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"])
+        #expect(outcome.errors.contains("cannot create \(target)"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("permissions"))
+        chmod(target, 0o755)
+    }
+
+    /// The folder goes while the run is at work; nothing crashes, and the next run begins anew.
+    @Test func aVanishedFolderIsAnError() throws {
+        let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
+        #expect(tool.waitForBatches(4))
+        try FileManager.default.removeItem(atPath: folder.file("out"))
+        #expect(tool.wait() == 74, "\(tool.log)")
+        #expect(tool.log.contains("Error: "))
+        try run(job("out", layers: [0, 1, 2, 3]))
+        try run(job("whole", layers: [0, 1, 2, 3]))
+        #expect(try results("out") == results("whole"))
+    }
+
+    // MARK: Several at once
+
+    @Test func twoRunsAtOnceDoNoHarm() throws {
+        let jobs = [[0, 1], [0, 1], [1, 2]].map { job("out", layers: $0) }
+        let tools = try jobs.map { try RunningTool($0) }
+        for tool in tools { #expect(tool.wait() == 0, "\(tool.log)") }
+        try run(job("whole", layers: [0, 1, 2]))
+        #expect(try results("out") == results("whole"))
+        let manifest = try MappedFile(path: folder.file("out/run.json")).parsedJSON()
+        let runs = try #require(manifest.object?["runs"]?.array).compactMap(\.object)
+        #expect(runs.count == 3 && runs.allSatisfy { $0["outcome"] == .string("done") })
+        #expect(try own(".journal") == [] && own(".partial") == [])
+    }
+
+    /// Of two runs with different settings, one is refused before it has done harm.
+    @Test func twoConfigurationsAtOnceDoNotMix() throws {
+        let a = try RunningTool(job("out", layers: [0, 1, 2, 3]))
+        #expect(a.waitForBatches(2))
+        let b = try RunningTool(job("out", layers: [0, 1, 2, 3], ["--max_seq_len", "50"]))
+        #expect(b.wait() == 78, "\(b.log)")
+        #expect(a.wait() == 0, "\(a.log)")
+        try run(job("whole", layers: [0, 1, 2, 3]))
+        #expect(try results("out") == results("whole"))
+    }
+
+    @Test func leftPartialFilesGoAtTheEnd() throws {
+        try stopHalfway(job("out"))
+        let state = try #require(try own("configuration.json").first) as NSString
+        let partial = state.deletingLastPathComponent + "/0123.partial"
+        try TestData.write([1, 2, 3], to: partial)
+        try run(job("out"))
+        #expect(!fileExists(partial))
+    }
+
+    // MARK: Looking first
+
+    @Test func aDryRunShowsThePlanAndDoesNothing() throws {
+        let arguments = job("out", layers: [0, 1], ["--workers", "3"])
+        let before = try run(arguments + ["--dry_run"])
+        #expect(!fileExists(folder.file("out")))
+        for part in [
+            "author 0", "layer_1/width_16k/average_l0_40", "0 of 10", "ranks 0 to 2 of 3",
+            "5 authors, 40 documents", "free:", "to be written: about",
+        ] {
+            #expect(before.output.contains(part), "no '\(part)' in:\n\(before.output)")
+        }
+        try stopHalfway(arguments)
+        let names = try FileManager.default.subpathsOfDirectory(atPath: folder.file("out"))
+        let during = try run(arguments + ["--dry_run"])
+        #expect(
+            try FileManager.default.subpathsOfDirectory(atPath: folder.file("out")) == names)
+        // author, documents, tokens, batches, in journals, files in place
+        let rows = during.output.split(separator: "\n").filter { $0.hasPrefix("  author ") }
+        let journaled = rows.dropFirst().compactMap {
+            Int($0.split(whereSeparator: \.isWhitespace)[5])
+        }
+        #expect(journaled.reduce(0, +) >= 10, "\(during.output)")
+        try run(arguments)
+        let after = try run(arguments + ["--dry_run"])
+        #expect(after.output.components(separatedBy: "10 of 10").count == 6, "\(after.output)")
+        #expect(after.output.contains("about 0 bytes of files"))
+    }
+}

@@ -1,0 +1,60 @@
+// Being asked to end, and going on later.
+
+import Foundation
+import TestSupport
+import Testing
+
+struct SignalTests {
+    private let folder: TemporaryFolder
+    private let arguments: [String]
+
+    init() throws {
+        folder = try TemporaryFolder()
+        arguments = Tool.arguments(
+            corpus: try folder.write(SyntheticCorpus.jsonl(documents: 400), "c.jsonl"),
+            layers: [0, 1, 2, 3], saveDirectory: folder.file("out"))
+    }
+
+    @Test(arguments: [SIGTERM, SIGINT, SIGUSR1], ["1", "2"])
+    func theBatchInHandIsFinished(signal: Int32, workers: String) throws {
+        let names = [SIGTERM: "SIGTERM", SIGINT: "SIGINT", SIGUSR1: "SIGUSR1"]
+        let tool = try RunningTool(arguments + ["--workers", workers])
+        #expect(tool.waitForBatches(7))
+        tool.send(signal)
+        #expect(tool.wait() == 75, "\(tool.log)")
+        #expect(tool.log.contains("\(names[signal]!): finishing the batches in hand"))
+        #expect(tool.log.contains("stopped by \(names[signal]!)"))
+        #expect(tool.log.contains("run the same command again to continue"))
+        let before = Set(tool.events.filter { $0.hasPrefix(#"{"batch""#) })
+        let again = try RunningTool(arguments + ["--workers", workers])
+        #expect(again.wait() == 0, "\(again.log)")
+        let after = again.events.filter { $0.hasPrefix(#"{"batch""#) }
+        #expect(before.isDisjoint(with: after), "a finished batch was computed again")
+        #expect(before.count + after.count == 200)
+        #expect(try Tool.run(arguments.dropLast() + [folder.file("whole")]).status == 0)
+        #expect(
+            try Tool.results(in: folder.file("out")) == Tool.results(in: folder.file("whole")))
+    }
+
+    /// As a scheduler does it: the signal goes to every process of the job, and comes again.
+    @Test func signalsToAllProcessesAreOne() throws {
+        let tool = try RunningTool(arguments + ["--workers", "2"])
+        #expect(tool.waitForBatches(7))
+        for process in tool.workers + [tool.identifier] { kill(process, SIGTERM) }
+        tool.send(SIGTERM)
+        #expect(tool.wait() == 75, "\(tool.log)")
+        #expect(!tool.log.contains("Error"), "\(tool.log)")
+    }
+
+    @Test func aSecondInterruptDoesNotWait() throws {
+        let tool = try RunningTool(arguments + ["--workers", "2"])
+        #expect(tool.waitForBatches(7))
+        // Workers that cannot end by themselves.
+        for worker in tool.workers { kill(worker, SIGSTOP) }
+        tool.send(SIGINT)
+        #expect(tool.wait { $0.log.contains("finishing the batches in hand") })
+        tool.send(SIGINT)
+        #expect(tool.wait() == 75, "\(tool.log)")
+        for worker in tool.workers { kill(worker, SIGKILL) }
+    }
+}

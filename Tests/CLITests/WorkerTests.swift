@@ -1,0 +1,174 @@
+// Workers and ranks: the same bytes however the work is shared out, and what is said when a worker is lost.
+
+import ArrayFiles
+import Foundation
+import TestSupport
+import Testing
+
+struct WorkerTests {
+    private let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    private func run(_ arguments: [String], environment: [String: String?] = [:]) throws {
+        let outcome = try Tool.run(arguments, environment: environment)
+        #expect(outcome.status == 0, "\(outcome.errors)")
+    }
+
+    private func results(_ name: String) throws -> [String: [UInt8]] {
+        try Tool.results(in: folder.file(name))
+    }
+
+    /// Batches of one document, so that there is something to share out.
+    private func tiny(_ name: String) -> [String] {
+        Tool.tinyArguments(saveDirectory: folder.file(name), batchSize: "1")
+            + ["--storage_format", "both"]
+    }
+
+    // MARK: Same bytes
+
+    @Test(arguments: ParityTests.kernels + [["OPENBLAS_CORETYPE": "SkylakeX"]])
+    func workersThreadsAndRanksChangeNoByte(environment: [String: String?]) throws {
+        try run(tiny("1"), environment: environment)
+        let expected = try results("1")
+        #expect(expected.count == 140)
+        for workers in ["1", "2", "3", "5", "8"] {
+            for threads in ["1", "2"] {
+                try run(
+                    tiny("w") + ["--workers", workers, "--threads", threads, "--overwrite"],
+                    environment: environment)
+                #expect(try results("w") == expected, "\(workers) workers, \(threads) threads")
+            }
+        }
+        for rank in ["2", "0", "3", "1"] {
+            try run(
+                tiny("r") + ["--rank", rank, "--world_size", "4"], environment: environment)
+        }
+        #expect(try results("r") == expected)
+        // Two workers each in three separately started processes.
+        for rank in ["0", "1", "2"] {
+            try run(
+                tiny("k") + ["--rank", rank, "--world_size", "3", "--workers", "2"],
+                environment: environment)
+        }
+        #expect(try results("k") == expected)
+    }
+
+    /// More ranks than authors, all at once, from the environment of each kind of launcher.
+    @Test func ranksAtOnceShareAuthors() throws {
+        try run(tiny("1"))
+        let ranks = try (0..<7).map { rank in
+            let environment =
+                switch rank % 3 {
+                case 0: ["RANK": "\(rank)", "WORLD_SIZE": "7"]
+                case 1: ["OMPI_COMM_WORLD_RANK": "\(rank)", "OMPI_COMM_WORLD_SIZE": "7"]
+                default:
+                    ["SLURM_PROCID": "\(rank)", "SLURM_NTASKS": "7", "SLURM_STEP_ID": "0"]
+                }
+            return try RunningTool(tiny("r"), environment: environment)
+        }
+        for rank in ranks { #expect(rank.wait() == 0, "\(rank.log)") }
+        #expect(try results("r") == results("1"))
+        let own = try FileManager.default.subpathsOfDirectory(atPath: folder.file("r/.sae-extract"))
+        #expect(!own.contains { $0.hasSuffix(".journal") || $0.hasSuffix(".partial") }, "\(own)")
+        // Of 28 documents each was computed once.
+        #expect(
+            ranks.reduce(0) { $0 + $1.events.count { $0.hasPrefix(#"{"batch""#) } } == 28)
+    }
+
+    @Test func sharingIsSaidInTheLog() throws {
+        let outcome = try Tool.run(
+            tiny("r") + ["--rank", "0", "--world_size", "8"])
+        #expect(outcome.status == 0)
+        #expect(outcome.errors.contains("rank 0 of 8 (--rank)"))
+        #expect(outcome.errors.contains("[rank 0] google/gemma-2-2b: 4 layers"))
+        #expect(outcome.errors.contains("[rank 0] orchard: this rank's share is done"))
+        #expect(outcome.errors.contains("of memory") && outcome.errors.contains("of mapped files"))
+    }
+
+    // MARK: Lost workers
+
+    private func long(_ documents: Int = 1000) throws -> [String] {
+        Tool.arguments(
+            corpus: try folder.write(SyntheticCorpus.jsonl(documents: documents), "c.jsonl"),
+            layers: [0, 1, 2, 3], saveDirectory: folder.file("out"))
+    }
+
+    @Test func aKilledWorkerIsReportedAndTheOthersFinish() throws {
+        let arguments = try long(400)
+        let tool = try RunningTool(arguments + ["--workers", "2"])
+        #expect(tool.waitForBatches(5))
+        kill(tool.workers[0], SIGKILL)
+        #expect(tool.wait() == 1)
+        #expect(tool.log.contains("(cpu), author 'author "), "\(tool.log)")
+        #expect(tool.log.contains("was ended by SIGKILL"))
+        #expect(tool.log.contains("run the same command again to continue"))
+        #expect(tool.events.contains { $0.hasPrefix(#"{"finished""#) }, "the other one finished")
+        try run(arguments)
+        try run(arguments.dropLast() + [folder.file("whole")])
+        #expect(try results("out") == results("whole"))
+    }
+
+    @Test func theParentsDeathEndsTheWorkers() throws {
+        let tool = try RunningTool(try long() + ["--workers", "2"])
+        #expect(tool.waitForBatches(5))
+        let workers = tool.workers
+        #expect(workers.count == 2)
+        tool.send(SIGKILL)
+        #expect(tool.wait() == -SIGKILL)
+        let end = Date().addingTimeInterval(20)
+        while workers.contains(where: { kill($0, 0) == 0 }), Date() < end { usleep(10_000) }
+        #expect(workers.allSatisfy { kill($0, 0) != 0 })
+    }
+
+    @Test func aStoppedWorkerIsReported() throws {
+        let tool = try RunningTool(
+            try long() + ["--workers", "2"], environment: ["SAE_EXTRACT_STOPPED_SECONDS": "2"])
+        #expect(tool.waitForBatches(5))
+        kill(tool.workers[1], SIGSTOP)
+        #expect(tool.wait() == 1)
+        #expect(tool.log.contains("was stopped (SIGSTOP) for 2 seconds"), "\(tool.log)")
+        #expect(tool.events.contains { $0.hasPrefix(#"{"finished""#) }, "the other one finished")
+    }
+
+    /// The checkpoint's file is cut short under the workers' mappings.
+    @Test func aVanishedCheckpointIsReported() throws {
+        let model = try folder.copy(TestData.tiny + "/model-single", "model")
+        var arguments = try long()
+        arguments.replace([TestData.tiny + "/model"], with: [model])
+        let tool = try RunningTool(arguments)
+        #expect(tool.waitForBatches(3))
+        truncate(model + "/model.safetensors", 0)
+        #expect(tool.wait() == 1)
+        #expect(
+            tool.log.contains("Error: worker (cpu), author 'author 0': was ended by SIGBUS"),
+            "\(tool.log)")
+        #expect(tool.log.contains("became shorter"))
+        #expect(tool.log.contains("check --model_path"))
+    }
+
+    /// One whose memory is capped so low that it cannot go on.
+    @Test func cappedMemoryIsReported() throws {
+        let arguments = try long(20) + ["--threads", "1"]
+        var reports: [Int32: Int] = [:]
+        for limit in stride(from: 200_000, through: 600_000, by: 50_000) {
+            let outcome = try Tool.run(
+                arguments + ["--overwrite"],
+                launcher: ["/bin/bash", "-c", "ulimit -v \(limit); exec \"$@\"", "bash"])
+            reports[outcome.status, default: 0] += 1
+            guard outcome.status != 0 else { continue }
+            #expect(
+                ["ulimit -v", "memory"].contains(where: outcome.errors.contains),
+                "\(limit): \(outcome.status) \(outcome.errors)")
+        }
+        #expect(reports.keys.sorted() == [0, 74], "\(reports)")
+    }
+
+    @Test func aWorkerWithoutATaskSaysSo() throws {
+        let outcome = try Tool.run(["__worker"])
+        #expect(outcome.status == 64)
+        #expect(outcome.errors.contains("standard input has no task"))
+    }
+}

@@ -1,0 +1,154 @@
+// What is appended comes back, from whole journals and from damaged ones.
+
+import ArrayFiles
+import Foundation
+import Gemma2
+import Logging
+import SparseAutoencoders
+import TestSupport
+import Tensors
+import Testing
+
+@testable import Extraction
+
+struct JournalTests {
+    private let folder: TemporaryFolder
+    private let state: StateFolder
+    private let hook = HookPoint(layer: 3, site: .att)
+    private let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    init() throws {
+        folder = try TemporaryFolder()
+        var options = RunOptions()
+        options.layers = [3]
+        options.sites = [.att]
+        options.modelPath = TestData.tiny + "/model"
+        options.saeDirectory = TestData.tiny + "/sae"
+        options.dataPath = TestData.tiny + "/authormix.jsonl"
+        options.saveDirectory = folder.path
+        let plan = try RunPlan(options)
+        state = StateFolder(plan, Configuration(plan, try Inputs(plan)))
+        try state.open()
+    }
+
+    private func record(_ i: Int) -> BatchRecord {
+        BatchRecord(
+            documents: [
+                DocumentRecord(
+                    tokens: [5, 6, Int32(i)], crossEntropy: [1, 2, 3], entropy: [0, 0.5, 1]),
+                DocumentRecord(tokens: [], crossEntropy: [], entropy: []),
+            ],
+            features: [
+                hook: SparseRows(
+                    starts: [0, 1, 1, 3], columns: [7, 0, Int32(i)], values: [1, 1, 1])
+            ])
+    }
+
+    /// A journal of batches 0..<count of author 4, of records that begin at `first`.
+    @discardableResult
+    private func journal(
+        _ count: Int, first: Int = 0, values: ActivationValues = .binary
+    ) throws -> JournalWriter {
+        let journal = try JournalWriter(
+            directory: state.directory,
+            header: JournalHeader(
+                saes: state.configuration.saes, items: [], kernels: "k", host: "a-b.c", process: 1))
+        for i in 0..<count {
+            try journal.append(
+                author: 4, batch: i, documents: 2, record(first + i).sections(values: values))
+        }
+        return journal
+    }
+
+    private func union(_ authors: Set<Int> = [4]) throws -> JournalUnion {
+        let union = JournalUnion(state, authors: authors, kernels: nil, log: log)
+        try union.refresh()
+        return union
+    }
+
+    private func present(_ union: JournalUnion, _ count: Int) -> [Int] {
+        (0..<count).filter { union.has(author: 4, batch: $0, documents: 2, hooks: [hook]) }
+    }
+
+    @Test(arguments: ActivationValues.allCases)
+    func recordsComeBack(values: ActivationValues) throws {
+        try journal(3, values: values)
+        let union = try union()
+        #expect(present(union, 5) == [0, 1, 2])
+        let author = AuthorJournal(union: union, number: 4, batchCount: 3)
+        for i in [2, 0, 1] {
+            #expect(try author.documents(of: i) == record(i).documents)
+            #expect(try author.features(hook, of: i, values: values) == record(i).features[hook])
+        }
+        // Another number of documents is another batch; another hook is not there.
+        #expect(!union.has(author: 4, batch: 0, documents: 3, hooks: [hook]))
+        #expect(
+            !union.has(
+                author: 4, batch: 0, documents: 2, hooks: [HookPoint(layer: 3, site: .res)]))
+        #expect(!union.has(author: 3, batch: 0, documents: 2, hooks: []))
+        #expect(present(try self.union([3]), 3) == [], "of authors that are not asked for")
+    }
+
+    @Test func aGrowingJournalIsFollowed() throws {
+        let journal = try journal(1)
+        let union = try union()
+        #expect(present(union, 3) == [0])
+        try journal.append(
+            author: 4, batch: 2, documents: 2, record(2).sections(values: .binary))
+        #expect(present(union, 3) == [0])
+        try union.refresh()
+        #expect(present(union, 3) == [0, 2])
+    }
+
+    @Test func ofTwoJournalsTheFirstByNameCounts() throws {
+        for (name, count, first) in [("b", 3, 0), ("a", 2, 10)] {
+            try FileManager.default.moveItem(
+                atPath: try journal(count, first: first).path,
+                toPath: "\(state.directory)/\(name).journal")
+        }
+        let author = AuthorJournal(union: try union(), number: 4, batchCount: 3)
+        let tokens = try (0..<3).map { try author.documents(of: $0)[0].tokens[2] }
+        #expect(tokens == [10, 11, 2])
+    }
+
+    @Test func aTornLastRecordIsNotThere() throws {
+        let path = try journal(3).path
+        let bytes = try TestData.bytes(path)
+        // Records of equal content have equal size.
+        let two = try journal(2).path
+        let size = bytes.count - (try TestData.bytes(two).count)
+        try FileManager.default.removeItem(atPath: two)
+        for cut in [1, 20, size - FrameHead.size, size - 5, size] {
+            try TestData.write(bytes.dropLast(cut), to: path)
+            #expect(present(try union(), 3) == [0, 1], "cut by \(cut)")
+        }
+    }
+
+    /// Whichever byte is wrong, no wrong record comes out of it, and what stands before is there.
+    @Test func anyWrongByteCostsRecordsOnly() throws {
+        let path = try journal(3).path
+        let bytes = try TestData.bytes(path)
+        var kept = Set<[Int]>()
+        for position in bytes.indices {
+            var damaged = bytes
+            damaged[position] ^= 0x10
+            try TestData.write(damaged, to: path)
+            let union = try union()
+            let found = present(union, 3)
+            let author = AuthorJournal(union: union, number: 4, batchCount: 3)
+            for i in found { #expect(try author.documents(of: i) == record(i).documents) }
+            #expect(found.count < 3, "byte \(position) is not protected")
+            kept.insert(found)
+        }
+        // A wrong payload costs its record; a wrong head what follows too.
+        #expect(kept.isSuperset(of: [[], [0], [0, 1], [1, 2], [0, 2]]))
+    }
+
+    @Test func anEmptyOrForeignFileIsNoJournal() throws {
+        try TestData.write([], to: state.directory + "/a.journal")
+        try TestData.write(
+            "not one of ours, but long enough to be one".utf8, to: state.directory + "/b.journal")
+        try journal(1)
+        #expect(present(try union(), 1) == [0])
+    }
+}
