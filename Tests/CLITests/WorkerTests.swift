@@ -166,6 +166,26 @@ struct WorkerTests {
         #expect(reports.keys.sorted() == [0, 74], "\(reports)")
     }
 
+    /// Kills in every phase, and what they cost; `scripts/test-crash` does it at length.
+    @Test func killedRunsComeToTheSameEnd() throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = [
+            "python3", TestData.packageRoot + "/scripts/test-crash", "--kills", "12", "--seconds",
+            "2", "--binary", Tool.path,
+        ]
+        process.environment = Tool.environment([:])
+        let output = Pipe()
+        process.standardOutput = output
+        process.standardError = output
+        try process.run()
+        let text = String(
+            decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0, "\(text)")
+        #expect(text.contains("every byte as in the uninterrupted run"), "\(text)")
+    }
+
     @Test func aWorkerWithoutATaskSaysSo() throws {
         let outcome = try Tool.run(["__worker"])
         #expect(outcome.status == 64)

@@ -60,7 +60,7 @@ public struct Tool {
     }
 
     /// This process' environment without the program's own variables and a scheduler's, with `changes`.
-    static func environment(_ changes: [String: String?]) -> [String: String] {
+    public static func environment(_ changes: [String: String?]) -> [String: String] {
         var variables = ProcessInfo.processInfo.environment.filter { name, _ in
             !["SAE_EXTRACT_", "SLURM_", "OMPI_"].contains(where: name.hasPrefix)
                 && name != "RANK" && name != "WORLD_SIZE"
