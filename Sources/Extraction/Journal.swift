@@ -203,7 +203,8 @@ final class JournalReader {
                 position = start + head.length
                 continue
             }
-            guard let payload = try read(start, count: head.length) else { break }  // still growing, or torn
+            // Where the payload is not all there, the file is growing still, or torn.
+            guard let payload = try read(start, count: head.length) else { break }
             if payload.withUnsafeBytes({ crc32($0) }) == head.crc,
                 let sections = SectionTable.decode(payload, at: start)
             {
