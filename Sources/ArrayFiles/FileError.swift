@@ -54,12 +54,15 @@ public func directoryContents(_ path: String) throws(FileError) -> [String] {
     guard let directory = opendir(path) else { throw FileError("list", path) }
     defer { closedir(directory) }
     var names: [String] = []
+    errno = 0
     while let entry = readdir(directory) {
         let name = withUnsafePointer(to: &entry.pointee.d_name) {
             $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
         }
         if name != ".", name != ".." { names.append(name) }
+        errno = 0
     }
+    guard errno == 0 else { throw FileError("list", path) }
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 

@@ -68,6 +68,26 @@ public final class OutputFile {
         return seal
     }
 
+    /// Makes the file at `path` of what `body` writes, and returns its seal. Where another process has removed the
+    /// unfinished file as a leftover, it is written again.
+    @discardableResult
+    public static func make(
+        path: String, temporaryDirectory: String, _ body: (OutputFile) throws -> Void
+    ) throws -> FileSeal {
+        while true {
+            let file = try OutputFile(path: path, temporaryDirectory: temporaryDirectory)
+            try body(file)
+            do {
+                return try file.commit()
+            } catch {
+                // Where the folder has gone with it, the next attempt cannot be created.
+                guard error.operation == "rename", error.code == ENOENT,
+                    !fileExists(file.temporaryPath)
+                else { throw error }
+            }
+        }
+    }
+
     /// Puts the file in its place unless something is there already; says whether it did. Of several
     /// processes, on whatever machines, one does.
     public func commitIfAbsent() throws(FileError) -> Bool {

@@ -69,6 +69,21 @@ public final class ExtractionWorker {
             return true
         }
         send(.author(name: author.author))
+        do {
+            return try make(missing, of: assignment)
+        } catch let error where !(error is StopRequest) {
+            // Another process may have made the files meanwhile, and removed what this one was at work with.
+            guard (try? missingItems(of: author))?.isEmpty == true else { throw error }
+            journal = nil
+            send(.authorDone(author: number, made: 0))
+            return true
+        }
+    }
+
+    /// Computes this rank's share of what `missing` needs, and makes the files if all of it is there then.
+    private func make(_ missing: [OutputItem], of assignment: WorkerTask.Assignment) throws -> Bool
+    {
+        let (author, number) = (assignment.author, assignment.share.number)
         let tokenizing = try self.tokenizing ?? timing.measure(.loading) { try Tokenizing(plan) }
         self.tokenizing = tokenizing
         let sequences = tokenizing.sequences(author.documents, on: backend.threads)
@@ -81,7 +96,11 @@ public final class ExtractionWorker {
         for batch in assignment.share.batches(of: batches.count) where !has(batch) {
             try compute(batch, sequences[batches[batch]], of: assignment, hooks: hooks)
         }
-        try union.refresh()
+        // First shown to all machines, then looked for from all: of ranks that share an author, the one that ends
+        // last sees everything.
+        try journal?.synchronize()
+        try journal?.checkInPlace()
+        try union.refresh(fromOtherMachines: assignment.share.parts > 1)
         guard batches.indices.allSatisfy(has) else { return false }
         try write(
             missing, of: author, sequences,
@@ -189,7 +208,6 @@ public final class ExtractionWorker {
         _ journal: AuthorJournal
     ) throws {
         send(.writing(author: journal.number))
-        try self.journal?.synchronize()
         // Results of another configuration that have come meanwhile are not to be mixed with.
         try task.state.check()
         let hooks = plan.saes.map(\.hook).filter { hook in items.contains { $0.hook == hook } }

@@ -49,17 +49,9 @@ struct FeatureWriter {
             case .shared(.texts): writeTexts
             }
         let path = "\(plan.saveDirectory)/\(item.name(naming, author: author.author))"
-        func make() throws -> FileSeal {
+        return try OutputFile.make(path: path, temporaryDirectory: temporaryDirectory) { file in
             try stop.check()
-            let file = try OutputFile(path: path, temporaryDirectory: temporaryDirectory)
             try body(file)
-            return try file.commit()
-        }
-        do {
-            return try make()
-        } catch let error as FileError where error.operation == "rename" && error.code == ENOENT {
-            // Another process that finished the run has tidied up under our hands.
-            return try make()
         }
     }
 

@@ -8,8 +8,9 @@
 // A batch's payload is u32 number of sections; for each an i32 layer (-1: documents), an u32 site and an u64
 // length; then the sections (see BatchRecord).
 //
-// A frame is one append, in the system's hands when `append` returns: it survives the process. It survives the
-// machine once synchronized, which happens every five seconds, before an author's files are made, and at the end.
+// The file appears with its header. A frame is one append, in the system's hands when `append` returns: it survives the
+// process. It survives the machine once synchronized, which happens every five seconds, before an author's files are
+// made, and at the end.
 
 import ArrayFiles
 import Foundation
@@ -25,6 +26,17 @@ struct JournalHeader: Codable, Equatable {
     var kernels: String
     var host: String
     var process: Int32
+}
+
+/// A journal that is not where its process put it.
+public struct JournalRemovedError: Error, Equatable, CustomStringConvertible {
+    /// Where it was.
+    public let path: String
+
+    /// What happened and what to do.
+    public var description: String {
+        "\(path) has been removed while this run was at work, and its batches with it; find out who did it (a run with --overwrite?), then run the same command again"
+    }
 }
 
 /// The head of a frame.
@@ -87,22 +99,28 @@ final class JournalWriter {
 
     let path: String
     private let descriptor: Int32
-    private var end = 0
+    private var end: Int
     private var lastSynchronization = ContinuousClock.now
 
-    /// Makes a journal in `directory`. Its name begins with the time, so that journals are in order by name.
+    /// Makes a journal in `directory`. Its name begins with the time, so that journals are in order by name. Throws
+    /// `FileError`.
     init(directory: String, header: JournalHeader) throws {
         let formatter = ISO8601DateFormatter()
         formatter.formatOptions = [.withYear, .withMonth, .withDay, .withTime, .withTimeZone]
         let time = formatter.string(from: Date())
         let host = header.host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
         let id = String(UInt32.random(in: .min ... .max), radix: 16)
-        path = "\(directory)/\(time)-\(host.prefix(40))-\(header.process)-\(id).journal"
-        descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o666)
-        guard descriptor >= 0 else { throw FileError("create", path) }
+        let path =
+            "\(directory)/\(time)-\(host.prefix(40))-\(header.process)-\(id).journal"
         let payload = Array(try JSONEncoder().encode(header))
         let head = FrameHead(author: .max, batch: .max, documents: 0, payload: payload)
-        try append(JournalWriter.signature + head.encoded + payload)
+        let start = JournalWriter.signature + head.encoded + payload
+        try OutputFile.make(path: path, temporaryDirectory: directory) { try $0.write(start) }
+        try synchronizeDirectory(directory)
+        self.path = path
+        end = start.count
+        descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
+        guard descriptor >= 0 else { throw FileError("open", path) }
     }
 
     deinit { close(descriptor) }
@@ -125,6 +143,15 @@ final class JournalWriter {
     func synchronize() throws(FileError) {
         guard fdatasync(descriptor) == 0 else { throw FileError("write", path) }
         lastSynchronization = .now
+    }
+
+    /// Fails where the file is not in its place any more, so that nobody else sees its batches. Throws
+    /// `JournalRemovedError`.
+    func checkInPlace() throws {
+        var (own, there) = (stat(), stat())
+        guard fstat(descriptor, &own) == 0, stat(path, &there) == 0, own.st_dev == there.st_dev,
+            own.st_ino == there.st_ino
+        else { throw JournalRemovedError(path: path) }
     }
 
     private func append(_ bytes: [UInt8]) throws {
@@ -152,7 +179,7 @@ final class JournalReader {
     let path: String
     /// nil where it is damaged or not there yet.
     private(set) var header: JournalHeader?
-    private let descriptor: Int32
+    private var descriptor: Int32
     private var position = 0
     private(set) var damage: [String] = []
 
@@ -168,6 +195,18 @@ final class JournalReader {
     }
 
     deinit { close(descriptor) }
+
+    /// Opens the file anew: a network file system then asks its server what other machines have appended. A file
+    /// that has gone stays open. Throws `FileError`.
+    func reopen() throws(FileError) {
+        let new = open(path, O_RDONLY | O_CLOEXEC)
+        guard new >= 0 else {
+            if errno == ENOENT { return }
+            throw FileError("open", path)
+        }
+        close(descriptor)
+        descriptor = new
+    }
 
     private func readHeader() throws(FileError) {
         guard header == nil, position == 0 else { return }

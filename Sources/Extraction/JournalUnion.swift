@@ -33,11 +33,15 @@ final class JournalUnion {
         (self.folder, self.authors, self.kernels, self.log) = (folder, authors, kernels, log)
     }
 
-    /// Takes in what has been appended since. A batch found in several journals is taken from the first by
-    /// name. Throws `FileError`.
-    func refresh() throws {
-        for path in try folder.paths(".journal") where readers[path] == nil {
-            readers[path] = try JournalReader(path: path)
+    /// Takes in what has been appended since, `fromOtherMachines` too. A batch found in several journals is taken
+    /// from the first by name. Throws `FileError`.
+    func refresh(fromOtherMachines: Bool = false) throws {
+        for path in try folder.paths(".journal") {
+            if let reader = readers[path] {
+                if fromOtherMachines { try reader.reopen() }
+            } else {
+                readers[path] = try JournalReader(path: path)
+            }
         }
         for (path, reader) in readers.sorted(by: { $0.key < $1.key }) {
             let batches = try reader.newBatches(authors.contains)

@@ -66,7 +66,7 @@ public struct Manifest {
     private var workers: [(rank: Int, seconds: [String: Double])] = []
 
     private var path: String { plan.saveDirectory + "/run.json" }
-    private var folder: String { StateFolder.root(of: plan.saveDirectory) + "/runs" }
+    private var folder: String { StateFolder.runs(of: plan.saveDirectory) }
 
     /// An entry for `plan`. Throws `UsageError` where the manifest that is there is not one of ours, so that
     /// nothing is lost at the end of a run.
@@ -127,9 +127,7 @@ public struct Manifest {
     private func write(_ value: JSONValue, to path: String) throws {
         var text: [UInt8] = []
         JSONText.append(value, compactScalars: true, to: &text)
-        let file = try OutputFile(path: path, temporaryDirectory: folder)
-        try file.write(text + [0x0A])
-        try file.commit()
+        try OutputFile.make(path: path, temporaryDirectory: folder) { try $0.write(text + [0x0A]) }
     }
 
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {

@@ -104,7 +104,7 @@ public enum PlanReport {
     public static func text(
         _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder, overwriting: Bool, log: Logger
     ) throws -> String {
-        if !overwriting { try state.check() }
+        if !overwriting { try state.check(beginning: plan) }
         let tokenizing = try Tokenizing(plan)
         let threads = try ThreadPool(threadCount: plan.threads)
         let numbers = Array(plan.authors.indices)

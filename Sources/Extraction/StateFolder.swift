@@ -2,6 +2,7 @@
 // under a name that no other has, and never changed by another; so nothing depends on locks.
 //
 //   runs/<time>-<id>.json                     an entry of run.json, one for each invocation
+//   runs/<id>.partial                         one being written
 //   models/<label>/<configuration>/           one folder for each model label and configuration
 //     configuration.json                      the configuration in words
 //     <time>-<host>-<process>-<id>.journal    finished batches of one process
@@ -34,6 +35,9 @@ public struct StateFolder: Codable, Sendable {
 
     /// Our own files' folder in `saveDirectory`.
     static func root(of saveDirectory: String) -> String { saveDirectory + "/.sae-extract" }
+
+    /// The folder of `run.json`'s entries.
+    static func runs(of saveDirectory: String) -> String { root(of: saveDirectory) + "/runs" }
 
     private var configurationPath: String { directory + "/configuration.json" }
 
@@ -72,6 +76,25 @@ public struct StateFolder: Codable, Sendable {
         guard differences.isEmpty else {
             throw ConfigurationConflict(saveDirectory: saveDirectory, differences: differences)
         }
+    }
+
+    /// The same, before `plan` begins: files of its names that are there without a record of their making are another
+    /// configuration's too, for all that is known. Throws `ConfigurationConflict` or `FileError`.
+    public func check(beginning plan: RunPlan) throws {
+        try check()
+        guard try !contents(of: directory).contains(where: StateFolder.isResult) else { return }
+        let naming = OutputNaming(label: plan.label)
+        let names = plan.authors.flatMap { author in
+            plan.items.map { $0.name(naming, author: author.author) }
+        }
+        let unknown = names.filter { fileExists("\(saveDirectory)/\($0)") }
+        guard let first = unknown.first else { return }
+        let others = unknown.count > 1 ? " and \(unknown.count - 1) more of this run's files" : ""
+        throw ConfigurationConflict(
+            saveDirectory: saveDirectory,
+            differences: [
+                "\(first)\(others): there, but nothing in .sae-extract says how they were made"
+            ])
     }
 
     /// Makes the folder, after `check`. Throws `FileError`.
@@ -145,21 +168,27 @@ public struct StateFolder: Codable, Sendable {
         let name = String(UInt64.random(in: .min ... .max), radix: 16)
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let file = try OutputFile(
-            path: "\(directory)/\(name).receipt", temporaryDirectory: directory)
-        try file.write(Array(try encoder.encode(receipt)))
-        try file.commit()
+        let text = Array(try encoder.encode(receipt))
+        try OutputFile.make(
+            path: "\(directory)/\(name).receipt", temporaryDirectory: directory
+        ) { try $0.write(text) }
     }
 
-    /// Removes what killed processes were writing, where nobody has touched it for an hour. A writer whose file
-    /// goes nevertheless writes it again.
+    /// Removes what killed processes were writing, where nobody has touched it for an hour.
     public func removeStalePartials() throws {
-        for path in try paths(".partial") {
+        for path in try partials() {
             var info = stat()
             if stat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 {
                 try removeTree(path)
             }
         }
+    }
+
+    /// Files being written, or left so by killed processes. A writer whose file goes writes it again.
+    private func partials() throws -> [String] {
+        let runs = StateFolder.runs(of: saveDirectory)
+        return try paths(".partial")
+            + contents(of: runs).filter { $0.hasSuffix(".partial") }.map { "\(runs)/\($0)" }
     }
 
     /// Removes journals whose batches are all in complete files, and partial files, once every author of `plan`
@@ -183,7 +212,7 @@ public struct StateFolder: Codable, Sendable {
             let items = try JournalReader(path: path)?.header?.items ?? []
             if areComplete(items) { try removeTree(path) }
         }
-        for path in try paths(".partial") { try removeTree(path) }
+        for path in try partials() { try removeTree(path) }
         return true
     }
 }

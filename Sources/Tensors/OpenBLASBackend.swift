@@ -44,6 +44,19 @@ public final class OpenBLASBackend: Backend {
         let room = mmap(nil, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         guard room != MAP_FAILED else { throw .noMemory(bytes: bytes, threads: threadCount) }
         munmap(room, bytes)
+        OpenBLASBackend.takeBuffers(threadCount)
+    }
+
+    /// Has OpenBLAS map the buffers of `count` products at once while there is room. It keeps them for later
+    /// products. Its own functions for that are exported, but in none of its headers (driver/others/memory.c).
+    private static func takeBuffers(_ count: Int) {
+        typealias Allocate = @convention(c) (Int32) -> UnsafeMutableRawPointer?
+        typealias Free = @convention(c) (UnsafeMutableRawPointer?) -> Void
+        guard let allocate = dlsym(nil, "blas_memory_alloc"),
+            let free = dlsym(nil, "blas_memory_free")
+        else { return }
+        let buffers = (0..<count).map { _ in unsafeBitCast(allocate, to: Allocate.self)(0) }
+        for buffer in buffers { unsafeBitCast(free, to: Free.self)(buffer) }
     }
 
     /// "OpenBLAS 0.3.21 Haswell".

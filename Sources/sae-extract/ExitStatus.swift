@@ -36,7 +36,9 @@ enum ExitStatus: Int32 {
                 .badData
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData
-            case is FileError, is BackendError, is DiskSpaceError, is LauncherError: .ioError
+            case is FileError, is BackendError, is DiskSpaceError, is JournalRemovedError,
+                is LauncherError:
+                .ioError
             case is ConfigurationConflict: .otherConfiguration
             default: .internalError
             }

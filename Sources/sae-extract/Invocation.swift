@@ -49,7 +49,7 @@ struct Invocation {
                 )
             }
         }
-        try state.check()
+        try state.check(beginning: plan)
         try SizeEstimate(plan, inputs, state).check(plan.saveDirectory)
         let manifest = Mutex(try Manifest(plan, inputs, state))
         try state.open()

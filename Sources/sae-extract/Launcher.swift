@@ -256,6 +256,12 @@ final class Launcher: Sendable {
             return
                 "a mapped file, of the checkpoint or an SAE, became shorter or its disk failed; check --model_path and --sae_dir"
         }
+        if signal == SIGILL {
+            let kernels = getenv("OPENBLAS_CORETYPE").map { String(cString: $0) } ?? ""
+            return kernels.isEmpty
+                ? "this processor does not know an instruction; please report it with the processor's name"
+                : "this processor does not know an instruction, probably of the kernels that OPENBLAS_CORETYPE=\(kernels) asks for; unset that variable"
+        }
         var limit = rlimit()
         if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
             limit.rlim_cur != rlim_t.max

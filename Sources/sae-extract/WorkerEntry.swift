@@ -94,7 +94,7 @@ private enum WorkerOrderError: Error {
 }
 
 /// Lines of a descriptor, as they come.
-private final class LineReader {
+final class LineReader {
     private let descriptor: Int32
     private var buffer: [UInt8] = []
     private var searched = 0
@@ -114,7 +114,12 @@ private final class LineReader {
             }
             searched = buffer.count
             let chunk = [UInt8](unsafeUninitializedCapacity: 1 << 16) { out, count in
-                count = max(0, read(descriptor, out.baseAddress, out.count))
+                var got = -1
+                // Whoever looks at a process, as Swift's crash reports do, interrupts its threads: not an end.
+                repeat {
+                    got = read(descriptor, out.baseAddress, out.count)
+                } while got < 0 && errno == EINTR
+                count = max(0, got)
             }
             if chunk.isEmpty {
                 guard !buffer.isEmpty else { return nil }

@@ -6,52 +6,13 @@ import Foundation
 import TestSupport
 import Testing
 
-struct ResumeTests {
-    private let folder: TemporaryFolder
-    private let corpus: String
+struct ResumeTests: Resuming {
+    let folder: TemporaryFolder
+    let corpus: String
 
     init() throws {
         folder = try TemporaryFolder()
         corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
-    }
-
-    private func job(_ name: String, layers: [Int] = [1], _ extra: [String] = []) -> [String] {
-        Tool.arguments(corpus: corpus, layers: layers, saveDirectory: folder.file(name)) + extra
-    }
-
-    @discardableResult
-    private func run(
-        _ arguments: [String], exits status: Int32 = 0, environment: [String: String?] = [:],
-        launcher: [String] = []
-    ) throws -> Tool.Outcome {
-        let outcome = try Tool.run(
-            arguments + ["--log_level", "trace"], environment: environment, launcher: launcher)
-        #expect(outcome.status == status, "\(outcome.errors)")
-        return outcome
-    }
-
-    private func results(_ name: String) throws -> [String: [UInt8]] {
-        try Tool.results(in: folder.file(name))
-    }
-
-    private func computed(_ outcome: Tool.Outcome) -> Int {
-        outcome.errors.components(separatedBy: #": {"batch""#).count - 1
-    }
-
-    /// The files of our own folder whose names end in `ending`.
-    private func own(_ ending: String, in name: String = "out") throws -> [String] {
-        let root = folder.file(name + "/.sae-extract")
-        return try FileManager.default.subpathsOfDirectory(atPath: root).filter {
-            $0.hasSuffix(ending)
-        }.map { "\(root)/\($0)" }
-    }
-
-    /// A run that was stopped: about half of its batches are in journals, and nothing is written.
-    private func stopHalfway(_ arguments: [String]) throws {
-        let tool = try RunningTool(arguments)
-        #expect(tool.waitForBatches(10))
-        tool.send(SIGTERM)
-        #expect(tool.wait() == 75, "\(tool.log)")
     }
 
     // MARK: Adding
@@ -183,6 +144,24 @@ struct ResumeTests {
         #expect(after.filter { before[$0.key] != nil } == before)
     }
 
+    /// Files of these names of which nothing is known, as another program leaves them, are somebody's results.
+    @Test func unknownFilesAreNotReplaced() throws {
+        let name = "sae__google_gemma-2-2b__tokens__author 3.json"
+        try folder.write("mine".utf8, "out/\(name)")
+        for extra in [[], ["--dry_run"]] {
+            let outcome = try run(job("out", extra), exits: 78)
+            #expect(
+                outcome.errors.contains(
+                    "\(name): there, but nothing in .sae-extract says"),
+                "\(outcome.errors)")
+            #expect(outcome.errors.contains("--overwrite") && outcome.errors.contains("--save_dir"))
+        }
+        #expect(try TestData.bytes(folder.file("out/\(name)")) == Array("mine".utf8))
+        try run(job("out", ["--overwrite"]))
+        try run(job("whole"))
+        #expect(try results("out") == results("whole"))
+    }
+
     // MARK: Overwriting
 
     @Test func overwriteRemovesThisPlansFilesOnly() throws {
@@ -282,70 +261,6 @@ struct ResumeTests {
         #expect(try results("out") == before)
     }
 
-    // MARK: The disk
-
-    /// The limit lets some of the journal through, not all; what got through counts.
-    @Test func aFullDiskLosesNothing() throws {
-        try run(job("whole", layers: [0, 1, 2, 3]))
-        // The journal is the largest file here, about 60 kB a batch.
-        let full = try run(
-            job("out", layers: [0, 1, 2, 3], ["--workers", "1"]), exits: 74,
-            launcher: ["/bin/bash", "-c", "ulimit -f 500; exec \"$@\"", "bash"])
-        #expect(
-            full.errors.contains("File too large")
-                && full.errors.contains("run the same command again"))
-        let done = computed(full)
-        #expect(done > 0 && done < 20, "\(done)")
-        let outcome = try run(job("out", layers: [0, 1, 2, 3]))
-        #expect(computed(outcome) == 20 - done)
-        #expect(try results("out") == results("whole", layers: 4))
-    }
-
-    private func results(_ name: String, layers: Int) throws -> [String: [UInt8]] {
-        let found = try results(name)
-        #expect(found.count == 5 * (4 + 3 * layers))
-        return found
-    }
-
-    @Test func tooLittleSpaceIsSeenBeforeTheStart() throws {
-        // A file system of 300 kB, in a mount namespace of its own.
-        let target = folder.file("small")
-        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
-        let outcome = try run(
-            job("small", layers: [0, 1, 2, 3]), exits: 74,
-            launcher: [
-                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
-                "mount -t tmpfs -o size=300k none '\(target)' && exec \"$@\"", "bash",
-            ])
-        #expect(outcome.errors.contains("will be written, but"), "\(outcome.errors)")
-        #expect(outcome.errors.contains("free some space"))
-        #expect(computed(outcome) == 0)
-    }
-
-    @Test func aReadOnlyFolderIsAnError() throws {
-        let target = folder.file("locked")
-        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
-        chmod(target, 0o555)
-        let outcome = try run(
-            job("locked"), exits: 74,
-            launcher: ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"])
-        #expect(outcome.errors.contains("cannot create \(target)"), "\(outcome.errors)")
-        #expect(outcome.errors.contains("permissions"))
-        chmod(target, 0o755)
-    }
-
-    /// The folder goes while the run is at work; nothing crashes, and the next run begins anew.
-    @Test func aVanishedFolderIsAnError() throws {
-        let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
-        #expect(tool.waitForBatches(4))
-        try FileManager.default.removeItem(atPath: folder.file("out"))
-        #expect(tool.wait() == 74, "\(tool.log)")
-        #expect(tool.log.contains("Error: "))
-        try run(job("out", layers: [0, 1, 2, 3]))
-        try run(job("whole", layers: [0, 1, 2, 3]))
-        #expect(try results("out") == results("whole"))
-    }
-
     // MARK: Several at once
 
     @Test func twoRunsAtOnceDoNoHarm() throws {
@@ -374,10 +289,11 @@ struct ResumeTests {
     @Test func leftPartialFilesGoAtTheEnd() throws {
         try stopHalfway(job("out"))
         let state = try #require(try own("configuration.json").first) as NSString
-        let partial = state.deletingLastPathComponent + "/0123.partial"
-        try TestData.write([1, 2, 3], to: partial)
+        for folder in [state.deletingLastPathComponent, folder.file("out/.sae-extract/runs")] {
+            try TestData.write([1, 2, 3], to: folder + "/0123.partial")
+        }
         try run(job("out"))
-        #expect(!fileExists(partial))
+        #expect(try own(".partial") == [])
     }
 
     // MARK: Looking first

@@ -2,8 +2,11 @@
 
 import ArrayFiles
 import Foundation
+import Synchronization
 import TestSupport
 import Testing
+
+@testable import sae_extract
 
 struct WorkerTests {
     private let folder: TemporaryFolder
@@ -29,7 +32,17 @@ struct WorkerTests {
 
     // MARK: Same bytes
 
-    @Test(arguments: ParityTests.kernels + [["OPENBLAS_CORETYPE": "SkylakeX"]])
+    /// OpenBLAS' kernels for AVX-512, where the processor has what they use.
+    private static let wideKernels: [[String: String?]] = {
+        let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
+        let flags = Set(
+            text.split(separator: "\n").first { $0.hasPrefix("flags") }?.split(separator: " ") ?? []
+        )
+        return flags.isSuperset(of: ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"])
+            ? [["OPENBLAS_CORETYPE": "SkylakeX"]] : []
+    }()
+
+    @Test(arguments: ParityTests.kernels + wideKernels)
     func workersThreadsAndRanksChangeNoByte(environment: [String: String?]) throws {
         try run(tiny("1"), environment: environment)
         let expected = try results("1")
@@ -109,6 +122,48 @@ struct WorkerTests {
         try run(arguments)
         try run(arguments.dropLast() + [folder.file("whole")])
         #expect(try results("out") == results("whole"))
+    }
+
+    /// A crash is one, though Swift's crash report interrupts the thread that waits for the parent's word.
+    @Test func aCrashedWorkerIsReported() throws {
+        let outcome = try Tool.run(
+            try long(20) + ["--workers", "2"],
+            environment: [
+                "LD_PRELOAD": try FaultShim.build(in: folder),
+                "FAULT_AT": "batch:9:SIGILL:\(folder.file("struck"))",
+                "OPENBLAS_CORETYPE": "Haswell",
+            ])
+        #expect(outcome.status == 1, "\(outcome.errors)")
+        #expect(outcome.errors.contains("was ended by SIGILL"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("OPENBLAS_CORETYPE=Haswell asks for; unset that variable"))
+    }
+
+    @Test func interruptedReadsAreNoEnd() throws {
+        var ends: [Int32] = [-1, -1]
+        try #require(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        var action = sigaction()
+        action.__sigaction_handler.sa_handler = { _ in }
+        // Without SA_RESTART the reader sees each.
+        sigaction(SIGUSR2, &action, nil)
+        let reading = DispatchSemaphore(value: 0)
+        let thread = Mutex<pthread_t?>(nil)
+        let line = Mutex<[UInt8]?>(nil)
+        let descriptor = ends[0]
+        Thread.detachNewThread {
+            thread.withLock { $0 = pthread_self() }
+            let found = LineReader(descriptor: descriptor).next()
+            line.withLock { $0 = found }
+            reading.signal()
+        }
+        for _ in 0..<20 {
+            usleep(5000)
+            if let thread = thread.withLock({ $0 }) { pthread_kill(thread, SIGUSR2) }
+        }
+        #expect(line.withLock { $0 } == nil)
+        #expect(write(ends[1], "stop\n", 5) == 5)
+        reading.wait()
+        #expect(line.withLock { $0 } == Array("stop".utf8))
     }
 
     @Test func theParentsDeathEndsTheWorkers() throws {

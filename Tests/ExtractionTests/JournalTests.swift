@@ -89,6 +89,36 @@ struct JournalTests {
         #expect(present(try self.union([3]), 3) == [], "of authors that are not asked for")
     }
 
+    /// Batches that no other process will find are not to count as done.
+    @Test func aJournalThatIsNotInItsPlaceIsNoticed() throws {
+        let journal = try journal(1)
+        try journal.checkInPlace()
+        let bytes = try TestData.bytes(journal.path)
+        try FileManager.default.removeItem(atPath: journal.path)
+        let error = #expect(throws: JournalRemovedError.self) { try journal.checkInPlace() }
+        #expect(error?.path == journal.path)
+        // Nor is a copy of it the same.
+        try TestData.write(bytes, to: journal.path)
+        #expect(throws: JournalRemovedError.self) { try journal.checkInPlace() }
+    }
+
+    /// Whoever opens a journal finds its header there, and nothing else lies beside it.
+    @Test func aJournalAppearsWithItsHeader() throws {
+        let journal = try journal(0)
+        #expect(try JournalReader(path: journal.path)?.header?.kernels == "k")
+        #expect(try directoryContents(state.directory).count == 2)
+    }
+
+    /// What has been read stays readable, though the file went when its batches were in complete files.
+    @Test func aJournalThatGoesMeanwhileIsStillRead() throws {
+        let journal = try journal(2)
+        let union = try union()
+        try FileManager.default.removeItem(atPath: journal.path)
+        try union.refresh(fromOtherMachines: true)
+        let author = AuthorJournal(union: union, number: 4, batchCount: 2)
+        #expect(try author.documents(of: 1) == record(1).documents)
+    }
+
     @Test func aGrowingJournalIsFollowed() throws {
         let journal = try journal(1)
         let union = try union()
@@ -98,6 +128,10 @@ struct JournalTests {
         #expect(present(union, 3) == [0])
         try union.refresh()
         #expect(present(union, 3) == [0, 2])
+        try journal.append(
+            author: 4, batch: 1, documents: 2, record(1).sections(values: .binary))
+        try union.refresh(fromOtherMachines: true)
+        #expect(present(union, 3) == [0, 1, 2])
     }
 
     @Test func ofTwoJournalsTheFirstByNameCounts() throws {

@@ -1,0 +1,153 @@
+// A disk that is full, broken, locked or gone: an error that names it, and nothing lost that was finished.
+
+import ArrayFiles
+import Foundation
+import TestSupport
+import Testing
+
+struct DiskTests: Resuming {
+    let folder: TemporaryFolder
+    let corpus: String
+
+    init() throws {
+        folder = try TemporaryFolder()
+        corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
+    }
+
+    /// The limit lets some of the journal through, not all; what got through counts.
+    @Test func aFullDiskLosesNothing() throws {
+        try run(job("whole", layers: [0, 1, 2, 3]))
+        // The journal is the largest file here, about 60 kB a batch.
+        let full = try run(
+            job("out", layers: [0, 1, 2, 3], ["--workers", "1"]), exits: 74,
+            launcher: ["/bin/bash", "-c", "ulimit -f 500; exec \"$@\"", "bash"])
+        #expect(
+            full.errors.contains("File too large")
+                && full.errors.contains("run the same command again"))
+        let done = computed(full)
+        #expect(done > 0 && done < 20, "\(done)")
+        let outcome = try run(job("out", layers: [0, 1, 2, 3]))
+        #expect(computed(outcome) == 20 - done)
+        #expect(try results("out") == results("whole", layers: 4))
+    }
+
+    /// One call of the system fails, in the middle of something; what was finished before counts.
+    @Test(arguments: [
+        ("append:5:ENOSPC", "No space left on device"), ("append:5:EIO", "Input/output error"),
+        ("sync:2:EIO", "Input/output error"), ("write:9:ENOSPC", "No space left on device"),
+        ("write:12:EIO", "Input/output error"), ("rename-before:3:EIO", "Input/output error"),
+    ])
+    func aFailingCallLosesNothing(fault: String, reason: String) throws {
+        try run(job("whole"))
+        let failed = try run(
+            job("out"), exits: 74,
+            environment: [
+                "LD_PRELOAD": try FaultShim.build(in: folder),
+                "FAULT_AT": "\(fault):\(folder.file("struck"))",
+            ])
+        #expect(fileExists(folder.file("struck")))
+        #expect(failed.errors.contains("Error: cannot "), "\(failed.errors)")
+        #expect(failed.errors.contains("\(reason); ") && failed.errors.contains(folder.file("out")))
+        #expect(failed.errors.contains("run the same command again"))
+        let outcome = try run(job("out"))
+        #expect(computed(failed) > 0)
+        #expect(computed(outcome) == 20 - computed(failed))
+        #expect(try results("out") == results("whole"))
+        #expect(try own(".journal") == [] && own(".partial") == [])
+    }
+
+    /// Somebody else fills the file system up while the run is at work.
+    @Test func aDiskThatFillsUpLosesNothing() throws {
+        let corpus = try folder.write(SyntheticCorpus.jsonl(documents: 150), "long.jsonl")
+        func job(_ name: String) -> [String] {
+            Tool.arguments(
+                corpus: corpus, layers: [0, 1, 2, 3], saveDirectory: folder.file(name))
+                + ["--storage_format", "sparse"]
+        }
+        let script = """
+            mount -t tmpfs -o size=150m none full || exit 99
+            "$@" &
+            until [ -n "$(find full -name '*.journal')" ]; do kill -0 $! || exit 98; sleep 0.005; done
+            head -c 200m /dev/zero > full/filler 2> /dev/null
+            wait $!
+            code=$?
+            rm full/filler
+            cp -r full out
+            exit $code
+            """
+        try FileManager.default.createDirectory(
+            atPath: folder.file("full"), withIntermediateDirectories: true)
+        let full = try run(
+            job("full"), exits: 74,
+            launcher: [
+                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
+                "cd '\(folder.path)'\n" + script, "bash",
+            ])
+        #expect(
+            full.errors.contains("No space left on device; free some space"), "\(full.errors)")
+        let outcome = try run(job("out"))
+        #expect(computed(outcome) == 75 - computed(full))
+        try run(job("whole"))
+        #expect(try results("out") == results("whole"))
+    }
+
+    private func results(_ name: String, layers: Int) throws -> [String: [UInt8]] {
+        let found = try results(name)
+        #expect(found.count == 5 * (4 + 3 * layers))
+        return found
+    }
+
+    @Test func tooLittleSpaceIsSeenBeforeTheStart() throws {
+        // A file system of 300 kB, in a mount namespace of its own.
+        let target = folder.file("small")
+        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        let outcome = try run(
+            job("small", layers: [0, 1, 2, 3]), exits: 74,
+            launcher: [
+                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
+                "mount -t tmpfs -o size=300k none '\(target)' && exec \"$@\"", "bash",
+            ])
+        #expect(outcome.errors.contains("will be written, but"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("free some space"))
+        #expect(computed(outcome) == 0)
+    }
+
+    @Test func aReadOnlyFolderIsAnError() throws {
+        let target = folder.file("locked")
+        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        chmod(target, 0o555)
+        let outcome = try run(
+            job("locked"), exits: 74,
+            launcher: ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"])
+        #expect(outcome.errors.contains("cannot create \(target)"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("permissions"))
+        chmod(target, 0o755)
+    }
+
+    /// The folder goes while the run is at work; nothing crashes, and the next run begins anew.
+    @Test func aVanishedFolderIsAnError() throws {
+        let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
+        #expect(tool.waitForBatches(4))
+        try FileManager.default.removeItem(atPath: folder.file("out"))
+        #expect(tool.wait() == 74, "\(tool.log)")
+        #expect(tool.log.contains("Error: "))
+        try run(job("out", layers: [0, 1, 2, 3]))
+        try run(job("whole", layers: [0, 1, 2, 3]))
+        #expect(try results("out") == results("whole"))
+    }
+
+    /// The journal goes, as when another run clears the folder: batches that nobody else will find are no success.
+    @Test func aVanishedJournalIsAnError() throws {
+        let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
+        #expect(tool.waitForBatches(2))
+        try FileManager.default.removeItem(atPath: try #require(try own(".journal").first))
+        #expect(tool.wait() == 74, "\(tool.log)")
+        #expect(
+            tool.log.contains(".journal has been removed while this run was at work"), "\(tool.log)"
+        )
+        #expect(tool.log.contains("run the same command again"))
+        try run(job("out", layers: [0, 1, 2, 3]))
+        try run(job("whole", layers: [0, 1, 2, 3]))
+        #expect(try results("out") == results("whole"))
+    }
+}
