@@ -65,6 +65,9 @@ let package = Package(
             name: "Tensors", dependencies: ["ArrayFiles", "COpenBLAS"], swiftSettings: kernels),
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
+        .executableTarget(
+            name: "bench-tool", dependencies: ["ArrayFiles"], path: "scripts/bench-tool",
+            swiftSettings: strict),
         .target(
             name: "TestSupport", dependencies: ["ArrayFiles", "ByteJSON"],
             path: "Tests/TestSupport",

@@ -41,11 +41,14 @@ public final class NPZWriter {
     /// Completes the array at hand.
     public func end() throws {
         try deflate(UnsafeRawBufferPointer(start: nil, count: 0), finish: true)
-        // Sizes and checksum are known only now; the header was written with zeros in their place.
-        let member = open!.member
+        try complete(open!.member)
+        open = nil
+    }
+
+    /// Sizes and checksum are known only at the end; the header was written with zeros in their place.
+    private func complete(_ member: Member) throws {
         try file.overwrite(localHeader(of: member), at: member.offset)
         directory.append(member)
-        open = nil
     }
 
     /// Writes a whole array.
@@ -53,6 +56,21 @@ public final class NPZWriter {
         try begin(name, header)
         try write(data)
         try end()
+    }
+
+    /// Writes a whole float32 array, zero but for `elements`, in time proportional to these. `elements` is called
+    /// twice and must give the same both times.
+    public func addSparse(_ name: String, _ header: NPYHeader, _ elements: SparseElements) throws {
+        precondition(open == nil, "the array before is not complete")
+        precondition(header.descr == "<f4" && !header.isFortranOrder)
+        var member = Member(name: name + ".npy", offset: file.count)
+        try file.write(localHeader(of: member))
+        let (start, head) = (file.count, header.encoded)
+        let count = header.shape.reduce(1, *)
+        member.crc = try SparseDeflate(head: head, count: count).write(elements, to: file)
+        member.size = head.count + 4 * count
+        member.compressedSize = file.count - start
+        try complete(member)
     }
 
     /// Writes the directory. The file is not committed.

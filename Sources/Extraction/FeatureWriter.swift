@@ -128,20 +128,16 @@ struct FeatureWriter {
     private func writeDense(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
         let archive = NPZWriter(file, level: FeatureWriter.level)
-        try archive.begin(
-            "activations", NPYHeader(descr: "<f4", shape: [plan.rows, plan.columns, width]))
-        let zeros = [Float](repeating: 0, count: width)
-        var row = zeros
-        try forEachOutputRow(sae.hook) { entries, features in
-            guard !entries.isEmpty else {
-                try zeros.withUnsafeBytes { try archive.write($0) }
-                return
+        let header = NPYHeader(descr: "<f4", shape: [plan.rows, plan.columns, width])
+        try archive.addSparse("activations", header) { element in
+            var start = 0
+            try forEachOutputRow(sae.hook) { entries, features in
+                for entry in entries {
+                    try element(start + Int(features.columns[entry]), features.values[entry])
+                }
+                start += width
             }
-            for entry in entries { row[Int(features.columns[entry])] = features.values[entry] }
-            try row.withUnsafeBytes { try archive.write($0) }
-            for entry in entries { row[Int(features.columns[entry])] = 0 }
         }
-        try archive.end()
         try writeMetadata(sae, to: archive)
     }
 

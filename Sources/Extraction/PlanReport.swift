@@ -30,10 +30,10 @@ public struct SizeEstimate: Sendable {
     /// Bytes of journals, which go when all files are there.
     public private(set) var journals = 0
 
-    /// What one float32 zero in 229 leaves of zeros at zlib's fastest level.
-    private static let zerosPerByte = 229
+    /// Zero bytes in a byte of DEFLATE, which has two bits for each 258.
+    private static let zerosPerByte = 1032
     /// Compressed bytes of a one among zeros, and of an activation.
-    private static let bytesPerFeature = (dense: 7, sparse: 3, raw: 4)
+    private static let bytesPerFeature = (dense: 3, sparse: 3, raw: 4)
 
     /// The estimate for what `plan` has still to write. Documents' tokens are guessed from their length;
     /// features that fire are taken to be as many as the SAEs' published average. Throws `FileError`.

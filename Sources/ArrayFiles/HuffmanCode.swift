@@ -1,0 +1,138 @@
+// Huffman codes of DEFLATE (RFC 1951, 3.2.2 and 3.2.7): the best for given frequencies, and how a block tells of them.
+
+/// A prefix code over symbols 0, 1, …
+struct HuffmanCode {
+    /// Bits of each symbol's code; 0 for symbols that do not occur.
+    let lengths: [UInt8]
+    /// Each symbol's code as DEFLATE writes it, first bit lowest.
+    let codes: [UInt16]
+
+    /// The code with the fewest bits in all where symbol i occurs `frequencies[i]` times, none longer than `limit`.
+    init(frequencies: [Int], limit: Int) {
+        lengths = HuffmanCode.lengths(frequencies, limit)
+        codes = HuffmanCode.codes(lengths)
+    }
+
+    /// Package-merge (Larmore and Hirschberg 1990): of `limit` lists, each made of the symbols and of the one
+    /// before in pairs, the cheapest 2n - 2 of the last hold a symbol as often as its code has bits.
+    private static func lengths(_ frequencies: [Int], _ limit: Int) -> [UInt8] {
+        struct Package {
+            var weight: Int
+            var symbols: [Int]
+        }
+        let single = frequencies.indices.filter { frequencies[$0] > 0 }
+            .map { Package(weight: frequencies[$0], symbols: [$0]) }
+            .sorted { $0.weight < $1.weight }
+        var lengths = [UInt8](repeating: 0, count: frequencies.count)
+        guard single.count > 1 else {
+            for package in single { lengths[package.symbols[0]] = 1 }
+            return lengths
+        }
+        precondition(single.count <= 1 << limit)
+        var list = single
+        for _ in 1..<limit {
+            let pairs = (0..<list.count / 2).map { i in
+                Package(
+                    weight: list[2 * i].weight + list[2 * i + 1].weight,
+                    symbols: list[2 * i].symbols + list[2 * i + 1].symbols)
+            }
+            // The sort is stable, so the result depends on the frequencies alone.
+            list = (single + pairs).sorted { $0.weight < $1.weight }
+        }
+        for package in list.prefix(2 * single.count - 2) {
+            for symbol in package.symbols { lengths[symbol] += 1 }
+        }
+        return lengths
+    }
+
+    /// Canonical codes: by length, then by symbol.
+    private static func codes(_ lengths: [UInt8]) -> [UInt16] {
+        var codes = [UInt16](repeating: 0, count: lengths.count)
+        var next: UInt16 = 0
+        for length in 1...15 as ClosedRange<UInt8> {
+            for symbol in lengths.indices where lengths[symbol] == length {
+                // Codes are counted first bit highest.
+                codes[symbol] = next.bitReversed >> (16 - UInt16(length))
+                next += 1
+            }
+            next <<= 1
+        }
+        return codes
+    }
+}
+
+extension UInt16 {
+    fileprivate var bitReversed: UInt16 {
+        (0..<16).reduce(0) { $0 << 1 | (self >> UInt16($1) & 1) }
+    }
+}
+
+/// What stands before a block that has codes of its own: their lengths, themselves coded.
+struct DynamicBlockHeader {
+    /// Values and their numbers of bits, in the order in which they are written.
+    private(set) var fields: [(value: Int, bits: Int)] = []
+
+    /// The header of a last block with these codes for literals and lengths, and for distances.
+    init(literals: HuffmanCode, distances: HuffmanCode) {
+        let literalLengths = DynamicBlockHeader.trimmed(literals.lengths, least: 257)
+        let distanceLengths = DynamicBlockHeader.trimmed(distances.lengths, least: 1)
+        let runs = DynamicBlockHeader.runs(literalLengths + distanceLengths)
+        var frequencies = [Int](repeating: 0, count: 19)
+        for run in runs { frequencies[run.symbol] += 1 }
+        let code = HuffmanCode(frequencies: frequencies, limit: 7)
+        let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]
+        let used = max(4, 1 + (order.lastIndex { code.lengths[$0] > 0 } ?? 0))
+        fields = [
+            (1, 1), (2, 2),  // the last block; with its own codes
+            (literalLengths.count - 257, 5), (distanceLengths.count - 1, 5), (used - 4, 4),
+        ]
+        fields += order.prefix(used).map { (Int(code.lengths[$0]), 3) }
+        for run in runs {
+            fields.append((Int(code.codes[run.symbol]), Int(code.lengths[run.symbol])))
+            fields.append((run.extra, run.extraBits))
+        }
+    }
+
+    private static func trimmed(_ lengths: [UInt8], least: Int) -> [UInt8] {
+        Array(lengths.prefix(max(least, 1 + (lengths.lastIndex { $0 > 0 } ?? 0))))
+    }
+
+    private struct Run {
+        var symbol: Int
+        var extra = 0
+        var extraBits = 0
+    }
+
+    /// Lengths as symbols 0…15, and repetitions as 16 (of the one before, 3 to 6), 17 and 18 (zeros, 3 to 10 and 11
+    /// to 138).
+    private static func runs(_ lengths: [UInt8]) -> [Run] {
+        var runs: [Run] = []
+        var position = 0
+        while position < lengths.count {
+            let length = lengths[position]
+            var count = lengths[position...].prefix { $0 == length }.count
+            position += count
+            if length == 0 {
+                while count >= 11 {
+                    let part = min(count, 138)
+                    runs.append(Run(symbol: 18, extra: part - 11, extraBits: 7))
+                    count -= part
+                }
+                if count >= 3 {
+                    runs.append(Run(symbol: 17, extra: count - 3, extraBits: 3))
+                    count = 0
+                }
+            } else {
+                runs.append(Run(symbol: Int(length)))
+                count -= 1
+                while count >= 3 {
+                    let part = min(count, 6)
+                    runs.append(Run(symbol: 16, extra: part - 3, extraBits: 2))
+                    count -= part
+                }
+            }
+            runs += Array(repeating: Run(symbol: Int(length)), count: count)
+        }
+        return runs
+    }
+}
