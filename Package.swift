@@ -66,7 +66,8 @@ let package = Package(
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
         .executableTarget(
-            name: "bench-tool", dependencies: ["ArrayFiles"], path: "scripts/bench-tool",
+            name: "bench-tool", dependencies: ["ArrayFiles", "Corpus", "Tokenization"],
+            path: "scripts/bench-tool",
             swiftSettings: strict),
         .target(
             name: "TestSupport", dependencies: ["ArrayFiles", "ByteJSON"],

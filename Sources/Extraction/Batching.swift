@@ -46,10 +46,14 @@ struct Tokenizing {
     /// The documents' sequences, made on all of `threads`.
     func sequences(_ documents: [Document], on threads: ThreadPool) -> [TokenSequence] {
         var sequences = [TokenSequence?](repeating: nil, count: documents.count)
+        var caches = [WordCache](repeating: WordCache(), count: threads.threadCount)
         sequences.withUnsafeMutableBufferPointer { sequences in
-            nonisolated(unsafe) let sequences = sequences
-            threads.forEach(documents.count) { item, _ in
-                sequences[item] = tokenizer.sequence(documents[item].text, limit: limit)
+            caches.withUnsafeMutableBufferPointer { caches in
+                nonisolated(unsafe) let (sequences, caches) = (sequences, caches)
+                threads.forEach(documents.count) { item, thread in
+                    sequences[item] = tokenizer.sequence(
+                        documents[item].text, limit: limit, &caches[thread])
+                }
             }
         }
         return sequences.map { $0! }
@@ -74,8 +78,8 @@ struct SequenceHead {
 
 extension GemmaTokenizer {
     /// `text` cut to `limit` tokens.
-    func sequence(_ text: String, limit: Int) -> TokenSequence {
-        let ids = encode(text)
+    func sequence(_ text: String, limit: Int, _ cache: inout WordCache) -> TokenSequence {
+        let ids = encode(text, &cache)
         return TokenSequence(tokens: Array(ids.prefix(limit)), isTruncated: ids.count > limit)
     }
 }

@@ -4,6 +4,8 @@
 struct AddedTokens: Sendable {
     /// A trie over bytes. Node 0 is the root.
     private var nodes: [Node] = [Node()]
+    /// For each byte, whether a token begins with it.
+    private var isFirst = [Bool](repeating: false, count: 256)
 
     private struct Node: Sendable {
         var token: TokenID = -1
@@ -13,6 +15,7 @@ struct AddedTokens: Sendable {
     /// Adds `content`, which must not be empty, as token `id`.
     mutating func insert(_ content: some Sequence<UInt8>, id: TokenID) {
         var node = 0
+        for first in content.prefix(1) { isFirst[Int(first)] = true }
         for byte in content {
             if let child = nodes[node].children.first(where: { $0.byte == byte }) {
                 node = Int(child.node)
@@ -26,7 +29,9 @@ struct AddedTokens: Sendable {
     }
 
     /// The longest token at the front of `text[start...]`.
+    @inline(__always)
     func match(_ text: UnsafeBufferPointer<UInt8>, at start: Int) -> (id: TokenID, end: Int)? {
+        guard isFirst[Int(text[start])] else { return nil }
         var (node, position) = (0, start)
         var best: (id: TokenID, end: Int)?
         while position < text.count,

@@ -34,6 +34,9 @@ public struct GemmaTokenizer: Sendable {
     private let addedTokens: AddedTokens
     /// Ids of `<0x00>` … `<0xFF>`.
     private let byteTokens: [TokenID]
+    /// Whether no merge joins what ends before a space with what begins with one, as it is with Gemma's: then the
+    /// words of a text are tokenized each by itself.
+    var splitsAtSpaces: Bool
 
     /// `<pad>`, which fills the outputs after a document's end.
     public let pad: TokenID
@@ -67,7 +70,14 @@ public struct GemmaTokenizer: Sendable {
             }
         }
         byteTokens = bytes
+        splitsAtSpaces = !merges.contains { left, right in
+            vocabulary.piece(right).starts(with: GemmaTokenizer.space)
+                && !vocabulary.piece(left).suffix(3).elementsEqual(GemmaTokenizer.space)
+        }
     }
+
+    /// U+2581, which stands for a space.
+    private static let space: [UInt8] = [0xE2, 0x96, 0x81]
 
     /// The file to read in `directory`: `tokenizer.json`, or where there is none `tokenizer.model`. Throws
     /// `TokenizerError` where there is neither.
@@ -95,26 +105,58 @@ public struct GemmaTokenizer: Sendable {
     /// The UTF-8 of a token's piece as Hugging Face names it: `▁the`, `\n`, `<0xF0>`.
     public func piece(_ id: TokenID) -> ArraySlice<UInt8> { vocabulary.piece(id) }
 
-    /// The ids of `text`, without `<bos>`. Time grows as n log n.
-    public func encode(_ text: String) -> [TokenID] {
+    /// The ids of `text`, without `<bos>`. Time grows as n log n. With the same `cache` for several texts, words
+    /// that come again cost next to nothing.
+    public func encode(_ text: String, _ cache: inout WordCache) -> [TokenID] {
         var text = text
-        return text.withUTF8 { encode($0) }
+        return text.withUTF8 { encode($0, &cache) }
     }
 
-    private func encode(_ text: UnsafeBufferPointer<UInt8>) -> [TokenID] {
+    /// The ids of `text`, without `<bos>`.
+    public func encode(_ text: String) -> [TokenID] {
+        var cache = WordCache()
+        return encode(text, &cache)
+    }
+
+    private func encode(
+        _ text: UnsafeBufferPointer<UInt8>, _ cache: inout WordCache
+    ) -> [TokenID] {
         var ids: [TokenID] = []
-        var (start, position) = (0, 0)  // of the stretch without added tokens
+        ids.reserveCapacity(text.count / 3)
+        // Of the stretch that is tokenized by itself: it has no added tokens, and no space after anything else.
+        var (start, position) = (0, 0)
+        func finishStretch() {
+            let stretch = UnsafeBufferPointer(rebasing: text[start..<position])
+            if stretch.count > WordCache.longest {
+                merge(stretch, into: &ids)
+            } else if !stretch.isEmpty {
+                cache.append(stretch, to: &ids) { merge(stretch, into: &$0) }
+            }
+            start = position
+        }
         while position < text.count {
-            guard let token = addedTokens.match(text, at: position) else {
-                position += 1
+            if let token = addedTokens.match(text, at: position) {
+                finishStretch()
+                ids.append(token.id)
+                (start, position) = (token.end, token.end)
                 continue
             }
-            merge(UnsafeBufferPointer(rebasing: text[start..<position]), into: &ids)
-            ids.append(token.id)
-            (start, position) = (token.end, token.end)
+            if text[position] == 0x20, splitsAtSpaces, position > start,
+                !endsInSpace(text[start..<position])
+            {
+                finishStretch()
+            }
+            position += 1
         }
-        merge(UnsafeBufferPointer(rebasing: text[start...]), into: &ids)
+        finishStretch()
         return ids
+    }
+
+    /// Whether the last character is a space, or the one that stands for it.
+    private func endsInSpace(_ text: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
+        text.last == 0x20
+            || text.last == GemmaTokenizer.space.last
+                && text.suffix(3).elementsEqual(GemmaTokenizer.space)
     }
 
     // MARK: Byte-pair merges
@@ -175,7 +217,7 @@ public struct GemmaTokenizer: Sendable {
 
     /// One token a Unicode scalar, or its bytes' tokens where the vocabulary lacks the scalar.
     private func symbols(of text: UnsafeBufferPointer<UInt8>) -> [TokenID] {
-        let lowerBlock: [UInt8] = [0xE2, 0x96, 0x81]  // U+2581, which stands for a space
+        let space = GemmaTokenizer.space
         var symbols: [TokenID] = []
         symbols.reserveCapacity(text.count)
         var position = 0
@@ -190,7 +232,7 @@ public struct GemmaTokenizer: Sendable {
             let scalar = UnsafeBufferPointer(rebasing: text[position..<position + length])
             position += length
             if scalar[0] == 0x20 {
-                append(lowerBlock.withUnsafeBufferPointer { vocabulary.id(of: $0) }, lowerBlock)
+                append(space.withUnsafeBufferPointer { vocabulary.id(of: $0) }, space)
             } else {
                 append(vocabulary.id(of: scalar), scalar)
             }

@@ -10,34 +10,46 @@ struct MergeTable: Sendable, Equatable {
         var result: TokenID
     }
 
-    /// Open addressing by pair; a free slot has key -1. Size a power of two, at most half full.
-    private var keys: [Int64]
-    private var merges: [Merge]
+    /// A pair and its merge beside each other: one look at memory. A free slot has key -1.
+    private struct Slot: Equatable {
+        var key: Int64 = -1
+        var merge = Merge(rank: 0, result: 0)
+    }
+
+    /// Open addressing by pair. Size a power of two, at most half full.
+    private var slots: [Slot]
 
     /// How many pairs merge.
     private(set) var count = 0
 
     /// An empty table with room for `capacity` pairs.
     init(capacity: Int) {
-        var slots = 16
-        while slots < 2 * capacity { slots *= 2 }
-        keys = Array(repeating: -1, count: slots)
-        merges = Array(repeating: Merge(rank: 0, result: 0), count: slots)
+        var size = 16
+        while size < 2 * capacity { size *= 2 }
+        slots = Array(repeating: Slot(), count: size)
     }
 
     /// Adds a merge; for a pair that is there already the later rank holds, as in Hugging Face's.
     mutating func append(_ left: TokenID, _ right: TokenID, into result: TokenID, rank: Int) {
         let key = MergeTable.key(left, right)
         let slot = self.slot(of: key)
-        if keys[slot] < 0 { count += 1 }
-        keys[slot] = key
-        merges[slot] = Merge(rank: Int32(rank), result: result)
+        if slots[slot].key < 0 { count += 1 }
+        slots[slot] = Slot(key: key, merge: Merge(rank: Int32(rank), result: result))
     }
 
     /// How `left` and `right` merge, nil where they do not.
     func merge(_ left: TokenID, _ right: TokenID) -> Merge? {
-        let slot = self.slot(of: MergeTable.key(left, right))
-        return keys[slot] < 0 ? nil : merges[slot]
+        let slot = slots[self.slot(of: MergeTable.key(left, right))]
+        return slot.key < 0 ? nil : slot.merge
+    }
+
+    /// Whether one of the pairs that merge is such.
+    func contains(where isSuch: (_ left: TokenID, _ right: TokenID) -> Bool) -> Bool {
+        slots.contains {
+            $0.key >= 0
+                && isSuch(
+                    TokenID(truncatingIfNeeded: $0.key >> 32), TokenID(truncatingIfNeeded: $0.key))
+        }
     }
 
     private static func key(_ left: TokenID, _ right: TokenID) -> Int64 {
@@ -45,10 +57,10 @@ struct MergeTable: Sendable, Equatable {
     }
 
     private func slot(of key: Int64) -> Int {
-        let mask = keys.count - 1
+        let mask = slots.count - 1
         let mixed = UInt64(bitPattern: key) &* 0x9E37_79B9_7F4A_7C15
         var slot = Int(mixed >> 32) & mask
-        while keys[slot] >= 0, keys[slot] != key { slot = (slot + 1) & mask }
+        while slots[slot].key >= 0, slots[slot].key != key { slot = (slot + 1) & mask }
         return slot
     }
 }

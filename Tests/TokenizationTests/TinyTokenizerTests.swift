@@ -70,6 +70,45 @@ struct TinyTokenizerTests {
         }
     }
 
+    /// Word by word, with words that come again, is the same as all at once.
+    @Test func wordsByThemselvesChangeNothing() {
+        var random = SeededGenerator(5)
+        let parts =
+            [
+                " ", "  ", "\u{2581}", "\n", "\n\n", "\t", "<bos>", "<h1>", "é", "e\u{301}",
+                "\u{1F701}", "0", "…",
+            ]
+            + "the tide rose over pier and bell rang again orchard".split(separator: " ").map(
+                String.init)
+        for tokenizer in tokenizers {
+            #expect(tokenizer.splitsAtSpaces)
+            var whole = tokenizer
+            whole.splitsAtSpaces = false
+            var cache = WordCache()
+            for _ in 0..<500 {
+                let text = (0..<Int.random(in: 0...40, using: &random)).map { _ in
+                    parts.randomElement(using: &random)!
+                }.joined()
+                let expected = whole.encode(text)
+                #expect(tokenizer.encode(text) == expected, "\(text.debugDescription)")
+                #expect(tokenizer.encode(text, &cache) == expected, "\(text.debugDescription)")
+            }
+        }
+    }
+
+    /// A cache that has been filled to its end and begun anew goes on giving the right ids.
+    @Test func aFullCacheBeginsAnew() {
+        let tokenizer = tokenizers[0]
+        var cache = WordCache()
+        for round in 0..<2 {
+            for number in 0..<150_000 {
+                let text = " \(number)"
+                let ids = tokenizer.encode(text, &cache)
+                if number % 5000 == round { #expect(ids == tokenizer.encode(text)) }
+            }
+        }
+    }
+
     @Test func emptyTextHasNoTokens() {
         for tokenizer in tokenizers { #expect(tokenizer.encode("") == []) }
     }

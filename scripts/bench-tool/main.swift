@@ -1,41 +1,100 @@
-// The program's side of `scripts/bench npz`: writes a dense .npz of what two files of a CSR matrix say is 1.
-// bench-tool npz INDPTR INDICES DOCUMENTS TOKENS FEATURES OUT: int64 and int32 as they lie in memory; prints JSON.
+// The program's side of `scripts/bench`. Prints one JSON object.
+//   bench-tool npz INDPTR INDICES DOCUMENTS TOKENS FEATURES OUT
+//       writes the dense .npz of a CSR matrix of ones (int64 and int32 as they lie in memory)
+//   bench-tool tokenizer FOLDER TEXTS IDS
+//       tokenizes texts, each ended by a zero byte, on one thread; writes the ids as int32, each text's ended by -1
+//   bench-tool corpus FILE
+//       reads a corpus and selects all of it
 
 import ArrayFiles
+import Corpus
 import Glibc
+import Tokenization
 
-let arguments = Array(CommandLine.arguments.dropFirst())
-guard arguments.count == 7, arguments[0] == "npz" else {
-    print("usage: bench-tool npz INDPTR INDICES DOCUMENTS TOKENS FEATURES OUT")
-    exit(64)
+private func seconds(_ body: () throws -> Void) rethrows -> Double {
+    let clock = ContinuousClock()
+    let begin = clock.now
+    try body()
+    return (clock.now - begin) / .seconds(1)
 }
-let (starts, columns) = (
-    try MappedFile(path: arguments[1]), try MappedFile(path: arguments[2])
-)
-let shape = arguments[3...5].map { Int($0)! }
-let path = arguments[6]
-let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
 
-let clock = ContinuousClock()
-let begin = clock.now
-try OutputFile.make(path: path, temporaryDirectory: folder) { file in
-    let archive = NPZWriter(file, level: 1)
-    try archive.addSparse("activations", NPYHeader(descr: "<f4", shape: shape)) { element in
-        let ends = starts.bytes.bindMemory(to: Int64.self)
-        let indices = columns.bytes.bindMemory(to: Int32.self)
-        for row in 0..<shape[0] * shape[1] {
-            for entry in Int(ends[row])..<Int(ends[row + 1]) {
-                try element(row * shape[2] + Int(indices[entry]), 1)
+/// The most memory that this process has held. Not getrusage's: that goes on from the process that started this one.
+private func peakMegabytes() -> Double {
+    var text = [UInt8](repeating: 0, count: 1 << 14)
+    let length = read(open("/proc/self/status", O_RDONLY), &text, text.count)
+    let line = String(decoding: text.prefix(max(0, length)), as: UTF8.self).split(separator: "\n")
+        .first { $0.hasPrefix("VmHWM:") }
+    return (line?.split { !$0.isNumber }.first.flatMap { Double($0) } ?? 0) / 1024
+}
+
+private func report(_ values: KeyValuePairs<String, Double>) {
+    print("{" + values.map { "\"\($0)\": \($1)" }.joined(separator: ", ") + "}")
+}
+
+private func npz(_ arguments: [String]) throws {
+    let starts = try MappedFile(path: arguments[0])
+    let columns = try MappedFile(path: arguments[1])
+    let shape = arguments[2...4].map { Int($0)! }
+    let path = arguments[5]
+    let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+    let seconds = try seconds {
+        try OutputFile.make(path: path, temporaryDirectory: folder) { file in
+            let archive = NPZWriter(file, level: 1)
+            try archive.addSparse("activations", NPYHeader(descr: "<f4", shape: shape)) { element in
+                let ends = starts.bytes.bindMemory(to: Int64.self)
+                let indices = columns.bytes.bindMemory(to: Int32.self)
+                for row in 0..<shape[0] * shape[1] {
+                    for entry in Int(ends[row])..<Int(ends[row + 1]) {
+                        try element(row * shape[2] + Int(indices[entry]), 1)
+                    }
+                }
             }
+            try archive.finish()
         }
     }
-    try archive.finish()
+    report(["seconds": seconds, "peak_mb": peakMegabytes()])
 }
-let seconds = (clock.now - begin) / .seconds(1)
-// Not getrusage: that goes on counting from the process that started this one.
-var text = [UInt8](repeating: 0, count: 1 << 14)
-let status = open("/proc/self/status", O_RDONLY)
-let length = read(status, &text, text.count)
-let peak = String(decoding: text.prefix(max(0, length)), as: UTF8.self).split(separator: "\n")
-    .first { $0.hasPrefix("VmHWM:") }?.split { !$0.isNumber }.first.flatMap { Double($0) }
-print("{\"seconds\": \(seconds), \"peak_mb\": \((peak ?? 0) / 1024)}")
+
+private func tokenizer(_ arguments: [String]) throws {
+    var loaded: GemmaTokenizer?
+    let loading = try seconds { loaded = try GemmaTokenizer(directory: arguments[0]) }
+    let texts = try MappedFile(path: arguments[1]).withBytes { bytes in
+        bytes.split(separator: 0, omittingEmptySubsequences: false).dropLast()
+            .map { String(decoding: $0, as: UTF8.self) }
+    }
+    var ids: [[TokenID]] = []
+    let seconds = seconds {
+        var cache = WordCache()
+        ids = texts.map { loaded!.encode($0, &cache) }
+    }
+    let file = try OutputFile(path: arguments[2], temporaryDirectory: "/tmp")
+    for text in ids { try (text + [-1]).withUnsafeBytes { try file.write($0) } }
+    try file.commit()
+    report([
+        "seconds": seconds, "loading": loading, "tokens": Double(ids.reduce(0) { $0 + $1.count }),
+        "peak_mb": peakMegabytes(),
+    ])
+}
+
+private func corpus(_ arguments: [String]) throws {
+    var documents = 0
+    let seconds = try seconds {
+        var selection = Selection()
+        selection.documentsPerAuthor = .max
+        selection.minimumWords = 0
+        documents = try Corpus.read(path: arguments[0], selection).reduce(0) {
+            $0 + $1.documents.count
+        }
+    }
+    report(["seconds": seconds, "documents": Double(documents), "peak_mb": peakMegabytes()])
+}
+
+let arguments = Array(CommandLine.arguments.dropFirst())
+switch (arguments.first, arguments.count) {
+case ("npz", 7): try npz(Array(arguments.dropFirst()))
+case ("tokenizer", 4): try tokenizer(Array(arguments.dropFirst()))
+case ("corpus", 2): try corpus(Array(arguments.dropFirst()))
+default:
+    print("usage: see the head of scripts/bench-tool/main.swift")
+    exit(64)
+}

@@ -1,0 +1,102 @@
+// Words come again: what they were tokenized into is kept.
+
+import Glibc
+
+/// The ids of stretches of text seen before. It is empty at first, grows to a few megabytes, and then begins anew.
+public struct WordCache {
+    private struct Entry {
+        var hash: UInt64
+        /// Where the word ends in `text`, and its ids in `ids`; both begin where the entry before ends.
+        var textEnd: Int32
+        var idEnd: Int32
+    }
+
+    /// The longest word that is kept, in bytes.
+    static let longest = 48
+    private static let mostEntries = 1 << 17
+
+    /// Open addressing: numbers of entries, -1 for a free slot. Its size a power of two, at most half full.
+    private var slots = [Int32](repeating: -1, count: 1 << 10)
+    private var entries: [Entry] = []
+    private var text: [UInt8] = []
+    private var ids: [TokenID] = []
+
+    /// An empty cache.
+    public init() {}
+
+    /// Appends the ids of `word` to `out`: those that are kept, or those that `tokenize` appends, which are kept then.
+    @inline(__always)
+    mutating func append(
+        _ word: UnsafeBufferPointer<UInt8>, to out: inout [TokenID],
+        _ tokenize: (inout [TokenID]) -> Void
+    ) {
+        let hash = WordCache.hash(word)
+        var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
+        while slots[slot] >= 0 {
+            let number = Int(slots[slot])
+            if entries[number].hash == hash, isEqual(number, word) {
+                let begin = number == 0 ? 0 : Int(entries[number - 1].idEnd)
+                for id in begin..<Int(entries[number].idEnd) { out.append(ids[id]) }
+                return
+            }
+            slot = (slot + 1) & (slots.count - 1)
+        }
+        let begin = out.count
+        tokenize(&out)
+        insert(word, hash, out[begin...])
+    }
+
+    private func isEqual(_ number: Int, _ word: UnsafeBufferPointer<UInt8>) -> Bool {
+        let begin = number == 0 ? 0 : Int(entries[number - 1].textEnd)
+        let end = Int(entries[number].textEnd)
+        return end - begin == word.count
+            && text.withUnsafeBytes {
+                memcmp($0.baseAddress! + begin, word.baseAddress!, word.count)
+            }
+                == 0
+    }
+
+    private mutating func insert(
+        _ word: UnsafeBufferPointer<UInt8>, _ hash: UInt64, _ new: ArraySlice<TokenID>
+    ) {
+        if entries.count == WordCache.mostEntries { self = WordCache() }
+        text += word
+        ids += new
+        entries.append(Entry(hash: hash, textEnd: Int32(text.count), idEnd: Int32(ids.count)))
+        if 2 * entries.count > slots.count {
+            slots = [Int32](repeating: -1, count: 2 * slots.count)
+            for number in entries.indices { place(number) }
+        } else {
+            place(entries.count - 1)
+        }
+    }
+
+    private mutating func place(_ number: Int) {
+        var slot = Int(truncatingIfNeeded: entries[number].hash) & (slots.count - 1)
+        while slots[slot] >= 0 { slot = (slot + 1) & (slots.count - 1) }
+        slots[slot] = Int32(number)
+    }
+
+    /// Eight bytes at a time, mixed by multiplications.
+    @inline(__always)
+    private static func hash(_ word: UnsafeBufferPointer<UInt8>) -> UInt64 {
+        let bytes = UnsafeRawBufferPointer(word)
+        var hash = UInt64(word.count) &* 0x9E37_79B9_7F4A_7C15
+        var position = 0
+        func mix(_ chunk: UInt64) {
+            hash = (hash ^ chunk) &* 0xD6E8_FEB8_6659_FD93
+            hash ^= hash >> 32
+        }
+        while position + 8 <= bytes.count {
+            mix(bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self))
+            position += 8
+        }
+        var rest: UInt64 = 0
+        while position < bytes.count {
+            rest = rest << 8 | UInt64(bytes[position])
+            position += 1
+        }
+        mix(rest)
+        return hash
+    }
+}
