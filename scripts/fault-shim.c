@@ -4,7 +4,7 @@
 // of a journal's record is written), sync (a journal is brought to the disk), write (half of a piece of another file is
 // written), rename-before or rename-after (a final file is put in its place). At the N-th time in any worker comes FAULT,
 // once: FILE is created then, and whoever finds it there goes on. SIGKILL for the worker, the parent or both; SIGILL for
-// the worker; or an error of the call: ENOSPC, EIO.
+// the worker; PAUSE, of three seconds; or an error of the call: ENOSPC, EIO.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -47,6 +47,7 @@ static int strike(void) {
     if (!strcmp(fault, "ENOSPC")) return ENOSPC;
     if (!strcmp(fault, "EIO")) return EIO;
     if (!strcmp(fault, "SIGILL")) __builtin_trap();
+    if (!strcmp(fault, "PAUSE")) return sleep(3), 0;
     if (strcmp(fault, "worker")) kill(getppid(), SIGKILL);
     if (strcmp(fault, "parent")) kill(getpid(), SIGKILL);
     return 0;

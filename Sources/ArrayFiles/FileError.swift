@@ -43,6 +43,12 @@ public func fileExists(_ path: String) -> Bool {
     access(path, F_OK) == 0
 }
 
+/// Bytes of the file at `path`; 0 where there is none.
+public func fileSize(_ path: String) -> Int {
+    var info = stat()
+    return stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFREG ? Int(info.st_size) : 0
+}
+
 /// Whether a folder lies at `path`.
 public func isDirectory(_ path: String) -> Bool {
     var info = stat()
@@ -76,17 +82,21 @@ public func makeDirectories(_ path: String) throws(FileError) {
     if isDirectory(path) || path.isEmpty { return }
     let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
     try makeDirectories(parent)
-    guard mkdir(path, 0o777) == 0 || errno == EEXIST else { throw FileError("create", path) }
+    if mkdir(path, 0o777) == 0 {
+        try synchronizeDirectory(parent.isEmpty ? (path.hasPrefix("/") ? "/" : ".") : parent)
+    } else if errno != EEXIST {
+        throw FileError("create", path)
+    }
     guard isDirectory(path) else { throw FileError("create", path, code: ENOTDIR) }
 }
 
 /// Makes the entries of the folder at `path` reach the disk: renames in it survive a loss of power.
 public func synchronizeDirectory(_ path: String) throws(FileError) {
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw FileError("open", path) }
+    guard descriptor >= 0 else { throw FileError("synchronize", path) }
     defer { close(descriptor) }
     // Some file systems cannot and have no need to.
-    guard fsync(descriptor) == 0 || errno == EINVAL else { throw FileError("write", path) }
+    guard fsync(descriptor) == 0 || errno == EINVAL else { throw FileError("synchronize", path) }
 }
 
 /// Removes the file or folder at `path` with all that is in it; what is not there, or goes meanwhile, is no

@@ -121,6 +121,8 @@ public final class ExtractionWorker {
                 case .changed:
                     log.warning(
                         "\(plan.saveDirectory)/\(name) is not as it was written; it is made again")
+                    // Another rank may look at its size only, and think all is done.
+                    try removeTree("\(plan.saveDirectory)/\(name)")
                     return true
                 }
             }
@@ -159,11 +161,19 @@ public final class ExtractionWorker {
     }
 
     private func begin() throws -> JournalWriter {
+        try task.state.checkClaim()
         let journal = try JournalWriter(
             directory: task.state.directory,
             header: JournalHeader(
                 saes: task.state.configuration.saes, items: plan.items, kernels: backend.kernels,
                 host: ProcessInfo.processInfo.hostName, process: getpid()))
+        do {
+            // Once more: another run may have taken the claim before this one showed that it has begun.
+            try task.state.checkClaim()
+        } catch {
+            try removeTree(journal.path)
+            throw error
+        }
         self.journal = journal
         return journal
     }

@@ -120,7 +120,7 @@ final class JournalWriter {
         self.path = path
         end = start.count
         descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
-        guard descriptor >= 0 else { throw FileError("open", path) }
+        guard descriptor >= 0 else { throw FileError("write", path) }
     }
 
     deinit { close(descriptor) }

@@ -69,7 +69,7 @@ public struct Manifest {
     private var folder: String { StateFolder.runs(of: plan.saveDirectory) }
 
     /// An entry for `plan`. Throws `UsageError` where the manifest that is there is not one of ours, so that
-    /// nothing is lost at the end of a run.
+    /// nothing is lost at the end of a run. One that was damaged is made again of its entries.
     public init(_ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder) throws {
         (self.plan, self.inputs, self.state) = (plan, inputs, state)
         // Entries are in order by name.
@@ -84,6 +84,8 @@ public struct Manifest {
         guard fileExists(path) else { return [] }
         let value = try? MappedFile(path: path).parsedJSON()
         guard let runs = value?.object?["runs"]?.array else {
+            let entries = (try? directoryContents(folder)) ?? []
+            if entries.contains(where: { $0.hasSuffix(".json") }) { return [] }
             throw UsageError(
                 "--save_dir", "\(path) is there but is not a manifest of sae-extract; move it away")
         }

@@ -35,24 +35,32 @@ public struct SizeEstimate: Sendable {
     /// Compressed bytes of a one among zeros, and of an activation.
     private static let bytesPerFeature = (dense: 3, sparse: 3, raw: 4)
 
-    /// The estimate for what `plan` has still to write. Documents' tokens are guessed from their length;
-    /// features that fire are taken to be as many as the SAEs' published average. Throws `FileError`.
-    public init(_ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder) throws {
-        self.init(plan, inputs, Receipts(try state.receipts()), tokens: nil)
-    }
+    /// What is free already or will be before anything is written.
+    private let free: Int
+    private let saveDirectory: String
 
-    init(_ plan: RunPlan, _ inputs: Inputs, _ receipts: Receipts, tokens: [[Int]]?) {
+    /// The estimate for what `plan` has still to write. Documents' tokens are guessed from their length;
+    /// features that fire are taken to be as many as the SAEs' published average. With `overwriting`, what is there
+    /// goes first. Throws `FileError`.
+    public init(
+        _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder, overwriting: Bool
+    ) throws {
+        saveDirectory = plan.saveDirectory
+        free = try freeSpace(at: saveDirectory) + (overwriting ? state.clearableBytes(plan) : 0)
+        let receipts = Receipts(overwriting ? [] : try state.receipts())
         let naming = OutputNaming(label: plan.label)
         let isRaw = plan.activationValues == .raw
-        for (number, author) in plan.authors.enumerated() {
+        for author in plan.authors {
             let missing = plan.items.filter {
-                !receipts.attest($0.name(naming, author: author.author), in: plan.saveDirectory)
+                overwriting
+                    || !receipts.attest(
+                        $0.name(naming, author: author.author), in: plan.saveDirectory)
             }
             guard !missing.isEmpty else { continue }
             let bytes = author.documents.reduce(0) { $0 + $1.text.utf8.count }
-            let tokens =
-                tokens?[number].reduce(0, +)
-                ?? author.documents.reduce(0) { $0 + min(plan.columns, $1.text.utf8.count / 3) }
+            let tokens = author.documents.reduce(0) {
+                $0 + min(plan.columns, $1.text.utf8.count / 3)
+            }
             journals += tokens * 8
             for item in missing {
                 switch item {
@@ -76,15 +84,21 @@ public struct SizeEstimate: Sendable {
                 journals += tokens * sae.chosen.id.averageL0 * (isRaw ? 8 : 4)
             }
         }
+        // What a run before this one has journaled takes its room already.
+        if !overwriting { journals = max(0, journals - (try state.journalBytes())) }
     }
 
-    /// Fails where `saveDirectory`'s file system has less room. Throws `DiskSpaceError` or `FileError`.
-    public func check(_ saveDirectory: String) throws {
-        let free = try freeSpace(at: saveDirectory)
+    /// Fails where `save_dir`'s file system has less room. Throws `DiskSpaceError`.
+    public func check() throws {
         guard files + journals <= free else {
             throw DiskSpaceError(
                 saveDirectory: saveDirectory, needed: files + journals, free: free)
         }
+    }
+
+    /// "about 1.2 GB of files, meanwhile 30 MB of journals; free: 80 GB".
+    var description: String {
+        "about \(byteCount(files)) of files, meanwhile \(byteCount(journals)) of journals; free: \(byteCount(free))"
     }
 }
 
@@ -99,12 +113,11 @@ func byteCount(_ count: Int) -> String {
 /// `--dry_run`.
 public enum PlanReport {
     /// What `plan` would do, in lines of text: SAEs, authors with documents, tokens and what is already done,
-    /// who does what, sizes. Nothing is written. Throws the readers' errors, `ConfigurationConflict`,
-    /// `FileError`.
+    /// who does what, sizes. Nothing is written. Throws the readers' errors and `FileError`.
     public static func text(
-        _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder, overwriting: Bool, log: Logger
+        _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder, _ size: SizeEstimate,
+        overwriting: Bool, log: Logger
     ) throws -> String {
-        if !overwriting { try state.check(beginning: plan) }
         let tokenizing = try Tokenizing(plan)
         let threads = try ThreadPool(threadCount: plan.threads)
         let numbers = Array(plan.authors.indices)
@@ -126,11 +139,12 @@ public enum PlanReport {
         var rows = [
             ["author", "documents", "tokens", "batches", "in journals", "files in place", "ranks"]
         ]
-        var tokens: [[Int]] = []
+        var total = 0
         for (number, author) in plan.authors.enumerated() {
             let sequences = tokenizing.sequences(author.documents, on: threads)
             let batches = tokenizing.batches(sequences, plan)
-            tokens.append(sequences.map(\.tokens.count))
+            let tokens = sequences.reduce(0) { $0 + $1.tokens.count }
+            total += tokens
             let done = batches.indices.count {
                 union.has(
                     author: number, batch: $0, documents: batches[$0].count,
@@ -146,23 +160,22 @@ public enum PlanReport {
                 ).contains { $0.number == number }
             }
             rows.append([
-                author.author, "\(author.documents.count)", "\(tokens[number].reduce(0, +))",
+                author.author, "\(author.documents.count)", "\(tokens)",
                 "\(batches.count)", "\(done)", "\(inPlace) of \(plan.items.count)",
                 ranks.map { "\($0)" }.joined(separator: " "),
             ])
         }
         lines += [""] + table(rows)
         let documents = plan.authors.reduce(0) { $0 + $1.documents.count }
-        let size = SizeEstimate(plan, inputs, receipts, tokens: tokens)
         let here =
             plan.ranks.count == 1
             ? "rank \(plan.ranks.lowerBound)"
             : "ranks \(plan.ranks.lowerBound) to \(plan.ranks.upperBound - 1)"
         lines += [
             "",
-            "\(plan.authors.count) authors, \(documents) documents, \(tokens.joined().reduce(0, +)) tokens; batch size \(plan.batchSize.name)",
+            "\(plan.authors.count) authors, \(documents) documents, \(total) tokens; batch size \(plan.batchSize.name)",
             "this invocation is \(here) of \(plan.worldSize), \(plan.threads) \(plan.threads == 1 ? "thread" : "threads") each",
-            "to be written: about \(byteCount(size.files)) of files, meanwhile \(byteCount(size.journals)) of journals; free: \(byteCount(try freeSpace(at: plan.saveDirectory)))",
+            "to be written: \(size.description)",
         ]
         return lines.map { $0 + "\n" }.joined()
     }

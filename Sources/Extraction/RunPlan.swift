@@ -71,6 +71,10 @@ public struct RunPlan: Codable, Sendable {
         return plan
     }
 
+    /// Checks what else only workers would find: the tokenizer, and the prefix's length. Throws the readers' errors
+    /// and `UsageError`.
+    public func checkTokenizer() throws { _ = try Tokenizing(self) }
+
     /// The models that go by a Hub id.
     public static let knownModels = ["google/gemma-2-2b", "google/gemma-2-9b"]
 

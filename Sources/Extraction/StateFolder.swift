@@ -3,6 +3,7 @@
 //
 //   runs/<time>-<id>.json                     an entry of run.json, one for each invocation
 //   runs/<id>.partial                         one being written
+//   claims/<label>                            which configuration's run began last, while none has results
 //   models/<label>/<configuration>/           one folder for each model label and configuration
 //     configuration.json                      the configuration in words
 //     <time>-<host>-<process>-<id>.journal    finished batches of one process
@@ -18,17 +19,22 @@ import Gemma2
 public struct StateFolder: Codable, Sendable {
     /// Where results go.
     public let saveDirectory: String
+    /// The model label as in file names.
+    private let labelName: String
     /// The folder of the model label.
     let labelDirectory: String
     /// The folder of the configuration.
     let directory: String
+    private let claimPath: String
     let configuration: Configuration
 
     /// The state of `plan`'s model label under `configuration`. Nothing is looked at yet.
     public init(_ plan: RunPlan, _ configuration: Configuration) {
         saveDirectory = plan.saveDirectory
-        labelDirectory =
-            "\(StateFolder.root(of: plan.saveDirectory))/models/\(OutputNaming(label: plan.label).labelName)"
+        let root = StateFolder.root(of: plan.saveDirectory)
+        labelName = OutputNaming(label: plan.label).labelName
+        labelDirectory = "\(root)/models/\(labelName)"
+        claimPath = "\(root)/claims/\(labelName)"
         directory = "\(labelDirectory)/\(configuration.fingerprint)"
         self.configuration = configuration
     }
@@ -61,16 +67,10 @@ public struct StateFolder: Codable, Sendable {
             }
             differences += configuration.differences(from: theirs)
         }
-        var used: [String: String] = [:]
-        for path in try paths(".journal") {
-            if let saes = try JournalReader(path: path)?.header?.saes {
-                used.merge(saes) { first, _ in first }
-            }
-        }
-        for receipt in try receipts() { used.merge(receipt.saes) { first, _ in first } }
-        for (hook, sae) in configuration.saes.sorted(by: { $0.key < $1.key }) {
-            if let other = used[hook], other != sae {
-                differences.append("SAE of \(hook): \(other) there, \(sae) here")
+        for (hook, saes) in try saesInUse().sorted(by: { $0.key < $1.key }) {
+            guard let ours = configuration.saes[hook] else { continue }
+            for other in saes.sorted() where other != ours {
+                differences.append("SAE of \(hook): \(other) there, \(ours) here")
             }
         }
         guard differences.isEmpty else {
@@ -78,17 +78,42 @@ public struct StateFolder: Codable, Sendable {
         }
     }
 
+    /// The SAEs of journals and of files that are there, by hook.
+    private func saesInUse() throws -> [String: Set<String>] {
+        var used: [String: Set<String>] = [:]
+        for path in try paths(".journal") {
+            for (hook, sae) in try JournalReader(path: path)?.header?.saes ?? [:] {
+                used[hook, default: []].insert(sae)
+            }
+        }
+        let naming = OutputNaming(label: labelName)
+        for receipt in try receipts() {
+            for (hook, sae) in receipt.saes {
+                guard let point = HookPoint(hook) else { continue }
+                let isThere = [false, true].contains { isSparse in
+                    let name = naming.activations(
+                        point, author: receipt.author, isSparse: isSparse)
+                    return receipt.files[name] != nil && fileExists("\(saveDirectory)/\(name)")
+                }
+                if isThere { used[hook, default: []].insert(sae) }
+            }
+        }
+        return used
+    }
+
     /// The same, before `plan` begins: files of its names that are there without a record of their making are another
     /// configuration's too, for all that is known. Throws `ConfigurationConflict` or `FileError`.
     public func check(beginning plan: RunPlan) throws {
         try check()
-        guard try !contents(of: directory).contains(where: StateFolder.isResult) else { return }
+        guard try !hasResults() else { return }
         let naming = OutputNaming(label: plan.label)
         let names = plan.authors.flatMap { author in
             plan.items.map { $0.name(naming, author: author.author) }
         }
         let unknown = names.filter { fileExists("\(saveDirectory)/\($0)") }
         guard let first = unknown.first else { return }
+        // Another rank may have begun since the first look.
+        guard try !hasResults() else { return }
         let others = unknown.count > 1 ? " and \(unknown.count - 1) more of this run's files" : ""
         throw ConfigurationConflict(
             saveDirectory: saveDirectory,
@@ -97,37 +122,100 @@ public struct StateFolder: Codable, Sendable {
             ])
     }
 
-    /// Makes the folder, after `check`. Throws `FileError`.
+    /// Makes the folder, after `check`, and claims the label for this configuration. Throws
+    /// `ConfigurationConflict` or `FileError`.
     public func open() throws {
         try makeDirectories(directory)
-        guard !fileExists(configurationPath) else { return }
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        let file = try OutputFile(path: configurationPath, temporaryDirectory: directory)
-        try file.write(Array(try encoder.encode(configuration)))
-        _ = try file.commitIfAbsent()
+        if !fileExists(configurationPath) {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            let file = try OutputFile(path: configurationPath, temporaryDirectory: directory)
+            try file.write(Array(try encoder.encode(configuration)))
+            _ = try file.commitIfAbsent()
+        }
+        guard claimant != configuration.fingerprint else { return }
+        let runs = StateFolder.runs(of: saveDirectory)
+        try makeDirectories(runs)
+        try makeDirectories(StateFolder.root(of: saveDirectory) + "/claims")
+        try OutputFile.make(path: claimPath, temporaryDirectory: runs) {
+            try $0.write(Array(configuration.fingerprint.utf8))
+        }
+        do {
+            // Whoever had the claim may have had its first results meanwhile.
+            try check()
+        } catch {
+            if claimant == configuration.fingerprint { try removeTree(claimPath) }
+            throw error
+        }
     }
+
+    /// Whose run began last: a configuration's fingerprint.
+    private var claimant: String? {
+        (try? MappedFile(path: claimPath))?.withBytes { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// Fails where a run of another configuration has begun since this one did. Of two that began with nothing there, the
+    /// later one goes on; to be called before and after a process puts its first results here. Throws
+    /// `ConfigurationConflict`.
+    func checkClaim() throws {
+        guard let claimant, claimant != configuration.fingerprint else { return }
+        let path = "\(labelDirectory)/\(claimant)/configuration.json"
+        // Without its configuration it is no run of this folder any more.
+        guard let bytes = try? MappedFile(path: path).withBytes({ Data($0) }),
+            let theirs = try? JSONDecoder().decode(Configuration.self, from: bytes)
+        else { return }
+        throw ConfigurationConflict(
+            saveDirectory: saveDirectory, differences: configuration.differences(from: theirs))
+    }
+
+    /// What `clear` removes.
+    private func cleared(_ plan: RunPlan) -> [String] {
+        let naming = OutputNaming(label: plan.label)
+        return plan.authors.flatMap { author in
+            plan.items(in: .both).map {
+                "\(saveDirectory)/\($0.name(naming, author: author.author))"
+            }
+        }
+    }
+
+    /// Bytes that `clear` would free. Throws `FileError`.
+    func clearableBytes(_ plan: RunPlan) throws -> Int {
+        let own = try contents(of: labelDirectory).flatMap { folder in
+            try contents(of: "\(labelDirectory)/\(folder)").map {
+                "\(labelDirectory)/\(folder)/\($0)"
+            }
+        }
+        return (cleared(plan) + own).reduce(0) { $0 + fileSize($1) }
+    }
+
+    /// Bytes of the journals that are there. Throws `FileError`.
+    func journalBytes() throws -> Int { try paths(".journal").reduce(0) { $0 + fileSize($1) } }
 
     /// Removes the plan's output files and all state of its model label. Says how many files of that label stay
     /// because the plan does not make them. Throws `FileError`.
     public func clear(_ plan: RunPlan) throws -> Int {
-        let naming = OutputNaming(label: plan.label)
-        for author in plan.authors {
-            for item in plan.items(in: .both) {
-                try removeTree("\(saveDirectory)/\(item.name(naming, author: author.author))")
-            }
-        }
-        // In one step, so that a process still at work there fails at its next file instead of going on in a
-        // folder that is another's.
+        // The state first, and in one step, so that a process still at work there fails at its next file instead of
+        // going on in a folder that is another's.
         if fileExists(labelDirectory) {
             let away =
                 "\(labelDirectory).removed-\(String(UInt64.random(in: .min ... .max), radix: 16))"
             guard rename(labelDirectory, away) == 0 else {
                 throw FileError("rename", labelDirectory)
             }
-            try removeTree(away)
         }
+        for path in cleared(plan) { try removeTree(path) }
+        try removeRemains()
+        let naming = OutputNaming(label: plan.label)
         return try contents(of: saveDirectory).count { $0.hasPrefix(naming.start) }
+    }
+
+    /// Removes what `clear` has put aside, also where it was killed then.
+    private func removeRemains() throws {
+        let models = StateFolder.root(of: saveDirectory) + "/models"
+        let start = labelDirectory.dropFirst(models.count + 1) + ".removed-"
+        for name in try contents(of: models) where name.hasPrefix(start) {
+            try removeTree("\(models)/\(name)")
+        }
     }
 
     // MARK: Content
@@ -174,8 +262,9 @@ public struct StateFolder: Codable, Sendable {
         ) { try $0.write(text) }
     }
 
-    /// Removes what killed processes were writing, where nobody has touched it for an hour.
+    /// Removes what killed processes were writing, where nobody has touched it for an hour, or removing.
     public func removeStalePartials() throws {
+        try removeRemains()
         for path in try partials() {
             var info = stat()
             if stat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 {
@@ -189,6 +278,20 @@ public struct StateFolder: Codable, Sendable {
         let runs = StateFolder.runs(of: saveDirectory)
         return try paths(".partial")
             + contents(of: runs).filter { $0.hasSuffix(".partial") }.map { "\(runs)/\($0)" }
+    }
+
+    /// Files of `plan`'s authors with these numbers that are not in their places. Throws `FileError`.
+    public func missing(_ plan: RunPlan, authors: some Sequence<Int>) throws -> [String] {
+        let receipts = Receipts(try receipts())
+        let naming = OutputNaming(label: plan.label)
+        return authors.flatMap { number in
+            plan.items.map { $0.name(naming, author: plan.authors[number].author) }
+        }.filter { !receipts.attest($0, in: saveDirectory) }
+    }
+
+    /// Whether anything that was finished is kept here. Throws `FileError`.
+    public func hasResults() throws -> Bool {
+        try contents(of: directory).contains(where: StateFolder.isResult)
     }
 
     /// Removes journals whose batches are all in complete files, and partial files, once every author of `plan`
@@ -214,5 +317,25 @@ public struct StateFolder: Codable, Sendable {
         }
         for path in try partials() { try removeTree(path) }
         return true
+    }
+}
+
+/// Files that were made are not in their places at the end of a run.
+public struct MissingFilesError: Error, Equatable, CustomStringConvertible {
+    /// The folder.
+    public let saveDirectory: String
+    /// The files' names.
+    public let names: [String]
+
+    /// `names` in `saveDirectory`.
+    public init(saveDirectory: String, names: [String]) {
+        (self.saveDirectory, self.names) = (saveDirectory, names)
+    }
+
+    /// One of them, how many more, and what to do.
+    public var description: String {
+        let others = names.count > 1 ? " and \(names.count - 1) more of this run's files" : ""
+        return
+            "\(saveDirectory)/\(names.first ?? "")\(others) were made, but something has removed or changed them since; run the same command again to make them anew"
     }
 }

@@ -32,6 +32,15 @@ public struct HookPoint: Hashable, Codable, Sendable, CustomStringConvertible {
         self.site = site
     }
 
+    /// The hook of that name; nil where it is none.
+    public init?(_ description: String) {
+        let parts = description.split(separator: ".", maxSplits: 2)
+        guard parts.count == 3, parts[0] == "blocks", let layer = Int(parts[1]),
+            let site = Site.allCases.first(where: { $0.hookName == parts[2] })
+        else { return nil }
+        self.init(layer: layer, site: site)
+    }
+
     /// TransformerLens' name, `blocks.5.hook_resid_post`.
     public var description: String { "blocks.\(layer).\(site.hookName)" }
 }

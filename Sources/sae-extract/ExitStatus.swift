@@ -37,6 +37,7 @@ enum ExitStatus: Int32 {
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData
             case is FileError, is BackendError, is DiskSpaceError, is JournalRemovedError,
+                is MissingFilesError,
                 is LauncherError:
                 .ioError
             case is ConfigurationConflict: .otherConfiguration

@@ -1,5 +1,6 @@
 // One run from its flags to its exit code: plan, look at what is there, start the workers, say what became of them.
 
+import ArrayFiles
 import Extraction
 import Foundation
 import Logging
@@ -17,7 +18,7 @@ struct Invocation {
 
     /// Runs and exits; returns after a dry run. Throws what stops a run before it begins.
     func run() async throws {
-        let control = StopControl()
+        let control = StopControl(advice: advice)
         StopSignals.handle { control.receive($0) }
         var options = try command.options()
         options.commandLine = CommandLine.arguments
@@ -36,12 +37,19 @@ struct Invocation {
         let plan = try RunPlan(options)
         let inputs = try Inputs(plan)
         let state = StateFolder(plan, Configuration(plan, inputs))
+        // All that can refuse the run comes before anything is removed or written for it.
+        if !overwriting { try state.check(beginning: plan) }
+        let size = try SizeEstimate(plan, inputs, state, overwriting: overwriting)
         if command.output.isDryRun {
-            let text = try PlanReport.text(plan, inputs, state, overwriting: overwriting, log: log)
-            try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
-            return
+            let text = try PlanReport.text(
+                plan, inputs, state, size, overwriting: overwriting, log: log)
+            try printToStandardOutput(text)
         }
+        try size.check()
+        let manifest = Mutex(try Manifest(plan, inputs, state))
+        if command.output.isDryRun { return }
         if overwriting {
+            try plan.checkTokenizer()
             let others = try state.clear(plan)
             if others > 0 {
                 log.warning(
@@ -49,9 +57,6 @@ struct Invocation {
                 )
             }
         }
-        try state.check(beginning: plan)
-        try SizeEstimate(plan, inputs, state).check(plan.saveDirectory)
-        let manifest = Mutex(try Manifest(plan, inputs, state))
         try state.open()
         try state.removeStalePartials()
         try manifest.withLock { try $0.write(.unfinished) }
@@ -86,7 +91,23 @@ struct Invocation {
             )
             return false
         }
+        if let count = environment["SLURM_ARRAY_TASK_COUNT"].flatMap({ Int($0) }), count > 1 {
+            throw UsageError(
+                "--overwrite",
+                "cannot be given to the tasks of an array (SLURM_ARRAY_TASK_COUNT is \(count)): each would remove what the others have done; clear \(command.output.directory) once before submitting, or give another --save_dir"
+            )
+        }
         return true
+    }
+
+    private func printToStandardOutput(_ text: String) throws {
+        do {
+            try Array(text.utf8).withUnsafeBytes {
+                try writeAll($0, to: STDOUT_FILENO, path: "standard output")
+            }
+        } catch let error as FileError where error.code == EPIPE {
+            // Whoever read it has seen enough.
+        }
     }
 
     /// Seconds that a worker may be stopped (SIGSTOP) before it counts as lost.
@@ -122,37 +143,55 @@ struct Invocation {
             if case .failed(let status, let message) = end { (status, message) } else { nil }
         }
         let isStopped = ends.contains(.stopped)
-        let outcome: RunOutcome = failures.isEmpty ? (isStopped ? .stopped : .done) : .failed
+        var outcome: RunOutcome = failures.isEmpty ? (isStopped ? .stopped : .done) : .failed
         var isComplete = false
         do {
             isComplete = try state.finish(plan)
+            if outcome == .done, !isComplete {
+                // Of a run that is alone all should be there; of a rank, what its workers have seen in its place.
+                let authors =
+                    plan.placement.worldSize == 1
+                    ? Array(plan.authors.indices) : progress.authors.sorted()
+                let missing = try state.missing(plan, authors: authors)
+                if !missing.isEmpty {
+                    outcome = .failed
+                    try manifest.write(outcome)
+                    throw MissingFilesError(saveDirectory: plan.saveDirectory, names: missing)
+                }
+            }
             try manifest.write(outcome)
         } catch {
             guard !failures.isEmpty else { ExitStatus(for: error).exit(saying: error) }
             log.warning("\(error)")
         }
-        if failures.isEmpty, !isStopped {
+        if outcome == .done {
             let rate =
                 progress.tokens > 0
                 ? ", \(decimals(Double(progress.tokens) / max(progress.modelSeconds, 1e-9))) tokens/s in the model and SAEs"
                 : ""
             let rest =
-                isComplete ? "" : "; other ranks have not ended, and their authors are not complete"
+                isComplete
+                ? ""
+                : "; other ranks have not ended, and their authors are not complete (if they have, look whether --workers is equal on all)"
             log.info(
                 "\(progress.authors.count) authors, \(progress.tokens) tokens computed\(rate), \(decimals(seconds)) s in all; results in \(plan.saveDirectory)\(rest)"
             )
             _exit(0)
         }
+        // How to go on is said at any --log_level; it is what the exit code stands for.
         let done =
-            "\(progress.batches) batches were computed in \(decimals(seconds)) s and are kept"
+            "\(progress.batches) batches were computed in \(decimals(seconds)) s and are kept; \(advice)"
         guard let first = failures.first else {
             let name = control.signal.map { "by \(StopSignals.name($0))" } ?? "from outside"
-            log.notice("stopped \(name): \(done); run the same command again to continue")
+            writeToStandardError("stopped \(name): \(done)\n")
             _exit(ExitStatus.stopped.rawValue)
         }
         for failure in failures { writeToStandardError("Error: \(failure.message)\n") }
-        if progress.batches > 0 || failures.count < ends.count {
-            log.notice("\(done); run the same command again to continue")
+        let isRefused = failures.contains { $0.status == ExitStatus.otherConfiguration.rawValue }
+        if progress.batches > 0 || failures.count < ends.count, !isRefused,
+            (try? state.hasResults()) == true
+        {
+            writeToStandardError("\(done)\n")
         }
         // Where nobody got through, and all for the same reason, that is the exit code.
         let isCommon =
@@ -161,6 +200,11 @@ struct Invocation {
             isCommon
                 ? first.status ?? ExitStatus.workerFailed.rawValue
                 : ExitStatus.workerFailed.rawValue)
+    }
+
+    private var advice: String {
+        let changes = command.output.isOverwriting ? " without --overwrite" : ""
+        return "run the same command again\(changes) to continue"
     }
 
     private func decimals(_ value: Double) -> String { String(format: "%.1f", value) }

@@ -303,11 +303,19 @@ private struct KernelKills {
 final class StopControl: Sendable {
     private struct State {
         var signal: Int32?
+        var interruptions = 0
         var hasWorkers = false
         var requesters: [AsyncStream<Void>.Continuation] = []
     }
 
     private let state = Mutex(State())
+
+    /// How the run is continued, in words.
+    private let advice: String
+
+    init(advice: String) {
+        self.advice = advice
+    }
 
     /// The first signal that came.
     var signal: Int32? { state.withLock(\.signal) }
@@ -316,8 +324,8 @@ final class StopControl: Sendable {
     func receive(_ signal: Int32) {
         let name = StopSignals.name(signal)
         let isLate: Bool = state.withLock {
-            let isRepeated = $0.signal == SIGINT && signal == SIGINT
-            guard $0.hasWorkers, !isRepeated else { return true }
+            if signal == SIGINT { $0.interruptions += 1 }
+            guard $0.hasWorkers, $0.interruptions < 2 else { return true }
             if $0.signal == nil {
                 $0.signal = signal
                 writeToStandardError("\(name): finishing the batches in hand\n")
@@ -326,7 +334,7 @@ final class StopControl: Sendable {
             return false
         }
         if isLate {
-            writeToStandardError("stopped by \(name); run the same command again to continue\n")
+            writeToStandardError("stopped by \(name); \(advice)\n")
             _exit(ExitStatus.stopped.rawValue)
         }
     }

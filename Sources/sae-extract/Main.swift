@@ -16,6 +16,9 @@ enum Main {
         // A file size limit or a closed pipe is an error of the write, not the end of the process.
         signal(SIGXFSZ, SIG_IGN)
         signal(SIGPIPE, SIG_IGN)
+        // Where it is ignored, as some launchers leave it, nobody learns how a worker ended.
+        signal(SIGCHLD, SIG_DFL)
+        raiseFileLimit()
         if CommandLine.arguments.dropFirst().first == WorkerEntry.argument { WorkerEntry.main() }
         startWithoutThreads()
         shareHeap()
@@ -28,6 +31,7 @@ enum Main {
         let environment = ProcessInfo.processInfo.environment
         let command: SAEExtract
         do {
+            try checkArguments()
             command = try SAEExtract.parse(
                 CommandLineArguments.normalized(
                     Array(CommandLine.arguments.dropFirst()), environment: environment))
@@ -43,15 +47,35 @@ enum Main {
     }
 }
 
+/// Each journal that is read stays open.
+private func raiseFileLimit() {
+    let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    var files = rlimit()
+    guard getrlimit(resource, &files) == 0 else { return }
+    files.rlim_cur = files.rlim_max
+    setrlimit(resource, &files)
+}
+
+/// Swift would read a path that is not UTF-8 as another one. Throws `UsageError`.
+private func checkArguments() throws {
+    for (index, argument) in CommandLine.arguments.enumerated() {
+        guard let bytes = CommandLine.unsafeArgv[index], String(validatingCString: bytes) == nil
+        else { continue }
+        let flag = CommandLine.arguments[..<index].last { $0.hasPrefix("--") }
+        throw UsageError(
+            flag ?? "arguments",
+            "'\(argument)' is not valid UTF-8; rename the file or folder, or give another name")
+    }
+}
+
 /// Begins anew unless OpenBLAS was told to start no threads: it starts one for each core as it is loaded, each with
 /// 128 MiB of address space, and the parent has no use for them.
 private func startWithoutThreads() {
     let variable = "OPENBLAS_NUM_THREADS"
     guard getenv(variable).map({ String(cString: $0) }) != "1" else { return }
     setenv(variable, "1", 1)
-    var arguments = CommandLine.arguments.map { strdup($0) } + [nil]
     // Where it cannot, the threads are only in the way.
-    execv("/proc/self/exe", &arguments)
+    execv("/proc/self/exe", CommandLine.unsafeArgv)
 }
 
 /// Keeps this process' threads to one heap. glibc would reserve 128 MiB of address space for each, which a limit

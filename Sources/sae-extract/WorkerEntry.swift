@@ -16,12 +16,6 @@ enum WorkerEntry {
     static func main() -> Never {
         let stop = StopFlag()
         StopSignals.handle { _ in stop.raise() }
-        // Each journal that is read stays open.
-        var files = rlimit()
-        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 {
-            files.rlim_cur = files.rlim_max
-            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
-        }
         let input = LineReader(descriptor: STDIN_FILENO)
         let order: WorkerOrder
         do {

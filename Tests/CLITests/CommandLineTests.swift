@@ -72,6 +72,18 @@ struct CommandLineTests {
         #expect(try Tool.run(["--layers", "0", "-h"]).output.contains("OVERVIEW:"))
     }
 
+    /// Read as Swift reads it, such a path would be another one.
+    @Test func argumentsMustBeUTF8() throws {
+        let outcome = try Tool.run(
+            Tool.tinyArguments(saveDirectory: folder.file("out")),
+            launcher: [
+                "/bin/bash", "-c", "exec \"$@\" --save_dir '\(folder.path)/'$'\\xff'", "bash",
+            ])
+        #expect(outcome.status == 64, "\(outcome.errors)")
+        #expect(outcome.errors.contains("--save_dir") && outcome.errors.contains("not valid UTF-8"))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
+    }
+
     @Test func theEnvironmentFillsInAndFlagsWin() throws {
         let environment = [
             "SAE_EXTRACT_LAYERS": "5, 10,15", "SAE_EXTRACT_EXCLUDE_AUTHORS": "a,b\nquarry works",

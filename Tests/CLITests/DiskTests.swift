@@ -112,6 +112,31 @@ struct DiskTests: Resuming {
         #expect(computed(outcome) == 0)
     }
 
+    @Test func aDryRunSaysThatTheDiskIsTooFull() throws {
+        let target = folder.file("small")
+        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        let outcome = try run(
+            job("small", layers: [0, 1, 2, 3], ["--dry_run"]), exits: 74,
+            launcher: [
+                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
+                "mount -t tmpfs -o size=300k none '\(target)' && exec \"$@\"", "bash",
+            ])
+        #expect(outcome.output.contains("to be written: about"))
+        #expect(outcome.errors.contains("will be written, but"), "\(outcome.errors)")
+    }
+
+    @Test(arguments: [("/dev/full", 74), ("/dev/null", 0)])
+    func standardOutputThatCannotBeWrittenIsAnError(path: String, status: Int32) throws {
+        let outcome = try run(
+            job("out", ["--dry_run"]), exits: status,
+            launcher: ["/bin/bash", "-c", "exec \"$@\" > \(path)", "bash"])
+        if status != 0 {
+            #expect(
+                outcome.errors.contains("cannot write standard output: No space left on device"),
+                "\(outcome.errors)")
+        }
+    }
+
     @Test func aReadOnlyFolderIsAnError() throws {
         let target = folder.file("locked")
         try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)

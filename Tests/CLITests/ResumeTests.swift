@@ -185,6 +185,33 @@ struct ResumeTests: Resuming {
         try run(job("out", ["--overwrite"]), exits: 64, environment: srun)
     }
 
+    @Test func overwriteIsNotForTasksOfAnArray() throws {
+        try run(job("out"))
+        let before = try results("out")
+        let array = ["SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"]
+        let outcome = try run(job("out", ["--overwrite"]), exits: 64, environment: array)
+        #expect(outcome.errors.contains("--overwrite: cannot be given to the tasks of an array"))
+        #expect(try results("out") == before)
+    }
+
+    /// Whatever refuses a run refuses it before its predecessor's results are removed.
+    @Test func aRefusedRunRemovesNothing() throws {
+        try run(job("out"))
+        let before = try results("out")
+        let prefix = String(repeating: "word ", count: 600)
+        let refused = try run(job("out", ["--overwrite", "--prefix", prefix]), exits: 64)
+        #expect(refused.errors.contains("--prefix"))
+        #expect(try results("out") == before)
+        let entries = folder.file("out/.sae-extract/runs")
+        try FileManager.default.moveItem(atPath: entries, toPath: folder.file("runs"))
+        try TestData.write("{}".utf8, to: folder.file("out/run.json"))
+        for extra in [["--overwrite"], ["--dry_run"]] {
+            let outcome = try run(job("out", extra), exits: 64)
+            #expect(outcome.errors.contains("is not a manifest of sae-extract"))
+        }
+        #expect(try results("out") == before)
+    }
+
     @Test func aRequeuedJobDoesNotOverwrite() throws {
         try stopHalfway(job("out"))
         let outcome = try run(
@@ -231,6 +258,48 @@ struct ResumeTests: Resuming {
             #expect(computed(outcome) == 4)
             #expect(try results("out") == before)
         }
+    }
+
+    /// A file that goes while later authors are at work: the run does not end as if it were there.
+    @Test func aFileThatVanishesMeanwhileIsNoSuccess() throws {
+        let name = "sae__google_gemma-2-2b__tokens__author 0.json"
+        let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
+        #expect(tool.wait { _ in fileExists(folder.file("out/\(name)")) })
+        #expect(tool.wait { $0.events.contains { $0.hasPrefix(#"{"authorDone""#) } })
+        try FileManager.default.removeItem(atPath: folder.file("out/\(name)"))
+        #expect(tool.wait() == 74, "\(tool.log)")
+        #expect(
+            tool.log.contains("\(name) were made, but something has removed"), "\(tool.log)")
+        let again = try run(job("out", layers: [0, 1, 2, 3]))
+        #expect(computed(again) == 0, "the journals still have it")
+        try run(job("whole", layers: [0, 1, 2, 3]))
+        #expect(try results("out") == results("whole"))
+    }
+
+    /// A rank that looks at sizes only must not end what another has to do again.
+    @Test func aChangedFileIsMadeAgainByItsRank() throws {
+        try run(job("out", layers: [0, 1, 2, 3]))
+        let before = try results("out")
+        let name = "sae__google_gemma-2-2b__res__activations__author 1__layer_0.npz"
+        var bytes = before[name]!
+        bytes[bytes.count / 2] ^= 1
+        try TestData.write(bytes, to: folder.file("out/\(name)"))
+        let ranks = ["--world_size", "2", "--rank"]
+        let other = try RunningTool(job("out", layers: [0, 1, 2, 3], ranks + ["1"]))
+        #expect(other.wait { $0.log.contains("is made again") })
+        try run(job("out", layers: [0, 1, 2, 3], ranks + ["0"]))
+        #expect(other.wait() == 0, "\(other.log)")
+        #expect(try results("out") == before)
+        #expect(try own(".journal") == [])
+    }
+
+    /// What `.sae-extract` has is enough for a manifest that was cut short.
+    @Test func aDamagedManifestIsMadeAgain() throws {
+        try run(job("out"))
+        try TestData.write([], to: folder.file("out/run.json"))
+        try run(job("out"))
+        let manifest = try MappedFile(path: folder.file("out/run.json")).parsedJSON()
+        #expect(manifest.object?["runs"]?.array?.count == 2)
     }
 
     @Test(arguments: [0.3, 0.6, 0.99])
@@ -282,6 +351,25 @@ struct ResumeTests: Resuming {
         let b = try RunningTool(job("out", layers: [0, 1, 2, 3], ["--max_seq_len", "50"]))
         #expect(b.wait() == 78, "\(b.log)")
         #expect(a.wait() == 0, "\(a.log)")
+        try run(job("whole", layers: [0, 1, 2, 3]))
+        #expect(try results("out") == results("whole"))
+    }
+
+    /// A run that has begun but has nothing to show yet gives way to another configuration's, and leaves nothing.
+    @Test func theLaterOfTwoConfigurationsGoesOn() throws {
+        // The first waits at its checkpoint, as a large one makes it.
+        let shim = try FaultShim.build(in: folder)
+        let first = try RunningTool(
+            job("out", ["--feature_threshold", "2"]),
+            environment: [
+                "LD_PRELOAD": shim, "FAULT_AT": "load:1:PAUSE:\(folder.file("struck"))",
+            ])
+        #expect(first.wait { _ in fileExists(folder.file("struck")) })
+        try run(job("out", layers: [0, 1, 2, 3]))
+        #expect(first.wait() == 78, "\(first.log)")
+        #expect(first.log.contains("--feature_threshold: 1.0 there, 2.0 here"), "\(first.log)")
+        #expect(!first.log.contains("to continue"))
+        #expect(computed(try run(job("out", layers: [0, 1, 2, 3]))) == 0)
         try run(job("whole", layers: [0, 1, 2, 3]))
         #expect(try results("out") == results("whole"))
     }

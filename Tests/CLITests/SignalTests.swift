@@ -57,4 +57,47 @@ struct SignalTests {
         #expect(tool.wait() == 75, "\(tool.log)")
         for worker in tool.workers { kill(worker, SIGKILL) }
     }
+
+    /// Nor does it where a scheduler's signal came first.
+    @Test func aSecondInterruptAfterAnotherSignalDoesNotWait() throws {
+        let tool = try RunningTool(arguments + ["--workers", "2"])
+        #expect(tool.waitForBatches(7))
+        for worker in tool.workers { kill(worker, SIGSTOP) }
+        tool.send(SIGTERM)
+        #expect(tool.wait { $0.log.contains("finishing the batches in hand") })
+        tool.send(SIGINT)
+        usleep(200_000)
+        tool.send(SIGINT)
+        #expect(tool.wait() == 75, "\(tool.log)")
+        for worker in tool.workers { kill(worker, SIGKILL) }
+    }
+
+    /// How to go on is said at any log level, and rightly: with --overwrite again, all would be lost.
+    @Test func theAdviceHoldsAtAnyLogLevel() throws {
+        let tool = try RunningTool(arguments + ["--overwrite"])
+        #expect(tool.waitForBatches(3))
+        tool.send(SIGTERM)
+        #expect(tool.wait() == 75)
+        #expect(tool.log.contains("run the same command again without --overwrite to continue"))
+        let script = """
+            "$@" --log_level error & until [ -n "$(find '\(folder.file("out"))' -name '*.journal')" ]
+            do sleep 0.01; done; sleep 0.3; kill -TERM $!; wait $!
+            """
+        let quiet = try Tool.run(
+            arguments.dropLast() + [folder.file("out/quiet")],
+            launcher: ["/bin/bash", "-c", script.replacing("/out'", with: "/out/quiet'"), "bash"])
+        #expect(quiet.status == 75, "\(quiet.errors)")
+        #expect(quiet.errors.contains("run the same command again to continue"), "\(quiet.errors)")
+    }
+
+    /// A launcher that ignores SIGCHLD hands that down.
+    @Test func ignoredChildrenAreWaitedFor() throws {
+        let outcome = try Tool.run(
+            arguments + ["--n_docs", "5"],
+            launcher: [
+                "/usr/bin/env", "python3", "-c",
+                "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])",
+            ])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+    }
 }

@@ -1,6 +1,7 @@
-// What is appended comes back, from whole journals and from damaged ones.
+// What is appended comes back, from whole journals and from damaged ones; who may append, and whether there is room.
 
 import ArrayFiles
+import Corpus
 import Foundation
 import Gemma2
 import Logging
@@ -13,6 +14,8 @@ import Testing
 
 struct JournalTests {
     private let folder: TemporaryFolder
+    private let plan: RunPlan
+    private let inputs: Inputs
     private let state: StateFolder
     private let hook = HookPoint(layer: 3, site: .att)
     private let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
@@ -26,8 +29,9 @@ struct JournalTests {
         options.saeDirectory = TestData.tiny + "/sae"
         options.dataPath = TestData.tiny + "/authormix.jsonl"
         options.saveDirectory = folder.path
-        let plan = try RunPlan(options)
-        state = StateFolder(plan, Configuration(plan, try Inputs(plan)))
+        plan = try RunPlan(options)
+        inputs = try Inputs(plan)
+        state = StateFolder(plan, Configuration(plan, inputs))
         try state.open()
     }
 
@@ -184,5 +188,68 @@ struct JournalTests {
             "not one of ours, but long enough to be one".utf8, to: state.directory + "/b.journal")
         try journal(1)
         #expect(present(try union(), 1) == [0])
+    }
+
+    // MARK: Room on the disk
+
+    /// A run that goes on does not need the room again that its journals have taken.
+    @Test func whatIsJournaledIsNotAskedForAgain() throws {
+        let before = try SizeEstimate(plan, inputs, state, overwriting: false)
+        let path = try journal(3).path
+        let after = try SizeEstimate(plan, inputs, state, overwriting: false)
+        #expect(after.journals == before.journals - fileSize(path))
+        #expect(after.files == before.files)
+        #expect(before.journals > 1000)
+        truncate(path, off_t(2 * before.journals))
+        #expect(try SizeEstimate(plan, inputs, state, overwriting: false).journals == 0)
+        // Overwriting, all of it is written anew, in the room of what goes first.
+        let anew = try SizeEstimate(plan, inputs, state, overwriting: true)
+        #expect(anew.journals == before.journals && anew.files == before.files)
+    }
+
+    @Test func whatOverwritingRemovesIsRoom() throws {
+        let naming = OutputNaming(label: plan.label)
+        let before = try state.clearableBytes(plan)
+        let path = try journal(2).path
+        let names = [
+            naming.file(.tokens, author: plan.authors[0].author),
+            naming.activations(hook, author: plan.authors[1].author, isSparse: true),
+        ]
+        for name in names { try folder.write(repeatElement(1, count: 5000), name) }
+        try folder.write(repeatElement(1, count: 7000), "somebody's.txt")
+        #expect(try state.clearableBytes(plan) == before + 10_000 + fileSize(path))
+        #expect(try state.clear(plan) == 0)
+        #expect(try state.clearableBytes(plan) == 0)
+        #expect(fileExists(folder.file("somebody's.txt")))
+        #expect(!names.contains { fileExists(folder.file($0)) } && !fileExists(path))
+    }
+
+    // MARK: Two configurations
+
+    /// The claim is the later one's; what is there already keeps it from being taken.
+    @Test func aClaimIsTakenOnlyWhereNothingIs() throws {
+        var options = RunOptions()
+        options.layers = [3]
+        options.sites = [.att]
+        options.modelPath = TestData.tiny + "/model"
+        options.saeDirectory = TestData.tiny + "/sae"
+        options.dataPath = TestData.tiny + "/authormix.jsonl"
+        options.saveDirectory = folder.path
+        options.featureThreshold = 2
+        let otherPlan = try RunPlan(options)
+        let other = StateFolder(otherPlan, Configuration(otherPlan, inputs))
+        try state.checkClaim()
+        try other.open()
+        try other.checkClaim()
+        let error = #expect(throws: ConfigurationConflict.self) { try state.checkClaim() }
+        #expect(error?.differences == ["--feature_threshold: 2.0 there, 1.0 here"])
+        try state.open()
+        try state.checkClaim()
+        #expect(throws: ConfigurationConflict.self) { try other.checkClaim() }
+        // Now the first has results: the other can neither begin nor take the claim away.
+        try journal(1)
+        #expect(throws: ConfigurationConflict.self) { try other.check() }
+        #expect(throws: ConfigurationConflict.self) { try other.open() }
+        try state.checkClaim()
     }
 }
