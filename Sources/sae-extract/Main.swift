@@ -23,6 +23,7 @@ enum Main {
         startWithoutThreads()
         shareHeap()
         do {
+            try checkArguments()
             // Before anything asynchronous.
             try Launcher.checkMemory()
         } catch {
@@ -31,7 +32,6 @@ enum Main {
         let environment = ProcessInfo.processInfo.environment
         let command: SAEExtract
         do {
-            try checkArguments()
             command = try SAEExtract.parse(
                 CommandLineArguments.normalized(
                     Array(CommandLine.arguments.dropFirst()), environment: environment))
