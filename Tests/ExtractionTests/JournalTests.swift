@@ -22,6 +22,13 @@ struct JournalTests {
 
     init() throws {
         folder = try TemporaryFolder()
+        plan = try RunPlan(JournalTests.options(folder))
+        inputs = try Inputs(plan)
+        state = StateFolder(plan, Configuration(plan, inputs))
+        try state.open()
+    }
+
+    private static func options(_ folder: TemporaryFolder) -> RunOptions {
         var options = RunOptions()
         options.layers = [3]
         options.sites = [.att]
@@ -29,10 +36,7 @@ struct JournalTests {
         options.saeDirectory = TestData.tiny + "/sae"
         options.dataPath = TestData.tiny + "/authormix.jsonl"
         options.saveDirectory = folder.path
-        plan = try RunPlan(options)
-        inputs = try Inputs(plan)
-        state = StateFolder(plan, Configuration(plan, inputs))
-        try state.open()
+        return options
     }
 
     private func record(_ i: Int) -> BatchRecord {
@@ -228,13 +232,7 @@ struct JournalTests {
 
     /// The claim is the later one's; what is there already keeps it from being taken.
     @Test func aClaimIsTakenOnlyWhereNothingIs() throws {
-        var options = RunOptions()
-        options.layers = [3]
-        options.sites = [.att]
-        options.modelPath = TestData.tiny + "/model"
-        options.saeDirectory = TestData.tiny + "/sae"
-        options.dataPath = TestData.tiny + "/authormix.jsonl"
-        options.saveDirectory = folder.path
+        var options = JournalTests.options(folder)
         options.featureThreshold = 2
         let otherPlan = try RunPlan(options)
         let other = StateFolder(otherPlan, Configuration(otherPlan, inputs))
