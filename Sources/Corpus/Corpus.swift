@@ -84,10 +84,11 @@ public enum Corpus {
     /// zstd), authors in order of their first accepted document. Throws `FileError` or `CorpusError`.
     public static func read(path: String, _ selection: Selection) throws -> [AuthorDocuments] {
         var accepted = Accepted(selection)
+        var parser = RecordParser(selection, path: path)
         let reader = try RecordReader(path: path)
         while !accepted.isComplete,
             try reader.next({ record, line in
-                let (author, text) = try parse(record, selection, path: path, line: line)
+                let (author, text) = try parser.parse(record, line: line)
                 accepted.offer(author: author, text: text, line: line)
             })
         {}
@@ -98,10 +99,24 @@ public enum Corpus {
         }
         return accepted.authors
     }
+}
+
+/// Takes author and text out of records; what it needs for that lasts for all of them.
+private struct RecordParser {
+    private let selection: Selection
+    private let path: String
+    private let authorKey: [UInt8]
+    private let textKey: [UInt8]
+    private var scratch: [UInt8] = []
+
+    init(_ selection: Selection, path: String) {
+        (self.selection, self.path) = (selection, path)
+        (authorKey, textKey) = (Array(selection.authorField.utf8), Array(selection.textField.utf8))
+    }
 
     /// The author and text of one record; all else in it is checked for being JSON and passed over.
-    private static func parse(
-        _ record: UnsafeBufferPointer<UInt8>, _ selection: Selection, path: String, line: Int
+    mutating func parse(
+        _ record: UnsafeBufferPointer<UInt8>, line: Int
     ) throws -> (author: String, text: String) {
         func bad(_ reason: String) -> CorpusError {
             .badRecord(path: path, line: line, reason: reason)
@@ -109,12 +124,10 @@ public enum Corpus {
         if let offset = firstInvalidUTF8(record) {
             throw bad("the record is not valid UTF-8 (at its byte \(offset))")
         }
-        let (authorKey, textKey) = (
-            Array(selection.authorField.utf8), Array(selection.textField.utf8)
-        )
         var author: FieldValue?
         var text: FieldValue?
         var scanner = JSONScanner(record)
+        scratch.reserveCapacity(record.count)
         do {
             guard scanner.peek() == UInt8(ascii: "{") else {
                 throw scanner.failure("not a JSON object")
@@ -153,17 +166,16 @@ public enum Corpus {
         case other
     }
 
-    private static func readField(_ scanner: inout JSONScanner) throws(JSONSyntaxError)
-        -> FieldValue
-    {
+    private mutating func readField(
+        _ scanner: inout JSONScanner
+    ) throws(JSONSyntaxError) -> FieldValue {
         guard scanner.peek() == UInt8(ascii: "\"") else {
             try scanner.skipValue()
             return .other
         }
-        var bytes: [UInt8] = []
-        try scanner.readString(into: &bytes)
+        try scanner.readString(into: &scratch)
         // The record's bytes are UTF-8, so only an escape can have made an invalid string.
-        return String(validating: bytes, as: UTF8.self).map(FieldValue.string) ?? .loneSurrogate
+        return String(validating: scratch, as: UTF8.self).map(FieldValue.string) ?? .loneSurrogate
     }
 }
 

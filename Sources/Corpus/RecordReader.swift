@@ -2,6 +2,7 @@
 
 import ArrayFiles
 import ByteJSON
+import Glibc
 
 /// Gives a corpus file's records one after the other, each as the bytes of one JSON value.
 final class RecordReader {
@@ -48,10 +49,13 @@ final class RecordReader {
         guard try nextVisibleByte() != nil else { return nil }
         var end = position
         while true {
-            let found = buffer.withUnsafeBufferPointer { bytes in
-                UnsafeBufferPointer(rebasing: bytes[end..<filled]).firstIndex(of: 0x0A)
+            let found = buffer.withUnsafeBytes { bytes -> Int? in
+                guard let base = bytes.baseAddress,
+                    let newline = memchr(base + end, 0x0A, filled - end)
+                else { return nil }
+                return UnsafeRawPointer(newline) - base
             }
-            if let found { return position..<end + found }
+            if let found { return position..<found }
             let searched = filled - position
             guard try fill() else { return position..<filled }
             end = position + searched

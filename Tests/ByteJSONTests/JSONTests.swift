@@ -32,6 +32,23 @@ struct JSONTests {
                 == 1.234_567_890_123_456_8e29)
     }
 
+    /// Strings are passed over eight bytes at a time: wherever in eight what ends or interrupts one stands.
+    @Test func stringsEndWhereverTheyDo() throws {
+        for length in 0..<40 {
+            for filler in ["a", " ", "~", "\u{7F}", "é", "\u{1F600}"] {
+                let text = String(repeating: filler, count: length)
+                #expect(try parse("[\"\(text)\",1]") == .array([.string(text), .integer(1)]))
+                #expect(try parse("\"\(text)\\n\(text)\"") == .string(text + "\n" + text))
+                for control in ["\u{0}", "\n", "\u{1F}"] {
+                    let error = #expect(throws: JSONSyntaxError.self) {
+                        try parse("\"\(text)\(control)abcdefgh\"")
+                    }
+                    #expect(error?.offset == 1 + text.utf8.count)
+                }
+            }
+        }
+    }
+
     @Test func keepsCanonicallyEquivalentKeysApart() throws {
         let object = try #require(
             try parse("{\"\u{E9}\": 1, \"e\u{301}\": 2, \"\u{C5}\": 3, \"\u{212B}\": 4}").object)
