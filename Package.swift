@@ -66,7 +66,7 @@ let package = Package(
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
         .executableTarget(
-            name: "bench-tool", dependencies: ["ArrayFiles", "Corpus", "Tokenization"],
+            name: "bench-tool", dependencies: ["ArrayFiles", "Corpus", "Tensors", "Tokenization"],
             path: "scripts/bench-tool",
             swiftSettings: strict),
         .target(

@@ -336,6 +336,6 @@ public struct MissingFilesError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         let others = names.count > 1 ? " and \(names.count - 1) more of this run's files" : ""
         return
-            "\(saveDirectory)/\(names.first ?? "")\(others) were made, but something has removed or changed them since; run the same command again to make them anew"
+            "\(saveDirectory)/\(names.first ?? "")\(others): not in place at the end of the run, though all work is done; something may have removed or changed what it made. Run the same command again to make what is missing"
     }
 }

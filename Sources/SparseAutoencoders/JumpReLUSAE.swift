@@ -25,7 +25,8 @@ public struct JumpReLUSAE<B: Backend> {
         wEnc = backend.weights(parameters.wEnc, layout: .inputsByOutputs)
         bEnc = backend.vector(parameters.bEnc, adding: 0)
         threshold = backend.vector(parameters.threshold, adding: 0)
-        wDec = backend.weights(parameters.wDec, layout: .inputsByOutputs)
+        // Its rows are looked up, like a vocabulary's.
+        wDec = backend.weights(parameters.wDec, layout: .outputsByInputs)
         bDec = parameters.bDec.floats()
     }
 
@@ -40,19 +41,29 @@ public struct JumpReLUSAE<B: Backend> {
     }
 
     /// f · W_dec + b_dec, (rows, dIn) in row-major order, for the rows of `features` in `range`.
+    ///
+    /// A product with all of W_dec would cost as much as encoding; what fires is a few rows of it.
     func decode(_ features: SparseRows, rows range: Range<Int>) -> [Float] {
-        let dense = backend.matrix(rows: range.count, columns: dSAE) { out in
-            out.update(repeating: 0)
-            for row in range {
-                for entry in features.entries(of: row) {
-                    let column = Int(features.columns[entry])
-                    out[(row - range.lowerBound) * dSAE + column] = features.values[entry]
+        var out = (0..<range.count).flatMap { _ in bDec }
+        let entries = features.starts[range.lowerBound]..<features.starts[range.upperBound]
+        // About 16 MB of rows of W_dec at a time.
+        let step = max(1, (1 << 22) / dIn)
+        var row = range.lowerBound
+        for first in stride(from: entries.lowerBound, to: entries.upperBound, by: step) {
+            let chunk = first..<min(first + step, entries.upperBound)
+            let decoders = backend.embed(Array(features.columns[chunk]), table: wDec, scale: 1)
+            backend.withElements(of: decoders) { decoders in
+                out.withUnsafeMutableBufferPointer { out in
+                    for entry in chunk {
+                        while entry >= features.starts[row + 1] { row += 1 }
+                        let value = features.values[entry]
+                        let (from, to) = ((entry - first) * dIn, (row - range.lowerBound) * dIn)
+                        for i in 0..<dIn { out[to + i] += value * decoders[from + i] }
+                    }
                 }
             }
         }
-        return backend.withElements(of: backend.matmul(dense, wDec)) { elements in
-            elements.indices.map { elements[$0] + bDec[$0 % dIn] }
-        }
+        return out
     }
 
     /// How well the SAE explains the tap, over the rows in `ranges`: 1 for a perfect reconstruction, 0 for
@@ -60,8 +71,7 @@ public struct JumpReLUSAE<B: Backend> {
     public func explainedVariance(
         of x: B.Matrix, features: SparseRows, rows ranges: [Range<Int>]
     ) -> Double {
-        // At most about 16 MB of dense features at a time.
-        let step = max(1, (1 << 22) / dSAE)
+        let step = 256
         return backend.withElements(of: x) { x in
             var mean = [Double](repeating: 0, count: dIn)
             var count = 0.0

@@ -123,7 +123,15 @@ public final class OpenBLASBackend: Backend {
         forEachRowRange(x) { rows, _ in
             for row in rows {
                 let out = x.row(row)
-                table.tensor.convert(from: Int(tokens[row]) * width, count: width, to: out)
+                let token = Int(tokens[row])
+                if table.outputsAreRows {
+                    table.tensor.convert(from: token * width, count: width, to: out)
+                } else {
+                    for i in 0..<width {
+                        table.tensor.convert(
+                            from: i * table.outputs + token, count: 1, to: out + i)
+                    }
+                }
                 mapLanes(out, to: out, count: width) { $0 * scale }
             }
         }

@@ -93,6 +93,55 @@ struct SAETests {
         return (0..<values.count).map { values[$0 % columns * rows + $0 / columns] }
     }
 
+    /// What is decoded of some rows is f · W_dec + b_dec, also where that is done in several pieces.
+    @Test func decodingIsAProduct() throws {
+        let folder = try TemporaryFolder()
+        let (d, count, rows) = (4096, 50, 90)
+        var random = SeededGenerator(8)
+        let (decoder, bias) = (random.floats(count * d), random.floats(d))
+        var builder = SafetensorsBuilder()
+        builder.add("W_enc", [d, count], [Float](repeating: 0, count: d * count))
+        builder.add("W_dec", [count, d], decoder)
+        builder.add("b_enc", [count], [Float](repeating: 0, count: count))
+        builder.add("b_dec", [d], bias)
+        builder.add("threshold", [count], [Float](repeating: 0, count: count))
+        try folder.write(builder.bytes(), "sae_weights.safetensors")
+        try folder.write(
+            #"{"architecture":"jumprelu","apply_b_dec_to_input":false,"d_in":4096}"#.utf8,
+            "cfg.json")
+        let sae = JumpReLUSAE(
+            try SAEParameters(directory: folder.path, dIn: d, hookName: "blocks.0.hook_resid_post"),
+            on: try OpenBLASBackend(threadCount: 2))
+        var features = SparseRows()
+        for row in 0..<rows {
+            // Some rows have nothing.
+            for column in 0..<Int32(count) where row % 7 != 3 && Bool.random(using: &random) {
+                features.columns.append(column)
+                features.values.append(Float.random(in: 0...3, using: &random))
+            }
+            features.starts.append(features.columns.count)
+        }
+        #expect(features.columns.count > 2 * (1 << 22) / d / 2, "more than one piece")
+        let range = 2..<88
+        let decoded = sae.decode(features, rows: range)
+        #expect(decoded.count == range.count * d)
+        var worst = 0.0
+        for row in range {
+            var wanted = bias.map(Double.init)
+            for entry in features.entries(of: row) {
+                let start = Int(features.columns[entry]) * d
+                for i in 0..<d {
+                    wanted[i] += Double(features.values[entry]) * Double(decoder[start + i])
+                }
+            }
+            for i in 0..<d {
+                let found = Double(decoded[(row - range.lowerBound) * d + i])
+                worst = max(worst, abs(found - wanted[i]) / (1 + abs(wanted[i])))
+            }
+        }
+        #expect(worst < 1e-5)
+    }
+
     /// Explained variance of an SAE that reconstructs exactly, and of one that does not.
     @Test func explainedVarianceIsOneForAPerfectSAE() throws {
         // Two features a dimension, x and -x, whose decoder rows are the positive and negative unit vector.

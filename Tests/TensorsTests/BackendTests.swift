@@ -104,6 +104,12 @@ struct BackendTests {
         expectClose(
             elements(x),
             [3, 9, 3].flatMap { row in (0..<13).map { Double(table[row * 13 + $0]) * 2.5 } }, 1e-7)
+        // The same table with its columns end to end.
+        let columns = (0..<13).flatMap { column in (0..<10).map { table[$0 * 13 + column] } }
+        let transposed = backend.weights(
+            .inMemory(columns, [10, 13], isFortranOrder: true), layout: .outputsByInputs)
+        #expect(
+            elements(backend.embed([3, 9, 3], table: transposed, scale: 2.5)) == elements(x))
 
         let scale = random.floats(13)
         let normed = backend.rmsNorm(

@@ -5,10 +5,13 @@
 //       tokenizes texts, each ended by a zero byte, on one thread; writes the ids as int32, each text's ended by -1
 //   bench-tool corpus FILE
 //       reads a corpus and selects all of it
+//   bench-tool products FILE ROWS THREADS TENSOR...
+//       multiplies matrices of ROWS rows with tensors of a safetensors file, as the model does: GFLOP/s of each
 
 import ArrayFiles
 import Corpus
 import Glibc
+import Tensors
 import Tokenization
 
 private func seconds(_ body: () throws -> Void) rethrows -> Double {
@@ -89,11 +92,30 @@ private func corpus(_ arguments: [String]) throws {
     report(["seconds": seconds, "documents": Double(documents), "peak_mb": peakMegabytes()])
 }
 
+private func products(_ arguments: [String]) throws {
+    let file = try SafetensorsFile(path: arguments[0])
+    let backend = try OpenBLASBackend(threadCount: Int(arguments[2])!)
+    var random = SystemRandomNumberGenerator()
+    let rates = try arguments.dropFirst(3).map { name in
+        let tensor = try file.tensor(name)
+        let weights = backend.weights(tensor, layout: .outputsByInputs)
+        let (outputs, inputs, rows) = (tensor.shape[0], tensor.shape[1], Int(arguments[1])!)
+        let x = backend.matrix(rows: rows, columns: inputs) { out in
+            for i in out.indices { out[i] = Float.random(in: -1...1, using: &random) }
+        }
+        // The first one brings the weights into memory.
+        let best = (0..<6).map { _ in seconds { _ = backend.matmul(x, weights) } }.min()!
+        return "\"\(name)\": \(2e-9 * Double(rows * outputs * inputs) / best)"
+    }
+    print("{\"kernels\": \"\(backend.kernels)\", \"gflops\": {\(rates.joined(separator: ", "))}}")
+}
+
 let arguments = Array(CommandLine.arguments.dropFirst())
 switch (arguments.first, arguments.count) {
 case ("npz", 7): try npz(Array(arguments.dropFirst()))
 case ("tokenizer", 4): try tokenizer(Array(arguments.dropFirst()))
 case ("corpus", 2): try corpus(Array(arguments.dropFirst()))
+case ("products", 5...): try products(Array(arguments.dropFirst()))
 default:
     print("usage: see the head of scripts/bench-tool/main.swift")
     exit(64)
