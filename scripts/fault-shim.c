@@ -24,13 +24,17 @@ static atomic_int count;
 
 __attribute__((constructor)) static void start(void) {
     const char *text = getenv("FAULT_AT");
-    char line[256] = "";
+    char line[512] = "";
     int f = open("/proc/self/cmdline", O_RDONLY);
-    ssize_t n = read(f, line, sizeof line - 1);
+    ssize_t n = read(f, line, sizeof line - 2);
     close(f);
     // Only workers count: their second argument says what they are.
     if (!text || n <= 0 || strcmp(line + strlen(line) + 1, "__worker")) return;
     if (sscanf(text, "%31[^:]:%d:%15[^:]:%511[^\n]", point, &target, fault, once) != 4) target = -1;
+    const char *known[] = {"worker", "parent", "both", "SIGILL", "PAUSE", "ENOSPC", "EIO"};
+    for (unsigned i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(fault, known[i])) return;
+    target = -1;
 }
 
 // Whether this is the moment.

@@ -22,7 +22,7 @@ struct HuffmanCode {
         }
         let single = frequencies.indices.filter { frequencies[$0] > 0 }
             .map { Package(weight: frequencies[$0], symbols: [$0]) }
-            .sorted { $0.weight < $1.weight }
+            .sorted { ($0.weight, $0.symbols[0]) < ($1.weight, $1.symbols[0]) }
         var lengths = [UInt8](repeating: 0, count: frequencies.count)
         guard single.count > 1 else {
             for package in single { lengths[package.symbols[0]] = 1 }
@@ -36,8 +36,17 @@ struct HuffmanCode {
                     weight: list[2 * i].weight + list[2 * i + 1].weight,
                     symbols: list[2 * i].symbols + list[2 * i + 1].symbols)
             }
-            // The sort is stable, so the result depends on the frequencies alone.
-            list = (single + pairs).sorted { $0.weight < $1.weight }
+            // Of equal weights symbols come first, so the result depends on the frequencies alone.
+            list = []
+            var next = 0
+            for symbol in single {
+                while next < pairs.count, pairs[next].weight < symbol.weight {
+                    list.append(pairs[next])
+                    next += 1
+                }
+                list.append(symbol)
+            }
+            list += pairs[next...]
         }
         for package in list.prefix(2 * single.count - 2) {
             for symbol in package.symbols { lengths[symbol] += 1 }

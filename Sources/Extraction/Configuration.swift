@@ -98,12 +98,15 @@ public struct ConfigurationConflict: Error, Equatable, CustomStringConvertible {
     public let saveDirectory: String
     /// Each difference, by name.
     public let differences: [String]
+    /// Whether it is a run that has begun there, rather than results.
+    public var isAtWork = false
 
     /// All differences and what to do.
     public var description: String {
-        "\(saveDirectory) holds results of another configuration:\n"
-            + differences.map { "  \($0)\n" }.joined()
-            + "Give another --save_dir, or the settings of the results that are there, or --overwrite to remove them and start anew."
+        let list = differences.map { "  \($0)\n" }.joined()
+        return isAtWork
+            ? "a run of another configuration has begun in \(saveDirectory) since this one did:\n\(list)Give another --save_dir, or let that run end or stop it, and run this command again."
+            : "\(saveDirectory) holds results of another configuration:\n\(list)Give another --save_dir, or the settings of the results that are there, or --overwrite to remove them and start anew."
     }
 }
 

@@ -71,7 +71,7 @@ public final class ExtractionWorker {
         send(.author(name: author.author))
         do {
             return try make(missing, of: assignment)
-        } catch let error where !(error is StopRequest) {
+        } catch let error where !(error is StopRequest || error is ConfigurationConflict) {
             // Another process may have made the files meanwhile, and removed what this one was at work with.
             guard (try? missingItems(of: author))?.isEmpty == true else { throw error }
             journal = nil
@@ -111,7 +111,7 @@ public final class ExtractionWorker {
     /// The files that are not in their places, or not as they were made.
     private func missingItems(of author: AuthorDocuments) throws -> [OutputItem] {
         let naming = OutputNaming(label: plan.label)
-        let receipts = Receipts(try task.state.receipts())
+        let receipts = try task.state.completed()
         return try timing.measure(.verifying) {
             try plan.items.filter { item in
                 let name = item.name(naming, author: author.author)
@@ -168,7 +168,7 @@ public final class ExtractionWorker {
                 saes: task.state.configuration.saes, items: plan.items, kernels: backend.kernels,
                 host: ProcessInfo.processInfo.hostName, process: getpid()))
         do {
-            // Once more: another run may have taken the claim before this one showed that it has begun.
+            // Once more: another run may have begun before this one showed that it has.
             try task.state.checkClaim()
         } catch {
             try removeTree(journal.path)
@@ -231,7 +231,7 @@ public final class ExtractionWorker {
             try FeatureWriter(
                 plan: plan, author: author, summary: summary, journal: journal,
                 tokenizer: tokenizing!.tokenizer, widths: Dictionary(uniqueKeysWithValues: widths),
-                temporaryDirectory: task.state.directory, stop: stop
+                state: task.state, stop: stop
             ).write(items, on: backend.threads)
         }
         let names = Set(hooks.map(\.description))

@@ -19,7 +19,7 @@ struct FeatureWriter {
     /// Number of features of each hook's SAE (`d_sae`).
     let widths: [HookPoint: Int]
     /// Where files lie until they are whole.
-    let temporaryDirectory: String
+    let state: StateFolder
     let stop: StopFlag
 
     /// zlib's level for arrays that are nearly all zeros: higher ones are slower and no smaller.
@@ -49,8 +49,9 @@ struct FeatureWriter {
             case .shared(.texts): writeTexts
             }
         let path = "\(plan.saveDirectory)/\(item.name(naming, author: author.author))"
-        return try OutputFile.make(path: path, temporaryDirectory: temporaryDirectory) { file in
+        return try OutputFile.make(path: path, temporaryDirectory: state.directory) { file in
             try stop.check()
+            try state.checkGeneration()
             try body(file)
         }
     }

@@ -29,7 +29,7 @@ struct JournalHeader: Codable, Equatable {
 }
 
 /// A journal that is not where its process put it.
-public struct JournalRemovedError: Error, Equatable, CustomStringConvertible {
+public struct StateRemovedError: Error, Equatable, CustomStringConvertible {
     /// Where it was.
     public let path: String
 
@@ -146,12 +146,12 @@ final class JournalWriter {
     }
 
     /// Fails where the file is not in its place any more, so that nobody else sees its batches. Throws
-    /// `JournalRemovedError`.
+    /// `StateRemovedError`.
     func checkInPlace() throws {
         var (own, there) = (stat(), stat())
         guard fstat(descriptor, &own) == 0, stat(path, &there) == 0, own.st_dev == there.st_dev,
             own.st_ino == there.st_ino
-        else { throw JournalRemovedError(path: path) }
+        else { throw StateRemovedError(path: path) }
     }
 
     private func append(_ bytes: [UInt8]) throws {
@@ -257,6 +257,20 @@ final class JournalReader {
             position = start + head.length
         }
         return batches
+    }
+
+    /// Bytes of the frames of these authors' batches, by their heads. Throws `FileError`.
+    func size(ofAuthors authors: Set<Int>) throws(FileError) -> Int {
+        guard header != nil else { return 0 }
+        var (start, total) = (position, 0)
+        while let bytes = try read(start..<start + FrameHead.size), let head = FrameHead(bytes),
+            head.length <= Int.max - start - FrameHead.size
+        {
+            let size = FrameHead.size + head.length
+            if authors.contains(Int(head.author)) { total += size }
+            start += size
+        }
+        return total
     }
 
     private func isLongEnough(_ size: Int) throws(FileError) -> Bool {

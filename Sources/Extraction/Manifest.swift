@@ -134,7 +134,7 @@ public struct Manifest {
 
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {
         let dates = ISO8601DateFormatter()
-        let receipts = Receipts(try state.receipts())
+        let receipts = try state.completed()
         let authors = ownAuthors.compactMap { number in
             receipts.summary(ofAuthor: number).map { (number, $0) }
         }

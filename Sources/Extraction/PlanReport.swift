@@ -47,16 +47,18 @@ public struct SizeEstimate: Sendable {
     ) throws {
         saveDirectory = plan.saveDirectory
         free = try freeSpace(at: saveDirectory) + (overwriting ? state.clearableBytes(plan) : 0)
-        let receipts = Receipts(overwriting ? [] : try state.receipts())
+        let receipts = overwriting ? Receipts() : try state.completed()
         let naming = OutputNaming(label: plan.label)
+        var unfinished: Set<Int> = []
         let isRaw = plan.activationValues == .raw
-        for author in plan.authors {
+        for (number, author) in plan.authors.enumerated() {
             let missing = plan.items.filter {
                 overwriting
                     || !receipts.attest(
                         $0.name(naming, author: author.author), in: plan.saveDirectory)
             }
             guard !missing.isEmpty else { continue }
+            unfinished.insert(number)
             let bytes = author.documents.reduce(0) { $0 + $1.text.utf8.count }
             let tokens = author.documents.reduce(0) {
                 $0 + min(plan.columns, $1.text.utf8.count / 3)
@@ -84,8 +86,10 @@ public struct SizeEstimate: Sendable {
                 journals += tokens * sae.chosen.id.averageL0 * (isRaw ? 8 : 4)
             }
         }
-        // What a run before this one has journaled takes its room already.
-        if !overwriting { journals = max(0, journals - (try state.journalBytes())) }
+        // What a run before this one has journaled for them takes its room already.
+        if !overwriting {
+            journals = max(0, journals - (try state.journalBytes(ofAuthors: unfinished)))
+        }
     }
 
     /// Fails where `save_dir`'s file system has less room. Throws `DiskSpaceError`.
@@ -123,7 +127,7 @@ public enum PlanReport {
         let numbers = Array(plan.authors.indices)
         let union = JournalUnion(state, authors: Set(numbers), kernels: nil, log: log)
         if !overwriting { try union.refresh() }
-        let receipts = Receipts(overwriting ? [] : try state.receipts())
+        let receipts = overwriting ? Receipts() : try state.completed()
         let naming = OutputNaming(label: plan.label)
 
         var lines = [

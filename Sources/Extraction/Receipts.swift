@@ -31,9 +31,22 @@ struct Receipts {
     private var byAuthor: [Int: AuthorReceipt] = [:]
     private var seals: [String: [FileSeal]] = [:]
 
-    init(_ receipts: [AuthorReceipt]) {
+    /// No receipts.
+    init() {}
+
+    /// `receipts` without files of features that another SAE than `configuration`'s gave.
+    init(_ receipts: [AuthorReceipt], _ configuration: Configuration, _ naming: OutputNaming) {
         for receipt in receipts {
-            for (name, seal) in receipt.files { seals[name, default: []].append(seal) }
+            let foreign = Set(
+                receipt.saes.filter { configuration.saes[$0.key] != $0.value }.keys
+                    .compactMap(HookPoint.init).flatMap { hook in
+                        [false, true].map {
+                            naming.activations(hook, author: receipt.author, isSparse: $0)
+                        }
+                    })
+            for (name, seal) in receipt.files where !foreign.contains(name) {
+                seals[name, default: []].append(seal)
+            }
             guard byAuthor[receipt.number] != nil else {
                 byAuthor[receipt.number] = receipt
                 continue

@@ -3,9 +3,11 @@
 //
 //   runs/<time>-<id>.json                     an entry of run.json, one for each invocation
 //   runs/<id>.partial                         one being written
-//   claims/<label>                            which configuration's run began last, while none has results
+//   claims/<label>                            the configuration of the run that began last
+//   removed/<id>                              what --overwrite is removing
 //   models/<label>/<configuration>/           one folder for each model label and configuration
 //     configuration.json                      the configuration in words
+//     generation                              a random number: another one once --overwrite has made the folder anew
 //     <time>-<host>-<process>-<id>.journal    finished batches of one process
 //     <id>.receipt                            files that are complete, with their checksums
 //     <id>.partial                            a file being written
@@ -27,6 +29,8 @@ public struct StateFolder: Codable, Sendable {
     let directory: String
     private let claimPath: String
     let configuration: Configuration
+    /// The folder's random number when this run began.
+    private var generation = ""
 
     /// The state of `plan`'s model label under `configuration`. Nothing is looked at yet.
     public init(_ plan: RunPlan, _ configuration: Configuration) {
@@ -52,15 +56,11 @@ public struct StateFolder: Codable, Sendable {
     /// Fails where results of another configuration are there. Throws `ConfigurationConflict` or `FileError`.
     public func check() throws {
         var differences: [String] = []
-        for other in try contents(of: labelDirectory)
-        where "\(labelDirectory)/\(other)" != directory {
-            let folder = "\(labelDirectory)/\(other)"
+        for folder in try configurationFolders() where folder != directory {
             // A run that failed before its first batch holds nothing.
             guard try contents(of: folder).contains(where: StateFolder.isResult) else { continue }
             let path = folder + "/configuration.json"
-            guard let bytes = try? MappedFile(path: path).withBytes({ Data($0) }),
-                let theirs = try? JSONDecoder().decode(Configuration.self, from: bytes)
-            else {
+            guard let theirs = StateFolder.configuration(at: path) else {
                 differences.append(
                     "\(folder): has results, but no configuration.json that can be read")
                 continue
@@ -76,6 +76,16 @@ public struct StateFolder: Codable, Sendable {
         guard differences.isEmpty else {
             throw ConfigurationConflict(saveDirectory: saveDirectory, differences: differences)
         }
+    }
+
+    private static func configuration(at path: String) -> Configuration? {
+        guard let bytes = try? MappedFile(path: path).withBytes({ Data($0) }) else { return nil }
+        return try? JSONDecoder().decode(Configuration.self, from: bytes)
+    }
+
+    /// The folders of the label's configurations.
+    private func configurationFolders() throws -> [String] {
+        try contents(of: labelDirectory).map { "\(labelDirectory)/\($0)" }.filter(isDirectory)
     }
 
     /// The SAEs of journals and of files that are there, by hook.
@@ -124,48 +134,65 @@ public struct StateFolder: Codable, Sendable {
 
     /// Makes the folder, after `check`, and claims the label for this configuration. Throws
     /// `ConfigurationConflict` or `FileError`.
-    public func open() throws {
+    public mutating func open() throws {
         try makeDirectories(directory)
-        if !fileExists(configurationPath) {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            let file = try OutputFile(path: configurationPath, temporaryDirectory: directory)
-            try file.write(Array(try encoder.encode(configuration)))
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        let text = Array(try encoder.encode(configuration))
+        let number = String(UInt64.random(in: .min ... .max), radix: 16)
+        for (path, content) in [(configurationPath, text), (generationPath, Array(number.utf8))]
+        where !fileExists(path) {
+            let file = try OutputFile(path: path, temporaryDirectory: directory)
+            try file.write(content)
             _ = try file.commitIfAbsent()
         }
-        guard claimant != configuration.fingerprint else { return }
+        generation = presentGeneration ?? ""
+        guard StateFolder.configuration(at: claimPath) != configuration else { return }
         let runs = StateFolder.runs(of: saveDirectory)
         try makeDirectories(runs)
         try makeDirectories(StateFolder.root(of: saveDirectory) + "/claims")
-        try OutputFile.make(path: claimPath, temporaryDirectory: runs) {
-            try $0.write(Array(configuration.fingerprint.utf8))
-        }
+        try OutputFile.make(path: claimPath, temporaryDirectory: runs) { try $0.write(text) }
         do {
             // Whoever had the claim may have had its first results meanwhile.
             try check()
         } catch {
-            if claimant == configuration.fingerprint { try removeTree(claimPath) }
+            if StateFolder.configuration(at: claimPath) == configuration {
+                try removeTree(claimPath)
+            }
             throw error
         }
     }
 
-    /// Whose run began last: a configuration's fingerprint.
-    private var claimant: String? {
-        (try? MappedFile(path: claimPath))?.withBytes { String(decoding: $0, as: UTF8.self) }
+    /// Fails where results are there that do not go with this run's, or a run that does not has begun since this one did:
+    /// of two that began with nothing there, the later one goes on. To be called before and after a process puts its
+    /// first results here. Throws `ConfigurationConflict` or `FileError`.
+    func checkClaim() throws {
+        if let theirs = StateFolder.configuration(at: claimPath) {
+            var differences = configuration.differences(from: theirs)
+            for (hook, sae) in configuration.saes.sorted(by: { $0.key < $1.key }) {
+                if let other = theirs.saes[hook], other != sae {
+                    differences.append("SAE of \(hook): \(other) there, \(sae) here")
+                }
+            }
+            guard differences.isEmpty else {
+                throw ConfigurationConflict(
+                    saveDirectory: saveDirectory, differences: differences, isAtWork: true)
+            }
+        }
+        try check()
     }
 
-    /// Fails where a run of another configuration has begun since this one did. Of two that began with nothing there, the
-    /// later one goes on; to be called before and after a process puts its first results here. Throws
-    /// `ConfigurationConflict`.
-    func checkClaim() throws {
-        guard let claimant, claimant != configuration.fingerprint else { return }
-        let path = "\(labelDirectory)/\(claimant)/configuration.json"
-        // Without its configuration it is no run of this folder any more.
-        guard let bytes = try? MappedFile(path: path).withBytes({ Data($0) }),
-            let theirs = try? JSONDecoder().decode(Configuration.self, from: bytes)
-        else { return }
-        throw ConfigurationConflict(
-            saveDirectory: saveDirectory, differences: configuration.differences(from: theirs))
+    private var generationPath: String { directory + "/generation" }
+
+    private var presentGeneration: String? {
+        (try? MappedFile(path: generationPath))?.withBytes { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// Fails where `--overwrite` has removed the folder since this run began, even if it is there again. To be called when
+    /// a file to be put in its place has been begun in the folder: a file in the old folder cannot be, one in the
+    /// new is noticed. Throws `StateRemovedError`.
+    func checkGeneration() throws {
+        guard presentGeneration == generation else { throw StateRemovedError(path: directory) }
     }
 
     /// What `clear` removes.
@@ -180,16 +207,18 @@ public struct StateFolder: Codable, Sendable {
 
     /// Bytes that `clear` would free. Throws `FileError`.
     func clearableBytes(_ plan: RunPlan) throws -> Int {
-        let own = try contents(of: labelDirectory).flatMap { folder in
-            try contents(of: "\(labelDirectory)/\(folder)").map {
-                "\(labelDirectory)/\(folder)/\($0)"
-            }
+        let own = try configurationFolders().flatMap { folder in
+            try contents(of: folder).map { "\(folder)/\($0)" }
         }
         return (cleared(plan) + own).reduce(0) { $0 + fileSize($1) }
     }
 
-    /// Bytes of the journals that are there. Throws `FileError`.
-    func journalBytes() throws -> Int { try paths(".journal").reduce(0) { $0 + fileSize($1) } }
+    /// Bytes that journals have of the authors with these numbers. Throws `FileError`.
+    func journalBytes(ofAuthors authors: Set<Int>) throws -> Int {
+        try paths(".journal").reduce(0) {
+            $0 + (try JournalReader(path: $1)?.size(ofAuthors: authors) ?? 0)
+        }
+    }
 
     /// Removes the plan's output files and all state of its model label. Says how many files of that label stay
     /// because the plan does not make them. Throws `FileError`.
@@ -197,8 +226,8 @@ public struct StateFolder: Codable, Sendable {
         // The state first, and in one step, so that a process still at work there fails at its next file instead of
         // going on in a folder that is another's.
         if fileExists(labelDirectory) {
-            let away =
-                "\(labelDirectory).removed-\(String(UInt64.random(in: .min ... .max), radix: 16))"
+            try makeDirectories(removed)
+            let away = "\(removed)/\(String(UInt64.random(in: .min ... .max), radix: 16))"
             guard rename(labelDirectory, away) == 0 else {
                 throw FileError("rename", labelDirectory)
             }
@@ -211,12 +240,10 @@ public struct StateFolder: Codable, Sendable {
 
     /// Removes what `clear` has put aside, also where it was killed then.
     private func removeRemains() throws {
-        let models = StateFolder.root(of: saveDirectory) + "/models"
-        let start = labelDirectory.dropFirst(models.count + 1) + ".removed-"
-        for name in try contents(of: models) where name.hasPrefix(start) {
-            try removeTree("\(models)/\(name)")
-        }
+        for name in try contents(of: removed) { try removeTree("\(removed)/\(name)") }
     }
+
+    private var removed: String { StateFolder.root(of: saveDirectory) + "/removed" }
 
     // MARK: Content
 
@@ -240,8 +267,13 @@ public struct StateFolder: Codable, Sendable {
         try contents(of: directory).filter { $0.hasSuffix(ending) }.map { "\(directory)/\($0)" }
     }
 
+    /// What has been completed for this configuration, by whichever process. Files with other SAEs do not count.
+    func completed() throws -> Receipts {
+        Receipts(try receipts(), configuration, OutputNaming(label: labelName))
+    }
+
     /// What has been completed, by whichever process.
-    func receipts() throws -> [AuthorReceipt] {
+    private func receipts() throws -> [AuthorReceipt] {
         let decoder = JSONDecoder()
         return try paths(".receipt").compactMap { path in
             // One that is damaged, or gone meanwhile, attests nothing: its files are made again.
@@ -259,7 +291,10 @@ public struct StateFolder: Codable, Sendable {
         let text = Array(try encoder.encode(receipt))
         try OutputFile.make(
             path: "\(directory)/\(name).receipt", temporaryDirectory: directory
-        ) { try $0.write(text) }
+        ) { file in
+            try checkGeneration()
+            try file.write(text)
+        }
     }
 
     /// Removes what killed processes were writing, where nobody has touched it for an hour, or removing.
@@ -282,7 +317,7 @@ public struct StateFolder: Codable, Sendable {
 
     /// Files of `plan`'s authors with these numbers that are not in their places. Throws `FileError`.
     public func missing(_ plan: RunPlan, authors: some Sequence<Int>) throws -> [String] {
-        let receipts = Receipts(try receipts())
+        let receipts = try completed()
         let naming = OutputNaming(label: plan.label)
         return authors.flatMap { number in
             plan.items.map { $0.name(naming, author: plan.authors[number].author) }
@@ -297,7 +332,7 @@ public struct StateFolder: Codable, Sendable {
     /// Removes journals whose batches are all in complete files, and partial files, once every author of `plan`
     /// is complete. Says whether that is so. Throws `FileError`.
     public func finish(_ plan: RunPlan) throws -> Bool {
-        let receipts = Receipts(try receipts())
+        let receipts = try completed()
         let naming = OutputNaming(label: plan.label)
         func areComplete(_ items: [OutputItem]) -> Bool {
             plan.authors.allSatisfy { author in

@@ -70,10 +70,13 @@ public struct GemmaTokenizer: Sendable {
             }
         }
         byteTokens = bytes
-        splitsAtSpaces = !merges.contains { left, right in
-            vocabulary.piece(right).starts(with: GemmaTokenizer.space)
-                && !vocabulary.piece(left).suffix(3).elementsEqual(GemmaTokenizer.space)
-        }
+        // Without a piece for the space it would be three bytes' tokens, which this does not look at.
+        splitsAtSpaces =
+            vocabulary.id(of: GemmaTokenizer.space) != nil
+            && !merges.contains { left, right in
+                vocabulary.piece(right).starts(with: GemmaTokenizer.space)
+                    && !vocabulary.piece(left).suffix(3).elementsEqual(GemmaTokenizer.space)
+            }
     }
 
     /// U+2581, which stands for a space.

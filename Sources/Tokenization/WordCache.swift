@@ -14,6 +14,7 @@ public struct WordCache {
     /// The longest word that is kept, in bytes.
     static let longest = 48
     private static let mostEntries = 1 << 17
+    private static let mostBytes = 1 << 22
 
     /// Open addressing: numbers of entries, -1 for a free slot. Its size a power of two, at most half full.
     private var slots = [Int32](repeating: -1, count: 1 << 10)
@@ -59,7 +60,11 @@ public struct WordCache {
     private mutating func insert(
         _ word: UnsafeBufferPointer<UInt8>, _ hash: UInt64, _ new: ArraySlice<TokenID>
     ) {
-        if entries.count == WordCache.mostEntries { self = WordCache() }
+        if entries.count == WordCache.mostEntries
+            || text.count + 4 * ids.count > WordCache.mostBytes
+        {
+            self = WordCache()
+        }
         text += word
         ids += new
         entries.append(Entry(hash: hash, textEnd: Int32(text.count), idEnd: Int32(ids.count)))

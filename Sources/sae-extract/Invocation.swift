@@ -36,7 +36,7 @@ struct Invocation {
 
         let plan = try RunPlan(options)
         let inputs = try Inputs(plan)
-        let state = StateFolder(plan, Configuration(plan, inputs))
+        var state = StateFolder(plan, Configuration(plan, inputs))
         // All that can refuse the run comes before anything is removed or written for it.
         if !overwriting { try state.check(beginning: plan) }
         let size = try SizeEstimate(plan, inputs, state, overwriting: overwriting)

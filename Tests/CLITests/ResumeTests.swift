@@ -375,6 +375,74 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
+    /// Nor does a run pass another's features off as its own, where all that differs is the SAE.
+    @Test func anotherSAEsFilesAreNotTakenForOnesOwn() throws {
+        let first = try RunningTool(
+            job("out", ["--target_l0", "60"]),
+            environment: [
+                "LD_PRELOAD": try FaultShim.build(in: folder),
+                "FAULT_AT": "load:1:PAUSE:\(folder.file("struck"))",
+            ])
+        #expect(first.wait { _ in fileExists(folder.file("struck")) })
+        try run(job("out", ["--target_l0", "40"]))
+        #expect(first.wait() == 78, "\(first.log)")
+        #expect(first.log.contains("SAE of blocks.1.hook_resid_post"), "\(first.log)")
+        try run(job("whole", ["--target_l0", "40"]))
+        #expect(try results("out") == results("whole"))
+        try run(job("out", ["--target_l0", "60"]), exits: 78)
+        #expect(computed(try run(job("out", ["--target_l0", "40"]))) == 0)
+    }
+
+    /// Both begin with nothing there: at most one gets through, and neither blocks the other by what it leaves.
+    @Test func ofTwoSAEsAtOnceOneMayGoOn() throws {
+        let jobs = ["40", "60"].map { job("out", ["--target_l0", $0]) }
+        for round in 0..<3 {
+            let tools = try jobs.map { try RunningTool($0) }
+            let statuses = tools.map { $0.wait() }
+            #expect(statuses.allSatisfy { $0 == 0 || $0 == 78 }, "\(tools.map(\.log))")
+            let winner = statuses.firstIndex(of: 0)
+            #expect(statuses.count { $0 == 0 } <= 1)
+            try run(jobs[winner ?? 0])
+            try run(jobs[1 - (winner ?? 0)], exits: 78)
+            try run(job("whole\(round)", ["--target_l0", winner == 1 ? "60" : "40"]))
+            #expect(try results("out") == results("whole\(round)"))
+            try FileManager.default.removeItem(atPath: folder.file("out"))
+        }
+    }
+
+    /// A run whose folder is overwritten must not put its files among its successor's, though the folder has the same
+    /// name.
+    @Test func anOverwrittenRunPutsNothingInItsPlace() throws {
+        let first = try RunningTool(
+            job("out", ["--target_l0", "60"]),
+            environment: [
+                "LD_PRELOAD": try FaultShim.build(in: folder),
+                "FAULT_AT": "rename-before:1:PAUSE:\(folder.file("struck"))",
+            ])
+        #expect(first.wait { _ in fileExists(folder.file("struck")) })
+        let second = try RunningTool(
+            job("out", ["--target_l0", "40", "--overwrite"]),
+            environment: [
+                "LD_PRELOAD": folder.file("fault-shim.so"),
+                "FAULT_AT": "load:1:PAUSE:\(folder.file("struck again"))",
+            ])
+        #expect(first.wait() == 74, "\(first.log)")
+        #expect(first.log.contains("has been removed while this run was at work"), "\(first.log)")
+        #expect(second.wait() == 0, "\(second.log)")
+        try run(job("whole", ["--target_l0", "40"]))
+        #expect(try results("out") == results("whole"))
+    }
+
+    /// Files that other programs leave everywhere.
+    @Test func strayFilesInOurFolderAreNoMatter() throws {
+        try run(job("out"))
+        for place in ["", "/models", "/models/google_gemma-2-2b", "/claims"] {
+            try folder.write("x".utf8, "out/.sae-extract\(place)/.DS_Store")
+        }
+        #expect(computed(try run(job("out"))) == 0)
+        #expect(computed(try run(job("out", ["--overwrite"]))) == 20)
+    }
+
     @Test func leftPartialFilesGoAtTheEnd() throws {
         try stopHalfway(job("out"))
         let state = try #require(try own("configuration.json").first) as NSString
