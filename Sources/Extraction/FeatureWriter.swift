@@ -49,9 +49,8 @@ struct FeatureWriter {
             case .shared(.texts): writeTexts
             }
         let path = "\(plan.saveDirectory)/\(item.name(naming, author: author.author))"
-        return try OutputFile.make(path: path, temporaryDirectory: state.directory) { file in
+        return try state.makeFile(path) { file in
             try stop.check()
-            try state.checkGeneration()
             try body(file)
         }
     }

@@ -28,7 +28,7 @@ struct JournalHeader: Codable, Equatable {
     var process: Int32
 }
 
-/// A journal that is not where its process put it.
+/// A journal, or the folder of the state, that is not where its process put it.
 public struct StateRemovedError: Error, Equatable, CustomStringConvertible {
     /// Where it was.
     public let path: String

@@ -43,6 +43,11 @@ struct OutputNaming {
             + (isSparse ? ".sparse.npz" : ".npz")
     }
 
+    /// Both names that a hook's activations may have.
+    func activations(_ hook: HookPoint, author: String) -> [String] {
+        [false, true].map { activations(hook, author: author, isSparse: $0) }
+    }
+
     /// An author's name as part of a file name. Readers split at `__`, so no such pair may come from a name.
     func encoded(_ author: String) -> String {
         let bytes = Array(author.utf8)

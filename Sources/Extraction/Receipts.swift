@@ -39,11 +39,8 @@ struct Receipts {
         for receipt in receipts {
             let foreign = Set(
                 receipt.saes.filter { configuration.saes[$0.key] != $0.value }.keys
-                    .compactMap(HookPoint.init).flatMap { hook in
-                        [false, true].map {
-                            naming.activations(hook, author: receipt.author, isSparse: $0)
-                        }
-                    })
+                    .compactMap(HookPoint.init)
+                    .flatMap { naming.activations($0, author: receipt.author) })
             for (name, seal) in receipt.files where !foreign.contains(name) {
                 seals[name, default: []].append(seal)
             }

@@ -67,14 +67,18 @@ public struct StateFolder: Codable, Sendable {
             }
             differences += configuration.differences(from: theirs)
         }
-        for (hook, saes) in try saesInUse().sorted(by: { $0.key < $1.key }) {
-            guard let ours = configuration.saes[hook] else { continue }
-            for other in saes.sorted() where other != ours {
-                differences.append("SAE of \(hook): \(other) there, \(ours) here")
-            }
-        }
+        differences += saeDifferences(from: try saesInUse())
         guard differences.isEmpty else {
             throw ConfigurationConflict(saveDirectory: saveDirectory, differences: differences)
+        }
+    }
+
+    /// Hooks of this configuration that `others` have another SAE for, a line each.
+    private func saeDifferences(from others: [String: Set<String>]) -> [String] {
+        configuration.saes.sorted { $0.key < $1.key }.flatMap { hook, ours in
+            (others[hook] ?? []).filter { $0 != ours }.sorted().map {
+                "SAE of \(hook): \($0) there, \(ours) here"
+            }
         }
     }
 
@@ -100,10 +104,8 @@ public struct StateFolder: Codable, Sendable {
         for receipt in try receipts() {
             for (hook, sae) in receipt.saes {
                 guard let point = HookPoint(hook) else { continue }
-                let isThere = [false, true].contains { isSparse in
-                    let name = naming.activations(
-                        point, author: receipt.author, isSparse: isSparse)
-                    return receipt.files[name] != nil && fileExists("\(saveDirectory)/\(name)")
+                let isThere = naming.activations(point, author: receipt.author).contains {
+                    receipt.files[$0] != nil && fileExists("\(saveDirectory)/\($0)")
                 }
                 if isThere { used[hook, default: []].insert(sae) }
             }
@@ -168,12 +170,9 @@ public struct StateFolder: Codable, Sendable {
     /// first results here. Throws `ConfigurationConflict` or `FileError`.
     func checkClaim() throws {
         if let theirs = StateFolder.configuration(at: claimPath) {
-            var differences = configuration.differences(from: theirs)
-            for (hook, sae) in configuration.saes.sorted(by: { $0.key < $1.key }) {
-                if let other = theirs.saes[hook], other != sae {
-                    differences.append("SAE of \(hook): \(other) there, \(sae) here")
-                }
-            }
+            let differences =
+                configuration.differences(from: theirs)
+                + saeDifferences(from: theirs.saes.mapValues { [$0] })
             guard differences.isEmpty else {
                 throw ConfigurationConflict(
                     saveDirectory: saveDirectory, differences: differences, isAtWork: true)
@@ -188,11 +187,14 @@ public struct StateFolder: Codable, Sendable {
         (try? MappedFile(path: generationPath))?.withBytes { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// Fails where `--overwrite` has removed the folder since this run began, even if it is there again. To be called when
-    /// a file to be put in its place has been begun in the folder: a file in the old folder cannot be, one in the
-    /// new is noticed. Throws `StateRemovedError`.
-    func checkGeneration() throws {
-        guard presentGeneration == generation else { throw StateRemovedError(path: directory) }
+    /// Makes the file at `path` of what `body` writes, begun in this folder. Fails where `--overwrite` has removed the
+    /// folder since this run began, even if it is there again: a file begun in the old folder cannot be put in its place,
+    /// and one begun in the new is noticed here. Throws `StateRemovedError`, `FileError` and what `body` throws.
+    func makeFile(_ path: String, _ body: (OutputFile) throws -> Void) throws -> FileSeal {
+        try OutputFile.make(path: path, temporaryDirectory: directory) { file in
+            guard presentGeneration == generation else { throw StateRemovedError(path: directory) }
+            try body(file)
+        }
     }
 
     /// What `clear` removes.
@@ -289,12 +291,7 @@ public struct StateFolder: Codable, Sendable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         let text = Array(try encoder.encode(receipt))
-        try OutputFile.make(
-            path: "\(directory)/\(name).receipt", temporaryDirectory: directory
-        ) { file in
-            try checkGeneration()
-            try file.write(text)
-        }
+        _ = try makeFile("\(directory)/\(name).receipt") { try $0.write(text) }
     }
 
     /// Removes what killed processes were writing, where nobody has touched it for an hour, or removing.
