@@ -14,6 +14,14 @@ let kernels: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration
 let package = Package(
     name: "sae-extract",
     products: [.executable(name: "sae-extract", targets: ["sae-extract"])],
+    traits: [
+        .trait(
+            name: "Hub",
+            description:
+                "Downloads models, SAEs and corpora from the Hugging Face Hub. Needs libcurl; without it the binary can be linked statically."
+        ),
+        .default(enabledTraits: ["Hub"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
@@ -29,7 +37,7 @@ let package = Package(
             name: "sae-extract",
             dependencies: [
                 "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors",
-                "ArrayFiles",
+                "Hub", "ArrayFiles",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
@@ -63,6 +71,14 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "Tensors", dependencies: ["ArrayFiles", "COpenBLAS"], swiftSettings: kernels),
+        .target(
+            name: "Hub",
+            dependencies: [
+                "ArrayFiles", "ByteJSON",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
         .executableTarget(

@@ -33,7 +33,7 @@ public enum CorpusError: Error, Equatable, CustomStringConvertible {
 public struct Document: Codable, Equatable, Sendable {
     /// The text as in the record.
     public let text: String
-    /// The line of the file on which the record begins, from 1.
+    /// The line on which the record begins, from 1; where there are several files, as if they were one.
     public let line: Int
 
     /// A document from `line`.
@@ -80,22 +80,28 @@ public struct Selection: Codable, Equatable, Sendable {
 
 /// Reads corpora.
 public enum Corpus {
-    /// The documents that `selection` accepts from the file at `path` (JSONL or a JSON array; plain, gzip or
-    /// zstd), authors in order of their first accepted document. Throws `FileError` or `CorpusError`.
-    public static func read(path: String, _ selection: Selection) throws -> [AuthorDocuments] {
+    /// The documents that `selection` accepts from the files at `paths` (JSONL or a JSON array each; plain, gzip or
+    /// zstd), authors in order of their first accepted document. Lines are counted on from one file to the next. Throws
+    /// `FileError` or `CorpusError`.
+    public static func read(paths: [String], _ selection: Selection) throws -> [AuthorDocuments] {
         var accepted = Accepted(selection)
-        var parser = RecordParser(selection, path: path)
-        let reader = try RecordReader(path: path)
-        while !accepted.isComplete,
-            try reader.next({ record, line in
-                let (author, text) = try parser.parse(record, line: line)
-                accepted.offer(author: author, text: text, line: line)
-            })
-        {}
-        guard accepted.recordCount > 0 else { throw CorpusError.empty(path: path) }
+        var linesBefore = 0
+        for path in paths where !accepted.isComplete {
+            var parser = RecordParser(selection, path: path)
+            let reader = try RecordReader(path: path)
+            while !accepted.isComplete,
+                try reader.next({ record, line in
+                    let (author, text) = try parser.parse(record, line: line)
+                    accepted.offer(author: author, text: text, line: linesBefore + line)
+                })
+            {}
+            linesBefore += reader.lineCount
+        }
+        let all = paths.joined(separator: ", ")
+        guard accepted.recordCount > 0 else { throw CorpusError.empty(path: all) }
         guard !accepted.authors.isEmpty else {
             throw CorpusError.noneAccepted(
-                path: path, records: accepted.recordCount, reasons: accepted.reasons)
+                path: all, records: accepted.recordCount, reasons: accepted.reasons)
         }
         return accepted.authors
     }

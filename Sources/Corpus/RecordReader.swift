@@ -19,6 +19,10 @@ final class RecordReader {
     private var line = 1
     private var isArray = false
     private var isFirst = true
+    private var endsWithNewline = true
+
+    /// Lines so far: at the end of the file, all of them.
+    var lineCount: Int { line - (endsWithNewline ? 1 : 0) }
 
     /// Opens `path` and looks whether it is an array.
     init(path: String) throws {
@@ -144,6 +148,7 @@ final class RecordReader {
             try source.read(into: UnsafeMutableRawBufferPointer(rebasing: $0[filled...]))
         }
         filled += count
+        if count > 0 { endsWithNewline = buffer[filled - 1] == 0x0A }
         isAtEnd = count == 0
         return count > 0
     }

@@ -23,9 +23,9 @@ struct Tokenizing {
     /// Reads the tokenizer of `plan`'s checkpoint. Throws the readers' errors, and `UsageError` where the prefix
     /// is too long for the model.
     init(_ plan: RunPlan) throws {
-        let configPath = plan.modelDirectory + "/config.json"
+        let configPath = plan.locations.modelDirectory + "/config.json"
         let config = try Gemma2Config(path: configPath)
-        tokenizer = try GemmaTokenizer(directory: plan.modelDirectory)
+        tokenizer = try GemmaTokenizer(directory: plan.locations.modelDirectory)
         guard tokenizer.count <= config.dVocab else {
             throw CheckpointError.badConfig(
                 path: configPath,

@@ -181,9 +181,9 @@ public final class ExtractionWorker {
     private func load() throws -> Extractor<OpenBLASBackend> {
         let extractor = try timing.measure(.loading) {
             let head = tokenizing!.head
-            let config = try Gemma2Config(path: plan.modelDirectory + "/config.json")
+            let config = try Gemma2Config(path: plan.locations.modelDirectory + "/config.json")
             let model = try Gemma2Model(
-                try CheckpointFiles(directory: plan.modelDirectory), config: config,
+                try CheckpointFiles(directory: plan.locations.modelDirectory), config: config,
                 maximumLength: plan.columns + head.tokens.count, on: backend)
             var parameters = [SAEParameters?](repeating: nil, count: plan.saes.count)
             try parameters.withUnsafeMutableBufferPointer { parameters in

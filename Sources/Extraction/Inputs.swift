@@ -42,10 +42,10 @@ public struct Inputs: Sendable {
 
     /// Looks at the files that `plan` names. Throws the readers' errors.
     public init(_ plan: RunPlan) throws {
-        let weights = try CheckpointFiles(directory: plan.modelDirectory)
-        let configPath = plan.modelDirectory + "/config.json"
+        let weights = try CheckpointFiles(directory: plan.locations.modelDirectory)
+        let configPath = plan.locations.modelDirectory + "/config.json"
         let config = try Gemma2Config(path: configPath)
-        let others = [configPath, try GemmaTokenizer.file(in: plan.modelDirectory)]
+        let others = [configPath, try GemmaTokenizer.file(in: plan.locations.modelDirectory)]
         checkpoint =
             weights.files.map { InputFile($1.file, headerLength: 8 + $1.headerLength) }
             + (try others.map { InputFile(try MappedFile(path: $0), headerLength: .max) })

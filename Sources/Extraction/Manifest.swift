@@ -156,11 +156,12 @@ public struct Manifest {
             "ranks": .array(plan.ranks.map(JSONValue.integer)),
             "world_size": .integer(plan.worldSize),
             "threads": .integer(plan.threads),
-            "model": .object([
-                "label": .string(plan.label), "path": .string(plan.modelDirectory),
-                "files": .array(
-                    inputs.checkpoint.map { .object(JSONObject($0.entry("name", $0.name))) }),
-            ]),
+            "model": .object(
+                ([
+                    "label": .string(plan.label), "path": .string(plan.locations.modelDirectory),
+                    "files": .array(
+                        inputs.checkpoint.map { .object(JSONObject($0.entry("name", $0.name))) }),
+                ] as JSONObject).adding(plan.locations.modelOrigin)),
             "saes": .array(
                 inputs.saes.map { sae in
                     var entry: JSONObject = [
@@ -176,12 +177,13 @@ public struct Manifest {
                         $0 + ($1.1.firingCounts[sae.chosen.hook.description] ?? 0)
                     }
                     entry["mean_l0"] = .number(Double(count) / Double(max(tokenCount, 1)))
-                    return .object(entry)
+                    return .object(entry.adding(sae.chosen.origin))
                 }),
-            "corpus": .object([
-                "path": .string(plan.dataPath),
-                "accepted_sha256": .string(corpusIdentity(plan.authors)),
-            ]),
+            "corpus": .object(
+                ([
+                    "path": .string(plan.locations.dataPaths.joined(separator: "\n")),
+                    "accepted_sha256": .string(corpusIdentity(plan.authors)),
+                ] as JSONObject).adding(plan.locations.corpusOrigin)),
             "shape": .object([
                 "documents": .integer(plan.rows), "tokens": .integer(plan.columns),
             ]),
@@ -260,5 +262,17 @@ public struct Manifest {
 extension InputFile {
     fileprivate func entry(_ key: String, _ value: String) -> [(key: String, value: JSONValue)] {
         [(key, .string(value)), ("size", .integer(size)), ("identity", .string(identity))]
+    }
+}
+
+extension JSONObject {
+    /// With the repository and commit that the files come from, if they come from one.
+    fileprivate func adding(_ origin: HubOrigin?) -> JSONObject {
+        guard let origin else { return self }
+        var object = self
+        object["repository"] = .string(origin.repository)
+        object["revision"] = .string(origin.revision)
+        object["commit"] = .string(origin.commit)
+        return object
     }
 }

@@ -106,14 +106,6 @@ public struct SizeEstimate: Sendable {
     }
 }
 
-/// "5.2 GB".
-func byteCount(_ count: Int) -> String {
-    let units = ["bytes", "kB", "MB", "GB", "TB"]
-    var (value, unit) = (Double(count), 0)
-    while value >= 1000, unit < units.count - 1 { (value, unit) = (value / 1000, unit + 1) }
-    return unit == 0 ? "\(count) bytes" : "\(decimals(value, value < 10 ? 1 : 0)) \(units[unit])"
-}
-
 /// `--dry_run`.
 public enum PlanReport {
     /// What `plan` would do, in lines of text: SAEs, authors with documents, tokens and what is already done,
@@ -131,12 +123,12 @@ public enum PlanReport {
         let naming = OutputNaming(label: plan.label)
 
         var lines = [
-            "model      \(plan.label) in \(plan.modelDirectory)",
-            "corpus     \(plan.dataPath)",
+            "model      \(plan.label) in \(plan.locations.modelDirectory)",
+            "corpus     \(plan.locations.dataPaths.joined(separator: ", "))",
             "results    \(plan.saveDirectory), (\(plan.rows), \(plan.columns)) documents and tokens an author",
             "", "SAEs",
         ]
-        lines += table(
+        lines += textTable(
             inputs.saes.map {
                 [$0.chosen.hook.description, $0.chosen.id.description, "\($0.dSAE) features"]
             })
@@ -169,7 +161,7 @@ public enum PlanReport {
                 ranks.map { "\($0)" }.joined(separator: " "),
             ])
         }
-        lines += [""] + table(rows)
+        lines += [""] + textTable(rows)
         let documents = plan.authors.reduce(0) { $0 + $1.documents.count }
         let here =
             plan.ranks.count == 1
@@ -182,20 +174,5 @@ public enum PlanReport {
             "to be written: \(size.description)",
         ]
         return lines.map { $0 + "\n" }.joined()
-    }
-
-    /// Columns as wide as their widest entry, numbers to the right.
-    private static func table(_ rows: [[String]]) -> [String] {
-        guard let columns = rows.first?.indices else { return [] }
-        let widths = columns.map { column in rows.map { $0[column].count }.max()! }
-        return rows.map { row in
-            let cells = columns.map { column in
-                let space = String(repeating: " ", count: widths[column] - row[column].count)
-                let isNumber = rows.dropFirst().allSatisfy { Int($0[column]) != nil }
-                return isNumber ? space + row[column] : row[column] + space
-            }
-            let line = "  " + cells.joined(separator: "  ")
-            return String(line.reversed().drop { $0 == " " }.reversed())
-        }
     }
 }

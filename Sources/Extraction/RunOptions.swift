@@ -38,18 +38,26 @@ public struct RunOptions: Sendable {
     public var model = "google/gemma-2-2b"
     /// `--model_path`: the checkpoint's folder, when `model` is an id.
     public var modelPath: String?
+    /// `--revision`: of the model's repository.
+    public var modelRevision = "main"
     /// `--sae_features`: the SAEs' width.
     public var saeFeatures = "16k"
     /// `--target_l0`.
     public var targetL0 = 50
     /// `--sae_dir`.
     public var saeDirectory: String?
+    /// `--sae_revision`: of the SAEs' repositories.
+    public var saeRevision = "main"
     /// `--sae_id`: SAEs that override the choice.
     public var saeIDs: [(site: Site, id: SAEIdentifier)] = []
     /// `--layer_types`.
     public var sites: [Site] = Site.allCases
     /// `--data_path`.
     public var dataPath: String?
+    /// `--data_repo`: the dataset, where there is no path.
+    public var dataRepository = "hallisky/AuthorMix"
+    /// `--data_revision`.
+    public var dataRevision = "main"
     /// Which documents.
     public var selection = Selection()
     /// `--batch_size`.

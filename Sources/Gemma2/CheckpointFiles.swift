@@ -6,6 +6,11 @@ import ByteJSON
 
 /// All tensors of a checkpoint folder, where they lie on disk.
 public struct CheckpointFiles: Sendable {
+    /// The file of a checkpoint that is in one.
+    public static let singleName = "model.safetensors"
+    /// The file that names the others of a checkpoint that is in several.
+    public static let indexName = "model.safetensors.index.json"
+
     /// The folder.
     public let directory: String
     /// The safetensors files, by name.
@@ -17,10 +22,10 @@ public struct CheckpointFiles: Sendable {
     /// `FileError`, `SafetensorsError` or `CheckpointError`.
     public init(directory: String) throws {
         self.directory = directory
-        let single = directory + "/model.safetensors"
-        let indexPath = directory + "/model.safetensors.index.json"
+        let single = "\(directory)/\(CheckpointFiles.singleName)"
+        let indexPath = "\(directory)/\(CheckpointFiles.indexName)"
         if fileExists(single) {
-            files = [("model.safetensors", try SafetensorsFile(path: single))]
+            files = [(CheckpointFiles.singleName, try SafetensorsFile(path: single))]
             (index, shardOfTensor) = (nil, [:])
             return
         }
@@ -39,6 +44,12 @@ public struct CheckpointFiles: Sendable {
         }
         self.files = files
         shardOfTensor = shards
+    }
+
+    /// The names of the files of weights that the index at `path` names. Throws `FileError` or `CheckpointError`.
+    public static func weightNames(index path: String) throws -> [String] {
+        var seen: Set<ExactString> = []
+        return try readIndex(path).map(\.file).filter { seen.insert(ExactString($0)).inserted }
     }
 
     private static func readIndex(_ path: String) throws -> [(tensor: String, file: String)] {

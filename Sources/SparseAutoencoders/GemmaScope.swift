@@ -1,4 +1,4 @@
-// Which SAEs lie in a local tree, and which of them to take.
+// Which SAEs there are, and which of them to take.
 // Layout: huggingface.co/google/gemma-scope-2b-pt-res and its siblings.
 
 import ArrayFiles
@@ -15,6 +15,9 @@ public enum ScopeSize: String, Codable, Sendable {
     public init(label: String) {
         self = label.lowercased().contains("9b") ? .large : .small
     }
+
+    /// The name of the repository of a site's SAEs: `gemma-scope-2b-pt-res`.
+    public func repositoryName(site: String) -> String { "gemma-scope-\(rawValue)-pt-\(site)" }
 }
 
 /// Where an SAE lies within its repository: `layer_5/width_16k/average_l0_51`.
@@ -100,56 +103,104 @@ public struct SAETree: Sendable {
 
     /// The folder of a site's SAEs: the first that exists of the three layouts.
     public func repository(site: String) throws(SAEChoiceError) -> String {
-        let name = "gemma-scope-\(size.rawValue)-pt-\(site)"
+        let name = size.repositoryName(site: site)
         let tried = [name, "google/\(name)", site].map { "\(directory)/\($0)" }
         guard let found = tried.first(where: isDirectory) else {
             throw .noRepository(site: site, tried: tried)
         }
         return found
     }
+}
 
-    /// The SAE of `width` for a site and layer whose average L0 is nearest to `target`; on a tie the lower.
-    /// Throws `SAEChoiceError` or `FileError`.
-    public func nearest(
-        site: String, layer: Int, width: String, target: Int
-    ) throws -> SAEIdentifier {
-        let existing = try averageL0s(site: site, layer: layer, width: width)
-        guard let best = existing.min(by: { (distance($0), $0) < (distance($1), $1) }) else {
-            throw SAEChoiceError.noL0(
-                repository: try repository(site: site), layer: layer, width: width,
-                averageL0: nil, existing: [])
+/// The SAEs of one site, wherever they are.
+public struct SAECatalogue: Sendable {
+    /// The repository's folder or Hub id, for messages.
+    public let repository: String
+    /// The average L0s that exist, by layer and width.
+    private var averageL0s: [Int: [String: [Int]]] = [:]
+
+    /// The SAEs in the folder `directory`. Of other layers than `layers` only their being there is looked at. Throws
+    /// `FileError`.
+    public init(directory: String, layers: [Int]) throws {
+        repository = directory
+        for name in try directoryContents(directory) {
+            guard let layer = number(name, after: "layer_"), isDirectory("\(directory)/\(name)")
+            else { continue }
+            averageL0s[layer] = [:]
+            guard layers.contains(layer) else { continue }
+            for width in try directoryContents("\(directory)/\(name)")
+            where width.hasPrefix("width_") {
+                let folder = "\(directory)/\(name)/\(width)"
+                guard isDirectory(folder) else { continue }
+                averageL0s[layer]![String(width.dropFirst(6))] =
+                    try directoryContents(folder).compactMap { number($0, after: "average_l0_") }
+            }
         }
+    }
+
+    /// The SAEs that a repository with files at `paths` has.
+    public init(repository: String, paths: [String]) {
+        self.repository = repository
+        for path in paths {
+            guard let slash = path.lastIndex(of: "/"),
+                SAEFile.fileNames.contains(String(path[path.index(after: slash)...])),
+                let id = SAEIdentifier(String(path[..<slash]))
+            else { continue }
+            var existing = averageL0s[id.layer]?[id.width] ?? []
+            if !existing.contains(id.averageL0) { existing.append(id.averageL0) }
+            averageL0s[id.layer, default: [:]][id.width] = existing
+        }
+    }
+
+    /// The layers that there is anything for, ascending.
+    public var layers: [Int] { averageL0s.keys.sorted() }
+
+    /// The widths that `layer` has, the narrowest first.
+    public func widths(layer: Int) -> [String] {
+        (averageL0s[layer] ?? [:]).keys.sorted {
+            (featureCount($0), $0) < (featureCount($1), $1)
+        }
+    }
+
+    /// The average L0s of `layer` and `width`, ascending. Throws `SAEChoiceError` where the layer has no such width.
+    public func averageL0s(layer: Int, width: String) throws(SAEChoiceError) -> [Int] {
+        guard let widths = averageL0s[layer] else {
+            throw .noLayer(repository: repository, layer: layer, existing: layers)
+        }
+        guard let existing = widths[width] else {
+            throw .noWidth(
+                repository: repository, layer: layer, width: width,
+                existing: self.widths(layer: layer))
+        }
+        return existing.sorted()
+    }
+
+    /// The SAE of `width` for `layer` whose average L0 is nearest to `target`; on a tie the lower.
+    public func nearest(
+        layer: Int, width: String, target: Int
+    ) throws(SAEChoiceError) -> SAEIdentifier {
         func distance(_ l0: Int) -> Int { abs(l0 - target) }
+        let existing = try averageL0s(layer: layer, width: width)
+        guard let best = existing.min(by: { (distance($0), $0) < (distance($1), $1) }) else {
+            throw .noL0(
+                repository: repository, layer: layer, width: width, averageL0: nil, existing: [])
+        }
         return SAEIdentifier(layer: layer, width: width, averageL0: best)
     }
 
-    /// Fails unless `id` exists for `site`. Throws `SAEChoiceError` or `FileError`.
-    public func check(_ id: SAEIdentifier, site: String) throws {
-        let existing = try averageL0s(site: site, layer: id.layer, width: id.width)
+    /// Fails unless `id` exists.
+    public func check(_ id: SAEIdentifier) throws(SAEChoiceError) {
+        let existing = try averageL0s(layer: id.layer, width: id.width)
         guard existing.contains(id.averageL0) else {
-            throw SAEChoiceError.noL0(
-                repository: try repository(site: site), layer: id.layer, width: id.width,
-                averageL0: id.averageL0, existing: existing)
+            throw .noL0(
+                repository: repository, layer: id.layer, width: id.width, averageL0: id.averageL0,
+                existing: existing)
         }
     }
+}
 
-    /// The average L0s that exist, ascending.
-    private func averageL0s(site: String, layer: Int, width: String) throws -> [Int] {
-        let root = try repository(site: site)
-        let layerFolder = "\(root)/layer_\(layer)"
-        guard isDirectory(layerFolder) else {
-            let layers = try directoryContents(root).compactMap { number($0, after: "layer_") }
-            throw SAEChoiceError.noLayer(
-                repository: root, layer: layer, existing: layers.sorted())
-        }
-        let folder = "\(layerFolder)/width_\(width)"
-        guard !width.contains("/"), isDirectory(folder) else {
-            let widths = try directoryContents(layerFolder).filter { $0.hasPrefix("width_") }
-            throw SAEChoiceError.noWidth(
-                repository: root, layer: layer, width: width,
-                existing: widths.map { String($0.dropFirst(6)) })
-        }
-        return try directoryContents(folder).compactMap { number($0, after: "average_l0_") }
-            .sorted()
-    }
+/// What a width says about itself: 16k is 16, 1m is 1024; the unreadable last.
+private func featureCount(_ width: String) -> Int {
+    guard let count = Int(width.dropLast()) else { return .max }
+    return width.hasSuffix("m") ? count << 10 : width.hasSuffix("k") ? count : .max
 }

@@ -37,6 +37,16 @@ public struct SAEFile: Sendable {
     fileprivate let isSAELens: Bool
     private let find: @Sendable (String) throws -> StoredTensor
 
+    /// The names of an SAE's files, in either form.
+    static let fileNames = ["params.npz", "cfg.json", "sae_weights.safetensors"]
+
+    /// Those of an SAE's files that are to be had of `directory` in a repository with files at `paths`: `params.npz`, else
+    /// the other form's two. Paths from the repository's top.
+    public static func files(in directory: String, of paths: Set<String>) -> [String] {
+        let files = fileNames.map { "\(directory)/\($0)" }.filter(paths.contains)
+        return files.first?.hasSuffix(".npz") == true ? [files[0]] : files
+    }
+
     /// Opens the SAE in `directory`. Throws `FileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     public init(directory: String) throws {
         let archive = directory + "/params.npz"

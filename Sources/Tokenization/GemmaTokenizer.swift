@@ -82,10 +82,13 @@ public struct GemmaTokenizer: Sendable {
     /// U+2581, which stands for a space.
     private static let space: [UInt8] = [0xE2, 0x96, 0x81]
 
+    /// The names of a tokenizer's file; the first that exists is read.
+    public static let fileNames = ["tokenizer.json", "tokenizer.model"]
+
     /// The file to read in `directory`: `tokenizer.json`, or where there is none `tokenizer.model`. Throws
     /// `TokenizerError` where there is neither.
     public static func file(in directory: String) throws(TokenizerError) -> String {
-        let files = ["tokenizer.json", "tokenizer.model"].map { "\(directory)/\($0)" }
+        let files = fileNames.map { "\(directory)/\($0)" }
         guard let file = files.first(where: fileExists) else {
             throw .noTokenizer(directory: directory)
         }

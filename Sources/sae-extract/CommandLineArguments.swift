@@ -18,6 +18,7 @@ enum CommandLineArguments {
     /// Every flag, in snake_case without dashes.
     static let flags: [String: Splitting] = [
         "layers": .commas, "layer_types": .commas, "model": .none, "model_path": .none,
+        "revision": .none, "sae_revision": .none, "data_repo": .none, "data_revision": .none,
         "max_seq_len": .none, "prefix": .none, "sae_dir": .none, "sae_features": .none,
         "target_l0": .none, "sae_id": .commas, "feature_threshold": .none, "data_path": .none,
         "n_docs": .none, "n_docs_per_author": .none, "min_length_doc": .none,

@@ -5,6 +5,7 @@ import Corpus
 import Extraction
 import Foundation
 import Gemma2
+import Hub
 import SparseAutoencoders
 import Tensors
 import Tokenization
@@ -17,6 +18,8 @@ enum ExitStatus: Int32 {
     case usage = 64
     /// The corpus, the checkpoint or an SAE is bad.
     case badData = 65
+    /// The Hub cannot be reached or refuses.
+    case unavailable = 69
     /// A mistake of ours.
     case internalError = 70
     /// The system refused a file, memory or threads.
@@ -40,8 +43,20 @@ enum ExitStatus: Int32 {
                 is MissingFilesError,
                 is LauncherError:
                 .ioError
+            case let error as HubError: ExitStatus(for: error)
             case is ConfigurationConflict: .otherConfiguration
             default: .internalError
+            }
+    }
+
+    private init(for error: HubError) {
+        self =
+            switch error {
+            case .badSetting, .noRepository, .noRevision, .noFile, .noCorpus: .usage
+            case .gatedWithoutToken, .gatedForToken, .invalidToken, .unreachable, .rateLimited,
+                .refused, .notAHub, .damaged, .notCached, .noClient:
+                .unavailable
+            case .diskFull: .ioError
             }
     }
 

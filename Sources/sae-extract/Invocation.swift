@@ -34,7 +34,12 @@ struct Invocation {
         }
         let overwriting = try isOverwriting(scheduler.placement)
 
-        let plan = try RunPlan(options)
+        let resolver = InputResolver(
+            options, environment: environment, log: log, arguments: CommandLine.arguments)
+        guard
+            let locations = try await resolver.locations(isDryRun: command.output.isDryRun)
+        else { return }
+        let plan = try RunPlan(options, at: locations)
         let inputs = try Inputs(plan)
         var state = StateFolder(plan, Configuration(plan, inputs))
         // All that can refuse the run comes before anything is removed or written for it.
@@ -98,16 +103,6 @@ struct Invocation {
             )
         }
         return true
-    }
-
-    private func printToStandardOutput(_ text: String) throws {
-        do {
-            try Array(text.utf8).withUnsafeBytes {
-                try writeAll($0, to: STDOUT_FILENO, path: "standard output")
-            }
-        } catch let error as FileError where error.code == EPIPE {
-            // Whoever read it has seen enough.
-        }
     }
 
     /// Seconds that a worker may be stopped (SIGSTOP) before it counts as lost.

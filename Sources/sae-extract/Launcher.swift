@@ -107,7 +107,9 @@ final class Launcher: Sendable {
                     executablePathOverride: "sae-extract", remainingValues: [WorkerEntry.argument]),
                 environment: .inherit.updating([
                     // A worker on the CPU has no GPU.
-                    "CUDA_VISIBLE_DEVICES": ""
+                    "CUDA_VISIBLE_DEVICES": "",
+                    // Nor has it anything to say to the Hub.
+                    "HF_TOKEN": nil, "HUGGING_FACE_HUB_TOKEN": nil,
                 ]),
                 input: .inputWriter, output: .sequence, error: .sequence
             ) { [order] execution in

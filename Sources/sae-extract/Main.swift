@@ -30,21 +30,43 @@ enum Main {
             ExitStatus(for: error).exit(saying: error)
         }
         let environment = ProcessInfo.processInfo.environment
-        let command: SAEExtract
+        var command: any ParsableCommand
         do {
-            command = try SAEExtract.parse(
+            command = try SAEExtract.parseAsRoot(
                 CommandLineArguments.normalized(
                     Array(CommandLine.arguments.dropFirst()), environment: environment))
+            // What is none of ours is the parser's own: help and completions.
+            guard
+                command is SAEExtract || command is SAEExtract.Fetch
+                    || command is SAEExtract.ListSAEs
+            else {
+                try command.run()
+                SAEExtract.exit()
+            }
         } catch {
             SAEExtract.exit(withError: error)
         }
-        LoggingSystem.bootstrap { _ in StandardErrorLog(level: command.execution.logLevel) }
         do {
-            try await Invocation(command, environment: environment).run()
+            switch command {
+            case let fetch as SAEExtract.Fetch:
+                startLogging(fetch.run)
+                try await HubCommands(fetch.run, environment: environment).fetch()
+            case let list as SAEExtract.ListSAEs:
+                startLogging(list.run)
+                try await HubCommands(list.run, environment: environment).list()
+            case let run as SAEExtract:
+                startLogging(run)
+                try await Invocation(run, environment: environment).run()
+            default: break
+            }
         } catch {
             ExitStatus(for: error).exit(saying: error)
         }
     }
+}
+
+private func startLogging(_ command: SAEExtract) {
+    LoggingSystem.bootstrap { _ in StandardErrorLog(level: command.execution.logLevel) }
 }
 
 /// Each journal that is read stays open.

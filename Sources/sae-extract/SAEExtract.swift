@@ -21,8 +21,12 @@ struct SAEExtract: ParsableCommand {
             author to --save_dir as NPZ, NPY and JSON.
 
             Example:
-              sae-extract --layers 5 10 15 --model_path ~/models/gemma-2-2b \\
-                  --sae_dir ~/saes --data_path authormix.jsonl --save_dir out
+              sae-extract --layers 5 10 15
+
+            The model, the SAEs and the corpus are taken from the paths given, else from the Hugging Face \
+            cache (HF_HOME), else downloaded into it; `sae-extract fetch` with the same flags downloads \
+            them and does no more, for machines without network afterwards (HF_HUB_OFFLINE=1). Gemma is \
+            gated: accept its terms on its page and give a token in HF_TOKEN.
 
             Lists take several values after one flag; a flag given twice replaces. --n-docs and --n_docs \
             are the same flag. Each flag also reads the environment: --n_docs is SAE_EXTRACT_N_DOCS \
@@ -32,16 +36,45 @@ struct SAEExtract: ParsableCommand {
             work as ranks: --rank and --world_size, or what torchrun, srun or Open MPI say.
 
             Exit codes: 0 done, 1 a worker failed and the rest finished, 64 usage, 65 bad corpus, \
-            checkpoint or SAE, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
+            checkpoint or SAE, 69 Hub unavailable or access refused, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
             signal (run again to continue), 78 --save_dir holds results of another configuration.
             """,
-        version: Extraction.version)
+        version: Extraction.version,
+        subcommands: [Fetch.self, ListSAEs.self])
+
+    /// `sae-extract fetch`.
+    struct Fetch: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract:
+                "Downloads what a run with the same flags will need from the Hugging Face Hub, and does no more.",
+            discussion: """
+                Says first what it is and how large. Files that are in the cache already are not downloaded \
+                again; a download that was broken off is continued. With --dry_run nothing is downloaded.
+
+                Afterwards the run needs no network: HF_HUB_OFFLINE=1 sae-extract ...
+                """)
+
+        @OptionGroup var run: SAEExtract
+    }
+
+    /// `sae-extract saes`.
+    struct ListSAEs: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "saes",
+            abstract:
+                "Prints which SAEs exist for --model, --layers (all without) and --layer_types, and which a run would take.",
+            discussion: """
+                They are the Hub's, or those in --sae_dir. Other flags of a run are taken and say nothing here.
+                """)
+
+        @OptionGroup var run: SAEExtract
+    }
 
     struct Model: ParsableArguments {
         @Option(
             name: .customLong("layers"), parsing: .upToNextOption,
             help: ArgumentHelp("Layers to tap, from 0. Required.", valueName: "n ..."))
-        var layers: [Int]
+        var layers: [Int] = []
 
         @Option(
             name: .customLong("layer_types"), parsing: .upToNextOption,
@@ -53,14 +86,22 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("model"),
             help: ArgumentHelp(
-                "\(RunPlan.knownModels.joined(separator: ", ")), or a checkpoint's folder. Names the files.",
+                "\(RunOptions.knownModels.joined(separator: ", ")), or a checkpoint's folder. Names the files.",
                 valueName: "id|dir"))
         var model = RunOptions().model
 
         @Option(
             name: .customLong("model_path"),
-            help: ArgumentHelp("The checkpoint's folder, when --model is an id.", valueName: "dir"))
+            help: ArgumentHelp(
+                "The checkpoint's folder, when --model is an id. (default: of the Hub)",
+                valueName: "dir"))
         var modelPath: String?
+
+        @Option(
+            name: .customLong("revision"),
+            help: ArgumentHelp(
+                "Branch, tag or commit of the model's repository.", valueName: "revision"))
+        var revision = RunOptions().modelRevision
 
         @Option(
             name: .customLong("max_seq_len"),
@@ -79,9 +120,15 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("sae_dir"),
             help: ArgumentHelp(
-                "Folder of SAEs: gemma-scope-{2b|9b}-pt-{res|mlp|att}/layer_L/width_W/average_l0_N/.",
+                "Folder of SAEs: gemma-scope-{2b|9b}-pt-{res|mlp|att}/layer_L/width_W/average_l0_N/. (default: of the Hub)",
                 valueName: "dir"))
         var directory: String?
+
+        @Option(
+            name: .customLong("sae_revision"),
+            help: ArgumentHelp(
+                "Branch, tag or commit of the SAEs' repositories.", valueName: "revision"))
+        var revision = RunOptions().saeRevision
 
         @Option(
             name: .customLong("sae_features"),
@@ -111,9 +158,21 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("data_path"),
             help: ArgumentHelp(
-                "AuthorMix records: JSONL or a JSON array; plain, gzip or zstd.", valueName: "file")
-        )
+                "AuthorMix records: JSONL or a JSON array; plain, gzip or zstd. (default: of the Hub)",
+                valueName: "file"))
         var path: String?
+
+        @Option(
+            name: .customLong("data_repo"),
+            help: ArgumentHelp(
+                "The Hub's dataset whose split train is read, when there is no --data_path.",
+                valueName: "id"))
+        var repository = RunOptions().dataRepository
+
+        @Option(
+            name: .customLong("data_revision"),
+            help: ArgumentHelp("Branch, tag or commit of the dataset.", valueName: "revision"))
+        var revision = RunOptions().dataRevision
 
         @Option(
             name: .customLong("n_docs"),
@@ -235,9 +294,11 @@ struct SAEExtract: ParsableCommand {
         if !model.layerTypes.isEmpty { options.sites = model.layerTypes }
         options.model = model.model
         options.modelPath = model.modelPath
+        options.modelRevision = model.revision
         options.maximumLength = model.maximumLength
         options.prefix = model.prefix ?? ""
         options.saeDirectory = saes.directory
+        options.saeRevision = saes.revision
         options.saeFeatures = saes.features
         options.targetL0 = try require(saes.targetL0, atLeast: 0, "--target_l0")
         options.saeIDs = saes.ids.map { ($0.site, $0.id) }
@@ -247,6 +308,8 @@ struct SAEExtract: ParsableCommand {
         }
         options.featureThreshold = saes.threshold
         options.dataPath = corpus.path
+        options.dataRepository = corpus.repository
+        options.dataRevision = corpus.revision
         options.selection.documentLimit = try corpus.limit.map {
             try require($0, atLeast: 1, "--n_docs")
         }

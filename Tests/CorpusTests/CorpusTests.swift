@@ -20,11 +20,27 @@ struct CorpusTests {
         var selection = Selection()
         selection.minimumWords = 1
         change(&selection)
-        return try Corpus.read(path: try folder.write(text, "corpus"), selection)
+        return try Corpus.read(paths: [try folder.write(text, "corpus")], selection)
     }
 
     private func texts(_ authors: [AuthorDocuments]) -> [String: [String]] {
         Dictionary(uniqueKeysWithValues: authors.map { ($0.author, $0.documents.map(\.text)) })
+    }
+
+    @Test func severalFilesAreReadAsOne() throws {
+        let files = [
+            try folder.write("{\"style\":\"a\",\"text\":\"1\"}\n\n{\"style\":\"b\",\"text\":\"2\"}".utf8, "1"),
+            try folder.write("[{\"style\":\"b\",\"text\":\"3\"},\n{\"style\":\"a\",\"text\":\"4\"}\n]\n".utf8, "2"),
+            try folder.write("".utf8, "3"),
+            try folder.write("{\"style\":\"c\",\"text\":\"5\"}\n".utf8, "4"),
+        ]
+        var selection = Selection()
+        selection.minimumWords = 1
+        let authors = try Corpus.read(paths: files, selection)
+        #expect(texts(authors) == ["a": ["1", "4"], "b": ["2", "3"], "c": ["5"]])
+        #expect(authors.map { $0.documents.map(\.line) } == [[1, 5], [3, 4], [7]])
+        selection.documentLimit = 2
+        #expect(try Corpus.read(paths: files + ["/nowhere"], selection).count == 2)
     }
 
     @Test func linesEndAtNewlinesOnly() throws {

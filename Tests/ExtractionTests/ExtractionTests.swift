@@ -109,7 +109,7 @@ struct ExtractionTests {
         options.saeDirectory = TestData.tiny + "/sae"
         options.dataPath = TestData.tiny + "/authormix.jsonl"
         options.saeIDs = [(.res, .init(layer: 3, width: "16k", averageL0: 143))]
-        let plan = try RunPlan(options)
+        let plan = try RunPlan(local: options)
         #expect(
             plan.saes.map(\.hook.description) == [
                 "blocks.1.hook_resid_post", "blocks.1.attn.hook_z", "blocks.3.hook_resid_post",
@@ -133,7 +133,7 @@ struct ExtractionTests {
         options.dataPath = TestData.tiny + "/authormix.jsonl"
         for spelling in ["/model", "/model/", "/model/."] {
             options.model = TestData.tiny + spelling
-            #expect(try RunPlan(options).label == "model")
+            #expect(try RunPlan(local: options).label == "model")
         }
     }
 }

@@ -22,7 +22,7 @@ struct JournalTests {
 
     init() throws {
         folder = try TemporaryFolder()
-        plan = try RunPlan(JournalTests.options(folder))
+        plan = try RunPlan(local: JournalTests.options(folder))
         inputs = try Inputs(plan)
         var state = StateFolder(plan, Configuration(plan, inputs))
         try state.open()
@@ -237,7 +237,7 @@ struct JournalTests {
     @Test func aClaimIsTakenOnlyWhereNothingIs() throws {
         var options = JournalTests.options(folder)
         options.featureThreshold = 2
-        let otherPlan = try RunPlan(options)
+        let otherPlan = try RunPlan(local: options)
         var (state, other) = (state, StateFolder(otherPlan, Configuration(otherPlan, inputs)))
         try state.checkClaim()
         try other.open()

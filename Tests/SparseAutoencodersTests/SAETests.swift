@@ -1,6 +1,7 @@
 // Choosing, reading and applying SAEs.
 
 import ArrayFiles
+import Foundation
 import TestSupport
 import Tensors
 import Testing
@@ -8,26 +9,64 @@ import Testing
 @testable import SparseAutoencoders
 
 struct SAETests {
-    private let tree = SAETree(directory: TestData.tiny + "/sae", size: .small)
+    private func catalogue(_ site: String) throws -> SAECatalogue {
+        try SAECatalogue(
+            directory: "\(TestData.tiny)/sae/gemma-scope-2b-pt-\(site)", layers: Array(0..<11))
+    }
 
     @Test func theNearestL0IsTaken() throws {
         for (site, expected) in [
             ("res", [46, 40, 51, 34]), ("mlp", [60, 48, 45, 35]), ("att", [57, 59, 36, 44]),
         ] {
             for layer in 0..<4 {
-                let id = try tree.nearest(site: site, layer: layer, width: "16k", target: 50)
+                let id = try catalogue(site).nearest(layer: layer, width: "16k", target: 50)
                 #expect(id.averageL0 == expected[layer])
             }
         }
-        #expect(try tree.nearest(site: "res", layer: 0, width: "65k", target: 1).averageL0 == 50)
+        let res = try catalogue("res")
+        #expect(try res.nearest(layer: 0, width: "65k", target: 1).averageL0 == 50)
         // layer_10 must not be taken for layer_1.
-        #expect(try tree.nearest(site: "res", layer: 1, width: "16k", target: 50).averageL0 == 40)
+        #expect(try res.nearest(layer: 1, width: "16k", target: 50).averageL0 == 40)
     }
 
     @Test func onATieTheLowerIsTaken() throws {
         // 9 and 51 are both 21 from 30.
-        let id = try tree.nearest(site: "res", layer: 2, width: "16k", target: 30)
+        let id = try catalogue("res").nearest(layer: 2, width: "16k", target: 30)
         #expect(id.description == "layer_2/width_16k/average_l0_9")
+    }
+
+    /// A repository's list of files says the same as its folder.
+    @Test func aListOfPathsIsACatalogueToo() throws {
+        let root = TestData.tiny + "/sae/gemma-scope-2b-pt-res"
+        let enumerator = try #require(FileManager.default.enumerator(atPath: root))
+        let paths = enumerator.compactMap { $0 as? String }
+        let listed = SAECatalogue(repository: "google/gemma-scope-2b-pt-res", paths: paths)
+        let walked = try catalogue("res")
+        #expect(listed.layers == [0, 1, 2, 3, 10] && walked.layers == listed.layers)
+        for layer in listed.layers {
+            #expect(listed.widths(layer: layer) == walked.widths(layer: layer))
+            for width in listed.widths(layer: layer) {
+                #expect(
+                    try listed.averageL0s(layer: layer, width: width)
+                        == walked.averageL0s(layer: layer, width: width))
+            }
+        }
+        // Folders without an SAE, and what else may lie about, are none.
+        let odd = SAECatalogue(
+            repository: "r",
+            paths: [
+                "README.md", "layer_1/width_16k/average_l0_5/README.md", "params.npz",
+                "embedding/width_4k/average_l0_6/params.npz",
+                "layer_7/width_1m/average_l0_20/params.npz",
+                "layer_7/width_65k/average_l0_9/cfg.json",
+                "layer_7/width_65k/average_l0_9/sae_weights.safetensors",
+            ])
+        #expect(odd.layers == [7] && odd.widths(layer: 7) == ["65k", "1m"])
+        #expect(try odd.averageL0s(layer: 7, width: "65k") == [9])
+        #expect(
+            throws: SAEChoiceError.noWidth(
+                repository: "r", layer: 7, width: "16k", existing: ["65k", "1m"])
+        ) { try odd.nearest(layer: 7, width: "16k", target: 1) }
     }
 
     @Test func identifiersAreReadStrictly() {

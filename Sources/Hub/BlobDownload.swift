@@ -1,0 +1,264 @@
+// One content of the cache: downloaded to a file that nobody else writes to, continued where an earlier download broke
+// off, checked, and only then given its name.
+//
+// Nothing here depends on locks. The lock spares two processes of downloading the same; where it does not work (some network
+// file systems), or its holder makes no headway, each downloads by itself, and the last to rename wins with the same bytes.
+
+import ArrayFiles
+import Crypto
+import Foundation
+import Glibc
+import Logging
+import Synchronization
+
+/// Where a download's bytes go: appended to a file and to a hash.
+final class DownloadSink: Sendable {
+    /// The body is longer than the file is said to be.
+    struct TooLong: Error {}
+
+    private struct State {
+        var count = 0
+        /// The next byte of the body at hand within the file.
+        var position: Int?
+        var hash: Hash
+    }
+
+    private enum Hash {
+        case sha256(SHA256)
+        case gitBlob(Insecure.SHA1)
+
+        mutating func update(_ bytes: UnsafeRawBufferPointer) {
+            switch self {
+            case .sha256(var hash):
+                hash.update(bufferPointer: bytes)
+                self = .sha256(hash)
+            case .gitBlob(var hash):
+                hash.update(bufferPointer: bytes)
+                self = .gitBlob(hash)
+            }
+        }
+
+        var digits: String {
+            func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
+                bytes.map { String(format: "%02x", $0) }.joined()
+            }
+            return switch self {
+            case .sha256(let hash): hexadecimal(hash.finalize())
+            case .gitBlob(let hash): hexadecimal(hash.finalize())
+            }
+        }
+    }
+
+    let path: String
+    private let descriptor: Int32
+    private let state: Mutex<State>
+    private let report: @Sendable (Int) -> Void
+
+    /// A sink to a new file in `folder`. `report` is told of every byte. Throws `FileError`.
+    init(
+        for file: RepositoryFile, in folder: String, report: @escaping @Sendable (Int) -> Void
+    ) throws {
+        (descriptor, path) = try createUniqueFile(in: folder)
+        self.report = report
+        let hash: Hash
+        switch file.digest {
+        case .sha256: hash = .sha256(SHA256())
+        case .gitBlob:
+            // What git hashes is the content after this header.
+            var sha1 = Insecure.SHA1()
+            sha1.update(data: Array("blob \(file.size)\0".utf8))
+            hash = .gitBlob(sha1)
+        }
+        state = Mutex(State(hash: hash))
+    }
+
+    deinit { close(descriptor) }
+
+    /// Bytes so far.
+    var count: Int { state.withLock(\.count) }
+
+    /// The digest of all bytes so far.
+    var digest: String { state.withLock { $0.hash.digits } }
+
+    /// Appends `bytes`. Throws `FileError` or `TooLong`.
+    func append(_ bytes: UnsafeRawBufferPointer, limit: Int) throws {
+        try state.withLock { try write(bytes, limit, &$0) }
+    }
+
+    /// Appends what is new of `bytes`, of a body that begins at `start` of the file. Throws `FileError` or `TooLong`.
+    func append(_ bytes: UnsafeRawBufferPointer, from start: Int, limit: Int) throws {
+        try state.withLock { state in
+            let position = state.position ?? start
+            state.position = position + bytes.count
+            let known = min(bytes.count, max(0, state.count - position))
+            try write(UnsafeRawBufferPointer(rebasing: bytes[known...]), limit, &state)
+        }
+    }
+
+    /// The body at hand is at its end.
+    func endExchange() { state.withLock { $0.position = nil } }
+
+    private func write(
+        _ bytes: UnsafeRawBufferPointer, _ limit: Int, _ state: inout State
+    ) throws {
+        guard state.count + bytes.count <= limit else { throw TooLong() }
+        try writeAll(bytes, to: descriptor, path: path)
+        state.hash.update(bytes)
+        state.count += bytes.count
+        report(bytes.count)
+    }
+
+    /// Fails unless the bytes have reached the disk. Throws `FileError`.
+    func synchronize() throws {
+        guard fsync(descriptor) == 0 else { throw FileError("write", path) }
+    }
+}
+
+/// Brings one content into the cache.
+struct BlobDownload: Sendable {
+    let file: RepositoryFile
+    let commit: String
+    let cache: HubCache
+    let client: HubClient
+    let log: Logger
+    /// Told of bytes that are there: new ones, and those of an earlier download.
+    let report: @Sendable (Int) -> Void
+
+    private var blob: String { cache.blob(file.digest.name) }
+    private var folder: String { cache.partials(file.digest.name) }
+    private var isThere: Bool { fileSize(blob) == file.size && fileExists(blob) }
+
+    /// Returns when the content is in the cache and the file linked to it. Throws `HubError` and `FileError`.
+    func run() async throws {
+        if !isThere {
+            let lock = try await waitForTurn()
+            defer { lock?.release() }
+            if !isThere { try await download() }
+        }
+        try cache.link(file.path, of: commit, to: file.digest.name)
+    }
+
+    private func download() async throws {
+        try makeDirectories(String(blob[..<blob.lastIndex(of: "/")!]))
+        var mismatch = ""
+        for attempt in 0..<2 {
+            try makeDirectories(folder)
+            let sink = try DownloadSink(for: file, in: folder, report: report)
+            do {
+                if attempt == 0 { try adopt(into: sink) }
+                try await client.download(
+                    file, cache.reference, commit: commit, into: sink)
+                mismatch = sink.digest
+            } catch is DownloadSink.TooLong {
+                mismatch = "a longer body than \(file.size) bytes"
+            }
+            if mismatch == file.digest.name {
+                try sink.synchronize()
+                guard rename(sink.path, blob) == 0 else {
+                    let error = FileError("rename", sink.path)
+                    // Another process that had the same content first has cleared away behind itself.
+                    if error.code == ENOENT, isThere { return }
+                    throw error
+                }
+                try? removeTree(folder)
+                return
+            }
+            report(-sink.count)
+            unlink(sink.path)
+            // What was taken over may be what is wrong.
+            try? removeTree(folder)
+            log.warning(
+                "\(cache.reference)/\(file.path): what came is not what it should be (\(mismatch)); downloading it again from the start"
+            )
+        }
+        throw HubError.damaged(
+            cache.reference, file: file.path, expected: file.digest.name, got: mismatch)
+    }
+
+    /// Copies what the furthest of the earlier downloads has into `sink`. A copy, because its owner may still be writing:
+    /// whether another machine's process lives cannot be known.
+    private func adopt(into sink: DownloadSink) throws {
+        let others = try directoryContents(folder).map { "\(folder)/\($0)" }
+            .filter { $0 != sink.path && $0.hasSuffix(".partial") }
+        guard let furthest = others.max(by: { fileSize($0) < fileSize($1) }),
+            case let size = fileSize(furthest), (1...file.size).contains(size)
+        else { return }
+        let descriptor = open(furthest, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
+        defer { buffer.deallocate() }
+        log.debug("\(cache.reference)/\(file.path): continuing a download of \(size) bytes")
+        while sink.count < file.size {
+            let count = read(
+                descriptor, buffer.baseAddress, min(buffer.count, file.size - sink.count))
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return }
+            do {
+                try sink.append(
+                    UnsafeRawBufferPointer(rebasing: buffer[..<count]), limit: file.size)
+            } catch let error as FileError where [ENOSPC, EDQUOT].contains(error.code) {
+                // No room for both: what is copied is enough to go on from, and to make room for the rest.
+                unlink(furthest)
+                return
+            }
+        }
+    }
+
+    // MARK: The lock
+
+    /// Seconds for which the holder of the lock may make no headway before it is passed by.
+    private static let patience = 30.0
+
+    private struct Lock {
+        let descriptor: Int32
+
+        func release() { close(descriptor) }
+    }
+
+    /// Waits while another process downloads the same and gets on with it. The lock where it was to be had; nil where one
+    /// goes on without. Throws `CancellationError`.
+    private func waitForTurn() async throws -> Lock? {
+        let path = cache.lock(file.digest.name)
+        guard (try? makeDirectories(String(path[..<path.lastIndex(of: "/")!]))) != nil else {
+            return nil
+        }
+        // Group-writable, as huggingface_hub makes it: a cache may be several users'.
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o664)
+        guard descriptor >= 0 else { return nil }
+        var seen = -1
+        var idle = 0.0
+        var hasSaid = false
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            guard errno == EWOULDBLOCK || errno == EINTR else { break }
+            if isThere { break }
+            if !hasSaid {
+                log.info(
+                    "\(cache.reference)/\(file.path): another process is downloading it; waiting")
+                hasSaid = true
+            }
+            let now = headway()
+            idle = now == seen ? idle + 0.2 : 0
+            seen = now
+            if idle >= BlobDownload.patience {
+                log.warning(
+                    "\(cache.reference)/\(file.path): whoever holds \(path) has done nothing for \(Int(idle)) s; downloading it here too"
+                )
+                break
+            }
+            try await Task.sleep(for: .seconds(0.2))
+        }
+        return Lock(descriptor: descriptor)
+    }
+
+    /// Bytes of all unfinished downloads of the content, ours and huggingface_hub's.
+    private func headway() -> Int {
+        let blobs = String(blob[..<blob.lastIndex(of: "/")!])
+        let theirs = ((try? directoryContents(blobs)) ?? []).filter {
+            $0.hasPrefix(file.digest.name + ".")
+        }
+        let ours = (try? directoryContents(folder)) ?? []
+        return theirs.reduce(0) { $0 + fileSize("\(blobs)/\($1)") }
+            + ours.reduce(0) { $0 + fileSize("\(folder)/\($1)") }
+    }
+}

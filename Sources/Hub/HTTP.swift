@@ -1,0 +1,42 @@
+// One HTTP exchange, whoever carries it out.
+
+import Foundation
+
+/// A request without a body.
+struct HTTPRequest: Sendable {
+    var method = "GET"
+    let url: URL
+    var headers: [String: String] = [:]
+    /// Seconds without a byte after which it has failed.
+    let timeout: Double
+}
+
+/// An answer's head.
+struct HTTPResponse: Sendable {
+    let status: Int
+    /// By lower-case name.
+    let headers: [String: String]
+
+    subscript(name: String) -> String? { headers[name.lowercased()] }
+}
+
+/// The value of an entity tag without its quotes and weakness, as huggingface_hub makes file names of it.
+func entityTag(_ field: String) -> String {
+    let strong = field.hasPrefix("W/") ? field.dropFirst(2) : field[...]
+    return strong.trimmingCharacters(in: CharacterSet(charactersIn: "\""))
+}
+
+/// The network's part in a failure: no connection, a connection lost, time out.
+struct NetworkFailure: Error {
+    let reason: String
+}
+
+/// Carries out exchanges. Redirects are the caller's, who knows what may be sent where.
+protocol HTTPTransport: Sendable {
+    /// Sends `request`. `body` is called with the answer's head and each piece of its body in order; what it throws ends the
+    /// exchange and is thrown on. Throws `NetworkFailure` where the exchange does not come to its end.
+    func send(
+        _ request: HTTPRequest,
+        body: @escaping @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+    ) async throws -> HTTPResponse
+}

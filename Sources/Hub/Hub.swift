@@ -1,0 +1,239 @@
+// The Hub as the rest of the program sees it: what a repository has, where its files lie, and getting those that are not
+// there yet.
+
+import ArrayFiles
+import Foundation
+import Logging
+import Synchronization
+
+/// A repository at one commit.
+public struct RepositorySnapshot: Sendable {
+    /// The repository and the revision asked for.
+    public let reference: RepositoryReference
+    /// The commit's 40 hexadecimal digits.
+    public let commit: String
+    fileprivate let cache: HubCache
+    /// Nil where only the cache's files are known.
+    fileprivate let listing: RepositoryListing?
+    /// Why nothing can be downloaded; nil where it can.
+    fileprivate let isolation: String?
+
+    /// Whether all files of the commit are known, not only those in the cache.
+    public var isListed: Bool { listing != nil }
+
+    /// The folder that the files lie in or will.
+    public var folder: String { cache.snapshot(commit) }
+
+    /// The paths of the commit's files, or of those in the cache where no more is known. Throws `FileError`.
+    public func paths() throws -> [String] {
+        try listing.map { Array($0.files.keys) } ?? cache.files(of: commit)
+    }
+
+    /// Whether the file at `path` exists in the repository, as far as is known.
+    public func contains(_ path: String) -> Bool {
+        listing.map { $0.files[path] != nil } ?? cache.has(path, of: commit, size: nil)
+    }
+
+    /// Whether the file at `path` is in the cache, whole.
+    public func isCached(_ path: String) -> Bool {
+        cache.has(path, of: commit, size: listing?.files[path]?.size)
+    }
+
+    /// Bytes of the file at `path`.
+    public func size(_ path: String) -> Int {
+        listing?.files[path]?.size ?? fileSize("\(folder)/\(path)")
+    }
+}
+
+/// Files of one snapshot that are to be in the cache.
+public struct HubRequest: Sendable {
+    /// The repository's files.
+    public let snapshot: RepositorySnapshot
+    /// The paths of those wanted.
+    public let paths: [String]
+
+    /// A request for `paths` of `snapshot`.
+    public init(_ snapshot: RepositorySnapshot, _ paths: [String]) {
+        (self.snapshot, self.paths) = (snapshot, paths)
+    }
+
+    /// The paths that are not in the cache.
+    public var missing: [String] { paths.filter { !snapshot.isCached($0) } }
+}
+
+/// The Hugging Face Hub and its cache on this machine.
+public final class Hub: Sendable {
+    /// What the environment says.
+    public let settings: HubSettings
+    private let log: Logger
+    private let client: HubClient?
+
+    /// The Hub by `settings`.
+    public init(_ settings: HubSettings, log: Logger) {
+        self.settings = settings
+        self.log = log
+        #if Hub
+            client =
+                settings.isOffline
+                ? nil : HubClient(settings, transport: URLSessionTransport(), log: log)
+        #else
+            client = nil
+        #endif
+    }
+
+    /// What the revision is now, and what it has: of the Hub, or of the cache where the Hub is not to be asked or does not
+    /// answer. Throws `HubError` and `FileError`.
+    public func snapshot(_ reference: RepositoryReference) async throws -> RepositorySnapshot {
+        let cache = HubCache(reference, in: settings.cacheDirectory)
+        let known = cache.commit
+        func cached(_ commit: String, _ isolation: String?) -> RepositorySnapshot? {
+            let listing = cache.listing(commit)
+            guard listing != nil || isDirectory(cache.snapshot(commit)) else { return nil }
+            return RepositorySnapshot(
+                reference: reference, commit: commit, cache: cache, listing: listing,
+                isolation: isolation)
+        }
+        guard let client else {
+            let found = known.flatMap { cached($0, isolation) }
+            guard let found else { throw missing(reference, file: nil, isolation ?? "") }
+            return found
+        }
+        if reference.isCommit, let found = cached(reference.revision, nil), found.isListed {
+            return found
+        }
+        let fallback = known.flatMap { cached($0, nil) }
+        let commit: String
+        let patterns: [String]?
+        do {
+            (commit, patterns) = try await client.information(
+                reference, patiently: fallback == nil)
+        } catch let error as HubError where error.isOutage && fallback != nil {
+            log.warning("\(error)")
+            log.warning("\(reference): using what the cache has of it")
+            return cached(fallback!.commit, "\(settings.endpoint) does not answer")!
+        }
+        var listing = cache.listing(commit)
+        if listing == nil || patterns != listing?.trainPatterns {
+            var fresh = try await client.listing(reference, commit: commit)
+            fresh.trainPatterns = patterns
+            listing = fresh
+            // A cache that may only be read is good for what is in it.
+            keep { try cache.store(fresh, of: commit) }
+        }
+        // A reference that is there stays until all files of the new commit are.
+        if known == nil { keep { try cache.setCommit(commit) } }
+        return RepositorySnapshot(
+            reference: reference, commit: commit, cache: cache, listing: listing, isolation: nil)
+    }
+
+    /// The files of a dataset's split `train`. Throws `HubError` and `FileError`.
+    public func trainingFiles(_ snapshot: RepositorySnapshot) throws -> [String] {
+        switch TrainSplit.choose(
+            try snapshot.paths(), patterns: snapshot.listing?.trainPatterns)
+        {
+        case .success(let files): return files
+        case .failure(let problem):
+            throw HubError.noCorpus(
+                snapshot.reference, reason: problem.reason,
+                page: settings.endpoint + snapshot.reference.page)
+        }
+    }
+
+    // MARK: Downloading
+
+    /// Files that are downloaded at a time.
+    private static let simultaneous = 4
+
+    /// Fails where files are missing that cannot be had: offline, without access, without room. Nothing large is
+    /// downloaded. Throws `HubError` and `FileError`.
+    public func check(_ requests: [HubRequest]) async throws {
+        var needed = 0
+        for request in requests {
+            let snapshot = request.snapshot
+            for path in request.paths where !snapshot.contains(path) {
+                if !snapshot.isListed {
+                    throw missing(
+                        snapshot.reference, file: path, isolation ?? snapshot.isolation ?? "")
+                }
+                throw HubError.noFile(
+                    snapshot.reference, file: path,
+                    page: settings.endpoint + snapshot.reference.page)
+            }
+            guard let first = request.missing.first else { continue }
+            guard let client, snapshot.isolation == nil else {
+                throw missing(
+                    snapshot.reference, file: first, isolation ?? snapshot.isolation ?? "")
+            }
+            needed += request.missing.reduce(0) { $0 + snapshot.size($1) }
+            try await client.checkAccess(
+                to: snapshot.listing!.files[first]!, snapshot.reference, commit: snapshot.commit)
+        }
+        guard needed > 0 else { return }
+        let free = try freeSpace(at: settings.cacheDirectory)
+        guard needed <= free else {
+            throw HubError.diskFull(
+                directory: settings.cacheDirectory, needed: needed, free: free)
+        }
+    }
+
+    /// Downloads what `requests` want and the cache has not. `progress` is told of bytes that have come, several threads at
+    /// a time. Throws `HubError` and `FileError`.
+    public func download(
+        _ requests: [HubRequest], progress: @escaping @Sendable (Int) -> Void = { _ in }
+    ) async throws {
+        try await check(requests)
+        if let client {
+            var downloads: [BlobDownload] = []
+            for request in requests {
+                let snapshot = request.snapshot
+                for path in request.missing {
+                    let file = snapshot.listing!.files[path]!
+                    downloads.append(
+                        BlobDownload(
+                            file: file, commit: snapshot.commit, cache: snapshot.cache,
+                            client: client, log: log, report: progress))
+                }
+            }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for (index, download) in downloads.enumerated() {
+                    if index >= Hub.simultaneous { try await group.next() }
+                    group.addTask { try await download.run() }
+                }
+                try await group.waitForAll()
+            }
+        }
+    }
+
+    /// Writes down which commits the revisions are, now that all of `requests` is there: for runs without the network.
+    public func settle(_ requests: [HubRequest]) {
+        for request in requests where request.snapshot.isolation == nil && client != nil {
+            keep { try request.snapshot.cache.setCommit(request.snapshot.commit) }
+        }
+    }
+
+    private func keep(_ body: () throws -> Void) {
+        do {
+            try body()
+        } catch {
+            log.debug("not kept in the cache: \(error)")
+        }
+    }
+
+    // MARK: Without the network
+
+    /// Why nothing is downloaded at all.
+    private var isolation: String? {
+        settings.offlineVariable.map { "\($0) is set" }
+    }
+
+    private func missing(
+        _ reference: RepositoryReference, file: String?, _ reason: String
+    ) -> HubError {
+        if client == nil, !settings.isOffline {
+            return .noClient(reference, file: file, cache: settings.cacheDirectory)
+        }
+        return .notCached(
+            reference, file: file, reason: reason, cache: settings.cacheDirectory,
+            command: settings.fetchCommand)
+    }
+}

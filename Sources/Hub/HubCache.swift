@@ -1,0 +1,134 @@
+// Hugging Face's cache folder, shared with Python's huggingface_hub (file_download.py):
+//   models--google--gemma-2-2b/refs/main                  the commit that `main` was last seen at
+//   models--google--gemma-2-2b/snapshots/COMMIT/…         symlinks to blobs, by the repository's paths
+//   models--google--gemma-2-2b/blobs/ID                   contents, named by SHA-256 or git's id
+//   .locks/models--google--gemma-2-2b/ID.lock             taken (flock) while ID is downloaded
+// and, ours alone, within a repository's folder:
+//   .sae-extract/COMMIT.json                              its listing. Not in `trees/`, where huggingface_hub keeps its own:
+//                                                         it takes a snapshot for incomplete that lacks a file listed there
+//   .sae-extract/ID/….partial                             downloads under way or broken off
+
+import ArrayFiles
+import ByteJSON
+import Glibc
+
+/// One repository's part of the cache.
+struct HubCache: Sendable {
+    let reference: RepositoryReference
+    /// `…/models--google--gemma-2-2b`.
+    let folder: String
+    private let root: String
+
+    init(_ reference: RepositoryReference, in root: String) {
+        (self.reference, self.root) = (reference, root)
+        folder = "\(root)/\(reference.folderName)"
+    }
+
+    // MARK: Revisions
+
+    private var referencePath: String { "\(folder)/refs/\(reference.revision)" }
+
+    /// The commit that the revision is, as far as the cache knows.
+    var commit: String? {
+        if reference.isCommit { return reference.revision }
+        guard let file = try? MappedFile(path: referencePath), file.bytes.count < 100 else {
+            return nil
+        }
+        let text = String(decoding: file.bytes, as: UTF8.self)
+        let commit = text.filter { !$0.isWhitespace }
+        return isCommitID(commit) ? commit : nil
+    }
+
+    /// Writes down what commit the revision is. Its snapshot's folder is made too: huggingface_hub warns of a
+    /// reference without. Throws `FileError`.
+    func setCommit(_ commit: String) throws {
+        try makeDirectories(snapshot(commit))
+        guard !reference.isCommit, self.commit != commit else { return }
+        let parent = String(referencePath[..<referencePath.lastIndex(of: "/")!])
+        try makeDirectories(parent)
+        // Not beside its place: every file there counts as a reference.
+        try makeDirectories(ownFolder)
+        try OutputFile.make(path: referencePath, temporaryDirectory: ownFolder) {
+            try $0.write(Array(commit.utf8))
+        }
+    }
+
+    // MARK: Listings
+
+    private var ownFolder: String { folder + "/.sae-extract" }
+
+    /// The cached listing of `commit`.
+    func listing(_ commit: String) -> RepositoryListing? {
+        RepositoryListing(path: "\(ownFolder)/\(commit).json")
+            ?? RepositoryListing(path: "\(folder)/trees/\(commit).json")
+    }
+
+    /// Keeps the listing of `commit`. Throws `FileError`.
+    func store(_ listing: RepositoryListing, of commit: String) throws {
+        try makeDirectories(snapshot(commit))
+        try makeDirectories(ownFolder)
+        var text: [UInt8] = []
+        JSONText.append(listing.json, to: &text)
+        try OutputFile.make(path: "\(ownFolder)/\(commit).json", temporaryDirectory: ownFolder) {
+            try $0.write(text)
+        }
+    }
+
+    // MARK: Files
+
+    /// The folder that a commit's files seem to lie in.
+    func snapshot(_ commit: String) -> String { "\(folder)/snapshots/\(commit)" }
+
+    /// The paths of the files that the cache has of `commit`, sorted. Throws `FileError`.
+    func files(of commit: String) throws -> [String] {
+        func walk(_ path: String, _ prefix: String) throws -> [String] {
+            try directoryContents(path).flatMap { name in
+                let inner = "\(path)/\(name)"
+                if isDirectory(inner) { return try walk(inner, "\(prefix)\(name)/") }
+                return fileExists(inner) ? [prefix + name] : []
+            }
+        }
+        let root = snapshot(commit)
+        return isDirectory(root) ? try walk(root, "") : []
+    }
+
+    /// Whether the file at `path` of `commit` is there, with `size` where that is known. One that was cut short is not.
+    func has(_ path: String, of commit: String, size: Int?) -> Bool {
+        let file = "\(snapshot(commit))/\(path)"
+        guard fileExists(file), !isDirectory(file) else { return false }
+        return size.map { fileSize(file) == $0 } ?? true
+    }
+
+    /// Where the content named `blob` lies or will lie.
+    func blob(_ name: String) -> String { "\(folder)/blobs/\(name)" }
+
+    /// The folder of the downloads of `blob` that are under way or were broken off.
+    func partials(_ blob: String) -> String { "\(ownFolder)/\(blob)" }
+
+    /// The file that whoever downloads `blob` holds a lock on.
+    func lock(_ blob: String) -> String { "\(root)/.locks/\(reference.folderName)/\(blob).lock" }
+
+    /// Makes the file at `path` of `commit` appear, whose content is `blob`: a relative symlink, as the cache may be
+    /// moved. Throws `FileError`.
+    func link(_ path: String, of commit: String, to blob: String) throws {
+        let target = "\(snapshot(commit))/\(path)"
+        try makeDirectories(String(target[..<target.lastIndex(of: "/")!]))
+        let steps = path.utf8.count { $0 == UInt8(ascii: "/") } + 2
+        let content = String(repeating: "../", count: steps) + "blobs/\(blob)"
+        try makeDirectories(ownFolder)
+        let temporary = "\(ownFolder)/\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
+        guard symlink(content, temporary) == 0 else {
+            // A file system without symlinks: the content itself goes there, as huggingface_hub does it.
+            guard [EPERM, EOPNOTSUPP, ENOSYS].contains(errno) else {
+                throw FileError("create", temporary)
+            }
+            guard rename(self.blob(blob), target) == 0 else { throw FileError("rename", target) }
+            return
+        }
+        guard rename(temporary, target) == 0 else {
+            let error = FileError("rename", target)
+            unlink(temporary)
+            throw error
+        }
+    }
+}

@@ -1,0 +1,466 @@
+// Talking to the Hub: who one is, redirects, repetitions, and what its refusals mean.
+// The headers and error codes are those that huggingface_hub goes by (utils/_http.py, file_download.py).
+
+import ByteJSON
+import Foundation
+import Logging
+import Synchronization
+
+/// Requests to one Hub.
+struct HubClient: Sendable {
+    let settings: HubSettings
+    let log: Logger
+    private let transport: any HTTPTransport
+    private let endpoint: URL
+
+    /// Most answers to follow from one address to the next.
+    private static let maximumRedirects = 8
+    /// Most times that a request is made without any progress.
+    private static let attempts = 6
+    /// Longest wait for the next attempt that a server can ask for, in seconds.
+    private static let maximumPause = 600.0
+    /// Longest answer that is not a file.
+    private static let maximumMetadata = 256 << 20
+
+    init(_ settings: HubSettings, transport: any HTTPTransport, log: Logger) {
+        (self.settings, self.transport, self.log) = (settings, transport, log)
+        endpoint = URL(string: settings.endpoint)!
+        if let token = settings.token, !mayIdentify(to: endpoint) {
+            log.warning(
+                "\(token) is not sent: \(settings.endpoint) is not https, and others could read it")
+        }
+    }
+
+    // MARK: Metadata
+
+    /// The commit that a repository's revision is, and of a dataset's card the patterns of its training files. Throws
+    /// `HubError`. With `attempts` of 1, an outage is not waited for.
+    func information(
+        _ reference: RepositoryReference, patiently: Bool
+    ) async throws -> (commit: String, trainPatterns: [String]?) {
+        let path = "\(reference.apiPath)/revision/\(escaped(reference.revision))"
+        let (value, _) = try await json(url(path), reference, patiently: patiently)
+        guard let commit = value.object?["sha"]?.string, isCommitID(commit) else {
+            throw HubError.notAHub(
+                endpoint: settings.endpoint, reason: "\(path) names no commit (sha)")
+        }
+        return (commit, TrainSplit.patterns(card: value.object?["cardData"]))
+    }
+
+    /// All files of `commit`. Throws `HubError`.
+    func listing(
+        _ reference: RepositoryReference, commit: String
+    ) async throws -> RepositoryListing {
+        var listing = RepositoryListing()
+        var next: URL? = url("\(reference.apiPath)/tree/\(commit)?recursive=true")
+        var pages = 0
+        while let page = next {
+            let (value, response) = try await json(page, reference, patiently: true)
+            guard listing.add(page: value) else {
+                throw HubError.notAHub(
+                    endpoint: settings.endpoint,
+                    reason: "the list of \(reference)'s files is not of the form expected")
+            }
+            pages += 1
+            guard pages < 10_000 else {
+                throw HubError.notAHub(
+                    endpoint: settings.endpoint,
+                    reason: "the list of \(reference)'s files does not end")
+            }
+            next = try nextPage(response, after: page)
+        }
+        return listing
+    }
+
+    /// The address in `Link: <…>; rel="next"` (RFC 8288).
+    private func nextPage(_ response: HTTPResponse, after page: URL) throws -> URL? {
+        for link in (response["Link"] ?? "").split(separator: ",") {
+            let parts = link.split(separator: ";").map { $0.trimmingCharacters(in: .whitespaces) }
+            guard let target = parts.first, target.hasPrefix("<"), target.hasSuffix(">"),
+                parts.dropFirst().contains(where: { $0 == "rel=\"next\"" || $0 == "rel=next" })
+            else { continue }
+            guard let next = URL(string: String(target.dropFirst().dropLast()), relativeTo: page),
+                isEndpoint(next)
+            else {
+                throw HubError.notAHub(
+                    endpoint: settings.endpoint, reason: "its next page is at another address")
+            }
+            return next.absoluteURL
+        }
+        return nil
+    }
+
+    /// Fails unless the file may be had. Throws `HubError`.
+    func checkAccess(
+        to file: RepositoryFile, _ reference: RepositoryReference, commit: String
+    ) async throws {
+        let request = HTTPRequest(
+            method: "HEAD", url: resolveURL(file, reference, commit), headers: standardHeaders,
+            timeout: settings.metadataTimeout)
+        try await repeating(patiently: true, what: "\(reference)/\(file.path)") { _ in
+            let (response, _) = try await follow(request, stoppingAtStorage: true) { _, _ in }
+            try check(response, body: [], reference, file: file.path)
+            try check(response, is: file, commit, reference)
+        }
+    }
+
+    private func json(
+        _ url: URL, _ reference: RepositoryReference, patiently: Bool
+    ) async throws -> (JSONValue, HTTPResponse) {
+        let request = HTTPRequest(
+            url: url, headers: standardHeaders, timeout: settings.metadataTimeout)
+        return try await repeating(patiently: patiently, what: place(url)) { _ in
+            let content = Content()
+            let (response, _) = try await follow(request, stoppingAtStorage: false) { _, bytes in
+                guard content.append(bytes, limit: HubClient.maximumMetadata) else {
+                    throw HubError.notAHub(
+                        endpoint: settings.endpoint, reason: "\(place(url)) does not end")
+                }
+            }
+            try check(response, body: content.bytes, reference, file: nil)
+            do {
+                let value = try content.bytes.withUnsafeBufferPointer {
+                    try JSONValue(parsing: $0)
+                }
+                return (value, response)
+            } catch {
+                throw HubError.notAHub(
+                    endpoint: settings.endpoint, reason: "\(place(url)) is not JSON: \(error)")
+            }
+        }
+    }
+
+    // MARK: Files
+
+    /// Bytes asked for at a time. What has come and is not written yet is in memory, and URLSession on Linux cannot be
+    /// made to wait for a slow disk.
+    private static let window = 32 << 20
+
+    /// Fetches the bytes of `file` from `sink.count` on, in order, into `sink`. Throws `HubError` and what the sink throws.
+    func download(
+        _ file: RepositoryFile, _ reference: RepositoryReference, commit: String,
+        into sink: DownloadSink
+    ) async throws {
+        let start = resolveURL(file, reference, commit)
+        var source = start
+        while sink.count < file.size {
+            source = try await repeating(
+                patiently: true, what: "\(reference)/\(file.path)", progress: { sink.count }
+            ) { attempt in
+                // A storage's address is good for a while only: after a failure the Hub is asked for a new one.
+                try await fetch(
+                    file, reference, commit, from: attempt == 0 ? source : start, into: sink)
+            }
+        }
+    }
+
+    /// One window of `file`; where it was had from.
+    private func fetch(
+        _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String,
+        from source: URL,
+        into sink: DownloadSink
+    ) async throws -> URL {
+        let begin = sink.count
+        let end = min(file.size, begin + HubClient.window)
+        var headers = standardHeaders
+        if begin > 0 || end < file.size { headers["Range"] = "bytes=\(begin)-\(end - 1)" }
+        let request = HTTPRequest(url: source, headers: headers, timeout: settings.bodyTimeout)
+        let content = Content()
+        let (response, final) = try await follow(request, stoppingAtStorage: false) {
+            response, bytes in
+            switch response.status {
+            case 206:
+                let offset = contentRange(response)?.start
+                guard offset == begin else {
+                    throw HubError.notAHub(
+                        endpoint: settings.endpoint,
+                        reason:
+                            "asked for \(file.path) from byte \(begin) on, it sends it from \(offset.map { "\($0)" } ?? "somewhere")"
+                    )
+                }
+                try sink.append(bytes, limit: file.size)
+            case 200: try sink.append(bytes, from: 0, limit: file.size)
+            default: _ = content.append(bytes, limit: 1 << 16)
+            }
+        } redirected: { response in
+            try check(response, is: file, commit, reference)
+        }
+        sink.endExchange()
+        if isEndpoint(final) {
+            try check(response, body: content.bytes, reference, file: file.path)
+        }
+        guard [200, 206].contains(response.status) else {
+            // A storage's address is refused when its time is over, and the Hub gives another.
+            throw Refusal(
+                error: .refused(
+                    what: place(final), status: response.status,
+                    message: message(response, content.bytes)),
+                pause: pause(response), isTransient: true)
+        }
+        guard sink.count >= end || sink.count == file.size else {
+            throw NetworkFailure(
+                reason: "the body ended at byte \(sink.count), expected \(end)")
+        }
+        return final
+    }
+
+    private func contentRange(_ response: HTTPResponse) -> (start: Int, end: Int)? {
+        guard let match = response["Content-Range"]?.wholeMatch(of: /bytes (\d+)-(\d+)\/.*/),
+            let start = Int(match.1), let end = Int(match.2)
+        else { return nil }
+        return (start, end)
+    }
+
+    /// What the Hub says of a file on the way to it must be what its listing says.
+    private func check(
+        _ response: HTTPResponse, is file: RepositoryFile, _ commit: String,
+        _ reference: RepositoryReference
+    ) throws(HubError) {
+        func mismatch(_ what: String, _ expected: String, _ got: String) -> HubError {
+            .notAHub(
+                endpoint: settings.endpoint,
+                reason:
+                    "\(reference): \(file.path) has the \(what) \(got), and \(expected) in the list of files"
+            )
+        }
+        if let got = response["X-Repo-Commit"], got != commit {
+            throw mismatch("commit", commit, got)
+        }
+        if let got = response["X-Linked-Etag"].map(entityTag),
+            isHexadecimal(got, count: file.digest.name.utf8.count), got != file.digest.name
+        {
+            throw mismatch("id", file.digest.name, got)
+        }
+        if let got = response["X-Linked-Size"].flatMap({ Int($0) }), got != file.size {
+            throw mismatch("size", "\(file.size)", "\(got)")
+        }
+    }
+
+    // MARK: One exchange
+
+    private typealias Body = @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+
+    /// Sends `request` and goes where it is sent on to. The last answer, and whose it is. With `stoppingAtStorage` it does
+    /// not leave the Hub; the answer that would is the last.
+    private func follow(
+        _ request: HTTPRequest, stoppingAtStorage: Bool, body: @escaping Body,
+        redirected: (HTTPResponse) throws -> Void = { _ in }
+    ) async throws -> (HTTPResponse, URL) {
+        var url = request.url
+        for _ in 0...HubClient.maximumRedirects {
+            var headers = request.headers
+            if mayIdentify(to: url), let token = settings.token {
+                headers["Authorization"] = "Bearer \(token.secret)"
+            }
+            log.trace("\(request.method) \(place(url)) \(headers["Range"] ?? "")")
+            let response = try await transport.send(
+                HTTPRequest(
+                    method: request.method, url: url, headers: headers, timeout: request.timeout)
+            ) { response, bytes in
+                if !(300..<400).contains(response.status) { try body(response, bytes) }
+            }
+            guard [301, 302, 303, 307, 308].contains(response.status) else {
+                try redirected(response)
+                return (response, url)
+            }
+            guard let location = response["Location"],
+                let next = URL(string: location, relativeTo: url)?.absoluteURL,
+                isSafe(next, after: url)
+            else {
+                throw HubError.notAHub(
+                    endpoint: settings.endpoint,
+                    reason: "\(place(url)) leads to an address that is not followed")
+            }
+            try redirected(response)
+            if stoppingAtStorage, !isEndpoint(next) { return (response, url) }
+            url = next
+        }
+        throw HubError.notAHub(
+            endpoint: settings.endpoint, reason: "\(place(request.url)) leads in circles")
+    }
+
+    private var standardHeaders: [String: String] {
+        // Compressed bodies have other lengths and no ranges.
+        ["Accept-Encoding": "identity", "User-Agent": settings.userAgent]
+    }
+
+    // MARK: Addresses
+
+    private func url(_ path: String) -> URL { URL(string: settings.endpoint + path)! }
+
+    private func resolveURL(
+        _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String
+    ) -> URL {
+        let path = file.path.split(separator: "/").map { escaped($0) }.joined(separator: "/")
+        return url("\(reference.page)/resolve/\(commit)/\(path)")
+    }
+
+    private func escaped(_ text: some StringProtocol) -> String {
+        let plain = CharacterSet(
+            charactersIn: "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
+        return text.addingPercentEncoding(withAllowedCharacters: plain) ?? String(text)
+    }
+
+    /// An address for logs: signatures are in the query.
+    private func place(_ url: URL) -> String {
+        "\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")\(url.path)"
+    }
+
+    private func isEndpoint(_ url: URL) -> Bool {
+        func port(_ url: URL) -> Int { url.port ?? (url.scheme == "https" ? 443 : 80) }
+        return url.scheme?.lowercased() == endpoint.scheme?.lowercased()
+            && url.host?.lowercased() == endpoint.host?.lowercased() && port(url) == port(endpoint)
+    }
+
+    /// Whether the token may be sent there: to the Hub alone, and so that nobody between can read it.
+    private func mayIdentify(to url: URL) -> Bool {
+        let host = url.host?.lowercased() ?? ""
+        let isLoopback =
+            host == "localhost" || host == "::1" || host == "[::1]"
+            || host.wholeMatch(of: /127\.\d+\.\d+\.\d+/) != nil
+        return isEndpoint(url) && (url.scheme?.lowercased() == "https" || isLoopback)
+    }
+
+    private func isSafe(_ next: URL, after url: URL) -> Bool {
+        switch next.scheme?.lowercased() {
+        case "https": next.user == nil
+        case "http": url.scheme?.lowercased() == "http" && next.user == nil
+        default: false
+        }
+    }
+
+    // MARK: Refusals
+
+    /// Throws what an answer of 400 or more means.
+    private func check(
+        _ response: HTTPResponse, body: [UInt8], _ reference: RepositoryReference, file: String?
+    ) throws {
+        guard response.status >= 400 else { return }
+        let page = settings.endpoint + reference.page
+        let source = settings.token?.source
+        let code = response["X-Error-Code"]
+        switch (response.status, code) {
+        case (_, "GatedRepo"):
+            throw source.map { .gatedForToken(reference, page: page, tokenSource: $0) }
+                ?? HubError.gatedWithoutToken(reference, page: page)
+        case (_, "RevisionNotFound"): throw HubError.noRevision(reference, page: page)
+        case (_, "EntryNotFound"):
+            throw HubError.noFile(reference, file: file ?? "", page: page)
+        case (401, _) where message(response, body).contains("Invalid credentials"):
+            throw HubError.invalidToken(source: source ?? "the environment")
+        case (_, "RepoNotFound"), (401, _),
+            (404, _) where file == nil:
+            throw HubError.noRepository(reference, page: page, tokenSource: source)
+        case (404, _): throw HubError.noFile(reference, file: file ?? "", page: page)
+        case (429, _):
+            throw HubError.rateLimited(
+                endpoint: settings.endpoint, seconds: pause(response).map { Int($0.rounded(.up)) },
+                hasToken: source != nil)
+        default:
+            throw Refusal(
+                error: .refused(
+                    what: "\(reference)\(file.map { "/\($0)" } ?? "")", status: response.status,
+                    message: message(response, body)),
+                pause: pause(response))
+        }
+    }
+
+    /// The server's own words, made fit for a log: one line, not long, and never the token.
+    private func message(_ response: HTTPResponse, _ body: [UInt8]) -> String {
+        let parsed = body.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
+        var text = response["X-Error-Message"] ?? parsed?.object?["error"]?.string ?? ""
+        if let token = settings.token { text = text.replacing(token.secret, with: "…") }
+        text = String(text.map { $0.isNewline ? " " : $0 }.prefix(200))
+        return String(text.unicodeScalars.filter { $0.properties.generalCategory != .control })
+    }
+
+    /// Seconds to wait as the server says: `Retry-After` (RFC 9110), or the `RateLimit` field's `t` where nothing
+    /// remains (draft-ietf-httpapi-ratelimit-headers).
+    private func pause(_ response: HTTPResponse) -> Double? {
+        if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)/),
+            let seconds = Double(match.1)
+        {
+            return seconds
+        }
+        guard let text = response["Retry-After"]?.trimmingCharacters(in: .whitespaces) else {
+            return nil
+        }
+        if let seconds = Double(text), seconds >= 0 { return seconds }
+        let dates = DateFormatter()
+        dates.locale = Locale(identifier: "en_US_POSIX")
+        dates.timeZone = TimeZone(identifier: "UTC")
+        dates.dateFormat = "EEE, dd MMM yyyy HH:mm:ss zzz"
+        return dates.date(from: text).map { max(0, $0.timeIntervalSinceNow) }
+    }
+
+    /// A refusal with the wait that the server asks for.
+    private struct Refusal: Error {
+        let error: HubError
+        let pause: Double?
+        var isTransient = false
+    }
+
+    // MARK: Repetition
+
+    /// Calls `body` until it succeeds or fails for good. Attempts are counted anew where `progress` has grown. Where not
+    /// `patiently`, the first failure is the last.
+    private func repeating<R>(
+        patiently: Bool, what: String, progress: () -> Int = { 0 },
+        _ body: (_ attempt: Int) async throws -> R
+    ) async throws -> R {
+        var attempt = 0
+        var last = progress()
+        while true {
+            let problem: HubError
+            var asked: Double?
+            var isTransient = false
+            do {
+                return try await body(attempt)
+            } catch let failure as NetworkFailure {
+                problem = .unreachable(endpoint: settings.endpoint, reason: failure.reason)
+            } catch let refusal as Refusal {
+                (problem, asked, isTransient) = (refusal.error, refusal.pause, refusal.isTransient)
+            } catch let error as HubError {
+                problem = error
+                if case .rateLimited(_, let seconds, _) = error { asked = seconds.map(Double.init) }
+            }
+            let now = progress()
+            attempt = now > last ? 1 : attempt + 1
+            last = now
+            guard patiently, isTransient || problem.isOutage, attempt < HubClient.attempts,
+                asked ?? 0 <= HubClient.maximumPause
+            else { throw problem }
+            let own = settings.firstPause * Double(1 << (attempt - 1)) * .random(in: 0.75...1.25)
+            let seconds = max(asked ?? 0, min(own, 60 * settings.firstPause))
+            log.warning(
+                "\(what): \(reason(problem)); trying again in \(String(format: "%.1f", seconds)) s")
+            try await Task.sleep(for: .seconds(seconds))
+        }
+    }
+
+    private func reason(_ problem: HubError) -> String {
+        switch problem {
+        case .unreachable(_, let reason): reason
+        case .rateLimited: "too many requests (429)"
+        case .refused(_, let status, let message):
+            "the server answers \(status)\(message.isEmpty ? "" : " (\(message))")"
+        default: "\(problem)"
+        }
+    }
+}
+
+/// Bytes that come in on the transport's thread.
+private final class Content: Sendable {
+    private let storage = Mutex<[UInt8]>([])
+
+    var bytes: [UInt8] { storage.withLock { $0 } }
+
+    /// False where it would be longer than `limit`.
+    func append(_ more: UnsafeRawBufferPointer, limit: Int) -> Bool {
+        storage.withLock {
+            guard $0.count + more.count <= limit else { return false }
+            $0.append(contentsOf: more)
+            return true
+        }
+    }
+}

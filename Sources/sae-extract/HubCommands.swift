@@ -1,0 +1,128 @@
+// `sae-extract fetch` and `sae-extract saes`.
+
+import Extraction
+import Foundation
+import Gemma2
+import Hub
+import Logging
+import SparseAutoencoders
+
+/// The subcommands that deal with the Hub.
+struct HubCommands {
+    private let command: SAEExtract
+    private let options: RunOptions
+    private let resolver: InputResolver
+    private let log = Logger(label: "sae-extract")
+
+    init(_ command: SAEExtract, environment: [String: String]) throws {
+        self.command = command
+        options = try command.options()
+        resolver = InputResolver(
+            options, environment: environment, log: log, arguments: CommandLine.arguments)
+        let control = StopControl(advice: "run the same command again to continue")
+        StopSignals.handle { control.receive($0) }
+    }
+
+    /// Says what a run would need and downloads it. Throws `UsageError`, `HubError` and the readers' errors.
+    func fetch() async throws {
+        guard let hub = try resolver.makeHubIfNeeded() else {
+            try options.check()
+            try printToStandardOutput("Nothing to download: all inputs are given as local paths.\n")
+            return
+        }
+        let inputs = try await resolver.resolve(hub)
+        try printToStandardOutput(HubReport(inputs.requests, hub).text)
+        try await hub.check(inputs.requests.map(\.request))
+        if command.output.isDryRun { return }
+        try await resolver.download(inputs, hub)
+        try printToStandardOutput(
+            "\nAll is in \(hub.settings.cacheDirectory). A run with the same flags needs no network: set HF_HUB_OFFLINE=1.\n"
+        )
+    }
+
+    /// Prints the SAEs that exist. Throws `UsageError`, `SAEChoiceError`, `HubError` and `FileError`.
+    func list() async throws {
+        let (label, _) = try options.namedModel()
+        let tree = try options.saeTree(label: label)
+        var rows = [["site", "layer", "width", "average L0"]]
+        var isMarked = false
+        for site in Site.allCases where options.sites.contains(site) {
+            let catalogue: SAECatalogue
+            if let tree {
+                let folder = try tree.repository(site: site.rawValue)
+                let layers = try SAECatalogue(directory: folder, layers: []).layers
+                catalogue = try SAECatalogue(directory: folder, layers: layers)
+            } else {
+                let snapshot = try await resolver.snapshotOfSAEs(
+                    ScopeSize(label: label), site, try resolver.makeHub())
+                catalogue = SAECatalogue(
+                    repository: snapshot.reference.id, paths: try snapshot.paths())
+            }
+            let layers = options.layers.isEmpty ? catalogue.layers : Set(options.layers).sorted()
+            for layer in layers {
+                let chosen = chosen(catalogue, site, layer)
+                let widths = catalogue.widths(layer: layer)
+                if widths.isEmpty { rows.append([site.rawValue, "\(layer)", "none", ""]) }
+                for width in widths {
+                    let l0s = try catalogue.averageL0s(layer: layer, width: width).map { l0 in
+                        let isChosen =
+                            chosen == SAEIdentifier(layer: layer, width: width, averageL0: l0)
+                        if isChosen { isMarked = true }
+                        return "\(l0)\(isChosen ? "*" : "")"
+                    }
+                    rows.append([site.rawValue, "\(layer)", width, l0s.joined(separator: " ")])
+                }
+            }
+        }
+        var lines = textTable(rows)
+        lines += [
+            "",
+            isMarked
+                ? "* taken by a run with these flags (--sae_features \(options.saeFeatures), --target_l0 \(options.targetL0)\(options.saeIDs.isEmpty ? "" : ", --sae_id"))"
+                : "none would be taken with --sae_features \(options.saeFeatures)",
+        ]
+        try printToStandardOutput(lines.map { $0 + "\n" }.joined())
+    }
+
+    private func chosen(_ catalogue: SAECatalogue, _ site: Site, _ layer: Int) -> SAEIdentifier? {
+        let named = options.saeIDs.first { $0.site == site && $0.id.layer == layer }?.id
+        return named
+            ?? (try? catalogue.nearest(
+                layer: layer, width: options.saeFeatures, target: options.targetL0))
+    }
+}
+
+/// What is needed of the Hub, in lines for people.
+struct HubReport {
+    private let requests: [(name: String, request: HubRequest)]
+    private let hub: Hub
+
+    init(_ requests: [(name: String, request: HubRequest)], _ hub: Hub) {
+        (self.requests, self.hub) = (requests, hub)
+    }
+
+    var text: String {
+        var lines: [String] = []
+        var (count, needed) = (0, 0)
+        for (name, request) in requests {
+            let snapshot = request.snapshot
+            let missing = Set(request.missing)
+            lines.append(
+                "\(name): \(snapshot.reference) at commit \(snapshot.commit)")
+            lines += textTable(
+                request.paths.map { path in
+                    [
+                        path, byteCount(snapshot.size(path)),
+                        missing.contains(path) ? "to be downloaded" : "in the cache",
+                    ]
+                })
+            count += missing.count
+            needed += missing.reduce(0) { $0 + snapshot.size($1) }
+        }
+        lines += [
+            "",
+            "to be downloaded: \(count) \(count == 1 ? "file" : "files"), \(byteCount(needed)); cache: \(hub.settings.cacheDirectory)",
+        ]
+        return lines.map { $0 + "\n" }.joined()
+    }
+}

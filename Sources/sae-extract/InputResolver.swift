@@ -1,0 +1,285 @@
+// Finding a run's inputs: the path given, else the Hub's cache, else the Hub.
+
+import ArrayFiles
+import Extraction
+import Foundation
+import Gemma2
+import Hub
+import Logging
+import SparseAutoencoders
+import Synchronization
+import Tokenization
+
+/// What a run needs of the Hub, and where its inputs will lie once that is there.
+struct ResolvedInputs {
+    let locations: InputLocations
+    /// By what they are: "model", "res SAEs", "corpus".
+    let requests: [(name: String, request: HubRequest)]
+
+    var isComplete: Bool { requests.allSatisfy(\.request.missing.isEmpty) }
+}
+
+/// Finds the inputs of one run.
+struct InputResolver {
+    private let options: RunOptions
+    private let environment: [String: String]
+    private let log: Logger
+    private let arguments: [String]
+
+    /// A resolver for `options`, which `arguments` (with the program's name) led to.
+    init(
+        _ options: RunOptions, environment: [String: String], log: Logger, arguments: [String]
+    ) {
+        (self.options, self.environment) = (options, environment)
+        (self.log, self.arguments) = (log, arguments)
+    }
+
+    /// The locations of all inputs, downloaded where they were not there. Nil where this is a dry run and some are not:
+    /// then it has been said what would be downloaded. Throws `UsageError`, `HubError` and the readers' errors.
+    func locations(isDryRun: Bool) async throws -> InputLocations? {
+        let hub = try makeHubIfNeeded()
+        let inputs = try await resolve(hub)
+        guard let hub else { return inputs.locations }
+        if isDryRun, !inputs.isComplete {
+            try await hub.check(inputs.requests.map(\.request))
+            try printToStandardOutput(HubReport(inputs.requests, hub).text)
+            try printToStandardOutput(
+                "\nWhat else would be done can be said once these are there: \(hub.settings.fetchCommand)\n"
+            )
+            return nil
+        }
+        try await download(inputs, hub)
+        return inputs.locations
+    }
+
+    /// The Hub, where any input is to come from it. Throws `HubError`.
+    func makeHubIfNeeded() throws -> Hub? {
+        let (_, folder) = try options.namedModel()
+        for (flag, revision, path) in [
+            ("--revision", options.modelRevision, folder),
+            ("--sae_revision", options.saeRevision, options.saeDirectory),
+            ("--data_revision", options.dataRevision, options.dataPath),
+        ] where revision != "main" && path != nil {
+            log.warning("\(flag) \(revision) says nothing: \(path!) is taken as it is")
+        }
+        guard folder == nil || options.saeDirectory == nil || options.dataPath == nil else {
+            return nil
+        }
+        return try makeHub()
+    }
+
+    /// The Hub. Throws `HubError`.
+    func makeHub() throws -> Hub {
+        var settings = try HubSettings(environment: environment)
+        settings.userAgent = "sae-extract/\(Extraction.version)"
+        settings.fetchCommand = fetchCommand
+        return Hub(settings, log: log)
+    }
+
+    /// This command line as one of `fetch`, to be pasted into a shell.
+    private var fetchCommand: String {
+        let rest = arguments.dropFirst().drop { $0 == "fetch" || $0 == "saes" }
+        let quoted = rest.map { argument in
+            argument.wholeMatch(of: /[A-Za-z0-9_.,:=\/@%+-]+/) != nil
+                ? argument : "'" + argument.replacing("'", with: "'\\''") + "'"
+        }
+        return (["sae-extract", "fetch"] + quoted).joined(separator: " ")
+    }
+
+    // MARK: What is needed
+
+    /// Looks at what is there and what the Hub has. Only small files are downloaded: the model's configuration and the
+    /// list of its weights. Throws `UsageError`, `HubError` and the readers' errors.
+    func resolve(_ hub: Hub?) async throws -> ResolvedInputs {
+        try options.check()
+        let (label, folder) = try options.namedModel()
+        let tree = try options.saeTree(label: label)
+        try options.checkCorpus()
+        var requests: [(String, HubRequest)] = []
+
+        var modelDirectory = folder ?? ""
+        var modelOrigin: HubOrigin?
+        if folder == nil {
+            let (request, snapshot) = try await model(hub!)
+            requests.append(("model", request))
+            (modelDirectory, modelOrigin) = (snapshot.folder, snapshot.origin)
+        }
+        try options.check(try Gemma2Config(path: modelDirectory + "/config.json"))
+
+        let saes: [ChosenSAE]
+        if let tree {
+            saes = try local(tree)
+        } else {
+            let (found, needed) = try await published(ScopeSize(label: label), hub!)
+            (saes, requests) = (found, requests + needed)
+        }
+
+        var dataPaths = options.dataPath.map { [$0] } ?? []
+        var corpusOrigin: HubOrigin?
+        if options.dataPath == nil {
+            let snapshot = try await hub!.snapshot(
+                try reference(
+                    .dataset, options.dataRepository, options.dataRevision, "--data_repo",
+                    "--data_revision"))
+            let files = try hub!.trainingFiles(snapshot)
+            requests.append(("corpus", HubRequest(snapshot, files)))
+            dataPaths = files.map { "\(snapshot.folder)/\($0)" }
+            corpusOrigin = snapshot.origin
+        }
+        return ResolvedInputs(
+            locations: InputLocations(
+                label: label, modelDirectory: modelDirectory, modelOrigin: modelOrigin, saes: saes,
+                dataPaths: dataPaths, corpusOrigin: corpusOrigin),
+            requests: requests)
+    }
+
+    private func reference(
+        _ kind: RepositoryKind, _ id: String, _ revision: String, _ flag: String,
+        _ revisionFlag: String
+    ) throws -> RepositoryReference {
+        guard RepositoryReference(kind, id, revision: "main") != nil else {
+            throw UsageError(
+                flag, "'\(id)' is not a repository of the Hub; give one like hallisky/AuthorMix")
+        }
+        guard let reference = RepositoryReference(kind, id, revision: revision) else {
+            throw UsageError(
+                revisionFlag, "'\(revision)' cannot be a revision; give a branch, a tag or a commit"
+            )
+        }
+        return reference
+    }
+
+    private func model(_ hub: Hub) async throws -> (HubRequest, RepositorySnapshot) {
+        let snapshot = try await hub.snapshot(
+            try reference(.model, options.model, options.modelRevision, "--model", "--revision"))
+        let isSharded = !snapshot.contains(CheckpointFiles.singleName)
+        let index = isSharded ? [CheckpointFiles.indexName] : []
+        try await hub.download([HubRequest(snapshot, ["config.json"] + index)])
+        let weights =
+            isSharded
+            ? try CheckpointFiles.weightNames(
+                index: "\(snapshot.folder)/\(CheckpointFiles.indexName)")
+            : [CheckpointFiles.singleName]
+        let tokenizer =
+            GemmaTokenizer.fileNames.first(where: snapshot.contains) ?? GemmaTokenizer.fileNames[0]
+        return (
+            HubRequest(snapshot, ["config.json", tokenizer] + index + weights), snapshot
+        )
+    }
+
+    private func local(_ tree: SAETree) throws -> [ChosenSAE] {
+        var catalogues: [Site: SAECatalogue] = [:]
+        for site in options.sites {
+            catalogues[site] = try SAECatalogue(
+                directory: try tree.repository(site: site.rawValue), layers: options.layers)
+        }
+        return try options.chosenSAEs { catalogues[$0]! }.map { hook, id in
+            ChosenSAE(
+                hook: hook, id: id, directory: "\(catalogues[hook.site]!.repository)/\(id)")
+        }
+    }
+
+    private func published(
+        _ size: ScopeSize, _ hub: Hub
+    ) async throws -> ([ChosenSAE], [(String, HubRequest)]) {
+        var snapshots: [Site: RepositorySnapshot] = [:]
+        var catalogues: [Site: SAECatalogue] = [:]
+        for site in Site.allCases where options.sites.contains(site) {
+            let snapshot = try await snapshotOfSAEs(size, site, hub)
+            snapshots[site] = snapshot
+            catalogues[site] = SAECatalogue(
+                repository: snapshot.reference.id, paths: try snapshot.paths())
+        }
+        let chosen = try options.chosenSAEs { catalogues[$0]! }
+        let saes = chosen.map { hook, id in
+            let snapshot = snapshots[hook.site]!
+            return ChosenSAE(
+                hook: hook, id: id, directory: "\(snapshot.folder)/\(id)", origin: snapshot.origin)
+        }
+        let requests = try Site.allCases.filter(options.sites.contains).map { site in
+            let snapshot = snapshots[site]!
+            let paths = Set(try snapshot.paths())
+            let files = chosen.filter { $0.hook.site == site }.flatMap {
+                SAEFile.files(in: $0.id.description, of: paths)
+            }
+            return ("\(site.rawValue) SAEs", HubRequest(snapshot, files))
+        }
+        return (saes, requests)
+    }
+
+    /// The repository of a site's SAEs. Throws `UsageError` and `HubError`.
+    func snapshotOfSAEs(
+        _ size: ScopeSize, _ site: Site, _ hub: Hub
+    ) async throws -> RepositorySnapshot {
+        let snapshot = try await hub.snapshot(
+            try reference(
+                .model, "google/" + size.repositoryName(site: site.rawValue), options.saeRevision,
+                "--model", "--sae_revision"))
+        if !snapshot.isListed {
+            log.warning(
+                "\(snapshot.reference): without the network only the SAEs in the cache are known; others may be nearer to --target_l0"
+            )
+        }
+        return snapshot
+    }
+
+    // MARK: Downloading
+
+    /// Downloads what is missing, saying how far it is. Throws `HubError` and `FileError`.
+    func download(_ inputs: ResolvedInputs, _ hub: Hub) async throws {
+        let requests = inputs.requests.map(\.request)
+        let total = requests.reduce(0) { sum, request in
+            sum + request.missing.reduce(0) { $0 + request.snapshot.size($1) }
+        }
+        guard total > 0 else {
+            hub.settle(requests)
+            return
+        }
+        let files = requests.reduce(0) { $0 + $1.missing.count }
+        log.info(
+            "downloading \(files) \(files == 1 ? "file" : "files"), \(byteCount(total)), into \(hub.settings.cacheDirectory)"
+        )
+        let progress = DownloadProgress(total: total)
+        let reporting = Task {
+            while true {
+                try await Task.sleep(for: .seconds(5))
+                log.info("\(progress.description)")
+            }
+        }
+        defer { reporting.cancel() }
+        let clock = ContinuousClock.now
+        try await hub.download(requests) { progress.add($0) }
+        hub.settle(requests)
+        let seconds = max((ContinuousClock.now - clock) / .seconds(1), 1e-3)
+        log.info("downloaded \(byteCount(total)) in \(String(format: "%.1f", seconds)) s")
+    }
+}
+
+extension RepositorySnapshot {
+    /// For `run.json`.
+    fileprivate var origin: HubOrigin {
+        HubOrigin(repository: reference.id, revision: reference.revision, commit: commit)
+    }
+}
+
+/// How far downloads are.
+private final class DownloadProgress: Sendable {
+    private let total: Int
+    private let start = ContinuousClock.now
+    private let done = Mutex(0)
+
+    init(total: Int) {
+        self.total = total
+    }
+
+    func add(_ count: Int) { done.withLock { $0 += count } }
+
+    var description: String {
+        let done = done.withLock { $0 }
+        let seconds = max((ContinuousClock.now - start) / .seconds(1), 1e-3)
+        let rate = Double(done) / seconds
+        let left = rate > 0 ? ", about \(Int(Double(total - done) / rate)) s left" : ""
+        return
+            "downloaded \(byteCount(done)) of \(byteCount(total)), \(byteCount(Int(rate)))/s\(left)"
+    }
+}
