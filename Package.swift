@@ -110,6 +110,13 @@ let package = Package(
             dependencies: ["SparseAutoencoders", "Tensors", "ArrayFiles", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
+            name: "HubTests",
+            dependencies: [
+                "Hub", "ArrayFiles", "ByteJSON", "TestSupport",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
             name: "ExtractionTests",
             dependencies: [
                 "Extraction", "Corpus", "Gemma2", "SparseAutoencoders", "Tensors", "ArrayFiles",

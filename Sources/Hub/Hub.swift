@@ -208,6 +208,7 @@ public final class Hub: Sendable {
     public func settle(_ requests: [HubRequest]) {
         for request in requests where request.snapshot.isolation == nil && client != nil {
             keep { try request.snapshot.cache.setCommit(request.snapshot.commit) }
+            request.snapshot.cache.tidy()
         }
     }
 

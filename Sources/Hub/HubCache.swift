@@ -74,6 +74,20 @@ struct HubCache: Sendable {
         }
     }
 
+    /// Removes what processes that were killed have left, as far as nobody can need it any more: small files that were
+    /// begun an hour ago, and parts of contents that are there.
+    func tidy() {
+        for name in (try? directoryContents(ownFolder)) ?? [] {
+            let path = "\(ownFolder)/\(name)"
+            if isDirectory(path) {
+                if fileExists(blob(name)) { try? removeTree(path) }
+            } else if name.hasSuffix(".partial") || name.hasSuffix(".link") {
+                var info = stat()
+                if lstat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 { unlink(path) }
+            }
+        }
+    }
+
     // MARK: Files
 
     /// The folder that a commit's files seem to lie in.

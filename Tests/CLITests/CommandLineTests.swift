@@ -136,20 +136,12 @@ struct CommandLineTests {
         #expect(version.status == 0 && version.output == "0.1.0\n")
     }
 
-    @Test(arguments: [
-        (["--model_path", "m"], "--layers"), (["--layers", "0"], "--model_path"),
-        (["--layers", "0", "--model_path", TestData.tiny + "/model"], "--sae_dir"),
-        (
-            [
-                "--layers", "0", "--model_path", TestData.tiny + "/model", "--sae_dir",
-                TestData.tiny + "/sae",
-            ], "--data_path"
-        ),
-    ])
-    func whatIsMissingIsNamed(arguments: [String], flag: String) throws {
-        let outcome = try Tool.run(arguments)
-        #expect(outcome.status == 64)
-        #expect(outcome.errors.contains(flag), "\(outcome.errors)")
+    @Test func layersAreRequired() throws {
+        for arguments in [[], ["--model_path", TestData.tiny + "/model"], ["fetch"]] {
+            let outcome = try Tool.run(arguments)
+            #expect(outcome.status == 64)
+            #expect(outcome.errors.contains("--layers: is required"), "\(outcome.errors)")
+        }
     }
 
     // MARK: Runs

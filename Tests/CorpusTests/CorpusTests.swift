@@ -29,8 +29,11 @@ struct CorpusTests {
 
     @Test func severalFilesAreReadAsOne() throws {
         let files = [
-            try folder.write("{\"style\":\"a\",\"text\":\"1\"}\n\n{\"style\":\"b\",\"text\":\"2\"}".utf8, "1"),
-            try folder.write("[{\"style\":\"b\",\"text\":\"3\"},\n{\"style\":\"a\",\"text\":\"4\"}\n]\n".utf8, "2"),
+            try folder.write(
+                "{\"style\":\"a\",\"text\":\"1\"}\n\n{\"style\":\"b\",\"text\":\"2\"}".utf8, "1"),
+            try folder.write(
+                "[{\"style\":\"b\",\"text\":\"3\"},\n{\"style\":\"a\",\"text\":\"4\"}\n]\n".utf8,
+                "2"),
             try folder.write("".utf8, "3"),
             try folder.write("{\"style\":\"c\",\"text\":\"5\"}\n".utf8, "4"),
         ]

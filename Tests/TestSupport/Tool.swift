@@ -59,12 +59,18 @@ public struct Tool {
             errors: String(decoding: errorData, as: UTF8.self))
     }
 
-    /// This process' environment without the program's own variables and a scheduler's, with `changes`.
+    /// This process' environment without the program's own variables, a scheduler's and the Hub's, with `changes`. The
+    /// Hub is one that does not answer, and its cache is nowhere: no test depends on what a machine has downloaded.
     public static func environment(_ changes: [String: String?]) -> [String: String] {
+        let foreign = [
+            "SAE_EXTRACT_", "SLURM_", "OMPI_", "HF_", "HUGGING", "TRANSFORMERS_", "http_proxy",
+            "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy",
+        ]
         var variables = ProcessInfo.processInfo.environment.filter { name, _ in
-            !["SAE_EXTRACT_", "SLURM_", "OMPI_"].contains(where: name.hasPrefix)
-                && name != "RANK" && name != "WORLD_SIZE"
+            !foreign.contains(where: name.hasPrefix) && name != "RANK" && name != "WORLD_SIZE"
         }
+        variables["HF_ENDPOINT"] = "http://127.0.0.1:9"
+        variables["HF_HOME"] = "/nowhere/huggingface"
         for (name, value) in changes { variables[name] = value }
         return variables
     }

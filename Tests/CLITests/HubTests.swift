@@ -1,0 +1,665 @@
+// The real binary against a server that answers as the Hub does.
+
+import ArrayFiles
+import ByteJSON
+import Crypto
+import Foundation
+import TestSupport
+import Testing
+
+struct HubTests {
+    private let folder: TemporaryFolder
+    private let hub: TestHub
+
+    init() throws {
+        folder = try TemporaryFolder()
+        hub = try TestHub(fixtureIn: folder)
+    }
+
+    private var home: String { folder.file("hf") }
+
+    /// The main job with nothing but what the Hub has, as `Tool.tinyArguments` with local paths.
+    private func arguments(_ saveDirectory: String) -> [String] {
+        [
+            "--layers", "0", "1", "2", "3", "--n_docs_per_author", "6", "--batch_size", "4",
+            "--save_dir", folder.file(saveDirectory),
+        ]
+    }
+
+    private func run(
+        _ arguments: [String], home: String? = nil, _ environment: [String: String?] = [:],
+        launcher: [String] = []
+    ) throws -> Tool.Outcome {
+        try Tool.run(
+            arguments, environment: hub.environment(home: home ?? self.home, environment),
+            launcher: launcher)
+    }
+
+    private func expect(
+        _ outcome: Tool.Outcome, exits status: Int32, saying parts: [String] = [],
+        _ place: SourceLocation = #_sourceLocation
+    ) {
+        #expect(outcome.status == status, "\(outcome.errors)", sourceLocation: place)
+        for part in parts {
+            #expect(
+                outcome.errors.contains(part), "no '\(part)' in \(outcome.errors)",
+                sourceLocation: place)
+        }
+    }
+
+    /// Every content in the cache is what its name says, every link leads to one, and nothing is left over.
+    private func checkCache(
+        _ home: String? = nil, leftovers: Int = 0, _ place: SourceLocation = #_sourceLocation
+    ) throws {
+        let root = (home ?? self.home) + "/hub"
+        var blobs = 0
+        var partials = 0
+        let paths = try #require(FileManager.default.enumerator(atPath: root))
+        for case let path as String in paths {
+            let full = "\(root)/\(path)"
+            if path.contains("/blobs/") {
+                let name = path.split(separator: "/").last!
+                let content = try TestData.bytes(full)
+                let digest =
+                    name.count == 64
+                    ? SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
+                    : Insecure.SHA1.hash(data: Array("blob \(content.count)\0".utf8) + content)
+                        .map { String(format: "%02x", $0) }.joined()
+                #expect(digest == name, sourceLocation: place)
+                blobs += 1
+            } else if path.contains(".sae-extract/"), path.hasSuffix(".partial") {
+                // Beside these there may be small files of processes that were killed: they go when they are old.
+                partials += path.contains(/\.sae-extract\/[0-9a-f]{40,64}\//) ? 1 : 0
+            } else if path.contains("/snapshots/"), !isDirectory(full) {
+                let target = try FileManager.default.destinationOfSymbolicLink(atPath: full)
+                #expect(target.hasPrefix("../") && fileExists(full), sourceLocation: place)
+            }
+        }
+        #expect(blobs > 0, sourceLocation: place)
+        #expect(partials == leftovers, sourceLocation: place)
+    }
+
+    // MARK: The whole
+
+    @Test func anEmptyCacheGivesTheBytesOfLocalPaths() throws {
+        expect(try Tool.run(Tool.tinyArguments(saveDirectory: folder.file("local"))), exits: 0)
+        let expected = try Tool.results(in: folder.file("local"))
+        #expect(expected.count == 80)
+
+        expect(try run(arguments("first")), exits: 0, saying: ["downloading 17 files"])
+        #expect(try Tool.results(in: folder.file("first")) == expected)
+        try checkCache()
+        let bodies = try hub.requests().filter(\.isForBody)
+        #expect(bodies.allSatisfy { $0.headers["accept-encoding"] == "identity" })
+        // What is not needed is not downloaded: another tokenizer, other SAEs.
+        #expect(!bodies.contains { $0.path.contains("tokenizer.model") })
+        #expect(!bodies.contains { $0.path.contains("width_65k") })
+
+        try hub.clearLog()
+        expect(try run(arguments("second")), exits: 0)
+        #expect(try Tool.results(in: folder.file("second")) == expected)
+        #expect(try hub.requests().count { $0.isForBody } == 0)
+        #expect(try !hub.requests().contains { $0.path.contains("/tree/") })
+
+        hub.stop()
+        expect(try run(arguments("third"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
+        #expect(try Tool.results(in: folder.file("third")) == expected)
+        // Not offline by decree, but nobody answers: what is in the cache does.
+        let outcome = try run(arguments("fourth"))
+        expect(outcome, exits: 0, saying: ["cannot reach", "using what the cache has"])
+        #expect(try Tool.results(in: folder.file("fourth")) == expected)
+    }
+
+    @Test func theManifestNamesCommits() throws {
+        expect(try run(arguments("out") + ["--n_docs", "1"]), exits: 0)
+        let bytes = try TestData.bytes(folder.file("out/run.json"))
+        let value = try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }
+        let entry = try #require(value.object?["runs"]?.array?.first?.object)
+        let main = try TestData.bytes(home + "/hub/models--google--gemma-2-2b/refs/main")
+        let model = try #require(entry["model"]?.object)
+        #expect(model["repository"]?.string == "google/gemma-2-2b")
+        #expect(model["revision"]?.string == "main")
+        #expect(model["commit"]?.string == String(decoding: main, as: UTF8.self))
+        #expect(entry["corpus"]?.object?["repository"]?.string == "hallisky/AuthorMix")
+        let saes = try #require(entry["saes"]?.array).compactMap(\.object)
+        #expect(
+            Set(saes.compactMap { $0["repository"]?.string })
+                == Set(["res", "mlp", "att"].map { "google/gemma-scope-2b-pt-\($0)" }))
+        #expect(saes.allSatisfy { $0["commit"]?.string?.count == 40 })
+    }
+
+    @Test func fetchThenNoNetwork() throws {
+        let dry = try run(["fetch"] + arguments("out") + ["--dry_run"])
+        expect(dry, exits: 0)
+        #expect(dry.output.contains("to be downloaded: 17 files, 1.6 MB"), "\(dry.output)")
+        #expect(dry.output.contains("layer_2/width_16k/average_l0_51/params.npz"))
+        // Only what tells the rest.
+        let small = try hub.requests().filter(\.isForBody).map(\.path)
+        #expect(small.allSatisfy { $0.contains("config.json") || $0.contains("index.json") })
+
+        let fetched = try run(["fetch"] + arguments("out"))
+        expect(fetched, exits: 0)
+        #expect(fetched.output.contains("HF_HUB_OFFLINE=1"))
+        #expect(!fileExists(folder.file("out")))
+        hub.stop()
+        expect(try run(arguments("out"), ["TRANSFORMERS_OFFLINE": "yes"]), exits: 0)
+        let again = try run(["fetch"] + arguments("out"), ["HF_HUB_OFFLINE": "1"])
+        expect(again, exits: 0)
+        #expect(again.output.contains("to be downloaded: 0 files"))
+    }
+
+    @Test func aDryRunDownloadsNothingLarge() throws {
+        let outcome = try run(arguments("out") + ["--dry_run"])
+        expect(outcome, exits: 0)
+        #expect(outcome.output.contains("to be downloaded: 17 files"))
+        #expect(outcome.output.contains("sae-extract fetch --layers 0 1 2 3"))
+        #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
+        #expect(!fileExists(folder.file("out")))
+    }
+
+    @Test func thePartsMayComeFromDifferentPlaces() throws {
+        let tiny = TestData.tiny
+        let mixed =
+            arguments("out") + [
+                "--sae_dir", tiny + "/sae", "--data_path", tiny + "/authormix.jsonl",
+            ]
+        expect(try run(mixed + ["--n_docs", "3"]), exits: 0)
+        #expect(
+            try !hub.requests().contains { $0.path.contains("scope") || $0.path.contains("Mix") })
+        let outcome = try run(mixed + ["--n_docs", "3", "--sae_revision", "v1"])
+        expect(outcome, exits: 0, saying: ["--sae_revision v1 says nothing"])
+    }
+
+    // MARK: Revisions
+
+    @Test func revisionsAreBranchesTagsAndCommits() throws {
+        let files = FileManager.default
+        for (name, model) in [("v1.0", "model-single"), ("refs%2Fpr%2F1", "model-single")] {
+            try files.createSymbolicLink(
+                atPath: "\(hub.root)/models/google/gemma-2-2b@\(name)",
+                withDestinationPath: "\(TestData.tiny)/\(model)")
+        }
+        let some = ["--layers", "0", "--layer_types", "res", "--n_docs", "2"]
+        func run(_ revision: String, _ name: String, _ more: [String: String?] = [:]) throws {
+            let outcome = try self.run(
+                some + ["--revision", revision, "--save_dir", folder.file(name)], more)
+            expect(outcome, exits: 0)
+        }
+        try run("main", "main")
+        try run("v1.0", "tag")
+        try run("refs/pr/1", "pull")
+        let root = home + "/hub/models--google--gemma-2-2b"
+        let commit = String(
+            decoding: try TestData.bytes(root + "/refs/refs/pr/1"), as: UTF8.self)
+        #expect(
+            try TestData.bytes(root + "/refs/v1.0") == Array(commit.utf8), "one tree, one commit")
+        try hub.clearLog()
+        try run(commit, "commit")
+        // A commit never changes: there is nothing to ask about it.
+        #expect(try !hub.requests().contains { $0.path.contains("gemma-2-2b") })
+        let results = try ["main", "tag", "pull", "commit"].map {
+            try Tool.results(in: folder.file($0))
+        }
+        #expect(results[0] != results[1] && results[1] == results[2] && results[2] == results[3])
+        // Without network, a part of the answer is no answer.
+        let offline = try self.run(
+            some + ["--revision", "v2", "--save_dir", folder.file("x")], ["HF_HUB_OFFLINE": "1"])
+        expect(
+            offline, exits: 69,
+            saying: ["HF_HUB_OFFLINE is set", "revision v2", "sae-extract fetch --layers 0"])
+    }
+
+    /// While a new commit is incomplete, a run without the network still finds the old one.
+    @Test func anUnfinishedUpdateHidesNothing() throws {
+        let some = ["--layers", "0", "--layer_types", "res", "--n_docs", "2"]
+        expect(try run(some + ["--save_dir", folder.file("old")]), exits: 0)
+        let corpus = hub.root + "/datasets/hallisky/AuthorMix/train.jsonl"
+        let content = try TestData.bytes(corpus)
+        try FileManager.default.removeItem(atPath: corpus)
+        try TestData.write(content + Array("\n".utf8), to: corpus)
+        try hub.setFaults(#"[{"method": "GET", "path": "resolve.*train", "status": 503}]"#)
+        expect(try run(some + ["--save_dir", folder.file("new")]), exits: 69, saying: ["503"])
+        let offline = try run(
+            some + ["--save_dir", folder.file("offline")], ["HF_HUB_OFFLINE": "1"])
+        expect(offline, exits: 0)
+        #expect(
+            try Tool.results(in: folder.file("offline")) == Tool.results(in: folder.file("old")))
+        try hub.setFaults("[]")
+        expect(try run(some + ["--save_dir", folder.file("new")]), exits: 0)
+        let snapshots = home + "/hub/datasets--hallisky--AuthorMix/snapshots"
+        #expect(try directoryContents(snapshots).count == 2)
+    }
+
+    // MARK: What exists
+
+    @Test func longListsComeInPages() throws {
+        let paged = try TestHub(root: hub.root, options: ["--page", "3", "--lfs_above", "100000"])
+        let outcome = try Tool.run(
+            ["saes", "--layers", "2"], environment: paged.environment(home: home))
+        expect(outcome, exits: 0)
+        #expect(try paged.requests().count { $0.path.contains("cursor=") } > 10)
+        #expect(outcome.output.contains("res       2  16k    9 51* 102"), "\(outcome.output)")
+    }
+
+    @Test func theTableMarksWhatWouldBeTaken() throws {
+        let table = try run(["saes", "--target_l0", "100", "--layer_types", "res"])
+        expect(table, exits: 0)
+        for row in ["res       0  16k    13 46 105*", "res       0  65k    50", "res      10  16k"]
+        {
+            #expect(table.output.contains(row), "\(table.output)")
+        }
+        #expect(try !hub.requests().contains { $0.isForBody })
+        let local = try Tool.run([
+            "saes", "--target_l0", "100", "--layer_types", "res", "--sae_dir",
+            TestData.tiny + "/sae",
+        ])
+        #expect(local.output == table.output)
+        // The list is in the cache now.
+        let offline = try run(
+            ["saes", "--layers", "0", "--layer_types", "res"], ["HF_HUB_OFFLINE": "1"])
+        #expect(offline.output.contains("13 46* 105"), "\(offline.errors)")
+    }
+
+    @Test func aWidthThatDoesNotExistListsThoseThatDo() throws {
+        let outcome = try run(arguments("out") + ["--sae_features", "131k"])
+        expect(
+            outcome, exits: 64,
+            saying: [
+                "google/gemma-scope-2b-pt-res/layer_0 has no SAE of width 131k",
+                "widths there: 16k, 65k", "change --sae_features",
+            ])
+        #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
+        expect(
+            try run(["--layers", "9", "--save_dir", folder.file("out")]), exits: 64,
+            saying: ["--layers", "9 is out of range", "4 layers"])
+    }
+
+    // MARK: Corpora
+
+    @Test func datasetsInOtherForms() throws {
+        let text = String(
+            decoding: try TestData.bytes(TestData.tiny + "/authormix.jsonl"), as: UTF8.self)
+        let lines = text.split(separator: "\n").map { $0 + "\n" }
+        let half = lines.count / 2
+        let root = "hub/datasets/some/corpus"
+        try folder.write(lines[..<half].joined().utf8, root + "/data/train-00000-of-00002.jsonl")
+        try folder.write(lines[half...].joined().utf8, root + "/data/train-00001-of-00002.jsonl")
+        try folder.write("not JSON".utf8, root + "/data/test-00000-of-00001.jsonl")
+        try folder.write("a dataset".utf8, root + "/README.md")
+        let some = ["--layers", "0", "--layer_types", "att", "--n_docs_per_author", "3"]
+        let inShards = some + ["--data_repo", "some/corpus", "--save_dir", folder.file("shards")]
+        expect(try run(inShards), exits: 0)
+        expect(try run(some + ["--save_dir", folder.file("one")]), exits: 0)
+        #expect(
+            try Tool.results(in: folder.file("shards")) == Tool.results(in: folder.file("one")))
+
+        // What the card says goes before what names say.
+        try folder.write(
+            #"{"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/test-*"}]}]}"#
+                .utf8, root + "/.card.json")
+        expect(
+            try run(some + ["--data_repo", "some/corpus", "--save_dir", folder.file("card")]),
+            exits: 65, saying: ["data/test-00000-of-00001.jsonl, line 1", "not a JSON record"])
+
+        try folder.write([1], "hub/datasets/some/parquet/train.parquet")
+        expect(
+            try run(some + ["--data_repo", "some/parquet", "--save_dir", folder.file("p")]),
+            exits: 64, saying: ["some/parquet", "parquet files only", "--data_path"])
+    }
+
+    // MARK: Tokens and gates
+
+    @Test func gatedModels() throws {
+        let gated = try TestHub(
+            root: hub.root,
+            options: [
+                "--gated", "google/gemma-2-2b", "--token", "hf_good", "--denied_token", "hf_poor",
+            ])
+        func run(_ token: String?) throws -> Tool.Outcome {
+            try Tool.run(
+                arguments("out") + ["--n_docs", "2"],
+                environment: gated.environment(home: home, ["HF_TOKEN": token]))
+        }
+        let page = "visit \(gated.endpoint)/google/gemma-2-2b"
+        expect(try run(nil), exits: 69, saying: ["google/gemma-2-2b is gated", page, "HF_TOKEN"])
+        expect(
+            try run("hf_poor"), exits: 69, saying: ["from HF_TOKEN has no access", page])
+        expect(
+            try run("hf_wrong"), exits: 69, saying: ["does not accept the token from HF_TOKEN"])
+        expect(try run("hf_good"), exits: 0)
+    }
+
+    @Test func aTokenGoesToTheHubAloneAndIntoNoFile() throws {
+        let secret = "hf_VerySecretIndeed"
+        let gated = try TestHub(
+            root: hub.root,
+            options: ["--gated", "google/gemma-2-2b", "--token", secret, "--lfs_above", "100000"])
+        try folder.write((secret + "\n").utf8, "hf/token")
+        for (name, environment) in [
+            ("file", [:]), ("variable", ["HF_TOKEN": secret]),
+            ("old", ["HUGGING_FACE_HUB_TOKEN": secret]),
+        ] as [(String, [String: String?])] {
+            try? FileManager.default.removeItem(atPath: home + "/hub")
+            let outcome = try Tool.run(
+                arguments(name) + ["--n_docs", "2", "--log_level", "trace"],
+                environment: gated.environment(home: home, environment))
+            expect(outcome, exits: 0)
+            #expect(!(outcome.errors + outcome.output).contains(secret))
+            let written = try #require(FileManager.default.enumerator(atPath: folder.path))
+            for case let path as String in written
+            where path != "hf/token" && !isDirectory(folder.file(path)) {
+                let content = String(decoding: try TestData.bytes(folder.file(path)), as: UTF8.self)
+                #expect(!content.contains(secret), "\(path)")
+            }
+        }
+        let requests = try gated.requests()
+        #expect(requests.count { $0.headers["authorization"] == "Bearer " + secret } > 20)
+        let storage = requests.filter { $0.port == "storage" }
+        #expect(storage.count > 20 && storage.allSatisfy { $0.headers["authorization"] == nil })
+    }
+
+    /// Over http, to a host that is not this machine: through a proxy, which would read it.
+    @Test func aTokenIsNotSentInTheOpen() throws {
+        let outcome = try run(
+            arguments("out") + ["--n_docs", "2"],
+            ["HF_ENDPOINT": "http://hub.test", "http_proxy": hub.endpoint, "HF_TOKEN": "hf_x"])
+        expect(outcome, exits: 0, saying: ["the token from HF_TOKEN is not sent", "not https"])
+        let requests = try hub.requests()
+        #expect(requests.contains { $0.headers["host"] == "hub.test" })
+        #expect(requests.allSatisfy { $0.headers["authorization"] == nil })
+    }
+
+    // MARK: Refusals
+
+    @Test func whatDoesNotExistIsNamed() throws {
+        let some = ["--layers", "0", "--save_dir", folder.file("out")]
+        expect(
+            try run(some + ["--model", "google/gemma-2-9b"]), exits: 64,
+            saying: ["no model google/gemma-2-9b", "private", "check the spelling"])
+        expect(
+            try run(some + ["--data_repo", "hallisky/AuthorMax"]), exits: 64,
+            saying: ["no dataset hallisky/AuthorMax", "/datasets/hallisky/AuthorMax"])
+        expect(
+            try run(some + ["--revision", "v9"]), exits: 64,
+            saying: ["google/gemma-2-2b has no revision 'v9'", "check the spelling"])
+        expect(
+            try run(some + ["--revision", "../x"]), exits: 64,
+            saying: ["--revision", "cannot be a revision"])
+        expect(
+            try run(some + ["--data_repo", "a/b/c"]), exits: 64,
+            saying: ["--data_repo", "not a repository"])
+        try folder.write("no tokenizer".utf8, "hub/models/google/gemma-2-2b@broken/README.md")
+        expect(
+            try run(some + ["--revision", "broken"]), exits: 64,
+            saying: ["google/gemma-2-2b (revision broken) has no file config.json"])
+    }
+
+    @Test func theNetworkIsDown() throws {
+        hub.stop()
+        let some = ["--layers", "0", "--save_dir", folder.file("out")]
+        expect(
+            try run(some), exits: 69,
+            saying: ["cannot reach \(hub.endpoint)", "check the network", "trying again in"])
+        expect(
+            try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 69,
+            saying: [
+                "HF_HUB_OFFLINE is set", "google/gemma-2-2b is not in the cache",
+                "sae-extract fetch --layers 0 --save_dir",
+            ])
+        expect(
+            try run(some, ["HF_ENDPOINT": "ftp://x"]), exits: 64,
+            saying: ["HF_ENDPOINT", "correct"])
+        expect(
+            try run(some, ["HF_ENDPOINT": "http://me:word@127.0.0.1"]), exits: 64,
+            saying: ["HF_ENDPOINT", "HF_TOKEN"])
+    }
+
+    @Test func aHubThatIsNone() throws {
+        let some = ["--layers", "0", "--save_dir", folder.file("out")]
+        for (fault, words) in [
+            (#"{"status": 200, "body": "<html>please log in</html>"}"#, "is not JSON"),
+            (#"{"status": 200, "body": "{}"}"#, "names no commit"),
+            (#"{"redirect": "file:///etc/passwd"}"#, "not followed"),
+            (
+                #"{"path": "revision", "redirect": "/api/models/google/gemma-2-2b/revision/main"}"#,
+                "in circles"
+            ),
+        ] {
+            try hub.setFaults("[\(fault)]")
+            expect(
+                try run(some), exits: 69,
+                saying: ["does not answer as a Hugging Face Hub", words, "check HF_ENDPOINT"])
+        }
+        try hub.setFaults(
+            #"[{"path": "/tree/", "status": 200, "body": "[]", "headers": {"Link": "<http://elsewhere.test/x>; rel=\"next\""}}]"#
+        )
+        expect(try run(some), exits: 69, saying: ["next page is at another address"])
+        try hub.setFaults(
+            #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"../../x\", \"size\": 1, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
+        )
+        expect(try run(some), exits: 69, saying: ["not of the form expected"])
+    }
+
+    @Test func limitsOnRequests() throws {
+        try hub.setFaults(#"[{"status": 429, "headers": {"Retry-After": "9999"}}]"#)
+        expect(
+            try run(arguments("out")), exits: 69,
+            saying: ["429", "wait 9999 seconds", "HF_HUB_OFFLINE=1"])
+        // Waited for, where it is not long.
+        try hub.setFaults(
+            #"[{"times": 1, "status": 429, "headers": {"RateLimit": "\"api\";r=0;t=1"}}, {"times": 1, "status": 429, "headers": {"Retry-After": "1"}}]"#
+        )
+        let start = Date()
+        expect(
+            try run(["saes", "--layers", "0"]), exits: 0,
+            saying: ["too many requests (429); trying again in 1.0 s"])
+        #expect(Date().timeIntervalSince(start) > 2)
+    }
+
+    // MARK: Bad connections
+
+    static let passing = [
+        #"{"times": 3, "status": 503}"#,
+        #"{"method": "GET", "path": "resolve|file=", "times": 5, "status": 500}"#,
+        #"{"port": "storage", "times": 4, "truncate": 20000}"#,
+        #"{"path": "resolve-cache.*config", "times": 2, "truncate": 100}"#,
+        #"{"port": "storage", "times": 3, "close": true}"#,
+        #"{"port": "storage", "times": 2, "content_length": 1000}"#,
+        #"{"port": "storage", "times": 2, "content_length": 10000000}"#,
+        #"{"port": "storage", "times": 2, "stall": 30000}"#,
+        #"{"path": "tree", "times": 2, "stall": 10}"#,
+        #"{"port": "storage", "times": 1, "corrupt": 12345}"#,
+        #"{"method": "GET", "path": "resolve-cache.*train", "times": 1, "corrupt": 99}"#,
+        #"{"port": "storage", "times": 3, "status": 403, "body": "expired"}"#,
+        #"{"port": "storage", "times": 2, "status": 416}"#,
+        #"{"port": "storage", "times": 3, "rate": 2000000, "truncate": 100000}"#,
+    ]
+
+    @Test(arguments: passing) func faultsThatPassAreSurvived(fault: String) throws {
+        try hub.setFaults("[\(fault)]")
+        let outcome = try run(
+            ["fetch"] + arguments("out"),
+            ["HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"])
+        expect(outcome, exits: 0, saying: ["again"])
+        try checkCache()
+        hub.stop()
+        expect(try run(arguments("out"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
+        let comparison = try OutputComparison(
+            reference: TestData.tiny + "/expected", candidate: folder.file("out"))
+        #expect(comparison.problems == [])
+    }
+
+    @Test func aServerWithoutRanges() throws {
+        try hub.setFaults(
+            #"[{"port": "storage", "method": "GET", "times": 2, "truncate": 50000}, {"port": "storage", "ignore_range": true}]"#
+        )
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        try checkCache()
+    }
+
+    @Test func whatStaysWrongIsAnError() throws {
+        let some = ["--layers", "0", "--save_dir", folder.file("out")]
+        let file = "file=layer_0/width_16k/average_l0_46/params.npz"
+        try hub.setFaults(#"[{"path": "\#(file)", "corrupt": 7}]"#)
+        expect(
+            try run(some), exits: 69,
+            saying: [
+                "google/gemma-scope-2b-pt-res: layer_0/width_16k/average_l0_46/params.npz was downloaded twice",
+                "expected ", "got ", "try again later",
+            ])
+        try hub.setFaults(#"[{"path": "\#(file)", "method": "GET", "content_length": 0}]"#)
+        expect(
+            try run(some), exits: 69, saying: ["the body ended at byte 0"])
+        try hub.setFaults(#"[{"path": "\#(file)", "status": 500}]"#)
+        expect(try run(some), exits: 69, saying: ["the server answers 500", "again later"])
+        // All else is there, and this file is not.
+        try hub.setFaults("[]")
+        expect(
+            try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 69,
+            saying: ["average_l0_46/params.npz of google/gemma-scope-2b-pt-res"])
+        try hub.clearLog()
+        expect(try run(some), exits: 0)
+        let names = Set(
+            try hub.requests().filter(\.isForBody).map(\.path).map { $0.split(separator: "?")[0] })
+        #expect(names.count <= 2, "\(names)")
+    }
+
+    @Test func aFullDiskIsSaid() throws {
+        let outcome = try run(
+            ["fetch"] + arguments("out"),
+            // In KiB, enough for the lists, not for the weights.
+            launcher: ["/bin/bash", "-c", "ulimit -f 100; exec \"$@\"", "bash"])
+        expect(
+            outcome, exits: 74,
+            saying: ["cannot write", "File too large", "run the same command again"])
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        try checkCache()
+    }
+
+    // MARK: The cache
+
+    @Test func aReadOnlyCacheIsGoodForWhatItHas() throws {
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        let hubFolder = home + "/hub"
+        let chmod = ["/bin/chmod", "-R", "a-w", hubFolder]
+        defer { _ = try? command(["/bin/chmod", "-R", "u+w", hubFolder]) }
+        try command(chmod)
+        let withoutPrivilege =
+            getuid() == 0
+            ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
+        expect(try run(arguments("online"), launcher: withoutPrivilege), exits: 0)
+        expect(
+            try run(arguments("offline"), ["HF_HUB_OFFLINE": "1"], launcher: withoutPrivilege),
+            exits: 0)
+    }
+
+    @discardableResult
+    private func command(_ words: [String]) throws -> Int32 {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: words[0])
+        process.arguments = Array(words.dropFirst())
+        try process.run()
+        process.waitUntilExit()
+        return process.terminationStatus
+    }
+
+    @Test func aFileThatWasCutShortIsDownloadedAgain() throws {
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        let shard = "model-00002-of-00003.safetensors"
+        let snapshots = home + "/hub/models--google--gemma-2-2b/snapshots"
+        let path = "\(snapshots)/\(try directoryContents(snapshots)[0])/\(shard)"
+        truncate(path, 1000)
+        let outcome = try run(["fetch"] + arguments("out"))
+        expect(outcome, exits: 0)
+        #expect(outcome.output.contains("to be downloaded: 1 file,"), "\(outcome.output)")
+        try checkCache()
+    }
+
+    @Test func theVariablesOfPythonsCacheAreKnown() throws {
+        let some = ["saes", "--layers", "0", "--layer_types", "res"]
+        for (environment, place) in [
+            (["HF_HOME": "~/a"], "a/hub"), (["HF_HUB_CACHE": "$HOME/b"], "b"),
+            (["HUGGINGFACE_HUB_CACHE": folder.file("c")], "c"),
+            (["XDG_CACHE_HOME": folder.file("d"), "HF_HOME": nil], "d/huggingface/hub"),
+            (["HF_HOME": nil], ".cache/huggingface/hub"),
+        ] as [([String: String?], String)] {
+            var all = environment
+            all["HOME"] = folder.path
+            expect(try run(some, all), exits: 0)
+            #expect(
+                isDirectory(folder.file(place + "/models--google--gemma-scope-2b-pt-res")),
+                "\(place)")
+        }
+    }
+
+    // MARK: Killed, and many at once
+
+    private func start(_ arguments: [String]) throws -> Process {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: Tool.path)
+        process.arguments = arguments
+        process.environment = Tool.environment(hub.environment(home: home))
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        return process
+    }
+
+    /// Bytes of all downloads that are not complete.
+    private func partialBytes() -> Int {
+        let paths = FileManager.default.enumerator(atPath: home)?.compactMap { $0 as? String } ?? []
+        return paths.filter { $0.hasSuffix(".partial") }.reduce(0) {
+            $0 + fileSize("\(home)/\($1)")
+        }
+    }
+
+    @Test func killedDownloadsAreContinued() throws {
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000}]"#)
+        for round in 1...6 {
+            let fetch = try start(["fetch"] + arguments("out"))
+            // As soon as it has something more than those before it.
+            while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
+            kill(fetch.processIdentifier, SIGKILL)
+            fetch.waitUntilExit()
+        }
+        #expect(partialBytes() > 0)
+        try hub.setFaults("[]")
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        try checkCache()
+        let ranges = try hub.requests().filter { $0.port == "storage" }
+            .compactMap { $0.headers["range"] }
+        #expect(ranges.contains { !$0.hasPrefix("bytes=0-") }, "\(ranges)")
+        // What had come was not sent again: six starts cost little more than one.
+        let sent = try hub.requests().filter(\.isForBody).reduce(0) { $0 + $1.sent }
+        #expect(sent < 3 * 1_600_000, "\(sent)")
+    }
+
+    @Test func eightAtOnceGiveOneGoodFileEach() throws {
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
+        let processes = try (0..<8).map { _ in try start(["fetch"] + arguments("out")) }
+        for process in processes {
+            process.waitUntilExit()
+            #expect(process.terminationStatus == 0)
+        }
+        try checkCache()
+        // They have waited for each other: each content was sent about once.
+        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
+        #expect(sent < 2 * 1_600_000, "\(sent)")
+    }
+
+    /// Where locks say nothing, each downloads by itself, and all is well.
+    @Test func withoutLocksTheFilesAreGoodToo() throws {
+        let locks = home + "/hub/.locks"
+        try FileManager.default.createDirectory(
+            atPath: home + "/hub", withIntermediateDirectories: true)
+        // A file in the folder's place: no lock can be made.
+        try TestData.write([], to: locks)
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
+        let processes = try (0..<4).map { _ in try start(["fetch"] + arguments("out")) }
+        for process in processes {
+            process.waitUntilExit()
+            #expect(process.terminationStatus == 0)
+        }
+        try checkCache()
+    }
+}

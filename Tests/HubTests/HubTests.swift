@@ -1,0 +1,307 @@
+// Names, settings, lists and choices, without a server. The rest is tested on the real binary (CLITests).
+
+import ArrayFiles
+import ByteJSON
+import Foundation
+import Logging
+import TestSupport
+import Testing
+
+@testable import Hub
+
+struct HubTests {
+    private let folder: TemporaryFolder
+    private let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    // MARK: Names
+
+    @Test func repositoriesAreNamedAsTheHubNamesThem() throws {
+        let model = try #require(
+            RepositoryReference(.model, "google/gemma-2-2b", revision: "refs/pr/1"))
+        #expect(model.folderName == "models--google--gemma-2-2b")
+        #expect(model.apiPath == "/api/models/google/gemma-2-2b")
+        #expect(model.page == "/google/gemma-2-2b" && !model.isCommit)
+        let dataset = try #require(
+            RepositoryReference(
+                .dataset, "hallisky/AuthorMix", revision: String(repeating: "a1", count: 20)))
+        #expect(dataset.folderName == "datasets--hallisky--AuthorMix" && dataset.isCommit)
+        #expect(dataset.page == "/datasets/hallisky/AuthorMix")
+        #expect(RepositoryReference(.model, "gpt2", revision: "main") != nil)
+        for (id, revision) in [
+            ("", "main"), ("a/b/c", "main"), ("a/..", "main"), ("../b", "main"), ("a//b", "main"),
+            ("a/b--c", "main"), ("a/b", ""), ("a/b", "../../x"), ("a/b", "/x"), ("a/b?x", "main"),
+            ("a/b", "x y"), ("a/b\n", "main"), ("ä/b", "main"),
+        ] {
+            #expect(RepositoryReference(.model, id, revision: revision) == nil, "\(id) \(revision)")
+        }
+    }
+
+    @Test func entityTagsLoseTheirQuotes() {
+        for tag in ["abc", "\"abc\"", "W/\"abc\""] { #expect(entityTag(tag) == "abc") }
+        // Not a prefix of W and / in any order, as a strip of characters would take.
+        #expect(entityTag("WW/abc") == "WW/abc")
+    }
+
+    // MARK: Settings
+
+    private func settings(_ environment: [String: String]) throws -> HubSettings {
+        try HubSettings(environment: ["HOME": folder.path].merging(environment) { $1 })
+    }
+
+    @Test func theFirstVariableWins() throws {
+        #expect(try settings([:]).endpoint == "https://huggingface.co")
+        #expect(try settings(["HF_ENDPOINT": "http://h:1/x//"]).endpoint == "http://h:1/x")
+        for (variables, place) in [
+            ([:], "\(folder.path)/.cache/huggingface/hub"),
+            (["XDG_CACHE_HOME": "/x"], "/x/huggingface/hub"),
+            (["XDG_CACHE_HOME": "/x", "HF_HOME": "/h"], "/h/hub"),
+            (["HF_HOME": "/h", "HUGGINGFACE_HUB_CACHE": "/o"], "/o"),
+            (["HUGGINGFACE_HUB_CACHE": "/o", "HF_HUB_CACHE": "/n"], "/n"),
+            (["HF_HUB_CACHE": "~/n"], "\(folder.path)/n"),
+            (
+                ["HF_HUB_CACHE": "${SCRATCH}/n/$USER/$NONE", "SCRATCH": "/s", "USER": "u"],
+                "/s/n/u/$NONE"
+            ),
+            (["HF_HOME": ""], "\(folder.path)/.cache/huggingface/hub"),
+        ] {
+            #expect(try settings(variables).cacheDirectory == place)
+        }
+        for (variables, name) in [
+            (["HF_HUB_OFFLINE": "1"], "HF_HUB_OFFLINE"), (["HF_HUB_OFFLINE": "0"], nil),
+            (["HF_HUB_OFFLINE": "yes"], "HF_HUB_OFFLINE"),
+            (["TRANSFORMERS_OFFLINE": "True"], "TRANSFORMERS_OFFLINE"),
+            (["HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "on"], "TRANSFORMERS_OFFLINE"),
+        ] as [([String: String], String?)] {
+            #expect(try settings(variables).offlineVariable == name)
+        }
+    }
+
+    @Test func theFirstTokenWins() throws {
+        try folder.write("  from_file\n".utf8, ".cache/huggingface/token")
+        try folder.write("elsewhere".utf8, "t")
+        for (variables, secret) in [
+            ([:], "from_file"), (["HUGGING_FACE_HUB_TOKEN": "old"], "old"),
+            (["HUGGING_FACE_HUB_TOKEN": "old", "HF_TOKEN": "new\r\n"], "new"),
+            (["HF_TOKEN": " "], "from_file"), (["HF_TOKEN_PATH": folder.file("t")], "elsewhere"),
+            (["HF_HOME": folder.file("none")], nil),
+            (["HF_TOKEN": "new", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"], nil),
+        ] as [([String: String], String?)] {
+            #expect(try settings(variables).token?.secret == secret)
+        }
+        for bad in ["a b", "a\nHost: evil", "ä"] {
+            let error = #expect(throws: HubError.self) { try settings(["HF_TOKEN": bad]) }
+            #expect(error.map { "\($0)".contains("HF_TOKEN") && !"\($0)".contains(bad) } == true)
+        }
+        let token = try #require(try settings(["HF_TOKEN": "secret"]).token)
+        #expect("\(token)" == "the token from HF_TOKEN")
+    }
+
+    @Test(arguments: [
+        ["HF_ENDPOINT": "huggingface.co"], ["HF_ENDPOINT": "ftp://h"], ["HF_ENDPOINT": "https://"],
+        ["HF_ENDPOINT": "https://h?x=1"], ["HF_ENDPOINT": "https://me:pass@h"],
+        ["HF_HUB_ETAG_TIMEOUT": "soon"], ["HF_HUB_DOWNLOAD_TIMEOUT": "0"],
+        ["SAE_EXTRACT_RETRY_SECONDS": "nan"],
+    ])
+    func settingsThatCannotBe(variables: [String: String]) throws {
+        let error = #expect(throws: HubError.self) { try settings(variables) }
+        #expect(error.map { "\($0)".contains(variables.keys.first!) } == true)
+    }
+
+    // MARK: Lists
+
+    private func json(_ text: String) throws -> JSONValue {
+        try Array(text.utf8).withUnsafeBufferPointer { try JSONValue(parsing: $0) }
+    }
+
+    private let blob = String(repeating: "0a", count: 20)
+    private let sha = String(repeating: "0b", count: 32)
+
+    @Test func listingsSurviveTheCache() throws {
+        var listing = RepositoryListing()
+        let page = try json(
+            """
+            [{"type": "directory", "oid": "\(blob)", "size": 0, "path": "d"},
+             {"type": "file", "oid": "\(blob)", "size": 7, "path": "d/é.json"},
+             {"type": "file", "oid": "\(blob)", "size": 134, "path": "w.npz",
+              "lfs": {"oid": "\(sha)", "size": 5000000000, "pointerSize": 134}}]
+            """)
+        let isList = listing.add(page: page)
+        #expect(isList)
+        #expect(
+            listing.files["d/é.json"]
+                == RepositoryFile(path: "d/é.json", size: 7, digest: .gitBlob(blob)))
+        #expect(
+            listing.files["w.npz"]
+                == RepositoryFile(path: "w.npz", size: 5_000_000_000, digest: .sha256(sha)))
+        for patterns in [nil, ["data/*.json"]] {
+            listing.trainPatterns = patterns
+            var text: [UInt8] = []
+            JSONText.append(listing.json, to: &text)
+            let path = try folder.write(text, "listing.json")
+            #expect(RepositoryListing(path: path) == listing)
+        }
+        // As huggingface_hub 2 writes it.
+        let theirs = try folder.write(
+            """
+            {"format_version": 1, "files": {"c": {"size": 5, "blob_id": "\(blob)"},
+             "w": {"size": 130, "blob_id": "\(blob)", "lfs_sha256": "\(sha)", "lfs_size": 9, "xet_hash": "x"}}}
+            """.utf8, "theirs.json")
+        let read = try #require(RepositoryListing(path: theirs))
+        #expect(read.files["w"]?.size == 9 && read.files["w"]?.digest == .sha256(sha))
+        #expect(read.files["c"]?.digest == .gitBlob(blob))
+    }
+
+    @Test(arguments: [
+        #"{"type": "file"}"#, #"[{"path": "x"}]"#, #"[{"type": "file", "path": "x", "size": 1}]"#,
+        #"[{"type": "file", "path": "../x", "size": 1, "oid": "BLOB"}]"#,
+        #"[{"type": "file", "path": "/x", "size": 1, "oid": "BLOB"}]"#,
+        #"[{"type": "file", "path": "a/./x", "size": 1, "oid": "BLOB"}]"#,
+        #"[{"type": "file", "path": "x", "size": -1, "oid": "BLOB"}]"#,
+        #"[{"type": "file", "path": "x", "size": 1, "oid": "../../../etc/passwd"}]"#,
+        #"[{"type": "file", "path": "x", "size": 1, "oid": "BLOB", "lfs": {"oid": "zz", "size": 2}}]"#,
+    ])
+    func pagesThatAreNoLists(page: String) throws {
+        var listing = RepositoryListing()
+        let isList = listing.add(page: try json(page.replacing("BLOB", with: blob)))
+        #expect(!isList)
+    }
+
+    // MARK: The cache
+
+    private func cache(_ revision: String = "main") throws -> HubCache {
+        HubCache(
+            try #require(RepositoryReference(.model, "a/b", revision: revision)), in: folder.path)
+    }
+
+    @Test func theLayoutIsHuggingFaces() throws {
+        let cache = try cache()
+        #expect(cache.commit == nil)
+        try cache.setCommit(blob)
+        #expect(
+            try TestData.bytes(folder.file("models--a--b/refs/main")) == Array(blob.utf8))
+        #expect(cache.commit == blob)
+        try folder.write("content".utf8, "models--a--b/blobs/\(sha)")
+        try cache.link("d/e/f.txt", of: blob, to: sha)
+        try cache.link("g.txt", of: blob, to: sha)
+        let snapshot = folder.file("models--a--b/snapshots/\(blob)")
+        let files = FileManager.default
+        #expect(
+            try files.destinationOfSymbolicLink(atPath: snapshot + "/d/e/f.txt")
+                == "../../../../blobs/\(sha)")
+        #expect(
+            try files.destinationOfSymbolicLink(atPath: snapshot + "/g.txt")
+                == "../../blobs/\(sha)")
+        #expect(try cache.files(of: blob) == ["d/e/f.txt", "g.txt"])
+        #expect(cache.has("g.txt", of: blob, size: 7) && !cache.has("g.txt", of: blob, size: 8))
+        // A link that is there already is replaced.
+        try cache.link("g.txt", of: blob, to: sha)
+        // Some editors end files with a newline.
+        try folder.write((blob + "\n").utf8, "models--a--b/refs/main")
+        #expect(cache.commit == blob)
+        try folder.write("../../x".utf8, "models--a--b/refs/main")
+        #expect(cache.commit == nil)
+        #expect(try self.cache(blob).commit == blob)
+    }
+
+    /// What killed processes leave goes when it is old, or of no use.
+    @Test func leftoversGo() throws {
+        let cache = try cache()
+        let own = "models--a--b/.sae-extract/"
+        let old = [
+            try folder.write("x".utf8, own + "1.partial"), try folder.write([], own + "2.link"),
+        ]
+        for path in old {
+            try FileManager.default.setAttributes(
+                [.modificationDate: Date(timeIntervalSinceNow: -7200)], ofItemAtPath: path)
+        }
+        let new = try folder.write("x".utf8, own + "3.partial")
+        let listing = try folder.write("{}".utf8, own + blob + ".json")
+        let useful = try folder.write("x".utf8, own + sha + "/4.partial")
+        let useless = try folder.write("x".utf8, own + blob + "/5.partial")
+        try folder.write("content".utf8, "models--a--b/blobs/" + blob)
+        cache.tidy()
+        #expect([new, listing, useful].allSatisfy(fileExists))
+        #expect(!(old + [useless]).contains(where: fileExists))
+    }
+
+    @Test func offlineOneFindsWhatIsThere() async throws {
+        let reference = try #require(RepositoryReference(.model, "a/b", revision: "main"))
+        let settings = try settings([
+            "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": folder.path,
+        ])
+        let hub = Hub(settings, log: log)
+        await #expect(throws: HubError.self) { try await hub.snapshot(reference) }
+        try cache().setCommit(blob)
+        try folder.write("x".utf8, "models--a--b/snapshots/\(blob)/layer_1/p.npz")
+        let snapshot = try await hub.snapshot(reference)
+        #expect(snapshot.commit == blob && !snapshot.isListed)
+        #expect(try snapshot.paths() == ["layer_1/p.npz"])
+        try await hub.download([HubRequest(snapshot, ["layer_1/p.npz"])])
+        let error = await #expect(throws: HubError.self) {
+            try await hub.download([HubRequest(snapshot, ["q"])])
+        }
+        #expect(error.map { "\($0)".contains("q of a/b") } == true)
+    }
+
+    // MARK: Training files
+
+    @Test func trainingFilesAreFoundByName() throws {
+        func chosen(_ paths: [String], _ patterns: [String]? = nil) -> [String]? {
+            try? TrainSplit.choose(paths, patterns: patterns).get()
+        }
+        for (paths, expected) in [
+            (["README.md", "train.jsonl", "test.jsonl"], ["train.jsonl"]),
+            (
+                ["data/train-00001-of-00002.json.gz", "data/train-00000-of-00002.json.gz"],
+                ["data/train-00000-of-00002.json.gz", "data/train-00001-of-00002.json.gz"]
+            ),
+            (["train/a.json", "validation/a.json"], ["train/a.json"]),
+            (
+                ["AuthorMix_train.ndjson.zst", "AuthorMix_dev.ndjson.zst"],
+                ["AuthorMix_train.ndjson.zst"]
+            ),
+            // Only whole words: "trained", "strain".
+            (["trained.jsonl", "strain.jsonl", "training.jsonl"], ["training.jsonl"]),
+            (["authors.json"], ["authors.json"]),
+            (["authors.json", "authors-test.json"], ["authors.json"]),
+            (["train.json", "train.jsonl"], ["train.jsonl"]),
+        ] {
+            #expect(chosen(paths) == expected)
+        }
+        #expect(chosen(["test.jsonl"]) == nil && chosen(["train.parquet"]) == nil)
+        #expect(chosen([]) == nil)
+        let paths = ["a.jsonl", "b/c.jsonl", "b/d/e.jsonl", "b/x.txt"]
+        #expect(chosen(paths, ["b/*.jsonl"]) == ["b/c.jsonl"])
+        #expect(chosen(paths, ["b/**"]) == ["b/c.jsonl", "b/d/e.jsonl"])
+        #expect(chosen(paths, ["**/*.jsonl"]) == ["b/c.jsonl", "b/d/e.jsonl", "a.jsonl"].sorted())
+        #expect(chosen(paths, ["b/d/e.jsonl", "a.jsonl"]) == ["b/d/e.jsonl", "a.jsonl"])
+        #expect(chosen(paths, ["nothing"]) == nil)
+    }
+
+    @Test func cardsNameTrainingFiles() throws {
+        for (card, expected) in [
+            (#"{}"#, nil), (#"{"configs": []}"#, nil),
+            (#"{"configs": [{"config_name": "default"}]}"#, nil),
+            (#"{"configs": [{"config_name": "x", "data_files": "a.json"}]}"#, ["a.json"]),
+            (#"{"configs": [{"config_name": "x", "data_files": ["a", "b"]}]}"#, ["a", "b"]),
+            (
+                #"{"configs": [{"config_name": "x", "data_files": "a"}, {"config_name": "default", "data_files": [{"split": "test", "path": "t"}, {"split": "train", "path": ["p", "q"]}]}]}"#,
+                ["p", "q"]
+            ),
+            (
+                #"{"configs": [{"config_name": "x", "data_files": "a"}, {"config_name": "y", "default": true, "data_files": "b"}]}"#,
+                ["b"]
+            ),
+            (
+                #"{"configs": [{"config_name": "x", "data_files": "a"}, {"config_name": "y", "data_files": "b"}]}"#,
+                nil
+            ),
+        ] as [(String, [String]?)] {
+            #expect(TrainSplit.patterns(card: try json(card)) == expected)
+        }
+    }
+}
