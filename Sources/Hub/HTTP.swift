@@ -29,6 +29,8 @@ func entityTag(_ field: String) -> String {
 /// The network's part in a failure: no connection, a connection lost, time out.
 struct NetworkFailure: Error {
     let reason: String
+    /// Whether it may be otherwise in a moment.
+    var isTransient = true
 }
 
 /// Carries out exchanges. Redirects are the caller's, who knows what may be sent where.

@@ -413,13 +413,15 @@ struct HubClient: Sendable {
         while true {
             let problem: HubError
             var asked: Double?
-            var isTransient = false
+            var isTransient: Bool?
             do {
                 return try await body(attempt)
             } catch let failure as NetworkFailure {
                 problem = .unreachable(endpoint: settings.endpoint, reason: failure.reason)
+                isTransient = failure.isTransient
             } catch let refusal as Refusal {
-                (problem, asked, isTransient) = (refusal.error, refusal.pause, refusal.isTransient)
+                (problem, asked) = (refusal.error, refusal.pause)
+                if refusal.isTransient { isTransient = true }
             } catch let error as HubError {
                 problem = error
                 if case .rateLimited(_, let seconds, _) = error { asked = seconds.map(Double.init) }
@@ -427,7 +429,7 @@ struct HubClient: Sendable {
             let now = progress()
             attempt = now > last ? 1 : attempt + 1
             last = now
-            guard patiently, isTransient || problem.isOutage, attempt < HubClient.attempts,
+            guard patiently, isTransient ?? problem.isOutage, attempt < HubClient.attempts,
                 asked ?? 0 <= HubClient.maximumPause
             else { throw problem }
             let own = settings.firstPause * Double(1 << (attempt - 1)) * .random(in: 0.75...1.25)

@@ -97,8 +97,7 @@
             if let failure = exchange.failure {
                 exchange.continuation.resume(throwing: failure)
             } else if let error {
-                exchange.continuation.resume(
-                    throwing: NetworkFailure(reason: URLSessionTransport.reason(error)))
+                exchange.continuation.resume(throwing: URLSessionTransport.failure(error))
             } else if let response = exchange.response {
                 exchange.continuation.resume(returning: response)
             } else {
@@ -119,14 +118,26 @@
             }
         }
 
-        private static func reason(_ error: any Error) -> String {
-            guard let error = error as? URLError else { return error.localizedDescription }
+        private static func failure(_ error: any Error) -> NetworkFailure {
+            let words = error.localizedDescription
+            guard let error = error as? URLError else { return NetworkFailure(reason: words) }
             return switch error.code {
-            case .timedOut: "no answer in time"
-            case .cannotFindHost, .dnsLookupFailed: "the host's name is not known"
-            case .cannotConnectToHost: "no connection"
-            case .networkConnectionLost: "the connection was lost"
-            default: error.localizedDescription
+            case .timedOut: NetworkFailure(reason: "no answer in time")
+            case .cannotFindHost, .dnsLookupFailed:
+                NetworkFailure(reason: "the host's name is not known (\(words))")
+            case .cannotConnectToHost: NetworkFailure(reason: "no connection (\(words))")
+            case .networkConnectionLost:
+                NetworkFailure(reason: "the connection was lost (\(words))")
+            default:
+                // URLSession has no code of its own for what libcurl says of certificates.
+                if words.contains("certificate") {
+                    NetworkFailure(
+                        reason:
+                            "\(words): if your network has a certificate authority of its own, add it to the system's (update-ca-certificates)",
+                        isTransient: false)
+                } else {
+                    NetworkFailure(reason: words)
+                }
             }
         }
     }
