@@ -39,6 +39,13 @@ public struct RepositorySnapshot: Sendable {
         cache.has(path, of: commit, size: listing?.files[path]?.size)
     }
 
+    /// Whether the content of the file at `path` is in the cache, if under another commit or path.
+    public func hasContent(_ path: String) -> Bool {
+        guard let file = listing?.files[path] else { return isCached(path) }
+        let blob = cache.blob(file.digest.name)
+        return isCached(path) || fileExists(blob) && fileSize(blob) == file.size
+    }
+
     /// Bytes of the file at `path`.
     public func size(_ path: String) -> Int {
         listing?.files[path]?.size ?? fileSize("\(folder)/\(path)")
@@ -59,6 +66,12 @@ public struct HubRequest: Sendable {
 
     /// The paths that are not in the cache.
     public var missing: [String] { paths.filter { !snapshot.isCached($0) } }
+
+    /// The paths whose contents are not in the cache, and their bytes.
+    public var toDownload: (paths: [String], bytes: Int) {
+        let paths = paths.filter { !snapshot.hasContent($0) }
+        return (paths, paths.reduce(0) { $0 + snapshot.size($1) })
+    }
 }
 
 /// The Hugging Face Hub and its cache on this machine.
@@ -164,7 +177,7 @@ public final class Hub: Sendable {
                 throw missing(
                     snapshot.reference, file: first, isolation ?? snapshot.isolation ?? "")
             }
-            needed += request.missing.reduce(0) { $0 + snapshot.size($1) }
+            needed += request.toDownload.bytes
             try await client.checkAccess(
                 to: snapshot.listing!.files[first]!, snapshot.reference, commit: snapshot.commit)
         }

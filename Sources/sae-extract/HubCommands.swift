@@ -32,8 +32,10 @@ struct HubCommands {
         }
         let inputs = try await resolver.resolve(hub)
         try printToStandardOutput(HubReport(inputs.requests, hub).text)
-        try await hub.check(inputs.requests.map(\.request))
-        if command.output.isDryRun { return }
+        if command.output.isDryRun {
+            try await hub.check(inputs.requests.map(\.request))
+            return
+        }
         try await resolver.download(inputs, hub)
         try printToStandardOutput(
             "\nAll is in \(hub.settings.cacheDirectory). A run with the same flags needs no network: set HF_HUB_OFFLINE=1.\n"
@@ -106,18 +108,18 @@ struct HubReport {
         var (count, needed) = (0, 0)
         for (name, request) in requests {
             let snapshot = request.snapshot
-            let missing = Set(request.missing)
+            let toDownload = request.toDownload
             lines.append(
                 "\(name): \(snapshot.reference) at commit \(snapshot.commit)")
             lines += textTable(
                 request.paths.map { path in
                     [
                         path, byteCount(snapshot.size(path)),
-                        missing.contains(path) ? "to be downloaded" : "in the cache",
+                        toDownload.paths.contains(path) ? "to be downloaded" : "in the cache",
                     ]
                 })
-            count += missing.count
-            needed += missing.reduce(0) { $0 + snapshot.size($1) }
+            count += toDownload.paths.count
+            needed += toDownload.bytes
         }
         lines += [
             "",

@@ -228,14 +228,15 @@ struct InputResolver {
     /// Downloads what is missing, saying how far it is. Throws `HubError` and `FileError`.
     func download(_ inputs: ResolvedInputs, _ hub: Hub) async throws {
         let requests = inputs.requests.map(\.request)
-        let total = requests.reduce(0) { sum, request in
-            sum + request.missing.reduce(0) { $0 + request.snapshot.size($1) }
-        }
-        guard total > 0 else {
+        let needed = requests.map(\.toDownload)
+        let total = needed.reduce(0) { $0 + $1.bytes }
+        let files = needed.reduce(0) { $0 + $1.paths.count }
+        guard files > 0 else {
+            // Perhaps linked under a new commit.
+            try await hub.download(requests)
             hub.settle(requests)
             return
         }
-        let files = requests.reduce(0) { $0 + $1.missing.count }
         log.info(
             "downloading \(files) \(files == 1 ? "file" : "files"), \(byteCount(total)), into \(hub.settings.cacheDirectory)"
         )
