@@ -85,10 +85,13 @@ final class DownloadSink: Sendable {
         try state.withLock { try write(bytes, limit, &$0) }
     }
 
-    /// Appends what is new of `bytes`, of a body that begins at `start` of the file. Throws `FileError` or `TooLong`.
-    func append(_ bytes: UnsafeRawBufferPointer, from start: Int, limit: Int) throws {
+    /// Appends what is new of `bytes`, of a body that begins at `start` of the file, asked for with its first bytes. Throws
+    /// `FileError`, `TooLong` and what `start` throws.
+    func append(
+        _ bytes: UnsafeRawBufferPointer, limit: Int, start: () throws -> Int
+    ) throws {
         try state.withLock { state in
-            let position = state.position ?? start
+            let position = try state.position ?? start()
             state.position = position + bytes.count
             let known = min(bytes.count, max(0, state.count - position))
             try write(UnsafeRawBufferPointer(rebasing: bytes[known...]), limit, &state)

@@ -169,17 +169,20 @@ struct HubClient: Sendable {
         let (response, final) = try await follow(request, stoppingAtStorage: false) {
             response, bytes in
             switch response.status {
-            case 206:
-                let offset = contentRange(response)?.start
-                guard offset == begin else {
-                    throw HubError.notAHub(
-                        endpoint: settings.endpoint,
-                        reason:
-                            "asked for \(file.path) from byte \(begin) on, it sends it from \(offset.map { "\($0)" } ?? "somewhere")"
-                    )
+            case 200, 206:
+                // A server may answer a range with the whole; no other beginning is one that was asked for.
+                try sink.append(bytes, limit: file.size) {
+                    if response.status == 200 { return 0 }
+                    let offset = contentStart(response)
+                    guard offset == begin else {
+                        throw HubError.notAHub(
+                            endpoint: settings.endpoint,
+                            reason:
+                                "asked for \(file.path) from byte \(begin) on, it sends it from \(offset.map { "\($0)" } ?? "somewhere")"
+                        )
+                    }
+                    return begin
                 }
-                try sink.append(bytes, limit: file.size)
-            case 200: try sink.append(bytes, from: 0, limit: file.size)
             default: _ = content.append(bytes, limit: 1 << 16)
             }
         } redirected: { response in
@@ -204,11 +207,12 @@ struct HubClient: Sendable {
         return final
     }
 
-    private func contentRange(_ response: HTTPResponse) -> (start: Int, end: Int)? {
-        guard let match = response["Content-Range"]?.wholeMatch(of: /bytes (\d+)-(\d+)\/.*/),
-            let start = Int(match.1), let end = Int(match.2)
-        else { return nil }
-        return (start, end)
+    /// The first byte of `Content-Range: bytes FIRST-LAST/SIZE`.
+    private func contentStart(_ response: HTTPResponse) -> Int? {
+        guard let match = response["Content-Range"]?.wholeMatch(of: /bytes (\d+)-\d+\/.*/) else {
+            return nil
+        }
+        return Int(match.1)
     }
 
     /// What the Hub says of a file on the way to it must be what its listing says.
