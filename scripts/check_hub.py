@@ -108,6 +108,9 @@ sae_extract(home, "saes", "--layers", "0")
 check_scan(home, 3)
 sae_extract(home, "fetch", *JOB, "--dry_run")
 check_scan(home, 5)
+# Nothing is there yet but what tells the rest, and nobody is told otherwise.
+for id, kind in REPOSITORIES[1:]:
+    raises(errors.LocalEntryNotFoundError, lambda: snapshot_download(id, repo_type=kind, cache_dir=home + "/hub", local_files_only=True))
 sae_extract(home, "fetch", *JOB)
 check_scan(home, 5)
 sae_extract(home, *JOB, "--save_dir", work + "/out")

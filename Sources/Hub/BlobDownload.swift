@@ -98,22 +98,34 @@ final class DownloadSink: Sendable {
         }
     }
 
-    /// The body at hand is at its end.
-    func endExchange() { state.withLock { $0.position = nil } }
+    /// Another body comes.
+    func beginExchange() { state.withLock { $0.position = nil } }
 
     private func write(
         _ bytes: UnsafeRawBufferPointer, _ limit: Int, _ state: inout State
     ) throws {
         guard state.count + bytes.count <= limit else { throw TooLong() }
-        try writeAll(bytes, to: descriptor, path: path)
+        // At the place that counts: what a failed attempt has written of its bytes is written over.
+        var rest = bytes
+        while !rest.isEmpty {
+            let offset = off_t(state.count + bytes.count - rest.count)
+            let written = pwrite(descriptor, rest.baseAddress, rest.count, offset)
+            if written < 0, errno == EINTR { continue }
+            guard written > 0 else { throw FileError("write", path) }
+            rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(written))
+        }
         state.hash.update(bytes)
         state.count += bytes.count
         report(bytes.count)
     }
 
-    /// Fails unless the bytes have reached the disk. Throws `FileError`.
+    /// Fails unless the bytes have reached the disk, and are as many as they should be. Throws `FileError`.
     func synchronize() throws {
         guard fsync(descriptor) == 0 else { throw FileError("write", path) }
+        var info = stat()
+        guard fstat(descriptor, &info) == 0, Int(info.st_size) == count else {
+            throw FileError("write", path, code: EIO)
+        }
     }
 }
 
@@ -143,51 +155,66 @@ struct BlobDownload: Sendable {
 
     private func download() async throws {
         try makeDirectories(String(blob[..<blob.lastIndex(of: "/")!]))
-        var mismatch = ""
-        for attempt in 0..<2 {
-            try makeDirectories(folder)
-            let sink = try DownloadSink(for: file, in: folder, report: report)
+        var isFresh = false
+        while true {
+            let sink = try newSink()
+            let adopted = isFresh ? nil : try adopt(into: sink)
+            var got: String
             do {
-                if attempt == 0 { try adopt(into: sink) }
-                try await client.download(
-                    file, cache.reference, commit: commit, into: sink)
-                mismatch = sink.digest
+                try await client.download(file, cache.reference, commit: commit, into: sink)
+                got = sink.digest
             } catch is DownloadSink.TooLong {
-                mismatch = "a longer body than \(file.size) bytes"
+                got = "more than \(file.size) bytes"
             }
-            if mismatch == file.digest.name {
+            if got == file.digest.name {
                 try sink.synchronize()
-                guard rename(sink.path, blob) == 0 else {
-                    let error = FileError("rename", sink.path)
-                    // Another process that had the same content first has cleared away behind itself.
-                    if error.code == ENOENT, isThere { return }
-                    throw error
+                if rename(sink.path, blob) == 0 {
+                    try? removeTree(folder)
+                    return
                 }
-                try? removeTree(folder)
-                return
+                let error = FileError("rename", sink.path)
+                guard error.code == ENOENT else { throw error }
+                // Another process had the content first and has cleared away; or took ours for a leftover.
+                if isThere { return }
+                report(-sink.count)
+                continue
             }
             report(-sink.count)
             unlink(sink.path)
-            // What was taken over may be what is wrong.
-            try? removeTree(folder)
+            guard !isFresh else {
+                throw HubError.damaged(
+                    cache.reference, file: file.path, expected: file.digest.name, got: got)
+            }
+            // What was taken over may be what is wrong. Other processes' parts are theirs.
+            if let adopted { unlink(adopted) }
+            isFresh = true
             log.warning(
-                "\(cache.reference)/\(file.path): what came is not what it should be (\(mismatch)); downloading it again from the start"
+                "\(cache.reference)/\(file.path): what came is not what it should be (\(got)); downloading it again from the start"
             )
         }
-        throw HubError.damaged(
-            cache.reference, file: file.path, expected: file.digest.name, got: mismatch)
+    }
+
+    /// A sink in the folder, which another process may be just clearing away. Throws `FileError`.
+    private func newSink() throws -> DownloadSink {
+        while true {
+            try makeDirectories(folder)
+            do {
+                return try DownloadSink(for: file, in: folder, report: report)
+            } catch let error as FileError where error.code == ENOENT {
+                continue
+            }
+        }
     }
 
     /// Copies what the furthest of the earlier downloads has into `sink`. A copy, because its owner may still be writing:
-    /// whether another machine's process lives cannot be known.
-    private func adopt(into sink: DownloadSink) throws {
-        let others = try directoryContents(folder).map { "\(folder)/\($0)" }
-            .filter { $0 != sink.path && $0.hasSuffix(".partial") }
-        guard let furthest = others.max(by: { fileSize($0) < fileSize($1) }),
-            case let size = fileSize(furthest), (1...file.size).contains(size)
-        else { return }
+    /// whether another machine's process lives cannot be known. The path of what was copied.
+    private func adopt(into sink: DownloadSink) throws -> String? {
+        guard
+            let (furthest, size) = cache.furthestPartial(
+                file.digest.name, except: sink.path, limit: file.size)
+        else { return nil }
         let descriptor = open(furthest, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return }
+        guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
         defer { buffer.deallocate() }
@@ -196,16 +223,17 @@ struct BlobDownload: Sendable {
             let count = read(
                 descriptor, buffer.baseAddress, min(buffer.count, file.size - sink.count))
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return }
+            guard count > 0 else { break }
             do {
                 try sink.append(
                     UnsafeRawBufferPointer(rebasing: buffer[..<count]), limit: file.size)
             } catch let error as FileError where [ENOSPC, EDQUOT].contains(error.code) {
                 // No room for both: what is copied is enough to go on from, and to make room for the rest.
                 unlink(furthest)
-                return
+                break
             }
         }
+        return furthest
     }
 
     // MARK: The lock

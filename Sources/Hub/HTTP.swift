@@ -9,7 +9,12 @@ struct HTTPRequest: Sendable {
     var headers: [String: String] = [:]
     /// Seconds without a byte after which it has failed.
     let timeout: Double
+    /// Seconds after which it has failed however much has come; nil for no such limit.
+    var limit: Double?
 }
+
+/// The hosts that are this machine. No proxy stands before them, so that what is said to them stays here.
+let loopbackHosts = ["localhost", "127.0.0.1", "::1"]
 
 /// An answer's head.
 struct HTTPResponse: Sendable {

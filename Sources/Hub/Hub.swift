@@ -72,6 +72,17 @@ public struct HubRequest: Sendable {
         let paths = paths.filter { !snapshot.hasContent($0) }
         return (paths, paths.reduce(0) { $0 + snapshot.size($1) })
     }
+
+    /// Bytes that the file system must have room for. What is there of broken off downloads has its room already: it gives
+    /// way while it is copied, if it must.
+    fileprivate var roomNeeded: Int {
+        let (paths, bytes) = toDownload
+        return paths.reduce(bytes) { room, path in
+            guard let file = snapshot.listing?.files[path] else { return room }
+            let partial = snapshot.cache.furthestPartial(file.digest.name, limit: file.size)
+            return room - (partial?.size ?? 0)
+        }
+    }
 }
 
 /// The Hugging Face Hub and its cache on this machine.
@@ -80,6 +91,8 @@ public final class Hub: Sendable {
     public let settings: HubSettings
     private let log: Logger
     private let client: HubClient?
+    /// Whether it has not answered: then it is not asked about what the cache has.
+    private let isDown = Atomic(false)
 
     /// The Hub by `settings`.
     public init(_ settings: HubSettings, log: Logger) {
@@ -114,16 +127,20 @@ public final class Hub: Sendable {
         if reference.isCommit, let found = cached(reference.revision, nil), found.isListed {
             return found
         }
-        let fallback = known.flatMap { cached($0, nil) }
+        let silence = "\(settings.endpoint) does not answer"
+        let fallback = known.flatMap { cached($0, silence) }
+        if let fallback, isDown.load(ordering: .relaxed) { return fallback }
         let commit: String
         let patterns: [String]?
         do {
             (commit, patterns) = try await client.information(
-                reference, patiently: fallback == nil)
-        } catch let error as HubError where error.isOutage && fallback != nil {
+                reference, patience: fallback == nil ? .full : .little)
+        } catch let error as HubError {
+            guard error.isOutage, let fallback else { throw error }
+            isDown.store(true, ordering: .relaxed)
             log.warning("\(error)")
-            log.warning("\(reference): using what the cache has of it")
-            return cached(fallback!.commit, "\(settings.endpoint) does not answer")!
+            log.warning("using what the cache has of \(reference), and of all else that is needed")
+            return fallback
         }
         var listing = cache.listing(commit)
         if listing == nil || patterns != listing?.trainPatterns {
@@ -133,8 +150,8 @@ public final class Hub: Sendable {
             // A cache that may only be read is good for what is in it.
             keep { try cache.store(fresh, of: commit) }
         }
-        // A reference that is there stays until all files of the new commit are.
-        if known == nil { keep { try cache.setCommit(commit) } }
+        // In our own folder: Hugging Face's reference waits until the files of the commit are there.
+        keep { try cache.noteCommit(commit) }
         return RepositorySnapshot(
             reference: reference, commit: commit, cache: cache, listing: listing, isolation: nil)
     }
@@ -177,7 +194,7 @@ public final class Hub: Sendable {
                 throw missing(
                     snapshot.reference, file: first, isolation ?? snapshot.isolation ?? "")
             }
-            needed += request.toDownload.bytes
+            needed += request.roomNeeded
             try await client.checkAccess(
                 to: snapshot.listing!.files[first]!, snapshot.reference, commit: snapshot.commit)
         }

@@ -4,6 +4,7 @@
 //   models--google--gemma-2-2b/blobs/ID                   contents, named by SHA-256 or git's id
 //   .locks/models--google--gemma-2-2b/ID.lock             taken (flock) while ID is downloaded
 // and, ours alone, within a repository's folder:
+//   .sae-extract/refs/main                                the commit that `main` was last seen at, whatever there is of it
 //   .sae-extract/COMMIT.json                              its listing. Not in `trees/`, where huggingface_hub keeps its own:
 //                                                         it takes a snapshot for incomplete that lacks a file listed there
 //   .sae-extract/ID/….partial                             downloads under way or broken off
@@ -26,36 +27,48 @@ struct HubCache: Sendable {
 
     // MARK: Revisions
 
-    private var referencePath: String { "\(folder)/refs/\(reference.revision)" }
+    private var ownFolder: String { folder + "/.sae-extract" }
 
-    /// The commit that the revision is, as far as the cache knows.
+    /// The commit that the revision is, as far as the cache knows: one that somebody has downloaded, else one that has been
+    /// seen.
     var commit: String? {
         if reference.isCommit { return reference.revision }
-        guard let file = try? MappedFile(path: referencePath), file.bytes.count < 100 else {
-            return nil
-        }
-        let text = String(decoding: file.bytes, as: UTF8.self)
-        let commit = text.filter { !$0.isWhitespace }
-        return isCommitID(commit) ? commit : nil
+        return [folder, ownFolder].lazy.compactMap { folder in
+            guard let file = try? MappedFile(path: "\(folder)/refs/\(reference.revision)"),
+                file.bytes.count < 100
+            else { return nil }
+            let commit = String(decoding: file.bytes, as: UTF8.self).filter { !$0.isWhitespace }
+            return isCommitID(commit) ? commit : nil
+        }.first
     }
 
-    /// Writes down what commit the revision is. Its snapshot's folder is made too: huggingface_hub warns of a
-    /// reference without. Throws `FileError`.
+    /// Writes down what commit the revision is, now that files of it are there: huggingface_hub takes its being written down
+    /// for that. Throws `FileError`.
     func setCommit(_ commit: String) throws {
         try makeDirectories(snapshot(commit))
-        guard !reference.isCommit, self.commit != commit else { return }
-        let parent = String(referencePath[..<referencePath.lastIndex(of: "/")!])
-        try makeDirectories(parent)
+        try write(commit, in: folder)
+    }
+
+    /// Writes down what commit the revision was seen at. Throws `FileError`.
+    func noteCommit(_ commit: String) throws {
+        // huggingface_hub warns of a repository without this folder.
+        try makeDirectories(folder + "/snapshots")
+        try write(commit, in: ownFolder)
+    }
+
+    private func write(_ commit: String, in folder: String) throws {
+        guard !reference.isCommit else { return }
+        let path = "\(folder)/refs/\(reference.revision)"
+        if let file = try? MappedFile(path: path), file.bytes.elementsEqual(commit.utf8) { return }
+        try makeDirectories(String(path[..<path.lastIndex(of: "/")!]))
         // Not beside its place: every file there counts as a reference.
         try makeDirectories(ownFolder)
-        try OutputFile.make(path: referencePath, temporaryDirectory: ownFolder) {
+        try OutputFile.make(path: path, temporaryDirectory: ownFolder) {
             try $0.write(Array(commit.utf8))
         }
     }
 
     // MARK: Listings
-
-    private var ownFolder: String { folder + "/.sae-extract" }
 
     /// The cached listing of `commit`.
     func listing(_ commit: String) -> RepositoryListing? {
@@ -65,7 +78,7 @@ struct HubCache: Sendable {
 
     /// Keeps the listing of `commit`. Throws `FileError`.
     func store(_ listing: RepositoryListing, of commit: String) throws {
-        try makeDirectories(snapshot(commit))
+        try makeDirectories(folder + "/snapshots")
         try makeDirectories(ownFolder)
         var text: [UInt8] = []
         JSONText.append(listing.json, to: &text)
@@ -80,7 +93,7 @@ struct HubCache: Sendable {
         for name in (try? directoryContents(ownFolder)) ?? [] {
             let path = "\(ownFolder)/\(name)"
             if isDirectory(path) {
-                if fileExists(blob(name)) { try? removeTree(path) }
+                if name != "refs", fileExists(blob(name)) { try? removeTree(path) }
             } else if name.hasSuffix(".partial") || name.hasSuffix(".link") {
                 var info = stat()
                 if lstat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 { unlink(path) }
@@ -118,6 +131,16 @@ struct HubCache: Sendable {
 
     /// The folder of the downloads of `blob` that are under way or were broken off.
     func partials(_ blob: String) -> String { "\(ownFolder)/\(blob)" }
+
+    /// The longest of the broken off downloads of `blob`, of at most `limit` bytes.
+    func furthestPartial(
+        _ blob: String, except own: String? = nil, limit: Int
+    ) -> (path: String, size: Int)? {
+        ((try? directoryContents(partials(blob))) ?? []).filter { $0.hasSuffix(".partial") }
+            .map { "\(partials(blob))/\($0)" }.filter { $0 != own }
+            .map { (path: $0, size: fileSize($0)) }
+            .filter { $0.size > 0 && $0.size <= limit }.max { $0.size < $1.size }
+    }
 
     /// The file that whoever downloads `blob` holds a lock on.
     func lock(_ blob: String) -> String { "\(root)/.locks/\(reference.folderName)/\(blob).lock" }

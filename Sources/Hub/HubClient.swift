@@ -17,6 +17,14 @@ struct HubClient: Sendable {
     private static let maximumRedirects = 8
     /// Most times that a request is made without any progress.
     private static let attempts = 6
+
+    /// How long an outage is waited for.
+    enum Patience {
+        case full
+        /// Where there is something to go on with.
+        case little
+    }
+
     /// Longest wait for the next attempt that a server can ask for, in seconds.
     private static let maximumPause = 600.0
     /// Longest answer that is not a file.
@@ -34,12 +42,12 @@ struct HubClient: Sendable {
     // MARK: Metadata
 
     /// The commit that a repository's revision is, and of a dataset's card the patterns of its training files. Throws
-    /// `HubError`. With `attempts` of 1, an outage is not waited for.
+    /// `HubError`.
     func information(
-        _ reference: RepositoryReference, patiently: Bool
+        _ reference: RepositoryReference, patience: Patience
     ) async throws -> (commit: String, trainPatterns: [String]?) {
         let path = "\(reference.apiPath)/revision/\(escaped(reference.revision))"
-        let (value, _) = try await json(url(path), reference, patiently: patiently)
+        let (value, _) = try await json(url(path), reference, patience: patience)
         guard let commit = value.object?["sha"]?.string, isCommitID(commit) else {
             throw HubError.notAHub(
                 endpoint: settings.endpoint, reason: "\(path) names no commit (sha)")
@@ -53,16 +61,15 @@ struct HubClient: Sendable {
     ) async throws -> RepositoryListing {
         var listing = RepositoryListing()
         var next: URL? = url("\(reference.apiPath)/tree/\(commit)?recursive=true")
-        var pages = 0
+        var seen: Set<URL> = []
         while let page = next {
-            let (value, response) = try await json(page, reference, patiently: true)
+            let (value, response) = try await json(page, reference)
             guard listing.add(page: value) else {
                 throw HubError.notAHub(
                     endpoint: settings.endpoint,
                     reason: "the list of \(reference)'s files is not of the form expected")
             }
-            pages += 1
-            guard pages < 10_000 else {
+            guard seen.insert(page).inserted, seen.count < 10_000 else {
                 throw HubError.notAHub(
                     endpoint: settings.endpoint,
                     reason: "the list of \(reference)'s files does not end")
@@ -74,12 +81,12 @@ struct HubClient: Sendable {
 
     /// The address in `Link: <…>; rel="next"` (RFC 8288).
     private func nextPage(_ response: HTTPResponse, after page: URL) throws -> URL? {
-        for link in (response["Link"] ?? "").split(separator: ",") {
-            let parts = link.split(separator: ";").map { $0.trimmingCharacters(in: .whitespaces) }
-            guard let target = parts.first, target.hasPrefix("<"), target.hasSuffix(">"),
-                parts.dropFirst().contains(where: { $0 == "rel=\"next\"" || $0 == "rel=next" })
-            else { continue }
-            guard let next = URL(string: String(target.dropFirst().dropLast()), relativeTo: page),
+        for link in (response["Link"] ?? "").matches(of: /<([^>]*)>([^<]*)/) {
+            let parameters = link.2.split { ";, ".contains($0) }
+            guard parameters.contains("rel=\"next\"") || parameters.contains("rel=next") else {
+                continue
+            }
+            guard let next = URL(string: String(link.1), relativeTo: page),
                 isEndpoint(next)
             else {
                 throw HubError.notAHub(
@@ -96,8 +103,8 @@ struct HubClient: Sendable {
     ) async throws {
         let request = HTTPRequest(
             method: "HEAD", url: resolveURL(file, reference, commit), headers: standardHeaders,
-            timeout: settings.metadataTimeout)
-        try await repeating(patiently: true, what: "\(reference)/\(file.path)") { _ in
+            timeout: settings.metadataTimeout, limit: 10 * settings.metadataTimeout)
+        try await repeating(what: "\(reference)/\(file.path)") { _ in
             let (response, _) = try await follow(request, stoppingAtStorage: true) { _, _ in }
             try check(response, body: [], reference, file: file.path)
             try check(response, is: file, commit, reference)
@@ -105,11 +112,12 @@ struct HubClient: Sendable {
     }
 
     private func json(
-        _ url: URL, _ reference: RepositoryReference, patiently: Bool
+        _ url: URL, _ reference: RepositoryReference, patience: Patience = .full
     ) async throws -> (JSONValue, HTTPResponse) {
         let request = HTTPRequest(
-            url: url, headers: standardHeaders, timeout: settings.metadataTimeout)
-        return try await repeating(patiently: patiently, what: place(url)) { _ in
+            url: url, headers: standardHeaders, timeout: settings.metadataTimeout,
+            limit: 10 * settings.metadataTimeout)
+        return try await repeating(patience: patience, what: place(url)) { _ in
             let content = Content()
             let (response, _) = try await follow(request, stoppingAtStorage: false) { _, bytes in
                 guard content.append(bytes, limit: HubClient.maximumMetadata) else {
@@ -117,7 +125,9 @@ struct HubClient: Sendable {
                         endpoint: settings.endpoint, reason: "\(place(url)) does not end")
                 }
             }
-            try check(response, body: content.bytes, reference, file: nil)
+            try check(
+                response, body: content.bytes, reference, file: nil,
+                isByCommit: !url.path.contains("/revision/"))
             do {
                 let value = try content.bytes.withUnsafeBufferPointer {
                     try JSONValue(parsing: $0)
@@ -144,8 +154,9 @@ struct HubClient: Sendable {
         let start = resolveURL(file, reference, commit)
         var source = start
         while sink.count < file.size {
+            try Task.checkCancellation()
             source = try await repeating(
-                patiently: true, what: "\(reference)/\(file.path)", progress: { sink.count }
+                what: "\(reference)/\(file.path)", progress: { sink.count }
             ) { attempt in
                 // A storage's address is good for a while only: after a failure the Hub is asked for a new one.
                 try await fetch(
@@ -160,6 +171,7 @@ struct HubClient: Sendable {
         from source: URL,
         into sink: DownloadSink
     ) async throws -> URL {
+        sink.beginExchange()
         let begin = sink.count
         let end = min(file.size, begin + HubClient.window)
         var headers = standardHeaders
@@ -188,7 +200,6 @@ struct HubClient: Sendable {
         } redirected: { response in
             try check(response, is: file, commit, reference)
         }
-        sink.endExchange()
         if isEndpoint(final) {
             try check(response, body: content.bytes, reference, file: file.path)
         }
@@ -228,7 +239,7 @@ struct HubClient: Sendable {
             )
         }
         if let got = response["X-Repo-Commit"], got != commit {
-            throw mismatch("commit", commit, got)
+            throw mismatch("commit", commit, isCommitID(got) ? got : "something else")
         }
         if let got = response["X-Linked-Etag"].map(entityTag),
             isHexadecimal(got, count: file.digest.name.utf8.count), got != file.digest.name
@@ -259,7 +270,8 @@ struct HubClient: Sendable {
             log.trace("\(request.method) \(place(url)) \(headers["Range"] ?? "")")
             let response = try await transport.send(
                 HTTPRequest(
-                    method: request.method, url: url, headers: headers, timeout: request.timeout)
+                    method: request.method, url: url, headers: headers,
+                    timeout: request.timeout, limit: request.limit)
             ) { response, bytes in
                 if !(300..<400).contains(response.status) { try body(response, bytes) }
             }
@@ -307,7 +319,7 @@ struct HubClient: Sendable {
 
     /// An address for logs: signatures are in the query.
     private func place(_ url: URL) -> String {
-        "\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")\(url.path)"
+        redacted("\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")\(url.path)")
     }
 
     private func isEndpoint(_ url: URL) -> Bool {
@@ -319,9 +331,7 @@ struct HubClient: Sendable {
     /// Whether the token may be sent there: to the Hub alone, and so that nobody between can read it.
     private func mayIdentify(to url: URL) -> Bool {
         let host = url.host?.lowercased() ?? ""
-        let isLoopback =
-            host == "localhost" || host == "::1" || host == "[::1]"
-            || host.wholeMatch(of: /127\.\d+\.\d+\.\d+/) != nil
+        let isLoopback = loopbackHosts.contains(host)
         return isEndpoint(url) && (url.scheme?.lowercased() == "https" || isLoopback)
     }
 
@@ -337,7 +347,8 @@ struct HubClient: Sendable {
 
     /// Throws what an answer of 400 or more means.
     private func check(
-        _ response: HTTPResponse, body: [UInt8], _ reference: RepositoryReference, file: String?
+        _ response: HTTPResponse, body: [UInt8], _ reference: RepositoryReference, file: String?,
+        isByCommit: Bool = true
     ) throws {
         guard response.status >= 400 else { return }
         let page = settings.endpoint + reference.page
@@ -347,7 +358,10 @@ struct HubClient: Sendable {
         case (_, "GatedRepo"):
             throw source.map { .gatedForToken(reference, page: page, tokenSource: $0) }
                 ?? HubError.gatedWithoutToken(reference, page: page)
-        case (_, "RevisionNotFound"): throw HubError.noRevision(reference, page: page)
+        case (_, "RevisionNotFound"):
+            // The revision itself was asked for first; after that it is its commit.
+            throw isByCommit && !reference.isCommit
+                ? HubError.changed(reference) : HubError.noRevision(reference, page: page)
         case (_, "EntryNotFound"):
             throw HubError.noFile(reference, file: file ?? "", page: page)
         case (401, _) where message(response, body).contains("Invalid credentials"):
@@ -373,29 +387,38 @@ struct HubClient: Sendable {
     private func message(_ response: HTTPResponse, _ body: [UInt8]) -> String {
         let parsed = body.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
         var text = response["X-Error-Message"] ?? parsed?.object?["error"]?.string ?? ""
-        if let token = settings.token { text = text.replacing(token.secret, with: "…") }
-        text = String(text.map { $0.isNewline ? " " : $0 }.prefix(200))
-        return String(text.unicodeScalars.filter { $0.properties.generalCategory != .control })
+        text = String(text.map { $0.isNewline ? " " : $0 })
+        text = String(text.unicodeScalars.filter { $0.properties.generalCategory != .control })
+        return String(redacted(text).prefix(200))
+    }
+
+    private func redacted(_ text: String) -> String {
+        guard let token = settings.token else { return text }
+        // Hosts are in lower case.
+        return text.replacingOccurrences(of: token.secret, with: "…", options: .caseInsensitive)
     }
 
     /// Seconds to wait as the server says: `Retry-After` (RFC 9110), or the `RateLimit` field's `t` where nothing
     /// remains (draft-ietf-httpapi-ratelimit-headers).
     private func pause(_ response: HTTPResponse) -> Double? {
-        if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)/),
-            let seconds = Double(match.1)
-        {
-            return seconds
+        if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)/) {
+            return seconds(match.1)
         }
         guard let text = response["Retry-After"]?.trimmingCharacters(in: .whitespaces) else {
             return nil
         }
-        if let seconds = Double(text), seconds >= 0 { return seconds }
+        if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
+            return seconds(text[...])
+        }
         let dates = DateFormatter()
         dates.locale = Locale(identifier: "en_US_POSIX")
         dates.timeZone = TimeZone(identifier: "UTC")
         dates.dateFormat = "EEE, dd MMM yyyy HH:mm:ss zzz"
-        return dates.date(from: text).map { max(0, $0.timeIntervalSinceNow) }
+        return dates.date(from: text).map { min(max(0, $0.timeIntervalSinceNow), 1e9) }
     }
+
+    /// A number of seconds, however many digits it has.
+    private func seconds(_ digits: Substring) -> Double { min(Double(digits) ?? 1e9, 1e9) }
 
     /// A refusal with the wait that the server asks for.
     private struct Refusal: Error {
@@ -406,10 +429,9 @@ struct HubClient: Sendable {
 
     // MARK: Repetition
 
-    /// Calls `body` until it succeeds or fails for good. Attempts are counted anew where `progress` has grown. Where not
-    /// `patiently`, the first failure is the last.
+    /// Calls `body` until it succeeds or fails for good. Attempts are counted anew where `progress` has grown.
     private func repeating<R>(
-        patiently: Bool, what: String, progress: () -> Int = { 0 },
+        patience: Patience = .full, what: String, progress: () -> Int = { 0 },
         _ body: (_ attempt: Int) async throws -> R
     ) async throws -> R {
         var attempt = 0
@@ -433,9 +455,10 @@ struct HubClient: Sendable {
             let now = progress()
             attempt = now > last ? 1 : attempt + 1
             last = now
-            guard patiently, isTransient ?? problem.isOutage, attempt < HubClient.attempts,
-                asked ?? 0 <= HubClient.maximumPause
-            else { throw problem }
+            let limit = patience == .full ? (HubClient.attempts, HubClient.maximumPause) : (3, 5)
+            guard isTransient ?? problem.isOutage, attempt < limit.0, asked ?? 0 <= limit.1 else {
+                throw problem
+            }
             let own = settings.firstPause * Double(1 << (attempt - 1)) * .random(in: 0.75...1.25)
             let seconds = max(asked ?? 0, min(own, 60 * settings.firstPause))
             log.warning(

@@ -14,6 +14,8 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
     case noRepository(RepositoryReference, page: String, tokenSource: String?)
     /// The repository has no such revision.
     case noRevision(RepositoryReference, page: String)
+    /// The commit that the revision was has gone.
+    case changed(RepositoryReference)
     /// The repository has no such file.
     case noFile(RepositoryReference, file: String, page: String)
     /// Nobody answers.
@@ -50,6 +52,8 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
             "there is no \(repository.kind.rawValue) \(repository.id) at \(page), or it is private\(source.map { " and the token from \($0) has no access" } ?? " and no token was given"); check the spelling, or give a token in HF_TOKEN"
         case .noRevision(let repository, let page):
             "\(repository.id) has no revision '\(repository.revision)'; see the branches and tags at \(page)/tree/main, and check the spelling"
+        case .changed(let repository):
+            "\(repository) has changed on the Hub while it was read; run the same command again"
         case .noFile(let repository, let file, let page):
             "\(repository) has no file \(file); see \(page)/tree/\(repository.revision), or give another revision"
         case .unreachable(let endpoint, let reason):

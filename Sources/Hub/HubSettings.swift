@@ -31,15 +31,12 @@ public struct HubSettings: Sendable {
         func value(_ name: String) -> String? {
             environment[name].flatMap { $0.isEmpty ? nil : $0 }
         }
-        func path(_ text: String) -> String { expand(text, environment) }
-        let home = path(value("HOME") ?? NSHomeDirectory())
+        let home = value("HOME") ?? NSHomeDirectory()
+        func path(_ text: String) -> String { expand(text, home, environment) }
         let hubHome = path(
             value("HF_HOME") ?? (value("XDG_CACHE_HOME") ?? "\(home)/.cache") + "/huggingface")
         cacheDirectory = path(
             value("HF_HUB_CACHE") ?? value("HUGGINGFACE_HUB_CACHE") ?? "\(hubHome)/hub")
-        guard cacheDirectory.hasPrefix("/") || !cacheDirectory.isEmpty else {
-            throw .badSetting("HF_HUB_CACHE", "is empty; give a folder")
-        }
         endpoint = try HubSettings.endpoint(value("HF_ENDPOINT") ?? "https://huggingface.co")
         offlineVariable = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].first { isTrue(value($0)) }
         token =
@@ -64,7 +61,12 @@ public struct HubSettings: Sendable {
     private static func endpoint(_ text: String) throws(HubError) -> String {
         var endpoint = text
         while endpoint.hasSuffix("/") { endpoint.removeLast() }
-        guard let url = URL(string: endpoint), ["http", "https"].contains(url.scheme),
+        // URLSession knows schemes in lower case only.
+        for scheme in ["http://", "https://"] where endpoint.lowercased().hasPrefix(scheme) {
+            endpoint = scheme + endpoint.dropFirst(scheme.count)
+        }
+        guard let url = URL(string: endpoint),
+            ["http", "https"].contains(url.scheme),
             url.host?.isEmpty == false, url.query == nil, url.fragment == nil
         else {
             throw .badSetting(
@@ -120,11 +122,9 @@ private func isTrue(_ value: String?) -> Bool {
 }
 
 /// `path` with `~` and `$NAME` or `${NAME}` replaced, as Python's `expanduser` and `expandvars` do.
-private func expand(_ path: String, _ environment: [String: String]) -> String {
+private func expand(_ path: String, _ home: String, _ environment: [String: String]) -> String {
     var path = path
-    if path == "~" || path.hasPrefix("~/"), let home = environment["HOME"] {
-        path = home + path.dropFirst()
-    }
+    if path == "~" || path.hasPrefix("~/") { path = home + path.dropFirst() }
     return path.replacing(/\$(?:([A-Za-z0-9_]+)|\{([^}]*)\})/) { match in
         let name = String(match.1 ?? match.2 ?? "")
         return environment[name] ?? String(match.0)

@@ -59,7 +59,8 @@ struct RepositoryListing: Equatable, Sendable {
     private static func file(
         _ path: String, size: Int?, blob: String?, sha256: String?
     ) -> RepositoryFile? {
-        guard let size, size >= 0 else { return nil }
+        // Sizes are added up; no repository comes near this one.
+        guard let size, size >= 0, size < 1 << 50 else { return nil }
         if let sha256 {
             guard isHexadecimal(sha256, count: 64) else { return nil }
             return RepositoryFile(path: path, size: size, digest: .sha256(sha256))

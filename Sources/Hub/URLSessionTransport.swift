@@ -11,8 +11,11 @@
         private struct Exchange {
             let body: Body
             let continuation: CheckedContinuation<HTTPResponse, any Error>
+            let start = ContinuousClock.now
+            var lastSign = ContinuousClock.now
+            /// Whether a piece of the body is with whoever wanted it.
+            var isBusy = false
             var response: HTTPResponse?
-            var failure: (any Error)?
         }
 
         private let exchanges = Mutex<[Int: Exchange]>([:])
@@ -22,6 +25,7 @@
         private func urlSession() -> URLSession {
             session.withLock { session in
                 if let session { return session }
+                prepareEnvironment()
                 let configuration = URLSessionConfiguration.ephemeral
                 configuration.urlCache = nil
                 configuration.httpCookieStorage = nil
@@ -40,19 +44,66 @@
         ) async throws -> HTTPResponse {
             var urlRequest = URLRequest(
                 url: request.url, cachePolicy: .reloadIgnoringLocalCacheData,
-                timeoutInterval: request.timeout)
+                timeoutInterval: 86400)
             urlRequest.httpMethod = request.method
             urlRequest.httpShouldHandleCookies = false
             for (name, value) in request.headers {
                 urlRequest.setValue(value, forHTTPHeaderField: name)
             }
             let task = urlSession().dataTask(with: urlRequest)
-            return try await withCheckedThrowingContinuation { continuation in
-                exchanges.withLock {
-                    $0[task.taskIdentifier] = Exchange(body: body, continuation: continuation)
+            let watch = Task { try await self.watch(task, request) }
+            defer { watch.cancel() }
+            return try await withTaskCancellationHandler {
+                try await withCheckedThrowingContinuation { continuation in
+                    exchanges.withLock {
+                        $0[task.taskIdentifier] = Exchange(body: body, continuation: continuation)
+                    }
+                    task.resume()
+                    // A cancellation before the exchange was entered has found nothing.
+                    if Task.isCancelled { end(task, .failure(CancellationError())) }
                 }
-                task.resume()
+            } onCancel: {
+                end(task, .failure(CancellationError()))
             }
+        }
+
+        /// Ends `task` when nothing has come for too long. URLSession's own time-out does not on Linux: its timer begins anew
+        /// whenever the socket can be written to, which is always.
+        private func watch(_ task: URLSessionDataTask, _ request: HTTPRequest) async throws {
+            while true {
+                try await Task.sleep(for: .seconds(min(0.25, request.timeout / 4)))
+                let isOver = exchanges.withLock { exchanges -> Bool in
+                    guard !exchanges.values.contains(where: \.isBusy),
+                        let exchange = exchanges[task.taskIdentifier]
+                    else { return false }
+                    let now = ContinuousClock.now
+                    return now - exchange.lastSign > .seconds(request.timeout)
+                        || request.limit.map { now - exchange.start > .seconds($0) } ?? false
+                }
+                if isOver {
+                    end(task, .failure(NetworkFailure(reason: "no answer in time")))
+                    return
+                }
+            }
+        }
+
+        /// Ends the exchange, if it has not ended, whatever URLSession says of it later.
+        private func end(_ task: URLSessionTask, _ result: Result<HTTPResponse, any Error>) {
+            let exchange = exchanges.withLock { $0.removeValue(forKey: task.taskIdentifier) }
+            guard let exchange else { return }
+            if case .failure = result { task.cancel() }
+            exchange.continuation.resume(with: result)
+        }
+
+        /// What libcurl and URLSession take from the environment and should not: a proxy before this machine, which would see
+        /// what is meant to stay on it, and a protocol of all requests with their headers.
+        private func prepareEnvironment() {
+            unsetenv("URLSessionDebugLibcurl")
+            let environment = ProcessInfo.processInfo.environment
+            let known = environment["no_proxy"] ?? environment["NO_PROXY"] ?? ""
+            guard known != "*" else { return }
+            let hosts = (known.isEmpty ? [] : [known]) + loopbackHosts
+            setenv("no_proxy", hosts.joined(separator: ","), 1)
         }
 
         func urlSession(
@@ -74,16 +125,26 @@
         func urlSession(
             _ session: URLSession, dataTask: URLSessionDataTask, didReceive data: Data
         ) {
+            let begin = ContinuousClock.now
             note(dataTask.response, of: dataTask)
-            let exchange = exchanges.withLock { $0[dataTask.taskIdentifier] }
-            guard let exchange, exchange.failure == nil, let response = exchange.response else {
-                return
+            let exchange = exchanges.withLock {
+                $0[dataTask.taskIdentifier]?.isBusy = true
+                return $0[dataTask.taskIdentifier]
             }
+            guard let exchange, let response = exchange.response else { return }
             do {
                 try data.withUnsafeBytes { try exchange.body(response, $0) }
             } catch {
-                exchanges.withLock { $0[dataTask.taskIdentifier]?.failure = error }
-                dataTask.cancel()
+                end(dataTask, .failure(error))
+            }
+            exchanges.withLock { exchanges in
+                let now = ContinuousClock.now
+                exchanges[dataTask.taskIdentifier]?.isBusy = false
+                exchanges[dataTask.taskIdentifier]?.lastSign = now
+                // A slow disk has kept the others' bytes waiting too.
+                if now - begin > .seconds(0.5) {
+                    for identifier in exchanges.keys { exchanges[identifier]!.lastSign = now }
+                }
             }
         }
 
@@ -91,17 +152,13 @@
             _ session: URLSession, task: URLSessionTask, didCompleteWithError error: (any Error)?
         ) {
             note(task.response, of: task)
-            guard
-                let exchange = exchanges.withLock({ $0.removeValue(forKey: task.taskIdentifier) })
-            else { return }
-            if let failure = exchange.failure {
-                exchange.continuation.resume(throwing: failure)
-            } else if let error {
-                exchange.continuation.resume(throwing: URLSessionTransport.failure(error))
-            } else if let response = exchange.response {
-                exchange.continuation.resume(returning: response)
+            let response = exchanges.withLock { $0[task.taskIdentifier]?.response }
+            if let error {
+                end(task, .failure(URLSessionTransport.failure(error)))
+            } else if let response {
+                end(task, .success(response))
             } else {
-                exchange.continuation.resume(throwing: NetworkFailure(reason: "no HTTP answer"))
+                end(task, .failure(NetworkFailure(reason: "no HTTP answer")))
             }
         }
 
@@ -113,6 +170,7 @@
                 for (name, value) in response.allHeaderFields {
                     headers["\(name)".lowercased()] = "\(value)"
                 }
+                $0[task.taskIdentifier]?.lastSign = .now
                 $0[task.taskIdentifier]?.response = HTTPResponse(
                     status: response.statusCode, headers: headers)
             }

@@ -54,7 +54,7 @@ enum ExitStatus: Int32 {
             switch error {
             case .badSetting, .noRepository, .noRevision, .noFile, .noCorpus: .usage
             case .gatedWithoutToken, .gatedForToken, .invalidToken, .unreachable, .rateLimited,
-                .refused, .notAHub, .damaged, .notCached, .noClient:
+                .refused, .changed, .notAHub, .damaged, .notCached, .noClient:
                 .unavailable
             case .diskFull: .ioError
             }

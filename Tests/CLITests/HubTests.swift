@@ -369,6 +369,45 @@ struct HubTests {
         #expect(requests.allSatisfy { $0.headers["authorization"] == nil })
     }
 
+    /// A proxy is not asked about this machine, and so does not see what is meant for it.
+    @Test func noProxyStandsBeforeThisMachine() throws {
+        let other = try TestHub(root: hub.root, options: ["--token", "hf_x"])
+        let proxied = try TestHub(root: hub.root, options: ["--token", "hf_x"])
+        for variable in ["http_proxy", "ALL_PROXY"] {
+            let outcome = try Tool.run(
+                ["saes", "--layers", "0"],
+                environment: other.environment(
+                    home: folder.file(variable), [variable: proxied.endpoint, "HF_TOKEN": "hf_x"]))
+            expect(outcome, exits: 0)
+        }
+        #expect(try proxied.requests().isEmpty)
+        #expect(try other.requests().contains { $0.headers["authorization"] != nil })
+    }
+
+    @Test func whatAServerEchoesIsNotPrinted() throws {
+        let secret = "hf_VerySecretIndeed"
+        let own = try TestHub(root: hub.root, options: ["--token", secret])
+        for fault in [
+            #"{"path": "config", "headers": {"X-Repo-Commit": "SECRET", "Location": "/"}, "status": 307}"#,
+            #"{"status": 400, "headers": {"X-Error-Message": "bad token SECRET"}}"#,
+            #"{"status": 400, "body": "{\"error\": \"SEC\\u0007RET\"}"}"#,
+            #"{"path": "config", "redirect": "/SECRET/x"}"#,
+            #"{"path": "config", "redirect": "http://SECRET/x"}"#,
+        ] {
+            let halves = (secret.prefix(6), secret.dropFirst(6))
+            try own.setFaults(
+                "["
+                    + fault.replacing("SECRET", with: secret)
+                    .replacing("SEC\\u0007RET", with: "\(halves.0)\\u0007\(halves.1)") + "]")
+            let outcome = try Tool.run(
+                arguments("out") + ["--log_level", "trace"],
+                environment: own.environment(
+                    home: home, ["HF_TOKEN": secret, "URLSessionDebugLibcurl": "1"]))
+            #expect(outcome.status != 0)
+            #expect(!outcome.errors.lowercased().contains(secret.lowercased()), "\(outcome.errors)")
+        }
+    }
+
     // MARK: Refusals
 
     @Test func whatDoesNotExistIsNamed() throws {
@@ -438,6 +477,17 @@ struct HubTests {
             #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"../../x\", \"size\": 1, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
         )
         expect(try run(some), exits: 69, saying: ["not of the form expected"])
+        // Sizes whose sum no number holds.
+        try hub.setFaults(
+            #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"x\", \"size\": 9223372036854775000, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
+        )
+        expect(try run(some), exits: 69, saying: ["not of the form expected"])
+        // A page that is its own next, after a link whose address has the characters that separate links.
+        let page = try #require(try hub.requests().last { $0.path.contains("/tree/") }).path
+        try hub.setFaults(
+            #"[{"path": "/tree/", "status": 200, "body": "[]", "headers": {"Link": "</x;a=1,b>; rel=\"last\", <\#(page)>; rel=\"next\""}}]"#
+        )
+        expect(try run(some), exits: 69, saying: ["does not end"])
     }
 
     @Test func limitsOnRequests() throws {
@@ -454,6 +504,53 @@ struct HubTests {
             try run(["saes", "--layers", "0"]), exits: 0,
             saying: ["too many requests (429); trying again in 1.0 s"])
         #expect(Date().timeIntervalSince(start) > 2)
+    }
+
+    /// Numbers that no clock can count are refused, not waited for and not a reason to crash.
+    @Test(arguments: [
+        #""Retry-After": "99999999999999999999""#,
+        #""RateLimit": "\"api\";r=0;t=99999999999999999999999""#,
+        #""Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT""#,
+    ])
+    func absurdWaits(header: String) throws {
+        try hub.setFaults("[{\"status\": 429, \"headers\": {\(header)}}]")
+        expect(try run(arguments("out")), exits: 69, saying: ["429", "it says to wait"])
+    }
+
+    @Test(arguments: ["inf", "-5", "0x10", "soon", ""]) func waitsThatAreNone(value: String) throws
+    {
+        try hub.setFaults(
+            "[{\"times\": 2, \"status\": 429, \"headers\": {\"Retry-After\": \"\(value)\"}}]")
+        expect(try run(["saes", "--layers", "0"]), exits: 0, saying: ["trying again in 0."])
+    }
+
+    /// After a look that has downloaded nothing, an outage that passes is waited for as before it.
+    @Test(arguments: [429, 503]) func aLookBeforehandCostsNoPatience(status: Int) throws {
+        expect(try run(["fetch"] + arguments("out") + ["--dry_run"]), exits: 0)
+        try hub.setFaults(
+            "[{\"times\": 2, \"status\": \(status), \"headers\": {\"Retry-After\": \"1\"}}]")
+        expect(try run(["fetch"] + arguments("out")), exits: 0, saying: ["trying again"])
+    }
+
+    @Test func aSilentServerIsGivenUp() throws {
+        try hub.setFaults(#"[{"path": "revision", "delay": 1000}]"#)
+        expect(
+            try run(arguments("out"), ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 69,
+            saying: ["no answer in time; trying again", "cannot reach"])
+        // One that always has a little more to say is given up too.
+        try hub.setFaults(#"[{"path": "tree", "rate": 100, "times": 1}]"#)
+        expect(
+            try run(["saes"], ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 0,
+            saying: ["no answer in time; trying again"])
+    }
+
+    @Test func aRepositoryThatChangesMeanwhile() throws {
+        try hub.setFaults(
+            #"[{"path": "tree", "times": 1, "status": 404, "headers": {"X-Error-Code": "RevisionNotFound"}}]"#
+        )
+        expect(
+            try run(arguments("out")), exits: 69,
+            saying: ["google/gemma-2-2b has changed on the Hub", "run the same command again"])
     }
 
     // MARK: Bad connections
@@ -494,6 +591,31 @@ struct HubTests {
         )
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         try checkCache()
+    }
+
+    /// It breaks off more than once, and begins at the front each time.
+    @Test func aServerWithoutRangesThatBreaksOff() throws {
+        let file = #""port": "storage", "method": "GET", "path": "00001-of", "ignore_range": true"#
+        try hub.setFaults(
+            "["
+                + [100_000, 300_000, 100_000, 300_000].map {
+                    "{\(file), \"times\": 1, \"truncate\": \($0)},"
+                }.joined() + "{\(file)}]")
+        let outcome = try run(["fetch"] + arguments("out"))
+        expect(outcome, exits: 0)
+        #expect(!outcome.errors.contains("not what it should be"))
+        try checkCache()
+    }
+
+    @Test func oneFailureEndsTheOtherDownloads() throws {
+        try hub.setFaults(
+            #"[{"path": "resolve.*tokenizer.json", "method": "GET", "status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}, {"port": "storage", "method": "GET", "rate": 20000}]"#
+        )
+        expect(
+            try run(arguments("out")), exits: 64,
+            saying: ["google/gemma-2-2b has no file tokenizer.json"])
+        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
+        #expect(sent < 1_000_000, "\(sent)")
     }
 
     @Test func whatStaysWrongIsAnError() throws {
@@ -580,6 +702,10 @@ struct HubTests {
             (["HF_HOME": "~/a"], "a/hub"), (["HF_HUB_CACHE": "$HOME/b"], "b"),
             (["HUGGINGFACE_HUB_CACHE": folder.file("c")], "c"),
             (["XDG_CACHE_HOME": folder.file("d"), "HF_HOME": nil], "d/huggingface/hub"),
+            (
+                ["HF_ENDPOINT": hub.endpoint.replacing("http", with: "HTTP"), "HF_HOME": "~/e"],
+                "e/hub"
+            ),
             (["HF_HOME": nil], ".cache/huggingface/hub"),
         ] as [([String: String?], String)] {
             var all = environment
@@ -589,6 +715,58 @@ struct HubTests {
                 isDirectory(folder.file(place + "/models--google--gemma-scope-2b-pt-res")),
                 "\(place)")
         }
+    }
+
+    @Test func emptyFilesAreFiles() throws {
+        let data = "hub/datasets/some/corpus"
+        try folder.copy(TestData.tiny + "/authormix.jsonl", data + "/train-0.jsonl")
+        try folder.write([], data + "/train-1.jsonl")
+        let some = ["fetch", "--layers", "0", "--data_repo", "some/corpus"]
+        // As a process leaves it that was killed before the first byte.
+        let empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+        let cached = "hf/hub/datasets--some--corpus"
+        try folder.write([], "\(cached)/.sae-extract/\(empty)/1.partial")
+        expect(try run(some), exits: 0)
+        let snapshots = folder.file(cached + "/snapshots")
+        let path = "\(snapshots)/\(try directoryContents(snapshots)[0])/train-1.jsonl"
+        #expect(fileExists(path))
+        try FileManager.default.removeItem(atPath: path)
+        expect(try run(some), exits: 0)
+        #expect(fileExists(path))
+        try checkCache()
+    }
+
+    /// A file system with room for the file, but not for it and what an earlier download has left of it.
+    @Test func whatIsThereNeedsNoRoomTwice() throws {
+        let line = #"{"style": "a", "text": "\#(String(repeating: "word ", count: 200))"}"# + "\n"
+        let content = Array(String(repeating: line, count: 6000).utf8)
+        let digest = SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
+        let data = try folder.write(content, "hub/datasets/some/corpus/train.jsonl")
+        #expect(content.count > 6_000_000)
+        let script = """
+            set -e
+            mkdir -p "$HF_HOME"
+            mount -t tmpfs -o size=9m tmpfs "$HF_HOME"
+            part="$HF_HOME/hub/datasets--some--corpus/.sae-extract/\(digest)"
+            mkdir -p "$part"
+            head -c 5500000 '\(data)' > "$part/1.partial"
+            "$@"
+            sha256sum < "$HF_HOME/hub/datasets--some--corpus/blobs/\(digest)"
+            find "$HF_HOME" -name '*.partial' -printf 'left over: %p\\n'
+            """
+        let outcome = try run(
+            [
+                "fetch", "--layers", "0", "--data_repo", "some/corpus", "--model_path",
+                TestData.tiny + "/model", "--sae_dir", TestData.tiny + "/sae",
+            ],
+            launcher: [
+                "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash",
+            ])
+        expect(outcome, exits: 0)
+        #expect(outcome.output.contains(digest + "  -"), "\(outcome.output)\(outcome.errors)")
+        #expect(!outcome.output.contains("left over"))
+        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
+        #expect(sent < content.count, "\(sent)")
     }
 
     // MARK: Killed, and many at once
@@ -653,6 +831,12 @@ struct HubTests {
             atPath: home + "/hub", withIntermediateDirectories: true)
         // A file in the folder's place: no lock can be made.
         try TestData.write([], to: locks)
+        // And what was left of a download is rubbish.
+        let shard = try TestData.bytes(TestData.tiny + "/model/model-00002-of-00003.safetensors")
+        let digest = SHA256.hash(data: shard).map { String(format: "%02x", $0) }.joined()
+        try folder.write(
+            [UInt8](repeating: 7, count: 300_000),
+            "hf/hub/models--google--gemma-2-2b/.sae-extract/\(digest)/1.partial")
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
         let processes = try (0..<4).map { _ in try start(["fetch"] + arguments("out")) }
         for process in processes {
