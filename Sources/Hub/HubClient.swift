@@ -443,7 +443,8 @@ struct HubClient: Sendable {
             do {
                 return try await body(attempt)
             } catch let failure as NetworkFailure {
-                problem = .unreachable(endpoint: settings.endpoint, reason: failure.reason)
+                problem = .unreachable(
+                    endpoint: settings.endpoint, reason: redacted(failure.reason))
                 isTransient = failure.isTransient
             } catch let refusal as Refusal {
                 (problem, asked) = (refusal.error, refusal.pause)
