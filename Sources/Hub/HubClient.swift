@@ -145,6 +145,9 @@ struct HubClient: Sendable {
     /// Bytes asked for at a time. What has come and is not written yet is in memory, and URLSession on Linux cannot be
     /// made to wait for a slow disk.
     private static let window = 32 << 20
+    /// The first of them, and the first after a failure: while a connection is made for an exchange, URLSession on Linux
+    /// keeps a core busy until that ends. The next exchange finds it made.
+    private static let firstWindow = 128 << 10
 
     /// Fetches the bytes of `file` from `sink.count` on, in order, into `sink`. Throws `HubError` and what the sink throws.
     func download(
@@ -153,6 +156,7 @@ struct HubClient: Sendable {
     ) async throws {
         let start = resolveURL(file, reference, commit)
         var source = start
+        var isFirst = true
         while sink.count < file.size {
             try Task.checkCancellation()
             source = try await repeating(
@@ -160,20 +164,22 @@ struct HubClient: Sendable {
             ) { attempt in
                 // A storage's address is good for a while only: after a failure the Hub is asked for a new one.
                 try await fetch(
-                    file, reference, commit, from: attempt == 0 ? source : start, into: sink)
+                    file, reference, commit, from: attempt == 0 ? source : start,
+                    window: isFirst || attempt > 0 ? HubClient.firstWindow : HubClient.window,
+                    into: sink)
             }
+            isFirst = false
         }
     }
 
     /// One window of `file`; where it was had from.
     private func fetch(
         _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String,
-        from source: URL,
-        into sink: DownloadSink
+        from source: URL, window: Int, into sink: DownloadSink
     ) async throws -> URL {
         sink.beginExchange()
         let begin = sink.count
-        let end = min(file.size, begin + HubClient.window)
+        let end = min(file.size, begin + window)
         var headers = standardHeaders
         if begin > 0 || end < file.size { headers["Range"] = "bytes=\(begin)-\(end - 1)" }
         let request = HTTPRequest(url: source, headers: headers, timeout: settings.bodyTimeout)
