@@ -11,6 +11,14 @@ import Glibc
 import Logging
 import Synchronization
 
+/// Where bytes come from.
+public enum DownloadedBytes: Sendable {
+    /// The network.
+    case received
+    /// What an earlier download has left.
+    case found
+}
+
 /// Where a download's bytes go: appended to a file and to a hash.
 final class DownloadSink: Sendable {
     /// The body is longer than the file is said to be.
@@ -18,7 +26,8 @@ final class DownloadSink: Sendable {
 
     private struct State {
         var count = 0
-        /// The next byte of the body at hand within the file.
+        /// Which exchange's body is at hand, and its next byte within the file.
+        var exchange = 0
         var position: Int?
         var hash: Hash
     }
@@ -52,11 +61,12 @@ final class DownloadSink: Sendable {
     let path: String
     private let descriptor: Int32
     private let state: Mutex<State>
-    private let report: @Sendable (Int) -> Void
+    private let report: @Sendable (Int, DownloadedBytes) -> Void
 
     /// A sink to a new file in `folder`. `report` is told of every byte. Throws `FileError`.
     init(
-        for file: RepositoryFile, in folder: String, report: @escaping @Sendable (Int) -> Void
+        for file: RepositoryFile, in folder: String,
+        report: @escaping @Sendable (Int, DownloadedBytes) -> Void
     ) throws {
         (descriptor, path) = try createUniqueFile(in: folder)
         self.report = report
@@ -80,29 +90,38 @@ final class DownloadSink: Sendable {
     /// The digest of all bytes so far.
     var digest: String { state.withLock { $0.hash.digits } }
 
-    /// Appends `bytes`. Throws `FileError` or `TooLong`.
+    /// Appends `bytes` of an earlier download. Throws `FileError` or `TooLong`.
     func append(_ bytes: UnsafeRawBufferPointer, limit: Int) throws {
-        try state.withLock { try write(bytes, limit, &$0) }
+        try state.withLock { try write(bytes, limit, .found, &$0) }
     }
 
-    /// Appends what is new of `bytes`, of a body that begins at `start` of the file, asked for with its first bytes. Throws
-    /// `FileError`, `TooLong` and what `start` throws.
+    /// Appends what is new of `bytes`, of a body that begins at `start` of the file, asked for with its first bytes. Of an
+    /// exchange that is not the last nothing is taken. Throws `FileError`, `TooLong` and what `start` throws.
     func append(
-        _ bytes: UnsafeRawBufferPointer, limit: Int, start: () throws -> Int
+        _ bytes: UnsafeRawBufferPointer, of exchange: Int, limit: Int, start: () throws -> Int
     ) throws {
         try state.withLock { state in
+            guard exchange == state.exchange else { return }
             let position = try state.position ?? start()
             state.position = position + bytes.count
             let known = min(bytes.count, max(0, state.count - position))
-            try write(UnsafeRawBufferPointer(rebasing: bytes[known...]), limit, &state)
+            try write(
+                UnsafeRawBufferPointer(rebasing: bytes[known...]), limit, .received, &state)
         }
     }
 
-    /// Another body comes.
-    func beginExchange() { state.withLock { $0.position = nil } }
+    /// Another exchange begins: its number.
+    func beginExchange() -> Int {
+        state.withLock {
+            $0.position = nil
+            $0.exchange += 1
+            return $0.exchange
+        }
+    }
 
     private func write(
-        _ bytes: UnsafeRawBufferPointer, _ limit: Int, _ state: inout State
+        _ bytes: UnsafeRawBufferPointer, _ limit: Int, _ kind: DownloadedBytes,
+        _ state: inout State
     ) throws {
         guard state.count + bytes.count <= limit else { throw TooLong() }
         // At the place that counts: what a failed attempt has written of its bytes is written over.
@@ -116,7 +135,7 @@ final class DownloadSink: Sendable {
         }
         state.hash.update(bytes)
         state.count += bytes.count
-        report(bytes.count)
+        report(bytes.count, kind)
     }
 
     /// Fails unless the bytes have reached the disk, and are as many as they should be. Throws `FileError`.
@@ -132,54 +151,69 @@ final class DownloadSink: Sendable {
 /// Brings one content into the cache.
 struct BlobDownload: Sendable {
     let file: RepositoryFile
+    /// The paths of all files with the content.
+    let paths: [String]
     let commit: String
     let cache: HubCache
     let client: HubClient
     let log: Logger
-    /// Told of bytes that are there: new ones, and those of an earlier download.
-    let report: @Sendable (Int) -> Void
+    /// Told of bytes that are there; of less than none where they were of no use.
+    let report: @Sendable (Int, DownloadedBytes) -> Void
 
     private var blob: String { cache.blob(file.digest.name) }
+    private var blobFolder: String { String(blob[..<blob.lastIndex(of: "/")!]) }
     private var folder: String { cache.partials(file.digest.name) }
     private var isThere: Bool { fileSize(blob) == file.size && fileExists(blob) }
 
-    /// Returns when the content is in the cache and the file linked to it. Throws `HubError` and `FileError`.
+    /// Returns when the content is in the cache and the files are linked to it. Throws `HubError` and `FileError`.
     func run() async throws {
         if !isThere {
             let lock = try await waitForTurn()
             defer { lock?.release() }
-            if !isThere { try await download() }
+            if !isThere { try await download(isLocked: lock?.isHeld == true) }
         }
-        try cache.link(file.path, of: commit, to: file.digest.name)
+        for path in paths { try cache.link(path, of: commit, to: file) }
     }
 
-    private func download() async throws {
-        try makeDirectories(String(blob[..<blob.lastIndex(of: "/")!]))
+    /// Most times that one begins anew because somebody has cleared away what was there.
+    private static let attempts = 3
+
+    private func download(isLocked: Bool) async throws {
         var isFresh = false
+        var attempt = 0
         while true {
             let sink = try newSink()
-            let adopted = isFresh ? nil : try adopt(into: sink)
+            let adopted = isFresh ? nil : try adopt(into: sink, isLocked: isLocked)
             var got: String
             do {
-                try await client.download(file, cache.reference, commit: commit, into: sink)
+                try await client.download(
+                    file, cache.reference, commit: commit, into: sink, while: { !isThere })
                 got = sink.digest
             } catch is DownloadSink.TooLong {
                 got = "more than \(file.size) bytes"
             }
+            if isThere {
+                // Another process was faster.
+                unlink(sink.path)
+                try? removeTree(folder)
+                return
+            }
             if got == file.digest.name {
                 try sink.synchronize()
+                try makeDirectories(blobFolder)
                 if rename(sink.path, blob) == 0 {
                     try? removeTree(folder)
                     return
                 }
+                // Where it has been taken for a leftover, or the cache has been cleared, it is begun again.
                 let error = FileError("rename", sink.path)
-                guard error.code == ENOENT else { throw error }
-                // Another process had the content first and has cleared away; or took ours for a leftover.
-                if isThere { return }
-                report(-sink.count)
+                attempt += 1
+                guard error.code == ENOENT, attempt < BlobDownload.attempts else { throw error }
+                report(-sink.count, .found)
+                unlink(sink.path)
                 continue
             }
-            report(-sink.count)
+            report(-sink.count, .found)
             unlink(sink.path)
             guard !isFresh else {
                 throw HubError.damaged(
@@ -196,29 +230,39 @@ struct BlobDownload: Sendable {
 
     /// A sink in the folder, which another process may be just clearing away. Throws `FileError`.
     private func newSink() throws -> DownloadSink {
+        var attempt = 0
         while true {
             try makeDirectories(folder)
             do {
                 return try DownloadSink(for: file, in: folder, report: report)
             } catch let error as FileError where error.code == ENOENT {
-                continue
+                attempt += 1
+                if attempt == 100 { throw error }
             }
         }
     }
 
-    /// Copies what the furthest of the earlier downloads has into `sink`. A copy, because its owner may still be writing:
-    /// whether another machine's process lives cannot be known. The path of what was copied.
-    private func adopt(into sink: DownloadSink) throws -> String? {
-        guard
-            let (furthest, size) = cache.furthestPartial(
-                file.digest.name, except: sink.path, limit: file.size)
-        else { return nil }
-        let descriptor = open(furthest, O_RDONLY | O_CLOEXEC)
+    /// Copies what the furthest of the earlier downloads has into `sink`, and removes those that are of no more use. A copy,
+    /// because its owner may still be writing: whether another machine's process lives is only known where the lock is, or
+    /// where it has not written for long. The path of what was copied.
+    private func adopt(into sink: DownloadSink, isLocked: Bool) throws -> String? {
+        let others = cache.earlierPartials(file.digest.name).filter { $0.path != sink.path }
+        func isAbandoned(_ part: HubCache.Partial) -> Bool {
+            isLocked || part.age > BlobDownload.silence
+        }
+        let furthest = others.filter { $0.size > 0 && $0.size <= file.size }
+            .max { $0.size < $1.size }
+        for part in others where part.path != furthest?.path && isAbandoned(part) {
+            unlink(part.path)
+        }
+        guard let furthest else { return nil }
+        let descriptor = open(furthest.path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
         defer { buffer.deallocate() }
-        log.debug("\(cache.reference)/\(file.path): continuing a download of \(size) bytes")
+        log.debug(
+            "\(cache.reference)/\(file.path): continuing a download of \(furthest.size) bytes")
         while sink.count < file.size {
             let count = read(
                 descriptor, buffer.baseAddress, min(buffer.count, file.size - sink.count))
@@ -227,28 +271,33 @@ struct BlobDownload: Sendable {
             do {
                 try sink.append(
                     UnsafeRawBufferPointer(rebasing: buffer[..<count]), limit: file.size)
-            } catch let error as FileError where [ENOSPC, EDQUOT].contains(error.code) {
+            } catch let error as FileError
+                where [ENOSPC, EDQUOT].contains(error.code) && isAbandoned(furthest)
+            {
                 // No room for both: what is copied is enough to go on from, and to make room for the rest.
-                unlink(furthest)
                 break
             }
         }
-        return furthest
+        if isAbandoned(furthest) { unlink(furthest.path) }
+        return furthest.path
     }
 
     // MARK: The lock
 
     /// Seconds for which the holder of the lock may make no headway before it is passed by.
     private static let patience = 30.0
+    /// Seconds after which a part that nobody has written to is nobody's.
+    private static let silence = 120
 
     private struct Lock {
         let descriptor: Int32
+        let isHeld: Bool
 
         func release() { close(descriptor) }
     }
 
-    /// Waits while another process downloads the same and gets on with it. The lock where it was to be had; nil where one
-    /// goes on without. Throws `CancellationError`.
+    /// Waits while another process downloads the same and gets on with it. The lock where it was to be had; nil or not held
+    /// where one goes on without. Throws `CancellationError`.
     private func waitForTurn() async throws -> Lock? {
         let path = cache.lock(file.digest.name)
         guard (try? makeDirectories(String(path[..<path.lastIndex(of: "/")!]))) != nil else {
@@ -259,37 +308,38 @@ struct BlobDownload: Sendable {
         guard descriptor >= 0 else { return nil }
         var seen = -1
         var idle = 0.0
-        var hasSaid = false
+        var pause = 0.1
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
-            guard errno == EWOULDBLOCK || errno == EINTR else { break }
-            if isThere { break }
-            if !hasSaid {
+            if errno == EINTR { continue }
+            let isTaken = errno == EWOULDBLOCK
+            guard isTaken, !isThere, idle < BlobDownload.patience else {
+                if isTaken, !isThere {
+                    log.warning(
+                        "\(cache.reference)/\(file.path): whoever holds \(path) has done nothing for \(Int(idle)) s; downloading it here too"
+                    )
+                }
+                return Lock(descriptor: descriptor, isHeld: false)
+            }
+            if seen < 0 {
                 log.info(
                     "\(cache.reference)/\(file.path): another process is downloading it; waiting")
-                hasSaid = true
             }
             let now = headway()
-            idle = now == seen ? idle + 0.2 : 0
+            idle = now == seen ? idle + pause : 0
             seen = now
-            if idle >= BlobDownload.patience {
-                log.warning(
-                    "\(cache.reference)/\(file.path): whoever holds \(path) has done nothing for \(Int(idle)) s; downloading it here too"
-                )
-                break
-            }
-            try await Task.sleep(for: .seconds(0.2))
+            // Many may be waiting, on a file system that is somebody else's too.
+            pause = min(2, pause * 1.5)
+            try await Task.sleep(for: .seconds(pause))
         }
-        return Lock(descriptor: descriptor)
+        return Lock(descriptor: descriptor, isHeld: true)
     }
 
     /// Bytes of all unfinished downloads of the content, ours and huggingface_hub's.
     private func headway() -> Int {
-        let blobs = String(blob[..<blob.lastIndex(of: "/")!])
-        let theirs = ((try? directoryContents(blobs)) ?? []).filter {
+        let theirs = ((try? directoryContents(blobFolder)) ?? []).filter {
             $0.hasPrefix(file.digest.name + ".")
         }
-        let ours = (try? directoryContents(folder)) ?? []
-        return theirs.reduce(0) { $0 + fileSize("\(blobs)/\($1)") }
-            + ours.reduce(0) { $0 + fileSize("\(folder)/\($1)") }
+        return theirs.reduce(0) { $0 + fileSize("\(blobFolder)/\($1)") }
+            + cache.earlierPartials(file.digest.name).reduce(0) { $0 + $1.size }
     }
 }

@@ -18,6 +18,9 @@ public struct RepositorySnapshot: Sendable {
     /// Why nothing can be downloaded; nil where it can.
     fileprivate let isolation: String?
 
+    /// Whether it is known what the dataset's card says of its files.
+    public var isCardKnown: Bool { listing?.card != nil }
+
     /// Whether all files of the commit are known, not only those in the cache.
     public var isListed: Bool { listing != nil }
 
@@ -67,20 +70,24 @@ public struct HubRequest: Sendable {
     /// The paths that are not in the cache.
     public var missing: [String] { paths.filter { !snapshot.isCached($0) } }
 
-    /// The paths whose contents are not in the cache, and their bytes.
+    /// The paths whose contents are not in the cache, one for each content, and their bytes.
     public var toDownload: (paths: [String], bytes: Int) {
-        let paths = paths.filter { !snapshot.hasContent($0) }
+        var seen: Set<String> = []
+        let paths = paths.filter { path in
+            !snapshot.hasContent(path)
+                && seen.insert(snapshot.listing?.files[path]?.digest.name ?? path).inserted
+        }
         return (paths, paths.reduce(0) { $0 + snapshot.size($1) })
     }
 
     /// Bytes that the file system must have room for. What is there of broken off downloads has its room already: it gives
-    /// way while it is copied, if it must.
+    /// way when one is continued.
     fileprivate var roomNeeded: Int {
         let (paths, bytes) = toDownload
         return paths.reduce(bytes) { room, path in
             guard let file = snapshot.listing?.files[path] else { return room }
-            let partial = snapshot.cache.furthestPartial(file.digest.name, limit: file.size)
-            return room - (partial?.size ?? 0)
+            let parts = snapshot.cache.earlierPartials(file.digest.name)
+            return room - min(file.size, parts.reduce(0) { $0 + $1.size })
         }
     }
 }
@@ -124,31 +131,39 @@ public final class Hub: Sendable {
             guard let found else { throw missing(reference, file: nil, isolation ?? "") }
             return found
         }
-        if reference.isCommit, let found = cached(reference.revision, nil), found.isListed {
+        // A commit never changes; what its card says is not in every listing.
+        if reference.isCommit, let found = cached(reference.revision, nil), found.isListed,
+            reference.kind == .model || found.isCardKnown
+        {
             return found
         }
         let silence = "\(settings.endpoint) does not answer"
         let fallback = known.flatMap { cached($0, silence) }
         if let fallback, isDown.load(ordering: .relaxed) { return fallback }
         let commit: String
-        let patterns: [String]?
+        let card: DatasetCard
         do {
-            (commit, patterns) = try await client.information(
+            (commit, card) = try await client.information(
                 reference, patience: fallback == nil ? .full : .little)
         } catch let error as HubError {
-            guard error.isOutage, let fallback else { throw error }
+            guard error.isOutage || error.isAboutToken, let fallback else { throw error }
             isDown.store(true, ordering: .relaxed)
             log.warning("\(error)")
             log.warning("using what the cache has of \(reference), and of all else that is needed")
             return fallback
         }
         var listing = cache.listing(commit)
-        if listing == nil || patterns != listing?.trainPatterns {
-            var fresh = try await client.listing(reference, commit: commit)
-            fresh.trainPatterns = patterns
+        if listing == nil || reference.kind == .dataset && listing?.card != card {
+            var fresh: RepositoryListing
+            if let listing {
+                fresh = listing
+            } else {
+                fresh = try await client.listing(reference, commit: commit)
+            }
+            if reference.kind == .dataset { fresh.card = card }
             listing = fresh
             // A cache that may only be read is good for what is in it.
-            keep { try cache.store(fresh, of: commit) }
+            keep { [fresh] in try cache.store(fresh, of: commit) }
         }
         // In our own folder: Hugging Face's reference waits until the files of the commit are there.
         keep { try cache.noteCommit(commit) }
@@ -158,10 +173,16 @@ public final class Hub: Sendable {
 
     /// The files of a dataset's split `train`. Throws `HubError` and `FileError`.
     public func trainingFiles(_ snapshot: RepositorySnapshot) throws -> [String] {
-        switch TrainSplit.choose(
-            try snapshot.paths(), patterns: snapshot.listing?.trainPatterns)
-        {
-        case .success(let files): return files
+        switch TrainSplit.choose(try snapshot.paths(), snapshot.listing?.card ?? DatasetCard()) {
+        case .success(let files):
+            if let shard = missingShards(files).first {
+                throw snapshot.isListed
+                    ? HubError.noFile(
+                        snapshot.reference, file: shard,
+                        page: settings.endpoint + snapshot.reference.page)
+                    : missing(snapshot, file: shard)
+            }
+            return files
         case .failure(let problem):
             throw HubError.noCorpus(
                 snapshot.reference, reason: problem.reason,
@@ -174,29 +195,23 @@ public final class Hub: Sendable {
     /// Files that are downloaded at a time.
     private static let simultaneous = 4
 
-    /// Fails where files are missing that cannot be had: offline, without access, without room. Nothing large is
-    /// downloaded. Throws `HubError` and `FileError`.
+    /// Fails where files are missing that cannot be had: offline, without access, without room. Nothing is downloaded. Throws
+    /// `HubError` and `FileError`.
     public func check(_ requests: [HubRequest]) async throws {
         var needed = 0
         for request in requests {
             let snapshot = request.snapshot
             for path in request.paths where !snapshot.contains(path) {
-                if !snapshot.isListed {
-                    throw missing(
-                        snapshot.reference, file: path, isolation ?? snapshot.isolation ?? "")
-                }
+                guard snapshot.isListed else { throw missing(snapshot, file: path) }
                 throw HubError.noFile(
                     snapshot.reference, file: path,
                     page: settings.endpoint + snapshot.reference.page)
             }
-            guard let first = request.missing.first else { continue }
-            guard let client, snapshot.isolation == nil else {
-                throw missing(
-                    snapshot.reference, file: first, isolation ?? snapshot.isolation ?? "")
-            }
+            guard let first = request.toDownload.paths.first else { continue }
+            guard let client, let file = snapshot.listing?.files[first], snapshot.isolation == nil
+            else { throw missing(snapshot, file: first) }
             needed += request.roomNeeded
-            try await client.checkAccess(
-                to: snapshot.listing!.files[first]!, snapshot.reference, commit: snapshot.commit)
+            try await client.checkAccess(to: file, snapshot.reference, commit: snapshot.commit)
         }
         guard needed > 0 else { return }
         let free = try freeSpace(at: settings.cacheDirectory)
@@ -206,31 +221,43 @@ public final class Hub: Sendable {
         }
     }
 
-    /// Downloads what `requests` want and the cache has not. `progress` is told of bytes that have come, several threads at
-    /// a time. Throws `HubError` and `FileError`.
+    /// Downloads what `requests`, which have been checked, want and the cache has not. `progress` is told of bytes that are
+    /// there, several threads at a time. Throws `HubError` and `FileError`.
     public func download(
-        _ requests: [HubRequest], progress: @escaping @Sendable (Int) -> Void = { _ in }
+        _ requests: [HubRequest],
+        progress: @escaping @Sendable (Int, DownloadedBytes) -> Void = { _, _ in }
     ) async throws {
-        try await check(requests)
-        if let client {
-            var downloads: [BlobDownload] = []
-            for request in requests {
-                let snapshot = request.snapshot
-                for path in request.missing {
-                    let file = snapshot.listing!.files[path]!
-                    downloads.append(
-                        BlobDownload(
-                            file: file, commit: snapshot.commit, cache: snapshot.cache,
-                            client: client, log: log, report: progress))
+        var downloads: [BlobDownload] = []
+        for request in requests {
+            let snapshot = request.snapshot
+            var paths: [String: [String]] = [:]
+            for path in request.missing {
+                guard let file = snapshot.listing?.files[path] else {
+                    throw missing(snapshot, file: path)
+                }
+                if snapshot.hasContent(path) {
+                    try snapshot.cache.link(path, of: snapshot.commit, to: file)
+                } else {
+                    paths[file.digest.name, default: []].append(path)
                 }
             }
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                for (index, download) in downloads.enumerated() {
-                    if index >= Hub.simultaneous { try await group.next() }
-                    group.addTask { try await download.run() }
-                }
-                try await group.waitForAll()
+            for path in request.toDownload.paths {
+                guard let client, snapshot.isolation == nil,
+                    let file = snapshot.listing?.files[path]
+                else { throw missing(snapshot, file: path) }
+                downloads.append(
+                    BlobDownload(
+                        file: file, paths: paths[file.digest.name] ?? [path],
+                        commit: snapshot.commit, cache: snapshot.cache, client: client, log: log,
+                        report: progress))
             }
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (index, download) in downloads.enumerated() {
+                if index >= Hub.simultaneous { try await group.next() }
+                group.addTask { try await download.run() }
+            }
+            try await group.waitForAll()
         }
     }
 
@@ -255,6 +282,11 @@ public final class Hub: Sendable {
     /// Why nothing is downloaded at all.
     private var isolation: String? {
         settings.offlineVariable.map { "\($0) is set" }
+    }
+
+    /// Why `file`, or something, of what is known of `snapshot` cannot be had.
+    public func missing(_ snapshot: RepositorySnapshot, file: String) -> HubError {
+        missing(snapshot.reference, file: file, isolation ?? snapshot.isolation ?? "")
     }
 
     private func missing(

@@ -88,12 +88,13 @@ struct HubCache: Sendable {
     }
 
     /// Removes what processes that were killed have left, as far as nobody can need it any more: small files that were
-    /// begun an hour ago, and parts of contents that are there.
+    /// begun an hour ago, and parts of contents that are there or that nobody has gone on with for a week.
     func tidy() {
         for name in (try? directoryContents(ownFolder)) ?? [] {
             let path = "\(ownFolder)/\(name)"
             if isDirectory(path) {
-                if name != "refs", fileExists(blob(name)) { try? removeTree(path) }
+                let isOld = earlierPartials(name).allSatisfy { $0.age > 7 * 86400 }
+                if name != "refs", fileExists(blob(name)) || isOld { try? removeTree(path) }
             } else if name.hasSuffix(".partial") || name.hasSuffix(".link") {
                 var info = stat()
                 if lstat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 { unlink(path) }
@@ -132,22 +133,34 @@ struct HubCache: Sendable {
     /// The folder of the downloads of `blob` that are under way or were broken off.
     func partials(_ blob: String) -> String { "\(ownFolder)/\(blob)" }
 
-    /// The longest of the broken off downloads of `blob`, of at most `limit` bytes.
-    func furthestPartial(
-        _ blob: String, except own: String? = nil, limit: Int
-    ) -> (path: String, size: Int)? {
-        ((try? directoryContents(partials(blob))) ?? []).filter { $0.hasSuffix(".partial") }
-            .map { "\(partials(blob))/\($0)" }.filter { $0 != own }
-            .map { (path: $0, size: fileSize($0)) }
-            .filter { $0.size > 0 && $0.size <= limit }.max { $0.size < $1.size }
+    /// A download that is under way or was broken off.
+    struct Partial {
+        let path: String
+        let size: Int
+        /// Seconds since it was written to.
+        let age: Int
+    }
+
+    /// The downloads of `blob` that are under way or were broken off.
+    func earlierPartials(_ blob: String) -> [Partial] {
+        ((try? directoryContents(partials(blob))) ?? []).compactMap { name in
+            let path = "\(partials(blob))/\(name)"
+            var info = stat()
+            guard name.hasSuffix(".partial"), stat(path, &info) == 0,
+                info.st_mode & S_IFMT == S_IFREG
+            else { return nil }
+            return Partial(
+                path: path, size: Int(info.st_size), age: time(nil) - info.st_mtim.tv_sec)
+        }
     }
 
     /// The file that whoever downloads `blob` holds a lock on.
     func lock(_ blob: String) -> String { "\(root)/.locks/\(reference.folderName)/\(blob).lock" }
 
-    /// Makes the file at `path` of `commit` appear, whose content is `blob`: a relative symlink, as the cache may be
-    /// moved. Throws `FileError`.
-    func link(_ path: String, of commit: String, to blob: String) throws {
+    /// Makes the file at `path` of `commit` appear, with the content of `file`: a relative symlink, as the cache may be moved.
+    /// Throws `FileError`.
+    func link(_ path: String, of commit: String, to file: RepositoryFile) throws {
+        let blob = file.digest.name
         let target = "\(snapshot(commit))/\(path)"
         try makeDirectories(String(target[..<target.lastIndex(of: "/")!]))
         let steps = path.utf8.count { $0 == UInt8(ascii: "/") } + 2
@@ -159,7 +172,9 @@ struct HubCache: Sendable {
             guard [EPERM, EOPNOTSUPP, ENOSYS].contains(errno) else {
                 throw FileError("create", temporary)
             }
-            guard rename(self.blob(blob), target) == 0 else { throw FileError("rename", target) }
+            guard rename(self.blob(blob), target) == 0 || fileExists(target) else {
+                throw FileError("rename", target)
+            }
             return
         }
         guard rename(temporary, target) == 0 else {
@@ -167,5 +182,7 @@ struct HubCache: Sendable {
             unlink(temporary)
             throw error
         }
+        // Where `snapshots` is a link itself, the way back leads elsewhere.
+        guard has(path, of: commit, size: file.size) else { throw FileError("open", target) }
     }
 }

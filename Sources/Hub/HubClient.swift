@@ -15,18 +15,6 @@ struct HubClient: Sendable {
 
     /// Most answers to follow from one address to the next.
     private static let maximumRedirects = 8
-    /// Most times that a request is made without any progress.
-    private static let attempts = 6
-
-    /// How long an outage is waited for.
-    enum Patience {
-        case full
-        /// Where there is something to go on with.
-        case little
-    }
-
-    /// Longest wait for the next attempt that a server can ask for, in seconds.
-    private static let maximumPause = 600.0
     /// Longest answer that is not a file.
     private static let maximumMetadata = 256 << 20
 
@@ -41,18 +29,19 @@ struct HubClient: Sendable {
 
     // MARK: Metadata
 
-    /// The commit that a repository's revision is, and of a dataset's card the patterns of its training files. Throws
+    /// The commit that a repository's revision is, and of a dataset's card the what tells its training files. Throws
     /// `HubError`.
     func information(
         _ reference: RepositoryReference, patience: Patience
-    ) async throws -> (commit: String, trainPatterns: [String]?) {
+    ) async throws -> (commit: String, card: DatasetCard) {
         let path = "\(reference.apiPath)/revision/\(escaped(reference.revision))"
-        let (value, _) = try await json(url(path), reference, patience: patience)
+        let (value, _) = try await json(
+            url(path), reference, isByCommit: false, patience: patience)
         guard let commit = value.object?["sha"]?.string, isCommitID(commit) else {
             throw HubError.notAHub(
                 endpoint: settings.endpoint, reason: "\(path) names no commit (sha)")
         }
-        return (commit, TrainSplit.patterns(card: value.object?["cardData"]))
+        return (commit, DatasetCard(value.object?["cardData"]))
     }
 
     /// All files of `commit`. Throws `HubError`.
@@ -63,7 +52,7 @@ struct HubClient: Sendable {
         var next: URL? = url("\(reference.apiPath)/tree/\(commit)?recursive=true")
         var seen: Set<URL> = []
         while let page = next {
-            let (value, response) = try await json(page, reference)
+            let (value, response) = try await json(page, reference, isByCommit: true)
             guard listing.add(page: value) else {
                 throw HubError.notAHub(
                     endpoint: settings.endpoint,
@@ -112,7 +101,8 @@ struct HubClient: Sendable {
     }
 
     private func json(
-        _ url: URL, _ reference: RepositoryReference, patience: Patience = .full
+        _ url: URL, _ reference: RepositoryReference, isByCommit: Bool,
+        patience: Patience = .full
     ) async throws -> (JSONValue, HTTPResponse) {
         let request = HTTPRequest(
             url: url, headers: standardHeaders, timeout: settings.metadataTimeout,
@@ -127,7 +117,7 @@ struct HubClient: Sendable {
             }
             try check(
                 response, body: content.bytes, reference, file: nil,
-                isByCommit: !url.path.contains("/revision/"))
+                isByCommit: isByCommit)
             do {
                 let value = try content.bytes.withUnsafeBufferPointer {
                     try JSONValue(parsing: $0)
@@ -149,15 +139,16 @@ struct HubClient: Sendable {
     /// keeps a core busy until that ends. The next exchange finds it made.
     private static let firstWindow = 128 << 10
 
-    /// Fetches the bytes of `file` from `sink.count` on, in order, into `sink`. Throws `HubError` and what the sink throws.
+    /// Fetches the bytes of `file` from `sink.count` on, in order, into `sink`, for as long as `isWanted`. Throws `HubError`
+    /// and what the sink throws.
     func download(
         _ file: RepositoryFile, _ reference: RepositoryReference, commit: String,
-        into sink: DownloadSink
+        into sink: DownloadSink, while isWanted: () -> Bool
     ) async throws {
         let start = resolveURL(file, reference, commit)
         var source = start
         var isFirst = true
-        while sink.count < file.size {
+        while sink.count < file.size, isWanted() {
             try Task.checkCancellation()
             source = try await repeating(
                 what: "\(reference)/\(file.path)", progress: { sink.count }
@@ -177,7 +168,7 @@ struct HubClient: Sendable {
         _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String,
         from source: URL, window: Int, into sink: DownloadSink
     ) async throws -> URL {
-        sink.beginExchange()
+        let exchange = sink.beginExchange()
         let begin = sink.count
         let end = min(file.size, begin + window)
         var headers = standardHeaders
@@ -189,7 +180,7 @@ struct HubClient: Sendable {
             switch response.status {
             case 200, 206:
                 // A server may answer a range with the whole; no other beginning is one that was asked for.
-                try sink.append(bytes, limit: file.size) {
+                try sink.append(bytes, of: exchange, limit: file.size) {
                     if response.status == 200 { return 0 }
                     let offset = contentStart(response)
                     guard offset == begin else {
@@ -346,141 +337,6 @@ struct HubClient: Sendable {
         case "https": next.user == nil
         case "http": url.scheme?.lowercased() == "http" && next.user == nil
         default: false
-        }
-    }
-
-    // MARK: Refusals
-
-    /// Throws what an answer of 400 or more means.
-    private func check(
-        _ response: HTTPResponse, body: [UInt8], _ reference: RepositoryReference, file: String?,
-        isByCommit: Bool = true
-    ) throws {
-        guard response.status >= 400 else { return }
-        let page = settings.endpoint + reference.page
-        let source = settings.token?.source
-        let code = response["X-Error-Code"]
-        switch (response.status, code) {
-        case (_, "GatedRepo"):
-            throw source.map { .gatedForToken(reference, page: page, tokenSource: $0) }
-                ?? HubError.gatedWithoutToken(reference, page: page)
-        case (_, "RevisionNotFound"):
-            // The revision itself was asked for first; after that it is its commit.
-            throw isByCommit && !reference.isCommit
-                ? HubError.changed(reference) : HubError.noRevision(reference, page: page)
-        case (_, "EntryNotFound"):
-            throw HubError.noFile(reference, file: file ?? "", page: page)
-        case (401, _) where message(response, body).contains("Invalid credentials"):
-            throw HubError.invalidToken(source: source ?? "the environment")
-        case (_, "RepoNotFound"), (401, _),
-            (404, _) where file == nil:
-            throw HubError.noRepository(reference, page: page, tokenSource: source)
-        case (404, _): throw HubError.noFile(reference, file: file ?? "", page: page)
-        case (429, _):
-            throw HubError.rateLimited(
-                endpoint: settings.endpoint, seconds: pause(response).map { Int($0.rounded(.up)) },
-                hasToken: source != nil)
-        default:
-            throw Refusal(
-                error: .refused(
-                    what: "\(reference)\(file.map { "/\($0)" } ?? "")", status: response.status,
-                    message: message(response, body)),
-                pause: pause(response))
-        }
-    }
-
-    /// The server's own words, made fit for a log: one line, not long, and never the token.
-    private func message(_ response: HTTPResponse, _ body: [UInt8]) -> String {
-        let parsed = body.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
-        var text = response["X-Error-Message"] ?? parsed?.object?["error"]?.string ?? ""
-        text = String(text.map { $0.isNewline ? " " : $0 })
-        text = String(text.unicodeScalars.filter { $0.properties.generalCategory != .control })
-        return String(redacted(text).prefix(200))
-    }
-
-    private func redacted(_ text: String) -> String {
-        guard let token = settings.token else { return text }
-        // Hosts are in lower case.
-        return text.replacingOccurrences(of: token.secret, with: "…", options: .caseInsensitive)
-    }
-
-    /// Seconds to wait as the server says: `Retry-After` (RFC 9110), or the `RateLimit` field's `t` where nothing
-    /// remains (draft-ietf-httpapi-ratelimit-headers).
-    private func pause(_ response: HTTPResponse) -> Double? {
-        if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)/) {
-            return seconds(match.1)
-        }
-        guard let text = response["Retry-After"]?.trimmingCharacters(in: .whitespaces) else {
-            return nil
-        }
-        if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
-            return seconds(text[...])
-        }
-        let dates = DateFormatter()
-        dates.locale = Locale(identifier: "en_US_POSIX")
-        dates.timeZone = TimeZone(identifier: "UTC")
-        dates.dateFormat = "EEE, dd MMM yyyy HH:mm:ss zzz"
-        return dates.date(from: text).map { min(max(0, $0.timeIntervalSinceNow), 1e9) }
-    }
-
-    /// A number of seconds, however many digits it has.
-    private func seconds(_ digits: Substring) -> Double { min(Double(digits) ?? 1e9, 1e9) }
-
-    /// A refusal with the wait that the server asks for.
-    private struct Refusal: Error {
-        let error: HubError
-        let pause: Double?
-        var isTransient = false
-    }
-
-    // MARK: Repetition
-
-    /// Calls `body` until it succeeds or fails for good. Attempts are counted anew where `progress` has grown.
-    private func repeating<R>(
-        patience: Patience = .full, what: String, progress: () -> Int = { 0 },
-        _ body: (_ attempt: Int) async throws -> R
-    ) async throws -> R {
-        var attempt = 0
-        var last = progress()
-        while true {
-            let problem: HubError
-            var asked: Double?
-            var isTransient: Bool?
-            do {
-                return try await body(attempt)
-            } catch let failure as NetworkFailure {
-                problem = .unreachable(
-                    endpoint: settings.endpoint, reason: redacted(failure.reason))
-                isTransient = failure.isTransient
-            } catch let refusal as Refusal {
-                (problem, asked) = (refusal.error, refusal.pause)
-                if refusal.isTransient { isTransient = true }
-            } catch let error as HubError {
-                problem = error
-                if case .rateLimited(_, let seconds, _) = error { asked = seconds.map(Double.init) }
-            }
-            let now = progress()
-            attempt = now > last ? 1 : attempt + 1
-            last = now
-            let limit = patience == .full ? (HubClient.attempts, HubClient.maximumPause) : (3, 5)
-            guard isTransient ?? problem.isOutage, attempt < limit.0, asked ?? 0 <= limit.1 else {
-                throw problem
-            }
-            let own = settings.firstPause * Double(1 << (attempt - 1)) * .random(in: 0.75...1.25)
-            let seconds = max(asked ?? 0, min(own, 60 * settings.firstPause))
-            log.warning(
-                "\(what): \(reason(problem)); trying again in \(String(format: "%.1f", seconds)) s")
-            try await Task.sleep(for: .seconds(seconds))
-        }
-    }
-
-    private func reason(_ problem: HubError) -> String {
-        switch problem {
-        case .unreachable(_, let reason): reason
-        case .rateLimited: "too many requests (429)"
-        case .refused(_, let status, let message):
-            "the server answers \(status)\(message.isEmpty ? "" : " (\(message))")"
-        default: "\(problem)"
         }
     }
 }

@@ -85,4 +85,7 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
         default: false
         }
     }
+
+    /// Whether it is the token that the Hub refuses, whatever it is for.
+    var isAboutToken: Bool { if case .invalidToken = self { true } else { false } }
 }

@@ -29,8 +29,8 @@ public struct RepositoryFile: Equatable, Sendable {
 struct RepositoryListing: Equatable, Sendable {
     /// By path.
     private(set) var files: [String: RepositoryFile] = [:]
-    /// A dataset's files of its split `train` as its card names them, as patterns; nil where it names none.
-    var trainPatterns: [String]?
+    /// What a dataset's card says of its files; nil where that is not known.
+    var card: DatasetCard?
 
     init(files: [RepositoryFile] = []) {
         for file in files { self.files[file.path] = file }
@@ -86,7 +86,7 @@ struct RepositoryListing: Equatable, Sendable {
             else { return nil }
             files[path] = file
         }
-        trainPatterns = object["train_patterns"]?.array?.compactMap(\.string)
+        card = object["card"]?.object.map(DatasetCard.init(cached:))
     }
 
     /// The form that `init(path:)` reads.
@@ -105,9 +105,7 @@ struct RepositoryListing: Equatable, Sendable {
         var object: JSONObject = [
             "format_version": .integer(1), "files": .object(JSONObject(members)),
         ]
-        if let trainPatterns {
-            object["train_patterns"] = .array(trainPatterns.map(JSONValue.string))
-        }
+        if let card { object["card"] = .object(card.json) }
         return .object(object)
     }
 }

@@ -1,8 +1,60 @@
-// Which of a dataset's files are its split `train`, by the rules of Python's datasets library (data_files.py): what the
-// card names, else what the files' names say.
+// Which of a dataset's files are its split `train`: what the card names, else what the files' names say, after the rules of
+// Python's datasets library (data_files.py) as far as they concern JSON.
 
 import ByteJSON
-import Glibc
+import Foundation
+
+/// What a dataset's card says of its files, in the configuration that is read without naming one.
+struct DatasetCard: Equatable, Sendable {
+    /// The files of the split `train`, as patterns; nil where none are named.
+    var patterns: [String]?
+    /// The only folder that counts.
+    var folder: String?
+    /// The names of the configurations, where there are several and none is the one to take.
+    var choices: [String] = []
+
+    init() {}
+
+    /// Reads `cardData` of the Hub's answer.
+    init(_ card: JSONValue?) {
+        let configurations = (card?.object?["configs"]?.array ?? []).compactMap(\.object)
+        let standard =
+            configurations.first { $0["default"]?.bool == true }
+            ?? configurations.first { $0["config_name"]?.string == "default" }
+            ?? (configurations.count == 1 ? configurations[0] : nil)
+        guard let standard else {
+            choices = configurations.map { $0["config_name"]?.string ?? "?" }
+            return
+        }
+        folder = standard["data_dir"]?.string
+        func strings(_ value: JSONValue?) -> [String] {
+            value?.string.map { [$0] } ?? value?.array?.compactMap(\.string) ?? []
+        }
+        guard let files = standard["data_files"] else { return }
+        // A name, names, or lists of names by split.
+        var named = strings(files)
+        for entry in files.array ?? [files] {
+            guard let object = entry.object, object["split"]?.string == "train" else { continue }
+            named += strings(object["path"])
+        }
+        patterns = named.isEmpty ? nil : named
+    }
+
+    /// Reads what `json` has written.
+    init(cached object: JSONObject) {
+        patterns = object["patterns"]?.array?.compactMap(\.string)
+        folder = object["folder"]?.string
+        choices = object["choices"]?.array?.compactMap(\.string) ?? []
+    }
+
+    /// For the cache.
+    var json: JSONObject {
+        var object: JSONObject = ["choices": .array(choices.map(JSONValue.string))]
+        if let patterns { object["patterns"] = .array(patterns.map(JSONValue.string)) }
+        if let folder { object["folder"] = .string(folder) }
+        return object
+    }
+}
 
 /// Choosing a dataset's training files.
 enum TrainSplit {
@@ -10,29 +62,19 @@ enum TrainSplit {
     private static let kinds = [[".jsonl", ".ndjson"], [".json"]]
     private static let compressions = ["", ".gz", ".zst"]
 
-    /// The patterns that a dataset's card has for `train`, in the default configuration; nil where it has none.
-    static func patterns(card: JSONValue?) -> [String]? {
-        let configurations = (card?.object?["configs"]?.array ?? []).compactMap(\.object)
-        let standard =
-            configurations.first { $0["default"]?.bool == true }
-            ?? configurations.first { $0["config_name"]?.string == "default" }
-            ?? (configurations.count == 1 ? configurations[0] : nil)
-        func strings(_ value: JSONValue?) -> [String] {
-            value?.string.map { [$0] } ?? value?.array?.compactMap(\.string) ?? []
-        }
-        guard let files = standard?["data_files"] else { return nil }
-        // A name, names, or lists of names by split.
-        var patterns = strings(files)
-        for entry in files.array ?? [files] {
-            guard let object = entry.object, object["split"]?.string == "train" else { continue }
-            patterns += strings(object["path"])
-        }
-        return patterns.isEmpty ? nil : patterns
-    }
-
     /// The training files among `paths`, in order; the reason where there are none.
-    static func choose(_ paths: [String], patterns: [String]?) -> Result<[String], NoTrainSplit> {
-        let readable = paths.filter { kind($0) != nil }.sorted {
+    static func choose(_ paths: [String], _ card: DatasetCard) -> Result<[String], NoTrainSplit> {
+        guard card.choices.isEmpty else {
+            return .failure(
+                NoTrainSplit(
+                    reason:
+                        "it has several configurations, none of them the default: \(card.choices.joined(separator: ", "))"
+                ))
+        }
+        let paths = paths.filter { path in
+            card.folder.map { path.hasPrefix($0 + "/") } ?? true
+        }
+        let readable = paths.filter { kind($0) != nil && !isHidden($0) }.sorted {
             $0.utf8.lexicographicallyPrecedes($1.utf8)
         }
         guard !readable.isEmpty else {
@@ -43,7 +85,7 @@ enum TrainSplit {
                         ? "it has parquet files only, which this program does not read"
                         : "it has no JSON or JSONL files"))
         }
-        if let patterns {
+        if let patterns = card.patterns {
             let named = patterns.flatMap { pattern in readable.filter { matches($0, pattern) } }
             var seen: Set<String> = []
             let files = named.filter { seen.insert($0).inserted }
@@ -80,6 +122,13 @@ enum TrainSplit {
         }
     }
 
+    /// What is about the data and not of them.
+    private static func isHidden(_ path: String) -> Bool {
+        let parts = path.split(separator: "/")
+        return ["dataset_infos.json", "dataset_info.json"].contains(parts.last ?? "")
+            || parts.contains { $0.hasPrefix(".") || $0.hasPrefix("__") }
+    }
+
     /// The path's words: what lies between characters that are no letters.
     private static func words(_ path: String) -> Set<String> {
         Set(path.lowercased().split { !$0.isLetter }.map(String.init))
@@ -95,4 +144,19 @@ enum TrainSplit {
 /// Why a dataset cannot be read.
 struct NoTrainSplit: Error {
     let reason: String
+}
+
+/// Of files named `…-00000-of-00002…` those that are not among `paths`; the files that do not count themselves are no reason.
+func missingShards(_ paths: [String]) -> [String] {
+    paths.flatMap { path -> [String] in
+        guard let match = path.firstMatch(of: /-(\d{5})-of-(\d{5})/), let count = Int(match.2)
+        else {
+            return []
+        }
+        return (0..<count).map { index in
+            let digits = String(index)
+            let number = String(repeating: "0", count: 5 - digits.count) + digits
+            return path.replacingCharacters(in: match.range, with: "-\(number)-of-\(match.2)")
+        }.filter { !paths.contains($0) }
+    }
 }

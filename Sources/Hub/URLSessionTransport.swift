@@ -128,8 +128,9 @@
             let begin = ContinuousClock.now
             note(dataTask.response, of: dataTask)
             let exchange = exchanges.withLock {
-                $0[dataTask.taskIdentifier]?.isBusy = true
-                return $0[dataTask.taskIdentifier]
+                let exchange = $0[dataTask.taskIdentifier]
+                if exchange?.response != nil { $0[dataTask.taskIdentifier]?.isBusy = true }
+                return exchange
             }
             guard let exchange, let response = exchange.response else { return }
             do {

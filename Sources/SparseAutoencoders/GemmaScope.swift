@@ -11,9 +11,10 @@ public enum ScopeSize: String, Codable, Sendable {
     /// gemma-scope-9b-pt-…
     case large = "9b"
 
-    /// The size that a model's label names: 9b if it says so, else 2b.
+    /// The size that a model's label names: 9b if one of its words is that, else 2b.
     public init(label: String) {
-        self = label.lowercased().contains("9b") ? .large : .small
+        let words = label.lowercased().split { !$0.isLetter && !$0.isNumber }
+        self = words.contains("9b") ? .large : .small
     }
 
     /// The name of the repository of a site's SAEs: `gemma-scope-2b-pt-res`.
@@ -70,6 +71,16 @@ public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
     case noWidth(repository: String, layer: Int, width: String, existing: [String])
     /// The width has no SAE of that average L0, or none at all.
     case noL0(repository: String, layer: Int, width: String, averageL0: Int?, existing: [Int])
+
+    /// The repository that lacks it; nil where there is none.
+    public var repository: String? {
+        switch self {
+        case .noRepository: nil
+        case .noLayer(let repository, _, _), .noWidth(let repository, _, _, _),
+            .noL0(let repository, _, _, _, _):
+            repository
+        }
+    }
 
     /// What was asked for, what exists, and which flag to change.
     public var description: String {

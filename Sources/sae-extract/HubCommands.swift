@@ -14,11 +14,13 @@ struct HubCommands {
     private let resolver: InputResolver
     private let log = Logger(label: "sae-extract")
 
-    init(_ command: SAEExtract, environment: [String: String]) throws {
+    /// For `subcommand`, with the flags in `command`. Throws `UsageError`.
+    init(_ command: SAEExtract, of subcommand: String, environment: [String: String]) throws {
         self.command = command
         options = try command.options()
         resolver = InputResolver(
-            options, environment: environment, log: log, arguments: CommandLine.arguments)
+            options, environment: environment, log: log, arguments: CommandLine.arguments,
+            subcommand: subcommand)
         let control = StopControl(advice: "run the same command again to continue")
         StopSignals.handle { control.receive($0) }
     }
@@ -62,7 +64,7 @@ struct HubCommands {
             }
             let layers = options.layers.isEmpty ? catalogue.layers : Set(options.layers).sorted()
             for layer in layers {
-                let chosen = chosen(catalogue, site, layer)
+                let chosen = try chosen(catalogue, site, layer)
                 let widths = catalogue.widths(layer: layer)
                 if widths.isEmpty { rows.append([site.rawValue, "\(layer)", "none", ""]) }
                 for width in widths {
@@ -86,11 +88,18 @@ struct HubCommands {
         try printToStandardOutput(lines.map { $0 + "\n" }.joined())
     }
 
-    private func chosen(_ catalogue: SAECatalogue, _ site: Site, _ layer: Int) -> SAEIdentifier? {
-        let named = options.saeIDs.first { $0.site == site && $0.id.layer == layer }?.id
-        return named
-            ?? (try? catalogue.nearest(
-                layer: layer, width: options.saeFeatures, target: options.targetL0))
+    /// The SAE that a run would take; nil where it would take none. Throws `SAEChoiceError` where one that is named does not
+    /// exist.
+    private func chosen(
+        _ catalogue: SAECatalogue, _ site: Site, _ layer: Int
+    ) throws -> SAEIdentifier? {
+        if let named = options.saeIDs.first(where: { $0.site == site && $0.id.layer == layer })?.id
+        {
+            try catalogue.check(named)
+            return named
+        }
+        return try? catalogue.nearest(
+            layer: layer, width: options.saeFeatures, target: options.targetL0)
     }
 }
 

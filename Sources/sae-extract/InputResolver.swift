@@ -25,13 +25,15 @@ struct InputResolver {
     private let environment: [String: String]
     private let log: Logger
     private let arguments: [String]
+    private let subcommand: String?
 
-    /// A resolver for `options`, which `arguments` (with the program's name) led to.
+    /// A resolver for `options`, which `arguments` (with the program's name, and of `subcommand`) led to.
     init(
-        _ options: RunOptions, environment: [String: String], log: Logger, arguments: [String]
+        _ options: RunOptions, environment: [String: String], log: Logger, arguments: [String],
+        subcommand: String? = nil
     ) {
         (self.options, self.environment) = (options, environment)
-        (self.log, self.arguments) = (log, arguments)
+        (self.log, self.arguments, self.subcommand) = (log, arguments, subcommand)
     }
 
     /// The locations of all inputs, downloaded where they were not there. Nil where this is a dry run and some are not:
@@ -76,9 +78,16 @@ struct InputResolver {
         return Hub(settings, log: log)
     }
 
-    /// This command line as one of `fetch`, to be pasted into a shell.
+    /// This command line as one of `fetch` that downloads, to be pasted into a shell.
     private var fetchCommand: String {
-        let rest = arguments.dropFirst().drop { $0 == "fetch" || $0 == "saes" }
+        var rest = Array(arguments.dropFirst())
+        if let subcommand, let place = rest.firstIndex(of: subcommand) { rest.remove(at: place) }
+        rest.removeAll { ["--dry_run", "--dry-run"].contains($0) }
+        if !rest.contains(where: { $0 == "--layers" || $0.hasPrefix("--layers=") }) {
+            // From the environment, or not said yet.
+            let layers = options.layers.map { "\($0)" }
+            rest = ["--layers"] + (layers.isEmpty ? ["..."] : layers) + rest
+        }
         let quoted = rest.map { argument in
             argument.wholeMatch(of: /[A-Za-z0-9_.,:=\/@%+-]+/) != nil
                 ? argument : "'" + argument.replacing("'", with: "'\\''") + "'"
@@ -122,6 +131,12 @@ struct InputResolver {
                     .dataset, options.dataRepository, options.dataRevision, "--data_repo",
                     "--data_revision"))
             let files = try hub!.trainingFiles(snapshot)
+            if !snapshot.isListed || !snapshot.isCardKnown {
+                let what = snapshot.isListed ? "what its card says of them" : "all of its files"
+                log.warning(
+                    "\(snapshot.reference): without the network \(what) is not known; reading \(files.joined(separator: ", "))"
+                )
+            }
             requests.append(("corpus", HubRequest(snapshot, files)))
             dataPaths = files.map { "\(snapshot.folder)/\($0)" }
             corpusOrigin = snapshot.origin
@@ -154,7 +169,9 @@ struct InputResolver {
             try reference(.model, options.model, options.modelRevision, "--model", "--revision"))
         let isSharded = !snapshot.contains(CheckpointFiles.singleName)
         let index = isSharded ? [CheckpointFiles.indexName] : []
-        try await hub.download([HubRequest(snapshot, ["config.json"] + index)])
+        let small = [HubRequest(snapshot, ["config.json"] + index)]
+        try await hub.check(small)
+        try await hub.download(small)
         let weights =
             isSharded
             ? try CheckpointFiles.weightNames(
@@ -190,7 +207,18 @@ struct InputResolver {
             catalogues[site] = SAECatalogue(
                 repository: snapshot.reference.id, paths: try snapshot.paths())
         }
-        let chosen = try options.chosenSAEs { catalogues[$0]! }
+        let chosen: [(hook: HookPoint, id: SAEIdentifier)]
+        do {
+            chosen = try options.chosenSAEs { catalogues[$0]! }
+        } catch let error as SAEChoiceError {
+            // Where only the cache is known, it is the cache that lacks what is asked for.
+            guard
+                let snapshot = snapshots.values.first(where: {
+                    !$0.isListed && $0.reference.id == error.repository
+                })
+            else { throw error }
+            throw hub.missing(snapshot, file: "the SAE asked for")
+        }
         let saes = chosen.map { hook, id in
             let snapshot = snapshots[hook.site]!
             return ChosenSAE(
@@ -228,11 +256,12 @@ struct InputResolver {
     /// Downloads what is missing, saying how far it is. Throws `HubError` and `FileError`.
     func download(_ inputs: ResolvedInputs, _ hub: Hub) async throws {
         let requests = inputs.requests.map(\.request)
+        try await hub.check(requests)
         let needed = requests.map(\.toDownload)
         let total = needed.reduce(0) { $0 + $1.bytes }
         let files = needed.reduce(0) { $0 + $1.paths.count }
         guard files > 0 else {
-            // Perhaps linked under a new commit.
+            // What is left is to be linked under a new commit.
             try await hub.download(requests)
             hub.settle(requests)
             return
@@ -249,7 +278,7 @@ struct InputResolver {
         }
         defer { reporting.cancel() }
         let clock = ContinuousClock.now
-        try await hub.download(requests) { progress.add($0) }
+        try await hub.download(requests) { progress.add($0, $1) }
         hub.settle(requests)
         let seconds = max((ContinuousClock.now - clock) / .seconds(1), 1e-3)
         log.info("downloaded \(byteCount(total)) in \(String(format: "%.1f", seconds)) s")
@@ -267,20 +296,25 @@ extension RepositorySnapshot {
 private final class DownloadProgress: Sendable {
     private let total: Int
     private let start = ContinuousClock.now
-    private let done = Mutex(0)
+    /// Bytes that are there, and those of them that have come by the network.
+    private let done = Mutex((all: 0, received: 0))
 
     init(total: Int) {
         self.total = total
     }
 
-    func add(_ count: Int) { done.withLock { $0 += count } }
+    func add(_ count: Int, _ kind: DownloadedBytes) {
+        done.withLock {
+            $0.all += count
+            if kind == .received { $0.received += count }
+        }
+    }
 
     var description: String {
-        let done = done.withLock { $0 }
-        let seconds = max((ContinuousClock.now - start) / .seconds(1), 1e-3)
-        let rate = Double(done) / seconds
-        let left = rate > 0 ? ", about \(Int(Double(total - done) / rate)) s left" : ""
+        let (all, received) = done.withLock { $0 }
+        let rate = Double(received) / max((ContinuousClock.now - start) / .seconds(1), 1e-3)
+        let left = rate > 0 ? ", about \(Int(Double(total - all) / rate)) s left" : ""
         return
-            "downloaded \(byteCount(done)) of \(byteCount(total)), \(byteCount(Int(rate)))/s\(left)"
+            "downloaded \(byteCount(all)) of \(byteCount(total)), \(byteCount(Int(rate)))/s\(left)"
     }
 }

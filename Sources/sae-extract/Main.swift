@@ -50,10 +50,10 @@ enum Main {
             switch command {
             case let fetch as SAEExtract.Fetch:
                 startLogging(fetch.run)
-                try await HubCommands(fetch.run, environment: environment).fetch()
+                try await HubCommands(fetch.run, of: "fetch", environment: environment).fetch()
             case let list as SAEExtract.ListSAEs:
                 startLogging(list.run)
-                try await HubCommands(list.run, environment: environment).list()
+                try await HubCommands(list.run, of: "saes", environment: environment).list()
             case let run as SAEExtract:
                 startLogging(run)
                 try await Invocation(run, environment: environment).run()

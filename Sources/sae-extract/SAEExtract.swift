@@ -49,7 +49,8 @@ struct SAEExtract: ParsableCommand {
                 "Downloads what a run with the same flags will need from the Hugging Face Hub, and does no more.",
             discussion: """
                 Says first what it is and how large. Files that are in the cache already are not downloaded \
-                again; a download that was broken off is continued. With --dry_run nothing is downloaded.
+                again; a download that was broken off is continued. With --dry_run nothing is downloaded but the \
+                model's configuration and lists of files, which tell the rest.
 
                 Afterwards the run needs no network: HF_HUB_OFFLINE=1 sae-extract ...
                 """)

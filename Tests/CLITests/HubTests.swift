@@ -153,8 +153,51 @@ struct HubTests {
         expect(outcome, exits: 0)
         #expect(outcome.output.contains("to be downloaded: 17 files"))
         #expect(outcome.output.contains("sae-extract fetch --layers 0 1 2 3"))
+        // The command that it advises does download.
+        #expect(!outcome.output.contains("--dry_run"))
         #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
         #expect(!fileExists(folder.file("out")))
+    }
+
+    @Test func theAdviceIsACommandThatHelps() throws {
+        let offline: [String: String?] = ["HF_HUB_OFFLINE": "1"]
+        for (arguments, environment, command) in [
+            (["--layers", "0", "--dry_run"], [:], "`sae-extract fetch --layers 0`"),
+            (
+                ["--save_dir", "o p"], ["SAE_EXTRACT_LAYERS": "0,1"],
+                "`sae-extract fetch --layers 0 1 --save_dir 'o p'`"
+            ),
+            (
+                ["--n_docs", "3", "fetch", "--layers", "0"], [:],
+                "`sae-extract fetch --n_docs 3 --layers 0`"
+            ),
+            (["saes"], [:], "`sae-extract fetch --layers ...`"),
+        ] as [([String], [String: String?], String)] {
+            let outcome = try run(arguments, offline.merging(environment) { $1 })
+            expect(outcome, exits: 69, saying: [command])
+        }
+    }
+
+    /// What is in the cache under one commit is not missing under the next.
+    @Test func anUpdateKeepsWhatIsThere() throws {
+        let name = "gemma-scope-2b-pt-res"
+        let repository = "\(hub.root)/models/google/\(name)"
+        try FileManager.default.removeItem(atPath: repository)
+        try folder.copy("\(TestData.tiny)/sae/\(name)", "hub/models/google/\(name)")
+        let res = ["--layer_types", "res", "--save_dir", folder.file("out")]
+        expect(try run(["fetch", "--layers", "0"] + res), exits: 0)
+        try folder.write("news".utf8, "hub/models/google/\(name)/NEWS.md")
+        expect(try run(["fetch", "--layers", "1"] + res), exits: 0)
+        expect(
+            try run(["--layers", "0", "--n_docs", "1"] + res, ["HF_HUB_OFFLINE": "1"]), exits: 0)
+    }
+
+    /// A token that has expired is no reason to stop a job that needs nothing of the Hub.
+    @Test func aRefusedTokenStopsNothingThatIsThere() throws {
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        expect(
+            try run(arguments("out") + ["--n_docs", "1"], ["HF_TOKEN": "hf_old"]), exits: 0,
+            saying: ["does not accept the token from HF_TOKEN", "using what the cache has"])
     }
 
     @Test func thePartsMayComeFromDifferentPlaces() throws {
@@ -300,6 +343,19 @@ struct HubTests {
         expect(
             try run(some + ["--data_repo", "some/corpus", "--save_dir", folder.file("card")]),
             exits: 65, saying: ["data/test-00000-of-00001.jsonl, line 1", "not a JSON record"])
+
+        // Known by its card to whoever has asked before, with the network or without.
+        let offline = try run(
+            some + ["--data_repo", "some/corpus", "--save_dir", folder.file("off")],
+            ["HF_HUB_OFFLINE": "1"])
+        expect(offline, exits: 65, saying: ["data/test-00000-of-00001.jsonl, line 1"])
+
+        try folder.write(
+            #"{"configs": [{"config_name": "en"}, {"config_name": "fr"}]}"#.utf8,
+            root + "/.card.json")
+        expect(
+            try run(some + ["--data_repo", "some/corpus", "--save_dir", folder.file("several")]),
+            exits: 64, saying: ["several configurations", "en, fr", "--data_path"])
 
         try folder.write([1], "hub/datasets/some/parquet/train.parquet")
         expect(
@@ -792,12 +848,14 @@ struct HubTests {
 
     @Test func killedDownloadsAreContinued() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000}]"#)
+        var most = 0
         for round in 1...6 {
             let fetch = try start(["fetch"] + arguments("out"))
             // As soon as it has something more than those before it.
             while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
             kill(fetch.processIdentifier, SIGKILL)
             fetch.waitUntilExit()
+            most = max(most, partialBytes())
         }
         #expect(partialBytes() > 0)
         try hub.setFaults("[]")
@@ -806,9 +864,39 @@ struct HubTests {
         let ranges = try hub.requests().filter { $0.port == "storage" }
             .compactMap { $0.headers["range"] }
         #expect(ranges.contains { !$0.hasPrefix("bytes=0-") }, "\(ranges)")
-        // What had come was not sent again: six starts cost little more than one.
+        // What had come was not sent again: six starts cost little more than one. Nor has it piled up.
+        #expect(most < 3_200_000, "\(most)")
         let sent = try hub.requests().filter(\.isForBody).reduce(0) { $0 + $1.sent }
         #expect(sent < 3 * 1_600_000, "\(sent)")
+    }
+
+    /// Whoever clears a cache while something is downloaded into it costs that download, and nothing more.
+    @Test func aCacheThatIsClearedMeanwhile() throws {
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000, "times": 12}]"#)
+        let fetch = try start(["fetch"] + arguments("out"))
+        while fetch.isRunning, partialBytes() < 100_000 { usleep(1000) }
+        let model = home + "/hub/models--google--gemma-2-2b"
+        try FileManager.default.removeItem(atPath: model)
+        fetch.waitUntilExit()
+        // What was there before is gone, and said to be; the same command brings it back.
+        #expect([0, 74].contains(fetch.terminationStatus))
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        try checkCache()
+    }
+
+    @Test func equalFilesAreDownloadedOnce() throws {
+        let data = "hub/datasets/some/corpus"
+        for name in ["train-a.jsonl", "train-b.jsonl"] {
+            try folder.copy(TestData.tiny + "/authormix.jsonl", "\(data)/\(name)")
+        }
+        let outcome = try run(["fetch", "--layers", "0", "--data_repo", "some/corpus"])
+        expect(outcome, exits: 0)
+        #expect(!outcome.errors.contains("waiting"))
+        #expect(try hub.requests().count { $0.isForBody && $0.path.contains("train-") } <= 2)
+        let offline = try run(
+            ["fetch", "--layers", "0", "--data_repo", "some/corpus"], ["HF_HUB_OFFLINE": "1"])
+        expect(offline, exits: 0)
+        #expect(offline.output.contains("to be downloaded: 0 files"), "\(offline.output)")
     }
 
     @Test func eightAtOnceGiveOneGoodFileEach() throws {

@@ -137,8 +137,12 @@ struct HubTests {
         #expect(
             listing.files["w.npz"]
                 == RepositoryFile(path: "w.npz", size: 5_000_000_000, digest: .sha256(sha)))
-        for patterns in [nil, ["data/*.json"]] {
-            listing.trainPatterns = patterns
+        var card = DatasetCard()
+        card.patterns = ["data/*.json"]
+        card.folder = "data"
+        card.choices = ["a", "b"]
+        for known in [nil, DatasetCard(), card] {
+            listing.card = known
             var text: [UInt8] = []
             JSONText.append(listing.json, to: &text)
             let path = try folder.write(text, "listing.json")
@@ -153,6 +157,7 @@ struct HubTests {
         let read = try #require(RepositoryListing(path: theirs))
         #expect(read.files["w"]?.size == 9 && read.files["w"]?.digest == .sha256(sha))
         #expect(read.files["c"]?.digest == .gitBlob(blob))
+        #expect(read.card == nil, "there is none in it")
     }
 
     @Test(arguments: [
@@ -185,8 +190,9 @@ struct HubTests {
             try TestData.bytes(folder.file("models--a--b/refs/main")) == Array(blob.utf8))
         #expect(cache.commit == blob)
         try folder.write("content".utf8, "models--a--b/blobs/\(sha)")
-        try cache.link("d/e/f.txt", of: blob, to: sha)
-        try cache.link("g.txt", of: blob, to: sha)
+        let file = RepositoryFile(path: "", size: 7, digest: .sha256(sha))
+        try cache.link("d/e/f.txt", of: blob, to: file)
+        try cache.link("g.txt", of: blob, to: file)
         let snapshot = folder.file("models--a--b/snapshots/\(blob)")
         let files = FileManager.default
         #expect(
@@ -198,7 +204,10 @@ struct HubTests {
         #expect(try cache.files(of: blob) == ["d/e/f.txt", "g.txt"])
         #expect(cache.has("g.txt", of: blob, size: 7) && !cache.has("g.txt", of: blob, size: 8))
         // A link that is there already is replaced.
-        try cache.link("g.txt", of: blob, to: sha)
+        try cache.link("g.txt", of: blob, to: file)
+        // A link that leads nowhere is no success.
+        let other = RepositoryFile(path: "", size: 7, digest: .gitBlob(blob))
+        #expect(throws: FileError.self) { try cache.link("h.txt", of: blob, to: other) }
         // Some editors end files with a newline.
         try folder.write((blob + "\n").utf8, "models--a--b/refs/main")
         #expect(cache.commit == blob)
@@ -240,9 +249,11 @@ struct HubTests {
         let snapshot = try await hub.snapshot(reference)
         #expect(snapshot.commit == blob && !snapshot.isListed)
         #expect(try snapshot.paths() == ["layer_1/p.npz"])
-        try await hub.download([HubRequest(snapshot, ["layer_1/p.npz"])])
+        let there = [HubRequest(snapshot, ["layer_1/p.npz"])]
+        try await hub.check(there)
+        try await hub.download(there)
         let error = await #expect(throws: HubError.self) {
-            try await hub.download([HubRequest(snapshot, ["q"])])
+            try await hub.check([HubRequest(snapshot, ["q"])])
         }
         #expect(error.map { "\($0)".contains("q of a/b") } == true)
     }
@@ -251,7 +262,9 @@ struct HubTests {
 
     @Test func trainingFilesAreFoundByName() throws {
         func chosen(_ paths: [String], _ patterns: [String]? = nil) -> [String]? {
-            try? TrainSplit.choose(paths, patterns: patterns).get()
+            var card = DatasetCard()
+            card.patterns = patterns
+            return try? TrainSplit.choose(paths, card).get()
         }
         for (paths, expected) in [
             (["README.md", "train.jsonl", "test.jsonl"], ["train.jsonl"]),
@@ -269,11 +282,23 @@ struct HubTests {
             (["authors.json"], ["authors.json"]),
             (["authors.json", "authors-test.json"], ["authors.json"]),
             (["train.json", "train.jsonl"], ["train.jsonl"]),
+            (
+                ["authors.json", "dataset_infos.json", ".cache/authors.json", "__x/a.json"],
+                ["authors.json"]
+            ),
         ] {
             #expect(chosen(paths) == expected)
         }
         #expect(chosen(["test.jsonl"]) == nil && chosen(["train.parquet"]) == nil)
         #expect(chosen([]) == nil)
+        #expect(chosen(["dataset_infos.json", "data/train.parquet"]) == nil)
+        var card = DatasetCard()
+        card.folder = "sub"
+        #expect(
+            try TrainSplit.choose(["old/a.json", "sub/a.json", "subway/a.json"], card).get()
+                == ["sub/a.json"])
+        card.choices = ["en", "fr"]
+        #expect(throws: NoTrainSplit.self) { try TrainSplit.choose(["a.json"], card).get() }
         let paths = ["a.jsonl", "b/c.jsonl", "b/d/e.jsonl", "b/x.txt"]
         #expect(chosen(paths, ["b/*.jsonl"]) == ["b/c.jsonl"])
         #expect(chosen(paths, ["b/**"]) == ["b/c.jsonl", "b/d/e.jsonl"])
@@ -301,7 +326,20 @@ struct HubTests {
                 nil
             ),
         ] as [(String, [String]?)] {
-            #expect(TrainSplit.patterns(card: try json(card)) == expected)
+            #expect(DatasetCard(try json(card)).patterns == expected)
         }
+        let several = DatasetCard(
+            try json(#"{"configs": [{"config_name": "en"}, {"config_name": "fr"}]}"#))
+        #expect(several.choices == ["en", "fr"])
+        let folder = DatasetCard(
+            try json(#"{"configs": [{"config_name": "default", "data_dir": "sub"}]}"#))
+        #expect(folder.folder == "sub" && folder.choices.isEmpty)
+    }
+
+    @Test func shardsThatLackAreNamed() {
+        #expect(missingShards(["a.jsonl", "train-00000-of-00001.json"]) == [])
+        #expect(
+            missingShards(["d/train-00001-of-00003.json", "d/train-00002-of-00003.json"])
+                == ["d/train-00000-of-00003.json", "d/train-00000-of-00003.json"])
     }
 }

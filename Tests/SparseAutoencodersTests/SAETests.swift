@@ -89,6 +89,7 @@ struct SAETests {
         #expect(ScopeSize(label: "my-Gemma-9B-finetune") == .large)
         #expect(ScopeSize(label: "google/gemma-2-2b") == .small)
         #expect(ScopeSize(label: "other") == .small)
+        #expect(ScopeSize(label: "run-a9b3") == .small)
     }
 
     @Test func treesAreFoundInEachLayout() throws {

@@ -1,0 +1,155 @@
+// What an answer of 400 or more means, and which requests are made again.
+
+import ByteJSON
+import Foundation
+import Logging
+
+extension HubClient {
+    /// How long an outage is waited for.
+    enum Patience {
+        case full
+        /// Where there is something to go on with.
+        case little
+    }
+
+    /// Most times that a request is made without any progress.
+    private static let attempts = 6
+
+    /// Longest wait for the next attempt that a server can ask for, in seconds.
+    private static let maximumPause = 600.0
+    // MARK: Refusals
+
+    /// Throws what an answer of 400 or more means.
+    func check(
+        _ response: HTTPResponse, body: [UInt8], _ reference: RepositoryReference, file: String?,
+        isByCommit: Bool = true
+    ) throws {
+        guard response.status >= 400 else { return }
+        let page = settings.endpoint + reference.page
+        let source = settings.token?.source
+        let code = response["X-Error-Code"]
+        switch (response.status, code) {
+        case (_, "GatedRepo"):
+            throw source.map { .gatedForToken(reference, page: page, tokenSource: $0) }
+                ?? HubError.gatedWithoutToken(reference, page: page)
+        case (_, "RevisionNotFound"):
+            // The revision itself was asked for first; after that it is its commit.
+            throw isByCommit && !reference.isCommit
+                ? HubError.changed(reference) : HubError.noRevision(reference, page: page)
+        case (_, "EntryNotFound"):
+            throw HubError.noFile(reference, file: file ?? "", page: page)
+        case (401, _) where message(response, body).contains("Invalid credentials"):
+            throw HubError.invalidToken(source: source ?? "the environment")
+        case (_, "RepoNotFound"), (401, _),
+            (404, _) where file == nil:
+            throw HubError.noRepository(reference, page: page, tokenSource: source)
+        case (404, _): throw HubError.noFile(reference, file: file ?? "", page: page)
+        case (429, _):
+            throw HubError.rateLimited(
+                endpoint: settings.endpoint,
+                seconds: pause(response).map { Int($0.rounded(.up)) }.flatMap { $0 > 0 ? $0 : nil },
+                hasToken: source != nil)
+        default:
+            throw Refusal(
+                error: .refused(
+                    what: "\(reference)\(file.map { "/\($0)" } ?? "")", status: response.status,
+                    message: message(response, body)),
+                pause: pause(response))
+        }
+    }
+
+    /// The server's own words, made fit for a log: one line, not long, and never the token.
+    func message(_ response: HTTPResponse, _ body: [UInt8]) -> String {
+        let parsed = body.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
+        var text = response["X-Error-Message"] ?? parsed?.object?["error"]?.string ?? ""
+        text = String(text.map { $0.isNewline ? " " : $0 })
+        text = String(text.unicodeScalars.filter { $0.properties.generalCategory != .control })
+        return String(redacted(text).prefix(200))
+    }
+
+    func redacted(_ text: String) -> String {
+        guard let token = settings.token else { return text }
+        // Hosts are in lower case.
+        return text.replacingOccurrences(of: token.secret, with: "…", options: .caseInsensitive)
+    }
+
+    /// Seconds to wait as the server says: `Retry-After` (RFC 9110), or the `RateLimit` field's `t` where nothing
+    /// remains (draft-ietf-httpapi-ratelimit-headers).
+    func pause(_ response: HTTPResponse) -> Double? {
+        if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)/) {
+            return seconds(match.1)
+        }
+        guard let text = response["Retry-After"]?.trimmingCharacters(in: .whitespaces) else {
+            return nil
+        }
+        if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
+            return seconds(text[...])
+        }
+        let dates = DateFormatter()
+        dates.locale = Locale(identifier: "en_US_POSIX")
+        dates.timeZone = TimeZone(identifier: "UTC")
+        dates.dateFormat = "EEE, dd MMM yyyy HH:mm:ss zzz"
+        return dates.date(from: text).map { min(max(0, $0.timeIntervalSinceNow), 1e9) }
+    }
+
+    /// A number of seconds, however many digits it has.
+    private func seconds(_ digits: Substring) -> Double { min(Double(digits) ?? 1e9, 1e9) }
+
+    /// A refusal with the wait that the server asks for.
+    struct Refusal: Error {
+        let error: HubError
+        let pause: Double?
+        var isTransient = false
+    }
+
+    // MARK: Repetition
+
+    /// Calls `body` until it succeeds or fails for good. Attempts are counted anew where `progress` has grown.
+    func repeating<R>(
+        patience: Patience = .full, what: String, progress: () -> Int = { 0 },
+        _ body: (_ attempt: Int) async throws -> R
+    ) async throws -> R {
+        var attempt = 0
+        var last = progress()
+        while true {
+            let problem: HubError
+            var asked: Double?
+            var isTransient: Bool?
+            do {
+                return try await body(attempt)
+            } catch let failure as NetworkFailure {
+                problem = .unreachable(
+                    endpoint: settings.endpoint, reason: redacted(failure.reason))
+                isTransient = failure.isTransient
+            } catch let refusal as Refusal {
+                (problem, asked) = (refusal.error, refusal.pause)
+                if refusal.isTransient { isTransient = true }
+            } catch let error as HubError {
+                problem = error
+                if case .rateLimited(_, let seconds, _) = error { asked = seconds.map(Double.init) }
+            }
+            let now = progress()
+            attempt = now > last ? 1 : attempt + 1
+            last = now
+            let limit = patience == .full ? (HubClient.attempts, HubClient.maximumPause) : (3, 5)
+            guard isTransient ?? problem.isOutage, attempt < limit.0, asked ?? 0 <= limit.1 else {
+                throw problem
+            }
+            let own = settings.firstPause * Double(1 << (attempt - 1)) * .random(in: 0.75...1.25)
+            let seconds = max(asked ?? 0, min(own, 60 * settings.firstPause))
+            log.warning(
+                "\(what): \(reason(problem)); trying again in \(String(format: "%.1f", seconds)) s")
+            try await Task.sleep(for: .seconds(seconds))
+        }
+    }
+
+    private func reason(_ problem: HubError) -> String {
+        switch problem {
+        case .unreachable(_, let reason): reason
+        case .rateLimited: "too many requests (429)"
+        case .refused(_, let status, let message):
+            "the server answers \(status)\(message.isEmpty ? "" : " (\(message))")"
+        default: "\(problem)"
+        }
+    }
+}
