@@ -259,6 +259,10 @@ public final class Hub: Sendable {
             }
             try await group.waitForAll()
         }
+        for request in requests {
+            guard let lost = request.missing.first else { continue }
+            throw HubError.cleared(directory: request.snapshot.folder, file: lost)
+        }
     }
 
     /// Writes down which commits the revisions are, now that all of `requests` is there: for runs without the network.

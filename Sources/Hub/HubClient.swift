@@ -75,13 +75,18 @@ struct HubClient: Sendable {
             guard parameters.contains("rel=\"next\"") || parameters.contains("rel=next") else {
                 continue
             }
-            guard let next = URL(string: String(link.1), relativeTo: page),
-                isEndpoint(next)
-            else {
+            guard let next = URL(string: String(link.1), relativeTo: page)?.absoluteURL else {
                 throw HubError.notAHub(
-                    endpoint: settings.endpoint, reason: "its next page is at another address")
+                    endpoint: settings.endpoint, reason: "its next page has no address")
             }
-            return next.absoluteURL
+            if isEndpoint(next) { return next }
+            // A mirror passes on the Hub's own addresses. The one that was asked is asked on.
+            guard var parts = URLComponents(url: next, resolvingAgainstBaseURL: true) else {
+                return nil
+            }
+            (parts.scheme, parts.host) = (endpoint.scheme, endpoint.host)
+            (parts.port, parts.user, parts.password) = (endpoint.port, nil, nil)
+            return parts.url
         }
         return nil
     }

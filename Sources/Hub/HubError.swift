@@ -30,6 +30,8 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
     case damaged(RepositoryReference, file: String, expected: String, got: String)
     /// The file system is too small for the downloads.
     case diskFull(directory: String, needed: Int, free: Int)
+    /// Files of the cache were removed while others were downloaded.
+    case cleared(directory: String, file: String)
     /// The network is not to be used, and the cache has not got it.
     case notCached(
         RepositoryReference, file: String?, reason: String, cache: String, command: String)
@@ -68,6 +70,8 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
             "\(repository): \(file) was downloaded twice and is not what the Hub says: expected \(expected), got \(got); try again later or without the proxy, and report it to the repository's owner if it stays so"
         case .diskFull(let directory, let needed, let free):
             "\(directory): \(needed) bytes are to be downloaded, but \(free) are free; free some space, or set HF_HOME to a larger file system"
+        case .cleared(let directory, let file):
+            "\(directory): \(file) was there and has gone meanwhile; run the same command again, and see that nobody clears the cache while it is used"
         case .notCached(let repository, let file, let reason, let cache, let command):
             "\(reason), and \(file.map { "\($0) of " } ?? "")\(repository) is not in the cache \(cache); where there is network and the same cache, run `\(command)`"
         case .noClient(let repository, let file, let cache):

@@ -56,7 +56,7 @@ enum ExitStatus: Int32 {
             case .gatedWithoutToken, .gatedForToken, .invalidToken, .unreachable, .rateLimited,
                 .refused, .changed, .notAHub, .damaged, .notCached, .noClient:
                 .unavailable
-            case .diskFull: .ioError
+            case .diskFull, .cleared: .ioError
             }
     }
 

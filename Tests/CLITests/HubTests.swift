@@ -8,25 +8,25 @@ import TestSupport
 import Testing
 
 struct HubTests {
-    private let folder: TemporaryFolder
-    private let hub: TestHub
+    let folder: TemporaryFolder
+    let hub: TestHub
 
     init() throws {
         folder = try TemporaryFolder()
         hub = try TestHub(fixtureIn: folder)
     }
 
-    private var home: String { folder.file("hf") }
+    var home: String { folder.file("hf") }
 
     /// The main job with nothing but what the Hub has, as `Tool.tinyArguments` with local paths.
-    private func arguments(_ saveDirectory: String) -> [String] {
+    func arguments(_ saveDirectory: String) -> [String] {
         [
             "--layers", "0", "1", "2", "3", "--n_docs_per_author", "6", "--batch_size", "4",
             "--save_dir", folder.file(saveDirectory),
         ]
     }
 
-    private func run(
+    func run(
         _ arguments: [String], home: String? = nil, _ environment: [String: String?] = [:],
         launcher: [String] = []
     ) throws -> Tool.Outcome {
@@ -35,7 +35,7 @@ struct HubTests {
             launcher: launcher)
     }
 
-    private func expect(
+    func expect(
         _ outcome: Tool.Outcome, exits status: Int32, saying parts: [String] = [],
         _ place: SourceLocation = #_sourceLocation
     ) {
@@ -48,7 +48,7 @@ struct HubTests {
     }
 
     /// Every content in the cache is what its name says, every link leads to one, and nothing is left over.
-    private func checkCache(
+    func checkCache(
         _ home: String? = nil, leftovers: Int = 0, _ place: SourceLocation = #_sourceLocation
     ) throws {
         let root = (home ?? self.home) + "/hub"
@@ -284,6 +284,26 @@ struct HubTests {
         #expect(outcome.output.contains("res       2  16k    9 51* 102"), "\(outcome.output)")
     }
 
+    /// A mirror's next page has the Hub's own address; it is the mirror that is asked for it.
+    @Test func theNextPageIsOfTheOneThatWasAsked() throws {
+        let paged = try TestHub(root: hub.root, options: ["--page", "3"])
+        let tree = "/api/models/google/gemma-scope-2b-pt-res/tree/"
+        let first = try Tool.run(
+            ["saes", "--layer_types", "res"], environment: paged.environment(home: home))
+        expect(first, exits: 0)
+        let second = try #require(
+            try paged.requests().first { $0.path.hasPrefix(tree) && $0.path.contains("cursor") })
+        try paged.setFaults(
+            #"[{"path": "tree/[0-9a-f]*.recursive=true$", "times": 1, "status": 200, "body": "[]", "headers": {"Link": "<https://me:word@huggingface.test:4/\#(second.path.dropFirst())>; rel=\"next\""}}]"#
+        )
+        let outcome = try Tool.run(
+            ["saes", "--layer_types", "res"],
+            environment: paged.environment(home: folder.file("other")))
+        expect(outcome, exits: 0)
+        // Without the first three entries, which are of layer 0.
+        #expect(outcome.output.contains("res      10  16k    50*"), "\(outcome.output)")
+    }
+
     @Test func theTableMarksWhatWouldBeTaken() throws {
         let table = try run(["saes", "--target_l0", "100", "--layer_types", "res"])
         expect(table, exits: 0)
@@ -462,475 +482,5 @@ struct HubTests {
             #expect(outcome.status != 0)
             #expect(!outcome.errors.lowercased().contains(secret.lowercased()), "\(outcome.errors)")
         }
-    }
-
-    // MARK: Refusals
-
-    @Test func whatDoesNotExistIsNamed() throws {
-        let some = ["--layers", "0", "--save_dir", folder.file("out")]
-        expect(
-            try run(some + ["--model", "google/gemma-2-9b"]), exits: 64,
-            saying: ["no model google/gemma-2-9b", "private", "check the spelling"])
-        expect(
-            try run(some + ["--data_repo", "hallisky/AuthorMax"]), exits: 64,
-            saying: ["no dataset hallisky/AuthorMax", "/datasets/hallisky/AuthorMax"])
-        expect(
-            try run(some + ["--revision", "v9"]), exits: 64,
-            saying: ["google/gemma-2-2b has no revision 'v9'", "check the spelling"])
-        expect(
-            try run(some + ["--revision", "../x"]), exits: 64,
-            saying: ["--revision", "cannot be a revision"])
-        expect(
-            try run(some + ["--data_repo", "a/b/c"]), exits: 64,
-            saying: ["--data_repo", "not a repository"])
-        try folder.write("no tokenizer".utf8, "hub/models/google/gemma-2-2b@broken/README.md")
-        expect(
-            try run(some + ["--revision", "broken"]), exits: 64,
-            saying: ["google/gemma-2-2b (revision broken) has no file config.json"])
-    }
-
-    @Test func theNetworkIsDown() throws {
-        hub.stop()
-        let some = ["--layers", "0", "--save_dir", folder.file("out")]
-        expect(
-            try run(some), exits: 69,
-            saying: ["cannot reach \(hub.endpoint)", "check the network", "trying again in"])
-        expect(
-            try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 69,
-            saying: [
-                "HF_HUB_OFFLINE is set", "google/gemma-2-2b is not in the cache",
-                "sae-extract fetch --layers 0 --save_dir",
-            ])
-        expect(
-            try run(some, ["HF_ENDPOINT": "ftp://x"]), exits: 64,
-            saying: ["HF_ENDPOINT", "correct"])
-        expect(
-            try run(some, ["HF_ENDPOINT": "http://me:word@127.0.0.1"]), exits: 64,
-            saying: ["HF_ENDPOINT", "HF_TOKEN"])
-    }
-
-    @Test func aHubThatIsNone() throws {
-        let some = ["--layers", "0", "--save_dir", folder.file("out")]
-        for (fault, words) in [
-            (#"{"status": 200, "body": "<html>please log in</html>"}"#, "is not JSON"),
-            (#"{"status": 200, "body": "{}"}"#, "names no commit"),
-            (#"{"redirect": "file:///etc/passwd"}"#, "not followed"),
-            (
-                #"{"path": "revision", "redirect": "/api/models/google/gemma-2-2b/revision/main"}"#,
-                "in circles"
-            ),
-        ] {
-            try hub.setFaults("[\(fault)]")
-            expect(
-                try run(some), exits: 69,
-                saying: ["does not answer as a Hugging Face Hub", words, "check HF_ENDPOINT"])
-        }
-        try hub.setFaults(
-            #"[{"path": "/tree/", "status": 200, "body": "[]", "headers": {"Link": "<http://elsewhere.test/x>; rel=\"next\""}}]"#
-        )
-        expect(try run(some), exits: 69, saying: ["next page is at another address"])
-        try hub.setFaults(
-            #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"../../x\", \"size\": 1, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
-        )
-        expect(try run(some), exits: 69, saying: ["not of the form expected"])
-        // Sizes whose sum no number holds.
-        try hub.setFaults(
-            #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"x\", \"size\": 9223372036854775000, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
-        )
-        expect(try run(some), exits: 69, saying: ["not of the form expected"])
-        // A page that is its own next, after a link whose address has the characters that separate links.
-        let page = try #require(try hub.requests().last { $0.path.contains("/tree/") }).path
-        try hub.setFaults(
-            #"[{"path": "/tree/", "status": 200, "body": "[]", "headers": {"Link": "</x;a=1,b>; rel=\"last\", <\#(page)>; rel=\"next\""}}]"#
-        )
-        expect(try run(some), exits: 69, saying: ["does not end"])
-    }
-
-    @Test func limitsOnRequests() throws {
-        try hub.setFaults(#"[{"status": 429, "headers": {"Retry-After": "9999"}}]"#)
-        expect(
-            try run(arguments("out")), exits: 69,
-            saying: ["429", "wait 9999 seconds", "HF_HUB_OFFLINE=1"])
-        // Waited for, where it is not long.
-        try hub.setFaults(
-            #"[{"times": 1, "status": 429, "headers": {"RateLimit": "\"api\";r=0;t=1"}}, {"times": 1, "status": 429, "headers": {"Retry-After": "1"}}]"#
-        )
-        let start = Date()
-        expect(
-            try run(["saes", "--layers", "0"]), exits: 0,
-            saying: ["too many requests (429); trying again in 1.0 s"])
-        #expect(Date().timeIntervalSince(start) > 2)
-    }
-
-    /// Numbers that no clock can count are refused, not waited for and not a reason to crash.
-    @Test(arguments: [
-        #""Retry-After": "99999999999999999999""#,
-        #""RateLimit": "\"api\";r=0;t=99999999999999999999999""#,
-        #""Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT""#,
-    ])
-    func absurdWaits(header: String) throws {
-        try hub.setFaults("[{\"status\": 429, \"headers\": {\(header)}}]")
-        expect(try run(arguments("out")), exits: 69, saying: ["429", "it says to wait"])
-    }
-
-    @Test(arguments: ["inf", "-5", "0x10", "soon", ""]) func waitsThatAreNone(value: String) throws
-    {
-        try hub.setFaults(
-            "[{\"times\": 2, \"status\": 429, \"headers\": {\"Retry-After\": \"\(value)\"}}]")
-        expect(try run(["saes", "--layers", "0"]), exits: 0, saying: ["trying again in 0."])
-    }
-
-    /// After a look that has downloaded nothing, an outage that passes is waited for as before it.
-    @Test(arguments: [429, 503]) func aLookBeforehandCostsNoPatience(status: Int) throws {
-        expect(try run(["fetch"] + arguments("out") + ["--dry_run"]), exits: 0)
-        try hub.setFaults(
-            "[{\"times\": 2, \"status\": \(status), \"headers\": {\"Retry-After\": \"1\"}}]")
-        expect(try run(["fetch"] + arguments("out")), exits: 0, saying: ["trying again"])
-    }
-
-    @Test func aSilentServerIsGivenUp() throws {
-        try hub.setFaults(#"[{"path": "revision", "delay": 1000}]"#)
-        expect(
-            try run(arguments("out"), ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 69,
-            saying: ["no answer in time; trying again", "cannot reach"])
-        // One that always has a little more to say is given up too.
-        try hub.setFaults(#"[{"path": "tree", "rate": 100, "times": 1}]"#)
-        expect(
-            try run(["saes"], ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 0,
-            saying: ["no answer in time; trying again"])
-    }
-
-    @Test func aRepositoryThatChangesMeanwhile() throws {
-        try hub.setFaults(
-            #"[{"path": "tree", "times": 1, "status": 404, "headers": {"X-Error-Code": "RevisionNotFound"}}]"#
-        )
-        expect(
-            try run(arguments("out")), exits: 69,
-            saying: ["google/gemma-2-2b has changed on the Hub", "run the same command again"])
-    }
-
-    // MARK: Bad connections
-
-    static let passing = [
-        #"{"times": 3, "status": 503}"#,
-        #"{"method": "GET", "path": "resolve|file=", "times": 5, "status": 500}"#,
-        #"{"port": "storage", "times": 4, "truncate": 20000}"#,
-        #"{"path": "resolve-cache.*config", "times": 2, "truncate": 100}"#,
-        #"{"port": "storage", "times": 3, "close": true}"#,
-        #"{"port": "storage", "times": 2, "content_length": 1000}"#,
-        #"{"port": "storage", "times": 2, "content_length": 10000000}"#,
-        #"{"port": "storage", "times": 2, "stall": 30000}"#,
-        #"{"path": "tree", "times": 2, "stall": 10}"#,
-        #"{"port": "storage", "times": 1, "corrupt": 12345}"#,
-        #"{"method": "GET", "path": "resolve-cache.*train", "times": 1, "corrupt": 99}"#,
-        #"{"port": "storage", "times": 3, "status": 403, "body": "expired"}"#,
-        #"{"port": "storage", "times": 2, "status": 416}"#,
-        #"{"port": "storage", "times": 3, "rate": 2000000, "truncate": 100000}"#,
-    ]
-
-    @Test(arguments: passing) func faultsThatPassAreSurvived(fault: String) throws {
-        try hub.setFaults("[\(fault)]")
-        let outcome = try run(
-            ["fetch"] + arguments("out"),
-            ["HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"])
-        expect(outcome, exits: 0, saying: ["again"])
-        try checkCache()
-        hub.stop()
-        let offline = try run(["fetch"] + arguments("out"), ["HF_HUB_OFFLINE": "1"])
-        expect(offline, exits: 0)
-        #expect(offline.output.contains("to be downloaded: 0 files"), "\(offline.output)")
-    }
-
-    @Test func aServerWithoutRanges() throws {
-        try hub.setFaults(
-            #"[{"port": "storage", "method": "GET", "times": 2, "truncate": 50000}, {"port": "storage", "ignore_range": true}]"#
-        )
-        expect(try run(["fetch"] + arguments("out")), exits: 0)
-        try checkCache()
-    }
-
-    /// It breaks off more than once, and begins at the front each time.
-    @Test func aServerWithoutRangesThatBreaksOff() throws {
-        let file = #""port": "storage", "method": "GET", "path": "00001-of", "ignore_range": true"#
-        try hub.setFaults(
-            "["
-                + [100_000, 300_000, 100_000, 300_000].map {
-                    "{\(file), \"times\": 1, \"truncate\": \($0)},"
-                }.joined() + "{\(file)}]")
-        let outcome = try run(["fetch"] + arguments("out"))
-        expect(outcome, exits: 0)
-        #expect(!outcome.errors.contains("not what it should be"))
-        try checkCache()
-    }
-
-    @Test func oneFailureEndsTheOtherDownloads() throws {
-        try hub.setFaults(
-            #"[{"path": "resolve.*tokenizer.json", "method": "GET", "status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}, {"port": "storage", "method": "GET", "rate": 20000}]"#
-        )
-        expect(
-            try run(arguments("out")), exits: 64,
-            saying: ["google/gemma-2-2b has no file tokenizer.json"])
-        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
-        #expect(sent < 1_000_000, "\(sent)")
-    }
-
-    @Test func whatStaysWrongIsAnError() throws {
-        let some = ["--layers", "0", "--save_dir", folder.file("out")]
-        let file = "file=layer_0/width_16k/average_l0_46/params.npz"
-        try hub.setFaults(#"[{"path": "\#(file)", "corrupt": 7}]"#)
-        expect(
-            try run(some), exits: 69,
-            saying: [
-                "google/gemma-scope-2b-pt-res: layer_0/width_16k/average_l0_46/params.npz was downloaded twice",
-                "expected ", "got ", "try again later",
-            ])
-        try hub.setFaults(#"[{"path": "\#(file)", "method": "GET", "content_length": 0}]"#)
-        expect(
-            try run(some), exits: 69, saying: ["the body ended at byte 0"])
-        try hub.setFaults(#"[{"path": "\#(file)", "status": 500}]"#)
-        expect(try run(some), exits: 69, saying: ["the server answers 500", "again later"])
-        // All else is there, and this file is not.
-        try hub.setFaults("[]")
-        expect(
-            try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 69,
-            saying: ["average_l0_46/params.npz of google/gemma-scope-2b-pt-res"])
-        try hub.clearLog()
-        expect(try run(some), exits: 0)
-        let names = Set(
-            try hub.requests().filter(\.isForBody).map(\.path).map { $0.split(separator: "?")[0] })
-        #expect(names.count <= 2, "\(names)")
-    }
-
-    @Test func aFullDiskIsSaid() throws {
-        let outcome = try run(
-            ["fetch"] + arguments("out"),
-            // In KiB, enough for the lists, not for the weights.
-            launcher: ["/bin/bash", "-c", "ulimit -f 100; exec \"$@\"", "bash"])
-        expect(
-            outcome, exits: 74,
-            saying: ["cannot write", "File too large", "run the same command again"])
-        expect(try run(["fetch"] + arguments("out")), exits: 0)
-        try checkCache()
-    }
-
-    // MARK: The cache
-
-    @Test func aReadOnlyCacheIsGoodForWhatItHas() throws {
-        expect(try run(["fetch"] + arguments("out")), exits: 0)
-        let hubFolder = home + "/hub"
-        let chmod = ["/bin/chmod", "-R", "a-w", hubFolder]
-        defer { _ = try? command(["/bin/chmod", "-R", "u+w", hubFolder]) }
-        try command(chmod)
-        let withoutPrivilege =
-            getuid() == 0
-            ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
-        expect(try run(arguments("online"), launcher: withoutPrivilege), exits: 0)
-        expect(
-            try run(arguments("offline"), ["HF_HUB_OFFLINE": "1"], launcher: withoutPrivilege),
-            exits: 0)
-    }
-
-    @discardableResult
-    private func command(_ words: [String]) throws -> Int32 {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: words[0])
-        process.arguments = Array(words.dropFirst())
-        try process.run()
-        process.waitUntilExit()
-        return process.terminationStatus
-    }
-
-    @Test func aFileThatWasCutShortIsDownloadedAgain() throws {
-        expect(try run(["fetch"] + arguments("out")), exits: 0)
-        let shard = "model-00002-of-00003.safetensors"
-        let snapshots = home + "/hub/models--google--gemma-2-2b/snapshots"
-        let path = "\(snapshots)/\(try directoryContents(snapshots)[0])/\(shard)"
-        truncate(path, 1000)
-        let outcome = try run(["fetch"] + arguments("out"))
-        expect(outcome, exits: 0)
-        #expect(outcome.output.contains("to be downloaded: 1 file,"), "\(outcome.output)")
-        try checkCache()
-    }
-
-    @Test func theVariablesOfPythonsCacheAreKnown() throws {
-        let some = ["saes", "--layers", "0", "--layer_types", "res"]
-        for (environment, place) in [
-            (["HF_HOME": "~/a"], "a/hub"), (["HF_HUB_CACHE": "$HOME/b"], "b"),
-            (["HUGGINGFACE_HUB_CACHE": folder.file("c")], "c"),
-            (["XDG_CACHE_HOME": folder.file("d"), "HF_HOME": nil], "d/huggingface/hub"),
-            (
-                ["HF_ENDPOINT": hub.endpoint.replacing("http", with: "HTTP"), "HF_HOME": "~/e"],
-                "e/hub"
-            ),
-            (["HF_HOME": nil], ".cache/huggingface/hub"),
-        ] as [([String: String?], String)] {
-            var all = environment
-            all["HOME"] = folder.path
-            expect(try run(some, all), exits: 0)
-            #expect(
-                isDirectory(folder.file(place + "/models--google--gemma-scope-2b-pt-res")),
-                "\(place)")
-        }
-    }
-
-    @Test func emptyFilesAreFiles() throws {
-        let data = "hub/datasets/some/corpus"
-        try folder.copy(TestData.tiny + "/authormix.jsonl", data + "/train-0.jsonl")
-        try folder.write([], data + "/train-1.jsonl")
-        let some = ["fetch", "--layers", "0", "--data_repo", "some/corpus"]
-        // As a process leaves it that was killed before the first byte.
-        let empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-        let cached = "hf/hub/datasets--some--corpus"
-        try folder.write([], "\(cached)/.sae-extract/\(empty)/1.partial")
-        expect(try run(some), exits: 0)
-        let snapshots = folder.file(cached + "/snapshots")
-        let path = "\(snapshots)/\(try directoryContents(snapshots)[0])/train-1.jsonl"
-        #expect(fileExists(path))
-        try FileManager.default.removeItem(atPath: path)
-        expect(try run(some), exits: 0)
-        #expect(fileExists(path))
-        try checkCache()
-    }
-
-    /// A file system with room for the file, but not for it and what an earlier download has left of it.
-    @Test func whatIsThereNeedsNoRoomTwice() throws {
-        let line = #"{"style": "a", "text": "\#(String(repeating: "word ", count: 200))"}"# + "\n"
-        let content = Array(String(repeating: line, count: 6000).utf8)
-        let digest = SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
-        let data = try folder.write(content, "hub/datasets/some/corpus/train.jsonl")
-        #expect(content.count > 6_000_000)
-        let script = """
-            set -e
-            mkdir -p "$HF_HOME"
-            mount -t tmpfs -o size=9m tmpfs "$HF_HOME"
-            part="$HF_HOME/hub/datasets--some--corpus/.sae-extract/\(digest)"
-            mkdir -p "$part"
-            head -c 5500000 '\(data)' > "$part/1.partial"
-            "$@"
-            sha256sum < "$HF_HOME/hub/datasets--some--corpus/blobs/\(digest)"
-            find "$HF_HOME" -name '*.partial' -printf 'left over: %p\\n'
-            """
-        let outcome = try run(
-            [
-                "fetch", "--layers", "0", "--data_repo", "some/corpus", "--model_path",
-                TestData.tiny + "/model", "--sae_dir", TestData.tiny + "/sae",
-            ],
-            launcher: [
-                "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash",
-            ])
-        expect(outcome, exits: 0)
-        #expect(outcome.output.contains(digest + "  -"), "\(outcome.output)\(outcome.errors)")
-        #expect(!outcome.output.contains("left over"))
-        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
-        #expect(sent < content.count, "\(sent)")
-    }
-
-    // MARK: Killed, and many at once
-
-    private func start(_ arguments: [String]) throws -> Process {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: Tool.path)
-        process.arguments = arguments
-        process.environment = Tool.environment(hub.environment(home: home))
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        return process
-    }
-
-    /// Bytes of all downloads that are not complete.
-    private func partialBytes() -> Int {
-        let paths = FileManager.default.enumerator(atPath: home)?.compactMap { $0 as? String } ?? []
-        return paths.filter { $0.hasSuffix(".partial") }.reduce(0) {
-            $0 + fileSize("\(home)/\($1)")
-        }
-    }
-
-    @Test func killedDownloadsAreContinued() throws {
-        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000}]"#)
-        var most = 0
-        for round in 1...6 {
-            let fetch = try start(["fetch"] + arguments("out"))
-            // As soon as it has something more than those before it.
-            while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
-            kill(fetch.processIdentifier, SIGKILL)
-            fetch.waitUntilExit()
-            most = max(most, partialBytes())
-        }
-        #expect(partialBytes() > 0)
-        try hub.setFaults("[]")
-        expect(try run(["fetch"] + arguments("out")), exits: 0)
-        try checkCache()
-        let ranges = try hub.requests().filter { $0.port == "storage" }
-            .compactMap { $0.headers["range"] }
-        #expect(ranges.contains { !$0.hasPrefix("bytes=0-") }, "\(ranges)")
-        // What had come was not sent again: six starts cost little more than one. Nor has it piled up.
-        #expect(most < 3_200_000, "\(most)")
-        let sent = try hub.requests().filter(\.isForBody).reduce(0) { $0 + $1.sent }
-        #expect(sent < 3 * 1_600_000, "\(sent)")
-    }
-
-    /// Whoever clears a cache while something is downloaded into it costs that download, and nothing more.
-    @Test func aCacheThatIsClearedMeanwhile() throws {
-        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000, "times": 12}]"#)
-        let fetch = try start(["fetch"] + arguments("out"))
-        while fetch.isRunning, partialBytes() < 100_000 { usleep(1000) }
-        let model = home + "/hub/models--google--gemma-2-2b"
-        try FileManager.default.removeItem(atPath: model)
-        fetch.waitUntilExit()
-        // What was there before is gone, and said to be; the same command brings it back.
-        #expect([0, 74].contains(fetch.terminationStatus))
-        expect(try run(["fetch"] + arguments("out")), exits: 0)
-        try checkCache()
-    }
-
-    @Test func equalFilesAreDownloadedOnce() throws {
-        let data = "hub/datasets/some/corpus"
-        for name in ["train-a.jsonl", "train-b.jsonl"] {
-            try folder.copy(TestData.tiny + "/authormix.jsonl", "\(data)/\(name)")
-        }
-        let outcome = try run(["fetch", "--layers", "0", "--data_repo", "some/corpus"])
-        expect(outcome, exits: 0)
-        #expect(!outcome.errors.contains("waiting"))
-        #expect(try hub.requests().count { $0.isForBody && $0.path.contains("train-") } <= 2)
-        let offline = try run(
-            ["fetch", "--layers", "0", "--data_repo", "some/corpus"], ["HF_HUB_OFFLINE": "1"])
-        expect(offline, exits: 0)
-        #expect(offline.output.contains("to be downloaded: 0 files"), "\(offline.output)")
-    }
-
-    @Test func eightAtOnceGiveOneGoodFileEach() throws {
-        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
-        let processes = try (0..<8).map { _ in try start(["fetch"] + arguments("out")) }
-        for process in processes {
-            process.waitUntilExit()
-            #expect(process.terminationStatus == 0)
-        }
-        try checkCache()
-        // They have waited for each other: each content was sent about once.
-        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
-        #expect(sent < 2 * 1_600_000, "\(sent)")
-    }
-
-    /// Where locks say nothing, each downloads by itself, and all is well.
-    @Test func withoutLocksTheFilesAreGoodToo() throws {
-        let locks = home + "/hub/.locks"
-        try FileManager.default.createDirectory(
-            atPath: home + "/hub", withIntermediateDirectories: true)
-        // A file in the folder's place: no lock can be made.
-        try TestData.write([], to: locks)
-        // And what was left of a download is rubbish.
-        let shard = try TestData.bytes(TestData.tiny + "/model/model-00002-of-00003.safetensors")
-        let digest = SHA256.hash(data: shard).map { String(format: "%02x", $0) }.joined()
-        try folder.write(
-            [UInt8](repeating: 7, count: 300_000),
-            "hf/hub/models--google--gemma-2-2b/.sae-extract/\(digest)/1.partial")
-        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
-        let processes = try (0..<4).map { _ in try start(["fetch"] + arguments("out")) }
-        for process in processes {
-            process.waitUntilExit()
-            #expect(process.terminationStatus == 0)
-        }
-        try checkCache()
     }
 }

@@ -1,0 +1,230 @@
+// The Hub's cache: shared, broken, full, and downloads into it that are killed or at once.
+
+import ArrayFiles
+import Crypto
+import Foundation
+import TestSupport
+import Testing
+
+extension HubTests {
+    // MARK: The cache
+
+    @Test func aReadOnlyCacheIsGoodForWhatItHas() throws {
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        let hubFolder = home + "/hub"
+        let chmod = ["/bin/chmod", "-R", "a-w", hubFolder]
+        defer { _ = try? command(["/bin/chmod", "-R", "u+w", hubFolder]) }
+        try command(chmod)
+        let withoutPrivilege =
+            getuid() == 0
+            ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
+        expect(try run(arguments("online"), launcher: withoutPrivilege), exits: 0)
+        expect(
+            try run(arguments("offline"), ["HF_HUB_OFFLINE": "1"], launcher: withoutPrivilege),
+            exits: 0)
+    }
+
+    @discardableResult
+    private func command(_ words: [String]) throws -> Int32 {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: words[0])
+        process.arguments = Array(words.dropFirst())
+        try process.run()
+        process.waitUntilExit()
+        return process.terminationStatus
+    }
+
+    @Test func aFileThatWasCutShortIsDownloadedAgain() throws {
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        let shard = "model-00002-of-00003.safetensors"
+        let snapshots = home + "/hub/models--google--gemma-2-2b/snapshots"
+        let path = "\(snapshots)/\(try directoryContents(snapshots)[0])/\(shard)"
+        truncate(path, 1000)
+        let outcome = try run(["fetch"] + arguments("out"))
+        expect(outcome, exits: 0)
+        #expect(outcome.output.contains("to be downloaded: 1 file,"), "\(outcome.output)")
+        try checkCache()
+    }
+
+    @Test func theVariablesOfPythonsCacheAreKnown() throws {
+        let some = ["saes", "--layers", "0", "--layer_types", "res"]
+        for (environment, place) in [
+            (["HF_HOME": "~/a"], "a/hub"), (["HF_HUB_CACHE": "$HOME/b"], "b"),
+            (["HUGGINGFACE_HUB_CACHE": folder.file("c")], "c"),
+            (["XDG_CACHE_HOME": folder.file("d"), "HF_HOME": nil], "d/huggingface/hub"),
+            (
+                ["HF_ENDPOINT": hub.endpoint.replacing("http", with: "HTTP"), "HF_HOME": "~/e"],
+                "e/hub"
+            ),
+            (["HF_HOME": nil], ".cache/huggingface/hub"),
+        ] as [([String: String?], String)] {
+            var all = environment
+            all["HOME"] = folder.path
+            expect(try run(some, all), exits: 0)
+            #expect(
+                isDirectory(folder.file(place + "/models--google--gemma-scope-2b-pt-res")),
+                "\(place)")
+        }
+    }
+
+    @Test func emptyFilesAreFiles() throws {
+        let data = "hub/datasets/some/corpus"
+        try folder.copy(TestData.tiny + "/authormix.jsonl", data + "/train-0.jsonl")
+        try folder.write([], data + "/train-1.jsonl")
+        let some = ["fetch", "--layers", "0", "--data_repo", "some/corpus"]
+        // As a process leaves it that was killed before the first byte.
+        let empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+        let cached = "hf/hub/datasets--some--corpus"
+        try folder.write([], "\(cached)/.sae-extract/\(empty)/1.partial")
+        expect(try run(some), exits: 0)
+        let snapshots = folder.file(cached + "/snapshots")
+        let path = "\(snapshots)/\(try directoryContents(snapshots)[0])/train-1.jsonl"
+        #expect(fileExists(path))
+        try FileManager.default.removeItem(atPath: path)
+        expect(try run(some), exits: 0)
+        #expect(fileExists(path))
+        try checkCache()
+    }
+
+    /// A file system with room for the file, but not for it and what an earlier download has left of it.
+    @Test func whatIsThereNeedsNoRoomTwice() throws {
+        let line = #"{"style": "a", "text": "\#(String(repeating: "word ", count: 200))"}"# + "\n"
+        let content = Array(String(repeating: line, count: 6000).utf8)
+        let digest = SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
+        let data = try folder.write(content, "hub/datasets/some/corpus/train.jsonl")
+        #expect(content.count > 6_000_000)
+        let script = """
+            set -e
+            mkdir -p "$HF_HOME"
+            mount -t tmpfs -o size=9m tmpfs "$HF_HOME"
+            part="$HF_HOME/hub/datasets--some--corpus/.sae-extract/\(digest)"
+            mkdir -p "$part"
+            head -c 5500000 '\(data)' > "$part/1.partial"
+            "$@"
+            sha256sum < "$HF_HOME/hub/datasets--some--corpus/blobs/\(digest)"
+            find "$HF_HOME" -name '*.partial' -printf 'left over: %p\\n'
+            """
+        let outcome = try run(
+            [
+                "fetch", "--layers", "0", "--data_repo", "some/corpus", "--model_path",
+                TestData.tiny + "/model", "--sae_dir", TestData.tiny + "/sae",
+            ],
+            launcher: [
+                "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash",
+            ])
+        expect(outcome, exits: 0)
+        #expect(outcome.output.contains(digest + "  -"), "\(outcome.output)\(outcome.errors)")
+        #expect(!outcome.output.contains("left over"))
+        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
+        #expect(sent < content.count, "\(sent)")
+    }
+
+    // MARK: Killed, and many at once
+
+    private func start(_ arguments: [String]) throws -> Process {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: Tool.path)
+        process.arguments = arguments
+        process.environment = Tool.environment(hub.environment(home: home))
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        return process
+    }
+
+    /// Bytes of all downloads that are not complete.
+    private func partialBytes() -> Int {
+        let paths = FileManager.default.enumerator(atPath: home)?.compactMap { $0 as? String } ?? []
+        return paths.filter { $0.hasSuffix(".partial") }.reduce(0) {
+            $0 + fileSize("\(home)/\($1)")
+        }
+    }
+
+    @Test func killedDownloadsAreContinued() throws {
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000}]"#)
+        var most = 0
+        for round in 1...6 {
+            let fetch = try start(["fetch"] + arguments("out"))
+            // As soon as it has something more than those before it.
+            while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
+            kill(fetch.processIdentifier, SIGKILL)
+            fetch.waitUntilExit()
+            most = max(most, partialBytes())
+        }
+        #expect(partialBytes() > 0)
+        try hub.setFaults("[]")
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        try checkCache()
+        let ranges = try hub.requests().filter { $0.port == "storage" }
+            .compactMap { $0.headers["range"] }
+        #expect(ranges.contains { !$0.hasPrefix("bytes=0-") }, "\(ranges)")
+        // What had come was not sent again: six starts cost little more than one. Nor has it piled up.
+        #expect(most < 3_200_000, "\(most)")
+        let sent = try hub.requests().filter(\.isForBody).reduce(0) { $0 + $1.sent }
+        #expect(sent < 3 * 1_600_000, "\(sent)")
+    }
+
+    /// Whoever clears a cache while something is downloaded into it costs that download, and nothing more.
+    @Test func aCacheThatIsClearedMeanwhile() throws {
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000, "times": 12}]"#)
+        let fetch = try start(["fetch"] + arguments("out"))
+        while fetch.isRunning, partialBytes() < 100_000 { usleep(1000) }
+        let model = home + "/hub/models--google--gemma-2-2b"
+        try FileManager.default.removeItem(atPath: model)
+        fetch.waitUntilExit()
+        // What was there before is gone, and said to be; the same command brings it back.
+        #expect([0, 74].contains(fetch.terminationStatus))
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        try checkCache()
+    }
+
+    @Test func equalFilesAreDownloadedOnce() throws {
+        let data = "hub/datasets/some/corpus"
+        for name in ["train-a.jsonl", "train-b.jsonl"] {
+            try folder.copy(TestData.tiny + "/authormix.jsonl", "\(data)/\(name)")
+        }
+        let outcome = try run(["fetch", "--layers", "0", "--data_repo", "some/corpus"])
+        expect(outcome, exits: 0)
+        #expect(!outcome.errors.contains("waiting"))
+        #expect(try hub.requests().count { $0.isForBody && $0.path.contains("train-") } <= 2)
+        let offline = try run(
+            ["fetch", "--layers", "0", "--data_repo", "some/corpus"], ["HF_HUB_OFFLINE": "1"])
+        expect(offline, exits: 0)
+        #expect(offline.output.contains("to be downloaded: 0 files"), "\(offline.output)")
+    }
+
+    @Test func eightAtOnceGiveOneGoodFileEach() throws {
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
+        let processes = try (0..<8).map { _ in try start(["fetch"] + arguments("out")) }
+        for process in processes {
+            process.waitUntilExit()
+            #expect(process.terminationStatus == 0)
+        }
+        try checkCache()
+        // They have waited for each other: each content was sent about once.
+        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
+        #expect(sent < 2 * 1_600_000, "\(sent)")
+    }
+
+    /// Where locks say nothing, each downloads by itself, and all is well.
+    @Test func withoutLocksTheFilesAreGoodToo() throws {
+        let locks = home + "/hub/.locks"
+        try FileManager.default.createDirectory(
+            atPath: home + "/hub", withIntermediateDirectories: true)
+        // A file in the folder's place: no lock can be made.
+        try TestData.write([], to: locks)
+        // And what was left of a download is rubbish.
+        let shard = try TestData.bytes(TestData.tiny + "/model/model-00002-of-00003.safetensors")
+        let digest = SHA256.hash(data: shard).map { String(format: "%02x", $0) }.joined()
+        try folder.write(
+            [UInt8](repeating: 7, count: 300_000),
+            "hf/hub/models--google--gemma-2-2b/.sae-extract/\(digest)/1.partial")
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
+        let processes = try (0..<4).map { _ in try start(["fetch"] + arguments("out")) }
+        for process in processes {
+            process.waitUntilExit()
+            #expect(process.terminationStatus == 0)
+        }
+        try checkCache()
+    }
+}

@@ -1,0 +1,254 @@
+// What the program says and does where the Hub refuses, fails, or is none.
+
+import ArrayFiles
+import Crypto
+import Foundation
+import TestSupport
+import Testing
+
+extension HubTests {
+    // MARK: Refusals
+
+    @Test func whatDoesNotExistIsNamed() throws {
+        let some = ["--layers", "0", "--save_dir", folder.file("out")]
+        expect(
+            try run(some + ["--model", "google/gemma-2-9b"]), exits: 64,
+            saying: ["no model google/gemma-2-9b", "private", "check the spelling"])
+        expect(
+            try run(some + ["--data_repo", "hallisky/AuthorMax"]), exits: 64,
+            saying: ["no dataset hallisky/AuthorMax", "/datasets/hallisky/AuthorMax"])
+        expect(
+            try run(some + ["--revision", "v9"]), exits: 64,
+            saying: ["google/gemma-2-2b has no revision 'v9'", "check the spelling"])
+        expect(
+            try run(some + ["--revision", "../x"]), exits: 64,
+            saying: ["--revision", "cannot be a revision"])
+        expect(
+            try run(some + ["--data_repo", "a/b/c"]), exits: 64,
+            saying: ["--data_repo", "not a repository"])
+        try folder.write("no tokenizer".utf8, "hub/models/google/gemma-2-2b@broken/README.md")
+        expect(
+            try run(some + ["--revision", "broken"]), exits: 64,
+            saying: ["google/gemma-2-2b (revision broken) has no file config.json"])
+    }
+
+    @Test func theNetworkIsDown() throws {
+        hub.stop()
+        let some = ["--layers", "0", "--save_dir", folder.file("out")]
+        expect(
+            try run(some), exits: 69,
+            saying: ["cannot reach \(hub.endpoint)", "check the network", "trying again in"])
+        expect(
+            try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 69,
+            saying: [
+                "HF_HUB_OFFLINE is set", "google/gemma-2-2b is not in the cache",
+                "sae-extract fetch --layers 0 --save_dir",
+            ])
+        expect(
+            try run(some, ["HF_ENDPOINT": "ftp://x"]), exits: 64,
+            saying: ["HF_ENDPOINT", "correct"])
+        expect(
+            try run(some, ["HF_ENDPOINT": "http://me:word@127.0.0.1"]), exits: 64,
+            saying: ["HF_ENDPOINT", "HF_TOKEN"])
+    }
+
+    @Test func aHubThatIsNone() throws {
+        let some = ["--layers", "0", "--save_dir", folder.file("out")]
+        for (fault, words) in [
+            (#"{"status": 200, "body": "<html>please log in</html>"}"#, "is not JSON"),
+            (#"{"status": 200, "body": "{}"}"#, "names no commit"),
+            (#"{"redirect": "file:///etc/passwd"}"#, "not followed"),
+            (
+                #"{"path": "revision", "redirect": "/api/models/google/gemma-2-2b/revision/main"}"#,
+                "in circles"
+            ),
+        ] {
+            try hub.setFaults("[\(fault)]")
+            expect(
+                try run(some), exits: 69,
+                saying: ["does not answer as a Hugging Face Hub", words, "check HF_ENDPOINT"])
+        }
+        try hub.setFaults(
+            #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"../../x\", \"size\": 1, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
+        )
+        expect(try run(some), exits: 69, saying: ["not of the form expected"])
+        // Sizes whose sum no number holds.
+        try hub.setFaults(
+            #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"x\", \"size\": 9223372036854775000, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
+        )
+        expect(try run(some), exits: 69, saying: ["not of the form expected"])
+        // A page that is its own next, after a link whose address has the characters that separate links.
+        let page = try #require(try hub.requests().last { $0.path.contains("/tree/") }).path
+        try hub.setFaults(
+            #"[{"path": "/tree/", "status": 200, "body": "[]", "headers": {"Link": "</x;a=1,b>; rel=\"last\", <\#(page)>; rel=\"next\""}}]"#
+        )
+        expect(try run(some), exits: 69, saying: ["does not end"])
+    }
+
+    @Test func limitsOnRequests() throws {
+        try hub.setFaults(#"[{"status": 429, "headers": {"Retry-After": "9999"}}]"#)
+        expect(
+            try run(arguments("out")), exits: 69,
+            saying: ["429", "wait 9999 seconds", "HF_HUB_OFFLINE=1"])
+        // Waited for, where it is not long.
+        try hub.setFaults(
+            #"[{"times": 1, "status": 429, "headers": {"RateLimit": "\"api\";r=0;t=1"}}, {"times": 1, "status": 429, "headers": {"Retry-After": "1"}}]"#
+        )
+        let start = Date()
+        expect(
+            try run(["saes", "--layers", "0"]), exits: 0,
+            saying: ["too many requests (429); trying again in 1.0 s"])
+        #expect(Date().timeIntervalSince(start) > 2)
+    }
+
+    /// Numbers that no clock can count are refused, not waited for and not a reason to crash.
+    @Test(arguments: [
+        #""Retry-After": "99999999999999999999""#,
+        #""RateLimit": "\"api\";r=0;t=99999999999999999999999""#,
+        #""Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT""#,
+    ])
+    func absurdWaits(header: String) throws {
+        try hub.setFaults("[{\"status\": 429, \"headers\": {\(header)}}]")
+        expect(try run(arguments("out")), exits: 69, saying: ["429", "it says to wait"])
+    }
+
+    @Test(arguments: ["inf", "-5", "0x10", "soon", ""]) func waitsThatAreNone(value: String) throws
+    {
+        try hub.setFaults(
+            "[{\"times\": 2, \"status\": 429, \"headers\": {\"Retry-After\": \"\(value)\"}}]")
+        expect(try run(["saes", "--layers", "0"]), exits: 0, saying: ["trying again in 0."])
+    }
+
+    /// After a look that has downloaded nothing, an outage that passes is waited for as before it.
+    @Test(arguments: [429, 503]) func aLookBeforehandCostsNoPatience(status: Int) throws {
+        expect(try run(["fetch"] + arguments("out") + ["--dry_run"]), exits: 0)
+        try hub.setFaults(
+            "[{\"times\": 2, \"status\": \(status), \"headers\": {\"Retry-After\": \"1\"}}]")
+        expect(try run(["fetch"] + arguments("out")), exits: 0, saying: ["trying again"])
+    }
+
+    @Test func aSilentServerIsGivenUp() throws {
+        try hub.setFaults(#"[{"path": "revision", "delay": 1000}]"#)
+        expect(
+            try run(arguments("out"), ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 69,
+            saying: ["no answer in time; trying again", "cannot reach"])
+        // One that always has a little more to say is given up too.
+        try hub.setFaults(#"[{"path": "tree", "rate": 100, "times": 1}]"#)
+        expect(
+            try run(["saes"], ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 0,
+            saying: ["no answer in time; trying again"])
+    }
+
+    @Test func aRepositoryThatChangesMeanwhile() throws {
+        try hub.setFaults(
+            #"[{"path": "tree", "times": 1, "status": 404, "headers": {"X-Error-Code": "RevisionNotFound"}}]"#
+        )
+        expect(
+            try run(arguments("out")), exits: 69,
+            saying: ["google/gemma-2-2b has changed on the Hub", "run the same command again"])
+    }
+
+    // MARK: Bad connections
+
+    static let passing = [
+        #"{"times": 3, "status": 503}"#,
+        #"{"method": "GET", "path": "resolve|file=", "times": 5, "status": 500}"#,
+        #"{"port": "storage", "times": 4, "truncate": 20000}"#,
+        #"{"path": "resolve-cache.*config", "times": 2, "truncate": 100}"#,
+        #"{"port": "storage", "times": 3, "close": true}"#,
+        #"{"port": "storage", "times": 2, "content_length": 1000}"#,
+        #"{"port": "storage", "times": 2, "content_length": 10000000}"#,
+        #"{"port": "storage", "times": 2, "stall": 30000}"#,
+        #"{"path": "tree", "times": 2, "stall": 10}"#,
+        #"{"port": "storage", "times": 1, "corrupt": 12345}"#,
+        #"{"method": "GET", "path": "resolve-cache.*train", "times": 1, "corrupt": 99}"#,
+        #"{"port": "storage", "times": 3, "status": 403, "body": "expired"}"#,
+        #"{"port": "storage", "times": 2, "status": 416}"#,
+        #"{"port": "storage", "times": 3, "rate": 2000000, "truncate": 100000}"#,
+    ]
+
+    @Test(arguments: passing) func faultsThatPassAreSurvived(fault: String) throws {
+        try hub.setFaults("[\(fault)]")
+        let outcome = try run(
+            ["fetch"] + arguments("out"),
+            ["HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"])
+        expect(outcome, exits: 0, saying: ["again"])
+        try checkCache()
+        hub.stop()
+        let offline = try run(["fetch"] + arguments("out"), ["HF_HUB_OFFLINE": "1"])
+        expect(offline, exits: 0)
+        #expect(offline.output.contains("to be downloaded: 0 files"), "\(offline.output)")
+    }
+
+    @Test func aServerWithoutRanges() throws {
+        try hub.setFaults(
+            #"[{"port": "storage", "method": "GET", "times": 2, "truncate": 50000}, {"port": "storage", "ignore_range": true}]"#
+        )
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        try checkCache()
+    }
+
+    /// It breaks off more than once, and begins at the front each time.
+    @Test func aServerWithoutRangesThatBreaksOff() throws {
+        let file = #""port": "storage", "method": "GET", "path": "00001-of", "ignore_range": true"#
+        try hub.setFaults(
+            "["
+                + [100_000, 300_000, 100_000, 300_000].map {
+                    "{\(file), \"times\": 1, \"truncate\": \($0)},"
+                }.joined() + "{\(file)}]")
+        let outcome = try run(["fetch"] + arguments("out"))
+        expect(outcome, exits: 0)
+        #expect(!outcome.errors.contains("not what it should be"))
+        try checkCache()
+    }
+
+    @Test func oneFailureEndsTheOtherDownloads() throws {
+        try hub.setFaults(
+            #"[{"path": "resolve.*tokenizer.json", "method": "GET", "status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}, {"port": "storage", "method": "GET", "rate": 20000}]"#
+        )
+        expect(
+            try run(arguments("out")), exits: 64,
+            saying: ["google/gemma-2-2b has no file tokenizer.json"])
+        let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
+        #expect(sent < 1_000_000, "\(sent)")
+    }
+
+    @Test func whatStaysWrongIsAnError() throws {
+        let some = ["--layers", "0", "--save_dir", folder.file("out")]
+        let file = "file=layer_0/width_16k/average_l0_46/params.npz"
+        try hub.setFaults(#"[{"path": "\#(file)", "corrupt": 7}]"#)
+        expect(
+            try run(some), exits: 69,
+            saying: [
+                "google/gemma-scope-2b-pt-res: layer_0/width_16k/average_l0_46/params.npz was downloaded twice",
+                "expected ", "got ", "try again later",
+            ])
+        try hub.setFaults(#"[{"path": "\#(file)", "method": "GET", "content_length": 0}]"#)
+        expect(
+            try run(some), exits: 69, saying: ["the body ended at byte 0"])
+        try hub.setFaults(#"[{"path": "\#(file)", "status": 500}]"#)
+        expect(try run(some), exits: 69, saying: ["the server answers 500", "again later"])
+        // All else is there, and this file is not.
+        try hub.setFaults("[]")
+        expect(
+            try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 69,
+            saying: ["average_l0_46/params.npz of google/gemma-scope-2b-pt-res"])
+        try hub.clearLog()
+        expect(try run(some), exits: 0)
+        let names = Set(
+            try hub.requests().filter(\.isForBody).map(\.path).map { $0.split(separator: "?")[0] })
+        #expect(names.count <= 2, "\(names)")
+    }
+
+    @Test func aFullDiskIsSaid() throws {
+        let outcome = try run(
+            ["fetch"] + arguments("out"),
+            // In KiB, enough for the lists, not for the weights.
+            launcher: ["/bin/bash", "-c", "ulimit -f 100; exec \"$@\"", "bash"])
+        expect(
+            outcome, exits: 74,
+            saying: ["cannot write", "File too large", "run the same command again"])
+        expect(try run(["fetch"] + arguments("out")), exits: 0)
+        try checkCache()
+    }
+}
