@@ -232,10 +232,10 @@ struct BlobDownload: Sendable {
     private func newSink() throws -> DownloadSink {
         var attempt = 0
         while true {
-            try makeDirectories(folder)
             do {
+                try makeDirectories(folder)
                 return try DownloadSink(for: file, in: folder, report: report)
-            } catch let error as FileError where error.code == ENOENT {
+            } catch let error as FileError where [ENOENT, ENOTDIR].contains(error.code) {
                 attempt += 1
                 if attempt == 100 { throw error }
             }

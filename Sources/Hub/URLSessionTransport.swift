@@ -19,6 +19,8 @@
         }
 
         private let exchanges = Mutex<[Int: Exchange]>([:])
+        /// The tasks that were answered by a redirect.
+        private let redirected = Mutex<Set<Int>>([])
         private let session = Mutex<URLSession?>(nil)
 
         /// Made by the first exchange: it keeps its delegate.
@@ -91,8 +93,21 @@
         private func end(_ task: URLSessionTask, _ result: Result<HTTPResponse, any Error>) {
             let exchange = exchanges.withLock { $0.removeValue(forKey: task.taskIdentifier) }
             guard let exchange else { return }
-            if case .failure = result { task.cancel() }
+            if case .failure = result { stop(task, isAnswered: exchange.response != nil) }
             exchange.continuation.resume(with: result)
+        }
+
+        /// Cancels `task`, but not while a redirect may be on its way through URLSession: on Linux that ends the process. One
+        /// that has not been answered is given time for it to come or not.
+        private func stop(_ task: URLSessionTask, isAnswered: Bool) {
+            let cancel: @Sendable () -> Void = { [self] in
+                if !redirected.withLock({ $0.contains(task.taskIdentifier) }) { task.cancel() }
+            }
+            if isAnswered {
+                cancel()
+            } else {
+                DispatchQueue.global().asyncAfter(deadline: .now() + 2, execute: cancel)
+            }
         }
 
         /// What libcurl and URLSession take from the environment and should not: a proxy before this machine, which would see
@@ -111,6 +126,7 @@
             willPerformHTTPRedirection response: HTTPURLResponse, newRequest request: URLRequest,
             completionHandler: @escaping (URLRequest?) -> Void
         ) {
+            _ = redirected.withLock { $0.insert(task.taskIdentifier) }
             completionHandler(nil)
         }
 
@@ -132,7 +148,11 @@
                 if exchange?.response != nil { $0[dataTask.taskIdentifier]?.isBusy = true }
                 return exchange
             }
-            guard let exchange, let response = exchange.response else { return }
+            guard let exchange, let response = exchange.response else {
+                // Given up, and answered after all.
+                if exchange == nil { stop(dataTask, isAnswered: true) }
+                return
+            }
             do {
                 try data.withUnsafeBytes { try exchange.body(response, $0) }
             } catch {
