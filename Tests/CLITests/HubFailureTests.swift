@@ -248,6 +248,21 @@ extension HubTests {
         #expect(names.count <= 2, "\(names)")
     }
 
+    /// Said before anything is downloaded, where it can be seen.
+    @Test func tooLittleRoomIsSaidBeforehand() throws {
+        let outcome = try run(
+            ["fetch"] + arguments("out"),
+            launcher: [
+                "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c",
+                "mkdir -p \"$HF_HOME\" && mount -t tmpfs -o size=800k tmpfs \"$HF_HOME\" && \"$@\"",
+                "bash",
+            ])
+        expect(
+            outcome, exits: 74,
+            saying: ["bytes are to be downloaded, but", "are free", "set HF_HOME to a larger"])
+        #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
+    }
+
     @Test func aFullDiskIsSaid() throws {
         let outcome = try run(
             ["fetch"] + arguments("out"),
