@@ -77,10 +77,20 @@ public func isReadable(_ path: String) -> Bool {
     access(path, R_OK) == 0
 }
 
+/// The folder that `path` lies in; empty for a name alone, and for what lies in the root.
+public func parentFolder(of path: String) -> String {
+    path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+}
+
+/// Makes the folders above `path`; what is there already stays.
+public func makeParentDirectories(of path: String) throws(FileError) {
+    try makeDirectories(parentFolder(of: path))
+}
+
 /// Makes the folder at `path` and those above it; what is there already stays.
 public func makeDirectories(_ path: String) throws(FileError) {
     if isDirectory(path) || path.isEmpty { return }
-    let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+    let parent = parentFolder(of: path)
     try makeDirectories(parent)
     if mkdir(path, 0o777) == 0 {
         try synchronizeDirectory(parent.isEmpty ? (path.hasPrefix("/") ? "/" : ".") : parent)

@@ -1,5 +1,6 @@
 // What decides a run's numbers. Runs that agree in it may share a folder; others may not.
 
+import ArrayFiles
 import Corpus
 import Crypto
 import Foundation

@@ -80,11 +80,6 @@ extension MappedFile {
     }
 }
 
-/// Lower-case hexadecimal digits.
-func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
-    bytes.map { String(format: "%02x", $0) }.joined()
-}
-
 /// SHA-256 over the accepted (author, text) pairs in order, each preceded by its length in bytes.
 func corpusIdentity(_ authors: [AuthorDocuments]) -> String {
     var hash = SHA256()

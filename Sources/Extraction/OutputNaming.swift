@@ -1,5 +1,6 @@
 // The names of the final files.
 
+import ArrayFiles
 import Crypto
 import Foundation
 import Gemma2
@@ -81,7 +82,7 @@ struct OutputNaming {
             prefix += unit
         }
         let digest = SHA256.hash(data: bytes).prefix(8)
-        let hex = digest.map { String(format: "%02x", $0) }.joined()
+        let hex = hexadecimal(digest)
         return String(decoding: prefix, as: UTF8.self) + "%-" + hex
     }
 }

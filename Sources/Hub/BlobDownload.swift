@@ -48,10 +48,7 @@ final class DownloadSink: Sendable {
         }
 
         var digits: String {
-            func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
-                bytes.map { String(format: "%02x", $0) }.joined()
-            }
-            return switch self {
+            switch self {
             case .sha256(let hash): hexadecimal(hash.finalize())
             case .gitBlob(let hash): hexadecimal(hash.finalize())
             }
@@ -161,7 +158,6 @@ struct BlobDownload: Sendable {
     let report: @Sendable (Int, DownloadedBytes) -> Void
 
     private var blob: String { cache.blob(file.digest.name) }
-    private var blobFolder: String { String(blob[..<blob.lastIndex(of: "/")!]) }
     private var folder: String { cache.partials(file.digest.name) }
     private var isThere: Bool { fileSize(blob) == file.size && fileExists(blob) }
 
@@ -200,7 +196,7 @@ struct BlobDownload: Sendable {
             }
             if got == file.digest.name {
                 try sink.synchronize()
-                try makeDirectories(blobFolder)
+                try makeParentDirectories(of: blob)
                 if rename(sink.path, blob) == 0 {
                     try? removeTree(folder)
                     return
@@ -300,7 +296,7 @@ struct BlobDownload: Sendable {
     /// where one goes on without. Throws `CancellationError`.
     private func waitForTurn() async throws -> Lock? {
         let path = cache.lock(file.digest.name)
-        guard (try? makeDirectories(String(path[..<path.lastIndex(of: "/")!]))) != nil else {
+        guard (try? makeParentDirectories(of: path)) != nil else {
             return nil
         }
         // Group-writable, as huggingface_hub makes it: a cache may be several users'.
@@ -336,10 +332,11 @@ struct BlobDownload: Sendable {
 
     /// Bytes of all unfinished downloads of the content, ours and huggingface_hub's.
     private func headway() -> Int {
-        let theirs = ((try? directoryContents(blobFolder)) ?? []).filter {
+        let blobs = parentFolder(of: blob)
+        let theirs = ((try? directoryContents(blobs)) ?? []).filter {
             $0.hasPrefix(file.digest.name + ".")
         }
-        return theirs.reduce(0) { $0 + fileSize("\(blobFolder)/\($1)") }
+        return theirs.reduce(0) { $0 + fileSize("\(blobs)/\($1)") }
             + cache.earlierPartials(file.digest.name).reduce(0) { $0 + $1.size }
     }
 }

@@ -1,5 +1,5 @@
 // Hugging Face's cache folder, shared with Python's huggingface_hub (file_download.py):
-//   models--google--gemma-2-2b/refs/main                  the commit that `main` was last seen at
+//   models--google--gemma-2-2b/refs/main                  the commit that `main` was when its files were downloaded
 //   models--google--gemma-2-2b/snapshots/COMMIT/…         symlinks to blobs, by the repository's paths
 //   models--google--gemma-2-2b/blobs/ID                   contents, named by SHA-256 or git's id
 //   .locks/models--google--gemma-2-2b/ID.lock             taken (flock) while ID is downloaded
@@ -60,7 +60,7 @@ struct HubCache: Sendable {
         guard !reference.isCommit else { return }
         let path = "\(folder)/refs/\(reference.revision)"
         if let file = try? MappedFile(path: path), file.bytes.elementsEqual(commit.utf8) { return }
-        try makeDirectories(String(path[..<path.lastIndex(of: "/")!]))
+        try makeParentDirectories(of: path)
         // Not beside its place: every file there counts as a reference.
         try makeDirectories(ownFolder)
         try OutputFile.make(path: path, temporaryDirectory: ownFolder) {
@@ -162,7 +162,7 @@ struct HubCache: Sendable {
     func link(_ path: String, of commit: String, to file: RepositoryFile) throws {
         let blob = file.digest.name
         let target = "\(snapshot(commit))/\(path)"
-        try makeDirectories(String(target[..<target.lastIndex(of: "/")!]))
+        try makeParentDirectories(of: target)
         let steps = path.utf8.count { $0 == UInt8(ascii: "/") } + 2
         let content = String(repeating: "../", count: steps) + "blobs/\(blob)"
         try makeDirectories(ownFolder)

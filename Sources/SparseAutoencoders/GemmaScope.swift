@@ -130,15 +130,15 @@ public struct SAECatalogue: Sendable {
     /// The average L0s that exist, by layer and width.
     private var averageL0s: [Int: [String: [Int]]] = [:]
 
-    /// The SAEs in the folder `directory`. Of other layers than `layers` only their being there is looked at. Throws
-    /// `FileError`.
-    public init(directory: String, layers: [Int]) throws {
+    /// The SAEs in the folder `directory`. Of other layers than `layers`, where they are given, only their being there is
+    /// looked at. Throws `FileError`.
+    public init(directory: String, layers: [Int]? = nil) throws {
         repository = directory
         for name in try directoryContents(directory) {
             guard let layer = number(name, after: "layer_"), isDirectory("\(directory)/\(name)")
             else { continue }
             averageL0s[layer] = [:]
-            guard layers.contains(layer) else { continue }
+            guard layers?.contains(layer) ?? true else { continue }
             for width in try directoryContents("\(directory)/\(name)")
             where width.hasPrefix("width_") {
                 let folder = "\(directory)/\(name)/\(width)"

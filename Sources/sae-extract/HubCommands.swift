@@ -48,17 +48,18 @@ struct HubCommands {
     func list() async throws {
         let (label, _) = try options.namedModel()
         let tree = try options.saeTree(label: label)
+        // One for all sites: it remembers whether the Hub answers.
+        let hub = tree == nil ? try resolver.makeHub() : nil
         var rows = [["site", "layer", "width", "average L0"]]
         var isMarked = false
         for site in Site.allCases where options.sites.contains(site) {
             let catalogue: SAECatalogue
             if let tree {
-                let folder = try tree.repository(site: site.rawValue)
-                let layers = try SAECatalogue(directory: folder, layers: []).layers
-                catalogue = try SAECatalogue(directory: folder, layers: layers)
+                catalogue = try SAECatalogue(
+                    directory: try tree.repository(site: site.rawValue))
             } else {
                 let snapshot = try await resolver.snapshotOfSAEs(
-                    ScopeSize(label: label), site, try resolver.makeHub())
+                    ScopeSize(label: label), site, hub!)
                 catalogue = SAECatalogue(
                     repository: snapshot.reference.id, paths: try snapshot.paths())
             }

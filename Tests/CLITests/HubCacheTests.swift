@@ -132,6 +132,15 @@ extension HubTests {
         return process
     }
 
+    /// Fetches in so many processes at once, all of which must succeed.
+    private func fetchAtOnce(_ count: Int) throws {
+        let processes = try (0..<count).map { _ in try start(["fetch"] + arguments("out")) }
+        for process in processes {
+            process.waitUntilExit()
+            #expect(process.terminationStatus == 0)
+        }
+    }
+
     /// Bytes of all downloads that are not complete.
     private func partialBytes() -> Int {
         let paths = FileManager.default.enumerator(atPath: home)?.compactMap { $0 as? String } ?? []
@@ -195,11 +204,7 @@ extension HubTests {
 
     @Test func eightAtOnceGiveOneGoodFileEach() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
-        let processes = try (0..<8).map { _ in try start(["fetch"] + arguments("out")) }
-        for process in processes {
-            process.waitUntilExit()
-            #expect(process.terminationStatus == 0)
-        }
+        try fetchAtOnce(8)
         try checkCache()
         // They have waited for each other: each content was sent about once.
         let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
@@ -220,11 +225,7 @@ extension HubTests {
             [UInt8](repeating: 7, count: 300_000),
             "hf/hub/models--google--gemma-2-2b/.sae-extract/\(digest)/1.partial")
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
-        let processes = try (0..<4).map { _ in try start(["fetch"] + arguments("out")) }
-        for process in processes {
-            process.waitUntilExit()
-            #expect(process.terminationStatus == 0)
-        }
+        try fetchAtOnce(4)
         try checkCache()
     }
 }
