@@ -70,7 +70,9 @@ let package = Package(
             name: "SparseAutoencoders", dependencies: ["Tensors", "ArrayFiles", "ByteJSON"],
             swiftSettings: strict),
         .target(
-            name: "Tensors", dependencies: ["ArrayFiles", "COpenBLAS"], swiftSettings: kernels),
+            name: "Tensors", dependencies: ["CUDA", "ArrayFiles", "COpenBLAS"],
+            swiftSettings: kernels),
+        .target(name: "CUDA", dependencies: ["CCUDA"], swiftSettings: strict),
         .target(
             name: "Hub",
             dependencies: [
@@ -132,6 +134,10 @@ let package = Package(
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: strict),
+        .target(
+            name: "CCUDA", exclude: ["kernels.cu", "kernels.ptx", "prelude.h"],
+            // #embed is of C23.
+            cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
         .systemLibrary(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),

@@ -25,17 +25,25 @@ public struct Gemma2Model<B: Backend> {
         rotary = .gemma2(config, length: maximumLength)
     }
 
+    /// Bytes of activations that a token takes at most at one time, with some room: the residual stream and the
+    /// norms, the heads and their sum, the MLP's two inner matrices and their product; twice for operands of products.
+    public var bytesPerToken: Int {
+        let heads = config.nHeads * config.dHead
+        let keys = config.nKVHeads * config.dHead
+        return 4 * (8 * config.dModel + 4 * heads + 2 * keys + 4 * config.dMLP)
+    }
+
     /// Runs the batch through all blocks, giving each block's taps to `tap`, and returns what is predicted.
-    public func forward(_ batch: PackedBatch, tap: Tap) throws -> TokenPredictions {
+    public func forward(_ batch: PackedBatch, tap: Tap) throws -> Deferred<TokenPredictions> {
         // The factor stays in float32: 48 for 2b, 59.8665 for 9b.
-        let x = backend.embed(
+        let x = try backend.embed(
             batch.tokens, table: weights.embedding, scale: Float(config.dModel).squareRoot())
         let positions = batch.positions
         for layer in 0..<config.nLayers {
             try forward(x, layer: layer, batch: batch, positions: positions, tap: tap)
         }
-        let normed = backend.rmsNorm(x, weights.finalNorm, epsilon: config.epsilon)
-        return backend.predictions(
+        let normed = try backend.rmsNorm(x, weights.finalNorm, epsilon: config.epsilon)
+        return try backend.predictions(
             normed, unembedding: weights.unembedding, softCap: config.finalSoftCap,
             nextTokens: batch.nextTokens)
     }
@@ -46,44 +54,44 @@ public struct Gemma2Model<B: Backend> {
         _ x: B.Matrix, layer: Int, batch: PackedBatch, positions: [Int32], tap: Tap
     ) throws {
         let w = weights.blocks[layer]
-        let z = attention(x, w, layer: layer, batch: batch, positions: positions)
+        let z = try attention(x, w, layer: layer, batch: batch, positions: positions)
         try tap(HookPoint(layer: layer, site: .att), z)  // blocks.L.attn.hook_z
-        let attnOut = norm(backend.matmul(z, w.oProj), w.postAttentionNorm)  // (tokens, dModel)
-        backend.add(attnOut, to: x)
+        let attnOut = try norm(backend.matmul(z, w.oProj), w.postAttentionNorm)  // (tokens, dModel)
+        try backend.add(attnOut, to: x)
 
-        let mlpOut = norm(mlp(x, w), w.postFeedForwardNorm)  // (tokens, dModel)
+        let mlpOut = try norm(mlp(x, w), w.postFeedForwardNorm)  // (tokens, dModel)
         try tap(HookPoint(layer: layer, site: .mlp), mlpOut)  // blocks.L.hook_mlp_out
-        backend.add(mlpOut, to: x)
+        try backend.add(mlpOut, to: x)
         try tap(HookPoint(layer: layer, site: .res), x)  // blocks.L.hook_resid_post
     }
 
     /// The heads' weighted values, concatenated: (tokens, nHeads · dHead).
     private func attention(
         _ x: B.Matrix, _ w: BlockWeights<B>, layer: Int, batch: PackedBatch, positions: [Int32]
-    ) -> B.Matrix {
-        let n = norm(x, w.inputNorm)  // (tokens, dModel)
-        let q = backend.matmul(n, w.qProj)  // (tokens, nHeads · dHead)
-        let k = backend.matmul(n, w.kProj)  // (tokens, nKVHeads · dHead)
-        let v = backend.matmul(n, w.vProj)  // (tokens, nKVHeads · dHead)
-        backend.rotate(q, by: rotary, at: positions)
-        backend.rotate(k, by: rotary, at: positions)
+    ) throws -> B.Matrix {
+        let n = try norm(x, w.inputNorm)  // (tokens, dModel)
+        let q = try backend.matmul(n, w.qProj)  // (tokens, nHeads · dHead)
+        let k = try backend.matmul(n, w.kProj)  // (tokens, nKVHeads · dHead)
+        let v = try backend.matmul(n, w.vProj)  // (tokens, nKVHeads · dHead)
+        try backend.rotate(q, by: rotary, at: positions)
+        try backend.rotate(k, by: rotary, at: positions)
         let p = AttentionParameters(
             heads: config.nHeads, keyValueHeads: config.nKVHeads, headWidth: config.dHead,
             scale: 1 / config.queryPreAttentionScalar.squareRoot(),
             softCap: config.attentionSoftCap,
             window: config.isLocal[layer] ? config.slidingWindow : nil)
-        return backend.attention(queries: q, keys: k, values: v, in: batch, p)
+        return try backend.attention(queries: q, keys: k, values: v, in: batch, p)
     }
 
     /// down(gelu(gate(n)) · up(n)): (tokens, dModel).
-    private func mlp(_ x: B.Matrix, _ w: BlockWeights<B>) -> B.Matrix {
-        let n = norm(x, w.preFeedForwardNorm)  // (tokens, dModel)
-        let gate = backend.matmul(n, w.gateProj)  // (tokens, dMLP)
-        let up = backend.matmul(n, w.upProj)  // (tokens, dMLP)
-        return backend.matmul(backend.geglu(gate: gate, up: up), w.downProj)
+    private func mlp(_ x: B.Matrix, _ w: BlockWeights<B>) throws -> B.Matrix {
+        let n = try norm(x, w.preFeedForwardNorm)  // (tokens, dModel)
+        let gate = try backend.matmul(n, w.gateProj)  // (tokens, dMLP)
+        let up = try backend.matmul(n, w.upProj)  // (tokens, dMLP)
+        return try backend.matmul(backend.geglu(gate: gate, up: up), w.downProj)
     }
 
-    private func norm(_ x: B.Matrix, _ weight: B.Vector) -> B.Matrix {
-        backend.rmsNorm(x, weight, epsilon: config.epsilon)
+    private func norm(_ x: B.Matrix, _ weight: B.Vector) throws -> B.Matrix {
+        try backend.rmsNorm(x, weight, epsilon: config.epsilon)
     }
 }

@@ -46,7 +46,8 @@ struct Gemma2Weights<B: Backend> {
     /// Checks every tensor's presence and shape against `config`, then hands it to the backend.
     init(_ files: CheckpointFiles, _ config: Gemma2Config, on backend: B) throws {
         let load = WeightLoader(files: files, backend: backend)
-        let embedding = try load.matrix("model.embed_tokens.weight", config.dVocab, config.dModel)
+        let embedding = try load.matrix(
+            "model.embed_tokens.weight", config.dVocab, config.dModel, isTable: true)
         self.embedding = embedding
         blocks = try (0..<config.nLayers).map { try BlockWeights(layer: $0, config, load) }
         finalNorm = try load.norm("model.norm.weight", config.dModel)
@@ -61,13 +62,16 @@ struct WeightLoader<B: Backend> {
     let files: CheckpointFiles
     let backend: B
 
-    func matrix(_ name: String, _ outputs: Int, _ inputs: Int) throws -> B.Weights {
+    func matrix(
+        _ name: String, _ outputs: Int, _ inputs: Int, isTable: Bool = false
+    ) throws -> B.Weights {
         backend.weights(
-            try files.tensor(name, shape: [outputs, inputs]), layout: .outputsByInputs)
+            try files.tensor(name, shape: [outputs, inputs]), layout: .outputsByInputs,
+            isTable: isTable)
     }
 
     /// Gemma's norms multiply by 1 + w.
     func norm(_ name: String, _ width: Int) throws -> B.Vector {
-        backend.vector(try files.tensor(name, shape: [width]), adding: 1)
+        try backend.vector(files.tensor(name, shape: [width]), adding: 1)
     }
 }

@@ -100,7 +100,7 @@ public struct TokenPredictions: Sendable {
     public var firstNonFiniteRow: Int?
 }
 
-/// Why a device cannot be used.
+/// Why the processor cannot be used.
 public enum BackendError: Error, Equatable, CustomStringConvertible {
     /// The system does not start that many threads.
     case noThreads(count: Int, reason: String)
@@ -118,59 +118,81 @@ public enum BackendError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// A device that computes in float32 on row-major matrices.
+/// A result that the device may still be at work on.
+public struct Deferred<Value> {
+    private let get: () throws -> Value
+
+    /// A result that is there.
+    public init(_ value: Value) { get = { value } }
+
+    /// A result that `get` waits for.
+    public init(_ get: @escaping () throws -> Value) { self.get = get }
+
+    /// Waits for the result; to be called once. Throws where the device failed meanwhile.
+    public func value() throws -> Value { try get() }
+}
+
+/// A result took more room than was set apart for it. The room has grown; the batch is to be computed again.
+public struct ResultOverflow: Error {}
+
+/// A device that computes on row-major matrices, in float32 or faithfully to it.
 ///
-/// Every product is cut into blocks whose shapes depend on the operands alone, so results do not depend on
-/// how many threads share the work.
+/// Operations return when they have been asked of the device. Products are cut into pieces whose shapes depend on the
+/// operands alone, so that results do not depend on how many threads share the work.
 public protocol Backend: AnyObject {
     /// Activations, (rows, columns), on the device.
     associatedtype Matrix
-    /// A weight matrix, ready for products.
+    /// A weight matrix, ready for products once `load` was called.
     associatedtype Weights
     /// A weight vector, ready for use.
     associatedtype Vector
 
     /// The device and kernels in use, for logs and `run.json`.
     var kernels: String { get }
+    /// How many batches may be asked for before the first one's results are: 1 where operations return when done.
+    var batchesInFlight: Int { get }
+    /// Seconds during which the device was computing batches, and seconds from the first one's beginning to the last
+    /// one's end; nil where there is no device beside the processor.
+    var deviceSeconds: (busy: Double, span: Double)? { get }
 
-    /// Makes `tensor` (two dimensions) available as a factor.
-    func weights(_ tensor: StoredTensor, layout: WeightLayout) -> Weights
+    /// Makes `tensor` (two dimensions) available as a factor, and with `isTable` for `embed`.
+    func weights(_ tensor: StoredTensor, layout: WeightLayout, isTable: Bool) -> Weights
     /// Makes `tensor` (one dimension) available, `offset` added to each element.
-    func vector(_ tensor: StoredTensor, adding offset: Float) -> Vector
-    /// A matrix whose rows `fill` writes.
-    func matrix(
-        rows: Int, columns: Int, fill: (UnsafeMutableBufferPointer<Float>) -> Void
-    ) -> Matrix
-    /// Calls `body` with `x`'s elements, (rows, columns).
-    func withElements<R>(of x: Matrix, _ body: (UnsafeBufferPointer<Float>) throws -> R) rethrows
-        -> R
+    func vector(_ tensor: StoredTensor, adding offset: Float) throws -> Vector
+    /// Makes all weights resident that were asked for since, after a check that there is room for them and for
+    /// batches of `rows` rows that take `bytesPerRow` bytes each.
+    func load(rows: Int, bytesPerRow: Int) throws
+    /// A matrix of `elements`.
+    func matrix(rows: Int, columns: Int, _ elements: [Float]) throws -> Matrix
+    /// Elements of the rows of `x` in `rows`, in row-major order.
+    func elements(of x: Matrix, rows: Range<Int>) throws -> [Float]
 
     /// Rows of `table` for `tokens`, times `scale`: (tokens, width).
-    func embed(_ tokens: [Int32], table: Weights, scale: Float) -> Matrix
+    func embed(_ tokens: [Int32], table: Weights, scale: Float) throws -> Matrix
     /// x · rsqrt(mean(x²) + epsilon) · weight, row by row. `weight` already has Gemma's 1 added.
-    func rmsNorm(_ x: Matrix, _ weight: Vector, epsilon: Float) -> Matrix
+    func rmsNorm(_ x: Matrix, _ weight: Vector, epsilon: Float) throws -> Matrix
     /// `x` times the weights: (rows, outputs).
-    func matmul(_ x: Matrix, _ weights: Weights) -> Matrix
+    func matmul(_ x: Matrix, _ weights: Weights) throws -> Matrix
     /// Turns each head of `x` by its row's position, in place.
-    func rotate(_ x: Matrix, by table: RotaryTable, at positions: [Int32])
+    func rotate(_ x: Matrix, by table: RotaryTable, at positions: [Int32]) throws
     /// Causal attention within each document: heads' weighted values, (rows, heads · headWidth).
     func attention(
         queries: Matrix, keys: Matrix, values: Matrix, in batch: PackedBatch,
         _ parameters: AttentionParameters
-    ) -> Matrix
+    ) throws -> Matrix
     /// gelu_tanh(gate) · up, element by element.
-    func geglu(gate: Matrix, up: Matrix) -> Matrix
+    func geglu(gate: Matrix, up: Matrix) throws -> Matrix
     /// Adds `y` to `x` in place.
-    func add(_ y: Matrix, to x: Matrix)
+    func add(_ y: Matrix, to x: Matrix) throws
     /// Logits cap · tanh(x · Wᵀ / cap) reduced to what is predicted, the vocabulary taken in chunks.
     func predictions(
         _ x: Matrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
-    ) -> TokenPredictions
+    ) throws -> Deferred<TokenPredictions>
     /// JumpReLU: features f = pre where pre > threshold and f > `floor`, with pre = x · W + bias. Nil where
-    /// a pre-activation is NaN or infinite.
+    /// a pre-activation is NaN or infinite. The result may throw `ResultOverflow`.
     func jumpReLU(
         _ x: Matrix, encoder: Weights, bias: Vector, threshold: Vector, above floor: Float
-    ) -> SparseRows?
+    ) throws -> Deferred<SparseRows?>
     /// The first row with an element that is NaN or infinite.
-    func firstNonFiniteRow(of x: Matrix) -> Int?
+    func firstNonFiniteRow(of x: Matrix) throws -> Deferred<Int?>
 }

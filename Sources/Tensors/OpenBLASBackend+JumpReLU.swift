@@ -14,7 +14,7 @@ extension OpenBLASBackend {
     /// alone would turn into silence.
     public func jumpReLU(
         _ x: CPUMatrix, encoder: Weights, bias: [Float], threshold: [Float], above floor: Float
-    ) -> SparseRows? {
+    ) -> Deferred<SparseRows?> {
         precondition(x.columns == encoder.inputs && bias.count == encoder.outputs)
         precondition(threshold.count == encoder.outputs && floor >= 0)
         let blocks = OutputBlocks(for: encoder)
@@ -35,7 +35,7 @@ extension OpenBLASBackend {
                     firstColumn: range.lowerBound)
             }
         }
-        return chunks.allSatisfy(\.isFinite) ? join(chunks, rows: x.rows) : nil
+        return Deferred(chunks.allSatisfy(\.isFinite) ? join(chunks, rows: x.rows) : nil)
     }
 
     private func compact(

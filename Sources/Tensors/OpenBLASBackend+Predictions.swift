@@ -15,7 +15,7 @@ extension OpenBLASBackend {
     /// Cross-entropy and entropy of the soft-capped logits.
     public func predictions(
         _ x: CPUMatrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
-    ) -> TokenPredictions {
+    ) -> Deferred<TokenPredictions> {
         precondition(nextTokens.count == x.rows && x.columns == unembedding.inputs)
         let blocks = OutputBlocks(for: unembedding)
         let partials = UnsafeMutableBufferPointer<Partial>.allocate(capacity: blocks.count * x.rows)
@@ -39,9 +39,10 @@ extension OpenBLASBackend {
                 if range.contains(target) { targets[row] = line[target - range.lowerBound] }
             }
         }
-        return combine(
-            UnsafeBufferPointer(partials), blocks: blocks.count, targets: targets,
-            nextTokens: nextTokens)
+        return Deferred(
+            combine(
+                UnsafeBufferPointer(partials), blocks: blocks.count, targets: targets,
+                nextTokens: nextTokens))
     }
 
     /// Caps the logits in place and sums them up.

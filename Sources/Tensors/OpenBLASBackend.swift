@@ -33,11 +33,12 @@ public final class OpenBLASBackend: Backend {
     /// What a thread that multiplies takes of the address space: 128 MiB that OpenBLAS maps, and a heap.
     private static let threadSpace = 192 << 20
 
-    /// A backend on `threadCount` threads. Throws where the system does not give them or their memory.
-    public init(threadCount: Int) throws(BackendError) {
+    /// A backend on `threads`. Throws where the system does not give their memory.
+    public init(on threads: ThreadPool) throws(BackendError) {
         // OpenBLAS must not cut products by itself: how it would depends on the number of threads.
         openblas_set_num_threads(1)
-        threads = try ThreadPool(threadCount: threadCount)
+        self.threads = threads
+        let threadCount = threads.threadCount
         scratch = ThreadScratch(threadCount: threadCount)
         // Where a mapping fails, OpenBLAS would try again for ever.
         let bytes = threadCount * OpenBLASBackend.threadSpace
@@ -67,6 +68,12 @@ public final class OpenBLASBackend: Backend {
         return (configuration.prefix(2) + [Substring(core)]).joined(separator: " ")
     }
 
+    /// Operations are done when they return.
+    public var batchesInFlight: Int { 1 }
+
+    /// There is none beside the processor.
+    public var deviceSeconds: (busy: Double, span: Double)? { nil }
+
     func newMatrix(_ rows: Int, _ columns: Int) -> CPUMatrix {
         CPUMatrix(rows: rows, columns: columns, pool: pool)
     }
@@ -82,7 +89,9 @@ public final class OpenBLASBackend: Backend {
     // MARK: Weights and data
 
     /// Takes the matrix where it lies; nothing is copied.
-    public func weights(_ tensor: StoredTensor, layout: WeightLayout) -> Weights {
+    public func weights(
+        _ tensor: StoredTensor, layout: WeightLayout, isTable: Bool = false
+    ) -> Weights {
         precondition(tensor.shape.count == 2, "a matrix has two dimensions")
         let outputsFirst = layout == .outputsByInputs
         return Weights(
@@ -96,21 +105,25 @@ public final class OpenBLASBackend: Backend {
         return offset == 0 ? values : values.map { $0 + offset }
     }
 
-    /// A matrix that `fill` writes.
-    public func matrix(
-        rows: Int, columns: Int, fill: (UnsafeMutableBufferPointer<Float>) -> Void
-    ) -> CPUMatrix {
+    /// Weights are used where they lie.
+    public func load(rows: Int, bytesPerRow: Int) {}
+
+    /// A copy of `elements`.
+    public func matrix(rows: Int, columns: Int, _ elements: [Float]) -> CPUMatrix {
+        precondition(elements.count == rows * columns)
         let x = newMatrix(rows, columns)
-        fill(UnsafeMutableBufferPointer(start: x.elements, count: rows * columns))
+        elements.withUnsafeBufferPointer { source in
+            if let base = source.baseAddress { x.elements.update(from: base, count: source.count) }
+        }
         return x
     }
 
-    /// The matrix's own memory.
-    public func withElements<R>(
-        of x: CPUMatrix, _ body: (UnsafeBufferPointer<Float>) throws -> R
-    ) rethrows -> R {
-        try withExtendedLifetime(x) {
-            try body(UnsafeBufferPointer(start: x.elements, count: x.rows * x.columns))
+    /// A copy of the rows.
+    public func elements(of x: CPUMatrix, rows: Range<Int>) -> [Float] {
+        withExtendedLifetime(x) {
+            Array(
+                UnsafeBufferPointer(
+                    start: x.row(rows.lowerBound), count: rows.count * x.columns))
         }
     }
 
@@ -202,7 +215,7 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// The lowest row whose sum of 0 · x is not 0.
-    public func firstNonFiniteRow(of x: CPUMatrix) -> Int? {
+    public func firstNonFiniteRow(of x: CPUMatrix) -> Deferred<Int?> {
         var isFinite = [Bool](repeating: true, count: x.rows)
         isFinite.withUnsafeMutableBufferPointer { isFinite in
             nonisolated(unsafe) let isFinite = isFinite
@@ -215,7 +228,7 @@ public final class OpenBLASBackend: Backend {
                 }
             }
         }
-        return isFinite.firstIndex(of: false)
+        return Deferred(isFinite.firstIndex(of: false))
     }
 }
 

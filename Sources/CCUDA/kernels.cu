@@ -1,0 +1,390 @@
+// The CUDA backend's kernels. Products are cuBLAS' work, on bfloat16 operands; everything between them is here, in float32.
+//
+// A float32 operand of a product is held in parts: high = the nearest bfloat16, low = the nearest to what remains, together
+// 16 bits of mantissa. A row of x is laid out [low | high]; where there is one part only, [high]. See CUDABackend+Products.
+//
+// Matrices are row-major; a row is a token. scripts/build-kernels makes kernels.ptx of this file.
+
+#include "prelude.h"
+
+// Writes `value` as element `i` of a row of `width` in `parts` parts.
+DEVICE void putParts(bfloat16 *row, int parts, int width, int i, float value) {
+    bfloat16 high = rounded(value);
+    if (parts == 2) {
+        row[i] = rounded(value - widened(high));
+        row[width + i] = high;
+    } else {
+        row[i] = high;
+    }
+}
+
+// A stored matrix (rows, width) into its parts. type: 0 float32, 1 bfloat16, 2 float16. Row r of part p begins at
+// out + p * partStride + r * rowStride, high first; `rest`, where not null, gets what the two leave of a float32.
+KERNEL(split_weights)(const void *source, int type, long long rows, int width, int parts, bfloat16 *out,
+                      long long rowStride, long long partStride, bfloat16 *rest) {
+    long long count = rows * width, step = (long long)gridDim.x * blockDim.x;
+    for (long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x; at < count; at += step) {
+        float value;
+        if (type == 0) {
+            value = ((const float *)source)[at];
+        } else {
+            unsigned short bits = ((const unsigned short *)source)[at];
+            if (type == 1) {
+                value = widened(bits);
+            } else {
+                unsigned exponent = bits >> 10 & 31, fraction = bits & 1023;
+                float magnitude = exponent == 31  ? __uint_as_float(0x7f800000u | fraction << 13)
+                                  : exponent == 0 ? fraction * 5.9604644775390625e-8f
+                                                  : __uint_as_float((exponent + 112) << 23 | fraction << 13);
+                value = bits >> 15 ? -magnitude : magnitude;
+            }
+        }
+        long long row = at / width;
+        bfloat16 *place = out + row * rowStride + (at - row * width);
+        bfloat16 high = rounded(value);
+        *place = high;
+        if (parts == 2) {
+            float remainder = value - widened(high);
+            bfloat16 low = rounded(remainder);
+            place[partStride] = low;
+            if (rest) rest[at] = rounded(remainder - widened(low));
+        }
+    }
+}
+
+// x (rows, width) into its parts. One block a row.
+KERNEL(split_rows)(const float *x, bfloat16 *out, int parts, int width) {
+    const float *row = x + (long long)blockIdx.x * width;
+    bfloat16 *place = out + (long long)blockIdx.x * width * parts;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) putParts(place, parts, width, i, row[i]);
+}
+
+// x[t] = scale * table[ids[t]], from the table's parts: rows [high | low] of rowStride, and the rest where not null.
+KERNEL(embed_rows)(const int *ids, const bfloat16 *table, const bfloat16 *rest, int parts, long long rowStride,
+                   float *x, int width, float scale) {
+    long long id = ids[blockIdx.x];
+    const bfloat16 *row = table + id * rowStride;
+    float *out = x + (long long)blockIdx.x * width;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+        float value = widened(row[i]);
+        if (parts == 2) value += widened(row[width + i]) + (rest ? widened(rest[id * width + i]) : 0.f);
+        out[i] = value * scale;
+    }
+}
+
+// out = x * rsqrt(mean(x^2) + epsilon) * weight, as float32 (`out`), in parts (`split`), or both. One block a row.
+KERNEL(rms_norm)(const float *x, const float *weight, float *out, bfloat16 *split, int parts, int width, float epsilon) {
+    SHARED(float, room, 33);
+    const float *row = x + (long long)blockIdx.x * width;
+    float squares = 0;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) squares += row[i] * row[i];
+    float factor = 1.f / sqrtf(blockSum(squares, room) / width + epsilon);
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+        float value = row[i] * factor * weight[i];
+        if (out) out[(long long)blockIdx.x * width + i] = value;
+        if (split) putParts(split + (long long)blockIdx.x * width * parts, parts, width, i, value);
+    }
+}
+
+// x += y * rsqrt(mean(y^2) + epsilon) * weight: a block's output, through its norm, to the residual stream.
+KERNEL(add_rms_norm)(const float *y, const float *weight, float *x, int width, float epsilon) {
+    SHARED(float, room, 33);
+    const float *row = y + (long long)blockIdx.x * width;
+    float *out = x + (long long)blockIdx.x * width;
+    float squares = 0;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) squares += row[i] * row[i];
+    float factor = 1.f / sqrtf(blockSum(squares, room) / width + epsilon);
+    for (int i = threadIdx.x; i < width; i += blockDim.x) out[i] += row[i] * factor * weight[i];
+}
+
+// x += y.
+KERNEL(add)(const float *y, float *x, long long count) {
+    long long step = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) x[i] += y[i];
+}
+
+// Rotary embedding in place, the half-split form: element i of a head turns with element i + half by its row's position.
+// x is (rows, heads * 2 * half); cosines and sines are (positions, half). One block a row.
+KERNEL(rotate)(float *x, const int *positions, const float *cosines, const float *sines, int heads, int half) {
+    float *row = x + (long long)blockIdx.x * heads * 2 * half;
+    long long angle = (long long)positions[blockIdx.x] * half;
+    for (int at = threadIdx.x; at < heads * half; at += blockDim.x) {
+        int head = at / half, i = at - head * half;
+        float cosine = cosines[angle + i], sine = sines[angle + i];
+        float *pair = row + head * 2 * half + i;
+        float a = pair[0], b = pair[half];
+        pair[0] = a * cosine - b * sine;
+        pair[half] = b * cosine + a * sine;
+    }
+}
+
+// Grouped-query attention within documents that are packed end to end, with soft-cap and window, by online softmax
+// (Milakov & Gimelshein 2018; tiled as in FlashAttention, Dao et al. 2022).
+//
+// A block is one piece, i.e. consecutive queries of one document, and one key head with all query heads that read it: tile
+// row r is query r / group and head r % group. Keys come in tiles of 32. A piece is {first query's row, queries, the
+// document's first row}. 256 threads; a warp owns four tile rows. Widths are multiples of 4 and at most 256.
+//
+// q is (tokens, heads * width), k and v (tokens, keyHeads * width), out as q. cap 0: none; window 0: all keys before.
+// Dynamic shared memory: attentionShared(width) in CUDABackend+Attention.swift.
+#define TILE 32
+#define TILE_PAD 36
+KERNEL(attention)(const float *q, const float *k, const float *v, float *out, const int *pieces, int keyHeads, int group,
+                  int width, float scale, float cap, int window) {
+    DYNAMIC_SHARED(float, shared);
+    int padded = (width + 31) / 32 * 32, stride = padded + 16;  // so that neighbouring rows lie in other banks
+    float *queries = shared, *keys = queries + TILE * stride, *weights = keys + TILE * stride;  // weights: (key, row)
+    int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
+    int first = pieces[3 * blockIdx.x], count = pieces[3 * blockIdx.x + 1], start = pieces[3 * blockIdx.x + 2];
+    int keyHead = blockIdx.y, rows = count * group;
+    long long queryStride = (long long)keyHeads * group * width, keyStride = (long long)keyHeads * width;
+    int quads = padded / 4;
+
+    for (int at = thread; at < TILE * quads; at += 256) {
+        int row = at / quads, i = (at - row * quads) * 4;
+        float4 value = make_float4(0.f, 0.f, 0.f, 0.f);
+        if (row < rows && i < width)
+            value = *(const float4 *)(q + (first + row / group) * queryStride +
+                                      (long long)(keyHead * group + row % group) * width + i);
+        *(float4 *)(queries + row * stride + i) = value;
+    }
+
+    float sum[4][8], largest[4], total[4];
+    UNROLL for (int a = 0; a < 4; a++) {
+        largest[a] = -INFINITE;
+        total[a] = 0;
+        UNROLL for (int j = 0; j < 8; j++) sum[a][j] = 0;
+    }
+    int part = lane & 3, column = lane >> 2;  // this thread's share of the scores: a quarter of the width, four keys
+    int end = first + count;                  // no query sees further
+    int begin = window > 0 && first - window + 1 > start ? first - window + 1 : start;
+    for (int tile = begin; tile < end; tile += TILE) {
+        __syncthreads();
+        for (int at = thread; at < TILE * quads; at += 256) {
+            int row = at / quads, i = (at - row * quads) * 4;
+            float4 value = make_float4(0.f, 0.f, 0.f, 0.f);
+            if (tile + row < end && i < width)
+                value = *(const float4 *)(k + (tile + row) * keyStride + (long long)keyHead * width + i);
+            *(float4 *)(keys + row * stride + i) = value;
+        }
+        __syncthreads();
+
+        float score[4][4];
+        UNROLL for (int a = 0; a < 4; a++) UNROLL for (int b = 0; b < 4; b++) score[a][b] = 0;
+        for (int i = part * 4; i < padded; i += 16) {
+            float4 left[4], right[4];
+            UNROLL for (int a = 0; a < 4; a++) left[a] = *(const float4 *)(queries + (warp * 4 + a) * stride + i);
+            UNROLL for (int b = 0; b < 4; b++) right[b] = *(const float4 *)(keys + (column + 8 * b) * stride + i);
+            UNROLL for (int a = 0; a < 4; a++) UNROLL for (int b = 0; b < 4; b++) {
+                score[a][b] += left[a].x * right[b].x;
+                score[a][b] += left[a].y * right[b].y;
+                score[a][b] += left[a].z * right[b].z;
+                score[a][b] += left[a].w * right[b].w;
+            }
+        }
+        UNROLL for (int a = 0; a < 4; a++) {
+            int row = warp * 4 + a, query = first + row / group;
+            UNROLL for (int b = 0; b < 4; b++) {
+                float value = score[a][b];
+                value += __shfl_xor_sync(0xffffffffu, value, 1);
+                value += __shfl_xor_sync(0xffffffffu, value, 2);
+                if (part != a) continue;
+                int key = tile + column + 8 * b;
+                bool isSeen = row < rows && key <= query && (window == 0 || key > query - window);
+                value *= scale;
+                if (cap > 0) value = tanhf(value / cap) * cap;
+                weights[(column + 8 * b) * TILE_PAD + row] = isSeen ? value : -INFINITE;
+            }
+        }
+        __syncthreads();
+
+        // The keys are no longer needed; the values take their place. Meanwhile each lane turns one key's four scores into
+        // weights.
+        for (int at = thread; at < TILE * quads; at += 256) {
+            int row = at / quads, i = (at - row * quads) * 4;
+            float4 value = make_float4(0.f, 0.f, 0.f, 0.f);
+            if (tile + row < end && i < width)
+                value = *(const float4 *)(v + (tile + row) * keyStride + (long long)keyHead * width + i);
+            *(float4 *)(keys + row * stride + i) = value;
+        }
+        float4 *mine = (float4 *)(weights + lane * TILE_PAD + warp * 4);
+        float4 scores = *mine;
+        float weight[4] = {scores.x, scores.y, scores.z, scores.w}, correction[4];
+        UNROLL for (int a = 0; a < 4; a++) {
+            float now = fmaxf(largest[a], warpMax(weight[a]));
+            // A row may have seen no key yet.
+            correction[a] = largest[a] == -INFINITE ? 0.f : expf(largest[a] - now);
+            weight[a] = weight[a] == -INFINITE ? 0.f : expf(weight[a] - now);
+            total[a] = total[a] * correction[a] + warpSum(weight[a]);
+            largest[a] = now;
+        }
+        *mine = make_float4(weight[0], weight[1], weight[2], weight[3]);
+        __syncthreads();
+
+        UNROLL for (int a = 0; a < 4; a++) UNROLL for (int j = 0; j < 8; j++) sum[a][j] *= correction[a];
+        for (int key = 0; key < TILE; key++) {
+            float4 p = *(const float4 *)(weights + key * TILE_PAD + warp * 4);
+            UNROLL for (int j = 0; j < 2; j++) {
+                int i = lane * 4 + 128 * j;
+                if (i >= padded) continue;
+                float4 value = *(const float4 *)(keys + key * stride + i);
+                float factor[4] = {p.x, p.y, p.z, p.w};
+                UNROLL for (int a = 0; a < 4; a++) {
+                    sum[a][4 * j] += factor[a] * value.x;
+                    sum[a][4 * j + 1] += factor[a] * value.y;
+                    sum[a][4 * j + 2] += factor[a] * value.z;
+                    sum[a][4 * j + 3] += factor[a] * value.w;
+                }
+            }
+        }
+    }
+    UNROLL for (int a = 0; a < 4; a++) {
+        int row = warp * 4 + a;
+        if (row >= rows) continue;
+        float *place = out + (first + row / group) * queryStride + (long long)(keyHead * group + row % group) * width;
+        UNROLL for (int j = 0; j < 2; j++) {
+            int i = lane * 4 + 128 * j;
+            if (i >= width) continue;
+            *(float4 *)(place + i) = make_float4(sum[a][4 * j] / total[a], sum[a][4 * j + 1] / total[a],
+                                                 sum[a][4 * j + 2] / total[a], sum[a][4 * j + 3] / total[a]);
+        }
+    }
+}
+
+// gelu_tanh(gate) * up, as float32 (`out`), in parts (`split`), or both. One block a row.
+KERNEL(geglu)(const float *gate, const float *up, float *out, bfloat16 *split, int parts, int width) {
+    long long start = (long long)blockIdx.x * width;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) {
+        float x = gate[start + i];
+        float value = 0.5f * x * (1.f + tanhf(0.7978845608f * (x + 0.044715f * (x * x * x)))) * up[start + i];
+        if (out) out[start + i] = value;
+        if (split) putParts(split + start * parts, parts, width, i, value);
+    }
+}
+
+// What is known of a row's distribution: its largest logit, and relative to it the sums of e^l and of l * e^l.
+struct Partition {
+    double sum, weighted;
+    float largest, target;
+    int isNonFinite, padding;
+};
+
+// One chunk of the vocabulary, logits (rows, count) of the tokens from `first` on, into each row's Partition. `isFirst`:
+// there is none yet. One block a row.
+KERNEL(reduce_logits)(const float *logits, int count, int first, float cap, const int *next, Partition *rows, int isFirst) {
+    SHARED(float, room, 33);
+    const float *row = logits + (long long)blockIdx.x * count;
+    float largest = -INFINITE, sum = 0, weighted = 0, zeros = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        float logit = row[i];
+        zeros += logit * 0.f;  // before the cap, which would make an infinity look ordinary
+        if (cap > 0) logit = tanhf(logit / cap) * cap;
+        if (logit > largest) {
+            float shift = largest - logit, scale = expf(shift);
+            weighted = sum > 0 ? scale * (weighted + shift * sum) : 0.f;
+            sum *= scale;
+            largest = logit;
+        }
+        float below = logit - largest, e = expf(below);
+        sum += e;
+        weighted += e > 0 ? below * e : 0.f;
+    }
+    float highest = blockMax(largest, room);
+    float shift = largest - highest, scale = sum > 0 ? expf(shift) : 0.f;
+    float blockTotal = blockSum(sum * scale, room);
+    float blockWeighted = blockSum(sum > 0 && scale > 0 ? scale * (weighted + shift * sum) : 0.f, room);
+    float blockZeros = blockSum(zeros, room);
+    if (threadIdx.x > 0) return;
+    Partition p;
+    if (isFirst) {
+        p.sum = p.weighted = 0;
+        p.largest = -INFINITE;
+        p.target = 0;
+        p.isNonFinite = p.padding = 0;
+    } else {
+        p = rows[blockIdx.x];
+    }
+    if (!(blockZeros == 0.f)) p.isNonFinite = 1;
+    float now = fmaxf(p.largest, highest);
+    double before = p.sum > 0 ? exp((double)p.largest - now) : 0, here = exp((double)highest - now);
+    p.weighted = (p.sum > 0 ? before * (p.weighted + ((double)p.largest - now) * p.sum) : 0) +
+                 here * (blockWeighted + ((double)highest - now) * blockTotal);
+    p.sum = before * p.sum + here * blockTotal;
+    p.largest = now;
+    int target = next[blockIdx.x] - first;
+    if (target >= 0 && target < count) {
+        float logit = row[target];
+        p.target = cap > 0 ? tanhf(logit / cap) * cap : logit;
+    }
+    rows[blockIdx.x] = p;
+}
+
+// Partitions to cross-entropy (0 where there is no next token, i.e. -1), entropy, and the lowest row that is not finite.
+KERNEL(finish_predictions)(const Partition *partitions, const int *next, int rows, float *crossEntropy, float *entropy,
+                           int *firstNonFinite) {
+    int row = blockIdx.x * blockDim.x + threadIdx.x;
+    if (row >= rows) return;
+    Partition p = partitions[row];
+    double logSum = log(p.sum), uncertainty = logSum - p.weighted / p.sum, loss = logSum + p.largest - p.target;
+    // Rounding may leave a hair below zero where the true value is zero.
+    entropy[row] = (float)(uncertainty > 0 ? uncertainty : 0);
+    crossEntropy[row] = next[row] >= 0 ? (float)(loss > 0 ? loss : 0) : 0.f;
+    if (p.isNonFinite || !((logSum + p.weighted) * 0 == 0)) atomicMin(firstNonFinite, row);
+}
+
+// JumpReLU: of the pre-activations (rows, count) those with pre + bias above both threshold and floor, in ascending order
+// within a row. One block of 256 threads a row. Row r's entries begin at offsets[r]; rows lie in the order in which they
+// came. cursor[0] counts entries, also those beyond `capacity`, which are not stored; cursor[1] becomes 1 where a
+// pre-activation is not finite.
+KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, float floor, int count, int firstRow,
+                  int capacity, int *cursor, int *counts, int *offsets, int *columns, float *values) {
+    SHARED(int, ends, 9);
+    const float *row = pre + (long long)blockIdx.x * count;
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    int share = ((count + 7) / 8 + 31) / 32 * 32, begin = warp * share, end = begin + share < count ? begin + share : count;
+    int found = 0;
+    float zeros = 0;
+    for (int i = begin + lane; i < end; i += 32) {
+        float value = row[i] + bias[i];
+        zeros += value * 0.f;
+        found += value > fmaxf(threshold[i], floor);
+    }
+    if (!(zeros == 0.f)) cursor[1] = 1;
+    for (int other = 16; other; other >>= 1) found += __shfl_xor_sync(0xffffffffu, found, other);
+    if (lane == 0) ends[warp] = found;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        int total = 0;
+        for (int w = 0; w < 8; w++) {
+            int here = ends[w];
+            ends[w] = total;
+            total += here;
+        }
+        ends[8] = atomicAdd(cursor, total);
+        counts[firstRow + blockIdx.x] = total;
+        offsets[firstRow + blockIdx.x] = ends[8];
+    }
+    __syncthreads();
+    if (found == 0) return;
+    long long place = (long long)ends[8] + ends[warp];
+    for (int i0 = begin; i0 < end; i0 += 32) {
+        int i = i0 + lane;
+        float value = i < end ? row[i] + bias[i] : 0.f;
+        bool isOn = i < end && value > fmaxf(threshold[i], floor);
+        unsigned on = __ballot_sync(0xffffffffu, isOn);
+        long long at = place + __popc(on & ((1u << lane) - 1u));
+        if (isOn && at < capacity) {
+            columns[at] = i;
+            values[at] = value;
+        }
+        place += __popc(on);
+    }
+}
+
+// The lowest row of x (rows, width) with an element that is not finite, into *result by minimum. One block a row.
+KERNEL(first_non_finite_row)(const float *x, int width, int *result) {
+    const float *row = x + (long long)blockIdx.x * width;
+    float zeros = 0;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) zeros += row[i] * 0.f;
+    if (!(zeros == 0.f)) atomicMin(result, (int)blockIdx.x);
+}

@@ -1,0 +1,68 @@
+// One source of the kernels, two compilers: NVRTC for devices (no header of NVIDIA's is needed), and the host's C++, where
+// the tests run each GPU thread as a fiber (Tests/FakeCUDA/emulator.h).
+#pragma once
+#ifdef __CUDACC_RTC__
+#define KERNEL(name) extern "C" __global__ void name
+#define DEVICE static __device__ __forceinline__
+#define SHARED(type, name, count) __shared__ type name[count]
+#define DYNAMIC_SHARED(type, name)                             \
+    extern __shared__ __align__(16) unsigned char dynamic_[];  \
+    type *name = reinterpret_cast<type *>(dynamic_)
+#define UNROLL _Pragma("unroll")
+#define INFINITE __int_as_float(0x7f800000)
+#else
+#include "emulator.h"
+#define UNROLL
+#endif
+
+typedef unsigned short bfloat16;
+
+// The upper half of a float.
+DEVICE float widened(bfloat16 value) { return __uint_as_float((unsigned)value << 16); }
+
+// The nearest bfloat16, ties to even; NaN stays NaN.
+DEVICE bfloat16 rounded(float value) {
+    unsigned bits = __float_as_uint(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (bfloat16)((bits >> 16) | 0x40u);
+    return (bfloat16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+DEVICE float warpSum(float value) {
+    for (int lane = 16; lane; lane >>= 1) value += __shfl_xor_sync(0xffffffffu, value, lane);
+    return value;
+}
+
+DEVICE float warpMax(float value) {
+    for (int lane = 16; lane; lane >>= 1) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, lane));
+    return value;
+}
+
+// The sum over a block whose threads are whole warps; every thread gets it. `room` is 33 floats of shared memory.
+DEVICE float blockSum(float value, float *room) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    value = warpSum(value);
+    __syncthreads();
+    if (lane == 0) room[warp] = value;
+    __syncthreads();
+    if (warp == 0) {
+        float total = warpSum(lane < warps ? room[lane] : 0.f);
+        if (lane == 0) room[32] = total;
+    }
+    __syncthreads();
+    return room[32];
+}
+
+// The same for the largest.
+DEVICE float blockMax(float value, float *room) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    value = warpMax(value);
+    __syncthreads();
+    if (lane == 0) room[warp] = value;
+    __syncthreads();
+    if (warp == 0) {
+        float largest = warpMax(lane < warps ? room[lane] : -INFINITE);
+        if (lane == 0) room[32] = largest;
+    }
+    __syncthreads();
+    return room[32];
+}

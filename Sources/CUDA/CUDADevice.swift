@@ -1,0 +1,440 @@
+// One device in one process: its memory, its streams, its kernels, its cuBLAS.
+
+import CCUDA
+import Foundation
+
+/// The device that this process uses, the first of those it can see.
+public final class CUDADevice {
+    /// The libraries.
+    public let libraries: CUDALibraries
+    /// Where they were found.
+    public let findings: [LibraryFinding]
+    /// "NVIDIA H100 80GB HBM3".
+    public let name: String
+    /// Compute capability, major and minor.
+    public let capability: (Int, Int)
+    /// Bytes of all its memory.
+    public let totalMemory: Int
+    /// Multiprocessors.
+    public let processorCount: Int
+    /// Where batches are computed.
+    public let compute: CUDAStream
+    /// Where copies run beside the computing.
+    public let copies: CUDAStream
+    /// Products on `compute`.
+    let blas: cublas_handle
+    private let module: cuda_module
+    private var functions: [String: cuda_function] = [:]
+    private var sharedLimits: [String: Int] = [:]
+    private var free: [DeviceBuffer.Block] = []
+    private var freePinned: [PinnedBuffer.Block] = []
+    private let workspace: UnsafeMutableRawPointer
+
+    /// What cuBLAS may use for itself; it asks for 32 MiB on Hopper.
+    private static let workspaceBytes = 64 << 20
+
+    /// Takes the first device that this process' environment lets it see. Throws `CUDAError`.
+    public init(environment: [String: String]) throws {
+        var findings: [LibraryFinding] = []
+        let libraries = try CUDALibraries(environment: environment, findings: &findings)
+        self.libraries = libraries
+        self.findings = findings
+        let (driver, runtime) = (libraries.driver, libraries.runtime)
+        func check(_ status: Int32, _ function: String) throws(CUDAError) {
+            guard status != 0 else { return }
+            throw libraries.error(status, function)
+        }
+        try check(driver.cuInit(0), "cuInit")
+        try check(runtime.cudaSetDevice(0), "cudaSetDevice")
+        // Makes the context.
+        try check(runtime.cudaFree(nil), "cudaFree")
+        var device: Int32 = 0
+        try check(driver.cuDeviceGet(&device, 0), "cuDeviceGet")
+        var text = [CChar](repeating: 0, count: 256)
+        try check(driver.cuDeviceGetName(&text, 256, device), "cuDeviceGetName")
+        name = text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+        func attribute(_ attribute: Int32) throws -> Int {
+            var value: Int32 = 0
+            try check(
+                driver.cuDeviceGetAttribute(&value, attribute, device), "cuDeviceGetAttribute")
+            return Int(value)
+        }
+        capability = (try attribute(75), try attribute(76))
+        processorCount = try attribute(16)
+        var (freeBytes, total) = (0, 0)
+        try check(runtime.cudaMemGetInfo(&freeBytes, &total), "cudaMemGetInfo")
+        totalMemory = total
+        module = try CUDADevice.loadKernels(libraries)
+        compute = try CUDAStream(libraries)
+        copies = try CUDAStream(libraries)
+
+        var handle: cublas_handle?
+        try CUDADevice.check(libraries.blas.cublasCreate_v2(&handle), "cublasCreate_v2")
+        blas = handle!
+        var room: UnsafeMutableRawPointer?
+        try check(runtime.cudaMalloc(&room, CUDADevice.workspaceBytes), "cudaMalloc")
+        workspace = room!
+        try CUDADevice.check(
+            libraries.blas.cublasSetStream_v2(blas, compute.stream), "cublasSetStream_v2")
+        // With a workspace of its own and one stream, equal products take equal ways: equal bits.
+        try CUDADevice.check(
+            libraries.blas.cublasSetWorkspace_v2(blas, workspace, CUDADevice.workspaceBytes),
+            "cublasSetWorkspace_v2")
+    }
+
+    deinit {
+        _ = libraries.runtime.cudaStreamSynchronize(compute.stream)
+        for block in free { _ = libraries.runtime.cudaFree(block.pointer) }
+        for block in freePinned { _ = libraries.runtime.cudaFreeHost(block.pointer) }
+        _ = libraries.blas.cublasDestroy_v2(blas)
+        _ = libraries.runtime.cudaFree(workspace)
+        _ = libraries.driver.cuModuleUnload(module)
+    }
+
+    /// "NVIDIA H100 80GB HBM3 (9.0)".
+    public var description: String { "\(name) (\(capability.0).\(capability.1))" }
+
+    /// "driver 13.0, cudart 12.9, cuBLAS 12.9.1".
+    public var versions: String {
+        let names = ["libcuda": "driver", "libcudart": "cudart", "libcublas": "cuBLAS"]
+        return findings.compactMap { finding in
+            names[finding.name].map { "\($0) \(finding.version ?? "of unknown version")" }
+        }.joined(separator: ", ")
+    }
+
+    // MARK: Errors
+
+    func check(_ status: Int32, _ function: String) throws(CUDAError) {
+        guard status != 0 else { return }
+        throw libraries.error(status, function)
+    }
+
+    private static func check(_ status: Int32, _ function: String) throws(CUDAError) {
+        guard status != 0 else { return }
+        let names: [Int32: (String, String)] = [
+            1: ("CUBLAS_STATUS_NOT_INITIALIZED", "the library and the driver do not go together"),
+            3: ("CUBLAS_STATUS_ALLOC_FAILED", "no memory for it on the device"),
+            7: ("CUBLAS_STATUS_INVALID_VALUE", "an argument it does not take"),
+            8: ("CUBLAS_STATUS_ARCH_MISMATCH", "the device lacks what it needs"),
+            13: ("CUBLAS_STATUS_EXECUTION_FAILED", "a kernel failed on the device"),
+            14: ("CUBLAS_STATUS_INTERNAL_ERROR", "a failure within it"),
+            15: ("CUBLAS_STATUS_NOT_SUPPORTED", "a product it does not offer on this device"),
+        ]
+        let (name, meaning) = names[status] ?? ("an unknown status", "of which nothing is known")
+        throw .call(function: function, code: Int(status), name: name, meaning: meaning)
+    }
+
+    // MARK: Kernels
+
+    private static func loadKernels(_ libraries: CUDALibraries) throws -> cuda_module {
+        var module: cuda_module?
+        var log = [CChar](repeating: 0, count: 4096)
+        let status = log.withUnsafeMutableBytes { log -> Int32 in
+            // CU_JIT_ERROR_LOG_BUFFER and its size, which is passed in the pointer's place.
+            var options: [Int32] = [5, 6]
+            var values = [
+                log.baseAddress, UnsafeMutableRawPointer(bitPattern: log.count),
+            ]
+            return libraries.driver.cuModuleLoadDataEx(&module, ccuda_ptx(), 2, &options, &values)
+        }
+        let said = log.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+            .split(separator: "\n").joined(separator: " ")
+        switch status {
+        case 0: return module!
+        case 200, 209, 218, 222:  // an image, device or PTX version that the driver does not take
+            let error = libraries.error(status, "cuModuleLoadDataEx")
+            guard case .call(_, let code, let name, _) = error else { throw error }
+            let version = libraries.findings(named: "libcuda")?.version ?? "unknown"
+            throw CUDAError.kernelsRefused(
+                driver: "CUDA \(version)",
+                reason: "\(name) (\(code))\(said.isEmpty ? "" : ", \(said)")")
+        default: throw libraries.error(status, "cuModuleLoadDataEx")
+        }
+    }
+
+    /// Runs kernel `name` on `compute`, on a grid of `grid` blocks of `block` threads, with `shared` bytes of dynamic
+    /// shared memory. Throws `CUDAError`.
+    public func launch(
+        _ name: String, grid: (Int, Int), block: Int, shared: Int = 0, _ arguments: [Argument]
+    ) throws(CUDAError) {
+        guard grid.0 > 0, grid.1 > 0 else { return }
+        var function = functions[name]
+        if function == nil {
+            try check(
+                libraries.driver.cuModuleGetFunction(&function, module, name),
+                "cuModuleGetFunction of \(name)")
+            functions[name] = function
+        }
+        if shared > sharedLimits[name, default: 48 << 10] {
+            // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            try check(
+                libraries.driver.cuFuncSetAttribute(function, 8, Int32(shared)),
+                "cuFuncSetAttribute of \(name)")
+            sharedLimits[name] = shared
+        }
+        let slots = arguments.map(\.bits)
+        var driver = libraries.driver
+        try check(
+            ccuda_launch(
+                &driver, function, UInt32(grid.0), UInt32(grid.1), UInt32(block), UInt32(shared),
+                compute.stream, slots, Int32(slots.count)), "cuLaunchKernel of \(name)")
+    }
+
+    /// A kernel's argument, in the low bytes of eight.
+    public struct Argument {
+        let bits: UInt64
+
+        /// An `int`.
+        public static func int(_ value: Int) -> Argument {
+            Argument(bits: UInt64(UInt32(bitPattern: Int32(value))))
+        }
+
+        /// A `long long`.
+        public static func long(_ value: Int) -> Argument {
+            Argument(bits: UInt64(bitPattern: Int64(value)))
+        }
+
+        /// A `float`.
+        public static func float(_ value: Float) -> Argument {
+            Argument(bits: UInt64(value.bitPattern))
+        }
+
+        /// An address on the device, `offset` bytes into `buffer`; null without one.
+        public static func pointer(_ buffer: DeviceBuffer?, _ offset: Int = 0) -> Argument {
+            Argument(bits: buffer.map { UInt64(UInt(bitPattern: $0.pointer + offset)) } ?? 0)
+        }
+    }
+
+    // MARK: Products
+
+    /// An operand of a product, as BLAS sees it: column-major, transposed or not.
+    public struct Operand {
+        let pointer: UnsafeMutableRawPointer
+        let leadingDimension: Int
+        let isTransposed: Bool
+
+        /// bfloat16 elements that begin `offset` bytes into `buffer`.
+        public init(_ buffer: DeviceBuffer, offset: Int, leadingDimension: Int, isTransposed: Bool) {
+            pointer = buffer.pointer + offset
+            self.leadingDimension = leadingDimension
+            self.isTransposed = isTransposed
+        }
+    }
+
+    /// C (m, n) = A (m, k) · B (k, n), or C + A · B where `isAdding`: bfloat16 operands, float32 sums and results, all
+    /// column-major, C with leading dimension m. Throws `CUDAError`.
+    public func multiply(
+        _ a: Operand, _ b: Operand, m: Int, n: Int, k: Int, isAdding: Bool, into c: DeviceBuffer
+    ) throws(CUDAError) {
+        var (alpha, beta): (Float, Float) = (1, isAdding ? 1 : 0)
+        let (bfloat16, float32): (Int32, Int32) = (14, 0)  // CUDA_R_16BF, CUDA_R_32F
+        let compute32F: Int32 = 68  // CUBLAS_COMPUTE_32F
+        try CUDADevice.check(
+            libraries.blas.cublasGemmEx(
+                blas, a.isTransposed ? 1 : 0, b.isTransposed ? 1 : 0, Int32(m), Int32(n), Int32(k),
+                &alpha, a.pointer, bfloat16, Int32(a.leadingDimension), b.pointer, bfloat16,
+                Int32(b.leadingDimension), &beta, c.pointer, float32, Int32(m), compute32F, -1),
+            "cublasGemmEx")
+    }
+
+    // MARK: Memory
+
+    /// Free and total bytes of the device's memory. What this device's own store of buffers holds counts as free.
+    public func memory() throws(CUDAError) -> (free: Int, total: Int) {
+        var (free, total) = (0, 0)
+        try check(libraries.runtime.cudaMemGetInfo(&free, &total), "cudaMemGetInfo")
+        return (free + self.free.reduce(0) { $0 + $1.bytes }, total)
+    }
+
+    /// Memory that goes back to the store with its last reference: then what runs later on `compute` may use it.
+    /// Throws `CUDAError.outOfMemory`.
+    public func buffer(bytes: Int) throws(CUDAError) -> DeviceBuffer {
+        // Sizes that recur: the largest of a run's batches comes soon, and later ones find its buffers.
+        let wanted = max(bytes, 256).roundedUp(to: 1 << 12)
+        let fits = free.firstIndex { $0.bytes >= wanted }
+        // A buffer far too large is of more use to who needs it.
+        if let fits, free[fits].bytes <= 2 * wanted + (1 << 20) {
+            return DeviceBuffer(free.remove(at: fits), self)
+        }
+        var pointer: UnsafeMutableRawPointer?
+        var status = libraries.runtime.cudaMalloc(&pointer, wanted)
+        if status == 2 {
+            if let fits { return DeviceBuffer(free.remove(at: fits), self) }
+            for block in free { _ = libraries.runtime.cudaFree(block.pointer) }
+            free = []
+            status = libraries.runtime.cudaMalloc(&pointer, wanted)
+        }
+        if status == 2 {
+            var (available, total) = (0, 0)
+            _ = libraries.runtime.cudaMemGetInfo(&available, &total)
+            throw .outOfMemory(bytes: wanted, free: available, total: total)
+        }
+        try check(status, "cudaMalloc")
+        return DeviceBuffer(DeviceBuffer.Block(pointer: pointer!, bytes: wanted), self)
+    }
+
+    fileprivate func give(_ block: DeviceBuffer.Block) {
+        free.insert(block, at: free.firstIndex { $0.bytes >= block.bytes } ?? free.endIndex)
+    }
+
+    /// Host memory that the device copies from and to by itself. Throws `CUDAError`.
+    public func pinned(bytes: Int) throws(CUDAError) -> PinnedBuffer {
+        let wanted = max(bytes, 1 << 12).roundedUpToPowerOfTwo
+        if let fits = freePinned.firstIndex(where: { $0.bytes == wanted }) {
+            return PinnedBuffer(freePinned.remove(at: fits), self)
+        }
+        var pointer: UnsafeMutableRawPointer?
+        try check(libraries.runtime.cudaHostAlloc(&pointer, wanted, 0), "cudaHostAlloc")
+        return PinnedBuffer(PinnedBuffer.Block(pointer: pointer!, bytes: wanted), self)
+    }
+
+    fileprivate func give(_ block: PinnedBuffer.Block) { freePinned.append(block) }
+
+    /// Copies `bytes` bytes to the device; `from` must stay as it is until `stream` is there.
+    public func copy(
+        _ from: UnsafeRawPointer, to buffer: DeviceBuffer, offset: Int = 0, bytes: Int,
+        on stream: CUDAStream
+    ) throws(CUDAError) {
+        guard bytes > 0 else { return }
+        try check(
+            libraries.runtime.cudaMemcpyAsync(
+                buffer.pointer + offset, from, bytes, 1, stream.stream), "cudaMemcpyAsync")
+    }
+
+    /// Copies `bytes` bytes to the host; they are there when `stream` is.
+    public func copy(
+        _ buffer: DeviceBuffer, to: UnsafeMutableRawPointer, bytes: Int, on stream: CUDAStream
+    ) throws(CUDAError) {
+        guard bytes > 0 else { return }
+        try check(
+            libraries.runtime.cudaMemcpyAsync(to, buffer.pointer, bytes, 2, stream.stream),
+            "cudaMemcpyAsync")
+    }
+
+    /// Sets each of `bytes` bytes to `value`, on `compute`.
+    public func fill(
+        _ buffer: DeviceBuffer, offset: Int = 0, _ value: UInt8, bytes: Int
+    ) throws(CUDAError) {
+        try check(
+            libraries.runtime.cudaMemsetAsync(
+                buffer.pointer + offset, Int32(value), bytes, compute.stream), "cudaMemsetAsync")
+    }
+
+    /// A point on `stream`, now.
+    public func event(on stream: CUDAStream, isTimed: Bool = false) throws(CUDAError) -> CUDAEvent {
+        let event = try CUDAEvent(libraries, isTimed: isTimed)
+        try check(
+            libraries.runtime.cudaEventRecord(event.event, stream.stream), "cudaEventRecord")
+        return event
+    }
+}
+
+/// A queue of work on the device.
+public final class CUDAStream {
+    let stream: cuda_stream
+    private let libraries: CUDALibraries
+
+    init(_ libraries: CUDALibraries) throws(CUDAError) {
+        self.libraries = libraries
+        var stream: cuda_stream?
+        // cudaStreamNonBlocking: independent of the default stream.
+        let status = libraries.runtime.cudaStreamCreateWithFlags(&stream, 1)
+        guard status == 0, let stream else {
+            throw libraries.error(status, "cudaStreamCreateWithFlags")
+        }
+        self.stream = stream
+    }
+
+    deinit { _ = libraries.runtime.cudaStreamDestroy(stream) }
+
+    /// Waits until all that was asked of it is done. Throws `CUDAError`, also for what failed on the way.
+    public func synchronize() throws(CUDAError) {
+        let status = libraries.runtime.cudaStreamSynchronize(stream)
+        guard status == 0 else { throw libraries.error(status, "cudaStreamSynchronize") }
+    }
+}
+
+/// A point that a stream passes.
+public final class CUDAEvent {
+    let event: cuda_event
+    private let libraries: CUDALibraries
+
+    fileprivate init(_ libraries: CUDALibraries, isTimed: Bool) throws(CUDAError) {
+        self.libraries = libraries
+        var event: cuda_event?
+        // cudaEventBlockingSync, so that waiting takes no core; cudaEventDisableTiming.
+        let status = libraries.runtime.cudaEventCreateWithFlags(&event, isTimed ? 1 : 3)
+        guard status == 0, let event else {
+            throw libraries.error(status, "cudaEventCreateWithFlags")
+        }
+        self.event = event
+    }
+
+    deinit { _ = libraries.runtime.cudaEventDestroy(event) }
+
+    /// Waits until the stream has passed it. Throws `CUDAError`, also for what failed on the way.
+    public func synchronize() throws(CUDAError) {
+        let status = libraries.runtime.cudaEventSynchronize(event)
+        guard status == 0 else { throw libraries.error(status, "cudaEventSynchronize") }
+    }
+
+    /// Seconds from `start` to this one, both timed and passed. Throws `CUDAError`.
+    public func seconds(since start: CUDAEvent) throws(CUDAError) -> Double {
+        var milliseconds: Float = 0
+        let status = libraries.driver.cuEventElapsedTime(&milliseconds, start.event, event)
+        guard status == 0 else { throw libraries.error(status, "cuEventElapsedTime") }
+        return Double(milliseconds) / 1000
+    }
+}
+
+/// Memory on the device.
+public final class DeviceBuffer {
+    struct Block {
+        let pointer: UnsafeMutableRawPointer
+        let bytes: Int
+    }
+
+    private let block: Block
+    private let device: CUDADevice
+
+    /// Its address, of no meaning on the host.
+    var pointer: UnsafeMutableRawPointer { block.pointer }
+
+    fileprivate init(_ block: Block, _ device: CUDADevice) {
+        (self.block, self.device) = (block, device)
+    }
+
+    deinit { device.give(block) }
+}
+
+/// Page-locked memory of the host.
+public final class PinnedBuffer {
+    struct Block {
+        let pointer: UnsafeMutableRawPointer
+        let bytes: Int
+    }
+
+    private let block: Block
+    private let device: CUDADevice
+
+    /// Its address.
+    public var pointer: UnsafeMutableRawPointer { block.pointer }
+
+    fileprivate init(_ block: Block, _ device: CUDADevice) {
+        (self.block, self.device) = (block, device)
+    }
+
+    deinit { device.give(block) }
+}
+
+extension CUDALibraries {
+    func findings(named name: String) -> LibraryFinding? { findings.first { $0.name == name } }
+}
+
+extension Int {
+    func roundedUp(to step: Int) -> Int { (self + step - 1) / step * step }
+
+    var roundedUpToPowerOfTwo: Int {
+        self <= 1 ? 1 : 1 << (Int.bitWidth - (self - 1).leadingZeroBitCount)
+    }
+}

@@ -1,0 +1,66 @@
+// Why a device cannot be used, or no longer.
+
+/// A failure of NVIDIA's libraries or devices, with what to do about it.
+public enum CUDAError: Error, Equatable, CustomStringConvertible {
+    /// A library was not found.
+    case missingLibrary(name: String, tried: [String], advice: String)
+    /// A library lacks a function.
+    case missingFunction(library: String, function: String)
+    /// There are libraries but no device that this process may use.
+    case noDevice(reason: String)
+    /// The driver does not take the kernels.
+    case kernelsRefused(driver: String, reason: String)
+    /// The device's memory is used up.
+    case outOfMemory(bytes: Int, free: Int, total: Int)
+    /// The model does not fit the device, whatever the batch.
+    case tooSmall(needed: Int, free: Int, total: Int, parts: String)
+    /// The model has sizes that the kernels are not made for.
+    case unsupported(String)
+    /// A call failed; nothing more can be expected of the device in this process.
+    case call(function: String, code: Int, name: String, meaning: String)
+
+    /// Whether a smaller batch might do.
+    public var isOutOfMemory: Bool {
+        if case .outOfMemory = self { return true }
+        return false
+    }
+
+    /// What is wrong, where, and the next step.
+    public var description: String {
+        switch self {
+        case .missingLibrary(let name, let tried, let advice):
+            "\(name) was not found; \(advice), or run with --device cpu. Tried: \(tried.joined(separator: ", "))"
+        case .missingFunction(let library, let function):
+            "\(library) has no function \(function): it is not the library it is named after, or of another CUDA than 11.8 to 13; name another one (sae-extract devices shows which were tried), or run with --device cpu"
+        case .noDevice(let reason):
+            "no CUDA device can be used: \(reason); or run with --device cpu"
+        case .kernelsRefused(let driver, let reason):
+            "the driver (\(driver)) does not take the kernels: \(reason); they need a driver of CUDA 11.8 or later (R520) and a device of compute capability 8.0 or later; or run with --device cpu"
+        case .outOfMemory(let bytes, let free, let total):
+            "the device has no \(bytes >> 20) MiB left: \(free >> 20) of \(total >> 20) MiB are free; give a smaller --batch_size, or end other processes on the device (nvidia-smi)"
+        case .tooSmall(let needed, let free, let total, let parts):
+            "the device's memory is too small: \(needed >> 20) MiB are needed (\(parts)), \(free >> 20) of \(total >> 20) MiB are free; end other processes on it (nvidia-smi), give fewer --layers, --dtype bfloat16, a smaller --batch_size, or another device"
+        case .unsupported(let reason):
+            "\(reason); run with --device cpu"
+        case .call(let function, let code, let name, let meaning):
+            "\(function) failed: \(name) (\(code)), \(meaning); \(CUDAError.advice(function, code))"
+        }
+    }
+
+    private static func advice(_ function: String, _ code: Int) -> String {
+        switch (function.hasPrefix("cublas"), code) {
+        case (false, 46), (false, 3):
+            "the device is in use exclusively or is not ready: see nvidia-smi, or use another one (CUDA_VISIBLE_DEVICES)"
+        case (false, 803), (false, 804):
+            "the driver's library and the loaded driver are of different versions: restart the machine, or run in a container that fits the driver"
+        case (false, 34):
+            "the toolkit's stub was found instead of the driver: name the driver's library in SAE_EXTRACT_CUDA_DRIVER_LIB"
+        case (false, 221):
+            "libnvidia-ptxjitcompiler.so.1, a part of the driver, is missing: make it visible to the container"
+        case (false, 214), (false, 719), (false, 700), (false, 79), (false, 999):
+            "the device is lost to this process: run the same command again to continue; if it happens again, see dmesg (Xid) and the device's health (nvidia-smi -q)"
+        default:
+            "see sae-extract devices; run the same command again to continue, or with --device cpu"
+        }
+    }
+}

@@ -1,0 +1,219 @@
+// Finding NVIDIA's libraries at run time: the same program runs where there are none.
+
+import CCUDA
+import Foundation
+
+/// One of the libraries, and what came of looking for it.
+public struct LibraryFinding: Codable, Equatable, Sendable {
+    /// As users know it.
+    public let name: String
+    /// The file it was loaded from; nil where it was not found.
+    public var path: String?
+    /// "12.9"; nil where it could not be asked.
+    public var version: String?
+    /// Why it was not found or cannot be used.
+    public var problem: String?
+}
+
+/// libcuda, libcudart and libcublas of one process.
+public struct CUDALibraries {
+    /// Functions of libcuda.
+    public private(set) var driver = cuda_driver_table()
+    /// Functions of libcudart.
+    public private(set) var runtime = cudart_table()
+    /// Functions of libcublas.
+    public private(set) var blas = cublas_table()
+    /// Where each was found.
+    public private(set) var findings: [LibraryFinding] = []
+
+    /// Environment variables that name a library's file.
+    private enum Variable {
+        static let driver = "SAE_EXTRACT_CUDA_DRIVER_LIB"
+        static let runtime = "SAE_EXTRACT_CUDART_LIB"
+        static let blas = "SAE_EXTRACT_CUBLAS_LIB"
+    }
+
+    /// Releases of CUDA whose libraries are known, newest first. `cuda_runtime_api.h` and `cublas_api.h` are equal in
+    /// them as far as they are used here.
+    private static let releases: [(major: Int, runtime: String, blas: String)] = [
+        (13, "libcudart.so.13", "libcublas.so.13"), (12, "libcudart.so.12", "libcublas.so.12"),
+        (11, "libcudart.so.11.0", "libcublas.so.11"),
+    ]
+
+    /// Loads all three. Throws `CUDAError`; what was found until then is added to `findings` in any case.
+    public init(
+        environment: [String: String], findings out: inout [LibraryFinding]
+    ) throws(CUDAError) {
+        defer { out = findings }
+        let driverMajor = try loadDriver(environment)
+        var triedRuntime: [String] = []
+        var triedBLAS: [String] = []
+        var problem: CUDAError?
+        // Libraries newer than the driver load and then fail.
+        for release in CUDALibraries.releases where release.major <= driverMajor {
+            let folders = CUDALibraries.folders(release.major, environment)
+            let runtimes = CUDALibraries.candidates(
+                release.runtime, environment[Variable.runtime], folders)
+            let blases = CUDALibraries.candidates(
+                release.blas, environment[Variable.blas], folders)
+            guard let runtimeHandle = CUDALibraries.open(runtimes, &triedRuntime) else { continue }
+            guard let blasHandle = CUDALibraries.open(blases, &triedBLAS) else { continue }
+            do throws(CUDAError) {
+                try fill(runtimeHandle, blasHandle)
+                return
+            } catch {
+                problem = problem ?? error
+            }
+        }
+        if let problem {
+            findings.append(LibraryFinding(name: "libcudart, libcublas", problem: "\(problem)"))
+            throw problem
+        }
+        let isRuntimeMissing = triedBLAS.isEmpty
+        let error = CUDAError.missingLibrary(
+            name: isRuntimeMissing ? "libcudart" : "libcublas",
+            tried: isRuntimeMissing ? triedRuntime : triedBLAS,
+            advice:
+                "install CUDA's libraries (the packages nvidia-cuda-runtime-cu12 and nvidia-cublas-cu12 of the Python package index will do, or the toolkit), or name the files in \(Variable.runtime) and \(Variable.blas)"
+        )
+        findings.append(
+            LibraryFinding(
+                name: isRuntimeMissing ? "libcudart" : "libcublas", problem: "\(error)"))
+        throw error
+    }
+
+    /// Loads libcuda and gives the CUDA release that it is of.
+    private mutating func loadDriver(_ environment: [String: String]) throws(CUDAError) -> Int {
+        let soname = "libcuda.so.1"
+        var tried: [String] = []
+        // Never libcuda.so, which may be the toolkit's stub.
+        let files = CUDALibraries.candidates(
+            soname, environment[Variable.driver],
+            ["/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/usr/lib/x86_64-linux-gnu"])
+        guard let handle = CUDALibraries.open(files, &tried, isGlobal: true) else {
+            let error = CUDAError.missingLibrary(
+                name: "the NVIDIA driver's library, \(soname)", tried: tried,
+                advice:
+                    "install the driver, start the container with GPU access (--gpus all, --nv), or name the file in \(Variable.driver)"
+            )
+            findings.append(LibraryFinding(name: "libcuda", problem: "\(error)"))
+            throw error
+        }
+        var finding = LibraryFinding(name: "libcuda", path: CUDALibraries.path(of: handle))
+        defer { findings.append(finding) }
+        if let function = ccuda_fill_driver(handle, &driver) {
+            let error = CUDAError.missingFunction(
+                library: finding.path ?? soname, function: String(cString: function))
+            finding.problem = "\(error)"
+            throw error
+        }
+        var version: Int32 = 0
+        guard driver.cuDriverGetVersion(&version) == 0, version > 0 else { return 13 }
+        finding.version = CUDALibraries.release(version)
+        return Int(version) / 1000
+    }
+
+    /// Fills the tables and asks for the versions.
+    private mutating func fill(
+        _ runtimeHandle: UnsafeMutableRawPointer, _ blasHandle: UnsafeMutableRawPointer
+    ) throws(CUDAError) {
+        let runtimePath = CUDALibraries.path(of: runtimeHandle)
+        let blasPath = CUDALibraries.path(of: blasHandle)
+        if let function = ccuda_fill_cudart(runtimeHandle, &runtime) {
+            throw .missingFunction(
+                library: runtimePath ?? "libcudart", function: String(cString: function))
+        }
+        if let function = ccuda_fill_cublas(blasHandle, &blas) {
+            throw .missingFunction(
+                library: blasPath ?? "libcublas", function: String(cString: function))
+        }
+        var version: Int32 = 0
+        let isKnown = runtime.cudaRuntimeGetVersion(&version) == 0
+        findings.append(
+            LibraryFinding(
+                name: "libcudart", path: runtimePath,
+                version: isKnown ? CUDALibraries.release(version) : nil))
+        let numbers = (0..<3).map { type -> Int32 in
+            var value: Int32 = 0
+            _ = blas.cublasGetProperty(Int32(type), &value)
+            return value
+        }
+        findings.append(
+            LibraryFinding(
+                name: "libcublas", path: blasPath,
+                version: numbers.map { "\($0)" }.joined(separator: ".")))
+    }
+
+    // MARK: Where to look
+
+    /// The file of an override alone; else the name, which the system's search covers (LD_LIBRARY_PATH, the linker's
+    /// cache), and the name in each of `folders`.
+    private static func candidates(
+        _ name: String, _ override: String?, _ folders: [String]
+    ) -> [String] {
+        if let override, !override.isEmpty { return [override] }
+        return [name] + folders.map { "\($0)/\(name)" }
+    }
+
+    private static func open(
+        _ files: [String], _ tried: inout [String], isGlobal: Bool = false
+    ) -> UnsafeMutableRawPointer? {
+        for file in files {
+            // A name is a search; of files only those that are there are worth the linker's message.
+            let isThere = !file.contains("/") || FileManager.default.fileExists(atPath: file)
+            if isThere, let handle = dlopen(file, RTLD_NOW | (isGlobal ? RTLD_GLOBAL : RTLD_LOCAL))
+            {
+                return handle
+            }
+            let reason =
+                isThere
+                ? dlerror().map { String(cString: $0) } ?? "cannot be loaded"
+                : "\(file): not there"
+            if !tried.contains(reason) { tried.append(reason) }
+        }
+        return nil
+    }
+
+    private static func path(of handle: UnsafeMutableRawPointer) -> String? {
+        ccuda_library_path(handle).map { String(cString: $0) }
+    }
+
+    /// "12.9" of 12090.
+    static func release(_ version: Int32) -> String { "\(version / 1000).\(version % 1000 / 10)" }
+
+    /// Folders that may hold the libraries of CUDA `major`: the toolkit's, conda's, those of the Python packages that
+    /// PyTorch brings, the distribution's.
+    private static func folders(_ major: Int, _ environment: [String: String]) -> [String] {
+        let files = FileManager.default
+        func entries(_ folder: String) -> [String] {
+            ((try? files.contentsOfDirectory(atPath: folder)) ?? []).sorted()
+        }
+        var toolkits = ["CUDA_HOME", "CUDA_PATH"].compactMap { environment[$0] }
+        toolkits.append("/usr/local/cuda")
+        toolkits += entries("/usr/local").filter { $0.hasPrefix("cuda-\(major)") }
+            .map { "/usr/local/\($0)" }
+        var folders = toolkits.flatMap { ["\($0)/lib64", "\($0)/targets/x86_64-linux/lib"] }
+        if let conda = environment["CONDA_PREFIX"] { folders.append("\(conda)/lib") }
+        var prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"].compactMap { environment[$0] }
+        for folder in (environment["PATH"] ?? "").split(separator: ":") {
+            let python = "\(folder)/python3"
+            guard files.isExecutableFile(atPath: python) else { continue }
+            // A virtual environment's own folder, not that of the interpreter it links to.
+            prefixes.append(String(folder.split(separator: "/").dropLast().map { "/" + $0 }.joined()))
+        }
+        for prefix in prefixes {
+            for python in entries("\(prefix)/lib") where python.hasPrefix("python3") {
+                for packages in ["site-packages", "dist-packages"] {
+                    let nvidia = "\(prefix)/lib/\(python)/\(packages)/nvidia"
+                    folders +=
+                        major >= 13
+                        ? ["\(nvidia)/cu\(major)/lib"]
+                        : ["\(nvidia)/cublas/lib", "\(nvidia)/cuda_runtime/lib"]
+                }
+            }
+        }
+        folders.append("/usr/lib/x86_64-linux-gnu")
+        var seen: Set<String> = []
+        return folders.filter { seen.insert($0).inserted }
+    }
+}

@@ -1,0 +1,125 @@
+// What devices there are. Asked in a process of its own: whoever has initialised CUDA cannot start workers cleanly, and a
+// driver that crashes or hangs takes only the asker with it.
+
+import CCUDA
+import Foundation
+
+/// A device as its driver describes it.
+public struct DeviceDescription: Codable, Equatable, Sendable {
+    /// "NVIDIA H100 80GB HBM3".
+    public let name: String
+    /// "GPU-…" or, of a slice of a device, "MIG-…".
+    public let uuid: String
+    /// All its memory, bytes.
+    public let memory: Int
+    /// Compute capability, major and minor.
+    public let capability: [Int]
+    /// What CUDA_VISIBLE_DEVICES is to be for a process that uses this device alone.
+    public var token: String
+
+    /// "9.0".
+    public var capabilityName: String { capability.map { "\($0)" }.joined(separator: ".") }
+}
+
+/// What one look at the machine found.
+public struct DeviceProbe: Codable, Equatable, Sendable {
+    /// The libraries.
+    public var libraries: [LibraryFinding] = []
+    /// The devices that this process' environment lets it see.
+    public var devices: [DeviceDescription] = []
+    /// Why there are none.
+    public var problem: String?
+
+    /// Nothing found yet.
+    public init() {}
+
+    /// Whether there is no NVIDIA driver at all: then the CPU is the natural choice.
+    public var hasDriver: Bool {
+        libraries.first { $0.name == "libcuda" }?.path != nil
+    }
+
+    /// Looks at the machine. Initialises CUDA in this process, which must be no other's parent.
+    public init(environment: [String: String]) {
+        do throws(CUDAError) {
+            let libraries = try CUDALibraries(environment: environment, findings: &self.libraries)
+            devices = try DeviceProbe.devices(libraries, environment)
+        } catch {
+            problem = "\(error)"
+        }
+    }
+
+    private static func devices(
+        _ libraries: CUDALibraries, _ environment: [String: String]
+    ) throws(CUDAError) -> [DeviceDescription] {
+        let driver = libraries.driver
+        func check(_ status: Int32, _ function: String) throws(CUDAError) {
+            guard status != 0 else { return }
+            throw libraries.error(status, function)
+        }
+        let visible = environment["CUDA_VISIBLE_DEVICES"]
+        func none() -> CUDAError {
+            .noDevice(
+                reason: visible.map {
+                    "CUDA_VISIBLE_DEVICES is '\($0)', which names none that is there; correct or unset it"
+                } ?? "the driver sees none; see nvidia-smi, and whether the job or container was given one"
+            )
+        }
+        let status = driver.cuInit(0)
+        if status == 100 { throw none() }
+        try check(status, "cuInit")
+        var count: Int32 = 0
+        try check(driver.cuDeviceGetCount(&count), "cuDeviceGetCount")
+        guard count > 0 else { throw none() }
+        let tokens = visible?.split(separator: ",").map {
+            String($0).trimmingCharacters(in: .whitespaces)
+        }
+        var found: [DeviceDescription] = []
+        for ordinal in 0..<Int(count) {
+            var device: Int32 = 0
+            try check(driver.cuDeviceGet(&device, Int32(ordinal)), "cuDeviceGet")
+            var name = [CChar](repeating: 0, count: 256)
+            try check(driver.cuDeviceGetName(&name, 256, device), "cuDeviceGetName")
+            var uuid = [UInt8](repeating: 0, count: 16)
+            try check(driver.cuDeviceGetUuid_v2(&uuid, device), "cuDeviceGetUuid_v2")
+            var memory = 0
+            try check(driver.cuDeviceTotalMem_v2(&memory, device), "cuDeviceTotalMem_v2")
+            var capability: [Int] = []
+            for attribute: Int32 in [75, 76] {
+                var value: Int32 = 0
+                try check(
+                    driver.cuDeviceGetAttribute(&value, attribute, device), "cuDeviceGetAttribute")
+                capability.append(Int(value))
+            }
+            let token = tokens.map { ordinal < $0.count ? $0[ordinal] : "\(ordinal)" } ?? "\(ordinal)"
+            let isSlice = token.hasPrefix("MIG-")
+            let end = name.firstIndex(of: 0) ?? name.endIndex
+            found.append(
+                DeviceDescription(
+                    name: String(decoding: name[..<end].map(UInt8.init(bitPattern:)), as: UTF8.self),
+                    uuid: isSlice ? token : "GPU-" + DeviceProbe.text(uuid), memory: memory,
+                    capability: capability, token: token))
+        }
+        return found
+    }
+
+    /// 8-4-4-4-12 hexadecimal digits.
+    private static func text(_ uuid: [UInt8]) -> String {
+        let digits = uuid.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }
+        return [0..<4, 4..<6, 6..<8, 8..<10, 10..<16].map { digits[$0].joined() }
+            .joined(separator: "-")
+    }
+}
+
+extension CUDALibraries {
+    /// The driver's or the runtime's error `status`; both number them alike.
+    func error(_ status: Int32, _ function: String) -> CUDAError {
+        var name: UnsafePointer<CChar>?
+        var meaning: UnsafePointer<CChar>?
+        _ = driver.cuGetErrorName(status, &name)
+        _ = driver.cuGetErrorString(status, &meaning)
+        return .call(
+            function: function, code: Int(status),
+            name: name.map { String(cString: $0) } ?? "an unknown error",
+            meaning: meaning.map { String(cString: $0) } ?? "of which the driver says nothing")
+    }
+}

@@ -1,0 +1,590 @@
+// Runs kernels written for a GPU on the host: what Sources/CCUDA/prelude.h includes when it is not NVRTC that compiles.
+//
+// All threads of a block share one host thread, each with a stack of its own: a thread runs until it waits for others (at a
+// barrier or an exchange between the lanes of its warp), and the next one that can run goes on. Which one that is can be
+// chosen (`order`): a kernel that lacks a barrier gives other results in another order. Shared memory holds 0xff bytes,
+// which is NaN for floats, at the start of every block. A block in which nobody can go on fails the launch, as do threads
+// that wait at different barriers.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <numeric>
+#include <random>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sys/mman.h>
+
+#ifndef __x86_64__
+#error "The switch between stacks is written for x86-64."
+#endif
+
+// Nothing here is part of the library's interface; hidden, it is reached without the indirection of -fPIC.
+#pragma GCC visibility push(hidden)
+
+struct dim3 {
+    unsigned x = 1, y = 1, z = 1;
+};
+
+// What the running thread sees as threadIdx and so on.
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+constexpr int warpSize = 32;
+
+namespace emulator {
+
+constexpr unsigned threadLimit = 1024;
+
+// Stacks --------------------------------------------------------------------------------------------------------------
+
+// Saves the registers a callee must preserve on the running stack, stores its top in `*from`, and goes on where the stack
+// `to` was left. By hand, because swapcontext makes a system call each time. The jump in place of `ret` keeps the
+// processor's prediction of returns useful.
+__attribute__((naked, noinline)) inline void switchStack(void **from, void *to) {
+    asm("pushq %rbp\n\t"
+        "pushq %rbx\n\t"
+        "pushq %r12\n\t"
+        "pushq %r13\n\t"
+        "pushq %r14\n\t"
+        "pushq %r15\n\t"
+        "movq %rsp, (%rdi)\n\t"
+        "movq %rsi, %rsp\n\t"
+        "popq %r15\n\t"
+        "popq %r14\n\t"
+        "popq %r13\n\t"
+        "popq %r12\n\t"
+        "popq %rbx\n\t"
+        "popq %rbp\n\t"
+        "popq %rcx\n\t"
+        "jmpq *%rcx");
+}
+
+void runThreads();
+
+// Takes part in running threads: one after another while none waits, which then costs no switch at all.
+struct Stack {
+    void *top = nullptr;
+    void *resume = nullptr;
+
+    // The next switch to it starts `runThreads` anew, whatever it was doing.
+    void reset() {
+        // Seven words are popped: six registers and the address to go on at. What then is on top stands for a return
+        // address, and leaves the stack aligned as after a call.
+        void **words = static_cast<void **>(top) - 8;
+        memset(words, 0, 8 * sizeof *words);
+        words[6] = reinterpret_cast<void *>(&runThreads);
+        resume = words;
+    }
+};
+
+// As many as there may be threads, allocated at the first launch and kept. Below each is a page that faults.
+struct Stacks {
+    static constexpr size_t page = 4096, usable = 64 << 10, stride = page + usable + page;
+    Stack all[threadLimit];
+    Stack *idle[threadLimit];
+    unsigned idleCount = 0;
+
+    Stacks() {
+        void *memory = mmap(nullptr, stride * threadLimit, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) {
+            perror("emulator: stacks");
+            abort();
+        }
+        for (unsigned i = 0; i < threadLimit; i++) {
+            char *bottom = static_cast<char *>(memory) + stride * i;
+            mprotect(bottom, page, PROT_NONE);
+            // Tops at one place of each page would compete for the same few lines of the cache.
+            all[i].top = bottom + page + usable + i % 64 * 64;
+        }
+        reset();
+    }
+
+    // After a block that got stuck: abandons what the stacks were doing.
+    void reset() {
+        idleCount = 0;
+        for (unsigned i = threadLimit; i-- > 0;) {
+            all[i].reset();
+            idle[idleCount++] = &all[i];
+        }
+    }
+};
+
+// A block and its threads ---------------------------------------------------------------------------------------------
+
+struct Thread {
+    void *resume;  // its stack's top while it waits; null before it has begun
+    unsigned number;
+    dim3 index;
+};
+
+// Where lanes of a warp wait for one another. The values they bring lie on two sides in turn: nobody brings one for the
+// meeting after the next before all have left this one.
+struct Meeting {
+    unsigned mask, arrived, present[2], votes[2];
+    int side, line;
+    uint64_t values[2][32];
+};
+
+struct Warp {
+    static constexpr int limit = 8;  // of masks used in one block
+    unsigned running;                // lanes that exist and have not returned
+    int count;
+    Meeting meetings[limit];
+};
+
+struct Block {
+    const char *kernel = "";
+    std::function<void()> body;
+    unsigned count = 0, running = 0;
+    // Threads in the order in which they take precedence: a bit each for those that can run, and for those that have
+    // not returned.
+    Thread threads[threadLimit];
+    uint64_t ready[threadLimit / 64], alive[threadLimit / 64];
+    unsigned words = 0, firstReady = 0;
+    unsigned place[threadLimit];  // in `threads`, by number
+    Thread *current = nullptr;
+    Warp warps[threadLimit / 32];
+    unsigned atBarrier = 0;
+    int barrierLine = 0;
+    const char *failure = nullptr;
+    void *host = nullptr;  // the stack of whoever launched
+    uint64_t serial = 0;   // a new one for each block
+    unsigned char *dynamic = nullptr;
+    Stacks *stacks = nullptr;
+};
+inline Block block;
+
+inline void makeReady(unsigned place) {
+    unsigned word = place / 64;
+    block.ready[word] |= 1ull << (place % 64);
+    if (word < block.firstReady) block.firstReady = word;
+}
+
+// The first thread that can run, which is then taken to be running; null if there is none.
+inline Thread *takeReady() {
+    for (unsigned word = block.firstReady; word < block.words; word++) {
+        if (uint64_t bits = block.ready[word]) {
+            block.ready[word] = bits & (bits - 1);
+            block.firstReady = word;
+            return &block.threads[word * 64 + (unsigned)__builtin_ctzll(bits)];
+        }
+    }
+    block.firstReady = block.words;
+    return nullptr;
+}
+
+// The stack on which `thread` goes on, or begins.
+inline void *stackOf(Thread *thread) {
+    block.current = thread;
+    threadIdx = thread->index;
+    return thread->resume ? thread->resume : block.stacks->idle[--block.stacks->idleCount]->resume;
+}
+
+// The running thread waits until somebody makes it ready.
+__attribute__((noinline)) inline void wait() {
+    Thread *self = block.current, *next = takeReady();
+    if (next == self) return;
+    switchStack(&self->resume, next ? stackOf(next) : block.host);
+}
+
+// Ends the block from within: no thread runs on.
+[[noreturn]] inline void fail(const char *why) {
+    block.failure = why;
+    void *abandoned;
+    switchStack(&abandoned, block.host);
+    __builtin_unreachable();
+}
+
+inline void openBarrier() {
+    block.atBarrier = 0;
+    memcpy(block.ready, block.alive, sizeof block.ready);
+    block.firstReady = 0;
+}
+
+// All arrive, or have returned: on a device, too, those that returned are not waited for.
+inline void closeMeeting(Warp &warp, unsigned number, Meeting &meeting) {
+    meeting.present[meeting.side] = meeting.arrived;
+    for (unsigned lanes = meeting.arrived; lanes; lanes &= lanes - 1) {
+        makeReady(block.place[number * 32 + (unsigned)__builtin_ctz(lanes)]);
+    }
+    meeting.arrived = 0;
+    meeting.side ^= 1;
+}
+
+inline void threadReturned() {
+    Thread *self = block.current;
+    unsigned place = block.place[self->number];
+    block.alive[place / 64] &= ~(1ull << (place % 64));
+    block.running--;
+    if (block.atBarrier && block.atBarrier == block.running) openBarrier();
+    Warp &warp = block.warps[self->number / 32];
+    warp.running &= ~(1u << (self->number % 32));
+    for (int i = 0; i < warp.count; i++) {
+        Meeting &meeting = warp.meetings[i];
+        if (meeting.arrived && meeting.arrived == (meeting.mask & warp.running)) {
+            closeMeeting(warp, self->number / 32, meeting);
+        }
+    }
+}
+
+// What a stack does: the thread it was switched to for, then those that have not begun; it rests when all others have.
+inline void runThreads() {
+    Stacks &stacks = *block.stacks;
+    // Whoever switched here took this stack from the end of the list.
+    Stack *self = stacks.idle[stacks.idleCount];
+    while (true) {
+        block.body();
+        threadReturned();
+        Thread *next = takeReady();
+        if (next && !next->resume) {
+            block.current = next;
+            threadIdx = next->index;
+            continue;
+        }
+        void *to = next ? stackOf(next) : block.host;
+        stacks.idle[stacks.idleCount++] = self;
+        switchStack(&self->resume, to);
+    }
+}
+
+// Launching -----------------------------------------------------------------------------------------------------------
+
+// 0: threads and blocks in ascending order; 1: in descending order; others: shuffled by this seed. Negative: as the
+// environment's FAKE_CUDA_ORDER says.
+inline long chosenOrder = -1;
+
+inline long order() {
+    if (chosenOrder >= 0) return chosenOrder;
+    const char *text = getenv("FAKE_CUDA_ORDER");
+    return text ? labs(atol(text)) : 0;
+}
+
+// Fills the threads' table, which is the same for all blocks of a launch.
+inline void arrangeThreads(dim3 size, long order) {
+    unsigned count = size.x * size.y * size.z;
+    std::vector<unsigned> numbers(count);
+    std::iota(numbers.begin(), numbers.end(), 0u);
+    if (order == 1) std::reverse(numbers.begin(), numbers.end());
+    if (order >= 2) std::shuffle(numbers.begin(), numbers.end(), std::mt19937((unsigned)order));
+    for (unsigned place = 0; place < count; place++) {
+        unsigned number = numbers[place];
+        block.place[number] = place;
+        block.threads[place].number = number;
+        block.threads[place].index = {number % size.x, number / size.x % size.y, number / (size.x * size.y)};
+    }
+    block.count = count;
+    block.words = (count + 63) / 64;
+    blockDim = size;
+}
+
+// True if all threads returned.
+inline bool runBlock() {
+    unsigned count = block.count;
+    block.running = count;
+    block.atBarrier = 0;
+    block.firstReady = 0;
+    block.failure = nullptr;
+    block.serial++;
+    memset(block.alive, 0, sizeof block.alive);
+    for (unsigned word = 0; word < block.words; word++) {
+        unsigned rest = count - word * 64;
+        block.alive[word] = rest < 64 ? (1ull << rest) - 1 : ~0ull;
+    }
+    memcpy(block.ready, block.alive, sizeof block.ready);
+    for (unsigned place = 0; place < count; place++) block.threads[place].resume = nullptr;
+    for (unsigned first = 0; first < count; first += 32) {
+        block.warps[first / 32].running = count - first < 32 ? (1u << (count - first)) - 1 : ~0u;
+        block.warps[first / 32].count = 0;
+    }
+    switchStack(&block.host, stackOf(takeReady()));
+    if (!block.failure && !block.running) return true;
+    fprintf(stderr, "emulator: %s, block (%u, %u, %u): %s; %u of %u threads had not returned, %u waited at a barrier\n",
+            block.kernel, blockIdx.x, blockIdx.y, blockIdx.z,
+            block.failure ? block.failure : "threads wait for others that never come", block.running, count,
+            block.atBarrier);
+    block.stacks->reset();
+    return false;
+}
+
+// Runs `body` once per thread of `grid`. False if a block got stuck or wrote outside of its dynamic shared memory.
+inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, std::function<void()> body) {
+    if (!block.stacks) block.stacks = new Stacks;
+    constexpr size_t fence = 256;
+    std::vector<unsigned char> room(sharedBytes + fence + 15);
+    block.dynamic = reinterpret_cast<unsigned char *>((reinterpret_cast<uintptr_t>(room.data()) + 15) & ~uintptr_t(15));
+    std::vector<unsigned char> untouched(fence, 0x5a);
+    memcpy(block.dynamic + sharedBytes, untouched.data(), fence);
+    block.kernel = kernel;
+    block.body = std::move(body);
+    gridDim = grid;
+    long order = emulator::order();
+    arrangeThreads(size, order);
+
+    // Shuffled, blocks go by steps that have no divisor in common with their number.
+    uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, start = 0, step = 1;
+    if (order == 1) start = blocks - 1, step = blocks - 1;
+    if (order >= 2) {
+        std::mt19937_64 random((uint64_t)order);
+        start = random() % blocks;
+        do step = random() % blocks + 1;
+        while (std::gcd(step, blocks) != 1);
+    }
+    for (uint64_t done = 0, number = start; done < blocks; done++, number = (number + step) % blocks) {
+        blockIdx = {(unsigned)(number % grid.x), (unsigned)(number / grid.x % grid.y),
+                    (unsigned)(number / ((uint64_t)grid.x * grid.y))};
+        memset(block.dynamic, 0xff, sharedBytes);
+        if (!runBlock()) return false;
+        if (memcmp(block.dynamic + sharedBytes, untouched.data(), fence) != 0) {
+            fprintf(stderr, "emulator: %s wrote beyond its %zu bytes of dynamic shared memory\n", kernel, sharedBytes);
+            return false;
+        }
+    }
+    return true;
+}
+
+// Static shared memory: the first thread of a block to get here fills it.
+inline void fillShared(void *memory, size_t bytes, uint64_t &serial) {
+    if (serial == block.serial) return;
+    serial = block.serial;
+    memset(memory, 0xff, bytes);
+}
+
+// Kernels by name -----------------------------------------------------------------------------------------------------
+
+// A launch whose arguments have been read.
+struct Launch {
+    bool valid;  // all pointers were device addresses
+    std::function<bool(dim3 grid, dim3 block, size_t sharedBytes)> run;
+};
+
+struct Kernel {
+    std::vector<size_t> parameterBytes;
+    std::function<Launch(void **arguments)> prepare;
+};
+
+inline std::map<std::string, Kernel> &kernels() {
+    static auto &all = *new std::map<std::string, Kernel>;  // outlives the destructors run at exit
+    return all;
+}
+
+// The host's address of a device address, or null if it is none.
+using Translation = void *(*)(const void *address);
+inline Translation translation = nullptr;
+
+template <class Parameter>
+Parameter argument(const void *source, bool &valid) {
+    static_assert(std::is_trivially_copyable_v<Parameter>);
+    Parameter value;
+    memcpy(&value, source, sizeof value);
+    if constexpr (std::is_pointer_v<Parameter>) {
+        if (value && translation) {
+            void *address = translation(value);
+            if (!address) valid = false;
+            value = static_cast<Parameter>(address);
+        }
+    }
+    return value;
+}
+
+template <class... Parameters, size_t... Index>
+Launch prepare(const char *name, void (*kernel)(Parameters...), [[maybe_unused]] void **arguments,
+               std::index_sequence<Index...>) {
+    bool valid = true;
+    // In braces: evaluated from left to right.
+    std::tuple<std::remove_cv_t<Parameters>...> values{
+        argument<std::remove_cv_t<Parameters>>(arguments[Index], valid)...};
+    return {valid, [=](dim3 grid, dim3 size, size_t sharedBytes) {
+                return run(name, grid, size, sharedBytes, [kernel, &values] { std::apply(kernel, values); });
+            }};
+}
+
+template <class... Parameters>
+void add(const char *name, void (*kernel)(Parameters...)) {
+    kernels()[name] = {{sizeof(Parameters)...}, [=](void **arguments) {
+                           return prepare(name, kernel, arguments, std::index_sequence_for<Parameters...>());
+                       }};
+}
+
+// What kernels call ---------------------------------------------------------------------------------------------------
+
+constexpr int lineBits = 24;  // the operation stands above the line, so that different ones cannot meet
+
+inline unsigned lane() { return block.current->number % 32; }
+
+// The meeting of the lanes in `mask`, at which `meet` waits for all of them.
+inline Meeting &meetingOf(unsigned mask) {
+    Warp &warp = block.warps[block.current->number / 32];
+    for (int i = 0; i < warp.count; i++) {
+        if (warp.meetings[i].mask == mask) return warp.meetings[i];
+    }
+    if (warp.count == Warp::limit) fail("too many different masks in one warp");
+    Meeting &meeting = warp.meetings[warp.count++];
+    meeting.mask = mask;
+    meeting.arrived = 0;
+    meeting.side = 0;
+    return meeting;
+}
+
+// Returns the side on which the values lie.
+inline int meet(Meeting &meeting, int line) {
+    unsigned number = block.current->number, bit = 1u << (number % 32);
+    Warp &warp = block.warps[number / 32];
+    int side = meeting.side;
+    if (!(meeting.mask & bit)) fail("a lane is not in its own mask");
+    if (!meeting.arrived) {
+        meeting.line = line;
+    } else if (meeting.line != line) {
+        fail("lanes of one warp wait at different places");
+    }
+    meeting.arrived |= bit;
+    if (meeting.arrived == (meeting.mask & warp.running)) closeMeeting(warp, number / 32, meeting);
+    wait();
+    return side;
+}
+
+// The value that lane `from` brought: 0xff bytes where it brought none, which on a device is undefined.
+template <class Value>
+Value exchange(unsigned mask, Value value, unsigned from, int line) {
+    static_assert(sizeof(Value) <= 8 && std::is_trivially_copyable_v<Value>);
+    Meeting &meeting = meetingOf(mask);
+    memcpy(&meeting.values[meeting.side][lane()], &value, sizeof value);
+    int side = meet(meeting, line);
+    memset(&value, 0xff, sizeof value);
+    if (meeting.present[side] >> from & 1) memcpy(&value, &meeting.values[side][from], sizeof value);
+    return value;
+}
+
+inline unsigned ballot(unsigned mask, bool vote, int line) {
+    Meeting &meeting = meetingOf(mask);
+    int side = meeting.side;
+    if (!meeting.arrived) meeting.votes[side] = 0;
+    meeting.votes[side] |= (unsigned)vote << lane();
+    meet(meeting, line);
+    return meeting.votes[side];
+}
+
+inline float reciprocalRoot(float value) { return 1.f / sqrtf(value); }
+
+}  // namespace emulator
+
+inline void __syncthreads(int line = __builtin_LINE()) {
+    using emulator::block;
+    if (!block.atBarrier) {
+        block.barrierLine = line;
+    } else if (block.barrierLine != line) {
+        emulator::fail("threads of one block wait at different barriers");
+    }
+    if (++block.atBarrier == block.running) emulator::openBarrier();
+    emulator::wait();
+}
+
+inline void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) {
+    emulator::meet(emulator::meetingOf(mask), line | 1 << emulator::lineBits);
+}
+
+template <class Value>
+Value __shfl_sync(unsigned mask, Value value, int lane, int line = __builtin_LINE()) {
+    return emulator::exchange(mask, value, (unsigned)lane % 32, line | 2 << emulator::lineBits);
+}
+
+template <class Value>
+Value __shfl_xor_sync(unsigned mask, Value value, int distance, int line = __builtin_LINE()) {
+    return emulator::exchange(mask, value, (emulator::lane() ^ (unsigned)distance) % 32,
+                              line | 3 << emulator::lineBits);
+}
+
+// Beyond the warp's end a lane gets its own value.
+template <class Value>
+Value __shfl_down_sync(unsigned mask, Value value, unsigned distance, int line = __builtin_LINE()) {
+    unsigned lane = emulator::lane(), from = lane + distance < 32 ? lane + distance : lane;
+    return emulator::exchange(mask, value, from, line | 4 << emulator::lineBits);
+}
+
+template <class Value>
+Value __shfl_up_sync(unsigned mask, Value value, unsigned distance, int line = __builtin_LINE()) {
+    unsigned lane = emulator::lane(), from = lane >= distance ? lane - distance : lane;
+    return emulator::exchange(mask, value, from, line | 5 << emulator::lineBits);
+}
+
+inline unsigned __ballot_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
+    return emulator::ballot(mask, vote, line | 6 << emulator::lineBits);
+}
+
+inline int __any_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
+    return emulator::ballot(mask, vote, line | 7 << emulator::lineBits) != 0;
+}
+
+inline int __all_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
+    return emulator::ballot(mask, !vote, line | 8 << emulator::lineBits) == 0;
+}
+
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+
+// Vectors lie over arrays of their elements.
+struct alignas(8) __attribute__((may_alias)) int2 { int x, y; };
+struct alignas(8) __attribute__((may_alias)) uint2 { unsigned x, y; };
+struct alignas(8) __attribute__((may_alias)) float2 { float x, y; };
+struct alignas(16) __attribute__((may_alias)) int4 { int x, y, z, w; };
+struct alignas(16) __attribute__((may_alias)) uint4 { unsigned x, y, z, w; };
+struct alignas(16) __attribute__((may_alias)) float4 { float x, y, z, w; };
+inline int2 make_int2(int x, int y) { return {x, y}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+inline float __uint_as_float(unsigned bits) { return __builtin_bit_cast(float, bits); }
+inline float __int_as_float(int bits) { return __builtin_bit_cast(float, bits); }
+inline unsigned __float_as_uint(float value) { return __builtin_bit_cast(unsigned, value); }
+inline int __float_as_int(float value) { return __builtin_bit_cast(int, value); }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline int __clz(int bits) { return bits ? __builtin_clz((unsigned)bits) : 32; }
+template <class Value>
+Value __ldg(const Value *source) { return *source; }
+
+inline int min(int a, int b) { return b < a ? b : a; }
+inline int max(int a, int b) { return a < b ? b : a; }
+inline unsigned min(unsigned a, unsigned b) { return b < a ? b : a; }
+inline unsigned max(unsigned a, unsigned b) { return a < b ? b : a; }
+inline long long min(long long a, long long b) { return b < a ? b : a; }
+inline long long max(long long a, long long b) { return a < b ? b : a; }
+inline float min(float a, float b) { return fminf(a, b); }
+inline float max(float a, float b) { return fmaxf(a, b); }
+
+// Macros: libraries of C have functions of these names, or will.
+#define rsqrtf(value) emulator::reciprocalRoot(value)
+#define __expf(value) expf(value)
+#define __logf(value) logf(value)
+#define __fdividef(a, b) ((a) / (b))
+
+// One host thread runs all: nothing can come between.
+inline int atomicAdd(int *target, int value) { int old = *target; *target = (int)((unsigned)old + (unsigned)value); return old; }
+inline unsigned atomicAdd(unsigned *target, unsigned value) { unsigned old = *target; *target += value; return old; }
+inline float atomicAdd(float *target, float value) { float old = *target; *target += value; return old; }
+inline int atomicMin(int *target, int value) { int old = *target; *target = min(old, value); return old; }
+inline int atomicMax(int *target, int value) { int old = *target; *target = max(old, value); return old; }
+
+#pragma GCC visibility pop
+
+#define KERNEL(name) extern "C" __attribute__((visibility("hidden"))) void name
+#define DEVICE static inline
+#define SHARED(type, name, count)                                                                   \
+    alignas(16) static type name[count];                                                            \
+    static uint64_t name##_serial;                                                                  \
+    static_assert(sizeof name <= 48 << 10, "more shared memory than a block may have unasked");     \
+    emulator::fillShared(name, sizeof name, name##_serial)
+#define DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(emulator::block.dynamic)
+#define INFINITE __builtin_inff()
