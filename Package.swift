@@ -37,7 +37,7 @@ let package = Package(
             name: "sae-extract",
             dependencies: [
                 "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors",
-                "Hub", "ArrayFiles",
+                "CUDA", "Hub", "ArrayFiles",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
@@ -47,8 +47,8 @@ let package = Package(
         .target(
             name: "Extraction",
             dependencies: [
-                "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors", "ArrayFiles",
-                "ByteJSON",
+                "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors", "CUDA",
+                "ArrayFiles", "ByteJSON",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],

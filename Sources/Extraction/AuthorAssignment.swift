@@ -38,11 +38,14 @@ public struct RankPlacement: Codable, Equatable, Sendable {
     public var worldSize: Int
     /// How many of them run on this machine, as far as is known.
     public var localCount: Int
+    /// Which of those this one is, from 0.
+    public var localRank: Int
 
     /// Rank `rank` of `worldSize`.
-    public init(rank: Int = 0, worldSize: Int = 1, localCount: Int = 1) {
+    public init(rank: Int = 0, worldSize: Int = 1, localCount: Int = 1, localRank: Int = 0) {
         self.rank = rank
         self.worldSize = worldSize
         self.localCount = localCount
+        self.localRank = localRank
     }
 }

@@ -14,6 +14,8 @@ struct AuthorSummary {
     let tokens: [Int]
     /// Rows whose document was cut to `max_seq_len`.
     let truncatedRows: [Int]
+    /// Batches that were computed in parts for want of memory.
+    let dividedBatches: [Int]
     /// Features that fired, over all tokens.
     private(set) var firingCounts: [HookPoint: Int] = [:]
     private(set) var crossEntropySum = 0.0
@@ -28,6 +30,7 @@ struct AuthorSummary {
         lines = author.documents.map(\.line)
         tokens = sequences.map(\.tokens.count)
         truncatedRows = sequences.indices.filter { sequences[$0].isTruncated }
+        dividedBatches = (0..<journal.batchCount).filter(journal.isDivided)
         for batch in 0..<journal.batchCount {
             for document in try journal.documents(of: batch) {
                 crossEntropySum += document.crossEntropy.reduce(0) { $0 + Double($1) }

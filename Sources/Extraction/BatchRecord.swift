@@ -20,15 +20,29 @@ struct BatchRecord: Equatable {
     var documents: [DocumentRecord]
     /// Firing features by hook.
     var features: [HookPoint: SparseRows]
+    /// In how many parts it was computed: more than one where memory was short.
+    var parts = 1
 }
 
 /// The parts of a record that can be read by themselves.
 enum RecordSection: Hashable {
     case documents
+    /// There is one where the batch was computed in parts for want of memory: in how many.
+    case division
     case features(HookPoint)
 }
 
 extension BatchRecord {
+    /// Records of a batch's parts, in order, as one.
+    init(joining records: [BatchRecord]) {
+        documents = records.flatMap(\.documents)
+        features = [:]
+        for hook in records[0].features.keys {
+            features[hook] = SparseRows(joining: records.map { $0.features[hook]! })
+        }
+        parts = records.count
+    }
+
     /// The record's sections, encoded. Values are left out where they are all 1 (`binary`).
     func sections(values: ActivationValues) -> [(RecordSection, [UInt8])] {
         var head = BinaryEncoder()
@@ -40,6 +54,11 @@ extension BatchRecord {
             head.append(document.entropy)
         }
         var sections: [(RecordSection, [UInt8])] = [(.documents, head.bytes)]
+        if parts > 1 {
+            var division = BinaryEncoder()
+            division.append([Int64(parts)])
+            sections.append((.division, division.bytes))
+        }
         for (hook, rows) in features {
             var body = BinaryEncoder()
             body.append([Int64(rows.rowCount), Int64(rows.columns.count)])

@@ -6,6 +6,7 @@ import Crypto
 import Foundation
 import Gemma2
 import SparseAutoencoders
+import Tensors
 
 /// A run's settings as far as they show in its files, each by name and in words.
 public struct Configuration: Codable, Equatable, Sendable {
@@ -42,9 +43,9 @@ public struct Configuration: Codable, Equatable, Sendable {
                 Setting(name: "--prefix", value: "'\(plan.prefix)'"),
                 Setting(name: "--feature_threshold", value: "\(plan.featureThreshold)"),
                 Setting(name: "--activation_values", value: plan.activationValues.rawValue),
-                Setting(name: "dtype", value: "float32"),
-                Setting(name: "--batch_size", value: plan.batchSize.name),
-                Setting(name: "kind of device", value: "cpu"),
+                Setting(name: "--dtype", value: plan.precision.rawValue),
+                Setting(name: "--batch_size", value: plan.batchLimit.description),
+                Setting(name: "kind of device (--device)", value: plan.deviceKind),
             ]
         let chosen = plan.selection
         selection = [
@@ -108,15 +109,5 @@ public struct ConfigurationConflict: Error, Equatable, CustomStringConvertible {
         return isAtWork
             ? "a run of another configuration has begun in \(saveDirectory) since this one did:\n\(list)Give another --save_dir, or let that run end or stop it, and run this command again."
             : "\(saveDirectory) holds results of another configuration:\n\(list)Give another --save_dir, or the settings of the results that are there, or --overwrite to remove them and start anew."
-    }
-}
-
-extension BatchSize {
-    /// As on the command line.
-    public var name: String {
-        switch self {
-        case .auto: "auto"
-        case .documents(let count): "\(count)"
-        }
     }
 }

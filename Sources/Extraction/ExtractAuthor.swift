@@ -34,63 +34,81 @@ struct Extractor<B: Backend> {
     let backend: B
     let log: Logger
 
-    /// Runs the documents of `author` in `range` through the model, and the taps of `hooks` through their
-    /// SAEs. With `checkingTaps`, says how well each SAE explains its tap. Throws `NonFiniteError` and
-    /// `SAEError`.
+    /// Rows that are compared with what an SAE makes of them: enough for a judgement.
+    private static var checkedRows: Int { 512 }
+
+    /// Has the device run the documents of `author` in `sequences` through the model, and the taps of `hooks` through
+    /// their SAEs. The result throws `NonFiniteError` and `SAEError`. With `checkingTaps`, says how well each SAE
+    /// explains its tap.
     func extract(
         _ author: AuthorDocuments, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint],
         checkingTaps: Bool
-    ) throws -> BatchRecord {
+    ) throws -> Deferred<BatchRecord> {
         let batch = PackedBatch(sequences.map { head.tokens + $0.tokens })
         // The rows that become output: <bos> and the prefix are left out.
         let outputRows = (0..<batch.documentCount).map {
             batch.rows(of: $0).dropFirst(head.tokens.count)
         }
-        func check(_ row: Int?, _ place: String) throws {
-            guard let row else { return }
-            let document = sequences.startIndex + batch.document(ofRow: row)
-            throw NonFiniteError(
-                author: author.author, document: document, line: author.documents[document].line,
-                place: place)
-        }
-        var features: [HookPoint: SparseRows] = [:]
+        var taps: [Tap] = []
         let predictions = try model.forward(batch) { hook, activations in
             guard hooks.contains(hook), let sae = saes[hook] else { return }
             // The encoder's comparisons would turn a NaN into silence.
-            try check(backend.firstNonFiniteRow(of: activations), hook.description)
-            if checkingTaps {
-                let all = try sae.encode(activations, above: 0)
-                report(sae, hook, activations, all, outputRows)
-                features[hook] = all.filtered(above: plan.featureThreshold).selecting(outputRows)
-            } else {
-                features[hook] = try sae.encode(activations, above: plan.featureThreshold)
+            let nonFinite = try backend.firstNonFiniteRow(of: activations)
+            let floor = checkingTaps ? 0 : plan.featureThreshold
+            taps.append(
+                Tap(
+                    hook: hook, firstNonFiniteRow: nonFinite,
+                    features: try sae.encode(activations, above: floor),
+                    check: checkingTaps
+                        ? try TapCheck(outputRows, atLeast: Self.checkedRows) {
+                            try backend.elements(of: activations, rows: $0)
+                        } : nil))
+        }
+        return Deferred {
+            func check(_ row: Int?, _ place: String) throws {
+                guard let row else { return }
+                let document = sequences.startIndex + batch.document(ofRow: row)
+                throw NonFiniteError(
+                    author: author.author, document: document,
+                    line: author.documents[document].line, place: place)
+            }
+            var features: [HookPoint: SparseRows] = [:]
+            for tap in taps {
+                try check(try tap.firstNonFiniteRow.value(), tap.hook.description)
+                let found = try tap.features.value()
+                guard let check = tap.check else {
+                    features[tap.hook] = found.selecting(outputRows)
+                    continue
+                }
+                report(tap.hook, check, found)
+                features[tap.hook] = found.filtered(above: plan.featureThreshold)
                     .selecting(outputRows)
             }
+            let predictions = try predictions.value()
+            try check(predictions.firstNonFiniteRow, "the logits")
+            let documents = zip(sequences, outputRows).map { sequence, rows in
+                DocumentRecord(
+                    tokens: sequence.tokens,
+                    // Entry j: how surprising token j was where it was predicted, one row earlier …
+                    crossEntropy: rows.map { Float16(predictions.crossEntropy[$0 - 1]) },
+                    // … and how uncertain the prediction made at token j is.
+                    entropy: rows.map { Float16(predictions.entropy[$0]) })
+            }
+            return BatchRecord(documents: documents, features: features)
         }
-        try check(predictions.firstNonFiniteRow, "the logits")
-        let documents = zip(sequences, outputRows).map { sequence, rows in
-            DocumentRecord(
-                tokens: sequence.tokens,
-                // Entry j: how surprising token j was where it was predicted, one row earlier …
-                crossEntropy: rows.map { Float16(predictions.crossEntropy[$0 - 1]) },
-                // … and how uncertain the prediction made at token j is.
-                entropy: rows.map { Float16(predictions.entropy[$0]) })
-        }
-        return BatchRecord(documents: documents, features: features)
     }
 
     /// The alarm for a wrong tap: an SAE that reads what it was made for explains it, with about as many
-    /// features as published.
-    private func report(
-        _ sae: JumpReLUSAE<B>, _ hook: HookPoint, _ activations: B.Matrix, _ all: SparseRows,
-        _ outputRows: [Range<Int>]
-    ) {
-        let tokens = outputRows.reduce(0) { $0 + $1.count }
-        guard tokens > 0, let id = plan.saes.first(where: { $0.hook == hook })?.id else { return }
-        let chosen = all.selecting(outputRows)
-        let on = Double(chosen.columns.count) / Double(tokens)
-        let firing = Double(chosen.values.count { $0 > plan.featureThreshold }) / Double(tokens)
-        let explained = sae.explainedVariance(of: activations, features: all, rows: outputRows)
+    /// features as published. `all` are the features that are on.
+    private func report(_ hook: HookPoint, _ check: TapCheck, _ all: SparseRows) {
+        guard check.rowCount > 0, let sae = saes[hook],
+            let id = plan.saes.first(where: { $0.hook == hook })?.id
+        else { return }
+        let chosen = all.selecting(check.rows)
+        let on = Double(chosen.columns.count) / Double(check.rowCount)
+        let firing =
+            Double(chosen.values.count { $0 > plan.featureThreshold }) / Double(check.rowCount)
+        let explained = sae.explainedVariance(of: check.activations, features: chosen)
         log.info(
             "\(hook): \(id) explains \(decimals(explained, 3)) of the variance; L0 \(decimals(on, 1)) (above \(plan.featureThreshold): \(decimals(firing, 1))), published \(id.averageL0)"
         )
@@ -99,6 +117,34 @@ struct Extractor<B: Backend> {
             log.warning(
                 "\(hook): \(decimals(on, 1)) features are on at a token, but \(id) was published with \(id.averageL0): check that the SAE was made for this model, site and layer"
             )
+        }
+    }
+}
+
+/// One hook's share of a batch on the device.
+private struct Tap {
+    let hook: HookPoint
+    let firstNonFiniteRow: Deferred<Int?>
+    let features: Deferred<SparseRows>
+    let check: TapCheck?
+}
+
+/// Activations of a batch's first documents, for a look at how well an SAE explains them.
+private struct TapCheck {
+    /// The documents' output rows.
+    var rows: [Range<Int>] = []
+    /// Their activations, end to end.
+    private(set) var activations: [Float] = []
+
+    var rowCount: Int { rows.reduce(0) { $0 + $1.count } }
+
+    /// Takes documents until there are `least` rows. `elements` gives the elements of rows.
+    init(
+        _ documents: [Range<Int>], atLeast least: Int, elements: (Range<Int>) throws -> [Float]
+    ) rethrows {
+        for document in documents where rowCount < least && !document.isEmpty {
+            rows.append(document)
+            activations += try elements(document)
         }
     }
 }

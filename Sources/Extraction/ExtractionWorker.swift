@@ -1,111 +1,202 @@
 // The program on a page: a worker goes through its authors; what the journals do not have yet it computes, what is
-// not in its place it writes.
+// not in its place it writes. On a device of its own, one batch is computed while the results of the one before are taken
+// in, and an author's files are written while the next author is computed.
 
 import ArrayFiles
+import CUDA
 import Corpus
 import Foundation
 import Gemma2
 import Logging
 import SparseAutoencoders
+import Synchronization
 import Tensors
 import Tokenization
 
-/// Carries out one worker's task.
-public final class ExtractionWorker {
+/// Carries out one worker's task, on the device that its plan names; tells `send`, from any thread, what it does. What is
+/// finished by then stays finished, whatever is thrown: `StopRequest`, the readers' errors, `FileError`,
+/// `NonFiniteError`, `BackendError`, `CUDAError`.
+public func carryOut(
+    _ task: WorkerTask, stop: StopFlag, log: Logger, send: @escaping @Sendable (WorkerEvent) -> Void
+) throws {
+    let threads = try ThreadPool(threadCount: task.plan.threads)
+    if task.plan.devices.isEmpty {
+        let backend = try OpenBLASBackend(on: threads)
+        try ExtractionWorker(task, backend, threads, stop: stop, log: log, send: send).run()
+    } else {
+        let backend = try CUDABackend(
+            precision: task.plan.precision, threads: threads,
+            environment: ProcessInfo.processInfo.environment)
+        try ExtractionWorker(task, backend, threads, stop: stop, log: log, send: send).run()
+    }
+}
+
+final class ExtractionWorker<B: Backend> {
     private let task: WorkerTask
     private let plan: RunPlan
     private let stop: StopFlag
     private let log: Logger
-    private let send: (WorkerEvent) -> Void
-    private let backend: OpenBLASBackend
+    private let send: @Sendable (WorkerEvent) -> Void
+    private let backend: B
+    private let threads: ThreadPool
     private let union: JournalUnion
     private let timing = Timing()
+    private let writing: BackgroundWork?
     private var tokenizing: Tokenizing?
-    private var extractor: Extractor<OpenBLASBackend>?
+    private var extractor: Extractor<B>?
     private var journal: JournalWriter?
     private var checksTaps: Bool
     private var batchCount = 0
     private var tokenCount = 0
+    /// What the device has been asked for, and what is to follow it, in order.
+    private var underWay: [Step] = []
+    /// In how many parts batches are computed: more than one once memory was short.
+    private var parts = 1
 
-    /// A worker for `task` that tells `send` what it does. Throws `BackendError`.
-    public init(
-        _ task: WorkerTask, stop: StopFlag, log: Logger, send: @escaping (WorkerEvent) -> Void
+    /// An author in this worker's hands.
+    private final class Work {
+        let assignment: WorkerTask.Assignment
+        let missing: [OutputItem]
+        let hooks: [HookPoint]
+        let sequences: [TokenSequence]
+        let batches: [Range<Int>]
+        /// Whether another process has made its files meanwhile.
+        var isDoneElsewhere = false
+
+        init(
+            _ assignment: WorkerTask.Assignment, _ missing: [OutputItem], _ hooks: [HookPoint],
+            _ sequences: [TokenSequence], _ batches: [Range<Int>]
+        ) {
+            (self.assignment, self.missing, self.hooks) = (assignment, missing, hooks)
+            (self.sequences, self.batches) = (sequences, batches)
+        }
+
+        var author: AuthorDocuments { assignment.author }
+        var number: Int { assignment.share.number }
+    }
+
+    private enum Step {
+        case batch(Int, of: Work, result: Deferred<BatchRecord>)
+        case end(Work)
+    }
+
+    init(
+        _ task: WorkerTask, _ backend: B, _ threads: ThreadPool, stop: StopFlag, log: Logger,
+        send: @escaping @Sendable (WorkerEvent) -> Void
     ) throws {
         (self.task, plan) = (task, task.plan)
         (self.stop, self.log, self.send) = (stop, log, send)
-        backend = try OpenBLASBackend(threadCount: plan.threads)
+        (self.backend, self.threads) = (backend, threads)
+        // On the processor, writing at the same time would only take cores from computing.
+        writing =
+            backend.batchesInFlight > 1
+            ? BackgroundWork(threads: try ThreadPool(threadCount: threads.threadCount)) : nil
         union = JournalUnion(
             task.state, authors: Set(task.assignments.map(\.share.number)),
             kernels: backend.kernels, log: log)
         checksTaps = task.checksTaps
     }
 
-    /// Does the task. What is finished by then stays finished, whatever is thrown: `StopRequest`, the readers'
-    /// errors, `FileError`, `NonFiniteError`.
-    public func run() throws {
+    func run() throws {
         defer { try? journal?.synchronize() }
-        var waiting: [WorkerTask.Assignment] = []
-        for assignment in task.assignments {
-            try stop.check()
-            if try !process(assignment) { waiting.append(assignment) }
-        }
-        // Ranks that shared an author may have ended since; whoever looks last finds all of it.
-        for assignment in waiting where try !process(assignment) {
-            log.info(
-                "\(assignment.author.author): this rank's share is done; the files are made by the rank that ends last"
-            )
-            send(.shareDone(author: assignment.share.number))
+        do {
+            var waiting: [WorkerTask.Assignment] = []
+            for assignment in task.assignments {
+                try stop.check()
+                try begin(assignment, &waiting)
+            }
+            try takeIn(until: 0, &waiting)
+            // Ranks that shared an author may have ended since; whoever looks last finds all of it.
+            var stillWaiting: [WorkerTask.Assignment] = []
+            for assignment in waiting { try begin(assignment, &stillWaiting) }
+            try takeIn(until: 0, &stillWaiting)
+            for assignment in stillWaiting {
+                log.info(
+                    "\(assignment.author.author): this rank's share is done; the files are made by the rank that ends last"
+                )
+                send(.shareDone(author: assignment.share.number))
+            }
+            try writing?.finish()
+        } catch {
+            // What has been asked for is finished and kept, as far as the device and the disk still do it.
+            finishUnderWay()
+            try? writing?.finish()
+            throw error
         }
         if batchCount > 0 { log.info("\(MemoryUse().description) at the end") }
-        send(.finished(seconds: timing.seconds))
+        var seconds = timing.seconds
+        if let device = backend.deviceSeconds, batchCount > 0 {
+            (seconds["gpu_busy"], seconds["gpu_span"]) = (device.busy, device.span)
+        }
+        send(.finished(seconds: seconds))
     }
 
-    /// Brings an author as far as this rank can; says whether all its files are in their places.
-    private func process(_ assignment: WorkerTask.Assignment) throws -> Bool {
+    // MARK: Authors
+
+    /// Asks for this rank's share of an author, as far as it is missing. Authors whose files cannot be made yet are added
+    /// to `waiting`.
+    private func begin(
+        _ assignment: WorkerTask.Assignment, _ waiting: inout [WorkerTask.Assignment]
+    ) throws {
         let (author, number) = (assignment.author, assignment.share.number)
         let missing = try missingItems(of: author)
         guard !missing.isEmpty else {
             send(.authorDone(author: number, made: 0))
-            return true
+            return
         }
         send(.author(name: author.author))
+        let tokenizing = try self.tokenizing ?? timing.measure(.loading) { try Tokenizing(plan) }
+        self.tokenizing = tokenizing
+        let sequences = tokenizing.sequences(author.documents, on: threads)
+        let work = Work(
+            assignment, missing,
+            plan.saes.map(\.hook).filter { hook in missing.contains { $0.hook == hook } },
+            sequences, tokenizing.batches(sequences, plan))
+        try attempt(work) {
+            try union.refresh()
+            for batch in assignment.share.batches(of: work.batches.count) where !has(batch, of: work) {
+                try compute(batch, of: work, &waiting)
+            }
+        }
+        underWay.append(.end(work))
+        try takeIn(until: backend.batchesInFlight - 1, &waiting)
+    }
+
+    private func has(_ batch: Int, of work: Work) -> Bool {
+        union.has(
+            author: work.number, batch: batch, documents: work.batches[batch].count,
+            hooks: work.hooks)
+    }
+
+    /// Does `body` for an author. An error is none where another process has made the author's files meanwhile, and
+    /// removed what this one was at work with.
+    private func attempt(_ work: Work, _ body: () throws -> Void) throws {
+        guard !work.isDoneElsewhere else { return }
         do {
-            return try make(missing, of: assignment)
+            try body()
         } catch let error where !(error is StopRequest || error is ConfigurationConflict) {
-            // Another process may have made the files meanwhile, and removed what this one was at work with.
-            guard (try? missingItems(of: author))?.isEmpty == true else { throw error }
+            guard (try? missingItems(of: work.author))?.isEmpty == true else { throw error }
             journal = nil
-            send(.authorDone(author: number, made: 0))
-            return true
+            work.isDoneElsewhere = true
+            send(.authorDone(author: work.number, made: 0))
         }
     }
 
-    /// Computes this rank's share of what `missing` needs, and makes the files if all of it is there then.
-    private func make(_ missing: [OutputItem], of assignment: WorkerTask.Assignment) throws -> Bool
-    {
-        let (author, number) = (assignment.author, assignment.share.number)
-        let tokenizing = try self.tokenizing ?? timing.measure(.loading) { try Tokenizing(plan) }
-        self.tokenizing = tokenizing
-        let sequences = tokenizing.sequences(author.documents, on: backend.threads)
-        let batches = tokenizing.batches(sequences, plan)
-        let hooks = plan.saes.map(\.hook).filter { hook in missing.contains { $0.hook == hook } }
-        func has(_ batch: Int) -> Bool {
-            union.has(author: number, batch: batch, documents: batches[batch].count, hooks: hooks)
+    /// An author's batches are done: makes the files, if all of it is there.
+    private func end(_ work: Work, _ waiting: inout [WorkerTask.Assignment]) throws {
+        var isComplete = true
+        try attempt(work) {
+            // First shown to all machines, then looked for from all: of ranks that share an author, the one that ends
+            // last sees everything.
+            try journal?.synchronize()
+            try journal?.checkInPlace()
+            try union.refresh(fromOtherMachines: work.assignment.share.parts > 1)
+            isComplete = work.batches.indices.allSatisfy { has($0, of: work) }
+            guard isComplete else { return }
+            guard let writing else { return try write(work, on: threads) }
+            try writing.begin { [self] in try write(work, on: $0) }
         }
-        try union.refresh()
-        for batch in assignment.share.batches(of: batches.count) where !has(batch) {
-            try compute(batch, sequences[batches[batch]], of: assignment, hooks: hooks)
-        }
-        // First shown to all machines, then looked for from all: of ranks that share an author, the one that ends
-        // last sees everything.
-        try journal?.synchronize()
-        try journal?.checkInPlace()
-        try union.refresh(fromOtherMachines: assignment.share.parts > 1)
-        guard batches.indices.allSatisfy(has) else { return false }
-        try write(
-            missing, of: author, sequences,
-            AuthorJournal(union: union, number: number, batchCount: batches.count))
-        return true
+        if !isComplete { waiting.append(work.assignment) }
     }
 
     /// The files that are not in their places, or not as they were made.
@@ -131,36 +222,131 @@ public final class ExtractionWorker {
 
     // MARK: Computing
 
+    /// Asks the device for a batch, and takes in what has been asked for before, except the last.
     private func compute(
-        _ batch: Int, _ sequences: ArraySlice<TokenSequence>, of assignment: WorkerTask.Assignment,
-        hooks: [HookPoint]
+        _ batch: Int, of work: Work, _ waiting: inout [WorkerTask.Assignment]
     ) throws {
         try stop.check()
-        let extractor = try self.extractor ?? load()
-        try timing.measure(.model) {
-            let checks = checksTaps && sequences.contains { !$0.tokens.isEmpty }
-            let record = try extractor.extract(
-                assignment.author, sequences, hooks: hooks, checkingTaps: checks)
-            if checks { checksTaps = false }
-            try (self.journal ?? begin()).append(
-                author: assignment.share.number, batch: batch, documents: sequences.count,
-                record.sections(values: plan.activationValues))
+        _ = try self.extractor ?? load()
+        do {
+            guard parts == 1 else { throw CUDAError.outOfMemory(bytes: 0, free: 0, total: 0) }
+            let result = try timing.measure(.model) { try ask(work, work.batches[batch]) }
+            underWay.append(.batch(batch, of: work, result: result))
+        } catch let error as CUDAError where error.isOutOfMemory {
+            try takeIn(until: 0, &waiting)
+            let record = try timing.measure(.model) {
+                try computeInParts(work, work.batches[batch], error)
+            }
+            try keep(record, batch, of: work)
         }
-        let tokens = sequences.reduce(0) { $0 + $1.tokens.count }
-        (batchCount, tokenCount) = (batchCount + 1, tokenCount + tokens)
-        send(
-            .batch(
-                author: assignment.share.number, batch: batch, documents: sequences.count,
-                tokens: tokens))
-        if batchCount % 10 == 0 {
-            let rate = Double(tokenCount) / max(timing.seconds(.model), 1e-9)
-            log.info(
-                "\(assignment.author.author): \(sequences.endIndex) of \(assignment.author.documents.count) documents, \(decimals(rate, 1)) tokens/s, \(MemoryUse().description)"
+        try takeIn(until: backend.batchesInFlight - 1, &waiting)
+    }
+
+    private func ask(_ work: Work, _ documents: Range<Int>) throws -> Deferred<BatchRecord> {
+        let sequences = work.sequences[documents]
+        let checks = checksTaps && sequences.contains { !$0.tokens.isEmpty }
+        let result = try extractor!.extract(
+            work.author, sequences, hooks: work.hooks, checkingTaps: checks)
+        if checks { checksTaps = false }
+        return result
+    }
+
+    /// The same and waits for it.
+    private func computeNow(_ work: Work, _ documents: Range<Int>) throws -> BatchRecord {
+        while true {
+            do {
+                return try ask(work, documents).value()
+            } catch is ResultOverflow {
+                continue  // with more room
+            }
+        }
+    }
+
+    /// Computes a batch for which memory is short in twice as many parts, and again. Later batches begin with as many.
+    private func computeInParts(
+        _ work: Work, _ documents: Range<Int>, _ error: CUDAError
+    ) throws -> BatchRecord {
+        var error = error
+        while true {
+            let count = min(parts, documents.count)
+            do {
+                return BatchRecord(
+                    joining: try (0..<count).map { part in
+                        try computeNow(
+                            work,
+                            documents.lowerBound + part * documents.count / count..<documents
+                                .lowerBound + (part + 1) * documents.count / count)
+                    })
+            } catch let again as CUDAError where again.isOutOfMemory {
+                error = again
+            }
+            guard count < documents.count else { throw error }
+            parts *= 2
+            log.warning(
+                "\(error); batches are computed in \(parts) parts from here on, so that this run cannot be repeated byte for byte"
             )
         }
     }
 
-    private func begin() throws -> JournalWriter {
+    /// Carries out steps in order until `count` batches are under way.
+    private func takeIn(until count: Int, _ waiting: inout [WorkerTask.Assignment]) throws {
+        func batchesUnderWay() -> Int {
+            underWay.count { if case .batch = $0 { true } else { false } }
+        }
+        while let step = underWay.first {
+            switch step {
+            case .end(let work):
+                underWay.removeFirst()
+                try end(work, &waiting)
+            case .batch(let batch, let work, let result):
+                guard batchesUnderWay() > count else { return }
+                underWay.removeFirst()
+                try takeIn(result, batch, of: work)
+            }
+        }
+    }
+
+    private func takeIn(_ result: Deferred<BatchRecord>, _ batch: Int, of work: Work) throws {
+        try attempt(work) {
+            let record: BatchRecord
+            do {
+                record = try timing.measure(.model) { try result.value() }
+            } catch is ResultOverflow {
+                record = try timing.measure(.model) { try computeNow(work, work.batches[batch]) }
+            }
+            try keep(record, batch, of: work)
+        }
+    }
+
+    /// After a failure or a wish to stop: what the device has been asked for is kept where it still can be.
+    private func finishUnderWay() {
+        for case .batch(let batch, let work, let result) in underWay {
+            guard let record = try? result.value() else { return }
+            guard (try? keep(record, batch, of: work)) != nil else { return }
+        }
+        underWay = []
+    }
+
+    /// Puts a batch in the journal.
+    private func keep(_ record: BatchRecord, _ batch: Int, of work: Work) throws {
+        let sequences = work.sequences[work.batches[batch]]
+        try (self.journal ?? beginJournal()).append(
+            author: work.number, batch: batch, documents: sequences.count,
+            record.sections(values: plan.activationValues))
+        let tokens = sequences.reduce(0) { $0 + $1.tokens.count }
+        (batchCount, tokenCount) = (batchCount + 1, tokenCount + tokens)
+        send(
+            .batch(
+                author: work.number, batch: batch, documents: sequences.count, tokens: tokens))
+        if batchCount % 10 == 0 {
+            let rate = Double(tokenCount) / max(timing.seconds(.model), 1e-9)
+            log.info(
+                "\(work.author.author): \(sequences.endIndex) of \(work.author.documents.count) documents, \(decimals(rate, 1)) tokens/s, \(MemoryUse().description)"
+            )
+        }
+    }
+
+    private func beginJournal() throws -> JournalWriter {
         try task.state.checkClaim()
         let journal = try JournalWriter(
             directory: task.state.directory,
@@ -178,45 +364,49 @@ public final class ExtractionWorker {
         return journal
     }
 
-    private func load() throws -> Extractor<OpenBLASBackend> {
+    private func load() throws -> Extractor<B> {
         let extractor = try timing.measure(.loading) {
             let head = tokenizing!.head
             let config = try Gemma2Config(path: plan.locations.modelDirectory + "/config.json")
+            let longest = plan.columns + head.tokens.count
             let model = try Gemma2Model(
                 try CheckpointFiles(directory: plan.locations.modelDirectory), config: config,
-                maximumLength: plan.columns + head.tokens.count, on: backend)
+                maximumLength: longest, on: backend)
             var parameters = [SAEParameters?](repeating: nil, count: plan.saes.count)
             try parameters.withUnsafeMutableBufferPointer { parameters in
                 nonisolated(unsafe) let parameters = parameters
-                try backend.threads.tryForEach(plan.saes.count) { item, _ in
+                try threads.tryForEach(plan.saes.count) { item, _ in
                     let sae = plan.saes[item]
                     parameters[item] = try SAEParameters(
                         directory: sae.directory, dIn: config.width(of: sae.hook.site),
                         hookName: sae.hook.description)
                 }
             }
-            let saes = zip(plan.saes, parameters).map {
-                ($0.hook, JumpReLUSAE($1!, on: backend))
+            let saes = try zip(plan.saes, parameters).map {
+                ($0.hook, try JumpReLUSAE($1!, on: backend))
             }
+            // The smallest batch is one document; if more do not fit, they go in parts.
+            try backend.load(rows: longest, bytesPerRow: model.bytesPerToken)
             log.info(
-                "\(plan.label): \(config.nLayers) layers, \(plan.saes.count) SAEs; \(backend.kernels), \(plan.threads) \(plan.threads == 1 ? "thread" : "threads")"
+                "\(plan.label): \(config.nLayers) layers, \(plan.saes.count) SAEs; \(backend.kernels), \(backend.products), \(plan.threads) \(plan.threads == 1 ? "thread" : "threads")"
             )
             return Extractor(
                 plan: plan, head: head, model: model, saes: Dictionary(uniqueKeysWithValues: saes),
                 backend: backend, log: log)
         }
         log.info("\(MemoryUse().description) after loading")
-        send(.loaded(kernels: backend.kernels))
+        send(.loaded(kernels: backend.kernels, products: backend.products))
         self.extractor = extractor
         return extractor
     }
 
     // MARK: Writing
 
-    private func write(
-        _ items: [OutputItem], of author: AuthorDocuments, _ sequences: [TokenSequence],
-        _ journal: AuthorJournal
-    ) throws {
+    /// Writes what is missing of an author. Runs beside the rest where there is a device: touches nothing that changes.
+    private func write(_ work: Work, on threads: ThreadPool) throws {
+        let (items, author, sequences) = (work.missing, work.author, work.sequences)
+        let journal = AuthorJournal(
+            union: union, number: work.number, batchCount: work.batches.count)
         send(.writing(author: journal.number))
         // Results of another configuration that have come meanwhile are not to be mixed with.
         try task.state.check()
@@ -232,13 +422,14 @@ public final class ExtractionWorker {
                 plan: plan, author: author, summary: summary, journal: journal,
                 tokenizer: tokenizing!.tokenizer, widths: Dictionary(uniqueKeysWithValues: widths),
                 state: task.state, stop: stop
-            ).write(items, on: backend.threads)
+            ).write(items, on: threads)
         }
         let names = Set(hooks.map(\.description))
         try task.state.add(
             AuthorReceipt(
                 author: author.author, number: journal.number, lines: summary.lines,
                 tokens: summary.tokens, truncatedRows: summary.truncatedRows,
+                dividedBatches: summary.dividedBatches,
                 crossEntropySum: summary.crossEntropySum, entropySum: summary.entropySum,
                 firingCounts: Dictionary(
                     uniqueKeysWithValues: summary.firingCounts.map { ($0.description, $1) }),
@@ -275,5 +466,39 @@ extension AuthorSummary {
             guard !hooks.isEmpty else { return nil }
             return (site, hooks.reduce(0) { $0 + meanL0($1) } / Double(hooks.count))
         }
+    }
+}
+
+/// One thread beside the caller's, that does one thing at a time.
+private final class BackgroundWork: Sendable {
+    private let threads: ThreadPool
+    private let queue = DispatchQueue(label: "writing")
+    private let failure = Mutex<(any Error)?>(nil)
+
+    /// What is done has `threads` for itself.
+    init(threads: ThreadPool) { self.threads = threads }
+
+    /// Waits for what was begun before, then begins `body`, which touches nothing that the caller does. Throws what
+    /// that one threw.
+    func begin(_ body: @escaping (ThreadPool) throws -> Void) throws {
+        try finish()
+        nonisolated(unsafe) let body = body
+        queue.async { [self] in
+            do {
+                try body(threads)
+            } catch {
+                failure.withLock { $0 = error }
+            }
+        }
+    }
+
+    /// Waits for what was begun, and throws what it threw.
+    func finish() throws {
+        queue.sync {}
+        let error = failure.withLock { error in
+            defer { error = nil }
+            return error
+        }
+        if let error { throw error }
     }
 }

@@ -5,8 +5,8 @@
 // payload; the first holds the journal's header as JSON, each other one a batch. All numbers are little-endian:
 //   u32 0x46454153   u32 author   u32 batch   u32 documents   u64 payload's length   u32 payload's CRC-32
 //   u32 CRC-32 of the 28 bytes before
-// A batch's payload is u32 number of sections; for each an i32 layer (-1: documents), an u32 site and an u64
-// length; then the sections (see BatchRecord).
+// A batch's payload is u32 number of sections; for each an i32 layer (-1: documents, -2: division), an u32 site and an
+// u64 length; then the sections (see BatchRecord).
 //
 // The file appears with its header. A frame is one append, in the system's hands when `append` returns: it survives the
 // process. It survives the machine once synchronized, which happens every five seconds, before an author's files are
@@ -313,6 +313,7 @@ private enum SectionTable {
         for (section, bytes) in sections {
             switch section {
             case .documents: out.append([Int32(-1), 0])
+            case .division: out.append([Int32(-2), 0])
             case .features(let hook):
                 out.append([Int32(hook.layer), Int32(Site.allCases.firstIndex(of: hook.site)!)])
             }
@@ -338,7 +339,7 @@ private enum SectionTable {
             else { return nil }
             let section: RecordSection =
                 place[0] < 0
-                ? .documents
+                ? (place[0] == -1 ? .documents : .division)
                 : .features(HookPoint(layer: Int(place[0]), site: Site.allCases[Int(place[1])]))
             sections[section] = offset + start..<offset + start + Int(length)
             start += Int(length)

@@ -4,10 +4,11 @@ import ArrayFiles
 import Foundation
 import Gemma2
 import Logging
+import Synchronization
 import Tensors
 
-/// The journals of a state folder, read as one.
-final class JournalUnion {
+/// The journals of a state folder, read as one; from several threads.
+final class JournalUnion: @unchecked Sendable {
     private struct Location {
         let reader: JournalReader
         let range: Range<Int>
@@ -22,6 +23,8 @@ final class JournalUnion {
     private let authors: Set<Int>
     private let kernels: String?
     private let log: Logger
+    // Guarded by `lock`.
+    private let lock = Mutex(())
     private var readers: [String: JournalReader] = [:]
     private var locations: [Key: [RecordSection: Location]] = [:]
     private var documentCounts: [Key: Int] = [:]
@@ -36,6 +39,10 @@ final class JournalUnion {
     /// Takes in what has been appended since, `fromOtherMachines` too. A batch found in several journals is taken
     /// from the first by name. Throws `FileError`.
     func refresh(fromOtherMachines: Bool = false) throws {
+        try lock.withLock { _ in try refreshAll(fromOtherMachines) }
+    }
+
+    private func refreshAll(_ fromOtherMachines: Bool) throws {
         for path in try folder.paths(".journal") {
             if let reader = readers[path] {
                 if fromOtherMachines { try reader.reopen() }
@@ -76,17 +83,31 @@ final class JournalUnion {
     /// Whether batch `batch` of author `author`, of `documents` documents, is there with `hooks`.
     func has(author: Int, batch: Int, documents: Int, hooks: [HookPoint]) -> Bool {
         let key = Key(author: author, batch: batch)
-        guard let sections = locations[key], documentCounts[key] == documents else { return false }
-        return sections[.documents] != nil && hooks.allSatisfy { sections[.features($0)] != nil }
+        return lock.withLock { _ in
+            guard let sections = locations[key], documentCounts[key] == documents else {
+                return false
+            }
+            return sections[.documents] != nil
+                && hooks.allSatisfy { sections[.features($0)] != nil }
+        }
+    }
+
+    /// Whether batch `batch` of author `author` was computed in parts.
+    func isDivided(author: Int, batch: Int) -> Bool {
+        lock.withLock { _ in
+            locations[Key(author: author, batch: batch)]?[.division] != nil
+        }
     }
 
     /// The bytes of one section. Throws `FileError`.
-    func read(_ section: RecordSection, author: Int, batch: Int) throws(FileError) -> [UInt8] {
-        let location = locations[Key(author: author, batch: batch)]![section]!
-        guard let bytes = try location.reader.read(location.range) else {
-            throw FileError("read", location.reader.path, code: EIO)
+    func read(_ section: RecordSection, author: Int, batch: Int) throws -> [UInt8] {
+        try lock.withLock { _ in
+            let location = locations[Key(author: author, batch: batch)]![section]!
+            guard let bytes = try location.reader.read(location.range) else {
+                throw FileError("read", location.reader.path, code: EIO)
+            }
+            return bytes
         }
-        return bytes
     }
 }
 
@@ -96,6 +117,9 @@ struct AuthorJournal {
     /// The author's place in the plan's order.
     let number: Int
     let batchCount: Int
+
+    /// Whether batch `batch` was computed in parts for want of memory.
+    func isDivided(_ batch: Int) -> Bool { union.isDivided(author: number, batch: batch) }
 
     func documents(of batch: Int) throws -> [DocumentRecord] {
         BatchRecord.decodeDocuments(try union.read(.documents, author: number, batch: batch))

@@ -2,16 +2,19 @@
 
 import ArrayFiles
 import ByteJSON
+import CUDA
 import Corpus
 import Foundation
 import Gemma2
 import SparseAutoencoders
+import Synchronization
+import Tensors
 
 /// The program's version.
 public let version = "0.1.0"
 
 /// Seconds spent on each part of a worker's run.
-final class Timing {
+final class Timing: Sendable {
     enum Part: String, CaseIterable {
         /// Model, SAEs, tokenizer.
         case loading
@@ -23,15 +26,17 @@ final class Timing {
     }
 
     private let start = ContinuousClock.now
-    private var parts: [Part: Duration] = [:]
+    private let parts = Mutex<[Part: Duration]>([:])
 
     func measure<R>(_ part: Part, _ body: () throws -> R) rethrows -> R {
         let begin = ContinuousClock.now
-        defer { parts[part, default: .zero] += ContinuousClock.now - begin }
+        defer { parts.withLock { $0[part, default: .zero] += ContinuousClock.now - begin } }
         return try body()
     }
 
-    func seconds(_ part: Part) -> Double { (parts[part] ?? .zero) / .seconds(1) }
+    func seconds(_ part: Part) -> Double {
+        (parts.withLock { $0[part] } ?? .zero) / .seconds(1)
+    }
 
     /// All parts, and the total since the beginning, by name.
     var seconds: [String: Double] {
@@ -62,6 +67,7 @@ public struct Manifest {
     private let started = Date()
     private let id: String
     private var kernels: Set<String> = []
+    private var products: Set<String> = []
     private var computedTokens = 0
     private var workers: [(rank: Int, seconds: [String: Double])] = []
 
@@ -95,7 +101,9 @@ public struct Manifest {
     /// Records what a worker says.
     public mutating func add(_ event: WorkerEvent, rank: Int) {
         switch event {
-        case .loaded(let kernels): self.kernels.insert(kernels)
+        case .loaded(let kernels, let products):
+            self.kernels.insert(kernels)
+            self.products.insert(products)
         case .batch(_, _, _, let tokens): computedTokens += tokens
         case .finished(let seconds): workers.append((rank, seconds))
         default: break
@@ -147,11 +155,22 @@ public struct Manifest {
             "finished": outcome == .unfinished ? .null : .string(dates.string(from: Date())),
             "command": .array(plan.commandLine.map(JSONValue.string)),
             "settings": .object(settings),
-            "device": .string("cpu"),
+            "device": .string(plan.deviceKind),
+            "devices": .array(
+                plan.devices.map {
+                    .object([
+                        "name": .string($0.name), "uuid": .string($0.uuid),
+                        "memory": .integer($0.memory),
+                        "compute_capability": .string($0.capabilityName),
+                    ])
+                }),
             "kernels": .array(
                 (kernels.isEmpty ? Set(authors.map(\.1.kernels)) : kernels).sorted()
                     .map(JSONValue.string)),
-            "dtype": .string("float32"),
+            "dtype": .string(plan.precision.rawValue),
+            "products": .array(products.sorted().map(JSONValue.string)),
+            // Byte for byte, by another run; not where memory was short and batches were divided.
+            "reproducible": .bool(authors.allSatisfy { $0.1.dividedBatches.isEmpty }),
             "weights": .array(inputs.weightTypes.map(JSONValue.string)),
             "ranks": .array(plan.ranks.map(JSONValue.integer)),
             "world_size": .integer(plan.worldSize),
@@ -225,6 +244,7 @@ public struct Manifest {
             "source_lines": .array(receipt.lines.map(JSONValue.integer)),
             "tokens_per_row": .array(receipt.tokens.map(JSONValue.integer)),
             "truncated_rows": .array(receipt.truncatedRows.map(JSONValue.integer)),
+            "divided_batches": .array(receipt.dividedBatches.map(JSONValue.integer)),
         ]
     }
 
@@ -233,8 +253,8 @@ public struct Manifest {
         func optional(_ value: Int?) -> JSONValue { value.map(JSONValue.integer) ?? .null }
         func list(_ names: [String]) -> JSONValue { .array(names.map(JSONValue.string)) }
         let batch: JSONValue =
-            switch plan.batchSize {
-            case .auto: .string(plan.batchSize.name)
+            switch plan.batchLimit {
+            case .tokens: .string(plan.batchLimit.description)
             case .documents(let count): .integer(count)
             }
         return [

@@ -1,6 +1,7 @@
 // What a plan will do, before it does it: sizes, and for `--dry_run` all of it in words.
 
 import ArrayFiles
+import CUDA
 import Corpus
 import Foundation
 import Gemma2
@@ -125,6 +126,7 @@ public enum PlanReport {
         var lines = [
             "model      \(plan.label) in \(plan.locations.modelDirectory)",
             "corpus     \(plan.locations.dataPaths.joined(separator: ", "))",
+            "device     \(plan.devices.isEmpty ? "cpu" : plan.devices.map { "\($0.name) (\($0.token))" }.joined(separator: ", ")), \(plan.precision.rawValue)",
             "results    \(plan.saveDirectory), (\(plan.rows), \(plan.columns)) documents and tokens an author",
             "", "SAEs",
         ]
@@ -169,7 +171,7 @@ public enum PlanReport {
             : "ranks \(plan.ranks.lowerBound) to \(plan.ranks.upperBound - 1)"
         lines += [
             "",
-            "\(plan.authors.count) authors, \(documents) documents, \(total) tokens; batch size \(plan.batchSize.name)",
+            "\(plan.authors.count) authors, \(documents) documents, \(total) tokens; batch size \(plan.batchLimit.description)",
             "this invocation is \(here) of \(plan.worldSize), \(plan.threads) \(plan.threads == 1 ? "thread" : "threads") each",
             "to be written: \(size.description)",
         ]

@@ -13,6 +13,8 @@ struct AuthorReceipt: Codable, Sendable {
     var lines: [Int]
     var tokens: [Int]
     var truncatedRows: [Int]
+    /// Batches that were computed in parts for want of memory.
+    var dividedBatches: [Int]
     /// Sums over output tokens, nats.
     var crossEntropySum: Double
     var entropySum: Double

@@ -3,6 +3,7 @@
 import Corpus
 import Gemma2
 import SparseAutoencoders
+import Tensors
 
 /// How activations are laid out on disk.
 public enum StorageFormat: String, CaseIterable, Codable, Sendable {
@@ -28,6 +29,16 @@ public enum BatchSize: Equatable, Codable, Sendable {
     case documents(Int)
     /// As many as fit a budget of tokens.
     case auto
+}
+
+/// Where a run computes.
+public enum DeviceChoice: String, CaseIterable, Codable, Sendable {
+    /// CUDA where there is an NVIDIA driver, else the processor.
+    case auto
+    /// The processor.
+    case cpu
+    /// NVIDIA devices.
+    case cuda
 }
 
 /// One run's settings, as given or defaulted.
@@ -60,8 +71,12 @@ public struct RunOptions: Sendable {
     public var dataRevision = "main"
     /// Which documents.
     public var selection = Selection()
-    /// `--batch_size`.
-    public var batchSize = BatchSize.documents(2)
+    /// `--batch_size`; nil for two documents on the CPU, `auto` on CUDA.
+    public var batchSize: BatchSize?
+    /// `--device`.
+    public var device = DeviceChoice.auto
+    /// `--dtype`.
+    public var precision = CUDAPrecision.float32
     /// `--save_dir`.
     public var saveDirectory = "data/raw_features/AuthorMix"
     /// `--max_seq_len`: tokens of a document, `<bos>` included.
@@ -76,8 +91,8 @@ public struct RunOptions: Sendable {
     public var activationValues = ActivationValues.binary
     /// `--rank` and `--world_size`, or what a scheduler says.
     public var placement = RankPlacement()
-    /// `--workers`.
-    public var workers = 1
+    /// `--workers`; nil for one on the CPU, one for each device on CUDA.
+    public var workers: Int?
     /// `--threads`; nil for the cores, divided among the workers.
     public var threads: Int?
     /// The command line, for `run.json`.

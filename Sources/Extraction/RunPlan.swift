@@ -1,7 +1,9 @@
 // Options become a plan: everything checked that can be checked before the model runs.
 
+import CUDA
 import Corpus
 import Foundation
+import Tensors
 
 /// A run that has been checked: what to read, what to compute, what to write.
 public struct RunPlan: Codable, Sendable {
@@ -14,8 +16,12 @@ public struct RunPlan: Codable, Sendable {
     public private(set) var authors: [AuthorDocuments]
     /// Rows of every array: the largest number of documents that an author has (`D`).
     public let rows: Int
-    /// Documents of a forward pass.
-    public let batchSize: BatchSize
+    /// What limits a forward pass.
+    public let batchLimit: BatchLimit
+    /// The workers' devices, one each; none on the CPU.
+    public let devices: [DeviceDescription]
+    /// How faithful products are.
+    public let precision: CUDAPrecision
     /// Where results go.
     public let saveDirectory: String
     /// Tokens of a document, `<bos>` included.
@@ -60,13 +66,21 @@ public struct RunPlan: Codable, Sendable {
     /// and `UsageError`.
     public func checkTokenizer() throws { _ = try Tokenizing(self) }
 
-    /// Reads the corpus at `locations`, as `options` select of it. Throws `UsageError` and the readers' errors.
-    public init(_ options: RunOptions, at locations: InputLocations) throws {
+    /// "cuda" or "cpu": runs on one give other bits than runs on the other.
+    public var deviceKind: String { devices.isEmpty ? "cpu" : "cuda" }
+
+    /// Reads the corpus at `locations`, as `options` select of it, for workers on `devices` or, without, on the CPU.
+    /// Throws `UsageError` and the readers' errors.
+    public init(
+        _ options: RunOptions, at locations: InputLocations, devices: [DeviceDescription]
+    ) throws {
         self.locations = locations
         selection = options.selection
         authors = try Corpus.read(paths: locations.dataPaths, options.selection)
         try RunPlan.checkNames(locations, authors)
-        batchSize = options.batchSize
+        self.devices = devices
+        precision = options.precision
+        batchLimit = BatchLimit(options.batchSize, devices: devices)
         saveDirectory = options.saveDirectory
         maximumLength = options.maximumLength
         featureThreshold = options.featureThreshold
@@ -75,17 +89,17 @@ public struct RunPlan: Codable, Sendable {
         activationValues = options.activationValues
         rows = authors.map(\.documents.count).max() ?? 0
         placement = options.placement
-        workers = options.workers
-        threads = options.threads ?? RunPlan.threads(options)
+        workers = devices.isEmpty ? options.workers ?? 1 : devices.count
+        threads = options.threads ?? RunPlan.threads(options.placement, workers: workers)
         commandLine = options.commandLine
     }
 
     /// The cores that this invocation may use, divided among its workers. Where several invocations run on a
     /// machine and none is bound to cores of its own, they divide them too.
-    private static func threads(_ options: RunOptions) -> Int {
+    private static func threads(_ placement: RankPlacement, workers: Int) -> Int {
         let info = ProcessInfo.processInfo
         let isBound = info.activeProcessorCount < info.processorCount
-        let sharing = (isBound ? 1 : options.placement.localCount) * options.workers
+        let sharing = (isBound ? 1 : placement.localCount) * workers
         return max(1, info.activeProcessorCount / sharing)
     }
 

@@ -1,5 +1,6 @@
 // What a worker is told, and what it tells.
 
+import CUDA
 import Corpus
 import Foundation
 import Synchronization
@@ -20,6 +21,11 @@ public struct WorkerTask: Codable, Sendable {
     let assignments: [Assignment]
     /// Whether the worker's first batch compares the SAEs with their taps.
     let checksTaps: Bool
+
+    /// The worker's device; nil on the CPU.
+    public var device: DeviceDescription? {
+        plan.devices.isEmpty ? nil : plan.devices[rank - plan.ranks.lowerBound]
+    }
 
     /// How many ranks there are.
     public var worldSize: Int { plan.worldSize }
@@ -42,7 +48,7 @@ public enum WorkerEvent: Codable, Equatable, Sendable {
     /// The worker has its task.
     case started(process: Int32)
     /// The model and the SAEs are there.
-    case loaded(kernels: String)
+    case loaded(kernels: String, products: String)
     /// An author's turn.
     case author(name: String)
     /// A batch has been computed and is in the journal.

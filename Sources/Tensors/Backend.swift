@@ -149,6 +149,8 @@ public protocol Backend: AnyObject {
 
     /// The device and kernels in use, for logs and `run.json`.
     var kernels: String { get }
+    /// How products are made, for logs and `run.json`; known once weights are loaded.
+    var products: String { get }
     /// How many batches may be asked for before the first one's results are: 1 where operations return when done.
     var batchesInFlight: Int { get }
     /// Seconds during which the device was computing batches, and seconds from the first one's beginning to the last

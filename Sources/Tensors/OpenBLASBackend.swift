@@ -68,6 +68,9 @@ public final class OpenBLASBackend: Backend {
         return (configuration.prefix(2) + [Substring(core)]).joined(separator: " ")
     }
 
+    /// As they are.
+    public var products: String { "float32" }
+
     /// Operations are done when they return.
     public var batchesInFlight: Int { 1 }
 

@@ -17,6 +17,16 @@ public struct SparseRows: Sendable, Equatable {
         self.values = values
     }
 
+    /// The rows of `parts`, one after the other.
+    public init(joining parts: [SparseRows]) {
+        self.init()
+        for part in parts {
+            starts += part.starts.dropFirst().map { $0 + columns.count }
+            columns += part.columns
+            values += part.values
+        }
+    }
+
     /// How many rows there are.
     public var rowCount: Int { starts.count - 1 }
 

@@ -26,7 +26,7 @@ enum CommandLineArguments {
         "text_field": .none, "save_dir": .none, "storage_format": .none,
         "activation_values": .none, "overwrite": .switch, "dry_run": .switch, "batch_size": .none,
         "workers": .none, "threads": .none, "rank": .none, "world_size": .none,
-        "log_level": .none,
+        "log_level": .none, "device": .none, "dtype": .none,
     ]
 
     /// One flag with what follows it.

@@ -1,6 +1,7 @@
 // What the process' exit code says, after BSD's sysexits.h.
 
 import ArrayFiles
+import CUDA
 import Corpus
 import Extraction
 import Foundation
@@ -18,7 +19,7 @@ enum ExitStatus: Int32 {
     case usage = 64
     /// The corpus, the checkpoint or an SAE is bad.
     case badData = 65
-    /// The Hub cannot be reached or refuses.
+    /// A device cannot be used, or the Hub cannot be reached or refuses.
     case unavailable = 69
     /// A mistake of ours.
     case internalError = 70
@@ -43,6 +44,7 @@ enum ExitStatus: Int32 {
                 is MissingFilesError,
                 is LauncherError:
                 .ioError
+            case is CUDAError, is DeviceError: .unavailable
             case let error as HubError: ExitStatus(for: error)
             case is ConfigurationConflict: .otherConfiguration
             default: .internalError

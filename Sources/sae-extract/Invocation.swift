@@ -39,7 +39,9 @@ struct Invocation {
         guard
             let locations = try await resolver.locations(isDryRun: command.output.isDryRun)
         else { return }
-        let plan = try RunPlan(options, at: locations)
+        let devices = try await DeviceDiscovery(environment: environment)
+            .devices(for: options, log: log)
+        let plan = try RunPlan(options, at: locations, devices: devices)
         let inputs = try Inputs(plan)
         var state = StateFolder(plan, Configuration(plan, inputs))
         // All that can refuse the run comes before anything is removed or written for it.

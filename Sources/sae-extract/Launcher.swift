@@ -1,6 +1,7 @@
 // One process for each worker: this program again, with its task on standard input. Never a fork without an exec: what
 // threads and drivers hold does not survive one.
 
+import CUDA
 import Extraction
 import Foundation
 import Logging
@@ -44,7 +45,6 @@ final class Launcher: Sendable {
 
     /// How long a worker may be stopped (SIGSTOP) before it counts as lost.
     private let stopLimit: Int
-    private static let device = "cpu"
 
     init(
         _ tasks: [WorkerTask], logLevel: Logger.Level, control: StopControl, log: Logger,
@@ -106,8 +106,8 @@ final class Launcher: Sendable {
                 arguments: Arguments(
                     executablePathOverride: "sae-extract", remainingValues: [WorkerEntry.argument]),
                 environment: .inherit.updating([
-                    // A worker on the CPU has no GPU.
-                    "CUDA_VISIBLE_DEVICES": "",
+                    // A worker sees its own device alone, as the first; on the CPU, none.
+                    "CUDA_VISIBLE_DEVICES": task.device?.token ?? "",
                     // Nor has it anything to say to the Hub.
                     "HF_TOKEN": nil, "HUGGING_FACE_HUB_TOKEN": nil,
                 ]),
@@ -216,7 +216,8 @@ final class Launcher: Sendable {
 
     private func name(of task: WorkerTask, _ author: String?) -> String {
         let rank = task.worldSize > 1 ? "rank \(task.rank)" : "worker"
-        return "\(rank) (\(Launcher.device))" + (author.map { ", author '\($0)'" } ?? "")
+        let device = task.device.map { "cuda \($0.token), \($0.name)" } ?? "cpu"
+        return "\(rank) (\(device))" + (author.map { ", author '\($0)'" } ?? "")
     }
 
     private func end(

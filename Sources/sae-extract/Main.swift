@@ -19,7 +19,11 @@ enum Main {
         // Where it is ignored, as some launchers leave it, nobody learns how a worker ended.
         signal(SIGCHLD, SIG_DFL)
         raiseFileLimit()
-        if CommandLine.arguments.dropFirst().first == WorkerEntry.argument { WorkerEntry.main() }
+        switch CommandLine.arguments.dropFirst().first {
+        case WorkerEntry.argument: WorkerEntry.main()
+        case DeviceDiscovery.argument: DeviceDiscovery.main()
+        default: break
+        }
         startWithoutThreads()
         shareHeap()
         do {
@@ -38,7 +42,7 @@ enum Main {
             // What is none of ours is the parser's own: help and completions.
             guard
                 command is SAEExtract || command is SAEExtract.Fetch
-                    || command is SAEExtract.ListSAEs
+                    || command is SAEExtract.ListSAEs || command is SAEExtract.Devices
             else {
                 try command.run()
                 SAEExtract.exit()
@@ -54,6 +58,8 @@ enum Main {
             case let list as SAEExtract.ListSAEs:
                 startLogging(list.run)
                 try await HubCommands(list.run, of: "saes", environment: environment).list()
+            case is SAEExtract.Devices:
+                try await DeviceDiscovery(environment: environment).report()
             case let run as SAEExtract:
                 startLogging(run)
                 try await Invocation(run, environment: environment).run()

@@ -7,6 +7,7 @@ import Foundation
 import Gemma2
 import Logging
 import SparseAutoencoders
+import Tensors
 
 /// The command line.
 struct SAEExtract: ParsableCommand {
@@ -36,11 +37,11 @@ struct SAEExtract: ParsableCommand {
             work as ranks: --rank and --world_size, or what torchrun, srun or Open MPI say.
 
             Exit codes: 0 done, 1 a worker failed and the rest finished, 64 usage, 65 bad corpus, \
-            checkpoint or SAE, 69 Hub unavailable or access refused, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
+            checkpoint or SAE, 69 device or Hub unavailable, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
             signal (run again to continue), 78 --save_dir holds results of another configuration.
             """,
         version: Extraction.version,
-        subcommands: [Fetch.self, ListSAEs.self])
+        subcommands: [Fetch.self, ListSAEs.self, Devices.self])
 
     /// `sae-extract fetch`.
     struct Fetch: ParsableCommand {
@@ -69,6 +70,18 @@ struct SAEExtract: ParsableCommand {
                 """)
 
         @OptionGroup var run: SAEExtract
+    }
+
+    /// `sae-extract devices`.
+    struct Devices: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract:
+                "Prints the NVIDIA devices that a run would use, the libraries that were found for them, and what is missing.",
+            discussion: """
+                CUDA_VISIBLE_DEVICES is honoured. Libraries are looked for by name (LD_LIBRARY_PATH), in CUDA_HOME and \
+                /usr/local/cuda, in conda's and Python's environments, and where SAE_EXTRACT_CUDA_DRIVER_LIB, \
+                SAE_EXTRACT_CUDART_LIB and SAE_EXTRACT_CUBLAS_LIB say.
+                """)
     }
 
     struct Model: ParsableArguments {
@@ -244,8 +257,23 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("batch_size"),
             help: ArgumentHelp(
-                "Documents per forward pass; auto: about 1,000 tokens.", valueName: "n|auto"))
-        var batchSize = RunOptions().batchSize
+                "Documents per forward pass; auto: about 1,000 tokens on the CPU, on CUDA by the device's memory. (default: 2 on the CPU, auto on CUDA)",
+                valueName: "n|auto"))
+        var batchSize: BatchSize?
+
+        @Option(
+            name: .customLong("device"),
+            help: ArgumentHelp(
+                "Where to compute; auto: on NVIDIA devices where there is a driver, else on the CPU.",
+                valueName: "device"))
+        var device = RunOptions().device
+
+        @Option(
+            name: .customLong("dtype"),
+            help: ArgumentHelp(
+                "float32: results faithful to it; bfloat16: products of rounded operands, on CUDA only.",
+                valueName: "type"))
+        var precision = RunOptions().precision
 
         @Option(
             name: .customLong("threads"),
@@ -255,8 +283,10 @@ struct SAEExtract: ParsableCommand {
 
         @Option(
             name: .customLong("workers"),
-            help: ArgumentHelp("Worker processes; each is one rank.", valueName: "n"))
-        var workers = RunOptions().workers
+            help: ArgumentHelp(
+                "Worker processes; each is one rank. (default: 1 on the CPU, one for each CUDA device)",
+                valueName: "n"))
+        var workers: Int?
 
         @Option(
             name: .customLong("rank"),
@@ -326,8 +356,10 @@ struct SAEExtract: ParsableCommand {
         options.storageFormat = output.format
         options.activationValues = output.values
         options.batchSize = execution.batchSize
+        options.device = execution.device
+        options.precision = execution.precision
         for (flag, count) in [
-            ("--threads", execution.threads ?? 1), ("--workers", execution.workers),
+            ("--threads", execution.threads ?? 1), ("--workers", execution.workers ?? 1),
         ] {
             guard count <= 1024 else {
                 throw UsageError(flag, "\(count) is too many; give at most 1024")
@@ -341,6 +373,8 @@ struct SAEExtract: ParsableCommand {
 }
 
 extension Site: ExpressibleByArgument {}
+extension DeviceChoice: ExpressibleByArgument {}
+extension CUDAPrecision: ExpressibleByArgument {}
 extension StorageFormat: ExpressibleByArgument {}
 extension ActivationValues: ExpressibleByArgument {}
 extension Logger.Level: @retroactive ExpressibleByArgument {}
@@ -354,14 +388,6 @@ extension BatchSize: ExpressibleByArgument {
             self = .documents(count)
         } else {
             return nil
-        }
-    }
-
-    /// As on the command line.
-    public var defaultValueDescription: String {
-        switch self {
-        case .auto: "auto"
-        case .documents(let count): "\(count)"
         }
     }
 }

@@ -24,19 +24,21 @@ extension SchedulerPlacement {
         let name: String
         let rank: String
         let worldSize: String
-        /// Tasks on this machine.
+        /// Tasks on this machine, and which of them this is.
         let localCount: String
+        let localRank: String
     }
 
     private static let schedulers = [
         Scheduler(
-            name: "torchrun", rank: "RANK", worldSize: "WORLD_SIZE", localCount: "LOCAL_WORLD_SIZE"),
+            name: "torchrun", rank: "RANK", worldSize: "WORLD_SIZE", localCount: "LOCAL_WORLD_SIZE",
+            localRank: "LOCAL_RANK"),
         Scheduler(
             name: "Open MPI", rank: "OMPI_COMM_WORLD_RANK", worldSize: "OMPI_COMM_WORLD_SIZE",
-            localCount: "OMPI_COMM_WORLD_LOCAL_SIZE"),
+            localCount: "OMPI_COMM_WORLD_LOCAL_SIZE", localRank: "OMPI_COMM_WORLD_LOCAL_RANK"),
         Scheduler(
             name: "srun", rank: "SLURM_PROCID", worldSize: "SLURM_NTASKS",
-            localCount: "SLURM_STEP_TASKS_PER_NODE"),
+            localCount: "SLURM_STEP_TASKS_PER_NODE", localRank: "SLURM_LOCALID"),
     ]
 
     /// Flags first, then torchrun, Open MPI, srun; a world of one counts as none. Throws `UsageError`.
@@ -74,7 +76,8 @@ extension SchedulerPlacement {
             let local = environment[scheduler.localCount]?.prefix { $0.isNumber }
             placement = RankPlacement(
                 rank: rank, worldSize: worldSize,
-                localCount: local.flatMap { Int($0) }.map { max(1, $0) } ?? 1)
+                localCount: local.flatMap { Int($0) }.map { max(1, $0) } ?? 1,
+                localRank: environment[scheduler.localRank].flatMap { Int($0) } ?? 0)
             source = scheduler.name
             return
         }

@@ -3,7 +3,9 @@
 
 import Extraction
 import Foundation
+import Glibc
 import Logging
+import Synchronization
 
 /// A process that carries out one task.
 enum WorkerEntry {
@@ -32,9 +34,7 @@ enum WorkerEntry {
         LoggingSystem.bootstrap { _ in StandardErrorLog(level: order.logLevel, prefix: prefix) }
         send(.started(process: getpid()))
         do {
-            try ExtractionWorker(
-                order.task, stop: stop, log: Logger(label: "sae-extract"), send: send
-            ).run()
+            try carryOut(order.task, stop: stop, log: Logger(label: "sae-extract"), send: send)
             _exit(0)
         } catch is StopRequest {
             send(.stopped)
@@ -62,12 +62,19 @@ enum WorkerEntry {
         }
     }
 
+    /// Lines are written whole, whichever thread they come from.
+    private static let output = Mutex(())
+
     private static func send(_ event: WorkerEvent) {
+        output.withLock { _ in write(event) }
+    }
+
+    private static func write(_ event: WorkerEvent) {
         guard let data = try? JSONEncoder().encode(event) else { return }
         let line = Array(data) + [0x0A]
         var rest = line[...]
         while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+            let count = rest.withUnsafeBytes { Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
             if count < 0, errno == EINTR { continue }
             // Nobody listens: the parent is gone, and the reader of standard input ends the process.
             guard count > 0 else { return }

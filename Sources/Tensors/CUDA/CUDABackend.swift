@@ -59,13 +59,11 @@ public final class CUDABackend: Backend {
         (self.precision, self.threads) = (precision, threads)
     }
 
-    /// "cuBLAS 13.1.0 and own kernels on NVIDIA H100 80GB HBM3 (9.0), driver 13.0, …".
-    public var kernels: String {
-        "CUDA on \(device.description), \(device.versions); \(way)"
-    }
+    /// "NVIDIA H100 80GB HBM3 (9.0), driver 13.0, cudart 12.9, cuBLAS 12.9.1".
+    public var kernels: String { "\(device.description), \(device.versions)" }
 
-    /// How products are made.
-    private var way: String {
+    /// "float32 by split bfloat16 products, …".
+    public var products: String {
         switch precision {
         case .bfloat16: "products of operands rounded to bfloat16"
         case .float32:

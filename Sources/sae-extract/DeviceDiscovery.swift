@@ -1,0 +1,196 @@
+// Which devices there are and which of them this invocation's workers get.
+
+import CUDA
+import Extraction
+import Foundation
+import Logging
+import Subprocess
+import SystemPackage
+import Tensors
+
+/// Why the devices that are there cannot be used.
+struct DeviceError: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// Asks for devices in a child process, so that this one never initialises CUDA: workers started from a process that
+/// has cannot use it.
+struct DeviceDiscovery {
+    /// The argument that makes a process the one that is asked.
+    static let argument = "__devices"
+
+    private let environment: [String: String]
+
+    init(environment: [String: String]) {
+        self.environment = environment
+    }
+
+    /// The child: writes what it finds as JSON and ends.
+    static func main() -> Never {
+        let probe = DeviceProbe(environment: ProcessInfo.processInfo.environment)
+        if let data = try? JSONEncoder().encode(probe) {
+            try? FileHandle.standardOutput.write(contentsOf: data)
+        }
+        // The driver's own end is no concern of ours.
+        _exit(0)
+    }
+
+    // MARK: Asking
+
+    /// Seconds that a driver gets to answer; one that has slept for long takes several for each of its devices.
+    private var patience: Int {
+        environment["SAE_EXTRACT_PROBE_SECONDS"].flatMap { Int($0) }.map { max(1, $0) } ?? 120
+    }
+
+    /// What there is. Of slices of devices (MIG) a process sees the first alone, so each is asked for by itself.
+    private func probe() async -> DeviceProbe {
+        let tokens = (environment["CUDA_VISIBLE_DEVICES"] ?? "").split(separator: ",").map {
+            $0.trimmingCharacters(in: .whitespaces)
+        }
+        guard tokens.count > 1, tokens.contains(where: { $0.hasPrefix("MIG-") }) else {
+            return await ask([:])
+        }
+        var all = DeviceProbe()
+        for token in tokens {
+            let one = await ask(["CUDA_VISIBLE_DEVICES": token])
+            all.libraries = one.libraries
+            guard one.problem == nil else {
+                // As the driver does with other devices: the first that is none ends the list.
+                if all.devices.isEmpty { all.problem = one.problem }
+                break
+            }
+            all.devices += one.devices
+        }
+        return all
+    }
+
+    private func ask(_ changes: [Environment.Key: String?]) async -> DeviceProbe {
+        var failed = DeviceProbe()
+        do {
+            let result = try await withThrowingTaskGroup(of: (String, TerminationStatus)?.self) {
+                group in
+                group.addTask {
+                    let result = try await Subprocess.run(
+                        .path("/proc/self/exe"),
+                        arguments: Arguments(
+                            executablePathOverride: "sae-extract",
+                            remainingValues: [DeviceDiscovery.argument]),
+                        environment: .inherit.updating(changes), input: .none,
+                        output: .string(limit: 1 << 20, encoding: UTF8.self), error: .discarded)
+                    return (result.standardOutput, result.terminationStatus)
+                }
+                group.addTask { [patience] in
+                    try await Task.sleep(for: .seconds(patience))
+                    return nil
+                }
+                defer { group.cancelAll() }
+                return try await group.next() ?? nil
+            }
+            guard let (text, status) = result else {
+                failed.problem =
+                    "the driver has not answered for \(patience) seconds (SAE_EXTRACT_PROBE_SECONDS); see whether nvidia-smi does"
+                return failed
+            }
+            if let probe = try? JSONDecoder().decode(DeviceProbe.self, from: Data(text.utf8)) {
+                return probe
+            }
+            failed.problem =
+                "the driver ended the process that asked it (\(status)); see whether nvidia-smi works"
+        } catch {
+            failed.problem = "cannot be asked for: \(error)"
+        }
+        return failed
+    }
+
+    // MARK: Choosing
+
+    /// The devices of this invocation's workers, one each; none where the CPU is to be used. Throws `UsageError` and
+    /// `DeviceError`.
+    func devices(for options: RunOptions, log: Logger) async throws -> [DeviceDescription] {
+        guard options.device != .cpu else {
+            try checkCPU(options, because: "--device cpu")
+            return []
+        }
+        let probe = await probe()
+        if options.device == .auto, probe.problem != nil, isWithoutDriver(probe) {
+            try checkCPU(options, because: "no NVIDIA driver was found, so that the CPU is used")
+            return []
+        }
+        if let problem = probe.problem { throw DeviceError(description: problem) }
+        let own = DeviceDiscovery.share(
+            probe.devices, options.placement, environment: environment)
+        let count = options.workers ?? own.count
+        guard count <= own.count else {
+            throw UsageError(
+                "--workers",
+                "\(count) are more than the \(own.count) CUDA \(own.count == 1 ? "device" : "devices") of this invocation; give fewer, or --device cpu"
+            )
+        }
+        for device in own.prefix(count) where device.capability.lexicographicallyPrecedes([8, 0]) {
+            throw DeviceError(
+                description:
+                    "\(device.name) has compute capability \(device.capabilityName), the kernels need 8.0 or later (Ampere); leave it out with CUDA_VISIBLE_DEVICES, or run with --device cpu"
+            )
+        }
+        return Array(own.prefix(count))
+    }
+
+    /// Where the library is not there, or the device it is of (a container without access).
+    private func isWithoutDriver(_ probe: DeviceProbe) -> Bool {
+        !probe.libraries.isEmpty && !probe.hasDriver
+    }
+
+    private func checkCPU(_ options: RunOptions, because reason: String) throws {
+        guard options.precision == .float32 else {
+            throw UsageError(
+                "--dtype",
+                "\(options.precision.rawValue) is for CUDA devices only, and \(reason); leave it out"
+            )
+        }
+    }
+
+    /// The devices that are left to this one of the invocations on a machine. A scheduler may have bound each task to
+    /// devices of its own; else tasks divide them.
+    static func share(
+        _ devices: [DeviceDescription], _ placement: RankPlacement, environment: [String: String]
+    ) -> [DeviceDescription] {
+        let tasks = placement.localCount
+        let onNode = environment["SLURM_GPUS_ON_NODE"].flatMap { Int($0) } ?? 0
+        guard tasks > 1, devices.count >= tasks, onNode <= devices.count else { return devices }
+        let each = devices.count / tasks
+        let first = placement.localRank % tasks * each
+        return Array(devices[first..<first + each])
+    }
+
+    // MARK: Reporting
+
+    /// `sae-extract devices`. Throws `DeviceError` where a run could not use any.
+    func report() async throws {
+        let probe = await probe()
+        var lines: [String] = []
+        if !probe.libraries.isEmpty {
+            lines.append("libraries")
+            lines += textTable(
+                probe.libraries.map {
+                    [$0.name, $0.version ?? "", $0.path ?? "not found"]
+                })
+            lines.append("")
+        }
+        if !probe.devices.isEmpty {
+            lines.append("devices")
+            lines += textTable(
+                [["CUDA_VISIBLE_DEVICES", "name", "memory", "compute capability", "UUID"]]
+                    + probe.devices.map {
+                        [
+                            $0.token, $0.name, "\($0.memory >> 20) MiB", $0.capabilityName, $0.uuid,
+                        ]
+                    })
+            lines.append("")
+            lines.append(
+                "a run with these flags unset has \(probe.devices.count) \(probe.devices.count == 1 ? "worker" : "workers"), one a device"
+            )
+        }
+        try printToStandardOutput(lines.map { $0 + "\n" }.joined())
+        if let problem = probe.problem { throw DeviceError(description: problem) }
+    }
+}
