@@ -1,79 +1,89 @@
-// The CUDA backend's kernels. Products are cuBLAS' work, on bfloat16 operands; everything between them is here, in float32.
+// The CUDA backend's kernels. Products are cuBLAS' work, on operands of 16 bits; everything between them is here, in
+// float32.
 //
-// A float32 operand of a product is held in parts: high = the nearest bfloat16, low = the nearest to what remains, together
-// 16 bits of mantissa. A row of x is laid out [low | high]; where there is one part only, [high]. See CUDABackend+Products.
+// An operand that is to be faithful to float32 is held in parts: high, the nearest binary16, and low, the nearest to
+// LOW_SCALE times what remains; together 22 bits of mantissa. Operands are scaled first, so that they lie within
+// binary16's range. A row of x is laid out [low | high]. An operand in one part is bfloat16. See CUDABackend+Products.
 //
 // Matrices are row-major; a row is a token. scripts/build-kernels makes kernels.ptx of this file.
 
 #include "prelude.h"
 
+// Activations in parts are scaled by this, so that magnitudes up to 1.6e7 do, and by this for the low part.
+#define ACTIVATION_SCALE 0.00390625f
+#define LOW_SCALE 2048.f
+
 // Writes `value` as element `i` of a row of `width` in `parts` parts.
-DEVICE void putParts(bfloat16 *row, int parts, int width, int i, float value) {
-    bfloat16 high = rounded(value);
+DEVICE void putParts(Half *row, int parts, int width, int i, float value) {
     if (parts == 2) {
-        row[i] = rounded(value - widened(high));
+        float scaled = value * ACTIVATION_SCALE;
+        Half high = toFloat16(scaled);
+        row[i] = toFloat16((scaled - fromFloat16(high)) * LOW_SCALE);
         row[width + i] = high;
     } else {
-        row[i] = high;
+        row[i] = toBFloat16(value);
     }
 }
 
-// A stored matrix (rows, width) into its parts. type: 0 float32, 1 bfloat16, 2 float16. Row r of part p begins at
-// out + p * partStride + r * rowStride, high first; `rest`, where not null, gets what the two leave of a float32.
-KERNEL(split_weights)(const void *source, int type, long long rows, int width, int parts, bfloat16 *out,
-                      long long rowStride, long long partStride, bfloat16 *rest) {
+// A stored matrix (rows, width) into its parts. type: 0 float32, 1 bfloat16, 2 binary16. parts 0: rounded to bfloat16; 1 or
+// 2: times `scale`, as binary16. Row r of part p begins at out + p * partStride + r * rowStride, high first; `rest`, where
+// not null, gets what the two leave.
+KERNEL(split_weights)(const void *source, int type, long long rows, int width, int parts, float scale, Half *out,
+                      long long rowStride, long long partStride, Half *rest) {
     long long count = rows * width, step = (long long)gridDim.x * blockDim.x;
     for (long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x; at < count; at += step) {
-        float value;
-        if (type == 0) {
-            value = ((const float *)source)[at];
-        } else {
-            unsigned short bits = ((const unsigned short *)source)[at];
-            if (type == 1) {
-                value = widened(bits);
-            } else {
-                unsigned exponent = bits >> 10 & 31, fraction = bits & 1023;
-                float magnitude = exponent == 31  ? __uint_as_float(0x7f800000u | fraction << 13)
-                                  : exponent == 0 ? fraction * 5.9604644775390625e-8f
-                                                  : __uint_as_float((exponent + 112) << 23 | fraction << 13);
-                value = bits >> 15 ? -magnitude : magnitude;
-            }
-        }
+        float value = type == 0   ? ((const float *)source)[at]
+                      : type == 1 ? fromBFloat16(((const Half *)source)[at])
+                                  : fromFloat16(((const Half *)source)[at]);
         long long row = at / width;
-        bfloat16 *place = out + row * rowStride + (at - row * width);
-        bfloat16 high = rounded(value);
-        *place = high;
-        if (parts == 2) {
-            float remainder = value - widened(high);
-            bfloat16 low = rounded(remainder);
-            place[partStride] = low;
-            if (rest) rest[at] = rounded(remainder - widened(low));
+        Half *place = out + row * rowStride + (at - row * width);
+        if (parts == 0) {
+            *place = toBFloat16(value);
+            continue;
         }
+        value *= scale;
+        Half high = toFloat16(value);
+        *place = high;
+        if (parts == 1) continue;
+        float remainder = (value - fromFloat16(high)) * LOW_SCALE;
+        Half low = toFloat16(remainder);
+        place[partStride] = low;
+        if (rest) rest[at] = toFloat16((remainder - fromFloat16(low)) * LOW_SCALE);
     }
 }
 
 // x (rows, width) into its parts. One block a row.
-KERNEL(split_rows)(const float *x, bfloat16 *out, int parts, int width) {
+KERNEL(split_rows)(const float *x, Half *out, int parts, int width) {
     const float *row = x + (long long)blockIdx.x * width;
-    bfloat16 *place = out + (long long)blockIdx.x * width * parts;
+    Half *place = out + (long long)blockIdx.x * width * parts;
     for (int i = threadIdx.x; i < width; i += blockDim.x) putParts(place, parts, width, i, row[i]);
 }
 
-// x[t] = scale * table[ids[t]], from the table's parts: rows [high | low] of rowStride, and the rest where not null.
-KERNEL(embed_rows)(const int *ids, const bfloat16 *table, const bfloat16 *rest, int parts, long long rowStride,
-                   float *x, int width, float scale) {
+// x[t] = factor * table[ids[t]], from the table's parts as split_weights left them, `unscale` being 1 / scale. Rows of
+// rowStride elements, [high | low]; the rest where not null.
+KERNEL(embed_rows)(const int *ids, const Half *table, const Half *rest, int parts, float unscale, long long rowStride,
+                   float *x, int width, float factor) {
     long long id = ids[blockIdx.x];
-    const bfloat16 *row = table + id * rowStride;
+    const Half *row = table + id * rowStride;
     float *out = x + (long long)blockIdx.x * width;
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
-        float value = widened(row[i]);
-        if (parts == 2) value += widened(row[width + i]) + (rest ? widened(rest[id * width + i]) : 0.f);
-        out[i] = value * scale;
+        float value;
+        if (parts == 0) {
+            value = fromBFloat16(row[i]);
+        } else {
+            value = fromFloat16(row[i]);
+            if (parts == 2) {
+                float below = rest ? fromFloat16(rest[id * width + i]) / LOW_SCALE : 0.f;
+                value += (fromFloat16(row[width + i]) + below) / LOW_SCALE;
+            }
+            value *= unscale;
+        }
+        out[i] = value * factor;
     }
 }
 
 // out = x * rsqrt(mean(x^2) + epsilon) * weight, as float32 (`out`), in parts (`split`), or both. One block a row.
-KERNEL(rms_norm)(const float *x, const float *weight, float *out, bfloat16 *split, int parts, int width, float epsilon) {
+KERNEL(rms_norm)(const float *x, const float *weight, float *out, Half *split, int parts, int width, float epsilon) {
     SHARED(float, room, 33);
     const float *row = x + (long long)blockIdx.x * width;
     float squares = 0;
@@ -252,7 +262,7 @@ KERNEL(attention)(const float *q, const float *k, const float *v, float *out, co
 }
 
 // gelu_tanh(gate) * up, as float32 (`out`), in parts (`split`), or both. One block a row.
-KERNEL(geglu)(const float *gate, const float *up, float *out, bfloat16 *split, int parts, int width) {
+KERNEL(geglu)(const float *gate, const float *up, float *out, Half *split, int parts, int width) {
     long long start = (long long)blockIdx.x * width;
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
         float x = gate[start + i];

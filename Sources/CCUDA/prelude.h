@@ -15,17 +15,37 @@
 #define UNROLL
 #endif
 
-typedef unsigned short bfloat16;
+// Sixteen bits of either kind, as they lie in memory.
+typedef unsigned short Half;
 
-// The upper half of a float.
-DEVICE float widened(bfloat16 value) { return __uint_as_float((unsigned)value << 16); }
+// A bfloat16, the upper half of a float.
+DEVICE float fromBFloat16(Half bits) { return __uint_as_float((unsigned)bits << 16); }
 
 // The nearest bfloat16, ties to even; NaN stays NaN.
-DEVICE bfloat16 rounded(float value) {
+DEVICE Half toBFloat16(float value) {
     unsigned bits = __float_as_uint(value);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (bfloat16)((bits >> 16) | 0x40u);
-    return (bfloat16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (Half)((bits >> 16) | 0x40u);
+    return (Half)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
+
+// An IEEE binary16, and the nearest one, ties to even.
+#ifdef __CUDACC_RTC__
+DEVICE float fromFloat16(Half bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+
+DEVICE Half toFloat16(float value) {
+    Half bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+#else
+DEVICE float fromFloat16(Half bits) { return (float)std::bit_cast<_Float16>(bits); }
+
+DEVICE Half toFloat16(float value) { return std::bit_cast<Half>((_Float16)value); }
+#endif
 
 DEVICE float warpSum(float value) {
     for (int lane = 16; lane; lane >>= 1) value += __shfl_xor_sync(0xffffffffu, value, lane);

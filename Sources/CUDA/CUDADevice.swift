@@ -213,7 +213,7 @@ public final class CUDADevice {
         let leadingDimension: Int
         let isTransposed: Bool
 
-        /// bfloat16 elements that begin `offset` bytes into `buffer`.
+        /// Elements of 16 bits that begin `offset` bytes into `buffer`.
         public init(_ buffer: DeviceBuffer, offset: Int, leadingDimension: Int, isTransposed: Bool) {
             pointer = buffer.pointer + offset
             self.leadingDimension = leadingDimension
@@ -221,18 +221,27 @@ public final class CUDADevice {
         }
     }
 
-    /// C (m, n) = A (m, k) · B (k, n), or C + A · B where `isAdding`: bfloat16 operands, float32 sums and results, all
-    /// column-major, C with leading dimension m. Throws `CUDAError`.
+    /// Types of operands; values of cudaDataType (library_types.h).
+    public enum OperandType: Int32 {
+        /// CUDA_R_16F
+        case float16 = 2
+        /// CUDA_R_16BF
+        case bfloat16 = 14
+    }
+
+    /// C (m, n) = factor · A (m, k) · B (k, n), or that added to C where `isAdding`: operands of `type`, float32 sums and
+    /// results, all column-major, C with leading dimension m. Throws `CUDAError`.
     public func multiply(
-        _ a: Operand, _ b: Operand, m: Int, n: Int, k: Int, isAdding: Bool, into c: DeviceBuffer
+        _ a: Operand, _ b: Operand, as type: OperandType, m: Int, n: Int, k: Int,
+        times factor: Float, isAdding: Bool, into c: DeviceBuffer
     ) throws(CUDAError) {
-        var (alpha, beta): (Float, Float) = (1, isAdding ? 1 : 0)
-        let (bfloat16, float32): (Int32, Int32) = (14, 0)  // CUDA_R_16BF, CUDA_R_32F
+        var (alpha, beta): (Float, Float) = (factor, isAdding ? 1 : 0)
+        let float32: Int32 = 0  // CUDA_R_32F
         let compute32F: Int32 = 68  // CUBLAS_COMPUTE_32F
         try CUDADevice.check(
             libraries.blas.cublasGemmEx(
                 blas, a.isTransposed ? 1 : 0, b.isTransposed ? 1 : 0, Int32(m), Int32(n), Int32(k),
-                &alpha, a.pointer, bfloat16, Int32(a.leadingDimension), b.pointer, bfloat16,
+                &alpha, a.pointer, type.rawValue, Int32(a.leadingDimension), b.pointer, type.rawValue,
                 Int32(b.leadingDimension), &beta, c.pointer, float32, Int32(m), compute32F, -1),
             "cublasGemmEx")
     }

@@ -19,8 +19,8 @@ enum class Needs {
     cublas,
 };
 
-// Runs `body` as the function `name`: takes the lock, counts the call, returns a failure that was asked for or that stands,
-// and logs any other.
+// Runs `body` as the function `name`: takes the lock, counts the call, returns a failure that was asked for or that
+// stands, and logs any.
 int call(const char *name, Needs needs, const std::function<int()> &body);
 
 // The host's address of the `bytes` bytes from a device address on; null unless they lie within one allocation.
@@ -30,6 +30,9 @@ bool isDeviceAddress(const void *address);
 
 // Work for a stream, given by its handle. 400 if there is no such stream.
 int enqueue(void *stream, std::function<int()> work);
+
+// As of cudaRuntimeGetVersion.
+int runtimeVersion();
 
 // True once a failure has ended everything, as after a fault in a kernel.
 bool isLost();

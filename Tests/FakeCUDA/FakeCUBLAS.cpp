@@ -1,4 +1,4 @@
-// A CPU stand-in for cuBLAS, for tests: products of matrices in float32 or bfloat16, enqueued on the handle's stream.
+// A CPU stand-in for cuBLAS, for tests: products of matrices in float32, float16 or bfloat16, enqueued on the handle's stream.
 // Operands are held against the device's allocations.
 #include "Device.h"
 
@@ -22,7 +22,7 @@ enum Status {
     notSupported = 15,
 };
 
-enum Type { float32 = 0, bfloat16 = 14 };
+enum Type { float32 = 0, float16 = 2, bfloat16 = 14 };
 
 struct Handle {
     void *stream = nullptr;
@@ -49,12 +49,12 @@ struct Matrix {
     bool isTransposed;
 };
 
-// Products are made in tiles of the result, from operands laid out tile by tile: for each step along the common dimension,
-// the elements of the tile's rows (of A) or columns (of B) lie side by side.
+// Products are made in tiles of the result, from operands laid out tile by tile: for each step along the common
+// dimension, the elements of the tile's rows (of A) or columns (of B) lie side by side.
 constexpr size_t tileRows = 8, tileColumns = 4;
 
-// Sums are of floats over this many steps, and of doubles over those: a device adds up products of bfloat16 more widely than
-// float32 alone would.
+// Sums are of floats over this many steps, and of doubles over those: one float for all steps would lose more than a
+// device does.
 constexpr size_t steps = 64;
 
 // `count` rows of op(matrix), or columns where `areColumns`, in groups of `tile`; zeros fill up the last group.
@@ -71,7 +71,10 @@ std::vector<float> packed(const Matrix &matrix, size_t count, size_t depth, size
             for (size_t l = 0; l < depth; l++) place[l * tile] = source[l * depthStride];
         } else {
             const uint16_t *source = static_cast<const uint16_t *>(matrix.data) + at;
-            for (size_t l = 0; l < depth; l++) place[l * tile] = widened(source[l * depthStride]);
+            for (size_t l = 0; l < depth; l++) {
+                uint16_t bits = source[l * depthStride];
+                place[l * tile] = matrix.type == float16 ? (float)__builtin_bit_cast(_Float16, bits) : widened(bits);
+            }
         }
     }
     return out;
@@ -141,8 +144,8 @@ bool locate(const char *name, const void *device, int type, int rows, int column
     size_t elements = (size_t)(columns - 1) * (size_t)stride + (size_t)rows;
     *host = hostAddress(device, elements * (type == float32 ? 4 : 2));
     if (!*host) {
-        fprintf(stderr, "fake cuBLAS: operand %s, %d x %d by %d at %p, is not within one allocation\n", name, rows, columns,
-                stride, device);
+        fprintf(stderr, "fake cuBLAS: operand %s, %d x %d by %d at %p, is not within one allocation\n", name, rows,
+                columns, stride, device);
     }
     return *host;
 }
@@ -151,7 +154,7 @@ bool locate(const char *name, const void *device, int type, int rows, int column
 
 FAKE_EXPORT int cublasCreate_v2(Handle **handle) {
     return call(__func__, Needs::cublas, [=] {
-        if (getenv("FAKE_CUBLAS_NOINIT") || !isReady()) return notInitialised;
+        if (getenv("FAKE_CUBLAS_NOINIT")) return notInitialised;
         *handle = new Handle;
         handles.insert(*handle);
         return success;
@@ -166,10 +169,13 @@ FAKE_EXPORT int cublasDestroy_v2(Handle *handle) {
     });
 }
 
-FAKE_EXPORT int cublasGetVersion_v2(Handle *handle, int *version) {
-    return call(__func__, Needs::cublas, [=] {
-        *version = 120901;
-        return handle && !isHandle(handle) ? notInitialised : success;
+// Major, minor, patch: those of the runtime, as the two are released together.
+FAKE_EXPORT int cublasGetProperty(int type, int *value) {
+    return call(__func__, Needs::nothing, [=] {
+        if (type < 0 || type > 2) return invalidValue;
+        int version = runtimeVersion();
+        *value = type == 0 ? version / 1000 : type == 1 ? version % 1000 / 10 : 0;
+        return success;
     });
 }
 
@@ -189,14 +195,14 @@ FAKE_EXPORT int cublasSetWorkspace_v2(Handle *handle, void *workspace, size_t by
 }
 
 FAKE_EXPORT int cublasGemmEx(Handle *handle, int opA, int opB, int m, int n, int k, const void *alpha, const void *A,
-                             int typeA, int ldA, const void *B, int typeB, int ldB, const void *beta, void *C, int typeC,
-                             int ldC, int computeType, int) {
+                             int typeA, int ldA, const void *B, int typeB, int ldB, const void *beta, void *C,
+                             int typeC, int ldC, int computeType, int) {
     return call(__func__, Needs::cublas, [=] {
         if (!isHandle(handle)) return notInitialised;
         if (opA < 0 || opA > 2 || opB < 0 || opB > 2 || m < 0 || n < 0 || k < 0) return invalidValue;
         int rowsA = opA ? k : m, columnsA = opA ? m : k, rowsB = opB ? n : k, columnsB = opB ? k : n;
         if (ldA < std::max(1, rowsA) || ldB < std::max(1, rowsB) || ldC < std::max(1, m)) return invalidValue;
-        bool isTyped = typeA == typeB && (typeA == float32 || typeA == bfloat16) &&
+        bool isTyped = typeA == typeB && (typeA == float32 || typeA == float16 || typeA == bfloat16) &&
                        (typeC == float32 || (typeC == bfloat16 && typeA == bfloat16));
         // Sums in float32, fast or pedantic.
         if (!isTyped || (computeType != 68 && computeType != 69)) return notSupported;
@@ -205,15 +211,23 @@ FAKE_EXPORT int cublasGemmEx(Handle *handle, int opA, int opB, int m, int n, int
         if (isLost()) return executionFailed;
         if (m == 0 || n == 0) return success;
 
-        Product product{(size_t)m, (size_t)n, (size_t)k, *static_cast<const float *>(alpha),
-                        *static_cast<const float *>(beta), {nullptr, (Type)typeA, (size_t)ldA, opA != 0},
-                        {nullptr, (Type)typeB, (size_t)ldB, opB != 0}, nullptr, (Type)typeC, (size_t)ldC};
-        const void *result;
-        if (!locate("A", A, typeA, rowsA, columnsA, ldA, &product.a.data) ||
-            !locate("B", B, typeB, rowsB, columnsB, ldB, &product.b.data) || !locate("C", C, typeC, m, n, ldC, &result)) {
+        const void *a, *b, *c;
+        if (!locate("A", A, typeA, rowsA, columnsA, ldA, &a) || !locate("B", B, typeB, rowsB, columnsB, ldB, &b) ||
+            !locate("C", C, typeC, m, n, ldC, &c)) {
             return executionFailed;
         }
-        product.c = const_cast<void *>(result);
+        Product product{
+            .m = (size_t)m,
+            .n = (size_t)n,
+            .k = (size_t)k,
+            .alpha = *static_cast<const float *>(alpha),
+            .beta = *static_cast<const float *>(beta),
+            .a = {a, (Type)typeA, (size_t)ldA, opA != 0},
+            .b = {b, (Type)typeB, (size_t)ldB, opB != 0},
+            .c = const_cast<void *>(c),
+            .typeC = (Type)typeC,
+            .strideC = (size_t)ldC,
+        };
         int status = enqueue(handle->stream, [product] {
             product.run();
             return 0;

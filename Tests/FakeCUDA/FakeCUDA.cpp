@@ -12,7 +12,7 @@
 //   FAKE_CUDA_CC         compute capability, times ten (90)
 //   FAKE_CUDA_SHARED     the most shared memory that a block can ask for (232448)
 //   FAKE_CUDA_DRIVER     version that the driver supports (13000)
-//   FAKE_CUDA_RUNTIME    version of the runtime (12090)
+//   FAKE_CUDA_RUNTIME    version of the runtime and of cuBLAS (12090)
 //   FAKE_CUDA_ORDER      order of threads: 0 ascending, 1 descending, others shuffled by this seed
 //   FAKE_CUDA_EAGER      1: work runs as soon as it is enqueued
 //   FAKE_CUDA_INIT       what cuInit fails with
@@ -31,7 +31,6 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <sstream>
 
 #include <fcntl.h>
@@ -74,7 +73,8 @@ const ErrorName errorNames[] = {
     {21, nullptr, "cudaErrorInvalidMemcpyDirection", "invalid copy direction for memcpy"},
     {34, "CUDA_ERROR_STUB_LIBRARY", "cudaErrorStubLibrary", "CUDA driver is a stub library"},
     {35, nullptr, "cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"},
-    {46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "cudaErrorDevicesUnavailable", "CUDA-capable device(s) is/are busy or unavailable"},
+    {46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "cudaErrorDevicesUnavailable",
+     "CUDA-capable device(s) is/are busy or unavailable"},
     {100, "CUDA_ERROR_NO_DEVICE", "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {101, "CUDA_ERROR_INVALID_DEVICE", "cudaErrorInvalidDevice", "invalid device ordinal"},
     {200, "CUDA_ERROR_INVALID_IMAGE", "cudaErrorInvalidKernelImage", "device kernel image is invalid"},
@@ -90,7 +90,8 @@ const ErrorName errorNames[] = {
     {500, "CUDA_ERROR_NOT_FOUND", "cudaErrorSymbolNotFound", "named symbol not found"},
     {600, "CUDA_ERROR_NOT_READY", "cudaErrorNotReady", "device not ready"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
-    {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "cudaErrorLaunchOutOfResources", "too many resources requested for launch"},
+    {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "cudaErrorLaunchOutOfResources",
+     "too many resources requested for launch"},
     {702, "CUDA_ERROR_LAUNCH_TIMEOUT", "cudaErrorLaunchTimeout", "the launch timed out and was terminated"},
     {719, "CUDA_ERROR_LAUNCH_FAILED", "cudaErrorLaunchFailure", "unspecified launch failure"},
     {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "cudaErrorSystemDriverMismatch",
@@ -220,8 +221,8 @@ std::string uuid(int index) {
     return text;
 }
 
-// The device that one of CUDA_VISIBLE_DEVICES' tokens stands for: an index, "GPU-" and the beginning of a UUID that no other
-// has, or "MIG-" and a UUID. Negative for others.
+// The device that one of CUDA_VISIBLE_DEVICES' tokens stands for: an index, "GPU-" and the beginning of a UUID that no
+// other has, or "MIG-" and a UUID. Negative for others.
 int deviceOf(const std::string &token, int count) {
     if (token.empty()) return -1;
     if (token.find_first_not_of("0123456789") == std::string::npos) {
@@ -295,18 +296,18 @@ int plannedFailure(const std::string &function, long n) {
 
 int initialise() {
     if (state.isInitialised) return success;
+    if (!state.isLogged) {
+        state.isLogged = true;
+        std::string line = "devices";
+        for (int device : visibleDevices()) line += " " + std::to_string(device);
+        log(line);
+    }
     if (failuresHoldHere()) {
         if (setting("FAKE_CUDA_HANG", 0)) {
             while (true) pause();
         }
         if (setting("FAKE_CUDA_CRASH", 0)) abort();
         if (int status = (int)setting("FAKE_CUDA_INIT", 0)) return status;
-    }
-    if (!state.isLogged) {
-        state.isLogged = true;
-        std::string line = "devices";
-        for (int device : visibleDevices()) line += " " + std::to_string(device);
-        log(line);
     }
     if (visibleDevices().empty()) return noDevice;
     state.isInitialised = true;
@@ -326,7 +327,7 @@ int meet(Needs needs) {
         return success;
     default: break;
     }
-    long long runtime = setting("FAKE_CUDA_RUNTIME", 12090), driver = setting("FAKE_CUDA_DRIVER", 13000);
+    long long runtime = runtimeVersion(), driver = setting("FAKE_CUDA_DRIVER", 13000);
     if (needs != Needs::cublas && runtime / 1000 > driver / 1000) return insufficientDriver;
     if (int status = initialise()) return status;
     // Before CUDA 12, to choose a device did not yet give a context.
@@ -414,13 +415,13 @@ int poisonFile() {
 
 // `bytes`, a multiple of the page, of 0xff followed by a page that faults. Null if there is no room.
 char *mapPoisoned(size_t bytes) {
-    void *mapping = mmap(nullptr, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const int access = PROT_READ | PROT_WRITE, kind = MAP_PRIVATE | MAP_NORESERVE;
+    void *mapping = mmap(nullptr, bytes + page, access, kind | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) return nullptr;
     char *start = static_cast<char *>(mapping);
     size_t done = 0;
     for (; bytes - done >= poisonBytes && poisonFile() >= 0; done += poisonBytes) {
-        if (mmap(start + done, poisonBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, poisonFile(),
-                 0) == MAP_FAILED) {
+        if (mmap(start + done, poisonBytes, access, kind | MAP_FIXED, poisonFile(), 0) == MAP_FAILED) {
             munmap(start, bytes + page);
             return nullptr;
         }
@@ -430,7 +431,7 @@ char *mapPoisoned(size_t bytes) {
     return start;
 }
 
-// The allocation that has all of `bytes` bytes from `address` on; a device's end with `isEndAllowed` belongs to it.
+// The allocation that has all of the `bytes` bytes from `address` on. No bytes are in it up to its very end.
 const std::pair<const uintptr_t, Allocation> *find(const std::map<uintptr_t, Allocation> &all, uintptr_t address,
                                                    size_t bytes) {
     auto after = all.upper_bound(address);
@@ -469,7 +470,8 @@ int ptxVersion(long long cuda) {
     return 63 + minor;
 }
 
-// The number behind the directive `name` at the beginning of a line, such as 7.8 in ".version 7.8"; false if there is none.
+// The numbers behind the directive `name` at the beginning of a line, such as 7 and 8 in ".version 7.8". False if there
+// is none.
 bool readDirective(const std::string &text, const char *name, const char *format, int *first, int *second) {
     size_t length = strlen(name);
     for (size_t at = 0; (at = text.find(name, at)) != std::string::npos; at += length) {
@@ -479,7 +481,8 @@ bool readDirective(const std::string &text, const char *name, const char *format
     return false;
 }
 
-// The sizes of the parameters between `at` and the closing bracket: ".param .u64 name" or ".param .align 8 .b8 name[16]".
+// The sizes of the parameters between `at` and the closing bracket, such as ".param .u64 name" or
+// ".param .align 8 .b8 name[16]".
 std::vector<size_t> readParameters(const std::string &text, size_t at) {
     std::vector<size_t> sizes;
     size_t end = text.find(')', at);
@@ -531,10 +534,11 @@ int call(const char *name, Needs needs, const std::function<int()> &body) {
     if (status) {
         if (needs != Needs::cublas && isFinal(status) && !state.lost) state.lost = status;
     } else {
-        // What cuBLAS answers after a failure is its own matter.
+        // What cuBLAS answers after a failure is its own matter, and so are its codes.
         if (needs != Needs::nothing && needs != Needs::cublas) status = state.lost;
         if (!status) status = meet(needs);
-        if (!status || needs == Needs::cublas) status = body();
+        if (status && needs == Needs::cublas) status = 1;
+        if (!status) status = body();
     }
     if (status) log(std::string(name) + " " + std::to_string(status));
     return status;
@@ -552,6 +556,8 @@ int enqueue(void *handle, std::function<int()> work) {
     return stream ? enqueue(stream, std::move(work)) : invalidHandle;
 }
 
+int runtimeVersion() { return (int)setting("FAKE_CUDA_RUNTIME", 12090); }
+
 bool isLost() { return state.lost != success; }
 
 }  // namespace fake
@@ -562,7 +568,7 @@ using namespace fake;
 
 FAKE_EXPORT int cudaRuntimeGetVersion(int *version) {
     return call(__func__, Needs::nothing, [=] {
-        *version = (int)setting("FAKE_CUDA_RUNTIME", 12090);
+        *version = runtimeVersion();
         return success;
     });
 }
@@ -665,7 +671,7 @@ FAKE_EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int ki
             memmove(target, source, bytes);
             return success;
         };
-        // Of memory that is not pinned, a copy to the device takes the bytes at once; one from the device is waited for.
+        // Of memory that is not pinned, a copy to the device takes the bytes at once; a copy to it is waited for.
         if (!isFromDevice && !isPinned(from, bytes)) {
             auto taken = std::make_shared<std::vector<char>>((const char *)source, (const char *)source + bytes);
             return enqueue(stream, [=] {
@@ -860,7 +866,8 @@ FAKE_EXPORT int cuModuleLoadDataEx(void **handle, const void *image, unsigned co
         if (10 * major + minor > known) {
             char message[160];
             snprintf(message, sizeof message,
-                     "ptxas application ptx input, line 1; fatal   : Unsupported .version %d.%d; current version is '%d.%d'",
+                     "ptxas application ptx input, line 1; fatal   : "
+                     "Unsupported .version %d.%d; current version is '%d.%d'",
                      major, minor, known / 10, known % 10);
             writeErrorLog(message, count, options, values);
             return unsupportedPTX;
@@ -966,7 +973,7 @@ FAKE_EXPORT void fake_cuda_set_order(long order) {
     emulator::chosenOrder = order;
 }
 
-// -------------------------------------------------------------------------------------------------------------------
+// Loading and unloading -----------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -1,12 +1,13 @@
-// Runs kernels written for a GPU on the host: what Sources/CCUDA/prelude.h includes when it is not NVRTC that compiles.
+// Runs kernels written for a GPU on the host: what Sources/CCUDA/prelude.h includes when the compiler is not NVRTC.
 //
-// All threads of a block share one host thread, each with a stack of its own: a thread runs until it waits for others (at a
-// barrier or an exchange between the lanes of its warp), and the next one that can run goes on. Which one that is can be
-// chosen (`order`): a kernel that lacks a barrier gives other results in another order. Shared memory holds 0xff bytes,
-// which is NaN for floats, at the start of every block. A block in which nobody can go on fails the launch, as do threads
+// All threads of a block share one host thread, each with a stack of its own: a thread runs until it waits for others
+// (at a barrier or an exchange between the lanes of its warp), and the first that can run goes on. Which one is first
+// can be chosen (`order`): a kernel that lacks a barrier gives other results in another order. Shared memory holds 0xff
+// bytes, NaN for floats, at the start of every block. A block in which nobody can go on fails the launch, as do threads
 // that wait at different barriers.
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +30,8 @@
 #error "The switch between stacks is written for x86-64."
 #endif
 
+#define EMULATOR_INLINE __attribute__((always_inline)) inline
+
 // Nothing here is part of the library's interface; hidden, it is reached without the indirection of -fPIC.
 #pragma GCC visibility push(hidden)
 
@@ -46,26 +49,28 @@ constexpr unsigned threadLimit = 1024;
 
 // Stacks --------------------------------------------------------------------------------------------------------------
 
-// Saves the registers a callee must preserve on the running stack, stores its top in `*from`, and goes on where the stack
-// `to` was left. By hand, because swapcontext makes a system call each time. The jump in place of `ret` keeps the
-// processor's prediction of returns useful.
-__attribute__((naked, noinline)) inline void switchStack(void **from, void *to) {
-    asm("pushq %rbp\n\t"
-        "pushq %rbx\n\t"
-        "pushq %r12\n\t"
-        "pushq %r13\n\t"
-        "pushq %r14\n\t"
-        "pushq %r15\n\t"
-        "movq %rsp, (%rdi)\n\t"
-        "movq %rsi, %rsp\n\t"
-        "popq %r15\n\t"
-        "popq %r14\n\t"
-        "popq %r13\n\t"
-        "popq %r12\n\t"
-        "popq %rbx\n\t"
-        "popq %rbp\n\t"
-        "popq %rcx\n\t"
-        "jmpq *%rcx");
+// Leaves the running stack, keeping its top in `*from`, and goes on where the stack `to` was left. By hand, because
+// swapcontext makes a system call each time. All registers but one are given up, so that the compiler keeps on the
+// stack what it still needs and no more. Inlined, each place in a kernel has a jump of its own, which the processor
+// learns to predict: it nearly always leads to the same place, where another thread had waited.
+EMULATOR_INLINE void switchStack(void **from, void *to) {
+    asm volatile(
+        "leaq -128(%%rsp), %%rsp\n\t"  // a function that calls no other may use as much beyond its stack's top
+        "pushq %%rbp\n\t"
+        "leaq 1f(%%rip), %%rax\n\t"
+        "pushq %%rax\n\t"
+        "movq %%rsp, (%%rdi)\n\t"
+        "movq %%rsi, %%rsp\n\t"
+        "popq %%rax\n\t"
+        "jmpq *%%rax\n"
+        "1:\n\t"
+        "popq %%rbp\n\t"
+        "leaq 128(%%rsp), %%rsp"
+        : "+D"(from), "+S"(to)
+        :
+        : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2",
+          "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
+          "memory", "cc");
 }
 
 void runThreads();
@@ -77,11 +82,11 @@ struct Stack {
 
     // The next switch to it starts `runThreads` anew, whatever it was doing.
     void reset() {
-        // Seven words are popped: six registers and the address to go on at. What then is on top stands for a return
-        // address, and leaves the stack aligned as after a call.
-        void **words = static_cast<void **>(top) - 8;
-        memset(words, 0, 8 * sizeof *words);
-        words[6] = reinterpret_cast<void *>(&runThreads);
+        // The address to go on at is popped. What then is on top stands for a return address, and leaves the stack
+        // aligned as after a call.
+        void **words = static_cast<void **>(top) - 2;
+        words[0] = reinterpret_cast<void *>(&runThreads);
+        words[1] = nullptr;
         resume = words;
     }
 };
@@ -124,6 +129,8 @@ struct Stacks {
 struct Thread {
     void *resume;  // its stack's top while it waits; null before it has begun
     unsigned number;
+    struct Warp *warp;
+    unsigned lane;
     dim3 index;
 };
 
@@ -138,6 +145,7 @@ struct Meeting {
 struct Warp {
     static constexpr int limit = 8;  // of masks used in one block
     unsigned running;                // lanes that exist and have not returned
+    unsigned firstThread;
     int count;
     Meeting meetings[limit];
 };
@@ -190,15 +198,21 @@ inline void *stackOf(Thread *thread) {
     return thread->resume ? thread->resume : block.stacks->idle[--block.stacks->idleCount]->resume;
 }
 
+// The stack to leave `self`'s for; null if it is the one to go on.
+__attribute__((noinline)) inline void *nextStack(Thread *self) {
+    Thread *next = takeReady();
+    if (next == self) return nullptr;
+    return next ? stackOf(next) : block.host;
+}
+
 // The running thread waits until somebody makes it ready.
-__attribute__((noinline)) inline void wait() {
-    Thread *self = block.current, *next = takeReady();
-    if (next == self) return;
-    switchStack(&self->resume, next ? stackOf(next) : block.host);
+EMULATOR_INLINE void wait() {
+    Thread *self = block.current;
+    if (void *next = nextStack(self)) switchStack(&self->resume, next);
 }
 
 // Ends the block from within: no thread runs on.
-[[noreturn]] inline void fail(const char *why) {
+[[noreturn]] __attribute__((noinline)) inline void fail(const char *why) {
     block.failure = why;
     void *abandoned;
     switchStack(&abandoned, block.host);
@@ -211,11 +225,11 @@ inline void openBarrier() {
     block.firstReady = 0;
 }
 
-// All arrive, or have returned: on a device, too, those that returned are not waited for.
-inline void closeMeeting(Warp &warp, unsigned number, Meeting &meeting) {
+// All have arrived or returned: on a device, too, those that returned are not waited for.
+__attribute__((noinline)) inline void closeMeeting(const Warp &warp, Meeting &meeting) {
     meeting.present[meeting.side] = meeting.arrived;
     for (unsigned lanes = meeting.arrived; lanes; lanes &= lanes - 1) {
-        makeReady(block.place[number * 32 + (unsigned)__builtin_ctz(lanes)]);
+        makeReady(block.place[warp.firstThread + (unsigned)__builtin_ctz(lanes)]);
     }
     meeting.arrived = 0;
     meeting.side ^= 1;
@@ -227,12 +241,12 @@ inline void threadReturned() {
     block.alive[place / 64] &= ~(1ull << (place % 64));
     block.running--;
     if (block.atBarrier && block.atBarrier == block.running) openBarrier();
-    Warp &warp = block.warps[self->number / 32];
-    warp.running &= ~(1u << (self->number % 32));
+    Warp &warp = *self->warp;
+    warp.running &= ~(1u << self->lane);
     for (int i = 0; i < warp.count; i++) {
         Meeting &meeting = warp.meetings[i];
         if (meeting.arrived && meeting.arrived == (meeting.mask & warp.running)) {
-            closeMeeting(warp, self->number / 32, meeting);
+            closeMeeting(warp, meeting);
         }
     }
 }
@@ -279,8 +293,8 @@ inline void arrangeThreads(dim3 size, long order) {
     for (unsigned place = 0; place < count; place++) {
         unsigned number = numbers[place];
         block.place[number] = place;
-        block.threads[place].number = number;
-        block.threads[place].index = {number % size.x, number / size.x % size.y, number / (size.x * size.y)};
+        dim3 index{number % size.x, number / size.x % size.y, number / (size.x * size.y)};
+        block.threads[place] = {nullptr, number, &block.warps[number / 32], number % 32, index};
     }
     block.count = count;
     block.words = (count + 63) / 64;
@@ -303,8 +317,10 @@ inline bool runBlock() {
     memcpy(block.ready, block.alive, sizeof block.ready);
     for (unsigned place = 0; place < count; place++) block.threads[place].resume = nullptr;
     for (unsigned first = 0; first < count; first += 32) {
-        block.warps[first / 32].running = count - first < 32 ? (1u << (count - first)) - 1 : ~0u;
-        block.warps[first / 32].count = 0;
+        Warp &warp = block.warps[first / 32];
+        warp.running = count - first < 32 ? (1u << (count - first)) - 1 : ~0u;
+        warp.firstThread = first;
+        warp.count = 0;
     }
     switchStack(&block.host, stackOf(takeReady()));
     if (!block.failure && !block.running) return true;
@@ -419,12 +435,8 @@ void add(const char *name, void (*kernel)(Parameters...)) {
 
 constexpr int lineBits = 24;  // the operation stands above the line, so that different ones cannot meet
 
-inline unsigned lane() { return block.current->number % 32; }
-
-// The meeting of the lanes in `mask`, at which `meet` waits for all of them.
-inline Meeting &meetingOf(unsigned mask) {
-    Warp &warp = block.warps[block.current->number / 32];
-    for (int i = 0; i < warp.count; i++) {
+__attribute__((noinline)) inline Meeting &rarerMeeting(Warp &warp, unsigned mask) {
+    for (int i = 1; i < warp.count; i++) {
         if (warp.meetings[i].mask == mask) return warp.meetings[i];
     }
     if (warp.count == Warp::limit) fail("too many different masks in one warp");
@@ -435,11 +447,16 @@ inline Meeting &meetingOf(unsigned mask) {
     return meeting;
 }
 
-// Returns the side on which the values lie.
-inline int meet(Meeting &meeting, int line) {
-    unsigned number = block.current->number, bit = 1u << (number % 32);
-    Warp &warp = block.warps[number / 32];
-    int side = meeting.side;
+// The meeting of the lanes in `mask`.
+EMULATOR_INLINE Meeting &meetingOf(unsigned mask) {
+    Warp &warp = *block.current->warp;
+    return warp.count && warp.meetings[0].mask == mask ? warp.meetings[0] : rarerMeeting(warp, mask);
+}
+
+// Waits for all its lanes.
+EMULATOR_INLINE void meet(Meeting &meeting, int line) {
+    Thread *self = block.current;
+    unsigned bit = 1u << self->lane;
     if (!(meeting.mask & bit)) fail("a lane is not in its own mask");
     if (!meeting.arrived) {
         meeting.line = line;
@@ -447,28 +464,28 @@ inline int meet(Meeting &meeting, int line) {
         fail("lanes of one warp wait at different places");
     }
     meeting.arrived |= bit;
-    if (meeting.arrived == (meeting.mask & warp.running)) closeMeeting(warp, number / 32, meeting);
+    if (meeting.arrived == (meeting.mask & self->warp->running)) closeMeeting(*self->warp, meeting);
     wait();
-    return side;
 }
 
 // The value that lane `from` brought: 0xff bytes where it brought none, which on a device is undefined.
 template <class Value>
-Value exchange(unsigned mask, Value value, unsigned from, int line) {
+EMULATOR_INLINE Value exchange(unsigned mask, Value value, unsigned from, int line) {
     static_assert(sizeof(Value) <= 8 && std::is_trivially_copyable_v<Value>);
     Meeting &meeting = meetingOf(mask);
-    memcpy(&meeting.values[meeting.side][lane()], &value, sizeof value);
-    int side = meet(meeting, line);
+    int side = meeting.side;
+    memcpy(&meeting.values[side][block.current->lane], &value, sizeof value);
+    meet(meeting, line);
     memset(&value, 0xff, sizeof value);
     if (meeting.present[side] >> from & 1) memcpy(&value, &meeting.values[side][from], sizeof value);
     return value;
 }
 
-inline unsigned ballot(unsigned mask, bool vote, int line) {
+EMULATOR_INLINE unsigned ballot(unsigned mask, bool vote, int line) {
     Meeting &meeting = meetingOf(mask);
     int side = meeting.side;
     if (!meeting.arrived) meeting.votes[side] = 0;
-    meeting.votes[side] |= (unsigned)vote << lane();
+    meeting.votes[side] |= (unsigned)vote << block.current->lane;
     meet(meeting, line);
     return meeting.votes[side];
 }
@@ -477,7 +494,7 @@ inline float reciprocalRoot(float value) { return 1.f / sqrtf(value); }
 
 }  // namespace emulator
 
-inline void __syncthreads(int line = __builtin_LINE()) {
+EMULATOR_INLINE void __syncthreads(int line = __builtin_LINE()) {
     using emulator::block;
     if (!block.atBarrier) {
         block.barrierLine = line;
@@ -488,43 +505,43 @@ inline void __syncthreads(int line = __builtin_LINE()) {
     emulator::wait();
 }
 
-inline void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) {
+EMULATOR_INLINE void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) {
     emulator::meet(emulator::meetingOf(mask), line | 1 << emulator::lineBits);
 }
 
 template <class Value>
-Value __shfl_sync(unsigned mask, Value value, int lane, int line = __builtin_LINE()) {
+EMULATOR_INLINE Value __shfl_sync(unsigned mask, Value value, int lane, int line = __builtin_LINE()) {
     return emulator::exchange(mask, value, (unsigned)lane % 32, line | 2 << emulator::lineBits);
 }
 
 template <class Value>
-Value __shfl_xor_sync(unsigned mask, Value value, int distance, int line = __builtin_LINE()) {
-    return emulator::exchange(mask, value, (emulator::lane() ^ (unsigned)distance) % 32,
+EMULATOR_INLINE Value __shfl_xor_sync(unsigned mask, Value value, int distance, int line = __builtin_LINE()) {
+    return emulator::exchange(mask, value, (emulator::block.current->lane ^ (unsigned)distance) % 32,
                               line | 3 << emulator::lineBits);
 }
 
 // Beyond the warp's end a lane gets its own value.
 template <class Value>
-Value __shfl_down_sync(unsigned mask, Value value, unsigned distance, int line = __builtin_LINE()) {
-    unsigned lane = emulator::lane(), from = lane + distance < 32 ? lane + distance : lane;
+EMULATOR_INLINE Value __shfl_down_sync(unsigned mask, Value value, unsigned distance, int line = __builtin_LINE()) {
+    unsigned lane = emulator::block.current->lane, from = lane + distance < 32 ? lane + distance : lane;
     return emulator::exchange(mask, value, from, line | 4 << emulator::lineBits);
 }
 
 template <class Value>
-Value __shfl_up_sync(unsigned mask, Value value, unsigned distance, int line = __builtin_LINE()) {
-    unsigned lane = emulator::lane(), from = lane >= distance ? lane - distance : lane;
+EMULATOR_INLINE Value __shfl_up_sync(unsigned mask, Value value, unsigned distance, int line = __builtin_LINE()) {
+    unsigned lane = emulator::block.current->lane, from = lane >= distance ? lane - distance : lane;
     return emulator::exchange(mask, value, from, line | 5 << emulator::lineBits);
 }
 
-inline unsigned __ballot_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
+EMULATOR_INLINE unsigned __ballot_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
     return emulator::ballot(mask, vote, line | 6 << emulator::lineBits);
 }
 
-inline int __any_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
+EMULATOR_INLINE int __any_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
     return emulator::ballot(mask, vote, line | 7 << emulator::lineBits) != 0;
 }
 
-inline int __all_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
+EMULATOR_INLINE int __all_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
     return emulator::ballot(mask, !vote, line | 8 << emulator::lineBits) == 0;
 }
 
@@ -532,12 +549,12 @@ inline void __threadfence() {}
 inline void __threadfence_block() {}
 
 // Vectors lie over arrays of their elements.
-struct alignas(8) __attribute__((may_alias)) int2 { int x, y; };
-struct alignas(8) __attribute__((may_alias)) uint2 { unsigned x, y; };
-struct alignas(8) __attribute__((may_alias)) float2 { float x, y; };
-struct alignas(16) __attribute__((may_alias)) int4 { int x, y, z, w; };
-struct alignas(16) __attribute__((may_alias)) uint4 { unsigned x, y, z, w; };
-struct alignas(16) __attribute__((may_alias)) float4 { float x, y, z, w; };
+struct __attribute__((may_alias, aligned(8))) int2 { int x, y; };
+struct __attribute__((may_alias, aligned(8))) uint2 { unsigned x, y; };
+struct __attribute__((may_alias, aligned(8))) float2 { float x, y; };
+struct __attribute__((may_alias, aligned(16))) int4 { int x, y, z, w; };
+struct __attribute__((may_alias, aligned(16))) uint4 { unsigned x, y, z, w; };
+struct __attribute__((may_alias, aligned(16))) float4 { float x, y, z, w; };
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
@@ -545,10 +562,10 @@ inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
-inline float __uint_as_float(unsigned bits) { return __builtin_bit_cast(float, bits); }
-inline float __int_as_float(int bits) { return __builtin_bit_cast(float, bits); }
-inline unsigned __float_as_uint(float value) { return __builtin_bit_cast(unsigned, value); }
-inline int __float_as_int(float value) { return __builtin_bit_cast(int, value); }
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
+inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
+inline int __float_as_int(float value) { return std::bit_cast<int>(value); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline int __clz(int bits) { return bits ? __builtin_clz((unsigned)bits) : 32; }
@@ -571,16 +588,16 @@ inline float max(float a, float b) { return fmaxf(a, b); }
 #define __fdividef(a, b) ((a) / (b))
 
 // One host thread runs all: nothing can come between.
-inline int atomicAdd(int *target, int value) { int old = *target; *target = (int)((unsigned)old + (unsigned)value); return old; }
-inline unsigned atomicAdd(unsigned *target, unsigned value) { unsigned old = *target; *target += value; return old; }
-inline float atomicAdd(float *target, float value) { float old = *target; *target += value; return old; }
-inline int atomicMin(int *target, int value) { int old = *target; *target = min(old, value); return old; }
-inline int atomicMax(int *target, int value) { int old = *target; *target = max(old, value); return old; }
+inline int atomicAdd(int *target, int value) { return std::exchange(*target, *target + value); }
+inline unsigned atomicAdd(unsigned *target, unsigned value) { return std::exchange(*target, *target + value); }
+inline float atomicAdd(float *target, float value) { return std::exchange(*target, *target + value); }
+inline int atomicMin(int *target, int value) { return std::exchange(*target, min(*target, value)); }
+inline int atomicMax(int *target, int value) { return std::exchange(*target, max(*target, value)); }
 
 #pragma GCC visibility pop
 
 #define KERNEL(name) extern "C" __attribute__((visibility("hidden"))) void name
-#define DEVICE static inline
+#define DEVICE static inline __attribute__((always_inline))
 #define SHARED(type, name, count)                                                                   \
     alignas(16) static type name[count];                                                            \
     static uint64_t name##_serial;                                                                  \

@@ -1,9 +1,10 @@
-// Products of float32 matrices by tensor cores, which multiply bfloat16 numbers exactly and sum in float32.
+// Products of float32 matrices by tensor cores, which multiply numbers of 16 bits exactly and sum in float32.
 //
-// A float32 number is nearly high + low, both bfloat16: 16 bits of mantissa. With weights w that are bfloat16 numbers,
-// x · w = low · w + high · w. With others, x · w = [low | high] · [high | low] + high · high, the first being one product of
-// twice the inner dimension; low · low is below what the parts leave out (Henry, Tang & Heinecke 2019, arXiv 1904.06376).
-// The small terms are summed first. Errors stay below 1e-5 of the result (Frobenius).
+// A float32 number is nearly high + low / 2¹¹, both float16: 22 bits of mantissa. With weights w that are float16 numbers,
+// which bfloat16 ones are after scaling, x · w = low · w / 2¹¹ + high · w. With others, x · w = [low | high] · [high | low] / 2¹¹
+// + high · high, the first being one product of twice the inner dimension; low · low is as small as what the parts leave out
+// (Markidis et al. 2018, arXiv 1803.04014; Ootomo & Yokota 2022, arXiv 2203.03341). The small terms are summed first. bfloat16
+// parts would do with the same products, but have 16 bits of mantissa together; on the test model that is visible.
 
 import CUDA
 
@@ -29,7 +30,7 @@ extension CUDABackend {
         let inner = weights.inputs
         // BLAS sees row-major matrices transposed: outᵀ (outputs, rows) = W (outputs, inner) · xᵀ (inner, rows).
         let firstOutput = outputs.lowerBound * (weights.outputsAreRows ? weights.rowStride : 1)
-        func product(xPart: Int, inner width: Int, isAdding: Bool) throws {
+        func product(xPart: Int, inner width: Int, factor: Float, isAdding: Bool) throws {
             try device.multiply(
                 CUDADevice.Operand(
                     data, offset: 2 * firstOutput,
@@ -38,17 +39,20 @@ extension CUDABackend {
                 CUDADevice.Operand(
                     operand, offset: 2 * (rows.lowerBound * parts + xPart) * inner,
                     leadingDimension: inner * parts, isTransposed: false),
-                m: outputs.count, n: rows.count, k: width, isAdding: isAdding, into: out)
+                as: precision == .float32 ? .float16 : .bfloat16, m: outputs.count, n: rows.count,
+                k: width, times: factor, isAdding: isAdding, into: out)
         }
-        switch (parts, weights.partCount) {
-        case (1, _):
-            try product(xPart: 0, inner: inner, isAdding: false)
-        case (_, 1):
-            try product(xPart: 0, inner: inner, isAdding: false)
-            try product(xPart: 1, inner: inner, isAdding: true)
-        default:
-            try product(xPart: 0, inner: 2 * inner, isAdding: false)
-            try product(xPart: 1, inner: inner, isAdding: true)
+        guard case .float16(let weightParts, _) = weights.form else {
+            return try product(xPart: 0, inner: inner, factor: 1, isAdding: false)
         }
+        let unscale = 1 / (weights.form.scale * CUDABackend.activationScale)
+        try product(
+            xPart: 0, inner: weightParts * inner, factor: unscale / CUDABackend.lowScale,
+            isAdding: false)
+        try product(xPart: 1, inner: inner, factor: unscale, isAdding: true)
     }
+
+    /// The kernels' ACTIVATION_SCALE and LOW_SCALE.
+    private static var activationScale: Float { 1 / 256 }
+    private static var lowScale: Float { 2048 }
 }

@@ -4,9 +4,9 @@
 import ArrayFiles
 import CUDA
 
-/// How products are made of bfloat16 ones.
+/// How faithful products are.
 public enum CUDAPrecision: String, Codable, Sendable, CaseIterable {
-    /// Faithful to float32: operands in two parts, except weights that are bfloat16 numbers.
+    /// To float32: activations in two parts of float16, weights in one or two.
     case float32
     /// Operands rounded to bfloat16.
     case bfloat16
@@ -30,7 +30,7 @@ public final class CUDABackend: Backend {
     var parts: Int { precision == .float32 ? 2 : 1 }
 
     private var waiting: [CUDAWeights] = []
-    private var loaded: (exact: Int, split: Int) = (0, 0)
+    private var loaded: (short: Int, long: Int) = (0, 0)
     /// Tables of angles, by their cosines' address: a model has one.
     private var rotary: (table: RotaryTable, cosines: DeviceBuffer, sines: DeviceBuffer)?
     /// What attention and rotation need of a batch, kept while the batch is the same.
@@ -65,9 +65,9 @@ public final class CUDABackend: Backend {
     /// "float32 by split bfloat16 products, …".
     public var products: String {
         switch precision {
-        case .bfloat16: "products of operands rounded to bfloat16"
+        case .bfloat16: "bfloat16: one product of rounded operands, summed in float32"
         case .float32:
-            "float32 by split bfloat16 products, 2 with weights that are bfloat16 numbers (\(loaded.exact) of \(loaded.exact + loaded.split) matrices), 3 with others"
+            "float32 by products of float16 parts: 2 where weights have 11 significant bits or less, as bfloat16 numbers have (\(loaded.short) of \(loaded.short + loaded.long) matrices), else 3"
         }
     }
 
@@ -102,12 +102,12 @@ public final class CUDABackend: Backend {
 
     /// Checks the room, then brings the matrices that were asked for to the device.
     public func load(rows: Int, bytesPerRow: Int) throws {
-        for weights in waiting {
-            let isExact = precision == .bfloat16 || isBFloat16Exact(weights.tensor)
-            weights.partCount = isExact ? 1 : 2
-            if isExact { loaded.exact += 1 } else { loaded.split += 1 }
+        for weights in waiting where precision == .float32 {
+            let survey = WeightSurvey(weights.tensor, threads)
+            weights.form = .float16(parts: survey.isShort ? 1 : 2, exponent: survey.exponent)
+            if survey.isShort { loaded.short += 1 } else { loaded.long += 1 }
         }
-        let matrices = waiting.reduce(0) { $0 + $1.bytes(parts: $1.partCount) }
+        let matrices = waiting.reduce(0) { $0 + $1.bytes }
         let batch = rows * bytesPerRow + 2 * CUDABackend.chunkBytes(rows: rows)
         let (free, total) = try device.memory()
         guard matrices + batch <= free else {
@@ -123,32 +123,6 @@ public final class CUDABackend: Backend {
 
     /// Logits and pre-activations of `rows` rows.
     private static func chunkBytes(rows: Int) -> Int { min(chunkBytes, rows * 256_000 * 4) }
-
-    /// Whether every element is a bfloat16 number.
-    private func isBFloat16Exact(_ tensor: StoredTensor) -> Bool {
-        switch tensor.elementType {
-        case .bfloat16: return true
-        case .float16: return false
-        case .float32: break
-        }
-        let step = 1 << 20
-        let found = InexactFlag()
-        threads.forEach((tensor.count + step - 1) / step) { item, _ in
-            guard !found.isRaised else { return }
-            let range = item * step..<min((item + 1) * step, tensor.count)
-            var bits = SIMD16<UInt32>(repeating: 0)
-            let base = tensor.bytes.baseAddress!
-            let whole = range.lowerBound + range.count / 16 * 16
-            for i in stride(from: range.lowerBound, to: whole, by: 16) {
-                bits |= (base + 4 * i).loadUnaligned(as: SIMD16<UInt32>.self)
-            }
-            for i in whole..<range.upperBound {
-                bits[0] |= (base + 4 * i).loadUnaligned(as: UInt32.self)
-            }
-            if any(bits & 0xFFFF .!= 0) { found.raise() }
-        }
-        return !found.isRaised
-    }
 
     // MARK: Data
 
@@ -266,8 +240,8 @@ public final class CUDABackend: Backend {
             "embed_rows", grid: (tokens.count, 1), block: CUDABackend.block(table.inputs),
             [
                 .pointer(try upload(tokens)), .pointer(table.data), .pointer(table.rest),
-                .int(table.partCount), .long(table.rowStride), .pointer(x.floats),
-                .int(table.inputs), .float(scale),
+                .int(table.form.code), .float(1 / table.form.scale), .long(table.rowStride),
+                .pointer(x.floats), .int(table.inputs), .float(scale),
             ])
         return x
     }

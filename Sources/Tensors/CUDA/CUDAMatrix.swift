@@ -2,6 +2,7 @@
 
 import ArrayFiles
 import CUDA
+import Glibc
 
 /// Activations on the device: float32, the parts that products read, or the recipe for either.
 ///
@@ -21,7 +22,7 @@ public final class CUDAMatrix {
     let recipe: Recipe?
     /// (rows, columns) as float32.
     var floats: DeviceBuffer?
-    /// (rows, parts · columns) as bfloat16: [low | high], or [high] alone.
+    /// (rows, parts · columns) of 16 bits: [low | high] as float16, or bfloat16.
     var parts: DeviceBuffer?
     /// Counts changes in place, which recipes must not miss.
     private(set) var version = 0
@@ -42,8 +43,8 @@ public final class CUDAMatrix {
     }
 }
 
-/// A weight matrix, on the device once it was loaded: bfloat16, in one part where that is exact or asked for, else in
-/// two.
+/// A weight matrix, on the device once it was loaded: bfloat16, or float16 times a power of two, in one part where that
+/// is exact, else in two.
 public final class CUDAWeights {
     let tensor: StoredTensor
     /// Whether a row of the stored matrix makes one output (else one input).
@@ -51,13 +52,31 @@ public final class CUDAWeights {
     let outputs: Int
     let inputs: Int
     let isTable: Bool
-    /// 1 or 2, known once loaded.
-    var partCount = 0
+    /// How it is held, known once loaded.
+    var form = Form.bfloat16
     /// Row r of part p begins at element r · rowStride + p · partStride, the high part first. So the inner dimension
     /// of a product with both, [high | low], lies in one stride.
     var data: DeviceBuffer?
     /// What two parts leave of a float32, for tables: rows that are looked up are exact.
     var rest: DeviceBuffer?
+
+    enum Form: Equatable {
+        case bfloat16
+        /// Elements times 2 to the power of `exponent`, in one or two parts.
+        case float16(parts: Int, exponent: Int)
+
+        var parts: Int {
+            if case .float16(let parts, _) = self { parts } else { 1 }
+        }
+
+        /// What `split_weights` calls parts: 0 for bfloat16.
+        var code: Int { self == .bfloat16 ? 0 : parts }
+
+        /// What elements have been multiplied by.
+        var scale: Float {
+            if case .float16(_, let exponent) = self { exp2f(Float(exponent)) } else { 1 }
+        }
+    }
 
     init(_ tensor: StoredTensor, layout: WeightLayout, isTable: Bool) {
         precondition(tensor.shape.count == 2, "a matrix has two dimensions")
@@ -72,11 +91,11 @@ public final class CUDAWeights {
     var storedShape: (rows: Int, width: Int) {
         outputsAreRows ? (outputs, inputs) : (inputs, outputs)
     }
-    var rowStride: Int { outputsAreRows ? inputs * partCount : outputs }
+    var rowStride: Int { outputsAreRows ? inputs * form.parts : outputs }
     var partStride: Int { outputsAreRows ? inputs : inputs * outputs }
 
-    /// Bytes on the device in `parts` parts.
-    func bytes(parts: Int) -> Int {
-        tensor.count * 2 * (parts + (parts == 2 && isTable ? 1 : 0))
-    }
+    /// Whether there is a `rest`.
+    var hasRest: Bool { isTable && form.parts == 2 }
+    /// Bytes on the device.
+    var bytes: Int { tensor.count * 2 * (form.parts + (hasRest ? 1 : 0)) }
 }

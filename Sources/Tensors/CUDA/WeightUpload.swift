@@ -2,7 +2,6 @@
 
 import ArrayFiles
 import CUDA
-import Synchronization
 
 /// A way for many matrices. One piece is copied into pinned memory while the one before is on its way.
 final class WeightUpload {
@@ -37,10 +36,8 @@ final class WeightUpload {
         guard rows * rowBytes > 0 else {
             throw CUDAError.unsupported("\(tensor.path): tensor \(tensor.name) is empty")
         }
-        let data = try device.buffer(bytes: tensor.count * 2 * weights.partCount)
-        let rest =
-            weights.isTable && weights.partCount == 2
-            ? try device.buffer(bytes: tensor.count * 2) : nil
+        let data = try device.buffer(bytes: tensor.count * 2 * weights.form.parts)
+        let rest = weights.hasRest ? try device.buffer(bytes: tensor.count * 2) : nil
         let step = max(1, WeightUpload.pieceBytes / rowBytes)
         for first in stride(from: 0, to: rows, by: step) {
             let count = min(step, rows - first)
@@ -54,8 +51,9 @@ final class WeightUpload {
                 grid: (min((count * width + 255) / 256, 16 * device.processorCount), 1), block: 256,
                 [
                     .pointer(staging), .int(type), .long(count), .int(width),
-                    .int(weights.partCount), .pointer(data, offset), .long(weights.rowStride),
-                    .long(weights.partStride), .pointer(rest, first * width * 2),
+                    .int(weights.form.code), .float(weights.form.scale), .pointer(data, offset),
+                    .long(weights.rowStride), .long(weights.partStride),
+                    .pointer(rest, first * width * 2),
                 ])
             slots[next].isFree = try device.event(on: device.compute)
             next = (next + 1) % slots.count
@@ -88,11 +86,56 @@ final class WeightUpload {
     }
 }
 
-/// Raised by whichever thread finds it first.
-final class InexactFlag: Sendable {
-    private let value = Atomic<Bool>(false)
+/// What decides how a matrix is held as float16.
+struct WeightSurvey {
+    /// Whether all elements have at most 11 significant bits, as float16 and bfloat16 numbers have. Scaled, they are then
+    /// float16 numbers; only what is below 2⁻²⁹ of the largest may lose bits, of which nothing is left in a sum.
+    let isShort: Bool
+    /// The power of two by which the largest magnitude comes to lie between 2¹⁴ and 2¹⁵; float16 ends at 2¹⁶.
+    let exponent: Int
 
-    var isRaised: Bool { value.load(ordering: .relaxed) }
+    /// Looks at all of `tensor`, on `threads`.
+    init(_ tensor: StoredTensor, _ threads: ThreadPool) {
+        let step = 1 << 20
+        let pieces = (tensor.count + step - 1) / step
+        var found = [(bits: UInt32, largest: UInt32)](repeating: (0, 0), count: pieces)
+        found.withUnsafeMutableBufferPointer { found in
+            nonisolated(unsafe) let found = found
+            threads.forEach(pieces) { item, _ in
+                let range = item * step..<min((item + 1) * step, tensor.count)
+                found[item] = WeightSurvey.look(at: tensor, range)
+            }
+        }
+        let bits = found.reduce(0) { $0 | $1.bits }
+        let largest = Float(bitPattern: found.reduce(0) { max($0, $1.largest) })
+        isShort = bits & 0x1FFF == 0
+        // Zeros, and what is no number and will be found to be none in the results, stay as they are.
+        exponent = largest.isFinite && largest > 0 ? min(14 - Int(largest.exponent), 100) : 0
+    }
 
-    func raise() { value.store(true, ordering: .relaxed) }
+    /// All bits that are set in elements of `range`, and the largest magnitude's.
+    private static func look(
+        at tensor: StoredTensor, _ range: Range<Int>
+    ) -> (bits: UInt32, largest: UInt32) {
+        typealias Bits = SIMD16<UInt32>
+        var (bits, largest) = (Bits(repeating: 0), Bits(repeating: 0))
+        var block = [Float](repeating: 0, count: 4096)
+        for first in stride(from: range.lowerBound, to: range.upperBound, by: block.count) {
+            let count = min(block.count, range.upperBound - first)
+            block.withUnsafeMutableBufferPointer { block in
+                tensor.convert(from: first, count: count, to: block.baseAddress!)
+                for i in count..<max(count, (count + 15) / 16 * 16) { block[i] = 0 }
+                let base = UnsafeRawPointer(block.baseAddress!)
+                for i in stride(from: 0, to: count, by: 16) {
+                    let lanes = (base + 4 * i).loadUnaligned(as: Bits.self)
+                    let magnitude = lanes & 0x7FFF_FFFF
+                    bits |= lanes
+                    largest.replace(with: magnitude, where: magnitude .> largest)
+                }
+            }
+        }
+        var all: UInt32 = 0
+        for lane in bits.indices { all |= bits[lane] }
+        return (all, largest.max())
+    }
 }
