@@ -13,7 +13,11 @@ let kernels: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration
 
 let package = Package(
     name: "sae-extract",
-    products: [.executable(name: "sae-extract", targets: ["sae-extract"])],
+    products: [
+        .executable(name: "sae-extract", targets: ["sae-extract"]),
+        // For tests alone: stands in for NVIDIA's libraries, which are loaded by their files' names.
+        .library(name: "FakeCUDA", type: .dynamic, targets: ["FakeCUDA"]),
+    ],
     traits: [
         .trait(
             name: "Hub",
@@ -91,12 +95,16 @@ let package = Package(
             name: "TestSupport", dependencies: ["ArrayFiles", "ByteJSON"],
             path: "Tests/TestSupport",
             swiftSettings: kernels),
+        .target(
+            name: "FakeCUDA", path: "Tests/FakeCUDA",
+            cxxSettings: [.headerSearchPath("."), .unsafeFlags(["-O2", "-std=c++20"])]),
         .testTarget(name: "ByteJSONTests", dependencies: ["ByteJSON"], swiftSettings: strict),
         .testTarget(
             name: "ArrayFilesTests", dependencies: ["ArrayFiles", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "TensorsTests", dependencies: ["Tensors", "ArrayFiles", "TestSupport"],
+            name: "TensorsTests",
+            dependencies: ["Tensors", "CUDA", "ArrayFiles", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "CorpusTests", dependencies: ["Corpus", "ArrayFiles", "CZstd", "TestSupport"],

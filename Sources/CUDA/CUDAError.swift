@@ -57,7 +57,7 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
             "the toolkit's stub was found instead of the driver: name the driver's library in SAE_EXTRACT_CUDA_DRIVER_LIB"
         case (false, 221):
             "libnvidia-ptxjitcompiler.so.1, a part of the driver, is missing: make it visible to the container"
-        case (false, 214), (false, 719), (false, 700), (false, 79), (false, 999):
+        case (false, 214), (false, 719), (false, 700), (false, 999):
             "the device is lost to this process: run the same command again to continue; if it happens again, see dmesg (Xid) and the device's health (nvidia-smi -q)"
         default:
             "see sae-extract devices; run the same command again to continue, or with --device cpu"

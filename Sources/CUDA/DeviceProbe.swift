@@ -111,12 +111,17 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
 }
 
 extension CUDALibraries {
-    /// The driver's or the runtime's error `status`; both number them alike.
+    /// The driver's or the runtime's error `status`.
     func error(_ status: Int32, _ function: String) -> CUDAError {
         var name: UnsafePointer<CChar>?
         var meaning: UnsafePointer<CChar>?
-        _ = driver.cuGetErrorName(status, &name)
-        _ = driver.cuGetErrorString(status, &meaning)
+        if function.hasPrefix("cuda") {
+            // Numbered as the driver's, and some more.
+            (name, meaning) = (runtime.cudaGetErrorName(status), runtime.cudaGetErrorString(status))
+        } else {
+            _ = driver.cuGetErrorName(status, &name)
+            _ = driver.cuGetErrorString(status, &meaning)
+        }
         return .call(
             function: function, code: Int(status),
             name: name.map { String(cString: $0) } ?? "an unknown error",

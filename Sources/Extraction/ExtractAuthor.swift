@@ -32,6 +32,7 @@ struct Extractor<B: Backend> {
     let model: Gemma2Model<B>
     let saes: [HookPoint: JumpReLUSAE<B>]
     let backend: B
+    let threads: ThreadPool
     let log: Logger
 
     /// Rows that are compared with what an SAE makes of them: enough for a judgement.
@@ -72,18 +73,11 @@ struct Extractor<B: Backend> {
                     author: author.author, document: document,
                     line: author.documents[document].line, place: place)
             }
-            var features: [HookPoint: SparseRows] = [:]
-            for tap in taps {
+            let found = try taps.map { tap in
                 try check(try tap.firstNonFiniteRow.value(), tap.hook.description)
-                let found = try tap.features.value()
-                guard let check = tap.check else {
-                    features[tap.hook] = found.selecting(outputRows)
-                    continue
-                }
-                report(tap.hook, check, found)
-                features[tap.hook] = found.filtered(above: plan.featureThreshold)
-                    .selecting(outputRows)
+                return try tap.features.value()
             }
+            let features = collect(taps, found, outputRows)
             let predictions = try predictions.value()
             try check(predictions.firstNonFiniteRow, "the logits")
             let documents = zip(sequences, outputRows).map { sequence, rows in
@@ -98,26 +92,50 @@ struct Extractor<B: Backend> {
         }
     }
 
+    /// The output rows of each hook's features, the hooks shared out over threads.
+    private func collect(
+        _ taps: [Tap], _ found: [FiringFeatures], _ outputRows: [Range<Int>]
+    ) -> [HookPoint: SparseRows] {
+        var rows = [SparseRows](repeating: SparseRows(), count: taps.count)
+        var reports = [TapReport?](repeating: nil, count: taps.count)
+        rows.withUnsafeMutableBufferPointer { rows in
+            reports.withUnsafeMutableBufferPointer { reports in
+                nonisolated(unsafe) let (rows, reports) = (rows, reports)
+                threads.forEach(taps.count) { item, _ in
+                    let all = found[item].rows(outputRows)
+                    guard let check = taps[item].check else { return rows[item] = all }
+                    rows[item] = all.filtered(above: plan.featureThreshold)
+                    reports[item] = report(taps[item].hook, check, found[item].rows(check.rows))
+                }
+            }
+        }
+        for report in reports.compactMap({ $0 }) {
+            log.info("\(report.text)")
+            if let warning = report.warning { log.warning("\(warning)") }
+        }
+        return Dictionary(uniqueKeysWithValues: zip(taps.map(\.hook), rows))
+    }
+
     /// The alarm for a wrong tap: an SAE that reads what it was made for explains it, with about as many
-    /// features as published. `all` are the features that are on.
-    private func report(_ hook: HookPoint, _ check: TapCheck, _ all: SparseRows) {
+    /// features as published. `chosen` are the features that are on in the rows of `check`.
+    private func report(_ hook: HookPoint, _ check: TapCheck, _ chosen: SparseRows) -> TapReport? {
         guard check.rowCount > 0, let sae = saes[hook],
             let id = plan.saes.first(where: { $0.hook == hook })?.id
-        else { return }
-        let chosen = all.selecting(check.rows)
+        else { return nil }
         let on = Double(chosen.columns.count) / Double(check.rowCount)
         let firing =
             Double(chosen.values.count { $0 > plan.featureThreshold }) / Double(check.rowCount)
         let explained = sae.explainedVariance(of: check.activations, features: chosen)
-        log.info(
+        let text =
             "\(hook): \(id) explains \(decimals(explained, 3)) of the variance; L0 \(decimals(on, 1)) (above \(plan.featureThreshold): \(decimals(firing, 1))), published \(id.averageL0)"
-        )
         let ratio = on / Double(id.averageL0)
-        if ratio < 0.5 || ratio > 3 {
-            log.warning(
-                "\(hook): \(decimals(on, 1)) features are on at a token, but \(id) was published with \(id.averageL0): check that the SAE was made for this model, site and layer"
-            )
-        }
+        let isFitting = ratio >= 0.5 && ratio <= 3
+        return TapReport(
+            text: text,
+            warning: isFitting
+                ? nil
+                : "\(hook): \(decimals(on, 1)) features are on at a token, but \(id) was published with \(id.averageL0): check that the SAE was made for this model, site and layer"
+        )
     }
 }
 
@@ -125,8 +143,14 @@ struct Extractor<B: Backend> {
 private struct Tap {
     let hook: HookPoint
     let firstNonFiniteRow: Deferred<Int?>
-    let features: Deferred<SparseRows>
+    let features: Deferred<FiringFeatures>
     let check: TapCheck?
+}
+
+/// What is said of how an SAE fits its tap.
+private struct TapReport {
+    let text: String
+    let warning: String?
 }
 
 /// Activations of a batch's first documents, for a look at how well an SAE explains them.

@@ -392,7 +392,7 @@ final class ExtractionWorker<B: Backend> {
             )
             return Extractor(
                 plan: plan, head: head, model: model, saes: Dictionary(uniqueKeysWithValues: saes),
-                backend: backend, log: log)
+                backend: backend, threads: threads, log: log)
         }
         log.info("\(MemoryUse().description) after loading")
         send(.loaded(kernels: backend.kernels, products: backend.products))

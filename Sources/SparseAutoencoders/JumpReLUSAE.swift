@@ -31,7 +31,7 @@ public struct JumpReLUSAE<B: Backend> {
 
     /// Features of `x`, (tokens, dIn) and finite, that are above `floor`. `b_dec` is not subtracted from the
     /// input. The result throws `SAEError` where a pre-activation is NaN or infinite.
-    public func encode(_ x: B.Matrix, above floor: Float) throws -> Deferred<SparseRows> {
+    public func encode(_ x: B.Matrix, above floor: Float) throws -> Deferred<FiringFeatures> {
         let features = try backend.jumpReLU(
             x, encoder: wEnc, bias: bEnc, threshold: threshold, above: floor)
         return Deferred { [path] in
@@ -42,20 +42,17 @@ public struct JumpReLUSAE<B: Backend> {
         }
     }
 
-    /// f · W_dec + b_dec, (rows, dIn) in row-major order, for the rows of `features` in `range`.
+    /// f · W_dec + b_dec, (dIn), for row `row` of `features`.
     ///
     /// A product with all of W_dec would cost as much as encoding; what fires is a few rows of it, looked up where
     /// they lie on disk.
-    func decode(_ features: SparseRows, rows range: Range<Int>) -> [Float] {
-        var out = (0..<range.count).flatMap { _ in bDec }
+    func decode(_ features: SparseRows, row: Int) -> [Float] {
+        var out = bDec
         var decoder = [Float](repeating: 0, count: dIn)
-        for row in range {
-            let target = (row - range.lowerBound) * dIn
-            for entry in features.entries(of: row) {
-                lookUp(Int(features.columns[entry]), into: &decoder)
-                let value = features.values[entry]
-                for i in 0..<dIn { out[target + i] += value * decoder[i] }
-            }
+        for entry in features.entries(of: row) {
+            lookUp(Int(features.columns[entry]), into: &decoder)
+            let value = features.values[entry]
+            for i in 0..<dIn { out[i] += value * decoder[i] }
         }
         return out
     }
@@ -83,7 +80,7 @@ public struct JumpReLUSAE<B: Backend> {
         }
         var (residual, total) = (0.0, 0.0)
         for row in 0..<rows {
-            let decoded = decode(features, rows: row..<row + 1)
+            let decoded = decode(features, row: row)
             for i in 0..<dIn {
                 let value = Double(activations[row * dIn + i])
                 let error = value - Double(decoded[i])

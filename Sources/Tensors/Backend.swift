@@ -194,7 +194,7 @@ public protocol Backend: AnyObject {
     /// a pre-activation is NaN or infinite. The result may throw `ResultOverflow`.
     func jumpReLU(
         _ x: Matrix, encoder: Weights, bias: Vector, threshold: Vector, above floor: Float
-    ) throws -> Deferred<SparseRows?>
+    ) throws -> Deferred<FiringFeatures?>
     /// The first row with an element that is NaN or infinite.
     func firstNonFiniteRow(of x: Matrix) throws -> Deferred<Int?>
 }

@@ -14,7 +14,7 @@ extension OpenBLASBackend {
     /// alone would turn into silence.
     public func jumpReLU(
         _ x: CPUMatrix, encoder: Weights, bias: [Float], threshold: [Float], above floor: Float
-    ) -> Deferred<SparseRows?> {
+    ) -> Deferred<FiringFeatures?> {
         precondition(x.columns == encoder.inputs && bias.count == encoder.outputs)
         precondition(threshold.count == encoder.outputs && floor >= 0)
         let blocks = OutputBlocks(for: encoder)
@@ -35,7 +35,9 @@ extension OpenBLASBackend {
                     firstColumn: range.lowerBound)
             }
         }
-        return Deferred(chunks.allSatisfy(\.isFinite) ? join(chunks, rows: x.rows) : nil)
+        guard chunks.allSatisfy(\.isFinite) else { return Deferred(nil) }
+        let all = join(chunks, rows: x.rows)
+        return Deferred(FiringFeatures { all.selecting($0) })
     }
 
     private func compact(

@@ -17,7 +17,7 @@ public struct SparseRows: Sendable, Equatable {
         self.values = values
     }
 
-    /// The rows of `parts`, one after the other.
+    /// The rows of `parts`, one part after the other.
     public init(joining parts: [SparseRows]) {
         self.init()
         for part in parts {
@@ -35,16 +35,38 @@ public struct SparseRows: Sendable, Equatable {
 
     /// The rows in `ranges`, one range after the other.
     public func selecting(_ ranges: [Range<Int>]) -> SparseRows {
-        var out = SparseRows()
-        for range in ranges {
-            let entries = starts[range.lowerBound]..<starts[range.upperBound]
-            let shift = out.columns.count - entries.lowerBound
-            out.starts += starts[range].dropFirst().map { $0 + shift }
-            if !range.isEmpty { out.starts.append(entries.upperBound + shift) }
-            out.columns += columns[entries]
-            out.values += values[entries]
+        columns.withUnsafeBufferPointer { columns in
+            values.withUnsafeBufferPointer { values in
+                SparseRows(gathering: ranges, columns: columns, values: values) {
+                    (starts[$0], starts[$0 + 1] - starts[$0])
+                }
+            }
         }
-        return out
+    }
+
+    /// The rows in `ranges` of what lies in `columns` and `values`: row r has `count` entries from `start` on, both as
+    /// `place` says.
+    init(
+        gathering ranges: [Range<Int>], columns: UnsafeBufferPointer<Int32>,
+        values: UnsafeBufferPointer<Float>, place: (_ row: Int) -> (start: Int, count: Int)
+    ) {
+        let rows = ranges.reduce(0) { $0 + $1.count }
+        var starts = [0]
+        starts.reserveCapacity(rows + 1)
+        for row in ranges.joined() { starts.append(starts.last! + place(row).count) }
+        func gather<Element>(_ source: UnsafeBufferPointer<Element>) -> [Element] {
+            [Element](unsafeUninitializedCapacity: starts.last!) { out, initialized in
+                initialized = starts.last!
+                guard initialized > 0, var target = out.baseAddress else { return }
+                for row in ranges.joined() {
+                    let (start, count) = place(row)
+                    guard count > 0 else { continue }
+                    target.initialize(from: source.baseAddress! + start, count: count)
+                    target += count
+                }
+            }
+        }
+        self.init(starts: starts, columns: gather(columns), values: gather(values))
     }
 
     /// The entries whose value is above `floor`.
@@ -59,4 +81,15 @@ public struct SparseRows: Sendable, Equatable {
         }
         return out
     }
+}
+
+/// Firing features of a batch, as a device leaves them. May be read from several threads.
+public struct FiringFeatures: @unchecked Sendable {
+    private let select: ([Range<Int>]) -> SparseRows
+
+    /// What `select` gives of ranges of rows.
+    init(_ select: @escaping ([Range<Int>]) -> SparseRows) { self.select = select }
+
+    /// The rows in `ranges`, one range after the other.
+    public func rows(_ ranges: [Range<Int>]) -> SparseRows { select(ranges) }
 }

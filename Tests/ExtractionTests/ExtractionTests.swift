@@ -16,17 +16,17 @@ struct ExtractionTests {
 
     @Test func fixedBatchesHaveThatManyDocuments() {
         #expect(
-            BatchSize.documents(3).batches(lengths: Array(repeating: 9, count: 7)) == [
+            BatchLimit.documents(3).batches(lengths: Array(repeating: 9, count: 7)) == [
                 0..<3, 3..<6, 6..<7,
             ])
-        #expect(BatchSize.documents(1).batches(lengths: [1, 1]) == [0..<1, 1..<2])
-        #expect(BatchSize.documents(5).batches(lengths: []) == [])
+        #expect(BatchLimit.documents(1).batches(lengths: [1, 1]) == [0..<1, 1..<2])
+        #expect(BatchLimit.documents(5).batches(lengths: []) == [])
     }
 
     @Test func automaticBatchesFitTheBudget() {
         var random = SeededGenerator(13)
         let lengths = (0..<500).map { _ in Int.random(in: 1...360, using: &random) }
-        let batches = BatchSize.auto.batches(lengths: lengths)
+        let batches = BatchLimit.tokens(1000).batches(lengths: lengths)
         #expect(batches.flatMap { $0 } == Array(0..<500))
         for (batch, next) in zip(batches, batches.dropFirst()) {
             let tokens = lengths[batch].reduce(0, +)
@@ -35,7 +35,7 @@ struct ExtractionTests {
             #expect(tokens + lengths[next.lowerBound] > 1000)
         }
         // A document beyond the budget is a batch of its own.
-        #expect(BatchSize.auto.batches(lengths: [10, 5000, 10]) == [0..<1, 1..<2, 2..<3])
+        #expect(BatchLimit.tokens(1000).batches(lengths: [10, 5000, 10]) == [0..<1, 1..<2, 2..<3])
     }
 
     // MARK: Names

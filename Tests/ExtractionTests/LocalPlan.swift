@@ -27,6 +27,6 @@ extension RunPlan {
             options,
             at: InputLocations(
                 label: label, modelDirectory: directory, saes: saes,
-                dataPaths: [try #require(options.dataPath)]))
+                dataPaths: [try #require(options.dataPath)]), devices: [])
     }
 }

@@ -1,8 +1,9 @@
-// A CPU stand-in for cuBLAS, for tests: products of matrices in float32, float16 or bfloat16, enqueued on the handle's stream.
-// Operands are held against the device's allocations.
+// A CPU stand-in for cuBLAS, for tests: products of matrices in float32, float16 or bfloat16, enqueued on the handle's
+// stream. Operands are held against the device's allocations.
 #include "Device.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -33,10 +34,14 @@ std::set<Handle *> &handles = *new std::set<Handle *>;
 
 bool isHandle(Handle *handle) { return handles.count(handle) > 0; }
 
-float widened(uint16_t value) { return __builtin_bit_cast(float, (uint32_t)value << 16); }
+float widened(Type type, uint16_t bits) {
+    if (type == float16) return (float)std::bit_cast<_Float16>(bits);
+    return std::bit_cast<float>((uint32_t)bits << 16);
+}
 
-uint16_t rounded(float value) {
-    uint32_t bits = __builtin_bit_cast(uint32_t, value);
+uint16_t rounded(Type type, float value) {
+    if (type == float16) return std::bit_cast<uint16_t>((_Float16)value);
+    uint32_t bits = std::bit_cast<uint32_t>(value);
     if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
@@ -71,10 +76,7 @@ std::vector<float> packed(const Matrix &matrix, size_t count, size_t depth, size
             for (size_t l = 0; l < depth; l++) place[l * tile] = source[l * depthStride];
         } else {
             const uint16_t *source = static_cast<const uint16_t *>(matrix.data) + at;
-            for (size_t l = 0; l < depth; l++) {
-                uint16_t bits = source[l * depthStride];
-                place[l * tile] = matrix.type == float16 ? (float)__builtin_bit_cast(_Float16, bits) : widened(bits);
-            }
+            for (size_t l = 0; l < depth; l++) place[l * tile] = widened(matrix.type, source[l * depthStride]);
         }
     }
     return out;
@@ -132,7 +134,8 @@ struct Product {
             element = (float)(alpha * sum + (beta == 0 ? 0 : (double)beta * element));
         } else {
             uint16_t &element = static_cast<uint16_t *>(c)[at];
-            element = rounded((float)(alpha * sum + (beta == 0 ? 0 : (double)beta * widened(element))));
+            double before = beta == 0 ? 0 : (double)beta * widened(typeC, element);
+            element = rounded(typeC, (float)(alpha * sum + before));
         }
     }
 };
@@ -203,7 +206,7 @@ FAKE_EXPORT int cublasGemmEx(Handle *handle, int opA, int opB, int m, int n, int
         int rowsA = opA ? k : m, columnsA = opA ? m : k, rowsB = opB ? n : k, columnsB = opB ? k : n;
         if (ldA < std::max(1, rowsA) || ldB < std::max(1, rowsB) || ldC < std::max(1, m)) return invalidValue;
         bool isTyped = typeA == typeB && (typeA == float32 || typeA == float16 || typeA == bfloat16) &&
-                       (typeC == float32 || (typeC == bfloat16 && typeA == bfloat16));
+                       (typeC == float32 || typeC == typeA);
         // Sums in float32, fast or pedantic.
         if (!isTyped || (computeType != 68 && computeType != 69)) return notSupported;
         // Both are the host's, which is cuBLAS' pointer mode unless it is changed.

@@ -671,7 +671,7 @@ FAKE_EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int ki
             memmove(target, source, bytes);
             return success;
         };
-        // Of memory that is not pinned, a copy to the device takes the bytes at once; a copy to it is waited for.
+        // Where the host's memory is not pinned, a copy out of it takes the bytes at once, one into it is waited for.
         if (!isFromDevice && !isPinned(from, bytes)) {
             auto taken = std::make_shared<std::vector<char>>((const char *)source, (const char *)source + bytes);
             return enqueue(stream, [=] {

@@ -9,7 +9,7 @@ import Testing
 @testable import Gemma2
 
 struct Gemma2Tests {
-    private let backend = try! OpenBLASBackend(threadCount: 2)
+    private let backend = try! OpenBLASBackend(on: ThreadPool(threadCount: 2))
 
     private func model(_ folder: String) throws -> Gemma2Model<OpenBLASBackend> {
         try Gemma2Model(
@@ -23,9 +23,9 @@ struct Gemma2Tests {
     ) throws -> (taps: [HookPoint: [Float]], predictions: TokenPredictions) {
         var taps: [HookPoint: [Float]] = [:]
         let predictions = try model.forward(PackedBatch(documents)) { hook, x in
-            taps[hook] = backend.withElements(of: x) { Array($0) }
+            taps[hook] = backend.elements(of: x, rows: 0..<x.rows)
         }
-        return (taps, predictions)
+        return (taps, try predictions.value())
     }
 
     private func documents(_ lengths: [Int]) -> [[Int32]] {

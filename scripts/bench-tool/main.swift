@@ -94,15 +94,15 @@ private func corpus(_ arguments: [String]) throws {
 
 private func products(_ arguments: [String]) throws {
     let file = try SafetensorsFile(path: arguments[0])
-    let backend = try OpenBLASBackend(threadCount: Int(arguments[2])!)
+    let backend = try OpenBLASBackend(on: ThreadPool(threadCount: Int(arguments[2])!))
     var random = SystemRandomNumberGenerator()
     let rates = try arguments.dropFirst(3).map { name in
         let tensor = try file.tensor(name)
         let weights = backend.weights(tensor, layout: .outputsByInputs)
         let (outputs, inputs, rows) = (tensor.shape[0], tensor.shape[1], Int(arguments[1])!)
-        let x = backend.matrix(rows: rows, columns: inputs) { out in
-            for i in out.indices { out[i] = Float.random(in: -1...1, using: &random) }
-        }
+        let x = backend.matrix(
+            rows: rows, columns: inputs,
+            (0..<rows * inputs).map { _ in Float.random(in: -1...1, using: &random) })
         // The first one brings the weights into memory.
         let best = (0..<6).map { _ in seconds { _ = backend.matmul(x, weights) } }.min()!
         return "\"\(name)\": \(2e-9 * Double(rows * outputs * inputs) / best)"

@@ -58,7 +58,7 @@ extension CUDABackend {
     public func jumpReLU(
         _ x: CUDAMatrix, encoder: CUDAWeights, bias: DeviceBuffer, threshold: DeviceBuffer,
         above floor: Float
-    ) throws -> Deferred<SparseRows?> {
+    ) throws -> Deferred<FiringFeatures?> {
         let (rows, width) = (x.rows, encoder.outputs)
         let perRow = min(entriesPerRow, width)
         let capacity = rows * perRow
@@ -89,38 +89,30 @@ extension CUDABackend {
                 while entriesPerRow * rows < total { entriesPerRow *= 2 }
                 throw ResultOverflow()
             }
-            return try sparseRows(index, rows: rows, total: total, columns, values)
+            return try fetchFeatures(index, rows: rows, total: total, columns, values)
         }
     }
 
-    /// Fetches `total` entries beside the computing and puts their rows in order, which on the device are as they came.
-    private func sparseRows(
+    /// Fetches `total` entries, beside the computing. Their rows lie in the order in which they came.
+    private func fetchFeatures(
         _ index: [Int32], rows: Int, total: Int, _ columns: DeviceBuffer, _ values: DeviceBuffer
-    ) throws -> SparseRows {
+    ) throws -> FiringFeatures {
         let pinned = try device.pinned(bytes: max(1, 8 * total))
         try device.copy(columns, to: pinned.pointer, bytes: 4 * total, on: device.copies)
         try device.copy(
             values, to: pinned.pointer + 4 * total, bytes: 4 * total, on: device.copies)
         try device.copies.synchronize()
-        let columns = UnsafePointer(pinned.pointer.assumingMemoryBound(to: Int32.self))
-        let values = UnsafePointer(
-            (pinned.pointer + 4 * total).assumingMemoryBound(to: Float.self))
-        func ordered<Element>(_ source: UnsafePointer<Element>) -> [Element] {
-            [Element](unsafeUninitializedCapacity: total) { out, initialized in
-                var place = out.baseAddress!
-                for row in 0..<rows {
-                    let count = Int(index[2 + row])
-                    place.initialize(from: source + Int(index[2 + rows + row]), count: count)
-                    place += count
-                }
-                initialized = total
+        return FiringFeatures { ranges in
+            withExtendedLifetime(pinned) {
+                let base = UnsafeRawPointer(pinned.pointer)
+                return SparseRows(
+                    gathering: ranges,
+                    columns: UnsafeBufferPointer(
+                        start: base.assumingMemoryBound(to: Int32.self), count: total),
+                    values: UnsafeBufferPointer(
+                        start: (base + 4 * total).assumingMemoryBound(to: Float.self), count: total)
+                ) { (Int(index[2 + rows + $0]), Int(index[2 + $0])) }
             }
-        }
-        var starts = [0]
-        starts.reserveCapacity(rows + 1)
-        for row in 0..<rows { starts.append(starts[row] + Int(index[2 + row])) }
-        return withExtendedLifetime(pinned) {
-            SparseRows(starts: starts, columns: ordered(columns), values: ordered(values))
         }
     }
 }

@@ -1,0 +1,149 @@
+// What is said and kept where NVIDIA's libraries or devices are missing, unfit, or fail in the middle.
+
+import ByteJSON
+import Foundation
+import TestSupport
+import Testing
+
+extension CUDATests {
+    // MARK: Libraries
+
+    @Test(arguments: [
+        // libm is a library, but has none of the functions.
+        ("SAE_EXTRACT_CUDART_LIB", "libm.so.6", "has no function cudaRuntimeGetVersion"),
+        ("SAE_EXTRACT_CUBLAS_LIB", "libm.so.6", "has no function cublasCreate_v2"),
+        ("SAE_EXTRACT_CUDA_DRIVER_LIB", "libm.so.6", "has no function cuInit"),
+        ("SAE_EXTRACT_CUDART_LIB", "/nowhere/libcudart.so", "libcudart was not found"),
+        ("SAE_EXTRACT_CUBLAS_LIB", "/nowhere/libcublas.so", "libcublas was not found"),
+        ("FAKE_CUBLAS_NOINIT", "1", "CUBLAS_STATUS_NOT_INITIALIZED"),
+    ])
+    func librariesThatDoNotServe(variable: String, value: String, message: String) throws {
+        let outcome = try run(small("out", documents: 2), exits: 69, [variable: value])
+        #expect(outcome.errors.contains(message))
+        #expect(outcome.errors.contains("--device cpu"))
+        if value.hasPrefix("/") {
+            #expect(outcome.errors.contains(value + ": not there") && outcome.errors.contains(variable))
+        }
+    }
+
+    // MARK: Devices
+
+    @Test(arguments: [
+        ("FAKE_CUDA_DRIVER", "11040", "Unsupported .version 7.8"),
+        ("FAKE_CUDA_CC", "75", "compute capability 7.5, the kernels need 8.0 or later"),
+        ("FAKE_CUDA_INIT", "804", "of different versions: restart the machine"),
+        ("FAKE_CUDA_INIT", "999", "nvidia-smi -q"),
+        ("CUDA_VISIBLE_DEVICES", "", "CUDA_VISIBLE_DEVICES is ''"),
+        ("CUDA_VISIBLE_DEVICES", "7", "CUDA_VISIBLE_DEVICES is '7'"),
+        ("FAKE_CUDA_CRASH", "1", "ended the process that asked it"),
+        // Two thirds of what the model, the SAEs and a batch of one document need.
+        ("FAKE_CUDA_MEM", "68000000", "the device's memory is too small"),
+    ])
+    func devicesThatDoNotServe(variable: String, value: String, message: String) throws {
+        let outcome = try run(small("out", documents: 2), exits: 69, [variable: value])
+        #expect(outcome.errors.contains(message), "\(outcome.errors)")
+        #expect(outcome.errors.contains("--device cpu") || outcome.errors.contains("nvidia-smi"))
+    }
+
+    @Test func aDriverThatDoesNotAnswerIsNotWaitedForForever() throws {
+        let outcome = try run(
+            small("out"), exits: 69, ["FAKE_CUDA_HANG": "1", "SAE_EXTRACT_PROBE_SECONDS": "1"])
+        #expect(outcome.errors.contains("has not answered for 1 seconds"))
+    }
+
+    // MARK: `devices`
+
+    private func devices(_ changes: [String: String] = [:]) throws -> Tool.Outcome {
+        try Tool.run(["devices"], environment: FakeCUDA.environment(changes))
+    }
+
+    @Test func devicesAreListed() throws {
+        let outcome = try devices(["FAKE_CUDA_DEVICES": "3", "CUDA_VISIBLE_DEVICES": "2,0"])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(outcome.output.contains("libcublas  12.9.0  \(FakeCUDA.path)"))
+        let lines = outcome.output.split(separator: "\n").filter { $0.contains("Fake GPU") }
+        #expect(lines.count == 2)
+        #expect(lines[0].contains("2  Fake GPU 2  1024 MiB  9.0"))
+        #expect(lines[1].contains("0  Fake GPU 0  1024 MiB  9.0"))
+        #expect(outcome.output.contains("2 workers, one a device"))
+
+        let slices = try devices([
+            "FAKE_CUDA_MIG": "3",
+            "CUDA_VISIBLE_DEVICES":
+                "MIG-00fa0002-0000-0000-0000-000000000000,MIG-00fa0000-0000-0000-0000-000000000000",
+        ])
+        #expect(slices.status == 0, "\(slices.errors)")
+        #expect(slices.output.split(separator: "\n").count { $0.contains("MIG-00fa000") } == 2)
+    }
+
+    @Test func devicesSaysWhatIsMissing() throws {
+        let none = try Tool.run(
+            ["devices"], environment: ["SAE_EXTRACT_CUDA_DRIVER_LIB": "/nowhere/libcuda.so.1"])
+        #expect(none.status == 69)
+        #expect(none.output.contains("libcuda  ") && none.output.contains("not found"))
+        #expect(none.errors.contains("Tried: /nowhere/libcuda.so.1: not there"))
+        let blas = try devices(["SAE_EXTRACT_CUBLAS_LIB": "/nowhere/libcublas.so"])
+        #expect(blas.status == 69)
+        #expect(blas.output.contains(FakeCUDA.path) && blas.errors.contains("nvidia-cublas-cu12"))
+    }
+
+    // MARK: In the middle
+
+    /// Memory runs out: the batch is computed in parts, which the manifest says, and nothing else changes.
+    @Test func outOfMemoryHalvesTheBatch() throws {
+        try run(tiny("whole", batchSize: "6") + ["--n_docs", "12"])
+        // Enough for the weights and for some documents.
+        let outcome = try run(
+            tiny("parts", batchSize: "6") + ["--n_docs", "12"], ["FAKE_CUDA_FAIL": "cudaMalloc:400:2"])
+        #expect(outcome.errors.contains("batches are computed in 2 parts from here on"), "\(outcome.errors)")
+        let comparison = try OutputComparison(
+            reference: folder.file("whole"), candidate: folder.file("parts"))
+        #expect(comparison.problems == [])
+        #expect(try manifest("parts")["reproducible"]?.bool == false)
+        let divided = try manifest("parts")["authors"]?.array?.contains {
+            $0.object?["divided_batches"]?.array?.isEmpty == false
+        }
+        #expect(divided == true)
+    }
+
+    /// A kernel fails, or the device is lost: what was journaled stays, and the same command goes on to the same bytes.
+    @Test(arguments: [
+        ("cuLaunchKernel:300:719", "CUDA_ERROR_LAUNCH_FAILED (719)"),
+        ("cudaEventSynchronize:20:999", "(999)"),
+    ])
+    func aLostDeviceIsReportedAndTheRunResumes(failure: String, message: String) throws {
+        try run(small("whole"))
+        let outcome = try run(small("out"), exits: 69, ["FAKE_CUDA_FAIL": failure])
+        #expect(outcome.errors.contains(message), "\(outcome.errors)")
+        #expect(outcome.errors.contains("run the same command again to continue"))
+        try run(small("out"))
+        #expect(try results("out") == results("whole"))
+    }
+
+    @Test func oneOfTwoDevicesIsLost() throws {
+        try run(small("whole"))
+        let outcome = try run(
+            small("out"), exits: 1,
+            [
+                "FAKE_CUDA_DEVICES": "2", "FAKE_CUDA_FAIL": "cuLaunchKernel:250:719",
+                "FAKE_CUDA_FAIL_DEVICE": "1",
+            ])
+        #expect(outcome.errors.contains("rank 1 (cuda 1, Fake GPU 1)"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("the other workers go on"))
+        try run(small("out"), ["FAKE_CUDA_DEVICES": "2"])
+        #expect(try results("out") == results("whole"))
+    }
+
+    /// A signal while batches are on the device: they are finished and kept.
+    @Test func stoppingKeepsWhatIsUnderWay() throws {
+        try run(small("whole"))
+        let tool = try RunningTool(
+            small("out") + ["--device", "cuda", "--log_level", "trace"],
+            environment: FakeCUDA.environment())
+        #expect(tool.waitForBatches(3))
+        tool.send(SIGTERM)
+        #expect(tool.wait() == 75, "\(tool.log)")
+        try run(small("out"))
+        #expect(try results("out") == results("whole"))
+    }
+}

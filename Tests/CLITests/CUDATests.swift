@@ -1,0 +1,198 @@
+// The CUDA path of the real binary, on a stand-in for NVIDIA's libraries that runs the same kernels on the processor.
+
+import ArrayFiles
+import ByteJSON
+import Crypto
+import Foundation
+import TestSupport
+import Testing
+
+struct CUDATests {
+    let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    /// The fixture's main job.
+    func tiny(_ name: String, batchSize: String = "4") -> [String] {
+        Tool.tinyArguments(saveDirectory: folder.file(name), batchSize: batchSize)
+    }
+
+    /// A small job of `documents` documents in batches of one, from all authors.
+    func small(_ name: String, documents: Int = 8) -> [String] {
+        let tiny = TestData.tiny
+        return [
+            "--layers", "1", "--model", "google/gemma-2-2b", "--model_path", tiny + "/model",
+            "--sae_dir", tiny + "/sae", "--data_path", tiny + "/authormix.jsonl",
+            "--n_docs", "\(documents)", "--batch_size", "1", "--save_dir", folder.file(name),
+        ]
+    }
+
+    @discardableResult
+    func run(
+        _ arguments: [String], exits status: Int32 = 0, _ changes: [String: String] = [:],
+        device: String = "cuda"
+    ) throws -> Tool.Outcome {
+        let outcome = try Tool.run(
+            arguments + ["--device", device], environment: FakeCUDA.environment(changes))
+        #expect(outcome.status == status, "\(outcome.errors)")
+        return outcome
+    }
+
+    func results(_ name: String) throws -> [String: [UInt8]] {
+        try Tool.results(in: folder.file(name))
+    }
+
+    /// The last run's entry in `run.json`.
+    func manifest(_ name: String) throws -> JSONObject {
+        let bytes = try TestData.bytes(folder.file(name + "/run.json"))
+        let value = try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }
+        return try #require(value.object?["runs"]?.array?.last?.object)
+    }
+
+    // MARK: Parity
+
+    @Test func mainJobMatchesTheOracleAndTheCPU() throws {
+        try run(tiny("cuda"))
+        let oracle = try OutputComparison(
+            reference: TestData.tiny + "/expected", candidate: folder.file("cuda"))
+        #expect(oracle.problems == [])
+        #expect(oracle.files == 80 && oracle.bits == 9_046_800)
+        #expect(oracle.differingBits <= 45)
+        try run(tiny("cpu"), device: "cpu")
+        let cpu = try OutputComparison(
+            reference: folder.file("cpu"), candidate: folder.file("cuda"))
+        #expect(cpu.problems == [])
+        #expect(cpu.differingBits <= 6)
+
+        let entry = try manifest("cuda")
+        #expect(entry["device"]?.string == "cuda" && entry["dtype"]?.string == "float32")
+        #expect(entry["reproducible"]?.bool == true)
+        #expect(
+            entry["products"]?.array?.first?.string?.contains("0 of 41 matrices), else 3") == true)
+        #expect(
+            entry["kernels"]?.array?.first?.string
+                == "Fake GPU 0 (9.0), driver 13.0, cudart 12.9, cuBLAS 12.9.0")
+    }
+
+    @Test func bfloat16CheckpointsAreHeldInOnePart() throws {
+        try run(Tool.alternativeArguments(saveDirectory: folder.file("out")))
+        let comparison = try OutputComparison(
+            reference: TestData.tiny + "/expected-alt", candidate: folder.file("out"))
+        #expect(comparison.problems == [])
+        #expect(comparison.files == 21 && comparison.differingBits <= 4)
+        // The model's 29 matrices are bfloat16; the encoders are not.
+        #expect(
+            try manifest("out")["products"]?.array?.first?.string?
+                .contains("(29 of 32 matrices)") == true)
+    }
+
+    @Test func bfloat16ProductsAreNearButOthers() throws {
+        try run(small("16") + ["--dtype", "bfloat16"])
+        try run(small("32"))
+        let comparison = try OutputComparison(
+            reference: folder.file("32"), candidate: folder.file("16"))
+        #expect(comparison.differingBits > 0)
+        #expect(comparison.differingBits < comparison.bits / 500)
+        let refused = try run(small("cpu") + ["--dtype", "bfloat16"], exits: 64, device: "cpu")
+        #expect(refused.errors.contains("--dtype: bfloat16 is for CUDA devices only"))
+        // What one has made, the other does not continue.
+        let other = try run(small("16"), exits: 78)
+        #expect(other.errors.contains("--dtype: bfloat16 there, float32 here"))
+    }
+
+    @Test func orderOfThreadsChangesNoByte() throws {
+        try run(small("0", documents: 3))
+        for order in ["1", "7"] {
+            try run(small(order, documents: 3), ["FAKE_CUDA_ORDER": order])
+            #expect(try results(order) == results("0"), "order \(order)")
+        }
+    }
+
+    /// A stream that runs at once hides missing waits; one that runs late shows them. Both give the same.
+    @Test func lateAndEagerStreamsAgree() throws {
+        try run(small("late", documents: 3))
+        try run(small("eager", documents: 3), ["FAKE_CUDA_EAGER": "1"])
+        #expect(try results("late") == results("eager"))
+    }
+
+    /// With a floor of 0 far more is on than results have room for at first.
+    @Test func resultsBeyondTheirRoomAreComputedAgain() throws {
+        var model = SyntheticModel()
+        model.dSAE = 2000
+        try model.write(to: folder)
+        try folder.copy(TestData.tiny + "/model/tokenizer.json", "model/tokenizer.json")
+        func job(_ name: String) -> [String] {
+            [
+                "--layers", "0", "1", "--model", folder.file("model"),
+                "--sae_dir", folder.file("sae"),
+                "--data_path", TestData.tiny + "/authormix.jsonl", "--n_docs", "2",
+                "--save_dir", folder.file(name),
+            ]
+        }
+        try run(job("cuda"))
+        try run(job("cpu"), device: "cpu")
+        let comparison = try OutputComparison(
+            reference: folder.file("cpu"), candidate: folder.file("cuda"))
+        #expect(comparison.problems == [])
+    }
+
+    // MARK: Several devices
+
+    @Test func oneTwoAndThreeDevicesGiveTheSameBytes() throws {
+        try run(small("1"))
+        let expected = try results("1")
+        for devices in ["2", "3"] {
+            let log = folder.file("log-" + devices)
+            try run(small(devices), ["FAKE_CUDA_DEVICES": devices, "FAKE_CUDA_LOG": log])
+            #expect(try results(devices) == expected, "\(devices) devices")
+            #expect(try manifest(devices)["devices"]?.array?.count == Int(devices))
+        }
+        // A run with one worker on the second device.
+        try run(
+            small("second") + ["--workers", "1"],
+            ["FAKE_CUDA_DEVICES": "3", "CUDA_VISIBLE_DEVICES": "1"])
+        #expect(try results("second") == expected)
+        #expect(
+            try manifest("second")["kernels"]?.array?.first?.string?.hasPrefix("Fake GPU 1")
+                == true)
+        let outcome = try run(
+            small("many") + ["--workers", "4"], exits: 64, ["FAKE_CUDA_DEVICES": "3"])
+        #expect(outcome.errors.contains("--workers: 4 are more than the 3 CUDA devices"))
+    }
+
+    @Test func kindsOfDevicesDoNotMix() throws {
+        try run(small("out"), device: "cpu")
+        let outcome = try run(small("out"), exits: 78)
+        #expect(outcome.errors.contains("kind of device (--device): cpu there, cuda here"))
+    }
+
+    @Test func withoutADriverAutoIsTheCPU() throws {
+        let nowhere = ["SAE_EXTRACT_CUDA_DRIVER_LIB": "/nowhere/libcuda.so.1"]
+        try run(small("auto", documents: 3), nowhere, device: "auto")
+        #expect(try manifest("auto")["device"]?.string == "cpu")
+        let outcome = try run(small("cuda"), exits: 69, nowhere)
+        #expect(outcome.errors.contains("/nowhere/libcuda.so.1: not there"))
+        #expect(outcome.errors.contains("--device cpu"))
+        try run(small("device", documents: 3), device: "auto")
+        #expect(try manifest("device")["device"]?.string == "cuda")
+    }
+
+    // MARK: The kernels' form
+
+    /// The committed PTX is made of the committed source.
+    @Test func kernelsAreMadeOfTheirSource() throws {
+        let sources = TestData.packageRoot + "/Sources/CCUDA/"
+        var hash = SHA256()
+        for name in ["kernels.cu", "prelude.h"] {
+            hash.update(data: try TestData.bytes(sources + name))
+        }
+        let digest = hexadecimal(hash.finalize())
+        let ptx = String(decoding: try TestData.bytes(sources + "kernels.ptx"), as: UTF8.self)
+        #expect(
+            ptx.prefix { $0 != "\n" }.hasSuffix(digest),
+            "kernels.ptx is of another source: run scripts/build-kernels and commit what it writes")
+        #expect(ptx.contains(".version 7.8\n.target sm_80\n"))
+    }
+}
