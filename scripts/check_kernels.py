@@ -774,10 +774,11 @@ class Checks:
                 total, weighted = e.sum(axis=1), np.where(e > 0, wanted * e, 0).sum(axis=1)
                 target = np.where(following >= 0, wanted[np.arange(rows), following], np.log(total))
                 name = f"{vocabulary} tokens in {chunks} chunks"
-                self.near("reduce_logits", f"{name}: largest", 3e-7, partitions["largest"], largest, detail)
-                shift = partitions["largest"] - largest  # of rounding
+                self.near("reduce_logits", f"{name}: largest", 6e-7, partitions["largest"], largest, detail)
+                # What the largest one's rounding, itself up to 5e-6, does to the others.
+                shift = partitions["largest"] - largest
                 sums, means = partitions["sum"] * np.exp(shift), partitions["weighted"] / partitions["sum"] + shift
-                self.near("reduce_logits", f"{name}: sum", 5e-6, sums, total, detail)
+                self.near("reduce_logits", f"{name}: sum", 1e-5, sums, total, detail)
                 self.near("reduce_logits", f"{name}: mean logit", 5e-6, means + largest, weighted / total + largest, detail)
                 self.near("finish_predictions", f"{name}: cross-entropy", 2e-6, loss, np.log(total) - target, detail)
                 self.exact("finish_predictions", "cross-entropy without a next token", loss[following < 0], np.zeros(sum(following < 0), np.float32), detail)

@@ -74,7 +74,7 @@ FULL = Scale(
     shape={"hidden_size": 2304, "intermediate_size": 9216, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
            "num_hidden_layers": 26, "vocab_size": 256000},
     layers=(5, 10, 15, 20), d_sae=16384, authors=14, documents=250, calibration_documents=64, parity_documents=32, float64_documents=4,
-    throughput_authors=4, pipeline_documents=16, pipeline_batch=8)
+    throughput_authors=14, pipeline_documents=16, pipeline_batch=8)
 QUICK = Scale(
     shape={"hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
            "num_hidden_layers": 4, "vocab_size": 4096},

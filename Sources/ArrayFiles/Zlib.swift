@@ -11,6 +11,11 @@ public func crc32(_ bytes: UnsafeRawBufferPointer, from crc: UInt32 = 0) -> UInt
             UInt(crc), base.assumingMemoryBound(to: UInt8.self), z_size_t(bytes.count)))
 }
 
+/// CRC-32 of bytes whose CRC-32 is `first`, followed by `count` bytes whose CRC-32 is `second`.
+public func crc32(_ first: UInt32, followedBy second: UInt32, count: Int) -> UInt32 {
+    UInt32(CZlib.crc32_combine(UInt(first), UInt(second), count))
+}
+
 /// The stream encodings that zlib reads and writes.
 public enum DeflateContainer: Sendable {
     /// Bare DEFLATE (RFC 1951), as in ZIP.

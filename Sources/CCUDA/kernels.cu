@@ -139,7 +139,7 @@ KERNEL(rotate)(float *x, const int *positions, const float *cosines, const float
 // Dynamic shared memory: attentionShared(width) in CUDABackend+Attention.swift.
 #define TILE 32
 #define TILE_PAD 36
-KERNEL(attention)(const float *q, const float *k, const float *v, float *out, const int *pieces, int keyHeads, int group,
+BOUNDED_KERNEL(attention, 256, 2)(const float *q, const float *k, const float *v, float *out, const int *pieces, int keyHeads, int group,
                   int width, float scale, float cap, int window) {
     DYNAMIC_SHARED(float, shared);
     int padded = (width + 31) / 32 * 32, stride = padded + 16;  // so that neighbouring rows lie in other banks

@@ -3,6 +3,8 @@
 #pragma once
 #ifdef __CUDACC_RTC__
 #define KERNEL(name) extern "C" __global__ void name
+// For blocks of that many threads, of which a multiprocessor is to hold so many: bounds the registers of a thread.
+#define BOUNDED_KERNEL(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name
 #define DEVICE static __device__ __forceinline__
 #define SHARED(type, name, count) __shared__ type name[count]
 #define DYNAMIC_SHARED(type, name)                             \
@@ -12,6 +14,7 @@
 #define INFINITE __int_as_float(0x7f800000)
 #else
 #include "emulator.h"
+#define BOUNDED_KERNEL(name, threads, blocks) KERNEL(name)
 #define UNROLL
 #endif
 
@@ -57,11 +60,11 @@ DEVICE float warpMax(float value) {
     return value;
 }
 
-// The sum over a block whose threads are whole warps; every thread gets it. `room` is 33 floats of shared memory.
+// The sum over a block whose threads are whole warps; every thread gets it. `room` is 33 floats of shared memory; a second
+// call may follow at once, because what it writes first is not what the first one's threads read last.
 DEVICE float blockSum(float value, float *room) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     value = warpSum(value);
-    __syncthreads();
     if (lane == 0) room[warp] = value;
     __syncthreads();
     if (warp == 0) {
@@ -76,7 +79,6 @@ DEVICE float blockSum(float value, float *room) {
 DEVICE float blockMax(float value, float *room) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     value = warpMax(value);
-    __syncthreads();
     if (lane == 0) room[warp] = value;
     __syncthreads();
     if (warp == 0) {

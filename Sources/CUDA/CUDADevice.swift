@@ -1,7 +1,7 @@
 // One device in one process: its memory, its streams, its kernels, its cuBLAS.
 
 import CCUDA
-import Foundation
+import FoundationEssentials
 
 /// The device that this process uses, the first of those it can see.
 public final class CUDADevice {

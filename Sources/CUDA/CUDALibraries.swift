@@ -1,7 +1,8 @@
 // Finding NVIDIA's libraries at run time: the same program runs where there are none.
 
 import CCUDA
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// One of the libraries, and what came of looking for it.
 public struct LibraryFinding: Codable, Equatable, Sendable {

@@ -2,7 +2,7 @@
 // driver that crashes or hangs takes only the asker with it.
 
 import CCUDA
-import Foundation
+import FoundationEssentials
 
 /// A device as its driver describes it.
 public struct DeviceDescription: Codable, Equatable, Sendable {
@@ -70,9 +70,7 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         var count: Int32 = 0
         try check(driver.cuDeviceGetCount(&count), "cuDeviceGetCount")
         guard count > 0 else { throw none() }
-        let tokens = visible?.split(separator: ",").map {
-            String($0).trimmingCharacters(in: .whitespaces)
-        }
+        let tokens = visible.map(DeviceProbe.tokens)
         var found: [DeviceDescription] = []
         for ordinal in 0..<Int(count) {
             var device: Int32 = 0
@@ -100,6 +98,11 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
                     capability: capability, token: token))
         }
         return found
+    }
+
+    /// The devices that a value of CUDA_VISIBLE_DEVICES names.
+    public static func tokens(_ list: String) -> [String] {
+        list.split(separator: ",").map { String($0.filter { !$0.isWhitespace }) }
     }
 
     /// 8-4-4-4-12 hexadecimal digits.

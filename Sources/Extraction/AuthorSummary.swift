@@ -1,7 +1,7 @@
 // What is said of an author in the log and in `run.json`.
 
 import Corpus
-import Foundation
+import FoundationEssentials
 import Gemma2
 import Tensors
 
@@ -52,7 +52,3 @@ struct AuthorSummary {
     var meanEntropy: Double { entropySum / Double(max(tokenCount, 1)) }
 }
 
-/// `value` with `places` digits after the point.
-func decimals(_ value: Double, _ places: Int) -> String {
-    String(format: "%.\(places)f", value)
-}

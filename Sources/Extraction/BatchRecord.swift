@@ -1,5 +1,6 @@
 // What a batch leaves behind: everything that the final files need of it.
 
+import ArrayFiles
 import Gemma2
 import Tensors
 import Tokenization
@@ -25,11 +26,24 @@ struct BatchRecord: Equatable {
 }
 
 /// The parts of a record that can be read by themselves.
-enum RecordSection: Hashable {
+enum RecordSection: Hashable, Sendable {
     case documents
     /// There is one where the batch was computed in parts for want of memory: in how many.
     case division
     case features(HookPoint)
+}
+
+/// A part of a record as it lies in a journal.
+struct EncodedSection: Sendable {
+    let section: RecordSection
+    let bytes: [UInt8]
+    /// CRC-32 of `bytes`.
+    let crc: UInt32
+
+    init(_ section: RecordSection, _ bytes: [UInt8]) {
+        (self.section, self.bytes) = (section, bytes)
+        crc = bytes.withUnsafeBytes { crc32($0) }
+    }
 }
 
 extension BatchRecord {
@@ -43,8 +57,8 @@ extension BatchRecord {
         parts = records.count
     }
 
-    /// The record's sections, encoded. Values are left out where they are all 1 (`binary`).
-    func sections(values: ActivationValues) -> [(RecordSection, [UInt8])] {
+    /// The record's sections, encoded by all of `threads`. Values are left out where they are all 1 (`binary`).
+    func sections(values: ActivationValues, on threads: ThreadPool) -> [EncodedSection] {
         var head = BinaryEncoder()
         head.append([Int64(documents.count)])
         for document in documents {
@@ -53,21 +67,27 @@ extension BatchRecord {
             head.append(document.crossEntropy)
             head.append(document.entropy)
         }
-        var sections: [(RecordSection, [UInt8])] = [(.documents, head.bytes)]
+        var sections = [EncodedSection(.documents, head.bytes)]
         if parts > 1 {
             var division = BinaryEncoder()
             division.append([Int64(parts)])
-            sections.append((.division, division.bytes))
+            sections.append(EncodedSection(.division, division.bytes))
         }
-        for (hook, rows) in features {
-            var body = BinaryEncoder()
-            body.append([Int64(rows.rowCount), Int64(rows.columns.count)])
-            body.append(rows.starts.map(Int64.init))
-            body.append(rows.columns)
-            if values == .raw { body.append(rows.values) }
-            sections.append((.features(hook), body.bytes))
+        let hooks = Array(features)
+        var encoded = [EncodedSection?](repeating: nil, count: hooks.count)
+        encoded.withUnsafeMutableBufferPointer { encoded in
+            nonisolated(unsafe) let encoded = encoded
+            threads.forEach(hooks.count) { item, _ in
+                let (hook, rows) = hooks[item]
+                var body = BinaryEncoder()
+                body.append([Int64(rows.rowCount), Int64(rows.columns.count)])
+                body.append(rows.starts.map(Int64.init))
+                body.append(rows.columns)
+                if values == .raw { body.append(rows.values) }
+                encoded[item] = EncodedSection(.features(hook), body.bytes)
+            }
         }
-        return sections
+        return sections + encoded.map { $0! }
     }
 
     /// The `documents` section back.

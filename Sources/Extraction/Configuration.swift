@@ -3,7 +3,7 @@
 import ArrayFiles
 import Corpus
 import Crypto
-import Foundation
+import FoundationEssentials
 import Gemma2
 import SparseAutoencoders
 import Tensors

@@ -1,6 +1,7 @@
 // The heart of the program: a batch of an author's documents goes through the model once, its taps through the
 // SAEs, and what fired at each token is kept.
 
+import ArrayFiles
 import Corpus
 import Gemma2
 import Logging

@@ -5,8 +5,10 @@
 import ArrayFiles
 import CUDA
 import Corpus
-import Foundation
+import Dispatch
+import FoundationEssentials
 import Gemma2
+import Glibc
 import Logging
 import SparseAutoencoders
 import Synchronization
@@ -188,13 +190,17 @@ final class ExtractionWorker<B: Backend> {
         try attempt(work) {
             // First shown to all machines, then looked for from all: of ranks that share an author, the one that ends
             // last sees everything.
-            try journal?.synchronize()
+            let isShared = work.assignment.share.parts > 1
+            if isShared || writing == nil { try journal?.synchronize() }
             try journal?.checkInPlace()
-            try union.refresh(fromOtherMachines: work.assignment.share.parts > 1)
+            try union.refresh(fromOtherMachines: isShared)
             isComplete = work.batches.indices.allSatisfy { has($0, of: work) }
             guard isComplete else { return }
             guard let writing else { return try write(work, on: threads) }
-            try writing.begin { [self] in try write(work, on: $0) }
+            try writing.begin { [self, journal] in
+                try journal?.synchronize()
+                try write(work, on: $0)
+            }
         }
         if !isComplete { waiting.append(work.assignment) }
     }
@@ -330,9 +336,11 @@ final class ExtractionWorker<B: Backend> {
     /// Puts a batch in the journal.
     private func keep(_ record: BatchRecord, _ batch: Int, of work: Work) throws {
         let sequences = work.sequences[work.batches[batch]]
-        try (self.journal ?? beginJournal()).append(
+        let journal = try self.journal ?? beginJournal()
+        let place = try journal.append(
             author: work.number, batch: batch, documents: sequences.count,
-            record.sections(values: plan.activationValues))
+            record.sections(values: plan.activationValues, on: threads))
+        try union.add(place, of: journal)
         let tokens = sequences.reduce(0) { $0 + $1.tokens.count }
         (batchCount, tokenCount) = (batchCount + 1, tokenCount + tokens)
         send(
@@ -352,7 +360,8 @@ final class ExtractionWorker<B: Backend> {
             directory: task.state.directory,
             header: JournalHeader(
                 saes: task.state.configuration.saes, items: plan.items, kernels: backend.kernels,
-                host: ProcessInfo.processInfo.hostName, process: getpid()))
+                host: ProcessInfo.processInfo.hostName, process: getpid()),
+            isSynchronizedAside: writing != nil)
         do {
             // Once more: another run may have begun before this one showed that it has.
             try task.state.checkClaim()

@@ -3,7 +3,7 @@
 import ArrayFiles
 import ByteJSON
 import Corpus
-import Foundation
+import FoundationEssentials
 import Gemma2
 import SparseAutoencoders
 import Tensors

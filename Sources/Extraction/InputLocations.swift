@@ -2,7 +2,7 @@
 
 import ArrayFiles
 import Corpus
-import Foundation
+import FoundationEssentials
 import Gemma2
 import SparseAutoencoders
 

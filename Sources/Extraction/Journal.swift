@@ -8,13 +8,15 @@
 // A batch's payload is u32 number of sections; for each an i32 layer (-1: documents, -2: division), an u32 site and an
 // u64 length; then the sections (see BatchRecord).
 //
-// The file appears with its header. A frame is one append, in the system's hands when `append` returns: it survives the
+// The file appears with its header. A frame is in the system's hands when `append` returns: it survives the
 // process. It survives the machine once synchronized, which happens every five seconds, before an author's files are
 // made, and at the end.
 
 import ArrayFiles
-import Foundation
+import Dispatch
+import FoundationEssentials
 import Gemma2
+import Glibc
 
 /// What a journal says of itself.
 struct JournalHeader: Codable, Equatable {
@@ -66,10 +68,9 @@ struct FrameHead: Equatable {
         return out
     }
 
-    init(author: UInt32, batch: UInt32, documents: UInt32, payload: [UInt8]) {
+    init(author: UInt32, batch: UInt32, documents: UInt32, length: Int, crc: UInt32) {
         (self.author, self.batch, self.documents) = (author, batch, documents)
-        length = payload.count
-        crc = payload.withUnsafeBytes { crc32($0) }
+        (self.length, self.crc) = (length, crc)
     }
 
     /// nil where `bytes` are not a head.
@@ -92,28 +93,33 @@ struct FrameHead: Equatable {
 }
 
 /// The journal that this process appends to.
-final class JournalWriter {
+final class JournalWriter: @unchecked Sendable {
     static let signature = Array("SAEJRNL1".utf8)
     /// How long a batch may be without reaching the disk.
     private static let synchronizationInterval = Duration.seconds(5)
 
     let path: String
     private let descriptor: Int32
-    private var end: Int
+    /// Where the next frame begins.
+    private(set) var end: Int
     private var lastSynchronization = ContinuousClock.now
+    private let synchronizing: DispatchQueue?
 
     /// Makes a journal in `directory`. Its name begins with the time, so that journals are in order by name. Throws
     /// `FileError`.
-    init(directory: String, header: JournalHeader) throws {
-        let formatter = ISO8601DateFormatter()
-        formatter.formatOptions = [.withYear, .withMonth, .withDay, .withTime, .withTimeZone]
-        let time = formatter.string(from: Date())
+    ///
+    /// With `isSynchronizedAside`, batches are brought to the disk every few seconds by a thread of its own.
+    init(directory: String, header: JournalHeader, isSynchronizedAside: Bool = false) throws {
+        synchronizing = isSynchronizedAside ? DispatchQueue(label: "synchronizing") : nil
+        let time = Date().formatted(.iso8601).filter { $0.isLetter || $0.isNumber }
         let host = header.host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
         let id = String(UInt32.random(in: .min ... .max), radix: 16)
         let path =
             "\(directory)/\(time)-\(host.prefix(40))-\(header.process)-\(id).journal"
         let payload = Array(try JSONEncoder().encode(header))
-        let head = FrameHead(author: .max, batch: .max, documents: 0, payload: payload)
+        let head = FrameHead(
+            author: .max, batch: .max, documents: 0, length: payload.count,
+            crc: payload.withUnsafeBytes { crc32($0) })
         let start = JournalWriter.signature + head.encoded + payload
         try OutputFile.make(path: path, temporaryDirectory: directory) { try $0.write(start) }
         try synchronizeDirectory(directory)
@@ -125,24 +131,40 @@ final class JournalWriter {
 
     deinit { close(descriptor) }
 
-    /// Appends a batch of the author at place `author` in the plan's order.
+    /// Appends a batch of the author at place `author` in the plan's order, and says where it lies.
+    @discardableResult
     func append(
-        author: Int, batch: Int, documents: Int, _ sections: [(RecordSection, [UInt8])]
-    ) throws {
-        let payload = SectionTable.encode(sections)
+        author: Int, batch: Int, documents: Int, _ sections: [EncodedSection]
+    ) throws -> JournalReader.Batch {
+        let table = SectionTable.encode(sections)
+        let crc = sections.reduce(table.withUnsafeBytes { crc32($0) }) {
+            crc32($0, followedBy: $1.crc, count: $1.bytes.count)
+        }
         let head = FrameHead(
             author: UInt32(author), batch: UInt32(batch), documents: UInt32(documents),
-            payload: payload)
-        try append(head.encoded + payload)
+            length: sections.reduce(table.count) { $0 + $1.bytes.count }, crc: crc)
+        var start = end + FrameHead.size + table.count
+        try append([head.encoded + table] + sections.map(\.bytes))
         if ContinuousClock.now - lastSynchronization > JournalWriter.synchronizationInterval {
-            try synchronize()
+            lastSynchronization = .now
+            if let synchronizing {
+                synchronizing.async { [self] in try? synchronize() }
+            } else {
+                try synchronize()
+            }
         }
+        var places: [RecordSection: Range<Int>] = [:]
+        for section in sections {
+            places[section.section] = start..<start + section.bytes.count
+            start += section.bytes.count
+        }
+        return JournalReader.Batch(
+            author: author, batch: batch, documents: documents, sections: places)
     }
 
-    /// Returns once all batches are on the disk.
+    /// Returns once all batches are on the disk. From any thread.
     func synchronize() throws(FileError) {
         guard fdatasync(descriptor) == 0 else { throw FileError("write", path) }
-        lastSynchronization = .now
     }
 
     /// Fails where the file is not in its place any more, so that nobody else sees its batches. Throws
@@ -154,10 +176,12 @@ final class JournalWriter {
         else { throw StateRemovedError(path: path) }
     }
 
-    private func append(_ bytes: [UInt8]) throws {
+    private func append(_ pieces: [[UInt8]]) throws {
         do {
-            try bytes.withUnsafeBytes { try writeAll($0, to: descriptor, path: path) }
-            end += bytes.count
+            for piece in pieces {
+                try piece.withUnsafeBytes { try writeAll($0, to: descriptor, path: path) }
+            }
+            end += pieces.reduce(0) { $0 + $1.count }
         } catch {
             // Half a frame would hide what a later one says.
             ftruncate(descriptor, off_t(end))
@@ -273,6 +297,9 @@ final class JournalReader {
         return total
     }
 
+    /// Passes over what lies before `end`: its batches are known.
+    func skip(to end: Int) { position = max(position, end) }
+
     private func isLongEnough(_ size: Int) throws(FileError) -> Bool {
         var info = stat()
         guard fstat(descriptor, &info) == 0 else { throw FileError("read", path) }
@@ -307,19 +334,19 @@ final class JournalReader {
 private enum SectionTable {
     private static let entrySize = 16
 
-    static func encode(_ sections: [(RecordSection, [UInt8])]) -> [UInt8] {
+    /// The table of `sections`, which follow it.
+    static func encode(_ sections: [EncodedSection]) -> [UInt8] {
         var out = BinaryEncoder()
         out.append([UInt32(sections.count)])
-        for (section, bytes) in sections {
-            switch section {
+        for section in sections {
+            switch section.section {
             case .documents: out.append([Int32(-1), 0])
             case .division: out.append([Int32(-2), 0])
             case .features(let hook):
                 out.append([Int32(hook.layer), Int32(Site.allCases.firstIndex(of: hook.site)!)])
             }
-            out.append([UInt64(bytes.count)])
+            out.append([UInt64(section.bytes.count)])
         }
-        for (_, bytes) in sections { out.append(bytes) }
         return out.bytes
     }
 

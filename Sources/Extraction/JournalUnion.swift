@@ -1,8 +1,9 @@
 // What all processes together have finished.
 
 import ArrayFiles
-import Foundation
+import FoundationEssentials
 import Gemma2
+import Glibc
 import Logging
 import Synchronization
 import Tensors
@@ -63,6 +64,18 @@ final class JournalUnion: @unchecked Sendable {
                     "\(path) was computed with \(header.kernels), not \(kernels): results may differ in last bits from a run on one kind of machine"
                 )
             }
+        }
+    }
+
+    /// Takes in a batch that `journal`, this process' own, has just got: what was written need not be read.
+    func add(_ batch: JournalReader.Batch, of journal: JournalWriter) throws {
+        try lock.withLock { _ in
+            let path = journal.path
+            // Where the file is gone, that is found when the author's files are to be made.
+            guard let reader = try readers[path] ?? JournalReader(path: path) else { return }
+            readers[path] = reader
+            reader.skip(to: journal.end)
+            add(batch, of: reader)
         }
     }
 

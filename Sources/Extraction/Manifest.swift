@@ -4,7 +4,7 @@ import ArrayFiles
 import ByteJSON
 import CUDA
 import Corpus
-import Foundation
+import FoundationEssentials
 import Gemma2
 import SparseAutoencoders
 import Synchronization
@@ -79,9 +79,9 @@ public struct Manifest {
     public init(_ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder) throws {
         (self.plan, self.inputs, self.state) = (plan, inputs, state)
         // Entries are in order by name.
-        let dates = ISO8601DateFormatter()
-        dates.formatOptions = [.withInternetDateTime, .withFractionalSeconds]
-        id = "\(dates.string(from: started))-\(UInt32.random(in: .min ... .max))"
+        let start = started.formatted(
+            Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+        id = "\(start)-\(UInt32.random(in: .min ... .max))"
         _ = try runs()
     }
 
@@ -141,7 +141,6 @@ public struct Manifest {
     }
 
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {
-        let dates = ISO8601DateFormatter()
         let receipts = try state.completed()
         let authors = ownAuthors.compactMap { number in
             receipts.summary(ofAuthor: number).map { (number, $0) }
@@ -151,8 +150,8 @@ public struct Manifest {
             "id": .string(id),
             "outcome": .string(outcome.rawValue),
             "sae_extract": .string(version),
-            "started": .string(dates.string(from: started)),
-            "finished": outcome == .unfinished ? .null : .string(dates.string(from: Date())),
+            "started": .string(started.formatted(.iso8601)),
+            "finished": outcome == .unfinished ? .null : .string(Date().formatted(.iso8601)),
             "command": .array(plan.commandLine.map(JSONValue.string)),
             "settings": .object(settings),
             "device": .string(plan.deviceKind),

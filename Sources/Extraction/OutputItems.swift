@@ -1,6 +1,6 @@
 // The files that an author gets.
 
-import Foundation
+import FoundationEssentials
 import Gemma2
 
 /// One of an author's final files.

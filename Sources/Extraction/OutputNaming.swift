@@ -2,7 +2,7 @@
 
 import ArrayFiles
 import Crypto
-import Foundation
+import FoundationEssentials
 import Gemma2
 
 /// Makes the file names of one model label.
@@ -12,7 +12,7 @@ struct OutputNaming {
 
     /// Names for `label`.
     init(label: String) {
-        labelName = label.replacingOccurrences(of: "/", with: "_")
+        labelName = label.replacing("/", with: "_")
     }
 
     /// What all names of this label begin with.
@@ -63,7 +63,7 @@ struct OutputNaming {
                     i == 0 || i == bytes.count - 1 || bytes[i - 1] == byte || bytes[i + 1] == byte
                 default: false
                 }
-            units.append(isUnsafe ? Array(String(format: "%%%02X", byte).utf8) : [byte])
+            units.append(isUnsafe ? Array("%\(hexadecimal([byte]).uppercased())".utf8) : [byte])
         }
         guard units.reduce(0, { $0 + $1.count }) > 150 else {
             return String(decoding: units.joined(), as: UTF8.self)

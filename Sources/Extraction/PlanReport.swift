@@ -3,7 +3,7 @@
 import ArrayFiles
 import CUDA
 import Corpus
-import Foundation
+import FoundationEssentials
 import Gemma2
 import Logging
 import SparseAutoencoders

@@ -1,8 +1,9 @@
 // Who made which file, and how to tell that it is still the one that was made.
 
 import ArrayFiles
-import Foundation
+import FoundationEssentials
 import Gemma2
+import Glibc
 
 /// Written once a process has put an author's files in their places.
 struct AuthorReceipt: Codable, Sendable {

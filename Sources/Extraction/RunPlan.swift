@@ -2,7 +2,7 @@
 
 import CUDA
 import Corpus
-import Foundation
+import FoundationEssentials
 import Tensors
 
 /// A run that has been checked: what to read, what to compute, what to write.

@@ -14,8 +14,9 @@
 
 import ArrayFiles
 import Corpus
-import Foundation
+import FoundationEssentials
 import Gemma2
+import Glibc
 
 /// One model label's state under one configuration.
 public struct StateFolder: Codable, Sendable {

@@ -1,5 +1,7 @@
 // Numbers and tables for people.
 
+import ArrayFiles
+
 /// "5.2 GB".
 public func byteCount(_ count: Int) -> String {
     let units = ["bytes", "kB", "MB", "GB", "TB"]

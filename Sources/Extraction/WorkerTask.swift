@@ -2,7 +2,7 @@
 
 import CUDA
 import Corpus
-import Foundation
+import FoundationEssentials
 import Synchronization
 
 /// One worker's part of a plan.

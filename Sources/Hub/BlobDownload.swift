@@ -6,7 +6,7 @@
 
 import ArrayFiles
 import Crypto
-import Foundation
+import FoundationEssentials
 import Glibc
 import Logging
 import Synchronization

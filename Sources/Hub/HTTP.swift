@@ -1,6 +1,7 @@
 // One HTTP exchange, whoever carries it out.
 
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// A request without a body.
 struct HTTPRequest: Sendable {
@@ -28,7 +29,15 @@ struct HTTPResponse: Sendable {
 /// The value of an entity tag without its quotes and weakness, as huggingface_hub makes file names of it.
 func entityTag(_ field: String) -> String {
     let strong = field.hasPrefix("W/") ? field.dropFirst(2) : field[...]
-    return strong.trimmingCharacters(in: CharacterSet(charactersIn: "\""))
+    return trimmed(strong) { $0 == "\"" }
+}
+
+/// `text` without the characters at its ends that `isBlank` is true of, white space without it.
+func trimmed(
+    _ text: some StringProtocol, _ isBlank: (Character) -> Bool = \.isWhitespace
+) -> String {
+    let start = text.drop(while: isBlank)
+    return String(start.reversed().drop(while: isBlank).reversed())
 }
 
 /// The network's part in a failure: no connection, a connection lost, time out.

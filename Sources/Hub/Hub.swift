@@ -2,7 +2,7 @@
 // there yet.
 
 import ArrayFiles
-import Foundation
+import FoundationEssentials
 import Logging
 import Synchronization
 

@@ -1,7 +1,10 @@
 // What an answer of 400 or more means, and which requests are made again.
 
+import ArrayFiles
 import ByteJSON
-import Foundation
+import FoundationEssentials
+import Glibc
+import Glibc
 import Logging
 
 extension HubClient {
@@ -70,7 +73,8 @@ extension HubClient {
     func redacted(_ text: String) -> String {
         guard let token = settings.token else { return text }
         // Hosts are in lower case.
-        return text.replacingOccurrences(of: token.secret, with: "…", options: .caseInsensitive)
+        return text.replacing(token.secret, with: "…")
+            .replacing(token.secret.lowercased(), with: "…")
     }
 
     /// Seconds to wait as the server says: `Retry-After` (RFC 9110), or the `RateLimit` field's `t` where nothing
@@ -79,17 +83,26 @@ extension HubClient {
         if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)/) {
             return seconds(match.1)
         }
-        guard let text = response["Retry-After"]?.trimmingCharacters(in: .whitespaces) else {
-            return nil
-        }
+        guard let text = response["Retry-After"].map({ trimmed($0) }) else { return nil }
         if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
             return seconds(text[...])
         }
-        let dates = DateFormatter()
-        dates.locale = Locale(identifier: "en_US_POSIX")
-        dates.timeZone = TimeZone(identifier: "UTC")
-        dates.dateFormat = "EEE, dd MMM yyyy HH:mm:ss zzz"
-        return dates.date(from: text).map { min(max(0, $0.timeIntervalSinceNow), 1e9) }
+        return date(text).map { min(max(0, Double($0 - time(nil))), 1e9) }
+    }
+
+    /// Seconds since 1970 of an HTTP date in its preferred form (RFC 9110).
+    private func date(_ text: String) -> Int? {
+        let months = "JanFebMarAprMayJunJulAugSepOctNovDec"
+        let form = /\w{3}, (\d{2}) (\w{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT/
+        guard let match = text.wholeMatch(of: form), let place = months.ranges(of: match.2).first else {
+            return nil
+        }
+        let month = months.distance(from: months.startIndex, to: place.lowerBound) / 3
+        let numbers = [match.1, match.3, match.4, match.5, match.6].map { Int32($0)! }
+        var date = tm()
+        (date.tm_mday, date.tm_mon, date.tm_year) = (numbers[0], Int32(month), numbers[1] - 1900)
+        (date.tm_hour, date.tm_min, date.tm_sec) = (numbers[2], numbers[3], numbers[4])
+        return timegm(&date)
     }
 
     /// A number of seconds, however many digits it has.
@@ -138,7 +151,7 @@ extension HubClient {
             let own = settings.firstPause * Double(1 << (attempt - 1)) * .random(in: 0.75...1.25)
             let seconds = max(asked ?? 0, min(own, 60 * settings.firstPause))
             log.warning(
-                "\(what): \(reason(problem)); trying again in \(String(format: "%.1f", seconds)) s")
+                "\(what): \(reason(problem)); trying again in \(decimals(seconds, 1)) s")
             try await Task.sleep(for: .seconds(seconds))
         }
     }

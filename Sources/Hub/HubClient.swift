@@ -1,8 +1,10 @@
 // Talking to the Hub: who one is, redirects, repetitions, and what its refusals mean.
 // The headers and error codes are those that huggingface_hub goes by (utils/_http.py, file_download.py).
 
+import ArrayFiles
 import ByteJSON
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Synchronization
 
@@ -314,9 +316,13 @@ struct HubClient: Sendable {
     }
 
     private func escaped(_ text: some StringProtocol) -> String {
-        let plain = CharacterSet(
-            charactersIn: "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
-        return text.addingPercentEncoding(withAllowedCharacters: plain) ?? String(text)
+        // RFC 3986's unreserved characters.
+        let plain = Set(
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~".utf8)
+        return text.utf8.map {
+            plain.contains($0)
+                ? String(UnicodeScalar($0)) : "%" + hexadecimal([$0]).uppercased()
+        }.joined()
     }
 
     /// An address for logs: signatures are in the query.

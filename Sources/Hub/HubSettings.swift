@@ -1,7 +1,8 @@
 // What the environment says about the Hub, by the variables that Python's huggingface_hub reads
 // (huggingface_hub/constants.py).
 
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// Where the Hub and its cache are, and how to behave towards it.
 public struct HubSettings: Sendable {
@@ -31,7 +32,7 @@ public struct HubSettings: Sendable {
         func value(_ name: String) -> String? {
             environment[name].flatMap { $0.isEmpty ? nil : $0 }
         }
-        let home = value("HOME") ?? NSHomeDirectory()
+        let home = value("HOME") ?? FileManager.default.homeDirectoryForCurrentUser.path
         func path(_ text: String) -> String { expand(text, home, environment) }
         let hubHome = path(
             value("HF_HOME") ?? (value("XDG_CACHE_HOME") ?? "\(home)/.cache") + "/huggingface")
@@ -93,12 +94,12 @@ struct AccessToken: Sendable, CustomStringConvertible {
     /// be sent.
     init?(environment: [String: String], file: String) throws(HubError) {
         let found = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].lazy.compactMap { name in
-            environment[name].flatMap(AccessToken.trimmed).map { (source: name, secret: $0) }
+            environment[name].flatMap(AccessToken.token(in:)).map { (source: name, secret: $0) }
         }.first
         if let found {
             (source, secret) = found
         } else if let text = try? String(contentsOfFile: file, encoding: .utf8),
-            let content = AccessToken.trimmed(text)
+            let content = AccessToken.token(in: text)
         {
             (source, secret) = (file, content)
         } else {
@@ -110,8 +111,8 @@ struct AccessToken: Sendable, CustomStringConvertible {
         }
     }
 
-    private static func trimmed(_ text: String) -> String? {
-        let token = text.trimmingCharacters(in: .whitespacesAndNewlines)
+    private static func token(in text: String) -> String? {
+        let token = trimmed(text)
         return token.isEmpty ? nil : token
     }
 }

@@ -2,7 +2,8 @@
 // Python's datasets library (data_files.py) as far as they concern JSON.
 
 import ByteJSON
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// What a dataset's card says of its files, in the configuration that is read without naming one.
 struct DatasetCard: Equatable, Sendable {
@@ -156,7 +157,9 @@ func missingShards(_ paths: [String]) -> [String] {
         return (0..<count).map { index in
             let digits = String(index)
             let number = String(repeating: "0", count: 5 - digits.count) + digits
-            return path.replacingCharacters(in: match.range, with: "-\(number)-of-\(match.2)")
+            var other = path
+            other.replaceSubrange(match.range, with: "-\(number)-of-\(match.2)")
+            return other
         }.filter { !paths.contains($0) }
     }
 }

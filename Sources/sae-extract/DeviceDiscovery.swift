@@ -2,7 +2,8 @@
 
 import CUDA
 import Extraction
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Subprocess
 import SystemPackage
@@ -29,7 +30,7 @@ struct DeviceDiscovery {
     static func main() -> Never {
         let probe = DeviceProbe(environment: ProcessInfo.processInfo.environment)
         if let data = try? JSONEncoder().encode(probe) {
-            try? FileHandle.standardOutput.write(contentsOf: data)
+            try? printToStandardOutput(String(decoding: data, as: UTF8.self))
         }
         // The driver's own end is no concern of ours.
         _exit(0)
@@ -44,9 +45,7 @@ struct DeviceDiscovery {
 
     /// What there is. Of slices of devices (MIG) a process sees the first alone, so each is asked for by itself.
     private func probe() async -> DeviceProbe {
-        let tokens = (environment["CUDA_VISIBLE_DEVICES"] ?? "").split(separator: ",").map {
-            $0.trimmingCharacters(in: .whitespaces)
-        }
+        let tokens = DeviceProbe.tokens(environment["CUDA_VISIBLE_DEVICES"] ?? "")
         guard tokens.count > 1, tokens.contains(where: { $0.hasPrefix("MIG-") }) else {
             return await ask([:])
         }

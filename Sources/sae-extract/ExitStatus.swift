@@ -4,8 +4,9 @@ import ArrayFiles
 import CUDA
 import Corpus
 import Extraction
-import Foundation
+import FoundationEssentials
 import Gemma2
+import Glibc
 import Hub
 import SparseAutoencoders
 import Tensors

@@ -1,7 +1,7 @@
 // `sae-extract fetch` and `sae-extract saes`.
 
 import Extraction
-import Foundation
+import FoundationEssentials
 import Gemma2
 import Hub
 import Logging

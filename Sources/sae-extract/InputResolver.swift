@@ -2,7 +2,7 @@
 
 import ArrayFiles
 import Extraction
-import Foundation
+import FoundationEssentials
 import Gemma2
 import Hub
 import Logging
@@ -281,7 +281,7 @@ struct InputResolver {
         try await hub.download(requests) { progress.add($0, $1) }
         hub.settle(requests)
         let seconds = max((ContinuousClock.now - clock) / .seconds(1), 1e-3)
-        log.info("downloaded \(byteCount(total)) in \(String(format: "%.1f", seconds)) s")
+        log.info("downloaded \(byteCount(total)) in \(decimals(seconds, 1)) s")
     }
 }
 

@@ -2,7 +2,8 @@
 
 import ArrayFiles
 import Extraction
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Synchronization
 
@@ -164,20 +165,20 @@ struct Invocation {
         if outcome == .done {
             let rate =
                 progress.tokens > 0
-                ? ", \(decimals(Double(progress.tokens) / max(progress.modelSeconds, 1e-9))) tokens/s in the model and SAEs"
+                ? ", \(decimals(Double(progress.tokens) / max(progress.modelSeconds, 1e-9), 1)) tokens/s in the model and SAEs"
                 : ""
             let rest =
                 isComplete
                 ? ""
                 : "; other ranks have not ended, and their authors are not complete (if they have, look whether --workers is equal on all)"
             log.info(
-                "\(progress.authors.count) authors, \(progress.tokens) tokens computed\(rate), \(decimals(seconds)) s in all; results in \(plan.saveDirectory)\(rest)"
+                "\(progress.authors.count) authors, \(progress.tokens) tokens computed\(rate), \(decimals(seconds, 1)) s in all; results in \(plan.saveDirectory)\(rest)"
             )
             _exit(0)
         }
         // How to go on is said at any --log_level; it is what the exit code stands for.
         let done =
-            "\(progress.batches) batches were computed in \(decimals(seconds)) s and are kept; \(advice)"
+            "\(progress.batches) batches were computed in \(decimals(seconds, 1)) s and are kept; \(advice)"
         guard let first = failures.first else {
             let name = control.signal.map { "by \(StopSignals.name($0))" } ?? "from outside"
             writeToStandardError("stopped \(name): \(done)\n")
@@ -203,6 +204,4 @@ struct Invocation {
         let changes = command.output.isOverwriting ? " without --overwrite" : ""
         return "run the same command again\(changes) to continue"
     }
-
-    private func decimals(_ value: Double) -> String { String(format: "%.1f", value) }
 }

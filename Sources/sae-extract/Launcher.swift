@@ -3,7 +3,8 @@
 
 import CUDA
 import Extraction
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Subprocess
 import Synchronization

@@ -1,8 +1,10 @@
 // From the process' arguments to its exit code.
 
 import ArgumentParser
+import ArrayFiles
 import Extraction
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Synchronization
 
@@ -138,5 +140,7 @@ struct StandardErrorLog: LogHandler {
 
 /// Writes `text` to standard error; where nobody listens any more, the run goes on.
 func writeToStandardError(_ text: String) {
-    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+    try? Array(text.utf8).withUnsafeBytes {
+        try writeAll($0, to: STDERR_FILENO, path: "standard error")
+    }
 }

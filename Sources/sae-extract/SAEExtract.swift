@@ -3,7 +3,7 @@
 import ArgumentParser
 import Corpus
 import Extraction
-import Foundation
+import FoundationEssentials
 import Gemma2
 import Logging
 import SparseAutoencoders

@@ -2,7 +2,8 @@
 // and libraries' own threads may be the ones that get it.
 
 import Extraction
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// The pipe's writing end. A plain global, because a signal handler may not run initializers.
 private nonisolated(unsafe) var signalPipe: Int32 = -1

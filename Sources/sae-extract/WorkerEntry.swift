@@ -2,7 +2,7 @@
 // By hand: `sae-extract __worker < task.json`.
 
 import Extraction
-import Foundation
+import FoundationEssentials
 import Glibc
 import Logging
 import Synchronization

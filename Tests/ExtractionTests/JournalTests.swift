@@ -19,6 +19,7 @@ struct JournalTests {
     private let state: StateFolder
     private let hook = HookPoint(layer: 3, site: .att)
     private let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    private let threads = try! ThreadPool(threadCount: 2)
 
     init() throws {
         folder = try TemporaryFolder()
@@ -64,7 +65,8 @@ struct JournalTests {
                 saes: state.configuration.saes, items: [], kernels: "k", host: "a-b.c", process: 1))
         for i in 0..<count {
             try journal.append(
-                author: 4, batch: i, documents: 2, record(first + i).sections(values: values))
+                author: 4, batch: i, documents: 2,
+                record(first + i).sections(values: values, on: threads))
         }
         return journal
     }
@@ -134,12 +136,12 @@ struct JournalTests {
         let union = try union()
         #expect(present(union, 3) == [0])
         try journal.append(
-            author: 4, batch: 2, documents: 2, record(2).sections(values: .binary))
+            author: 4, batch: 2, documents: 2, record(2).sections(values: .binary, on: threads))
         #expect(present(union, 3) == [0])
         try union.refresh()
         #expect(present(union, 3) == [0, 2])
         try journal.append(
-            author: 4, batch: 1, documents: 2, record(1).sections(values: .binary))
+            author: 4, batch: 1, documents: 2, record(1).sections(values: .binary, on: threads))
         try union.refresh(fromOtherMachines: true)
         #expect(present(union, 3) == [0, 1, 2])
     }

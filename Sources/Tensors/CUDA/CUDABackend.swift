@@ -71,8 +71,8 @@ public final class CUDABackend: Backend {
         }
     }
 
-    /// One is computed while the other's results are fetched.
-    public var batchesInFlight: Int { 2 }
+    /// One is computed, one waits so that the device never does, and one's results are taken in.
+    public var batchesInFlight: Int { 3 }
 
     /// By the device's own clock.
     public var deviceSeconds: (busy: Double, span: Double)? { (busySeconds, spanSeconds) }

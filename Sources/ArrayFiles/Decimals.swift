@@ -1,0 +1,12 @@
+import Glibc
+
+/// `value` with `places` digits after the point, as C's printf rounds it.
+public func decimals(_ value: Double, _ places: Int) -> String {
+    withVaList([Int32(places), value]) { arguments in
+        // The largest double has 309 digits before the point.
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 400 + places) { text in
+            _ = vsnprintf(text.baseAddress!, text.count, "%.*f", arguments)
+            return String(cString: text.baseAddress!)
+        }
+    }
+}
