@@ -136,12 +136,15 @@ KERNEL(rotate)(float *x, const int *positions, const float *cosines, const float
 // document's first row}. 256 threads; a warp owns four tile rows. Widths are multiples of 4 and at most 256.
 //
 // q is (tokens, heads * width), k and v (tokens, keyHeads * width), out as q. cap 0: none; window 0: all keys before.
-// Dynamic shared memory: attentionShared(width) in CUDABackend+Attention.swift.
+// Dynamic shared memory: sharedBytes(width) in CUDABackend.swift.
 #define TILE 32
 #define TILE_PAD 36
-BOUNDED_KERNEL(attention, 256, 2)(const float *q, const float *k, const float *v, float *out, const int *pieces, int keyHeads, int group,
-                  int width, float scale, float cap, int window) {
-    DYNAMIC_SHARED(float, shared);
+
+// WIDTH is the width where it is known ahead, so that loops over it are unrolled; 0 where it is not.
+template <int WIDTH>
+DEVICE void attend(const float *q, const float *k, const float *v, float *out, const int *pieces, int keyHeads, int group,
+                   int anyWidth, float scale, float cap, int window, float *shared) {
+    const int width = WIDTH ? WIDTH : anyWidth;
     int padded = (width + 31) / 32 * 32, stride = padded + 16;  // so that neighbouring rows lie in other banks
     float *queries = shared, *keys = queries + TILE * stride, *weights = keys + TILE * stride;  // weights: (key, row)
     int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
@@ -181,6 +184,7 @@ BOUNDED_KERNEL(attention, 256, 2)(const float *q, const float *k, const float *v
 
         float score[4][4];
         UNROLL for (int a = 0; a < 4; a++) UNROLL for (int b = 0; b < 4; b++) score[a][b] = 0;
+        UNROLLED(2)
         for (int i = part * 4; i < padded; i += 16) {
             float4 left[4], right[4];
             UNROLL for (int a = 0; a < 4; a++) left[a] = *(const float4 *)(queries + (warp * 4 + a) * stride + i);
@@ -232,6 +236,7 @@ BOUNDED_KERNEL(attention, 256, 2)(const float *q, const float *k, const float *v
         __syncthreads();
 
         UNROLL for (int a = 0; a < 4; a++) UNROLL for (int j = 0; j < 8; j++) sum[a][j] *= correction[a];
+        UNROLLED(4)
         for (int key = 0; key < TILE; key++) {
             float4 p = *(const float4 *)(weights + key * TILE_PAD + warp * 4);
             UNROLL for (int j = 0; j < 2; j++) {
@@ -261,6 +266,19 @@ BOUNDED_KERNEL(attention, 256, 2)(const float *q, const float *k, const float *v
     }
 }
 
+BOUNDED_KERNEL(attention, 256, 2)(const float *q, const float *k, const float *v, float *out, const int *pieces,
+                                  int keyHeads, int group, int width, float scale, float cap, int window) {
+    DYNAMIC_SHARED(float, shared);
+    attend<0>(q, k, v, out, pieces, keyHeads, group, width, scale, cap, window, shared);
+}
+
+// For the width of all published Gemma-2 models.
+BOUNDED_KERNEL(attention_256, 256, 2)(const float *q, const float *k, const float *v, float *out, const int *pieces,
+                                      int keyHeads, int group, int width, float scale, float cap, int window) {
+    DYNAMIC_SHARED(float, shared);
+    attend<256>(q, k, v, out, pieces, keyHeads, group, width, scale, cap, window, shared);
+}
+
 // gelu_tanh(gate) * up, as float32 (`out`), in parts (`split`), or both. One block a row.
 KERNEL(geglu)(const float *gate, const float *up, float *out, Half *split, int parts, int width) {
     long long start = (long long)blockIdx.x * width;
@@ -285,19 +303,31 @@ KERNEL(reduce_logits)(const float *logits, int count, int first, float cap, cons
     SHARED(float, room, 33);
     const float *row = logits + (long long)blockIdx.x * count;
     float largest = -INFINITE, sum = 0, weighted = 0, zeros = 0;
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
-        float logit = row[i];
-        zeros += logit * 0.f;  // before the cap, which would make an infinity look ordinary
-        if (cap > 0) logit = tanhf(logit / cap) * cap;
-        if (logit > largest) {
-            float shift = largest - logit, scale = expf(shift);
+    for (int i0 = threadIdx.x; i0 < count; i0 += 4 * blockDim.x) {
+        // Four at a time: loads that do not wait for each other, and one look for a new largest.
+        float logit[4];
+        UNROLL for (int j = 0; j < 4; j++) {
+            int i = i0 + j * blockDim.x;
+            logit[j] = i < count ? row[i] : -INFINITE;
+        }
+        float top = largest;
+        UNROLL for (int j = 0; j < 4; j++) {
+            if (i0 + j * (int)blockDim.x >= count) continue;
+            zeros += logit[j] * 0.f;  // before the cap, which would make an infinity look ordinary
+            if (cap > 0) logit[j] = tanhf(logit[j] / cap) * cap;
+            top = fmaxf(top, logit[j]);
+        }
+        if (top > largest) {
+            float shift = largest - top, scale = expf(shift);
             weighted = sum > 0 ? scale * (weighted + shift * sum) : 0.f;
             sum *= scale;
-            largest = logit;
+            largest = top;
         }
-        float below = logit - largest, e = expf(below);
-        sum += e;
-        weighted += e > 0 ? below * e : 0.f;
+        UNROLL for (int j = 0; j < 4; j++) {
+            float below = logit[j] - largest, e = expf(below);
+            sum += e;
+            weighted += e > 0 ? below * e : 0.f;
+        }
     }
     float highest = blockMax(largest, room);
     float shift = largest - highest, scale = sum > 0 ? expf(shift) : 0.f;
@@ -351,13 +381,25 @@ KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, f
     SHARED(int, ends, 9);
     const float *row = pre + (long long)blockIdx.x * count;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    int share = ((count + 7) / 8 + 31) / 32 * 32, begin = warp * share, end = begin + share < count ? begin + share : count;
+    int share = ((count + 7) / 8 + 127) / 128 * 128, begin = warp * share;
+    int end = begin + share < count ? begin + share : count;
     int found = 0;
     float zeros = 0;
-    for (int i = begin + lane; i < end; i += 32) {
-        float value = row[i] + bias[i];
-        zeros += value * 0.f;
-        found += value > fmaxf(threshold[i], floor);
+    if (count % 4 == 0) {
+        UNROLLED(4)
+        for (int i = begin + lane * 4; i < end; i += 128) {
+            float4 x = *(const float4 *)(row + i), b = *(const float4 *)(bias + i), t = *(const float4 *)(threshold + i);
+            x.x += b.x, x.y += b.y, x.z += b.z, x.w += b.w;
+            zeros += (x.x * 0.f + x.y * 0.f) + (x.z * 0.f + x.w * 0.f);
+            found += (x.x > fmaxf(t.x, floor)) + (x.y > fmaxf(t.y, floor)) + (x.z > fmaxf(t.z, floor)) +
+                     (x.w > fmaxf(t.w, floor));
+        }
+    } else {
+        for (int i = begin + lane; i < end; i += 32) {
+            float value = row[i] + bias[i];
+            zeros += value * 0.f;
+            found += value > fmaxf(threshold[i], floor);
+        }
     }
     if (!(zeros == 0.f)) cursor[1] = 1;
     for (int other = 16; other; other >>= 1) found += __shfl_xor_sync(0xffffffffu, found, other);
@@ -377,6 +419,7 @@ KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, f
     __syncthreads();
     if (found == 0) return;
     long long place = (long long)ends[8] + ends[warp];
+    UNROLLED(4)
     for (int i0 = begin; i0 < end; i0 += 32) {
         int i = i0 + lane;
         float value = i < end ? row[i] + bias[i] : 0.f;

@@ -11,11 +11,14 @@
     extern __shared__ __align__(16) unsigned char dynamic_[];  \
     type *name = reinterpret_cast<type *>(dynamic_)
 #define UNROLL _Pragma("unroll")
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLLED(times) PRAGMA(unroll times)
 #define INFINITE __int_as_float(0x7f800000)
 #else
 #include "emulator.h"
 #define BOUNDED_KERNEL(name, threads, blocks) KERNEL(name)
 #define UNROLL
+#define UNROLLED(times)
 #endif
 
 // Sixteen bits of either kind, as they lie in memory.

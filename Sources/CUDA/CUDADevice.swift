@@ -72,7 +72,12 @@ public final class CUDADevice {
         try CUDADevice.check(libraries.blas.cublasCreate_v2(&handle), "cublasCreate_v2")
         blas = handle!
         var room: UnsafeMutableRawPointer?
-        try check(runtime.cudaMalloc(&room, CUDADevice.workspaceBytes), "cudaMalloc")
+        let status = runtime.cudaMalloc(&room, CUDADevice.workspaceBytes)
+        guard status != 2 else {
+            throw CUDAError.outOfMemory(
+                bytes: CUDADevice.workspaceBytes, free: freeBytes, total: total)
+        }
+        try check(status, "cudaMalloc")
         workspace = room!
         try CUDADevice.check(
             libraries.blas.cublasSetStream_v2(blas, compute.stream), "cublasSetStream_v2")
@@ -260,15 +265,16 @@ public final class CUDADevice {
     public func buffer(bytes: Int) throws(CUDAError) -> DeviceBuffer {
         // Sizes that recur: the largest of a run's batches comes soon, and later ones find its buffers.
         let wanted = max(bytes, 256).roundedUp(to: 1 << 12)
-        let fits = free.firstIndex { $0.bytes >= wanted }
-        // A buffer far too large is of more use to who needs it.
-        if let fits, free[fits].bytes <= 2 * wanted + (1 << 20) {
+        // A buffer that is much too large is of more use to who needs it.
+        if let fits = free.firstIndex(where: { $0.bytes >= wanted }),
+            free[fits].bytes <= wanted + wanted / 4 + (64 << 10)
+        {
             return DeviceBuffer(free.remove(at: fits), self)
         }
         var pointer: UnsafeMutableRawPointer?
         var status = libraries.runtime.cudaMalloc(&pointer, wanted)
         if status == 2 {
-            if let fits { return DeviceBuffer(free.remove(at: fits), self) }
+            // What is kept for later is not worth a failure now.
             for block in free { _ = libraries.runtime.cudaFree(block.pointer) }
             free = []
             status = libraries.runtime.cudaMalloc(&pointer, wanted)

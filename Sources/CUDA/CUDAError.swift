@@ -21,8 +21,12 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
 
     /// Whether a smaller batch might do.
     public var isOutOfMemory: Bool {
-        if case .outOfMemory = self { return true }
-        return false
+        switch self {
+        case .outOfMemory: true
+        // CUBLAS_STATUS_ALLOC_FAILED
+        case .call(let function, let code, _, _): function.hasPrefix("cublas") && code == 3
+        default: false
+        }
     }
 
     /// What is wrong, where, and the next step.
@@ -43,12 +47,14 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
         case .unsupported(let reason):
             "\(reason); run with --device cpu"
         case .call(let function, let code, let name, let meaning):
-            "\(function) failed: \(name) (\(code)), \(meaning); \(CUDAError.advice(function, code))"
+            "\(function) failed: \(name) (\(code)), \(meaning); \(CUDAError.advice(function, code)); or run with --device cpu"
         }
     }
 
     private static func advice(_ function: String, _ code: Int) -> String {
         switch (function.hasPrefix("cublas"), code) {
+        case (false, 35):
+            "the driver is too old for libcudart: install a newer one, or name an older libcudart in SAE_EXTRACT_CUDART_LIB (sae-extract devices shows both)"
         case (false, 46), (false, 3):
             "the device is in use exclusively or is not ready: see nvidia-smi, or use another one (CUDA_VISIBLE_DEVICES)"
         case (false, 803), (false, 804):
@@ -60,7 +66,7 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
         case (false, 214), (false, 719), (false, 700), (false, 999):
             "the device is lost to this process: run the same command again to continue; if it happens again, see dmesg (Xid) and the device's health (nvidia-smi -q)"
         default:
-            "see sae-extract devices; run the same command again to continue, or with --device cpu"
+            "see sae-extract devices, and run the same command again to continue"
         }
     }
 }

@@ -24,7 +24,7 @@ struct AuthorSummary {
     /// Counts what `journal` has of `sequences`, with the features of `hooks`. Throws `FileError`.
     init(
         _ author: AuthorDocuments, _ sequences: [TokenSequence], _ journal: AuthorJournal,
-        hooks: [HookPoint], values: ActivationValues
+        hooks: [HookPoint]
     ) throws {
         self.author = author.author
         lines = author.documents.map(\.line)
@@ -37,9 +37,7 @@ struct AuthorSummary {
                 entropySum += document.entropy.reduce(0) { $0 + Double($1) }
             }
             for hook in hooks {
-                firingCounts[hook, default: 0] += try journal.features(
-                    hook, of: batch, values: values
-                ).columns.count
+                firingCounts[hook, default: 0] += try journal.firingCount(hook, of: batch)
             }
         }
     }

@@ -103,6 +103,15 @@ extension BatchRecord {
         }
     }
 
+    /// Bytes of a `features` section before its rows.
+    static let featuresHeadSize = 16
+
+    /// How many entries a `features` section has, by its head.
+    static func decodeFiringCount(_ head: [UInt8]) -> Int {
+        var decoder = BinaryDecoder(head)
+        return Int(decoder.next(Int64.self, count: 2)[1])
+    }
+
     /// A `features` section back.
     static func decodeFeatures(_ bytes: [UInt8], values: ActivationValues) -> SparseRows {
         var decoder = BinaryDecoder(bytes)

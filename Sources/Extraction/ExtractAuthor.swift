@@ -52,19 +52,15 @@ struct Extractor<B: Backend> {
             batch.rows(of: $0).dropFirst(head.tokens.count)
         }
         var taps: [Tap] = []
-        let predictions = try model.forward(batch) { hook, activations in
-            guard hooks.contains(hook), let sae = saes[hook] else { return }
-            // The encoder's comparisons would turn a NaN into silence.
-            let nonFinite = try backend.firstNonFiniteRow(of: activations)
-            let floor = checkingTaps ? 0 : plan.featureThreshold
-            taps.append(
-                Tap(
-                    hook: hook, firstNonFiniteRow: nonFinite,
-                    features: try sae.encode(activations, above: floor),
-                    check: checkingTaps
-                        ? try TapCheck(outputRows, atLeast: Self.checkedRows) {
-                            try backend.elements(of: activations, rows: $0)
-                        } : nil))
+        let predictions: Deferred<TokenPredictions>
+        do {
+            predictions = try model.forward(batch) { hook, activations in
+                guard hooks.contains(hook), let sae = saes[hook] else { return }
+                taps.append(try tap(hook, activations, sae, outputRows, isChecked: checkingTaps))
+            }
+        } catch {
+            withExtendedLifetime(taps) { backend.abandonBatch() }
+            throw error
         }
         return Deferred {
             func check(_ row: Int?, _ place: String) throws {
@@ -91,6 +87,22 @@ struct Extractor<B: Backend> {
             }
             return BatchRecord(documents: documents, features: features)
         }
+    }
+
+    /// What is asked for of one hook.
+    private func tap(
+        _ hook: HookPoint, _ activations: B.Matrix, _ sae: JumpReLUSAE<B>,
+        _ outputRows: [Range<Int>], isChecked: Bool
+    ) throws -> Tap {
+        Tap(
+            hook: hook,
+            // The encoder's comparisons would turn a NaN into silence.
+            firstNonFiniteRow: try backend.firstNonFiniteRow(of: activations),
+            features: try sae.encode(activations, above: isChecked ? 0 : plan.featureThreshold),
+            check: isChecked
+                ? try TapCheck(outputRows, atLeast: Self.checkedRows) {
+                    try backend.elements(of: activations, rows: $0)
+                } : nil)
     }
 
     /// The output rows of each hook's features, the hooks shared out over threads.

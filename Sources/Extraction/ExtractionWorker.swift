@@ -92,7 +92,7 @@ final class ExtractionWorker<B: Backend> {
         // On the processor, writing at the same time would only take cores from computing.
         writing =
             backend.batchesInFlight > 1
-            ? BackgroundWork(threads: try ThreadPool(threadCount: threads.threadCount)) : nil
+            ? try BackgroundWork(threadCount: threads.threadCount) : nil
         union = JournalUnion(
             task.state, authors: Set(task.assignments.map(\.share.number)),
             kernels: backend.kernels, log: log)
@@ -395,7 +395,8 @@ final class ExtractionWorker<B: Backend> {
                 ($0.hook, try JumpReLUSAE($1!, on: backend))
             }
             // The smallest batch is one document; if more do not fit, they go in parts.
-            try backend.load(rows: longest, bytesPerRow: model.bytesPerToken)
+            try backend.load(
+                rows: longest, bytesPerRow: model.bytesPerToken, encoders: saes.count)
             log.info(
                 "\(plan.label): \(config.nLayers) layers, \(plan.saes.count) SAEs; \(backend.kernels), \(backend.products), \(plan.threads) \(plan.threads == 1 ? "thread" : "threads")"
             )
@@ -421,7 +422,7 @@ final class ExtractionWorker<B: Backend> {
         try task.state.check()
         let hooks = plan.saes.map(\.hook).filter { hook in items.contains { $0.hook == hook } }
         let summary = try AuthorSummary(
-            author, sequences, journal, hooks: hooks, values: plan.activationValues)
+            author, sequences, journal, hooks: hooks)
         let widths = try hooks.map { hook in
             let sae = plan.saes.first { $0.hook == hook }!
             return (hook, try SAEFile(directory: sae.directory).dSAE())
@@ -478,32 +479,52 @@ extension AuthorSummary {
     }
 }
 
-/// One thread beside the caller's, that does one thing at a time.
+/// Work beside the caller's, a few pieces at a time, each with threads of its own.
 private final class BackgroundWork: Sendable {
-    private let threads: ThreadPool
-    private let queue = DispatchQueue(label: "writing")
+    /// One author's files are compressed one a thread, and the last ones leave threads idle; two authors' fill them.
+    private static let limit = 2
+
+    private let pools: Mutex<[ThreadPool]>
+    private let places = DispatchSemaphore(value: limit)
+    private let group = DispatchGroup()
     private let failure = Mutex<(any Error)?>(nil)
 
-    /// What is done has `threads` for itself.
-    init(threads: ThreadPool) { self.threads = threads }
+    /// Each piece of work has `threadCount` threads. Throws `BackendError`.
+    init(threadCount: Int) throws {
+        pools = Mutex(
+            try (0..<BackgroundWork.limit).map { _ in try ThreadPool(threadCount: threadCount) })
+    }
 
-    /// Waits for what was begun before, then begins `body`, which touches nothing that the caller does. Throws what
-    /// that one threw.
+    /// Begins `body`, which touches nothing that the caller does, once there is a place for it. Throws what an earlier
+    /// one threw.
     func begin(_ body: @escaping (ThreadPool) throws -> Void) throws {
-        try finish()
+        places.wait()
+        do {
+            try throwFailure()
+        } catch {
+            places.signal()
+            throw error
+        }
         nonisolated(unsafe) let body = body
-        queue.async { [self] in
+        DispatchQueue.global().async(group: group) { [self] in
+            let threads = pools.withLock { $0.removeLast() }
             do {
                 try body(threads)
             } catch {
-                failure.withLock { $0 = error }
+                failure.withLock { $0 = $0 ?? error }
             }
+            pools.withLock { $0.append(threads) }
+            places.signal()
         }
     }
 
-    /// Waits for what was begun, and throws what it threw.
+    /// Waits for all that was begun, and throws what one threw.
     func finish() throws {
-        queue.sync {}
+        group.wait()
+        try throwFailure()
+    }
+
+    private func throwFailure() throws {
         let error = failure.withLock { error in
             defer { error = nil }
             return error

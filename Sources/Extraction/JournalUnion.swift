@@ -112,11 +112,13 @@ final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// The bytes of one section. Throws `FileError`.
-    func read(_ section: RecordSection, author: Int, batch: Int) throws -> [UInt8] {
+    /// The bytes of one section, or the first `count` of them. Throws `FileError`.
+    func read(
+        _ section: RecordSection, author: Int, batch: Int, first count: Int = .max
+    ) throws -> [UInt8] {
         try lock.withLock { _ in
             let location = locations[Key(author: author, batch: batch)]![section]!
-            guard let bytes = try location.reader.read(location.range) else {
+            guard let bytes = try location.reader.read(location.range.prefix(count)) else {
                 throw FileError("read", location.reader.path, code: EIO)
             }
             return bytes
@@ -136,6 +138,14 @@ struct AuthorJournal {
 
     func documents(of batch: Int) throws -> [DocumentRecord] {
         BatchRecord.decodeDocuments(try union.read(.documents, author: number, batch: batch))
+    }
+
+    /// How many features fired.
+    func firingCount(_ hook: HookPoint, of batch: Int) throws -> Int {
+        BatchRecord.decodeFiringCount(
+            try union.read(
+                .features(hook), author: number, batch: batch,
+                first: BatchRecord.featuresHeadSize))
     }
 
     func features(_ hook: HookPoint, of batch: Int, values: ActivationValues) throws -> SparseRows {

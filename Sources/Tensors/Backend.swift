@@ -162,8 +162,10 @@ public protocol Backend: AnyObject {
     /// Makes `tensor` (one dimension) available, `offset` added to each element.
     func vector(_ tensor: StoredTensor, adding offset: Float) throws -> Vector
     /// Makes all weights resident that were asked for since, after a check that there is room for them and for
-    /// batches of `rows` rows that take `bytesPerRow` bytes each.
-    func load(rows: Int, bytesPerRow: Int) throws
+    /// batches of `rows` rows that take `bytesPerRow` bytes each and go through `encoders` encoders.
+    func load(rows: Int, bytesPerRow: Int, encoders: Int) throws
+    /// The batch that was begun by `embed` will not be finished. Called before anything of it is let go.
+    func abandonBatch()
     /// A matrix of `elements`.
     func matrix(rows: Int, columns: Int, _ elements: [Float]) throws -> Matrix
     /// Elements of the rows of `x` in `rows`, in row-major order.

@@ -109,7 +109,10 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// Weights are used where they lie.
-    public func load(rows: Int, bytesPerRow: Int) {}
+    public func load(rows: Int, bytesPerRow: Int, encoders: Int) {}
+
+    /// Nothing of it is left.
+    public func abandonBatch() {}
 
     /// A copy of `elements`.
     public func matrix(rows: Int, columns: Int, _ elements: [Float]) -> CPUMatrix {

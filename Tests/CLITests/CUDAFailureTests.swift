@@ -29,7 +29,7 @@ extension CUDATests {
     // MARK: Devices
 
     @Test(arguments: [
-        ("FAKE_CUDA_DRIVER", "11040", "Unsupported .version 7.8"),
+        ("FAKE_CUDA_DRIVER", "11040", "the driver is too old for libcudart"),
         ("FAKE_CUDA_CC", "75", "compute capability 7.5, the kernels need 8.0 or later"),
         ("FAKE_CUDA_INIT", "804", "of different versions: restart the machine"),
         ("FAKE_CUDA_INIT", "999", "nvidia-smi -q"),
@@ -43,6 +43,15 @@ extension CUDATests {
         let outcome = try run(small("out", documents: 2), exits: 69, [variable: value])
         #expect(outcome.errors.contains(message), "\(outcome.errors)")
         #expect(outcome.errors.contains("--device cpu") || outcome.errors.contains("nvidia-smi"))
+    }
+
+    @Test func aDriverTooOldForTheKernels() throws {
+        let outcome = try run(
+            small("out", documents: 2), exits: 69,
+            ["FAKE_CUDA_DRIVER": "11070", "FAKE_CUDA_RUNTIME": "11080"])
+        #expect(outcome.errors.contains("the driver (CUDA 11.7) does not take the kernels"))
+        #expect(outcome.errors.contains("Unsupported .version 7.8; current version is '7.7'"))
+        #expect(outcome.errors.contains("R520") && outcome.errors.contains("--device cpu"))
     }
 
     @Test func aDriverThatDoesNotAnswerIsNotWaitedForForever() throws {
@@ -91,10 +100,14 @@ extension CUDATests {
 
     /// Memory runs out: the batch is computed in parts, which the manifest says, and nothing else changes.
     @Test func outOfMemoryHalvesTheBatch() throws {
-        try run(tiny("whole", batchSize: "6") + ["--n_docs", "12"])
-        // Enough for the weights and for some documents.
-        let outcome = try run(
-            tiny("parts", batchSize: "6") + ["--n_docs", "12"], ["FAKE_CUDA_FAIL": "cudaMalloc:400:2"])
+        func job(_ name: String) -> [String] {
+            tiny(name, batchSize: "15") + [
+                "--n_docs_per_author", "15", "--include_authors", "harbour", "quarry works",
+            ]
+        }
+        try run(job("whole"))
+        // cuBLAS' workspace, the weights, and some documents, but not fifteen.
+        let outcome = try run(job("parts"), ["FAKE_CUDA_MEM": "82000000"])
         #expect(outcome.errors.contains("batches are computed in 2 parts from here on"), "\(outcome.errors)")
         let comparison = try OutputComparison(
             reference: folder.file("whole"), candidate: folder.file("parts"))
@@ -125,7 +138,7 @@ extension CUDATests {
         let outcome = try run(
             small("out"), exits: 1,
             [
-                "FAKE_CUDA_DEVICES": "2", "FAKE_CUDA_FAIL": "cuLaunchKernel:250:719",
+                "FAKE_CUDA_DEVICES": "2", "FAKE_CUDA_FAIL": "cuLaunchKernel:200:719",
                 "FAKE_CUDA_FAIL_DEVICE": "1",
             ])
         #expect(outcome.errors.contains("rank 1 (cuda 1, Fake GPU 1)"), "\(outcome.errors)")

@@ -987,6 +987,7 @@ __attribute__((constructor)) void addKernels() {
     ADD_KERNEL(add)
     ADD_KERNEL(rotate)
     ADD_KERNEL(attention)
+    ADD_KERNEL(attention_256)
     ADD_KERNEL(geglu)
     ADD_KERNEL(reduce_logits)
     ADD_KERNEL(finish_predictions)

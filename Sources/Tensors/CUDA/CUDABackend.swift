@@ -101,14 +101,17 @@ public final class CUDABackend: Backend {
     }
 
     /// Checks the room, then brings the matrices that were asked for to the device.
-    public func load(rows: Int, bytesPerRow: Int) throws {
+    public func load(rows: Int, bytesPerRow: Int, encoders: Int) throws {
         for weights in waiting where precision == .float32 {
             let survey = WeightSurvey(weights.tensor, threads)
             weights.form = .float16(parts: survey.isShort ? 1 : 2, exponent: survey.exponent)
             if survey.isShort { loaded.short += 1 } else { loaded.long += 1 }
         }
         let matrices = waiting.reduce(0) { $0 + $1.bytes }
-        let batch = rows * bytesPerRow + 2 * CUDABackend.chunkBytes(rows: rows)
+        // Logits, and pre-activations.
+        let widest = waiting.map(\.outputs).max() ?? 0
+        let results = encoders * 8 * entriesPerRow
+        let batch = rows * (bytesPerRow + results) + 2 * min(CUDABackend.chunkBytes, rows * widest * 4)
         let (free, total) = try device.memory()
         guard matrices + batch <= free else {
             throw CUDAError.tooSmall(
@@ -121,10 +124,15 @@ public final class CUDABackend: Backend {
         waiting = []
     }
 
-    /// Logits and pre-activations of `rows` rows.
-    private static func chunkBytes(rows: Int) -> Int { min(chunkBytes, rows * 256_000 * 4) }
-
     // MARK: Data
+
+    /// Waits until the device has done what was asked of it: copies of the batch are under way from and to memory that
+    /// is about to be used for something else. The next one may be a smaller one, for want of memory.
+    public func abandonBatch() {
+        try? device.compute.synchronize()
+        (batchStart, batchUploads, rowCapacity) = (nil, [], 0)
+        (positions, pieces) = (nil, nil)
+    }
 
     /// A buffer of `rows` rows of `bytesPerRow`, with room for the largest batch.
     func rowBuffer(_ rows: Int, bytesPerRow: Int) throws -> DeviceBuffer {
@@ -327,7 +335,7 @@ public final class CUDABackend: Backend {
         }
         let out = try newMatrix(queries.rows, p.heads * p.headWidth)
         try device.launch(
-            "attention", grid: (pieces!.count, p.keyValueHeads), block: 256,
+            p.headWidth == 256 ? "attention_256" : "attention", grid: (pieces!.count, p.keyValueHeads), block: 256,
             shared: CUDABackend.sharedBytes(width: p.headWidth),
             [
                 .pointer(try floats(of: queries)), .pointer(try floats(of: keys)),
@@ -359,9 +367,9 @@ public final class CUDABackend: Backend {
             "first_non_finite_row", grid: (x.rows, 1), block: CUDABackend.block(x.columns),
             [.pointer(try floats(of: x)), .int(x.columns), .pointer(result)])
         let fetched = try fetch(result, Int32.self, count: 1)
-        return Deferred {
+        return Deferred { [rows = x.rows] in  // not x, which would stay
             let row = Int(try fetched.value()[0])
-            return row < x.rows ? row : nil
+            return row < rows ? row : nil
         }
     }
 
