@@ -219,7 +219,8 @@ public final class CUDADevice {
         let isTransposed: Bool
 
         /// Elements of 16 bits that begin `offset` bytes into `buffer`.
-        public init(_ buffer: DeviceBuffer, offset: Int, leadingDimension: Int, isTransposed: Bool) {
+        public init(_ buffer: DeviceBuffer, offset: Int, leadingDimension: Int, isTransposed: Bool)
+        {
             pointer = buffer.pointer + offset
             self.leadingDimension = leadingDimension
             self.isTransposed = isTransposed
@@ -246,7 +247,8 @@ public final class CUDADevice {
         try CUDADevice.check(
             libraries.blas.cublasGemmEx(
                 blas, a.isTransposed ? 1 : 0, b.isTransposed ? 1 : 0, Int32(m), Int32(n), Int32(k),
-                &alpha, a.pointer, type.rawValue, Int32(a.leadingDimension), b.pointer, type.rawValue,
+                &alpha, a.pointer, type.rawValue, Int32(a.leadingDimension), b.pointer,
+                type.rawValue,
                 Int32(b.leadingDimension), &beta, c.pointer, float32, Int32(m), compute32F, -1),
             "cublasGemmEx")
     }

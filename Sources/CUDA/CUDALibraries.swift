@@ -200,7 +200,8 @@ public struct CUDALibraries {
             let python = "\(folder)/python3"
             guard files.isExecutableFile(atPath: python) else { continue }
             // A virtual environment's own folder, not that of the interpreter it links to.
-            prefixes.append(String(folder.split(separator: "/").dropLast().map { "/" + $0 }.joined()))
+            prefixes.append(
+                String(folder.split(separator: "/").dropLast().map { "/" + $0 }.joined()))
         }
         for prefix in prefixes {
             for python in entries("\(prefix)/lib") where python.hasPrefix("python3") {

@@ -61,7 +61,8 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
             .noDevice(
                 reason: visible.map {
                     "CUDA_VISIBLE_DEVICES is '\($0)', which names none that is there; correct or unset it"
-                } ?? "the driver sees none; see nvidia-smi, and whether the job or container was given one"
+                }
+                    ?? "the driver sees none; see nvidia-smi, and whether the job or container was given one"
             )
         }
         let status = driver.cuInit(0)
@@ -88,12 +89,14 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
                     driver.cuDeviceGetAttribute(&value, attribute, device), "cuDeviceGetAttribute")
                 capability.append(Int(value))
             }
-            let token = tokens.map { ordinal < $0.count ? $0[ordinal] : "\(ordinal)" } ?? "\(ordinal)"
+            let token =
+                tokens.map { ordinal < $0.count ? $0[ordinal] : "\(ordinal)" } ?? "\(ordinal)"
             let isSlice = token.hasPrefix("MIG-")
             let end = name.firstIndex(of: 0) ?? name.endIndex
             found.append(
                 DeviceDescription(
-                    name: String(decoding: name[..<end].map(UInt8.init(bitPattern:)), as: UTF8.self),
+                    name: String(
+                        decoding: name[..<end].map(UInt8.init(bitPattern:)), as: UTF8.self),
                     uuid: isSlice ? token : "GPU-" + DeviceProbe.text(uuid), memory: memory,
                     capability: capability, token: token))
         }

@@ -49,4 +49,3 @@ struct AuthorSummary {
     /// Mean over output tokens, nats.
     var meanEntropy: Double { entropySum / Double(max(tokenCount, 1)) }
 }
-

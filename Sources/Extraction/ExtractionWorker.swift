@@ -156,7 +156,8 @@ final class ExtractionWorker<B: Backend> {
             sequences, tokenizing.batches(sequences, plan))
         try attempt(work) {
             try union.refresh()
-            for batch in assignment.share.batches(of: work.batches.count) where !has(batch, of: work) {
+            for batch in assignment.share.batches(of: work.batches.count)
+            where !has(batch, of: work) {
                 try compute(batch, of: work, &waiting)
             }
         }

@@ -94,7 +94,8 @@ extension HubClient {
     private func date(_ text: String) -> Int? {
         let months = "JanFebMarAprMayJunJulAugSepOctNovDec"
         let form = /\w{3}, (\d{2}) (\w{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT/
-        guard let match = text.wholeMatch(of: form), let place = months.ranges(of: match.2).first else {
+        guard let match = text.wholeMatch(of: form), let place = months.ranges(of: match.2).first
+        else {
             return nil
         }
         let month = months.distance(from: months.startIndex, to: place.lowerBound) / 3

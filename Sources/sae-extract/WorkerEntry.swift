@@ -74,7 +74,9 @@ enum WorkerEntry {
         let line = Array(data) + [0x0A]
         var rest = line[...]
         while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+            let count = rest.withUnsafeBytes {
+                Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count)
+            }
             if count < 0, errno == EINTR { continue }
             // Nobody listens: the parent is gone, and the reader of standard input ends the process.
             guard count > 0 else { return }

@@ -22,7 +22,8 @@ extension CUDATests {
         #expect(outcome.errors.contains(message))
         #expect(outcome.errors.contains("--device cpu"))
         if value.hasPrefix("/") {
-            #expect(outcome.errors.contains(value + ": not there") && outcome.errors.contains(variable))
+            #expect(
+                outcome.errors.contains(value + ": not there") && outcome.errors.contains(variable))
         }
     }
 
@@ -108,7 +109,9 @@ extension CUDATests {
         try run(job("whole"))
         // cuBLAS' workspace, the weights, and some documents, but not fifteen.
         let outcome = try run(job("parts"), ["FAKE_CUDA_MEM": "82000000"])
-        #expect(outcome.errors.contains("batches are computed in 2 parts from here on"), "\(outcome.errors)")
+        #expect(
+            outcome.errors.contains("batches are computed in 2 parts from here on"),
+            "\(outcome.errors)")
         let comparison = try OutputComparison(
             reference: folder.file("whole"), candidate: folder.file("parts"))
         #expect(comparison.problems == [])

@@ -198,7 +198,9 @@ struct BackendChecks<B: Backend> {
                     for i in 0..<width {
                         wanted.append(
                             zip(first...row, weights).reduce(0) {
-                                $0 + $1.1 / sum * Double(v[($1.0 * kvHeads + head / (heads / kvHeads)) * width + i])
+                                $0 + $1.1 / sum
+                                    * Double(
+                                        v[($1.0 * kvHeads + head / (heads / kvHeads)) * width + i])
                             })
                     }
                 }

@@ -111,12 +111,15 @@ public final class CUDABackend: Backend {
         // Logits, and pre-activations.
         let widest = waiting.map(\.outputs).max() ?? 0
         let results = encoders * 8 * entriesPerRow
-        let batch = rows * (bytesPerRow + results) + 2 * min(CUDABackend.chunkBytes, rows * widest * 4)
+        let batch =
+            rows * (bytesPerRow + results) + 2 * min(CUDABackend.chunkBytes, rows * widest * 4)
         let (free, total) = try device.memory()
         guard matrices + batch <= free else {
             throw CUDAError.tooSmall(
                 needed: matrices + batch, free: free, total: total,
-                parts: "weights and encoders \(matrices >> 20), a batch of \(rows) tokens \(batch >> 20)")
+                parts:
+                    "weights and encoders \(matrices >> 20), a batch of \(rows) tokens \(batch >> 20)"
+            )
         }
         let upload = try WeightUpload(device, threads)
         for weights in waiting { try upload.bring(weights) }
@@ -335,7 +338,8 @@ public final class CUDABackend: Backend {
         }
         let out = try newMatrix(queries.rows, p.heads * p.headWidth)
         try device.launch(
-            p.headWidth == 256 ? "attention_256" : "attention", grid: (pieces!.count, p.keyValueHeads), block: 256,
+            p.headWidth == 256 ? "attention_256" : "attention",
+            grid: (pieces!.count, p.keyValueHeads), block: 256,
             shared: CUDABackend.sharedBytes(width: p.headWidth),
             [
                 .pointer(try floats(of: queries)), .pointer(try floats(of: keys)),

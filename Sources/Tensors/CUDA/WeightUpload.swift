@@ -44,7 +44,8 @@ final class WeightUpload {
             let staging = try stage(
                 UnsafeRawBufferPointer(
                     rebasing: tensor.bytes[first * rowBytes..<(first + count) * rowBytes]))
-            let type = [ElementType.float32, .bfloat16, .float16].firstIndex(of: tensor.elementType)!
+            let type = [ElementType.float32, .bfloat16, .float16].firstIndex(
+                of: tensor.elementType)!
             let offset = first * weights.rowStride * 2
             try device.launch(
                 "split_weights",
