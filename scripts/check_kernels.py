@@ -329,20 +329,20 @@ class Sizes:
     documents: tuple  # (width, group, key heads, lengths of documents, windows, caps) of the long case
     vocabularies: list[tuple[int, int, int]]  # tokens, chunks, rows
     features: list[tuple[int, int, int]]  # features, rows, rows of a chunk
-    product: tuple[int, int, int]  # rows, inner, outputs
+    products: list[tuple[int, int, int]]  # rows, inner, outputs
 
 
 all_sizes = {
     "small": Sizes(
         widths=[1, 31, 70, 256, 1030], rows=5, table_rows=50, documents=(64, 2, 1, [150], [100], [50.0]),
         vocabularies=[(1, 1, 3), (31, 1, 5), (1000, 7, 9), (5003, 3, 130)],
-        features=[(1, 9, 4), (31, 7, 7), (70, 7, 3), (256, 6, 2), (1000, 5, 3), (16384, 3, 2)], product=(37, 576, 72)),
+        features=[(1, 9, 4), (31, 7, 7), (70, 7, 3), (256, 6, 2), (1000, 5, 3), (16384, 3, 2)], products=[(37, 576, 72), (9, 9300, 40)]),
     "large": Sizes(
         widths=[1, 31, 70, 256, 1030, 2304, 9216], rows=512, table_rows=16000,
         documents=(256, 2, 4, [1, 31, 1000, 4200], [0, 4096], [50.0]),
         vocabularies=[(1, 1, 3), (31, 1, 5), (1000, 7, 300), (256000, 16, 64)],
         features=[(1, 300, 100), (31, 300, 100), (70, 300, 100), (256, 300, 90), (1000, 300, 70), (16384, 300, 128), (65536, 40, 25)],
-        product=(300, 2304, 1000)),
+        products=[(300, 2304, 1000), (300, 9216, 1000), (300, 14336, 500)]),
 }
 
 
@@ -901,10 +901,13 @@ class Checks:
     # Products
 
     def products(self) -> None:
-        kernel, device = "products", self.device
-        if not device.blas:
+        if not self.device.blas:
             return
-        rows, inner, outputs = self.sizes.product
+        for size in self.sizes.products:
+            self.products_of(*size)
+
+    def products_of(self, rows, inner, outputs) -> None:
+        kernel, device = "products", self.device
 
         def run(x, weights, by_outputs, form, row_range, output_range, detail):
             """As CUDABackend.multiply. `weights` are (outputs, inner) or (inner, outputs); form 0: bfloat16, else parts."""
@@ -922,9 +925,9 @@ class Checks:
                 out = device.output((len(row_range), len(output_range)))
                 first_output = output_range[0] * (row_stride if by_outputs else 1)
 
-                def product(x_part, k, factor, is_adding):
-                    device.multiply(data.address + 2 * first_output, row_stride if by_outputs else outputs, by_outputs,
-                                    operand.address + 2 * (row_range[0] * parts + x_part) * inner, inner * parts, 2 if form else 14,
+                def product(x_part, k, factor, is_adding, start=0):
+                    device.multiply(data.address + 2 * (first_output + start * (1 if by_outputs else outputs)), row_stride if by_outputs else outputs,
+                                    by_outputs, operand.address + 2 * ((row_range[0] * parts + x_part) * inner + start), inner * parts, 2 if form else 14,
                                     len(output_range), len(row_range), k, factor, is_adding, out)
 
                 if form == 0:
@@ -932,7 +935,10 @@ class Checks:
                 else:
                     unscale = np.float32(1) / (scale * activation_scale)
                     product(0, weight_parts * inner, unscale / low_scale, False)
-                    product(1, inner, unscale, True)
+                    pieces = -(-inner // 4608)
+                    step = -(-(-(-inner // pieces)) // 64) * 64
+                    for start in range(0, inner, step):
+                        product(1, min(step, inner - start), unscale, True, start)
                 return [device.fetch(out)]
 
             return self.twice(kernel, body, detail)[0]
@@ -945,7 +951,7 @@ class Checks:
                 shape = (outputs, inner) if by_outputs else (inner, outputs)
                 spread = np.exp(2 * self.normal(*shape)) * self.normal(*shape, scale=0.02)
                 for form, held, weights in [(1, "one part, exact", from_bfloat16(to_bfloat16(spread))), (2, "two parts", spread), (0, "bfloat16", spread)]:
-                    case = f"{name}, weights {'' if form == 0 else 'in '}{held}, {'outputs' if by_outputs else 'inputs'} as rows"
+                    case = f"{inner} inner, {name}, weights {'' if form == 0 else 'in '}{held}, {'outputs' if by_outputs else 'inputs'} as rows"
                     reference = x.astype(np.float64) @ (weights.T if by_outputs else weights).astype(np.float64)
                     limit = 1e-5 if form else 1e-2
                     out = run(x, weights, by_outputs, form, range(rows), range(outputs), case)

@@ -241,12 +241,16 @@ def card():
     return f"{name}, driver {driver}, {memory}"
 
 
-def heading(card_name, options):
+def current_commit():
     try:
         done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-        commit = done.stdout.strip() or "unknown"
+        return done.stdout.strip() or "unknown"
     except OSError:
-        commit = "unknown"
+        return "unknown"
+
+
+def heading(card_name, options):
+    commit = options.commit or current_commit()
     lines = ["# GPU check", "", f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, commit {commit}, {os.cpu_count()} cores. Card: {card_name}.",
              f"Made by `{shlex.join(['scripts/gpu-check', *sys.argv[1:]])}`."]
     if options.quick:
@@ -965,6 +969,7 @@ def parse():
     parser.add_argument("--budget", type=float, default=540, metavar="SECONDS", help="after which nothing new begins and what runs is ended (540)")
     parser.add_argument("--quick", action="store_true", help="a small model")
     parser.add_argument("--pretend-cpu", action="store_true", help="no GPU: --device and --dtype are not given, torch computes on the CPU")
+    parser.add_argument("--commit", help="that the files are of, on a host without their history")
     parser.add_argument("--clean", action="store_true", help="remove the random models at the end")
     return parser.parse_args()
 

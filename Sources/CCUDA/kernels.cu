@@ -419,7 +419,36 @@ KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, f
     __syncthreads();
     if (found == 0) return;
     long long place = (long long)ends[8] + ends[warp];
-    UNROLLED(4)
+    if (count % 4 == 0) {
+        unsigned below = (1u << lane) - 1u;
+        UNROLLED(2)
+        for (int i0 = begin; i0 < end; i0 += 128) {
+            int i = i0 + lane * 4;
+            float value[4] = {0.f, 0.f, 0.f, 0.f};
+            unsigned on[4] = {0, 0, 0, 0};
+            if (i < end) {
+                float4 x = *(const float4 *)(row + i), b = *(const float4 *)(bias + i), t = *(const float4 *)(threshold + i);
+                value[0] = x.x + b.x, value[1] = x.y + b.y, value[2] = x.z + b.z, value[3] = x.w + b.w;
+                on[0] = value[0] > fmaxf(t.x, floor), on[1] = value[1] > fmaxf(t.y, floor);
+                on[2] = value[2] > fmaxf(t.z, floor), on[3] = value[3] > fmaxf(t.w, floor);
+            }
+            unsigned all[4];
+            UNROLL for (int j = 0; j < 4; j++) all[j] = __ballot_sync(0xffffffffu, on[j]);
+            if (!(all[0] | all[1] | all[2] | all[3])) continue;
+            // Those of lower lanes come first, then one's own in order.
+            long long at = place + __popc(all[0] & below) + __popc(all[1] & below) + __popc(all[2] & below) +
+                           __popc(all[3] & below);
+            UNROLL for (int j = 0; j < 4; j++) {
+                if (on[j] && at < capacity) {
+                    columns[at] = i + j;
+                    values[at] = value[j];
+                }
+                at += on[j];
+            }
+            place += __popc(all[0]) + __popc(all[1]) + __popc(all[2]) + __popc(all[3]);
+        }
+        return;
+    }
     for (int i0 = begin; i0 < end; i0 += 32) {
         int i = i0 + lane;
         float value = i < end ? row[i] + bias[i] : 0.f;

@@ -8,7 +8,7 @@
 // A batch's payload is u32 number of sections; for each an i32 layer (-1: documents, -2: division), an u32 site and an
 // u64 length; then the sections (see BatchRecord).
 //
-// The file appears with its header. A frame is in the system's hands when `append` returns: it survives the
+// The file appears with its header. A frame is one append, in the system's hands when `append` returns: it survives the
 // process. It survives the machine once synchronized, which happens every five seconds, before an author's files are
 // made, and at the end.
 
@@ -144,7 +144,10 @@ final class JournalWriter: @unchecked Sendable {
             author: UInt32(author), batch: UInt32(batch), documents: UInt32(documents),
             length: sections.reduce(table.count) { $0 + $1.bytes.count }, crc: crc)
         var start = end + FrameHead.size + table.count
-        try append([head.encoded + table] + sections.map(\.bytes))
+        var frame = head.encoded + table
+        frame.reserveCapacity(FrameHead.size + head.length)
+        for section in sections { frame += section.bytes }
+        try append(frame)
         if ContinuousClock.now - lastSynchronization > JournalWriter.synchronizationInterval {
             lastSynchronization = .now
             if let synchronizing {
@@ -176,12 +179,10 @@ final class JournalWriter: @unchecked Sendable {
         else { throw StateRemovedError(path: path) }
     }
 
-    private func append(_ pieces: [[UInt8]]) throws {
+    private func append(_ bytes: [UInt8]) throws {
         do {
-            for piece in pieces {
-                try piece.withUnsafeBytes { try writeAll($0, to: descriptor, path: path) }
-            }
-            end += pieces.reduce(0) { $0 + $1.count }
+            try bytes.withUnsafeBytes { try writeAll($0, to: descriptor, path: path) }
+            end += bytes.count
         } catch {
             // Half a frame would hide what a later one says.
             ftruncate(descriptor, off_t(end))

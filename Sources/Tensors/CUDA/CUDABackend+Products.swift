@@ -30,14 +30,19 @@ extension CUDABackend {
         let inner = weights.inputs
         // BLAS sees row-major matrices transposed: outᵀ (outputs, rows) = W (outputs, inner) · xᵀ (inner, rows).
         let firstOutput = outputs.lowerBound * (weights.outputsAreRows ? weights.rowStride : 1)
-        func product(xPart: Int, inner width: Int, factor: Float, isAdding: Bool) throws {
+        func product(
+            xPart: Int, from start: Int = 0, inner width: Int, factor: Float, isAdding: Bool
+        ) throws {
             try device.multiply(
                 CUDADevice.Operand(
-                    data, offset: 2 * firstOutput,
+                    data,
+                    offset: 2
+                        * (firstOutput
+                            + start * (weights.outputsAreRows ? 1 : weights.outputs)),
                     leadingDimension: weights.outputsAreRows ? weights.rowStride : weights.outputs,
                     isTransposed: weights.outputsAreRows),
                 CUDADevice.Operand(
-                    operand, offset: 2 * (rows.lowerBound * parts + xPart) * inner,
+                    operand, offset: 2 * ((rows.lowerBound * parts + xPart) * inner + start),
                     leadingDimension: inner * parts, isTransposed: false),
                 as: precision == .float32 ? .float16 : .bfloat16, m: outputs.count, n: rows.count,
                 k: width, times: factor, isAdding: isAdding, into: out)
@@ -49,8 +54,20 @@ extension CUDABackend {
         try product(
             xPart: 0, inner: weightParts * inner, factor: unscale / CUDABackend.lowScale,
             isAdding: false)
-        try product(xPart: 1, inner: inner, factor: unscale, isAdding: true)
+        for start in stride(from: 0, to: inner, by: CUDABackend.innerStep(inner)) {
+            try product(
+                xPart: 1, from: start, inner: min(CUDABackend.innerStep(inner), inner - start),
+                factor: unscale, isAdding: true)
+        }
     }
+
+    /// How much of an inner dimension is summed in one go. Tensor cores cut sums off instead of rounding them, so that the
+    /// error grows with every step; results of pieces are added with rounding.
+    private static func innerStep(_ inner: Int) -> Int {
+        let pieces = (inner + longestSum - 1) / longestSum
+        return ((inner + pieces - 1) / pieces + 63) / 64 * 64
+    }
+    private static var longestSum: Int { 4608 }
 
     /// The kernels' ACTIVATION_SCALE and LOW_SCALE.
     private static var activationScale: Float { 1 / 256 }
