@@ -97,7 +97,11 @@ let package = Package(
             swiftSettings: kernels),
         .target(
             name: "FakeCUDA", path: "Tests/FakeCUDA",
-            cxxSettings: [.headerSearchPath("."), .unsafeFlags(["-O2", "-std=c++20"])]),
+            cxxSettings: [
+                // A product and a sum are one operation where they can be, as on devices.
+                .headerSearchPath("."),
+                .unsafeFlags(["-O2", "-std=c++20", "-mfma", "-ffp-contract=fast"]),
+            ]),
         .testTarget(name: "ByteJSONTests", dependencies: ["ByteJSON"], swiftSettings: strict),
         .testTarget(
             name: "ArrayFilesTests", dependencies: ["ArrayFiles", "TestSupport"],
@@ -136,7 +140,7 @@ let package = Package(
         .testTarget(
             name: "CLITests",
             dependencies: [
-                "sae-extract", "Gemma2", "SparseAutoencoders", "ArrayFiles", "ByteJSON",
+                "sae-extract", "Gemma2", "SparseAutoencoders", "CUDA", "ArrayFiles", "ByteJSON",
                 "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),

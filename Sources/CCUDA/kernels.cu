@@ -90,13 +90,14 @@ KERNEL(rms_norm)(const float *x, const float *weight, float *out, Half *split, i
     for (int i = threadIdx.x; i < width; i += blockDim.x) squares += row[i] * row[i];
     float factor = 1.f / sqrtf(blockSum(squares, room) / width + epsilon);
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
-        float value = row[i] * factor * weight[i];
+        float value = TIMES(TIMES(row[i], factor), weight[i]);
         if (out) out[(long long)blockIdx.x * width + i] = value;
         if (split) putParts(split + (long long)blockIdx.x * width * parts, parts, width, i, value);
     }
 }
 
-// x += y * rsqrt(mean(y^2) + epsilon) * weight: a block's output, through its norm, to the residual stream.
+// x += y * rsqrt(mean(y^2) + epsilon) * weight: a block's output, through its norm, to the residual stream. To the bit what
+// rms_norm and add do one after the other: whether the norm is also tapped must not change what follows.
 KERNEL(add_rms_norm)(const float *y, const float *weight, float *x, int width, float epsilon) {
     SHARED(float, room, 33);
     const float *row = y + (long long)blockIdx.x * width;
@@ -104,7 +105,7 @@ KERNEL(add_rms_norm)(const float *y, const float *weight, float *x, int width, f
     float squares = 0;
     for (int i = threadIdx.x; i < width; i += blockDim.x) squares += row[i] * row[i];
     float factor = 1.f / sqrtf(blockSum(squares, room) / width + epsilon);
-    for (int i = threadIdx.x; i < width; i += blockDim.x) out[i] += row[i] * factor * weight[i];
+    for (int i = threadIdx.x; i < width; i += blockDim.x) out[i] = PLUS(out[i], TIMES(TIMES(row[i], factor), weight[i]));
 }
 
 // x += y.

@@ -74,8 +74,9 @@ public final class CUDADevice {
         var room: UnsafeMutableRawPointer?
         let status = runtime.cudaMalloc(&room, CUDADevice.workspaceBytes)
         guard status != 2 else {
-            throw CUDAError.outOfMemory(
-                bytes: CUDADevice.workspaceBytes, free: freeBytes, total: total)
+            throw CUDAError.tooSmall(
+                needed: CUDADevice.workspaceBytes, free: freeBytes, total: total,
+                parts: "for cuBLAS alone")
         }
         try check(status, "cudaMalloc")
         workspace = room!
@@ -301,7 +302,9 @@ public final class CUDADevice {
             return PinnedBuffer(freePinned.remove(at: fits), self)
         }
         var pointer: UnsafeMutableRawPointer?
-        try check(libraries.runtime.cudaHostAlloc(&pointer, wanted, 0), "cudaHostAlloc")
+        let status = libraries.runtime.cudaHostAlloc(&pointer, wanted, 0)
+        guard status != 2 else { throw .noHostMemory(bytes: wanted) }
+        try check(status, "cudaHostAlloc")
         return PinnedBuffer(PinnedBuffer.Block(pointer: pointer!, bytes: wanted), self)
     }
 

@@ -12,6 +12,8 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
     case kernelsRefused(driver: String, reason: String)
     /// The device's memory is used up.
     case outOfMemory(bytes: Int, free: Int, total: Int)
+    /// The system gives no memory that a device can copy from.
+    case noHostMemory(bytes: Int)
     /// The model does not fit the device, whatever the batch.
     case tooSmall(needed: Int, free: Int, total: Int, parts: String)
     /// The model has sizes that the kernels are not made for.
@@ -23,8 +25,8 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
     public var isOutOfMemory: Bool {
         switch self {
         case .outOfMemory: true
-        // CUBLAS_STATUS_ALLOC_FAILED
-        case .call(let function, let code, _, _): function.hasPrefix("cublas") && code == 3
+        // Modules, functions and events take memory when they are first used; CUBLAS_STATUS_ALLOC_FAILED.
+        case .call(let function, let code, _, _): code == (function.hasPrefix("cublas") ? 3 : 2)
         default: false
         }
     }
@@ -41,7 +43,9 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
         case .kernelsRefused(let driver, let reason):
             "the driver (\(driver)) does not take the kernels: \(reason); they need a driver of CUDA 11.8 or later (R520) and a device of compute capability 8.0 or later; or run with --device cpu"
         case .outOfMemory(let bytes, let free, let total):
-            "the device has no \(bytes >> 20) MiB left: \(free >> 20) of \(total >> 20) MiB are free; give a smaller --batch_size, or end other processes on the device (nvidia-smi)"
+            "the device has no \(CUDAError.size(bytes)) left: \(free >> 20) of \(total >> 20) MiB are free; give a smaller --batch_size, or end other processes on the device (nvidia-smi)"
+        case .noHostMemory(let bytes):
+            "the system gives no \(CUDAError.size(bytes)) of page-locked memory; raise the limits (ulimit -l, ulimit -v, the job's memory) or give a smaller --batch_size"
         case .tooSmall(let needed, let free, let total, let parts):
             "the device's memory is too small: \(needed >> 20) MiB are needed (\(parts)), \(free >> 20) of \(total >> 20) MiB are free; end other processes on it (nvidia-smi), give fewer --layers, --dtype bfloat16, a smaller --batch_size, or another device"
         case .unsupported(let reason):
@@ -49,6 +53,10 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
         case .call(let function, let code, let name, let meaning):
             "\(function) failed: \(name) (\(code)), \(meaning); \(CUDAError.advice(function, code)); or run with --device cpu"
         }
+    }
+
+    private static func size(_ bytes: Int) -> String {
+        bytes < 1 << 20 ? "\((bytes + 1023) >> 10) KiB" : "\(bytes >> 20) MiB"
     }
 
     private static func advice(_ function: String, _ code: Int) -> String {
@@ -63,7 +71,9 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
             "the toolkit's stub was found instead of the driver: name the driver's library in SAE_EXTRACT_CUDA_DRIVER_LIB"
         case (false, 221):
             "libnvidia-ptxjitcompiler.so.1, a part of the driver, is missing: make it visible to the container"
-        case (false, 214), (false, 719), (false, 700), (false, 999):
+        case (false, 999) where function == "cuInit":
+            "the driver is there but cannot be used: see whether nvidia-smi works, whether the kernel module nvidia_uvm is loaded, and who may use /dev/nvidia*"
+        case (false, 214), (false, 719), (false, 700), (false, 999), (true, 13), (true, 14):
             "the device is lost to this process: run the same command again to continue; if it happens again, see dmesg (Xid) and the device's health (nvidia-smi -q)"
         default:
             "see sae-extract devices, and run the same command again to continue"

@@ -17,6 +17,12 @@ public struct DeviceDescription: Codable, Equatable, Sendable {
     /// What CUDA_VISIBLE_DEVICES is to be for a process that uses this device alone.
     public var token: String
 
+    /// A device, as it is described.
+    public init(name: String, uuid: String, memory: Int, capability: [Int], token: String) {
+        (self.name, self.uuid, self.memory) = (name, uuid, memory)
+        (self.capability, self.token) = (capability, token)
+    }
+
     /// "9.0".
     public var capabilityName: String { capability.map { "\($0)" }.joined(separator: ".") }
 }
@@ -71,6 +77,8 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         var count: Int32 = 0
         try check(driver.cuDeviceGetCount(&count), "cuDeviceGetCount")
         guard count > 0 else { throw none() }
+        // Does the runtime go with the driver?
+        try check(libraries.runtime.cudaGetDeviceCount(&count), "cudaGetDeviceCount")
         let tokens = visible.map(DeviceProbe.tokens)
         var found: [DeviceDescription] = []
         for ordinal in 0..<Int(count) {

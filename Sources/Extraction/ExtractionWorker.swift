@@ -78,8 +78,11 @@ final class ExtractionWorker<B: Backend> {
     }
 
     private enum Step {
-        case batch(Int, of: Work, result: Deferred<BatchRecord>)
+        /// A batch; whether its taps are being checked.
+        case batch(Int, of: Work, checks: Bool, result: Deferred<BatchRecord>)
         case end(Work)
+
+        var isBatch: Bool { if case .batch = self { true } else { false } }
     }
 
     init(
@@ -235,91 +238,98 @@ final class ExtractionWorker<B: Backend> {
     ) throws {
         try stop.check()
         _ = try self.extractor ?? load()
-        do {
-            guard parts == 1 else { throw CUDAError.outOfMemory(bytes: 0, free: 0, total: 0) }
-            let result = try timing.measure(.model) { try ask(work, work.batches[batch]) }
-            underWay.append(.batch(batch, of: work, result: result))
-        } catch let error as CUDAError where error.isOutOfMemory {
-            try takeIn(until: 0, &waiting)
-            let record = try timing.measure(.model) {
-                try computeInParts(work, work.batches[batch], error)
-            }
-            try keep(record, batch, of: work)
+        let documents = work.batches[batch]
+        let checks = checksTaps && work.sequences[documents].contains { !$0.tokens.isEmpty }
+        if checks { checksTaps = false }
+        if parts == 1 {
+            do {
+                let result = try timing.measure(.model) { try ask(work, documents, checks: checks) }
+                underWay.append(.batch(batch, of: work, checks: checks, result: result))
+                return try takeIn(until: backend.batchesInFlight - 1, &waiting)
+            } catch let error as CUDAError where error.isOutOfMemory {}
         }
-        try takeIn(until: backend.batchesInFlight - 1, &waiting)
+        try takeIn(until: 0, &waiting)
+        try keep(try computeInParts(work, documents, checks: checks), batch, of: work)
     }
 
-    private func ask(_ work: Work, _ documents: Range<Int>) throws -> Deferred<BatchRecord> {
-        let sequences = work.sequences[documents]
-        let checks = checksTaps && sequences.contains { !$0.tokens.isEmpty }
-        let result = try extractor!.extract(
-            work.author, sequences, hooks: work.hooks, checkingTaps: checks)
-        if checks { checksTaps = false }
-        return result
+    private func ask(
+        _ work: Work, _ documents: Range<Int>, checks: Bool
+    ) throws -> Deferred<BatchRecord> {
+        try extractor!.extract(
+            work.author, work.sequences[documents], hooks: work.hooks, checkingTaps: checks)
     }
 
     /// The same and waits for it.
-    private func computeNow(_ work: Work, _ documents: Range<Int>) throws -> BatchRecord {
+    private func computeNow(
+        _ work: Work, _ documents: Range<Int>, checks: Bool
+    ) throws -> BatchRecord {
         while true {
             do {
-                return try ask(work, documents).value()
+                return try ask(work, documents, checks: checks).value()
             } catch is ResultOverflow {
                 continue  // with more room
             }
         }
     }
 
-    /// Computes a batch for which memory is short in twice as many parts, and again. Later batches begin with as many.
+    /// Computes a batch by itself; where memory is short in twice as many parts, and again. Later batches begin with as
+    /// many.
     private func computeInParts(
-        _ work: Work, _ documents: Range<Int>, _ error: CUDAError
+        _ work: Work, _ documents: Range<Int>, checks: Bool
     ) throws -> BatchRecord {
-        var error = error
         while true {
-            let count = min(parts, documents.count)
+            let count = min(parts, max(documents.count, 1))
             do {
-                return BatchRecord(
-                    joining: try (0..<count).map { part in
-                        try computeNow(
-                            work,
-                            documents.lowerBound + part * documents.count / count..<documents
-                                .lowerBound + (part + 1) * documents.count / count)
-                    })
-            } catch let again as CUDAError where again.isOutOfMemory {
-                error = again
+                return try timing.measure(.model) {
+                    BatchRecord(
+                        joining: try (0..<count).map { part in
+                            let start = documents.lowerBound + part * documents.count / count
+                            let end = documents.lowerBound + (part + 1) * documents.count / count
+                            return try computeNow(work, start..<end, checks: checks && part == 0)
+                        })
+                }
+            } catch let error as CUDAError where error.isOutOfMemory {
+                guard count < documents.count else { throw error }
+                parts *= 2
+                log.warning(
+                    "\(error); batches are computed in \(parts) parts from here on, so that this run cannot be repeated byte for byte"
+                )
             }
-            guard count < documents.count else { throw error }
-            parts *= 2
-            log.warning(
-                "\(error); batches are computed in \(parts) parts from here on, so that this run cannot be repeated byte for byte"
-            )
         }
     }
 
     /// Carries out steps in order until `count` batches are under way.
     private func takeIn(until count: Int, _ waiting: inout [WorkerTask.Assignment]) throws {
-        func batchesUnderWay() -> Int {
-            underWay.count { if case .batch = $0 { true } else { false } }
-        }
+        func batchesUnderWay() -> Int { underWay.count(where: \.isBatch) }
         while let step = underWay.first {
             switch step {
             case .end(let work):
                 underWay.removeFirst()
                 try end(work, &waiting)
-            case .batch(let batch, let work, let result):
+            case .batch(let batch, let work, let checks, let result):
                 guard batchesUnderWay() > count else { return }
                 underWay.removeFirst()
-                try takeIn(result, batch, of: work)
+                try takeIn(result, batch, of: work, checks: checks)
             }
         }
     }
 
-    private func takeIn(_ result: Deferred<BatchRecord>, _ batch: Int, of work: Work) throws {
+    private func takeIn(
+        _ result: Deferred<BatchRecord>, _ batch: Int, of work: Work, checks: Bool
+    ) throws {
         try attempt(work) {
             let record: BatchRecord
             do {
                 record = try timing.measure(.model) { try result.value() }
             } catch is ResultOverflow {
-                record = try timing.measure(.model) { try computeNow(work, work.batches[batch]) }
+                // It is computed again by itself: what others hold of the device's memory may be needed.
+                while let index = underWay.firstIndex(where: \.isBatch),
+                    case .batch(let batch, let work, let checks, let result) = underWay.remove(
+                        at: index)
+                {
+                    try takeIn(result, batch, of: work, checks: checks)
+                }
+                record = try computeInParts(work, work.batches[batch], checks: checks)
             }
             try keep(record, batch, of: work)
         }
@@ -327,11 +337,11 @@ final class ExtractionWorker<B: Backend> {
 
     /// After a failure or a wish to stop: what the device has been asked for is kept where it still can be.
     private func finishUnderWay() {
-        for case .batch(let batch, let work, let result) in underWay {
-            guard let record = try? result.value() else { return }
-            guard (try? keep(record, batch, of: work)) != nil else { return }
-        }
+        let steps = underWay
         underWay = []
+        for case .batch(let batch, let work, let checks, let result) in steps {
+            guard (try? takeIn(result, batch, of: work, checks: checks)) != nil else { return }
+        }
     }
 
     /// Puts a batch in the journal.

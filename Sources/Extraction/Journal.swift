@@ -17,6 +17,7 @@ import Dispatch
 import FoundationEssentials
 import Gemma2
 import Glibc
+import Synchronization
 
 /// What a journal says of itself.
 struct JournalHeader: Codable, Equatable {
@@ -104,6 +105,7 @@ final class JournalWriter: @unchecked Sendable {
     private(set) var end: Int
     private var lastSynchronization = ContinuousClock.now
     private let synchronizing: DispatchQueue?
+    private let failure = Mutex<FileError?>(nil)
 
     /// Makes a journal in `directory`. Its name begins with the time, so that journals are in order by name. Throws
     /// `FileError`.
@@ -151,7 +153,14 @@ final class JournalWriter: @unchecked Sendable {
         if ContinuousClock.now - lastSynchronization > JournalWriter.synchronizationInterval {
             lastSynchronization = .now
             if let synchronizing {
-                synchronizing.async { [self] in try? synchronize() }
+                // Linux reports a failed write once: it is kept for whoever asks next.
+                synchronizing.async { [self] in
+                    do throws(FileError) {
+                        try synchronize()
+                    } catch {
+                        failure.withLock { $0 = error }
+                    }
+                }
             } else {
                 try synchronize()
             }
@@ -167,6 +176,7 @@ final class JournalWriter: @unchecked Sendable {
 
     /// Returns once all batches are on the disk. From any thread.
     func synchronize() throws(FileError) {
+        if let error = failure.withLock({ $0 }) { throw error }
         guard fdatasync(descriptor) == 0 else { throw FileError("write", path) }
     }
 

@@ -52,6 +52,8 @@ struct Receipts {
                 continue
             }
             byAuthor[receipt.number]!.firingCounts.merge(receipt.firingCounts) { first, _ in first }
+            let divided = Set(byAuthor[receipt.number]!.dividedBatches + receipt.dividedBatches)
+            byAuthor[receipt.number]!.dividedBatches = divided.sorted()
         }
     }
 

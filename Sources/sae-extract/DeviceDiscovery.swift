@@ -28,7 +28,10 @@ struct DeviceDiscovery {
 
     /// The child: writes what it finds as JSON and ends.
     static func main() -> Never {
-        let probe = DeviceProbe(environment: ProcessInfo.processInfo.environment)
+        let environment = ProcessInfo.processInfo.environment
+        // Whoever asked may be gone before a driver that hangs comes back.
+        alarm(UInt32(DeviceDiscovery(environment: environment).patience + 5))
+        let probe = DeviceProbe(environment: environment)
         if let data = try? JSONEncoder().encode(probe) {
             try? printToStandardOutput(String(decoding: data, as: UTF8.self))
         }
@@ -116,8 +119,9 @@ struct DeviceDiscovery {
             return []
         }
         if let problem = probe.problem { throw DeviceError(description: problem) }
-        let own = DeviceDiscovery.share(
+        let (own, note) = DeviceDiscovery.share(
             probe.devices, options.placement, environment: environment)
+        if let note { log.warning("\(note)") }
         let count = options.workers ?? own.count
         guard count <= own.count else {
             throw UsageError(
@@ -148,17 +152,29 @@ struct DeviceDiscovery {
         }
     }
 
-    /// The devices that are left to this one of the invocations on a machine. A scheduler may have bound each task to
-    /// devices of its own; else tasks divide them.
+    /// The devices that are left to this one of the invocations on a machine, and what is odd about it. A scheduler may
+    /// have bound each task to devices of its own; else tasks divide them.
     static func share(
         _ devices: [DeviceDescription], _ placement: RankPlacement, environment: [String: String]
-    ) -> [DeviceDescription] {
-        let tasks = placement.localCount
+    ) -> (devices: [DeviceDescription], note: String?) {
+        let (tasks, count) = (placement.localCount, devices.count)
         let onNode = environment["SLURM_GPUS_ON_NODE"].flatMap { Int($0) } ?? 0
-        guard tasks > 1, devices.count >= tasks, onNode <= devices.count else { return devices }
-        let each = devices.count / tasks
+        guard tasks > 1, count > 1, onNode <= count else { return (devices, nil) }
+        guard count >= tasks else {
+            return (
+                [devices[placement.localRank % count]],
+                "\(tasks) tasks share the \(count) CUDA devices of this machine, so that some have two models to hold; start as many tasks as there are devices"
+            )
+        }
+        let each = count / tasks
         let first = placement.localRank % tasks * each
-        return Array(devices[first..<first + each])
+        let idle = count - each * tasks
+        return (
+            Array(devices[first..<first + each]),
+            idle == 0
+                ? nil
+                : "\(tasks) tasks take \(each) CUDA \(each == 1 ? "device" : "devices") each; \(idle) of the \(count) of this machine \(idle == 1 ? "is" : "are") idle"
+        )
     }
 
     // MARK: Reporting

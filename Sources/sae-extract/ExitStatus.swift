@@ -45,6 +45,7 @@ enum ExitStatus: Int32 {
                 is MissingFilesError,
                 is LauncherError:
                 .ioError
+            case CUDAError.noHostMemory: .ioError
             case is CUDAError, is DeviceError: .unavailable
             case let error as HubError: ExitStatus(for: error)
             case is ConfigurationConflict: .otherConfiguration

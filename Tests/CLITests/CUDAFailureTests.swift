@@ -33,7 +33,7 @@ extension CUDATests {
         ("FAKE_CUDA_DRIVER", "11040", "the driver is too old for libcudart"),
         ("FAKE_CUDA_CC", "75", "compute capability 7.5, the kernels need 8.0 or later"),
         ("FAKE_CUDA_INIT", "804", "of different versions: restart the machine"),
-        ("FAKE_CUDA_INIT", "999", "nvidia-smi -q"),
+        ("FAKE_CUDA_INIT", "999", "nvidia_uvm"),
         ("CUDA_VISIBLE_DEVICES", "", "CUDA_VISIBLE_DEVICES is ''"),
         ("CUDA_VISIBLE_DEVICES", "7", "CUDA_VISIBLE_DEVICES is '7'"),
         ("FAKE_CUDA_CRASH", "1", "ended the process that asked it"),
@@ -108,7 +108,7 @@ extension CUDATests {
         }
         try run(job("whole"))
         // cuBLAS' workspace, the weights, and some documents, but not fifteen.
-        let outcome = try run(job("parts"), ["FAKE_CUDA_MEM": "82000000"])
+        let outcome = try run(job("parts"), ["FAKE_CUDA_MEM": "83000000"])
         #expect(
             outcome.errors.contains("batches are computed in 2 parts from here on"),
             "\(outcome.errors)")

@@ -110,6 +110,20 @@ struct CUDATests {
         }
     }
 
+    /// Which hooks are tapped changes nothing of what is computed.
+    @Test func aFileThatIsMadeAgainHasTheSameBytes() throws {
+        let job = small("out", documents: 4) + ["--activation_values", "raw"]
+        try run(job)
+        let whole = try results("out")
+        let name = try #require(whole.keys.first { $0.contains("res__activations") })
+        try FileManager.default.removeItem(atPath: folder.file("out/\(name)"))
+        try run(job)
+        #expect(try results("out") == whole)
+        try run(
+            small("res", documents: 4) + ["--activation_values", "raw", "--layer_types", "res"])
+        #expect(try results("res")[name] == whole[name])
+    }
+
     /// A stream that runs at once hides missing waits; one that runs late shows them. Both give the same.
     @Test func lateAndEagerStreamsAgree() throws {
         try run(small("late", documents: 3))
@@ -131,7 +145,10 @@ struct CUDATests {
                 "--save_dir", folder.file(name),
             ]
         }
-        try run(job("cuda"))
+        // Also where there is not the memory for more room: the batch goes in parts.
+        let outcome = try run(job("cuda"))
+        #expect(
+            outcome.errors.components(separatedBy: " explains ").count == 7, "each tap is checked")
         try run(job("cpu"), device: "cpu")
         let comparison = try OutputComparison(
             reference: folder.file("cpu"), candidate: folder.file("cuda"))

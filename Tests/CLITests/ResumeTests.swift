@@ -70,7 +70,7 @@ struct ResumeTests: Resuming {
         (["--prefix", "x"], "--prefix: '' there, 'x' here"),
         (["--feature_threshold", "1.5"], "--feature_threshold: 1.0 there, 1.5 here"),
         (["--activation_values", "raw"], "--activation_values: binary there, raw here"),
-        (["--batch_size", "auto"], "--batch_size: 2 there, auto here"),
+        (["--batch_size", "auto"], "--batch_size: 2 there, auto (1000 tokens) here"),
         (["--n_docs", "7"], "--n_docs: none there, 7 here"),
         (["--exclude_authors", "author 1"], "--exclude_authors: [] there, [\"author 1\"] here"),
         (

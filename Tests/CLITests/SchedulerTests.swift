@@ -1,5 +1,6 @@
 // Rank and world, from flags and from what schedulers set.
 
+import CUDA
 import Extraction
 import TestSupport
 import Testing
@@ -13,28 +14,58 @@ struct SchedulerTests {
         try SchedulerPlacement(rank: rank, worldSize: worldSize, environment: environment)
     }
 
-    private static let torchrun = ["RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"]
+    private static let torchrun = [
+        "RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3",
+    ]
     private static let openMPI = [
         "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "1",
     ]
     private static let srun = [
         "SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_STEP_ID": "0",
         "SLURM_STEP_TASKS_PER_NODE": "2(x3)", "SLURM_LOCALID": "1",
     ]
 
+    /// Tasks of one machine divide its devices, unless each was bound to its own.
+    @Test(arguments: [
+        (4, 1, 0, [:], [0, 1, 2, 3]), (4, 4, 2, [:], [2]), (4, 2, 1, [:], [2, 3]),
+        (1, 4, 3, [:], [0]), (3, 2, 1, [:], [1]), (2, 4, 3, [:], [1]),
+        (2, 4, 3, ["SLURM_GPUS_ON_NODE": "8"], [0, 1]),
+        (4, 2, 1, ["SLURM_GPUS_ON_NODE": "4"], [2, 3]),
+    ])
+    func devicesAreDivided(
+        count: Int, tasks: Int, localRank: Int, environment: [String: String], own: [Int]
+    ) {
+        let devices = (0..<count).map {
+            DeviceDescription(
+                name: "", uuid: "", memory: 0, capability: [9, 0], token: "\($0)")
+        }
+        let share = DeviceDiscovery.share(
+            devices,
+            RankPlacement(
+                rank: localRank, worldSize: tasks, localCount: tasks, localRank: localRank),
+            environment: environment)
+        #expect(share.devices.map(\.token) == own.map { "\($0)" })
+        #expect(
+            (share.note == nil)
+                == (count % tasks == 0 || count == 1 || environment == ["SLURM_GPUS_ON_NODE": "8"]))
+    }
+
     @Test func eachIsUnderstood() throws {
         func check(
             _ environment: [String: String], _ rank: Int, _ world: Int, _ local: Int,
-            _ source: String
+            _ localRank: Int, _ source: String
         ) throws {
             let found = try placement(environment)
             #expect(
-                found.placement == RankPlacement(rank: rank, worldSize: world, localCount: local))
+                found.placement
+                    == RankPlacement(
+                        rank: rank, worldSize: world, localCount: local, localRank: localRank))
             #expect(found.source == source && found.warnings == [] && found.notes == [])
         }
-        try check(Self.torchrun, 3, 8, 4, "torchrun")
-        try check(Self.openMPI, 1, 2, 2, "Open MPI")
-        try check(Self.srun, 5, 6, 2, "srun")
+        try check(Self.torchrun, 3, 8, 4, 3, "torchrun")
+        try check(Self.openMPI, 1, 2, 2, 1, "Open MPI")
+        try check(Self.srun, 5, 6, 2, 1, "srun")
         // In this order.
         let all = Self.torchrun.merging(Self.openMPI) { a, _ in a }.merging(Self.srun) { a, _ in a }
         #expect(try placement(all).source == "torchrun")

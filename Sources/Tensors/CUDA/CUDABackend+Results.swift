@@ -46,7 +46,7 @@ extension CUDABackend {
         return Deferred { [self] in
             let values = try fetched.value()
             try withExtendedLifetime(uploads) { try end.synchronize() }
-            if let start { try finishBatch(start, end) }
+            if let start { finishBatch(start, end) }
             let row = Int(values[2 * rows].bitPattern)
             return TokenPredictions(
                 crossEntropy: Array(values[..<rows]), entropy: Array(values[rows..<2 * rows]),

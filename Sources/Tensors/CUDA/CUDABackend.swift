@@ -78,9 +78,10 @@ public final class CUDABackend: Backend {
     public var deviceSeconds: (busy: Double, span: Double)? { (busySeconds, spanSeconds) }
 
     /// A batch has been collected that was computed from `start` to `end`.
-    func finishBatch(_ start: CUDAEvent, _ end: CUDAEvent) throws {
-        busySeconds += try end.seconds(since: start)
-        spanSeconds = try end.seconds(since: firstStart ?? start)
+    func finishBatch(_ start: CUDAEvent, _ end: CUDAEvent) {
+        // No result is lost for a clock that fails.
+        busySeconds += (try? end.seconds(since: start)) ?? 0
+        spanSeconds = (try? end.seconds(since: firstStart ?? start)) ?? spanSeconds
         if firstStart == nil { firstStart = start }
     }
 
@@ -107,7 +108,7 @@ public final class CUDABackend: Backend {
             weights.form = .float16(parts: survey.isShort ? 1 : 2, exponent: survey.exponent)
             if survey.isShort { loaded.short += 1 } else { loaded.long += 1 }
         }
-        let matrices = waiting.reduce(0) { $0 + $1.bytes }
+        let matrices = waiting.reduce(0) { $0 + $1.bytes } + WeightUpload.stagingBytes(waiting)
         // Logits, and pre-activations.
         let widest = waiting.map(\.outputs).max() ?? 0
         let results = encoders * 8 * entriesPerRow

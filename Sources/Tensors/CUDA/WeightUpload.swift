@@ -24,6 +24,11 @@ final class WeightUpload {
     private var slots: [Slot] = []
     private var next = 0
 
+    /// Bytes on the device that it takes beside the matrices.
+    static func stagingBytes(_ matrices: [CUDAWeights]) -> Int {
+        2 * min(pieceBytes, matrices.map(\.tensor.bytes.count).max() ?? 0)
+    }
+
     init(_ device: CUDADevice, _ threads: ThreadPool) throws {
         (self.device, self.threads) = (device, threads)
     }
