@@ -34,6 +34,8 @@ struct Extractor<B: Backend> {
     let saes: [HookPoint: JumpReLUSAE<B>]
     let backend: B
     let threads: ThreadPool
+    /// Does what no result waits for, beside the caller's work where that waits for a device.
+    let aside: (_ body: @escaping (ThreadPool) -> Void) throws -> Void
     let log: Logger
 
     /// Rows that are compared with what an SAE makes of them: enough for a judgement.
@@ -74,7 +76,7 @@ struct Extractor<B: Backend> {
                 try check(try tap.firstNonFiniteRow.value(), tap.hook.description)
                 return try tap.features.value()
             }
-            let features = collect(taps, found, outputRows)
+            let features = try collect(taps, found, outputRows)
             let predictions = try predictions.value()
             try check(predictions.firstNonFiniteRow, "the logits")
             let documents = zip(sequences, outputRows).map { sequence, rows in
@@ -108,25 +110,38 @@ struct Extractor<B: Backend> {
     /// The output rows of each hook's features, the hooks shared out over threads.
     private func collect(
         _ taps: [Tap], _ found: [FiringFeatures], _ outputRows: [Range<Int>]
-    ) -> [HookPoint: SparseRows] {
+    ) throws -> [HookPoint: SparseRows] {
         var rows = [SparseRows](repeating: SparseRows(), count: taps.count)
-        var reports = [TapReport?](repeating: nil, count: taps.count)
         rows.withUnsafeMutableBufferPointer { rows in
-            reports.withUnsafeMutableBufferPointer { reports in
-                nonisolated(unsafe) let (rows, reports) = (rows, reports)
-                threads.forEach(taps.count) { item, _ in
-                    let all = found[item].rows(outputRows)
-                    guard let check = taps[item].check else { return rows[item] = all }
-                    rows[item] = all.filtered(above: plan.featureThreshold)
-                    reports[item] = report(taps[item].hook, check, found[item].rows(check.rows))
-                }
+            nonisolated(unsafe) let rows = rows
+            threads.forEach(taps.count) { item, _ in
+                let all = found[item].rows(outputRows)
+                rows[item] =
+                    taps[item].check == nil ? all : all.filtered(above: plan.featureThreshold)
+            }
+        }
+        let checks = zip(taps, found).compactMap { tap, found in
+            tap.check.map { (tap.hook, $0, found.rows($0.rows)) }
+        }
+        // It goes through most of each W_dec, for which no device should wait.
+        if !checks.isEmpty { try aside { report(checks, on: $0) } }
+        return Dictionary(uniqueKeysWithValues: zip(taps.map(\.hook), rows))
+    }
+
+    /// Says of each tap how it fits its SAE.
+    private func report(_ checks: [(HookPoint, TapCheck, SparseRows)], on threads: ThreadPool) {
+        var reports = [TapReport?](repeating: nil, count: checks.count)
+        reports.withUnsafeMutableBufferPointer { reports in
+            nonisolated(unsafe) let reports = reports
+            threads.forEach(checks.count) { item, _ in
+                let (hook, check, chosen) = checks[item]
+                reports[item] = report(hook, check, chosen)
             }
         }
         for report in reports.compactMap({ $0 }) {
             log.info("\(report.text)")
             if let warning = report.warning { log.warning("\(warning)") }
         }
-        return Dictionary(uniqueKeysWithValues: zip(taps.map(\.hook), rows))
     }
 
     /// The alarm for a wrong tap: an SAE that reads what it was made for explains it, with about as many

@@ -413,7 +413,11 @@ final class ExtractionWorker<B: Backend> {
             )
             return Extractor(
                 plan: plan, head: head, model: model, saes: Dictionary(uniqueKeysWithValues: saes),
-                backend: backend, threads: threads, log: log)
+                backend: backend, threads: threads,
+                aside: { [threads, writing] body in
+                    guard let writing else { return body(threads) }
+                    try writing.begin { body($0) }
+                }, log: log)
         }
         log.info("\(MemoryUse().description) after loading")
         send(.loaded(kernels: backend.kernels, products: backend.products))
