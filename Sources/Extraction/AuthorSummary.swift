@@ -49,3 +49,19 @@ struct AuthorSummary {
     /// Mean over output tokens, nats.
     var meanEntropy: Double { entropySum / Double(max(tokenCount, 1)) }
 }
+
+extension AuthorSummary {
+    /// Mean number of features that fired at a token, by hook.
+    func meanL0(_ hook: HookPoint) -> Double {
+        Double(firingCounts[hook] ?? 0) / Double(max(tokenCount, 1))
+    }
+
+    /// The same by site, averaged over layers.
+    func meanL0(bySiteOf hooks: [HookPoint]) -> [(site: Site, l0: Double)] {
+        Site.allCases.compactMap { site in
+            let hooks = hooks.filter { $0.site == site }
+            guard !hooks.isEmpty else { return nil }
+            return (site, hooks.reduce(0) { $0 + meanL0($1) } / Double(hooks.count))
+        }
+    }
+}

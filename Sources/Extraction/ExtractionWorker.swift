@@ -5,13 +5,11 @@
 import ArrayFiles
 import CUDA
 import Corpus
-import Dispatch
 import FoundationEssentials
 import Gemma2
 import Glibc
 import Logging
 import SparseAutoencoders
-import Synchronization
 import Tensors
 import Tokenization
 
@@ -475,75 +473,5 @@ final class ExtractionWorker<B: Backend> {
                 "\(summary.author): \(summary.truncatedRows.count) of \(summary.tokens.count) documents were cut to \(plan.maximumLength) tokens (--max_seq_len)"
             )
         }
-    }
-}
-
-extension AuthorSummary {
-    /// Mean number of features that fired at a token, by hook.
-    func meanL0(_ hook: HookPoint) -> Double {
-        Double(firingCounts[hook] ?? 0) / Double(max(tokenCount, 1))
-    }
-
-    /// The same by site, averaged over layers.
-    func meanL0(bySiteOf hooks: [HookPoint]) -> [(site: Site, l0: Double)] {
-        Site.allCases.compactMap { site in
-            let hooks = hooks.filter { $0.site == site }
-            guard !hooks.isEmpty else { return nil }
-            return (site, hooks.reduce(0) { $0 + meanL0($1) } / Double(hooks.count))
-        }
-    }
-}
-
-/// Work beside the caller's, a few pieces at a time, each with threads of its own.
-private final class BackgroundWork: Sendable {
-    /// One author's files are compressed one a thread, and the last ones leave threads idle; two authors' fill them.
-    private static let limit = 2
-
-    private let pools: Mutex<[ThreadPool]>
-    private let places = DispatchSemaphore(value: limit)
-    private let group = DispatchGroup()
-    private let failure = Mutex<(any Error)?>(nil)
-
-    /// Each piece of work has `threadCount` threads. Throws `BackendError`.
-    init(threadCount: Int) throws {
-        pools = Mutex(
-            try (0..<BackgroundWork.limit).map { _ in try ThreadPool(threadCount: threadCount) })
-    }
-
-    /// Begins `body`, which touches nothing that the caller does, once there is a place for it. Throws what an earlier
-    /// one threw.
-    func begin(_ body: @escaping (ThreadPool) throws -> Void) throws {
-        places.wait()
-        do {
-            try throwFailure()
-        } catch {
-            places.signal()
-            throw error
-        }
-        nonisolated(unsafe) let body = body
-        DispatchQueue.global().async(group: group) { [self] in
-            let threads = pools.withLock { $0.removeLast() }
-            do {
-                try body(threads)
-            } catch {
-                failure.withLock { $0 = $0 ?? error }
-            }
-            pools.withLock { $0.append(threads) }
-            places.signal()
-        }
-    }
-
-    /// Waits for all that was begun, and throws what one threw.
-    func finish() throws {
-        group.wait()
-        try throwFailure()
-    }
-
-    private func throwFailure() throws {
-        let error = failure.withLock { error in
-            defer { error = nil }
-            return error
-        }
-        if let error { throw error }
     }
 }
