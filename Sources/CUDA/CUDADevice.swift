@@ -302,7 +302,12 @@ public final class CUDADevice {
             return PinnedBuffer(freePinned.remove(at: fits), self)
         }
         var pointer: UnsafeMutableRawPointer?
-        let status = libraries.runtime.cudaHostAlloc(&pointer, wanted, 0)
+        var status = libraries.runtime.cudaHostAlloc(&pointer, wanted, 0)
+        if status == 2, !freePinned.isEmpty {
+            for block in freePinned { _ = libraries.runtime.cudaFreeHost(block.pointer) }
+            freePinned = []
+            status = libraries.runtime.cudaHostAlloc(&pointer, wanted, 0)
+        }
         guard status != 2 else { throw .noHostMemory(bytes: wanted) }
         try check(status, "cudaHostAlloc")
         return PinnedBuffer(PinnedBuffer.Block(pointer: pointer!, bytes: wanted), self)

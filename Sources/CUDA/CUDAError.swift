@@ -47,7 +47,7 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
         case .noHostMemory(let bytes):
             "the system gives no \(CUDAError.size(bytes)) of page-locked memory; raise the limits (ulimit -l, ulimit -v, the job's memory) or give a smaller --batch_size"
         case .tooSmall(let needed, let free, let total, let parts):
-            "the device's memory is too small: \(needed >> 20) MiB are needed (\(parts)), \(free >> 20) of \(total >> 20) MiB are free; end other processes on it (nvidia-smi), give fewer --layers, --dtype bfloat16, a smaller --batch_size, or another device"
+            "the device's memory is too small: \(needed >> 20) MiB are needed (\(parts)), \(free >> 20) of \(total >> 20) MiB are free; end other processes on it (nvidia-smi), give fewer --layers, --dtype bfloat16, a smaller --max_seq_len, or another device"
         case .unsupported(let reason):
             "\(reason); run with --device cpu"
         case .call(let function, let code, let name, let meaning):

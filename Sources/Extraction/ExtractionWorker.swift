@@ -148,19 +148,19 @@ final class ExtractionWorker<B: Backend> {
             return
         }
         send(.author(name: author.author))
-        let tokenizing = try self.tokenizing ?? timing.measure(.loading) { try Tokenizing(plan) }
-        self.tokenizing = tokenizing
+        if tokenizing == nil {
+            tokenizing = try timing.measure(.loading) { try Tokenizing(plan) }
+        }
+        let tokenizing = tokenizing!
         let sequences = tokenizing.sequences(author.documents, on: threads)
         let work = Work(
             assignment, missing,
             plan.saes.map(\.hook).filter { hook in missing.contains { $0.hook == hook } },
             sequences, tokenizing.batches(sequences, plan))
-        try attempt(work) {
-            try union.refresh()
-            for batch in assignment.share.batches(of: work.batches.count)
-            where !has(batch, of: work) {
-                try compute(batch, of: work, &waiting)
-            }
+        try attempt(work) { try union.refresh() }
+        for batch in assignment.share.batches(of: work.batches.count)
+        where !work.isDoneElsewhere && !has(batch, of: work) {
+            try compute(batch, of: work, &waiting)
         }
         underWay.append(.end(work))
         try takeIn(until: backend.batchesInFlight - 1, &waiting)
@@ -199,9 +199,15 @@ final class ExtractionWorker<B: Backend> {
             isComplete = work.batches.indices.allSatisfy { has($0, of: work) }
             guard isComplete else { return }
             guard let writing else { return try write(work, on: threads) }
-            try writing.begin { [self, journal] in
-                try journal?.synchronize()
-                try write(work, on: $0)
+            try writing.begin { [self, journal] threads in
+                do {
+                    try journal?.synchronize()
+                    try write(work, on: threads)
+                } catch let error where !(error is StopRequest || error is ConfigurationConflict) {
+                    // As in `attempt`: another process may have made them, and removed what they were made of.
+                    guard (try? missingItems(of: work.author))?.isEmpty == true else { throw error }
+                    send(.authorDone(author: work.number, made: 0))
+                }
             }
         }
         if !isComplete { waiting.append(work.assignment) }
@@ -235,19 +241,25 @@ final class ExtractionWorker<B: Backend> {
         _ batch: Int, of work: Work, _ waiting: inout [WorkerTask.Assignment]
     ) throws {
         try stop.check()
-        _ = try self.extractor ?? load()
         let documents = work.batches[batch]
         let checks = checksTaps && work.sequences[documents].contains { !$0.tokens.isEmpty }
-        if checks { checksTaps = false }
-        if parts == 1 {
+        var result: Deferred<BatchRecord>?
+        try attempt(work) {
+            _ = try self.extractor ?? load()
+            guard parts == 1 else { return }
             do {
-                let result = try timing.measure(.model) { try ask(work, documents, checks: checks) }
-                underWay.append(.batch(batch, of: work, checks: checks, result: result))
-                return try takeIn(until: backend.batchesInFlight - 1, &waiting)
+                result = try timing.measure(.model) { try ask(work, documents, checks: checks) }
             } catch let error as CUDAError where error.isOutOfMemory {}
         }
+        if checks { checksTaps = false }
+        if let result {
+            underWay.append(.batch(batch, of: work, checks: checks, result: result))
+            return try takeIn(until: backend.batchesInFlight - 1, &waiting)
+        }
         try takeIn(until: 0, &waiting)
-        try keep(try computeInParts(work, documents, checks: checks), batch, of: work)
+        try attempt(work) {
+            try keep(try computeInParts(work, documents, checks: checks), batch, of: work)
+        }
     }
 
     private func ask(
@@ -275,6 +287,7 @@ final class ExtractionWorker<B: Backend> {
     private func computeInParts(
         _ work: Work, _ documents: Range<Int>, checks: Bool
     ) throws -> BatchRecord {
+        var checks = checks
         while true {
             let count = min(parts, max(documents.count, 1))
             do {
@@ -283,7 +296,12 @@ final class ExtractionWorker<B: Backend> {
                         joining: try (0..<count).map { part in
                             let start = documents.lowerBound + part * documents.count / count
                             let end = documents.lowerBound + (part + 1) * documents.count / count
-                            return try computeNow(work, start..<end, checks: checks && part == 0)
+                            let record = try computeNow(work, start..<end, checks: checks)
+                            // The taps of the first part that has tokens are judged.
+                            if record.documents.contains(where: { !$0.tokens.isEmpty }) {
+                                checks = false
+                            }
+                            return record
                         })
                 }
             } catch let error as CUDAError where error.isOutOfMemory {
@@ -335,9 +353,9 @@ final class ExtractionWorker<B: Backend> {
 
     /// After a failure or a wish to stop: what the device has been asked for is kept where it still can be.
     private func finishUnderWay() {
-        let steps = underWay
-        underWay = []
-        for case .batch(let batch, let work, let checks, let result) in steps {
+        while let index = underWay.firstIndex(where: \.isBatch),
+            case .batch(let batch, let work, let checks, let result) = underWay.remove(at: index)
+        {
             guard (try? takeIn(result, batch, of: work, checks: checks)) != nil else { return }
         }
     }

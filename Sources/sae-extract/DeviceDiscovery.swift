@@ -43,7 +43,8 @@ struct DeviceDiscovery {
 
     /// Seconds that a driver gets to answer; one that has slept for long takes several for each of its devices.
     private var patience: Int {
-        environment["SAE_EXTRACT_PROBE_SECONDS"].flatMap { Int($0) }.map { max(1, $0) } ?? 120
+        environment["SAE_EXTRACT_PROBE_SECONDS"].flatMap { Int($0) }.map { min(max(1, $0), 86_400) }
+            ?? 120
     }
 
     /// What there is. Of slices of devices (MIG) a process sees the first alone, so each is asked for by itself.
@@ -68,38 +69,44 @@ struct DeviceDiscovery {
 
     private func ask(_ changes: [Environment.Key: String?]) async -> DeviceProbe {
         var failed = DeviceProbe()
-        do {
-            let result = try await withThrowingTaskGroup(of: (String, TerminationStatus)?.self) {
-                group in
-                group.addTask {
-                    let result = try await Subprocess.run(
-                        .path("/proc/self/exe"),
-                        arguments: Arguments(
-                            executablePathOverride: "sae-extract",
-                            remainingValues: [DeviceDiscovery.argument]),
-                        environment: .inherit.updating(changes), input: .none,
-                        output: .string(limit: 1 << 20, encoding: UTF8.self), error: .discarded)
-                    return (result.standardOutput, result.terminationStatus)
-                }
-                group.addTask { [patience] in
-                    try await Task.sleep(for: .seconds(patience))
-                    return nil
-                }
-                defer { group.cancelAll() }
-                return try await group.next() ?? nil
+        // Whichever comes first. A process that hangs within the driver cannot even be killed, and is left behind.
+        typealias Answer = Result<(text: String, status: TerminationStatus), any Error>
+        let (answers, answer) = AsyncStream<Answer?>.makeStream()
+        let asking = Task {
+            do {
+                let result = try await Subprocess.run(
+                    .path("/proc/self/exe"),
+                    arguments: Arguments(
+                        executablePathOverride: "sae-extract",
+                        remainingValues: [DeviceDiscovery.argument]),
+                    environment: .inherit.updating(changes), input: .none,
+                    output: .string(limit: 1 << 20, encoding: UTF8.self), error: .discarded)
+                answer.yield(.success((result.standardOutput, result.terminationStatus)))
+            } catch {
+                answer.yield(.failure(error))
             }
-            guard let (text, status) = result else {
-                failed.problem =
-                    "the driver has not answered for \(patience) seconds (SAE_EXTRACT_PROBE_SECONDS); see whether nvidia-smi does"
-                return failed
-            }
+        }
+        let waiting = Task { [patience] in
+            try? await Task.sleep(for: .seconds(patience))
+            answer.yield(nil)
+        }
+        defer {
+            asking.cancel()
+            waiting.cancel()
+        }
+        var iterator = answers.makeAsyncIterator()
+        switch await iterator.next() ?? nil {
+        case nil:
+            failed.problem =
+                "the driver has not answered for \(patience) seconds (SAE_EXTRACT_PROBE_SECONDS); see whether nvidia-smi does"
+        case .failure(let error):
+            failed.problem = "devices cannot be asked for: \(error)"
+        case .success(let (text, status)):
             if let probe = try? JSONDecoder().decode(DeviceProbe.self, from: Data(text.utf8)) {
                 return probe
             }
             failed.problem =
                 "the driver ended the process that asked it (\(status)); see whether nvidia-smi works"
-        } catch {
-            failed.problem = "cannot be asked for: \(error)"
         }
         return failed
     }
@@ -163,7 +170,7 @@ struct DeviceDiscovery {
         guard count >= tasks else {
             return (
                 [devices[placement.localRank % count]],
-                "\(tasks) tasks share the \(count) CUDA devices of this machine, so that some have two models to hold; start as many tasks as there are devices"
+                "\(tasks) tasks share the \(count) CUDA devices of this machine, so that some have two models to hold; start as many tasks as there are devices (if each task was bound to devices of its own, start one task a device)"
             )
         }
         let each = count / tasks

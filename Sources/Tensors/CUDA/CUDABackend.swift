@@ -62,7 +62,7 @@ public final class CUDABackend: Backend {
     /// "NVIDIA H100 80GB HBM3 (9.0), driver 13.0, cudart 12.9, cuBLAS 12.9.1".
     public var kernels: String { "\(device.description), \(device.versions)" }
 
-    /// "float32 by split bfloat16 products, …".
+    /// "float32 by products of float16 parts: …".
     public var products: String {
         switch precision {
         case .bfloat16: "bfloat16: one product of rounded operands, summed in float32"
