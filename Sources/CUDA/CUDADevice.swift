@@ -7,14 +7,10 @@ import FoundationEssentials
 public final class CUDADevice {
     /// The libraries.
     public let libraries: CUDALibraries
-    /// Where they were found.
-    public let findings: [LibraryFinding]
     /// "NVIDIA H100 80GB HBM3".
     public let name: String
     /// Compute capability, major and minor.
-    public let capability: (Int, Int)
-    /// Bytes of all its memory.
-    public let totalMemory: Int
+    public let capability: [Int]
     /// Multiprocessors.
     public let processorCount: Int
     /// Where batches are computed.
@@ -38,38 +34,23 @@ public final class CUDADevice {
         var findings: [LibraryFinding] = []
         let libraries = try CUDALibraries(environment: environment, findings: &findings)
         self.libraries = libraries
-        self.findings = findings
         let (driver, runtime) = (libraries.driver, libraries.runtime)
-        func check(_ status: Int32, _ function: String) throws(CUDAError) {
-            guard status != 0 else { return }
-            throw libraries.error(status, function)
-        }
-        try check(driver.cuInit(0), "cuInit")
-        try check(runtime.cudaSetDevice(0), "cudaSetDevice")
+        try libraries.check(driver.cuInit(0), "cuInit")
+        try libraries.check(runtime.cudaSetDevice(0), "cudaSetDevice")
         // Makes the context.
-        try check(runtime.cudaFree(nil), "cudaFree")
-        var device: Int32 = 0
-        try check(driver.cuDeviceGet(&device, 0), "cuDeviceGet")
-        var text = [CChar](repeating: 0, count: 256)
-        try check(driver.cuDeviceGetName(&text, 256, device), "cuDeviceGetName")
-        name = text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
-        func attribute(_ attribute: Int32) throws -> Int {
-            var value: Int32 = 0
-            try check(
-                driver.cuDeviceGetAttribute(&value, attribute, device), "cuDeviceGetAttribute")
-            return Int(value)
-        }
-        capability = (try attribute(75), try attribute(76))
-        processorCount = try attribute(16)
+        try libraries.check(runtime.cudaFree(nil), "cudaFree")
+        let device = try libraries.device(0)
+        name = try libraries.name(of: device)
+        capability = try libraries.capability(of: device)
+        processorCount = try libraries.attribute(16, of: device)
         var (freeBytes, total) = (0, 0)
-        try check(runtime.cudaMemGetInfo(&freeBytes, &total), "cudaMemGetInfo")
-        totalMemory = total
+        try libraries.check(runtime.cudaMemGetInfo(&freeBytes, &total), "cudaMemGetInfo")
         module = try CUDADevice.loadKernels(libraries)
         compute = try CUDAStream(libraries)
         copies = try CUDAStream(libraries)
 
         var handle: cublas_handle?
-        try CUDADevice.check(libraries.blas.cublasCreate_v2(&handle), "cublasCreate_v2")
+        try CUDADevice.checkBLAS(libraries.blas.cublasCreate_v2(&handle), "cublasCreate_v2")
         blas = handle!
         var room: UnsafeMutableRawPointer?
         let status = runtime.cudaMalloc(&room, CUDADevice.workspaceBytes)
@@ -78,12 +59,12 @@ public final class CUDADevice {
                 needed: CUDADevice.workspaceBytes, free: freeBytes, total: total,
                 parts: "for cuBLAS alone")
         }
-        try check(status, "cudaMalloc")
+        try libraries.check(status, "cudaMalloc")
         workspace = room!
-        try CUDADevice.check(
+        try CUDADevice.checkBLAS(
             libraries.blas.cublasSetStream_v2(blas, compute.stream), "cublasSetStream_v2")
         // With a workspace of its own and one stream, equal products take equal ways: equal bits.
-        try CUDADevice.check(
+        try CUDADevice.checkBLAS(
             libraries.blas.cublasSetWorkspace_v2(blas, workspace, CUDADevice.workspaceBytes),
             "cublasSetWorkspace_v2")
     }
@@ -98,24 +79,23 @@ public final class CUDADevice {
     }
 
     /// "NVIDIA H100 80GB HBM3 (9.0)".
-    public var description: String { "\(name) (\(capability.0).\(capability.1))" }
+    public var description: String { "\(name) (\(capability[0]).\(capability[1]))" }
 
     /// "driver 13.0, cudart 12.9, cuBLAS 12.9.1".
     public var versions: String {
         let names = ["libcuda": "driver", "libcudart": "cudart", "libcublas": "cuBLAS"]
-        return findings.compactMap { finding in
+        return libraries.findings.compactMap { finding in
             names[finding.name].map { "\($0) \(finding.version ?? "of unknown version")" }
         }.joined(separator: ", ")
     }
 
     // MARK: Errors
 
-    func check(_ status: Int32, _ function: String) throws(CUDAError) {
-        guard status != 0 else { return }
-        throw libraries.error(status, function)
+    private func check(_ status: Int32, _ function: String) throws(CUDAError) {
+        try libraries.check(status, function)
     }
 
-    private static func check(_ status: Int32, _ function: String) throws(CUDAError) {
+    private static func checkBLAS(_ status: Int32, _ function: String) throws(CUDAError) {
         guard status != 0 else { return }
         let names: [Int32: (String, String)] = [
             1: ("CUBLAS_STATUS_NOT_INITIALIZED", "the library and the driver do not go together"),
@@ -245,7 +225,7 @@ public final class CUDADevice {
         var (alpha, beta): (Float, Float) = (factor, isAdding ? 1 : 0)
         let float32: Int32 = 0  // CUDA_R_32F
         let compute32F: Int32 = 68  // CUBLAS_COMPUTE_32F
-        try CUDADevice.check(
+        try CUDADevice.checkBLAS(
             libraries.blas.cublasGemmEx(
                 blas, a.isTransposed ? 1 : 0, b.isTransposed ? 1 : 0, Int32(m), Int32(n), Int32(k),
                 &alpha, a.pointer, type.rawValue, Int32(a.leadingDimension), b.pointer,
@@ -317,23 +297,23 @@ public final class CUDADevice {
 
     /// Copies `bytes` bytes to the device; `from` must stay as it is until `stream` is there.
     public func copy(
-        _ from: UnsafeRawPointer, to buffer: DeviceBuffer, offset: Int = 0, bytes: Int,
+        _ from: UnsafeRawPointer, to buffer: DeviceBuffer, bytes: Int, on stream: CUDAStream
+    ) throws(CUDAError) {
+        guard bytes > 0 else { return }
+        try check(
+            libraries.runtime.cudaMemcpyAsync(buffer.pointer, from, bytes, 1, stream.stream),
+            "cudaMemcpyAsync")
+    }
+
+    /// Copies `bytes` bytes, from `offset` on, to the host; they are there when `stream` is.
+    public func copy(
+        _ buffer: DeviceBuffer, offset: Int = 0, to: UnsafeMutableRawPointer, bytes: Int,
         on stream: CUDAStream
     ) throws(CUDAError) {
         guard bytes > 0 else { return }
         try check(
             libraries.runtime.cudaMemcpyAsync(
-                buffer.pointer + offset, from, bytes, 1, stream.stream), "cudaMemcpyAsync")
-    }
-
-    /// Copies `bytes` bytes to the host; they are there when `stream` is.
-    public func copy(
-        _ buffer: DeviceBuffer, to: UnsafeMutableRawPointer, bytes: Int, on stream: CUDAStream
-    ) throws(CUDAError) {
-        guard bytes > 0 else { return }
-        try check(
-            libraries.runtime.cudaMemcpyAsync(to, buffer.pointer, bytes, 2, stream.stream),
-            "cudaMemcpyAsync")
+                to, buffer.pointer + offset, bytes, 2, stream.stream), "cudaMemcpyAsync")
     }
 
     /// Sets each of `bytes` bytes to `value`, on `compute`.

@@ -12,8 +12,6 @@ public struct LibraryFinding: Codable, Equatable, Sendable {
     public var path: String?
     /// "12.9"; nil where it could not be asked.
     public var version: String?
-    /// Why it was not found or cannot be used.
-    public var problem: String?
 }
 
 /// libcuda, libcudart and libcublas of one process.
@@ -67,7 +65,7 @@ public struct CUDALibraries {
             }
         }
         if let problem {
-            findings.append(LibraryFinding(name: "libcudart, libcublas", problem: "\(problem)"))
+            findings.append(LibraryFinding(name: "libcudart, libcublas"))
             throw problem
         }
         let isRuntimeMissing = triedBLAS.isEmpty
@@ -78,8 +76,7 @@ public struct CUDALibraries {
                 "install CUDA's libraries (the packages nvidia-cuda-runtime-cu12 and nvidia-cublas-cu12 of the Python package index will do, or the toolkit), or name the files in \(Variable.runtime) and \(Variable.blas)"
         )
         findings.append(
-            LibraryFinding(
-                name: isRuntimeMissing ? "libcudart" : "libcublas", problem: "\(error)"))
+            LibraryFinding(name: isRuntimeMissing ? "libcudart" : "libcublas"))
         throw error
     }
 
@@ -97,16 +94,14 @@ public struct CUDALibraries {
                 advice:
                     "install the driver, start the container with GPU access (--gpus all, --nv), or name the file in \(Variable.driver)"
             )
-            findings.append(LibraryFinding(name: "libcuda", problem: "\(error)"))
+            findings.append(LibraryFinding(name: "libcuda"))
             throw error
         }
         var finding = LibraryFinding(name: "libcuda", path: CUDALibraries.path(of: handle))
         defer { findings.append(finding) }
         if let function = ccuda_fill_driver(handle, &driver) {
-            let error = CUDAError.missingFunction(
+            throw .missingFunction(
                 library: finding.path ?? soname, function: String(cString: function))
-            finding.problem = "\(error)"
-            throw error
         }
         var version: Int32 = 0
         guard driver.cuDriverGetVersion(&version) == 0, version > 0 else { return 13 }

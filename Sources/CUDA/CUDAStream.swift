@@ -11,19 +11,17 @@ public final class CUDAStream {
         self.libraries = libraries
         var stream: cuda_stream?
         // cudaStreamNonBlocking: independent of the default stream.
-        let status = libraries.runtime.cudaStreamCreateWithFlags(&stream, 1)
-        guard status == 0, let stream else {
-            throw libraries.error(status, "cudaStreamCreateWithFlags")
-        }
-        self.stream = stream
+        try libraries.check(
+            libraries.runtime.cudaStreamCreateWithFlags(&stream, 1), "cudaStreamCreateWithFlags")
+        self.stream = stream!
     }
 
     deinit { _ = libraries.runtime.cudaStreamDestroy(stream) }
 
     /// Waits until all that was asked of it is done. Throws `CUDAError`, also for what failed on the way.
     public func synchronize() throws(CUDAError) {
-        let status = libraries.runtime.cudaStreamSynchronize(stream)
-        guard status == 0 else { throw libraries.error(status, "cudaStreamSynchronize") }
+        try libraries.check(
+            libraries.runtime.cudaStreamSynchronize(stream), "cudaStreamSynchronize")
     }
 }
 
@@ -36,26 +34,25 @@ public final class CUDAEvent {
         self.libraries = libraries
         var event: cuda_event?
         // cudaEventBlockingSync, so that waiting takes no core; cudaEventDisableTiming.
-        let status = libraries.runtime.cudaEventCreateWithFlags(&event, isTimed ? 1 : 3)
-        guard status == 0, let event else {
-            throw libraries.error(status, "cudaEventCreateWithFlags")
-        }
-        self.event = event
+        try libraries.check(
+            libraries.runtime.cudaEventCreateWithFlags(&event, isTimed ? 1 : 3),
+            "cudaEventCreateWithFlags")
+        self.event = event!
     }
 
     deinit { _ = libraries.runtime.cudaEventDestroy(event) }
 
     /// Waits until the stream has passed it. Throws `CUDAError`, also for what failed on the way.
     public func synchronize() throws(CUDAError) {
-        let status = libraries.runtime.cudaEventSynchronize(event)
-        guard status == 0 else { throw libraries.error(status, "cudaEventSynchronize") }
+        try libraries.check(libraries.runtime.cudaEventSynchronize(event), "cudaEventSynchronize")
     }
 
     /// Seconds from `start` to this one, both timed and passed. Throws `CUDAError`.
     public func seconds(since start: CUDAEvent) throws(CUDAError) -> Double {
         var milliseconds: Float = 0
-        let status = libraries.driver.cuEventElapsedTime(&milliseconds, start.event, event)
-        guard status == 0 else { throw libraries.error(status, "cuEventElapsedTime") }
+        try libraries.check(
+            libraries.driver.cuEventElapsedTime(&milliseconds, start.event, event),
+            "cuEventElapsedTime")
         return Double(milliseconds) / 1000
     }
 }

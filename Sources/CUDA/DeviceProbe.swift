@@ -58,10 +58,6 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         _ libraries: CUDALibraries, _ environment: [String: String]
     ) throws(CUDAError) -> [DeviceDescription] {
         let driver = libraries.driver
-        func check(_ status: Int32, _ function: String) throws(CUDAError) {
-            guard status != 0 else { return }
-            throw libraries.error(status, function)
-        }
         let visible = environment["CUDA_VISIBLE_DEVICES"]
         func none() -> CUDAError {
             .noDevice(
@@ -73,40 +69,28 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         }
         let status = driver.cuInit(0)
         if status == 100 { throw none() }
-        try check(status, "cuInit")
+        try libraries.check(status, "cuInit")
         var count: Int32 = 0
-        try check(driver.cuDeviceGetCount(&count), "cuDeviceGetCount")
+        try libraries.check(driver.cuDeviceGetCount(&count), "cuDeviceGetCount")
         guard count > 0 else { throw none() }
         // Does the runtime go with the driver?
-        try check(libraries.runtime.cudaGetDeviceCount(&count), "cudaGetDeviceCount")
+        try libraries.check(libraries.runtime.cudaGetDeviceCount(&count), "cudaGetDeviceCount")
         let tokens = visible.map(DeviceProbe.tokens)
         var found: [DeviceDescription] = []
         for ordinal in 0..<Int(count) {
-            var device: Int32 = 0
-            try check(driver.cuDeviceGet(&device, Int32(ordinal)), "cuDeviceGet")
-            var name = [CChar](repeating: 0, count: 256)
-            try check(driver.cuDeviceGetName(&name, 256, device), "cuDeviceGetName")
+            let device = try libraries.device(ordinal)
             var uuid = [UInt8](repeating: 0, count: 16)
-            try check(driver.cuDeviceGetUuid_v2(&uuid, device), "cuDeviceGetUuid_v2")
+            try libraries.check(driver.cuDeviceGetUuid_v2(&uuid, device), "cuDeviceGetUuid_v2")
             var memory = 0
-            try check(driver.cuDeviceTotalMem_v2(&memory, device), "cuDeviceTotalMem_v2")
-            var capability: [Int] = []
-            for attribute: Int32 in [75, 76] {
-                var value: Int32 = 0
-                try check(
-                    driver.cuDeviceGetAttribute(&value, attribute, device), "cuDeviceGetAttribute")
-                capability.append(Int(value))
-            }
+            try libraries.check(driver.cuDeviceTotalMem_v2(&memory, device), "cuDeviceTotalMem_v2")
             let token =
                 tokens.map { ordinal < $0.count ? $0[ordinal] : "\(ordinal)" } ?? "\(ordinal)"
             let isSlice = token.hasPrefix("MIG-")
-            let end = name.firstIndex(of: 0) ?? name.endIndex
             found.append(
                 DeviceDescription(
-                    name: String(
-                        decoding: name[..<end].map(UInt8.init(bitPattern:)), as: UTF8.self),
+                    name: try libraries.name(of: device),
                     uuid: isSlice ? token : "GPU-" + DeviceProbe.text(uuid), memory: memory,
-                    capability: capability, token: token))
+                    capability: try libraries.capability(of: device), token: token))
         }
         return found
     }
@@ -125,6 +109,38 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
 }
 
 extension CUDALibraries {
+    /// The driver's handle of the device `ordinal`, of those that this process can see.
+    func device(_ ordinal: Int) throws(CUDAError) -> Int32 {
+        var device: Int32 = 0
+        try check(driver.cuDeviceGet(&device, Int32(ordinal)), "cuDeviceGet")
+        return device
+    }
+
+    /// "NVIDIA H100 80GB HBM3".
+    func name(of device: Int32) throws(CUDAError) -> String {
+        var text = [CChar](repeating: 0, count: 256)
+        try check(driver.cuDeviceGetName(&text, 256, device), "cuDeviceGetName")
+        return text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    }
+
+    /// Compute capability, major and minor.
+    func capability(of device: Int32) throws(CUDAError) -> [Int] {
+        [try attribute(75, of: device), try attribute(76, of: device)]
+    }
+
+    /// One of CUdevice_attribute.
+    func attribute(_ attribute: Int32, of device: Int32) throws(CUDAError) -> Int {
+        var value: Int32 = 0
+        try check(driver.cuDeviceGetAttribute(&value, attribute, device), "cuDeviceGetAttribute")
+        return Int(value)
+    }
+
+    /// Throws what `status` says where it is none of success.
+    func check(_ status: Int32, _ function: String) throws(CUDAError) {
+        guard status != 0 else { return }
+        throw error(status, function)
+    }
+
     /// The driver's or the runtime's error `status`.
     func error(_ status: Int32, _ function: String) -> CUDAError {
         var name: UnsafePointer<CChar>?

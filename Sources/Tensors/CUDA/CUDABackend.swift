@@ -122,7 +122,7 @@ public final class CUDABackend: Backend {
                     "weights and encoders \(matrices >> 20), a batch of \(rows) tokens \(batch >> 20)"
             )
         }
-        let upload = try WeightUpload(device, threads)
+        let upload = WeightUpload(device, threads)
         for weights in waiting { try upload.bring(weights) }
         try device.compute.synchronize()
         waiting = []
@@ -178,14 +178,15 @@ public final class CUDABackend: Backend {
     /// Waits for the device and copies.
     public func elements(of x: CUDAMatrix, rows: Range<Int>) throws -> [Float] {
         let floats = try floats(of: x)
-        var out = [Float](repeating: .nan, count: rows.upperBound * x.columns)
+        var out = [Float](repeating: .nan, count: rows.count * x.columns)
         try out.withUnsafeMutableBytes { out in
-            if let base = out.baseAddress {
-                try device.copy(floats, to: base, bytes: out.count, on: device.compute)
-            }
+            guard let base = out.baseAddress else { return }
+            try device.copy(
+                floats, offset: rows.lowerBound * x.columns * 4, to: base, bytes: out.count,
+                on: device.compute)
+            try device.compute.synchronize()
         }
-        try device.compute.synchronize()
-        return Array(out[(rows.lowerBound * x.columns)...])
+        return out
     }
 
     // MARK: Forms of a matrix

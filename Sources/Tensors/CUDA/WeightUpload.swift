@@ -29,7 +29,7 @@ final class WeightUpload {
         2 * min(pieceBytes, matrices.map(\.tensor.bytes.count).max() ?? 0)
     }
 
-    init(_ device: CUDADevice, _ threads: ThreadPool) throws {
+    init(_ device: CUDADevice, _ threads: ThreadPool) {
         (self.device, self.threads) = (device, threads)
     }
 
