@@ -57,6 +57,7 @@ final class ExtractionWorker<B: Backend> {
     private final class Work {
         let assignment: WorkerTask.Assignment
         let missing: [OutputItem]
+        /// Those of `missing`, in the plan's order.
         let hooks: [HookPoint]
         let sequences: [TokenSequence]
         let batches: [Range<Int>]
@@ -122,7 +123,7 @@ final class ExtractionWorker<B: Backend> {
             try writing?.finish()
         } catch {
             // What has been asked for is finished and kept, as far as the device and the disk still do it.
-            finishUnderWay()
+            try? takeInBatches()
             try? writing?.finish()
             throw error
         }
@@ -179,11 +180,16 @@ final class ExtractionWorker<B: Backend> {
         do {
             try body()
         } catch let error where !(error is StopRequest || error is ConfigurationConflict) {
-            guard (try? missingItems(of: work.author))?.isEmpty == true else { throw error }
+            try passOver(error, work)
             journal = nil
             work.isDoneElsewhere = true
-            send(.authorDone(author: work.number, made: 0))
         }
+    }
+
+    /// Throws `error` again unless the author's files are all in their places.
+    private func passOver(_ error: any Error, _ work: Work) throws {
+        guard (try? missingItems(of: work.author))?.isEmpty == true else { throw error }
+        send(.authorDone(author: work.number, made: 0))
     }
 
     /// An author's batches are done: makes the files, if all of it is there.
@@ -205,8 +211,7 @@ final class ExtractionWorker<B: Backend> {
                     try write(work, on: threads)
                 } catch let error where !(error is StopRequest || error is ConfigurationConflict) {
                     // As in `attempt`: another process may have made them, and removed what they were made of.
-                    guard (try? missingItems(of: work.author))?.isEmpty == true else { throw error }
-                    send(.authorDone(author: work.number, made: 0))
+                    try passOver(error, work)
                 }
             }
         }
@@ -339,24 +344,19 @@ final class ExtractionWorker<B: Backend> {
                 record = try timing.measure(.model) { try result.value() }
             } catch is ResultOverflow {
                 // It is computed again by itself: what others hold of the device's memory may be needed.
-                while let index = underWay.firstIndex(where: \.isBatch),
-                    case .batch(let batch, let work, let checks, let result) = underWay.remove(
-                        at: index)
-                {
-                    try takeIn(result, batch, of: work, checks: checks)
-                }
+                try takeInBatches()
                 record = try computeInParts(work, work.batches[batch], checks: checks)
             }
             try keep(record, batch, of: work)
         }
     }
 
-    /// After a failure or a wish to stop: what the device has been asked for is kept where it still can be.
-    private func finishUnderWay() {
+    /// Takes in all batches that are under way; the ends of authors stay.
+    private func takeInBatches() throws {
         while let index = underWay.firstIndex(where: \.isBatch),
             case .batch(let batch, let work, let checks, let result) = underWay.remove(at: index)
         {
-            guard (try? takeIn(result, batch, of: work, checks: checks)) != nil else { return }
+            try takeIn(result, batch, of: work, checks: checks)
         }
     }
 
@@ -445,15 +445,15 @@ final class ExtractionWorker<B: Backend> {
 
     /// Writes what is missing of an author. Runs beside the rest where there is a device: touches nothing that changes.
     private func write(_ work: Work, on threads: ThreadPool) throws {
-        let (items, author, sequences) = (work.missing, work.author, work.sequences)
+        let (items, hooks, author, sequences) = (
+            work.missing, work.hooks, work.author, work.sequences
+        )
         let journal = AuthorJournal(
             union: union, number: work.number, batchCount: work.batches.count)
         send(.writing(author: journal.number))
         // Results of another configuration that have come meanwhile are not to be mixed with.
         try task.state.check()
-        let hooks = plan.saes.map(\.hook).filter { hook in items.contains { $0.hook == hook } }
-        let summary = try AuthorSummary(
-            author, sequences, journal, hooks: hooks)
+        let summary = try AuthorSummary(author, sequences, journal, hooks: hooks)
         let widths = try hooks.map { hook in
             let sae = plan.saes.first { $0.hook == hook }!
             return (hook, try SAEFile(directory: sae.directory).dSAE())
