@@ -9,6 +9,11 @@ public struct FileSeal: Codable, Equatable, Sendable {
     /// CRC-32 of all bytes.
     public let crc32: UInt32
 
+    /// What was recorded of a file.
+    public init(size: Int, crc32: UInt32) {
+        (self.size, self.crc32) = (size, crc32)
+    }
+
     /// The seal of the file at `path`; nil where there is none. Throws `FileError` where it cannot be read.
     public init?(path: String) throws(FileError) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)

@@ -9,7 +9,12 @@ struct HuffmanCode {
 
     /// The code with the fewest bits in all where symbol i occurs `frequencies[i]` times, none longer than `limit`.
     init(frequencies: [Int], limit: Int) {
-        lengths = HuffmanCode.lengths(frequencies, limit)
+        self.init(lengths: HuffmanCode.lengths(frequencies, limit))
+    }
+
+    /// The canonical code with these lengths.
+    init(lengths: [UInt8]) {
+        self.lengths = lengths
         codes = HuffmanCode.codes(lengths)
     }
 
@@ -78,6 +83,9 @@ extension UInt16 {
 
 /// What stands before a block that has codes of its own: their lengths, themselves coded.
 struct DynamicBlockHeader {
+    /// The order in which the lengths of the code for lengths stand.
+    static let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]
+
     /// Values and their numbers of bits, in the order in which they are written.
     private(set) var fields: [(value: Int, bits: Int)] = []
 
@@ -89,7 +97,7 @@ struct DynamicBlockHeader {
         var frequencies = [Int](repeating: 0, count: 19)
         for run in runs { frequencies[run.symbol] += 1 }
         let code = HuffmanCode(frequencies: frequencies, limit: 7)
-        let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]
+        let order = DynamicBlockHeader.order
         let used = max(4, 1 + (order.lastIndex { code.lengths[$0] > 0 } ?? 0))
         fields = [
             (1, 1), (2, 2),  // the last block; with its own codes

@@ -7,6 +7,8 @@ import Glibc
 public enum NPZError: Error, Equatable, CustomStringConvertible {
     /// Not a ZIP file, or one whose directory is damaged.
     case badArchive(path: String, reason: String)
+    /// Not a `.npy` file, or one that is damaged.
+    case badArray(path: String, reason: String)
     /// A member that cannot be read.
     case badMember(path: String, member: String, reason: String)
     /// An array stored in a way that this program does not read.
@@ -19,6 +21,8 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
         switch self {
         case .badArchive(let path, let reason):
             "\(path): \(reason); the file is damaged or not an .npz archive: download or export it again"
+        case .badArray(let path, let reason):
+            "\(path): \(reason); the file is damaged or not a .npy array: download or export it again"
         case .badMember(let path, let member, let reason):
             "\(path): array \(member) \(reason); the file is damaged: download or export it again"
         case .unsupported(let path, let array, let reason):
@@ -64,17 +68,11 @@ public struct NPZReader: Sendable {
     private func locate(
         _ name: String
     ) throws -> (header: NPYHeader, data: UnsafeRawBufferPointer, owner: AnyObject) {
-        guard let member = members[name] else {
-            throw NPZError.missingArray(path: file.path, array: name, present: names)
-        }
+        let member = try member(name)
         let (bytes, owner) = try contents(of: member)
         guard crc32(bytes) == member.crc else { throw bad(member, "has a wrong CRC-32") }
-        do {
-            let (header, length) = try NPYHeader.read(bytes)
-            return (header, UnsafeRawBufferPointer(rebasing: bytes[length...]), owner)
-        } catch {
-            throw bad(member, error.reason)
-        }
+        let (header, length) = try header(in: bytes, of: member)
+        return (header, UnsafeRawBufferPointer(rebasing: bytes[length...]), owner)
     }
 
     /// Array `name` as a tensor of floats. Throws `NPZError` where it is missing or of another type.
@@ -102,11 +100,50 @@ public struct NPZReader: Sendable {
         .badMember(path: file.path, member: member.name, reason: reason)
     }
 
+    /// Array `name`, to be gone through without unpacking it. Throws `NPZError`.
+    public func scan(_ name: String) throws -> ArrayScan {
+        let member = try member(name)
+        let packed = try storedBytes(of: member)
+        guard member.method != 0 else {
+            let (header, data) = try header(in: packed, of: member)
+            return ArrayScan(
+                name: name, path: file.path, header: header, size: packed.count,
+                source: .bytes(packed, dataOffset: data, crc32: member.crc), owner: file)
+        }
+        // Headers are 128 bytes as a rule, and never more than 64 KiB in versions that are in use.
+        let front = OwnedBytes(count: min(member.size, 1 << 16))
+        let (_, produced, _) = Inflater(.raw).read(packed, into: front.bytes)
+        let (header, data) = try header(
+            in: UnsafeRawBufferPointer(rebasing: front.bytes[..<produced]), of: member)
+        return ArrayScan(
+            name: name, path: file.path, header: header, size: member.size,
+            source: .deflated(packed, dataOffset: data, crc32: member.crc), owner: file)
+    }
+
+    private func header(
+        in bytes: UnsafeRawBufferPointer, of member: Member
+    ) throws -> (header: NPYHeader, length: Int) {
+        do {
+            return try NPYHeader.read(bytes)
+        } catch {
+            throw bad(member, error.reason)
+        }
+    }
+
+    /// Bytes that array `name` takes in the file. Throws `NPZError`.
+    public func packedSize(of name: String) throws -> Int { try member(name).compressedSize }
+
     // MARK: Members
 
-    private func contents(
-        of member: Member
-    ) throws -> (bytes: UnsafeRawBufferPointer, owner: AnyObject) {
+    private func member(_ name: String) throws -> Member {
+        guard let member = members[name] else {
+            throw NPZError.missingArray(path: file.path, array: name, present: names)
+        }
+        return member
+    }
+
+    /// What the archive has of `member`, as it is packed.
+    private func storedBytes(of member: Member) throws -> UnsafeRawBufferPointer {
         let archive = file.bytes
         let start = member.localOffset
         guard start + 30 <= archive.count, archive.u32(start) == 0x0403_4B50 else {
@@ -124,23 +161,31 @@ public struct NPZReader: Sendable {
             guard member.size == member.compressedSize else {
                 throw bad(member, "is stored, but its two sizes differ")
             }
-            return (stored, file)
-        case 8: return try inflate(member, stored)
+        case 8:
+            // DEFLATE cannot expand beyond 1032:1, so a hostile size is refused before memory is taken.
+            guard member.size <= 1032 * member.compressedSize + 1024 else {
+                throw bad(
+                    member, "announces \(member.size) bytes, more than its compressed data can hold"
+                )
+            }
         default:
             throw NPZError.unsupported(
                 path: file.path, array: member.name,
                 reason: "uses compression method \(member.method), expected stored or deflated")
         }
+        return stored
+    }
+
+    private func contents(
+        of member: Member
+    ) throws -> (bytes: UnsafeRawBufferPointer, owner: AnyObject) {
+        let stored = try storedBytes(of: member)
+        return member.method == 0 ? (stored, file) : try inflate(member, stored)
     }
 
     private func inflate(
         _ member: Member, _ stored: UnsafeRawBufferPointer
     ) throws -> (UnsafeRawBufferPointer, AnyObject) {
-        // DEFLATE cannot expand beyond 1032:1, so a hostile size is refused before memory is taken.
-        guard member.size <= 1032 * member.compressedSize + 1024 else {
-            throw bad(
-                member, "announces \(member.size) bytes, more than its compressed data can hold")
-        }
         let memory = OwnedBytes(count: member.size)
         let inflater = Inflater(.raw)
         var (input, output) = (stored, memory.bytes)

@@ -51,6 +51,8 @@ public struct SafetensorsFile: Sendable {
     public let file: MappedFile
     /// Length of the JSON header in bytes.
     public let headerLength: Int
+    /// The tensors, in the order of their bytes.
+    public let entries: [Entry]
     private let tensors: [ExactString: StoredTensor]
     /// Types of the tensors that this program does not compute with.
     private let otherTypes: [ExactString: String]
@@ -84,21 +86,28 @@ public struct SafetensorsFile: Sendable {
         }
         let header = UnsafeRawBufferPointer(rebasing: file.bytes[8..<8 + headerLength])
         let data = UnsafeRawBufferPointer(rebasing: file.bytes[(8 + headerLength)...])
-        (tensors, otherTypes) = try SafetensorsFile.readEntries(
+        (entries, tensors, otherTypes) = try SafetensorsFile.readEntries(
             header: header, data: data, file: file)
     }
 
-    private struct Entry {
-        var name: String
-        var dtype: String
-        var shape: [Int]
-        var begin: Int
-        var end: Int
+    /// What the header says of a tensor.
+    public struct Entry: Sendable {
+        /// Its name.
+        public let name: String
+        /// The format's name of its type: F32, BF16, …
+        public let dtype: String
+        /// Sizes of the dimensions, outermost first.
+        public let shape: [Int]
+        /// Where its bytes are within the data.
+        public let begin: Int
+        public let end: Int
     }
 
     private static func readEntries(
         header: UnsafeRawBufferPointer, data: UnsafeRawBufferPointer, file: MappedFile
-    ) throws -> (tensors: [ExactString: StoredTensor], otherTypes: [ExactString: String]) {
+    ) throws -> (
+        entries: [Entry], tensors: [ExactString: StoredTensor], otherTypes: [ExactString: String]
+    ) {
         let root: JSONValue
         do {
             root = try header.withMemoryRebound(to: UInt8.self) { try JSONValue(parsing: $0) }
@@ -138,7 +147,7 @@ public struct SafetensorsFile: Sendable {
         guard end == data.count else {
             throw SafetensorsError.trailingBytes(path: file.path, count: data.count - end)
         }
-        return (tensors, otherTypes)
+        return (entries, tensors, otherTypes)
     }
 
     private static func readEntry(

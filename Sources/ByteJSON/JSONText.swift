@@ -1,6 +1,6 @@
 // Writing JSON byte for byte as Python's `json.dump(…, ensure_ascii=False, indent=4)` does.
 
-/// JSON text in Python's layout: four spaces a level, `": "` after a key, no final newline.
+/// JSON text in Python's layout (four spaces a level, `": "` after a key, no final newline), or without white space.
 public enum JSONText {
     /// Appends `utf8` as a JSON string. Escaped are `"`, `\` and what lies below U+0020; all else is raw.
     public static func append(string utf8: some Sequence<UInt8>, to out: inout [UInt8]) {
@@ -52,6 +52,29 @@ public enum JSONText {
                 $1 += Array(": ".utf8)
                 append($0.value, level: level + 1, compactScalars: compactScalars, to: &$1)
             }
+        }
+    }
+
+    /// Appends `value` without any white space.
+    public static func append(compact value: JSONValue, to out: inout [UInt8]) {
+        switch value {
+        case .array(let elements):
+            out.append(UInt8(ascii: "["))
+            for (i, element) in elements.enumerated() {
+                if i > 0 { out.append(UInt8(ascii: ",")) }
+                append(compact: element, to: &out)
+            }
+            out.append(UInt8(ascii: "]"))
+        case .object(let object):
+            out.append(UInt8(ascii: "{"))
+            for (i, member) in object.members.enumerated() {
+                if i > 0 { out.append(UInt8(ascii: ",")) }
+                append(string: member.key.utf8, to: &out)
+                out.append(UInt8(ascii: ":"))
+                append(compact: member.value, to: &out)
+            }
+            out.append(UInt8(ascii: "}"))
+        default: append(value, to: &out)
         }
     }
 

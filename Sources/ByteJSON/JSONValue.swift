@@ -109,3 +109,11 @@ extension JSONObject: ExpressibleByDictionaryLiteral {
         self.init(elements.map { (key: $0.0, value: $0.1) })
     }
 }
+
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral {
+    /// A string.
+    public init(stringLiteral value: String) { self = .string(value) }
+
+    /// A whole number.
+    public init(integerLiteral value: Int) { self = .integer(value) }
+}

@@ -1,0 +1,182 @@
+// Going through an array of any size without having it in memory.
+
+import Glibc
+
+/// An array in a `.npz` or `.npy` file, to be gone through from front to end.
+public struct ArrayScan: @unchecked Sendable {
+    /// Where the array's bytes are.
+    enum Source {
+        /// As they are, `dataOffset` of them the header; the checksum is an archive's.
+        case bytes(UnsafeRawBufferPointer, dataOffset: Int, crc32: UInt32?)
+        /// Packed.
+        case deflated(UnsafeRawBufferPointer, dataOffset: Int, crc32: UInt32)
+    }
+
+    /// The array's name within its file.
+    public let name: String
+    /// The file, for messages.
+    public let path: String
+    /// What the array's header says.
+    public let header: NPYHeader
+    /// Bytes, unpacked, header included.
+    public let size: Int
+    private let source: Source
+    /// What keeps the bytes valid.
+    private let owner: AnyObject
+
+    init(
+        name: String, path: String, header: NPYHeader, size: Int, source: Source, owner: AnyObject
+    ) {
+        (self.name, self.path, self.header, self.size) = (name, path, header, size)
+        (self.source, self.owner) = (source, owner)
+    }
+
+    /// The array of the `.npy` file at `path`. Throws `FileError` or `NPZError`.
+    public init(npy path: String) throws {
+        let file = try MappedFile(path: path)
+        let header: NPYHeader
+        let length: Int
+        do {
+            (header, length) = try NPYHeader.read(file.bytes)
+        } catch {
+            throw NPZError.badArray(path: path, reason: error.reason)
+        }
+        self.init(
+            name: "", path: path, header: header, size: file.bytes.count,
+            source: .bytes(file.bytes, dataOffset: length, crc32: nil), owner: file)
+    }
+
+    /// How many elements the header announces.
+    public var count: Int { header.shape.reduce(1, *) }
+
+    /// Bytes of an element; nil where they are no plain numbers of 1, 2, 4 or 8 bytes, lowest first.
+    public var elementSize: Int? {
+        let type = header.descr
+        guard let order = type.first, let kind = type.dropFirst().first,
+            let size = Int(type.dropFirst(2)), [1, 2, 4, 8].contains(size),
+            order == "<" || (order == "|" && size == 1), "fiub".contains(kind)
+        else { return nil }
+        return size
+    }
+
+    /// Calls `body` with each element whose bits are not all zero: its index in the order in which elements are
+    /// stored, ascending, and its bits. In time proportional to what is not zero, and to the packed size. Sizes and
+    /// checksum are compared at the end. Throws `NPZError`, or what `body` throws.
+    public func forEachNonzero(_ body: (_ index: Int, _ bits: UInt64) throws -> Void) throws {
+        guard let elementSize else {
+            throw NPZError.unsupported(
+                path: path, array: name, reason: "has dtype '\(header.descr)', expected numbers")
+        }
+        let offset: Int
+        switch source {
+        case .bytes(_, let dataOffset, _), .deflated(_, let dataOffset, _): offset = dataOffset
+        }
+        guard let expected = byteCount(shape: header.shape, elementSize: elementSize),
+            expected == size - offset
+        else {
+            throw bad(
+                "has \(size - offset) bytes of data, which is not \(header.descr) \(header.shape)")
+        }
+        var elements = ElementAssembler(size: elementSize, offset: offset)
+        switch source {
+        case .bytes(let bytes, _, let crc):
+            if let crc, ArrayFiles.crc32(bytes) != crc { throw bad("has a wrong CRC-32") }
+            try forEachWord(of: bytes) { try elements.add($0, $1, body) }
+        case .deflated(let packed, _, let crc):
+            let outcome: ZeroRunInflater.Outcome
+            do {
+                outcome = try ZeroRunInflater.decode(packed, size: size) {
+                    try elements.add($0, $1, body)
+                }
+            } catch let problem as ZeroRunInflater.Problem {
+                throw bad(ArrayScan.words(for: problem))
+            }
+            guard outcome.size == size else {
+                throw bad("inflates to \(size - outcome.size) bytes less than the directory says")
+            }
+            guard outcome.crc32 == crc else { throw bad("has a wrong CRC-32") }
+        }
+        try elements.finish(body)
+    }
+
+    private func bad(_ reason: String) -> NPZError {
+        name.isEmpty
+            ? .badArray(path: path, reason: reason)
+            : .badMember(path: path, member: name, reason: reason)
+    }
+
+    private static func words(for problem: ZeroRunInflater.Problem) -> String {
+        switch problem {
+        case .damaged(let reason): "does not inflate (\(reason))"
+        case .truncated: "does not inflate to the size that the directory gives"
+        case .tooLong: "inflates to more bytes than the directory says"
+        }
+    }
+
+    /// Calls `body` with each 32-bit word that is not zero, the last one filled up with zeros.
+    private func forEachWord(
+        of bytes: UnsafeRawBufferPointer, _ body: (Int, UInt32) throws -> Void
+    ) throws {
+        let whole = bytes.count / 4
+        var index = 0
+        while index < whole {
+            // Zeros in lanes.
+            while index + 16 <= whole,
+                bytes.loadUnaligned(fromByteOffset: 4 * index, as: SIMD16<UInt32>.self)
+                    == SIMD16<UInt32>(repeating: 0)
+            {
+                index += 16
+            }
+            for word in index..<min(index + 16, whole) {
+                let bits = UInt32(
+                    littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * word, as: UInt32.self))
+                if bits != 0 { try body(word, bits) }
+            }
+            index = min(index + 16, whole)
+        }
+        var rest: UInt32 = 0
+        for offset in 4 * whole..<bytes.count {
+            rest |= UInt32(bytes[offset]) << UInt32(8 * (offset & 3))
+        }
+        if rest != 0 { try body(whole, rest) }
+    }
+}
+
+/// Elements of 1, 2, 4 or 8 bytes from 32-bit words, wherever among them the data begins.
+private struct ElementAssembler {
+    private let size: Int
+    private let offset: Int
+    private var index = 0
+    private var bits: UInt64 = 0
+
+    init(size: Int, offset: Int) {
+        (self.size, self.offset) = (size, offset)
+    }
+
+    @inline(__always)
+    mutating func add(
+        _ word: Int, _ value: UInt32, _ body: (Int, UInt64) throws -> Void
+    ) throws {
+        let start = 4 * word - offset
+        if size == 4, start & 3 == 0 {
+            if start >= 0 { try body(start >> 2, UInt64(value)) }
+            return
+        }
+        for i in 0..<4 {
+            let byte = UInt64(value >> UInt32(8 * i) & 0xFF)
+            guard byte != 0, start + i >= 0 else { continue }
+            let now = (start + i) / size
+            if now != index {
+                try finish(body)
+                index = now
+            }
+            bits |= byte << UInt64(8 * ((start + i) % size))
+        }
+    }
+
+    /// The last element.
+    mutating func finish(_ body: (Int, UInt64) throws -> Void) throws {
+        if bits != 0 { try body(index, bits) }
+        bits = 0
+    }
+}

@@ -1,0 +1,428 @@
+// Reading a DEFLATE stream (RFC 1951) of bytes that are nearly all zeros without making the zeros: what is decoded is
+// where the other bytes lie. The counterpart of SparseDeflate; streams of zlib are read alike.
+
+import Glibc
+
+/// Decodes one stream to its 32-bit little-endian words that are not zero.
+struct ZeroRunInflater {
+    /// What a stream decoded to.
+    struct Outcome: Equatable {
+        /// Bytes.
+        var size: Int
+        /// CRC-32 of all of them.
+        var crc32: UInt32
+    }
+
+    /// Why a stream cannot be decoded.
+    enum Problem: Error, Equatable {
+        /// It is not DEFLATE.
+        case damaged(String)
+        /// It ends too early.
+        case truncated
+        /// It decodes to more bytes than were announced.
+        case tooLong
+    }
+
+    /// How far a match can reach back.
+    private static let windowSize = 1 << 15
+
+    private var bits: BitReader
+    private var words: WordAssembler
+    /// The last 32 KiB decoded, as a ring; the newest `zeros` bytes may be missing from it.
+    private let window = UnsafeMutablePointer<UInt8>.allocate(capacity: windowSize)
+    private var position = 0
+    /// Zero bytes since the last that was none.
+    private var zeros = 0
+    /// Of those, how many are not in the window.
+    private var pending = 0
+    private let limit: Int
+
+    /// Goes through `input`, which is to decode to `size` bytes, and calls `body` with each word that is not zero:
+    /// its index, ascending, and its bits. Bytes beyond the last whole word count as a word with zeros. Throws
+    /// `Problem` or what `body` throws.
+    static func decode(
+        _ input: UnsafeRawBufferPointer, size: Int,
+        _ body: (_ index: Int, _ bits: UInt32) throws -> Void
+    ) throws -> Outcome {
+        var inflater = ZeroRunInflater(input, limit: size)
+        defer { inflater.window.deallocate() }
+        return try inflater.run(body)
+    }
+
+    private init(_ input: UnsafeRawBufferPointer, limit: Int) {
+        bits = BitReader(input)
+        words = WordAssembler()
+        self.limit = limit
+    }
+
+    private mutating func run(_ body: (Int, UInt32) throws -> Void) throws -> Outcome {
+        var isLast = false
+        while !isLast {
+            isLast = try bits.take(1) == 1
+            switch try bits.take(2) {
+            case 0: try copyStored(body)
+            case 1: try decodeBlock(.fixed, body)
+            case 2: try decodeBlock(try BlockCodes(&bits), body)
+            default: throw Problem.damaged("a block of unknown kind")
+            }
+        }
+        try words.flush(body)
+        return Outcome(size: position, crc32: words.checksum(size: position))
+    }
+
+    private mutating func copyStored(_ body: (Int, UInt32) throws -> Void) throws {
+        bits.alignToByte()
+        let count = try bits.take(16)
+        guard try bits.take(16) == ~count & 0xFFFF else {
+            throw Problem.damaged("a stored block with a wrong length")
+        }
+        for _ in 0..<count { try put(UInt8(try bits.take(8)), body) }
+    }
+
+    private mutating func decodeBlock(
+        _ codes: BlockCodes, _ body: (Int, UInt32) throws -> Void
+    ) throws {
+        while true {
+            // A pointer has 48 bits at most, so this is enough for all of it.
+            bits.refill()
+            let before = (buffer: bits.buffer, count: bits.count)
+            let entry = try codes.literals.decode(&bits)
+            switch entry.kind {
+            case .literal: try put(UInt8(truncatingIfNeeded: entry.value), body)
+            case .end: return
+            case .pointer:
+                let length = entry.value + (try bits.takeBuffered(entry.extraBits))
+                let back = try codes.distances.decode(&bits)
+                guard back.kind == .pointer else {
+                    throw Problem.damaged("a distance that does not exist")
+                }
+                let distance = back.value + (try bits.takeBuffered(back.extraBits))
+                guard distance <= min(position, ZeroRunInflater.windowSize) else {
+                    throw Problem.damaged("a match that begins before the data")
+                }
+                if distance <= zeros {
+                    try skip(length)
+                    // Long runs are the same few bits again and again: they are counted, not decoded.
+                    let used = before.count - bits.count
+                    if used <= 16 {
+                        let pattern = before.buffer & (1 << UInt64(used) - 1)
+                        try repeatRun(pattern, width: used, length: length)
+                    }
+                } else {
+                    try copy(length, distance, body)
+                }
+            case .invalid: throw Problem.damaged("a code that does not exist")
+            }
+        }
+    }
+
+    /// Skips `length` zero bytes for each time that `pattern` comes next.
+    @inline(__always)
+    private mutating func repeatRun(_ pattern: UInt64, width: Int, length: Int) throws {
+        let perBuffer = 56 / width
+        var repeated: UInt64 = 0
+        for i in 0..<perBuffer { repeated |= pattern << UInt64(i * width) }
+        while true {
+            bits.refill()
+            let equal = (bits.buffer ^ repeated).trailingZeroBitCount / width
+            let count = min(equal, perBuffer, bits.count / width)
+            guard count > 0 else { return }
+            bits.drop(count * width)
+            try skip(count * length)
+            guard count == perBuffer else { return }
+        }
+    }
+
+    /// `count` zero bytes.
+    @inline(__always)
+    private mutating func skip(_ count: Int) throws {
+        guard count <= limit - position else { throw Problem.tooLong }
+        position += count
+        zeros += count
+        pending += count
+    }
+
+    @inline(__always)
+    private mutating func put(_ byte: UInt8, _ body: (Int, UInt32) throws -> Void) throws {
+        guard byte != 0 else { return try skip(1) }
+        guard position < limit else { throw Problem.tooLong }
+        if pending > 0 { writePending() }
+        window[position & (ZeroRunInflater.windowSize - 1)] = byte
+        try words.put(byte, at: position, body)
+        position += 1
+        zeros = 0
+    }
+
+    private mutating func writePending() {
+        let size = ZeroRunInflater.windowSize
+        let count = min(pending, size)
+        let start = (position - count) & (size - 1)
+        let first = min(count, size - start)
+        memset(window + start, 0, first)
+        memset(window, 0, count - first)
+        pending = 0
+    }
+
+    private mutating func copy(
+        _ length: Int, _ distance: Int, _ body: (Int, UInt32) throws -> Void
+    ) throws {
+        if pending > 0 { writePending() }
+        for _ in 0..<length {
+            let source = position - distance
+            // What `put` has not written to the window is zero.
+            let byte =
+                source >= position - pending
+                ? 0 : window[source & (ZeroRunInflater.windowSize - 1)]
+            try put(byte, body)
+        }
+    }
+}
+
+/// Bytes to words, and their checksum.
+private struct WordAssembler {
+    private var checksum = SparseCRC32(from: 0)
+    private var index = 0
+    private var word: UInt32 = 0
+    /// Words that the checksum has gone over.
+    private var checked = 0
+
+    @inline(__always)
+    mutating func put(
+        _ byte: UInt8, at position: Int, _ body: (Int, UInt32) throws -> Void
+    ) throws {
+        let now = position >> 2
+        if now != index {
+            try flush(body)
+            index = now
+        }
+        word |= UInt32(byte) << UInt32(8 * (position & 3))
+    }
+
+    @inline(__always)
+    mutating func flush(_ body: (Int, UInt32) throws -> Void) throws {
+        guard word != 0 else { return }
+        try body(index, word)
+        // A last word may be a part of one: the checksum takes it by bytes.
+        last = word
+        checksumBefore = (checksum, checked)
+        checksum.append(word, after: index - checked)
+        checked = index + 1
+        word = 0
+    }
+
+    private var last: UInt32 = 0
+    private var checksumBefore = (SparseCRC32(from: 0), 0)
+
+    /// The checksum of `size` bytes.
+    func checksum(size: Int) -> UInt32 {
+        let whole = size >> 2
+        let rest = size & 3
+        guard rest > 0 else { return checksum.value(after: whole - checked) }
+        let isPart = checked > whole
+        let (before, count) = isPart ? checksumBefore : (checksum, checked)
+        let tail = isPart ? last : 0
+        return withUnsafeBytes(of: tail.littleEndian) {
+            ArrayFiles.crc32(
+                UnsafeRawBufferPointer(rebasing: $0[..<rest]),
+                from: before.value(after: whole - count))
+        }
+    }
+}
+
+/// Bits of a stream, first bit lowest.
+private struct BitReader {
+    private let input: UnsafeRawBufferPointer
+    private var next = 0
+    /// Bits that have been read, lowest first; above `count` it is zero.
+    private(set) var buffer: UInt64 = 0
+    private(set) var count = 0
+
+    init(_ input: UnsafeRawBufferPointer) {
+        self.input = input
+    }
+
+    /// Makes at least 56 bits ready, or all that there are.
+    @inline(__always)
+    mutating func refill() {
+        if next + 8 <= input.count {
+            let word = UInt64(
+                littleEndian: input.loadUnaligned(fromByteOffset: next, as: UInt64.self))
+            let bytes = (63 - count) >> 3
+            // Only whole bytes are kept, so that what lies above `count` stays zero.
+            buffer |= (word & (UInt64.max >> UInt64(64 - 8 * bytes))) << UInt64(count)
+            next += bytes
+            count += 8 * bytes
+        } else {
+            while count <= 56, next < input.count {
+                buffer |= UInt64(input[next]) << UInt64(count)
+                next += 1
+                count += 8
+            }
+        }
+    }
+
+    /// The next `width` bits, at most 16.
+    mutating func take(_ width: Int) throws -> Int {
+        refill()
+        return try takeBuffered(width)
+    }
+
+    /// The same, of those that are ready.
+    @inline(__always)
+    mutating func takeBuffered(_ width: Int) throws -> Int {
+        guard count >= width else { throw ZeroRunInflater.Problem.truncated }
+        let value = Int(buffer & (1 << UInt64(width) - 1))
+        drop(width)
+        return value
+    }
+
+    @inline(__always)
+    mutating func drop(_ width: Int) {
+        buffer >>= UInt64(width)
+        count -= width
+    }
+
+    mutating func alignToByte() { drop(count & 7) }
+}
+
+/// What a code stands for.
+private struct CodeEntry {
+    enum Kind: UInt8 {
+        case invalid
+        case literal
+        /// A length or a distance.
+        case pointer
+        case end
+    }
+
+    var kind = Kind.invalid
+    /// Bits of the code.
+    var width: UInt8 = 0
+    var extra: UInt8 = 0
+    var base: UInt16 = 0
+
+    @inline(__always) var value: Int { Int(base) }
+    @inline(__always) var extraBits: Int { Int(extra) }
+}
+
+/// A table that is looked up with as many bits as the longest code has.
+private struct CodeTable {
+    private let entries: [CodeEntry]
+    private let mask: UInt64
+
+    /// The canonical code with these lengths (RFC 1951, 3.2.2), for symbols as `meaning` tells.
+    init(lengths: ArraySlice<UInt8>, _ meaning: (Int) -> CodeEntry) throws {
+        let lengths = Array(lengths)
+        let longest = Int(lengths.max() ?? 0)
+        let used = lengths.reduce(0) { $0 + ($1 > 0 ? 1 << (15 - Int($1)) : 0) }
+        guard used <= 1 << 15 else {
+            throw ZeroRunInflater.Problem.damaged("a code with too many words")
+        }
+        let code = HuffmanCode(lengths: lengths)
+        var entries = [CodeEntry](repeating: CodeEntry(), count: 1 << longest)
+        for symbol in lengths.indices where lengths[symbol] > 0 {
+            var entry = meaning(symbol)
+            entry.width = lengths[symbol]
+            let step = 1 << Int(lengths[symbol])
+            for slot in stride(from: Int(code.codes[symbol]), to: entries.count, by: step) {
+                entries[slot] = entry
+            }
+        }
+        self.entries = entries
+        mask = UInt64(entries.count - 1)
+    }
+
+    @inline(__always)
+    func decode(_ bits: inout BitReader) throws -> CodeEntry {
+        let entry = entries.withUnsafeBufferPointer { $0[Int(bits.buffer & mask)] }
+        guard Int(entry.width) <= bits.count else { throw ZeroRunInflater.Problem.truncated }
+        bits.drop(Int(entry.width))
+        return entry
+    }
+}
+
+/// The two codes of a block.
+private struct BlockCodes {
+    let literals: CodeTable
+    let distances: CodeTable
+
+    /// The codes of RFC 1951, 3.2.6.
+    static let fixed: BlockCodes = {
+        let lengths = (0..<288).map { symbol -> UInt8 in
+            switch symbol {
+            case 144..<256: 9
+            case 256..<280: 7
+            default: 8
+            }
+        }
+        return try! BlockCodes(lengths[...], [UInt8](repeating: 5, count: 30)[...])
+    }()
+
+    private init(_ literals: ArraySlice<UInt8>, _ distances: ArraySlice<UInt8>) throws {
+        self.literals = try CodeTable(lengths: literals, BlockCodes.literalMeaning)
+        self.distances = try CodeTable(lengths: distances, BlockCodes.distanceMeaning)
+    }
+
+    /// Reads them from the block's head (RFC 1951, 3.2.7).
+    init(_ bits: inout BitReader) throws {
+        let literalCount = try bits.take(5) + 257
+        let distanceCount = try bits.take(5) + 1
+        let codeCount = try bits.take(4) + 4
+        var codeLengths = [UInt8](repeating: 0, count: 19)
+        for symbol in DynamicBlockHeader.order.prefix(codeCount) {
+            codeLengths[symbol] = UInt8(try bits.take(3))
+        }
+        let code = try CodeTable(lengths: codeLengths[...]) {
+            CodeEntry(kind: .literal, base: UInt16($0))
+        }
+        var lengths: [UInt8] = []
+        while lengths.count < literalCount + distanceCount {
+            bits.refill()
+            let entry = try code.decode(&bits)
+            guard entry.kind == .literal else {
+                throw ZeroRunInflater.Problem.damaged("a code length that does not exist")
+            }
+            switch entry.value {
+            case 16:
+                guard let before = lengths.last else {
+                    throw ZeroRunInflater.Problem.damaged("a repetition of nothing")
+                }
+                lengths += repeatElement(before, count: 3 + (try bits.take(2)))
+            case 17: lengths += repeatElement(0, count: 3 + (try bits.take(3)))
+            case 18: lengths += repeatElement(0, count: 11 + (try bits.take(7)))
+            default: lengths.append(UInt8(entry.value))
+            }
+        }
+        guard lengths.count == literalCount + distanceCount else {
+            throw ZeroRunInflater.Problem.damaged("too many code lengths")
+        }
+        try self.init(lengths[..<literalCount], lengths[literalCount...])
+    }
+
+    /// Literals, the block's end, and lengths of 3 to 258 (RFC 1951, 3.2.5).
+    private static func literalMeaning(_ symbol: Int) -> CodeEntry {
+        switch symbol {
+        case 0..<256: CodeEntry(kind: .literal, base: UInt16(symbol))
+        case 256: CodeEntry(kind: .end)
+        case 257..<265: CodeEntry(kind: .pointer, base: UInt16(symbol - 254))
+        case 265..<285:
+            CodeEntry(
+                kind: .pointer, extra: UInt8((symbol - 261) / 4),
+                base: UInt16(3 + (4 + (symbol - 261) % 4) << ((symbol - 261) / 4)))
+        case 285: CodeEntry(kind: .pointer, base: 258)
+        default: CodeEntry()
+        }
+    }
+
+    /// Distances of 1 to 32,768.
+    private static func distanceMeaning(_ symbol: Int) -> CodeEntry {
+        switch symbol {
+        case 0..<4: CodeEntry(kind: .pointer, base: UInt16(symbol + 1))
+        case 4..<30:
+            CodeEntry(
+                kind: .pointer, extra: UInt8(symbol / 2 - 1),
+                base: UInt16(1 + (2 + symbol % 2) << (symbol / 2 - 1)))
+        default: CodeEntry()
+        }
+    }
+}
