@@ -40,14 +40,21 @@ let package = Package(
         .executableTarget(
             name: "sae-extract",
             dependencies: [
-                "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors",
-                "CUDA", "Hub", "ArrayFiles",
+                "Results", "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders",
+                "Tensors", "CUDA", "Hub", "ArrayFiles", "ByteJSON",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
+        .target(
+            name: "Results",
+            dependencies: [
+                "Extraction", "SparseAutoencoders", "Gemma2", "ArrayFiles", "ByteJSON", "CReport",
+            ],
+            // Goes through files entry by entry.
+            swiftSettings: kernels),
         .target(
             name: "Extraction",
             dependencies: [
@@ -149,6 +156,9 @@ let package = Package(
         .target(
             name: "CCUDA", exclude: ["kernels.cu", "kernels.ptx", "prelude.h"],
             // #embed is of C23.
+            cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
+        .target(
+            name: "CReport", exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
         .systemLibrary(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),

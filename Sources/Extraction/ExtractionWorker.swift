@@ -47,7 +47,6 @@ final class ExtractionWorker<B: Backend> {
     private var journal: JournalWriter?
     private var checksTaps: Bool
     private var batchCount = 0
-    private var tokenCount = 0
     /// What the device has been asked for, and what is to follow it, in order.
     private var underWay: [Step] = []
     /// In how many parts batches are computed: more than one once memory was short.
@@ -159,8 +158,15 @@ final class ExtractionWorker<B: Backend> {
             plan.saes.map(\.hook).filter { hook in missing.contains { $0.hook == hook } },
             sequences, tokenizing.batches(sequences, plan))
         try attempt(work) { try union.refresh() }
-        for batch in assignment.share.batches(of: work.batches.count)
-        where !work.isDoneElsewhere && !has(batch, of: work) {
+        let share = assignment.share.batches(of: work.batches.count)
+        func documents(_ batches: [Int]) -> Int {
+            batches.reduce(0) { $0 + work.batches[$1].count }
+        }
+        send(
+            .share(
+                author: number, documents: documents(Array(share)),
+                done: documents(share.filter { has($0, of: work) })))
+        for batch in share where !work.isDoneElsewhere && !has(batch, of: work) {
             try compute(batch, of: work, &waiting)
         }
         underWay.append(.end(work))
@@ -369,16 +375,11 @@ final class ExtractionWorker<B: Backend> {
             record.sections(values: plan.activationValues, on: threads))
         try union.add(place, of: journal)
         let tokens = sequences.reduce(0) { $0 + $1.tokens.count }
-        (batchCount, tokenCount) = (batchCount + 1, tokenCount + tokens)
+        batchCount += 1
         send(
             .batch(
-                author: work.number, batch: batch, documents: sequences.count, tokens: tokens))
-        if batchCount % 10 == 0 {
-            let rate = Double(tokenCount) / max(timing.seconds(.model), 1e-9)
-            log.info(
-                "\(work.author.author): \(sequences.endIndex) of \(work.author.documents.count) documents, \(decimals(rate, 1)) tokens/s, \(MemoryUse().description)"
-            )
-        }
+                author: work.number, batch: batch, documents: sequences.count, tokens: tokens,
+                deviceMemory: backend.deviceMemory))
     }
 
     private func beginJournal() throws -> JournalWriter {

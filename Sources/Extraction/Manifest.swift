@@ -64,6 +64,7 @@ public struct Manifest {
     private let plan: RunPlan
     private let inputs: Inputs
     private let state: StateFolder
+    private let isOverwriting: Bool
     private let started = Date()
     private let id: String
     private var kernels: Set<String> = []
@@ -76,8 +77,11 @@ public struct Manifest {
 
     /// An entry for `plan`. Throws `UsageError` where the manifest that is there is not one of ours, so that
     /// nothing is lost at the end of a run. One that was damaged is made again of its entries.
-    public init(_ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder) throws {
+    public init(
+        _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder, overwriting isOverwriting: Bool
+    ) throws {
         (self.plan, self.inputs, self.state) = (plan, inputs, state)
+        self.isOverwriting = isOverwriting
         // Entries are in order by name.
         let start = started.formatted(
             Date.ISO8601FormatStyle(includingFractionalSeconds: true))
@@ -104,7 +108,7 @@ public struct Manifest {
         case .loaded(let kernels, let products):
             self.kernels.insert(kernels)
             self.products.insert(products)
-        case .batch(_, _, _, let tokens): computedTokens += tokens
+        case .batch(_, _, _, let tokens, _): computedTokens += tokens
         case .finished(let seconds): workers.append((rank, seconds))
         default: break
         }
@@ -149,6 +153,8 @@ public struct Manifest {
         return [
             "id": .string(id),
             "outcome": .string(outcome.rawValue),
+            // What earlier entries of this model tell of is gone.
+            "overwrote": .bool(isOverwriting),
             "sae_extract": .string(version),
             "started": .string(started.formatted(.iso8601)),
             "finished": outcome == .unfinished ? .null : .string(Date().formatted(.iso8601)),
@@ -207,7 +213,7 @@ public struct Manifest {
             ]),
             "tokens": .integer(tokenCount),
             "tokens_computed": .integer(computedTokens),
-            "authors": .array(authors.map { .object(Manifest.entry($1, plan)) }),
+            "authors": .array(authors.map { .object(Manifest.entry($1, plan, receipts)) }),
             "authors_not_complete": .array(
                 ownAuthors.filter { number in !authors.contains { $0.0 == number } }
                     .map { .string(plan.authors[$0].author) }),
@@ -231,11 +237,17 @@ public struct Manifest {
         return Set(shares.map(\.number)).sorted()
     }
 
-    private static func entry(_ receipt: AuthorReceipt, _ plan: RunPlan) -> JSONObject {
+    private static func entry(
+        _ receipt: AuthorReceipt, _ plan: RunPlan, _ receipts: Receipts
+    ) -> JSONObject {
         let tokens = receipt.tokens.reduce(0, +)
+        let naming = OutputNaming(label: plan.label)
+        let files = plan.items.map { $0.name(naming, author: receipt.author) }.compactMap { name in
+            receipts.seal(of: name, in: plan.saveDirectory).map { (name, $0) }
+        }
         return [
             "author": .string(receipt.author),
-            "name_in_files": .string(OutputNaming(label: plan.label).encoded(receipt.author)),
+            "name_in_files": .string(naming.encoded(receipt.author)),
             "documents": .integer(receipt.tokens.count),
             "tokens": .integer(tokens),
             "mean_cross_entropy": .number(receipt.crossEntropySum / Double(max(tokens, 1))),
@@ -244,6 +256,13 @@ public struct Manifest {
             "tokens_per_row": .array(receipt.tokens.map(JSONValue.integer)),
             "truncated_rows": .array(receipt.truncatedRows.map(JSONValue.integer)),
             "divided_batches": .array(receipt.dividedBatches.map(JSONValue.integer)),
+            "files": .array(
+                files.map { name, seal in
+                    .object([
+                        "name": .string(name), "size": .integer(seal.size),
+                        "crc32": .integer(Int(seal.crc32)),
+                    ])
+                }),
         ]
     }
 

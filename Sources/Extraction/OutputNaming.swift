@@ -6,26 +6,31 @@ import FoundationEssentials
 import Gemma2
 
 /// Makes the file names of one model label.
-struct OutputNaming {
+public struct OutputNaming: Sendable {
     /// The label as part of a file name: its slashes become underscores.
     let labelName: String
 
     /// Names for `label`.
-    init(label: String) {
+    public init(label: String) {
         labelName = label.replacing("/", with: "_")
     }
 
     /// What all names of this label begin with.
-    var start: String { "sae__\(labelName)__" }
+    public var start: String { "sae__\(labelName)__" }
 
     /// The kinds of file an author has besides activations.
-    enum Kind: String, CaseIterable, Codable {
+    public enum Kind: String, CaseIterable, Codable, Sendable {
+        /// float16 (D, T), nats: the entropy of the prediction made at each token.
         case entropy = "entropy_loss"
+        /// float16 (D, T), nats: -log p of each token.
         case crossEntropy = "cross_entropy_loss"
+        /// T pieces a document.
         case tokens
+        /// One string a document.
         case texts = "full_texts"
 
-        var fileExtension: String {
+        /// `npy` or `json`.
+        public var fileExtension: String {
             switch self {
             case .entropy, .crossEntropy: "npy"
             case .tokens, .texts: "json"
@@ -34,12 +39,12 @@ struct OutputNaming {
     }
 
     /// `sae__{model}__{kind}__{author}.{npy|json}`.
-    func file(_ kind: Kind, author: String) -> String {
+    public func file(_ kind: Kind, author: String) -> String {
         "\(start)\(kind.rawValue)__\(encoded(author)).\(kind.fileExtension)"
     }
 
     /// `sae__{model}__{site}__activations__{author}__layer_{N}.npz`, or `….sparse.npz`.
-    func activations(_ hook: HookPoint, author: String, isSparse: Bool) -> String {
+    public func activations(_ hook: HookPoint, author: String, isSparse: Bool) -> String {
         "\(start)\(hook.site.rawValue)__activations__\(encoded(author))__layer_\(hook.layer)"
             + (isSparse ? ".sparse.npz" : ".npz")
     }
@@ -50,7 +55,7 @@ struct OutputNaming {
     }
 
     /// An author's name as part of a file name. Readers split at `__`, so no such pair may come from a name.
-    func encoded(_ author: String) -> String {
+    public func encoded(_ author: String) -> String {
         let bytes = Array(author.utf8)
         guard !bytes.isEmpty else { return "%" }
         var units: [[UInt8]] = []  // one byte or one escape each

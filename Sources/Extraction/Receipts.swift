@@ -60,6 +60,13 @@ struct Receipts {
     /// What is known of author `number`, from all receipts.
     func summary(ofAuthor number: Int) -> AuthorReceipt? { byAuthor[number] }
 
+    /// What is recorded of `name`: of several files of that name, the one whose size is in `directory`.
+    func seal(of name: String, in directory: String) -> FileSeal? {
+        guard let seals = seals[name] else { return nil }
+        let size = fileSize("\(directory)/\(name)")
+        return seals.last { $0.size == size } ?? seals.last
+    }
+
     /// Whether a file of that name and a size that was recorded is in `directory`.
     func attest(_ name: String, in directory: String) -> Bool {
         var info = stat()

@@ -27,6 +27,12 @@ public struct WorkerTask: Codable, Sendable {
         plan.devices.isEmpty ? nil : plan.devices[rank - plan.ranks.lowerBound]
     }
 
+    /// How many documents of each of its authors, by the author's place in the plan's order, fall to the worker; of an
+    /// author that it shares, about.
+    public var documentCounts: [(author: Int, documents: Int)] {
+        assignments.map { ($0.share.number, $0.author.documents.count / $0.share.parts) }
+    }
+
     /// How many ranks there are.
     public var worldSize: Int { plan.worldSize }
 
@@ -51,8 +57,10 @@ public enum WorkerEvent: Codable, Equatable, Sendable {
     case loaded(kernels: String, products: String)
     /// An author's turn.
     case author(name: String)
-    /// A batch has been computed and is in the journal.
-    case batch(author: Int, batch: Int, documents: Int, tokens: Int)
+    /// How many documents of an author are the worker's, and how many of them are in the journals already.
+    case share(author: Int, documents: Int, done: Int)
+    /// A batch has been computed and is in the journal; bytes in use on the worker's device, if it has one.
+    case batch(author: Int, batch: Int, documents: Int, tokens: Int, deviceMemory: Int?)
     /// An author's files are being made.
     case writing(author: Int)
     /// An author's files are all in their places; `made` of them just now.
@@ -93,11 +101,11 @@ public struct MemoryUse: Sendable {
     /// Bytes of mapped files: the checkpoint and the SAEs, shared with other processes.
     public var mapped = 0
 
-    /// This process' use (`/proc/self/status`).
-    public init() {
-        guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else {
-            return
-        }
+    /// This process' use, or another's (`/proc/PID/status`); nothing where it has ended.
+    public init(process: Int32? = nil) {
+        let name = process.map { "\($0)" } ?? "self"
+        guard let text = try? String(contentsOfFile: "/proc/\(name)/status", encoding: .utf8)
+        else { return }
         func bytes(_ key: String) -> Int {
             let line = text.split(separator: "\n").first { $0.hasPrefix(key + ":") }
             return

@@ -1,0 +1,19 @@
+// What the report's page is made of, as parts of the program.
+
+#ifndef CREPORT_H
+#define CREPORT_H
+
+// A file's bytes.
+typedef struct {
+    const unsigned char *_Nonnull start;
+    long size;
+} creport_file;
+
+// The page's markup, style and script (ReportPage.swift joins them).
+creport_file creport_html(void);
+creport_file creport_css(void);
+creport_file creport_js(void);
+// The SAEs that have pages on Neuronpedia (NeuronpediaPages.swift reads it).
+creport_file creport_neuronpedia(void);
+
+#endif

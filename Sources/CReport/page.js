@@ -1,0 +1,1 @@
+@TITLE@ @CSS@ @JS@ @DATA@

@@ -1,0 +1,91 @@
+// An array in a few numbers, without having it in memory.
+
+import ArrayFiles
+import ByteJSON
+import FoundationEssentials
+
+/// Counts, range and mean of an array's elements.
+struct ArrayStatistics {
+    private(set) var count = 0
+    private(set) var zeros = 0
+    private(set) var notFinite = 0
+    private var least = Double.infinity
+    private var largest = -Double.infinity
+    private var sum = 0.0
+
+    /// Goes through `scan`, an array of numbers. Throws `NPZError`.
+    init(_ scan: ArrayScan) throws {
+        count = scan.count
+        let value = ArrayStatistics.decoder(scan.header.descr)
+        var seen = 0
+        try scan.forEachNonzero { _, bits in
+            seen += 1
+            add(value(bits))
+        }
+        zeros = count - seen
+        if zeros > 0 { (least, largest) = (min(least, 0), max(largest, 0)) }
+    }
+
+    /// Goes through `tensor`.
+    init(_ tensor: StoredTensor) {
+        count = tensor.count
+        let step = 1 << 16
+        let block = UnsafeMutablePointer<Float>.allocate(capacity: step)
+        defer { block.deallocate() }
+        for start in stride(from: 0, to: count, by: step) {
+            let size = min(step, count - start)
+            tensor.convert(from: start, count: size, to: block)
+            for i in 0..<size {
+                if block[i] == 0 { zeros += 1 }
+                add(Double(block[i]))
+            }
+        }
+    }
+
+    private mutating func add(_ value: Double) {
+        guard value.isFinite else {
+            notFinite += 1
+            return
+        }
+        (least, largest) = (min(least, value), max(largest, value))
+        sum += value
+    }
+
+    /// What bits of NumPy's type `descr` stand for.
+    private static func decoder(_ descr: String) -> (UInt64) -> Double {
+        switch descr.dropFirst() {
+        case "f2": { Double(Float16(bitPattern: UInt16(truncatingIfNeeded: $0))) }
+        case "f4": { Double(Float(bitPattern: UInt32(truncatingIfNeeded: $0))) }
+        case "f8": { Double(bitPattern: $0) }
+        case "i1": { Double(Int8(truncatingIfNeeded: $0)) }
+        case "i2": { Double(Int16(truncatingIfNeeded: $0)) }
+        case "i4": { Double(Int32(truncatingIfNeeded: $0)) }
+        case "i8": { Double(Int64(truncatingIfNeeded: $0)) }
+        default: { Double($0) }
+        }
+    }
+
+    /// Mean over what is finite.
+    private var mean: Double { sum / Double(max(count - notFinite, 1)) }
+
+    /// For a table: elements, zeros, not finite, least, mean, largest.
+    var cells: [String] {
+        let isEmpty = count == notFinite
+        return ["\(count)", "\(zeros)", "\(notFinite)"]
+            + [least, mean, largest].map { isEmpty ? "" : ArrayStatistics.short($0) }
+    }
+
+    private static func short(_ value: Double) -> String {
+        value == value.rounded() && abs(value) < 1e9 ? "\(Int(value))" : "\(Float(value))"
+    }
+
+    var json: JSONObject {
+        let isEmpty = count == notFinite
+        return [
+            "elements": .integer(count), "zeros": .integer(zeros),
+            "density": .number(Double(count - zeros) / Double(max(count, 1))),
+            "not_finite": .integer(notFinite), "minimum": isEmpty ? .null : .number(least),
+            "mean": isEmpty ? .null : .number(mean), "maximum": isEmpty ? .null : .number(largest),
+        ]
+    }
+}

@@ -1,0 +1,215 @@
+// The files of an author, read back: activations, metrics, tokens, texts.
+
+import ArrayFiles
+import ByteJSON
+import Extraction
+import FoundationEssentials
+import Gemma2
+
+/// An activations file, dense or sparse, gone through entry by entry.
+public struct ActivationsFile: Sendable {
+    /// The file.
+    public let path: String
+    /// Whether it is a CSR matrix.
+    public let isSparse: Bool
+    /// Documents, positions, features; documents and positions are one number (1 and D·T) where a sparse file has no
+    /// metadata to tell them.
+    public let documents: Int
+    public let positions: Int
+    public let features: Int
+    /// What the file says of itself; nil where it has none.
+    public let metadata: FeatureMetadata?
+    private let reader: NPZReader
+
+    /// Whether `names` are those of an activations file, dense or sparse.
+    static func recognizes(_ names: [String]) -> Bool {
+        let names = Set(names)
+        return names.contains("activations")
+            || names.isSuperset(of: ["indices", "indptr", "format", "shape", "data"])
+    }
+
+    /// Reads what `path` is, not yet what it holds. Throws `FileError`, `NPZError` or `ResultsError`.
+    public init(path: String) throws {
+        let reader = try NPZReader(path: path)
+        (self.path, self.reader) = (path, reader)
+        func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
+        if reader.names.contains("metadata") {
+            let (header, pickle) = try reader.array("metadata")
+            guard header == FeatureMetadata.header else {
+                throw bad("its metadata is \(header.descr) \(header.shape), expected an object")
+            }
+            do {
+                metadata = try FeatureMetadata(pickle: pickle)
+            } catch {
+                throw bad("its metadata \(error)")
+            }
+        } else {
+            metadata = nil
+        }
+        isSparse = !reader.names.contains("activations")
+        if isSparse {
+            guard
+                Set(reader.names).isSuperset(of: ["indices", "indptr", "format", "shape", "data"])
+            else {
+                throw bad(
+                    "has neither activations nor a CSR matrix (indices, indptr, format, shape, data)"
+                )
+            }
+            let format = try reader.array("format").data
+            guard format.filter({ $0 != 0 }) == Array("csr".utf8) else {
+                throw bad(
+                    "its matrix is '\(String(decoding: format, as: UTF8.self))', expected csr")
+            }
+            let shape = try ActivationsFile.integers(reader, "shape")
+            guard shape.count == 2, shape.allSatisfy({ $0 >= 0 }) else {
+                throw bad("its matrix has shape \(shape), expected two sizes")
+            }
+            features = shape[1]
+            documents = metadata?.tokensPerDocument.count ?? 1
+            guard documents > 0 ? shape[0] % documents == 0 : shape[0] == 0 else {
+                throw bad(
+                    "\(shape[0]) rows are not a whole number for each of \(documents) documents")
+            }
+            positions = documents > 0 ? shape[0] / documents : 0
+        } else {
+            let header = try reader.scan("activations").header
+            guard header.shape.count == 3, !header.isFortranOrder, header.descr == "<f4" else {
+                throw bad(
+                    "activations are \(header.descr) \(header.shape)\(header.isFortranOrder ? " in Fortran order" : ""), expected <f4 (documents, tokens, features)"
+                )
+            }
+            (documents, positions, features) = (
+                header.shape[0], header.shape[1], header.shape[2]
+            )
+            if let count = metadata?.tokensPerDocument.count, count != documents {
+                throw bad("metadata has \(count) documents, the array \(documents)")
+            }
+        }
+    }
+
+    /// Calls `body` with each entry: its row, `document · positions + position`, its feature and its value; rows
+    /// ascending, and features within them. Throws `NPZError` or `ResultsError` where the file is damaged, after the
+    /// entries before the damage, or what `body` throws.
+    public func forEachEntry(
+        _ body: (_ row: Int, _ feature: Int, _ value: Float) throws -> Void
+    ) throws {
+        if isSparse {
+            try forEachSparseEntry(body)
+        } else {
+            let features = features
+            // A row's features follow each other, and dividing for each would take as long as all else.
+            var (row, start) = (0, 0)
+            try reader.scan("activations").forEachNonzero { index, bits in
+                if index - start >= features {
+                    row = index / features
+                    start = row * features
+                }
+                try body(row, index - start, Float(bitPattern: UInt32(truncatingIfNeeded: bits)))
+            }
+        }
+    }
+
+    private func forEachSparseEntry(_ body: (Int, Int, Float) throws -> Void) throws {
+        func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
+        let starts = try ActivationsFile.integers(reader, "indptr")
+        let indices = try ActivationsFile.integers(reader, "indices")
+        let data = try reader.tensor("data")
+        let values = data.floats()
+        guard starts.count == documents * positions + 1, starts.first == 0,
+            starts.last == indices.count, values.count == indices.count
+        else {
+            throw bad(
+                "indptr has \(starts.count) entries from \(starts.first ?? -1) to \(starts.last ?? -1), expected \(documents * positions + 1) from 0 to \(indices.count) indices and \(values.count) values"
+            )
+        }
+        for row in 0..<starts.count - 1 {
+            guard starts[row] <= starts[row + 1], starts[row + 1] <= indices.count else {
+                throw bad("indptr does not ascend at row \(row)")
+            }
+            var before = -1
+            for entry in starts[row]..<starts[row + 1] {
+                guard indices[entry] > before, indices[entry] < features else {
+                    throw bad("indices of row \(row) do not ascend within 0 to \(features - 1)")
+                }
+                before = indices[entry]
+                try body(row, before, values[entry])
+            }
+        }
+    }
+
+    private static func integers(_ reader: NPZReader, _ name: String) throws -> [Int] {
+        let (header, data) = try reader.array(name)
+        guard let integers = PickleValue.array(header, data).integers else {
+            throw NPZError.unsupported(
+                path: reader.file.path, array: name,
+                reason: "has dtype '\(header.descr)', expected '<i4' or '<i8'")
+        }
+        return integers
+    }
+}
+
+/// Reading an author's other files.
+enum AuthorFiles {
+    /// The float16 array (`rows`, `columns`) in `path`, row by row. Throws `FileError`, `NPZError` or
+    /// `ResultsError`.
+    static func metric(_ path: String, rows: Int, columns: Int) throws -> [Float] {
+        let scan = try ArrayScan(npy: path)
+        guard scan.header == NPYHeader(descr: "<f2", shape: [rows, columns]) else {
+            throw ResultsError.badFile(
+                path: path,
+                reason:
+                    "is \(scan.header.descr) \(scan.header.shape), expected <f2 [\(rows), \(columns)]"
+            )
+        }
+        var values = [Float](repeating: 0, count: rows * columns)
+        try scan.forEachNonzero { index, bits in
+            values[index] = Float(Float16(bitPattern: UInt16(truncatingIfNeeded: bits)))
+        }
+        return values
+    }
+
+    /// The pieces of each document, padding included. Throws `FileError` or `ResultsError`.
+    static func tokens(_ path: String) throws -> [[String]] {
+        try read(path, "arrays of tokens") { (scanner) throws(JSONSyntaxError) in
+            var pieces: [String] = []
+            try scanner.readArray { (scanner) throws(JSONSyntaxError) in
+                pieces.append(try readString(&scanner))
+            }
+            return pieces
+        }
+    }
+
+    /// The texts. Throws `FileError` or `ResultsError`.
+    static func texts(_ path: String) throws -> [String] {
+        try read(path, "texts") { (scanner) throws(JSONSyntaxError) in try readString(&scanner) }
+    }
+
+    private static func readString(_ scanner: inout JSONScanner) throws(JSONSyntaxError) -> String {
+        var bytes: [UInt8] = []
+        try scanner.readString(into: &bytes)
+        guard let string = String(validating: bytes, as: UTF8.self) else {
+            throw scanner.failure("a string that is not valid Unicode")
+        }
+        return string
+    }
+
+    private static func read<Element>(
+        _ path: String, _ what: String,
+        _ element: (inout JSONScanner) throws(JSONSyntaxError) -> Element
+    ) throws -> [Element] {
+        let file = try MappedFile(path: path)
+        do {
+            return try file.withBytes { bytes in
+                var scanner = JSONScanner(bytes)
+                var elements: [Element] = []
+                try scanner.readArray { (scanner) throws(JSONSyntaxError) in
+                    elements.append(try element(&scanner))
+                }
+                try scanner.expectEnd()
+                return elements
+            }
+        } catch let error as JSONSyntaxError {
+            throw ResultsError.badFile(path: path, reason: "is not an array of \(what): \(error)")
+        }
+    }
+}

@@ -1,0 +1,65 @@
+// What one author's activations of one hook add up to.
+
+import FoundationEssentials
+
+/// Counts of an activations file, over tokens that are none of padding.
+struct FeatureCounts: Sendable {
+    /// Tokens at which each feature fires.
+    private(set) var tokens: [Int32]
+    /// Documents in which each feature fires.
+    private(set) var documents: [Int32]
+    /// Tokens at which `i` features fire, for each i.
+    private(set) var tokensByL0: [Int] = []
+    /// All entries.
+    private(set) var entries = 0
+
+    /// Goes through `file`, in whose rows the first `lengths[d]` of document d are tokens. Throws as
+    /// `ActivationsFile.forEachEntry` does, and where something fires at padding.
+    init(_ file: ActivationsFile, lengths: [Int]) throws {
+        var tokens = [Int32](repeating: 0, count: file.features)
+        var documents = tokens
+        var lastDocument = [Int32](repeating: -1, count: file.features)
+        var l0 = [Int32](repeating: 0, count: lengths.reduce(0, +))
+        // Place of each document's first token among all.
+        let starts = lengths.reduce(into: [0]) { $0.append($0.last! + $1) }
+        let positions = file.positions
+        var entries = 0
+        var (document, documentRow) = (-1, 0)
+        try file.forEachEntry { row, feature, _ in
+            if document < 0 || row - documentRow >= positions {
+                document = row / positions
+                documentRow = document * positions
+            }
+            let position = row - documentRow
+            guard document < lengths.count, position < lengths[document] else {
+                throw ResultsError.badFile(
+                    path: file.path,
+                    reason:
+                        "feature \(feature) fires at document \(document), position \(position), which is padding"
+                )
+            }
+            tokens[feature] += 1
+            if lastDocument[feature] != Int32(document) {
+                lastDocument[feature] = Int32(document)
+                documents[feature] += 1
+            }
+            l0[starts[document] + position] += 1
+            entries += 1
+        }
+        for count in l0 {
+            while tokensByL0.count <= count { tokensByL0.append(0) }
+            tokensByL0[Int(count)] += 1
+        }
+        (self.tokens, self.documents, self.entries) = (tokens, documents, entries)
+    }
+
+    /// Features that fire at least once.
+    var alive: Int { tokens.count { $0 > 0 } }
+}
+
+/// Sums of `first` and `second` place by place, the shorter filled up with zeros.
+func sum(_ first: [Int], _ second: [Int]) -> [Int] {
+    (0..<max(first.count, second.count)).map {
+        ($0 < first.count ? first[$0] : 0) + ($0 < second.count ? second[$0] : 0)
+    }
+}

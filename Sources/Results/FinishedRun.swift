@@ -1,0 +1,255 @@
+// What run.json tells of a folder of results.
+
+import ArrayFiles
+import ByteJSON
+import Extraction
+import FoundationEssentials
+import Gemma2
+import SparseAutoencoders
+
+/// Why results cannot be read. Each names the file and the next step.
+public enum ResultsError: Error, Equatable, CustomStringConvertible {
+    /// The folder has no manifest.
+    case noRun(directory: String)
+    /// `run.json` is not a manifest, or lacks something.
+    case badManifest(path: String, reason: String)
+    /// The folder has results of several models and none was named, or another.
+    case whichModel(directory: String, asked: String?, present: [String])
+    /// A file is not what its name says.
+    case badFile(path: String, reason: String)
+    /// Nothing of an author, a layer or a site that was asked for.
+    case absent(what: String, present: [String], flag: String)
+
+    /// What is wrong, where, and the next step.
+    public var description: String {
+        switch self {
+        case .noRun(let directory):
+            "\(directory): there is no run.json, so this is not a --save_dir of sae-extract (yet); give the folder that a run wrote to"
+        case .badManifest(let path, let reason):
+            "\(path): \(reason); it is not a manifest of sae-extract, or damaged: run the same command again to have it written anew"
+        case .whichModel(let directory, let asked, let present):
+            (asked.map { "\(directory) has no results of \($0)" }
+                ?? "\(directory) has results of several models")
+                + "; give --model with one of: \(present.joined(separator: ", "))"
+        case .badFile(let path, let reason):
+            "\(path): \(reason); the file is damaged or was changed: remove it and run the same command again to have it made anew"
+        case .absent(let what, let present, let flag):
+            "\(what) is not in this run; give \(flag) one of: \(present.joined(separator: ", "))"
+        }
+    }
+}
+
+/// The results of one model in a folder: the union of what its invocations made.
+public struct FinishedRun: Sendable {
+    /// An author whose files are complete.
+    public struct Author: Sendable {
+        /// The name in the corpus.
+        public let name: String
+        /// Its place in the files' names.
+        public let nameInFiles: String
+        /// Output tokens of each document; the files have rows of zeros behind these.
+        public let tokensPerRow: [Int]
+        /// Documents that were cut to `max_seq_len`.
+        public let truncatedRows: [Int]
+        /// Means over output tokens, nats.
+        public let meanCrossEntropy: Double
+        public let meanEntropy: Double
+        /// The files made, and what they were when they were made; empty where the manifest names none.
+        public internal(set) var files: [String: FileSeal]
+
+        /// Output tokens over all documents.
+        public var tokenCount: Int { tokensPerRow.reduce(0, +) }
+    }
+
+    /// A hook that was tapped, and its SAE.
+    public struct TappedSAE: Sendable {
+        /// Where.
+        public let hook: HookPoint
+        /// `layer_5/width_16k/average_l0_51`.
+        public let name: String
+        /// Features.
+        public let width: Int
+        /// Mean number of features on at a token, over the authors of the invocation that made it.
+        public let meanL0: Double
+        /// Whether dense and sparse files were made.
+        public internal(set) var hasDense: Bool
+        public internal(set) var hasSparse: Bool
+
+        /// The average L0 that the SAE was published with.
+        public var publishedL0: Int? { SAEIdentifier(name)?.averageL0 }
+    }
+
+    /// The folder.
+    public let directory: String
+    /// The model's label, `google/gemma-2-2b`.
+    public let label: String
+    /// The newest invocation's entry.
+    public let entry: JSONObject
+    /// Authors in the corpus' order.
+    public private(set) var authors: [Author] = []
+    /// Hooks by layer, then site.
+    public private(set) var saes: [TappedSAE] = []
+    /// First dimension of all arrays.
+    public let rows: Int
+    /// Second dimension: `max_seq_len - 1`.
+    public let columns: Int
+    /// What a reader must know: what is not complete, or not reproducible.
+    public private(set) var notes: [String] = []
+
+    /// Names of the files.
+    public var naming: OutputNaming { OutputNaming(label: label) }
+
+    /// Reads `directory/run.json`; `model` chooses among several labels. Throws `FileError` or `ResultsError`.
+    public init(_ directory: String, model: String? = nil) throws {
+        let path = directory + "/run.json"
+        guard fileExists(path) else {
+            // A folder that is not there says so itself.
+            _ = try directoryContents(directory)
+            throw ResultsError.noRun(directory: directory)
+        }
+        func bad(_ reason: String) -> ResultsError { .badManifest(path: path, reason: reason) }
+        let value: JSONValue
+        do {
+            value = try MappedFile(path: path).parsedJSON()
+        } catch let error as JSONSyntaxError {
+            throw bad("is not JSON: \(error)")
+        }
+        guard let runs = value.object?["runs"]?.array?.compactMap(\.object) else {
+            throw bad("has no list of runs")
+        }
+        func label(_ run: JSONObject) -> String? { run["model"]?.object?["label"]?.string }
+        let labels = runs.compactMap(label).reduce(into: [String]()) {
+            if !$0.contains($1) { $0.append($1) }
+        }
+        guard let chosen = model ?? (labels.count == 1 ? labels[0] : nil), labels.contains(chosen)
+        else {
+            guard !labels.isEmpty else { throw bad("has no runs") }
+            throw ResultsError.whichModel(directory: directory, asked: model, present: labels)
+        }
+        let entries = FinishedRun.current(runs.filter { label($0) == chosen })
+        let newest = entries.last!
+        guard let shape = newest["shape"]?.object, let rows = shape["documents"]?.integer,
+            let columns = shape["tokens"]?.integer, rows >= 0, columns > 0
+        else { throw bad("its newest run has no shape") }
+        (self.directory, self.label, entry) = (directory, chosen, newest)
+        (self.rows, self.columns) = (rows, columns)
+        for entry in entries { try add(entry, bad) }
+        saes.sort {
+            ($0.hook.layer, Site.allCases.firstIndex(of: $0.hook.site)!)
+                < ($1.hook.layer, Site.allCases.firstIndex(of: $1.hook.site)!)
+        }
+        makeNotes(entries)
+    }
+
+    /// The entries that belong to what is there now: those since the last that overwrote, with the newest's
+    /// settings.
+    private static func current(_ entries: [JSONObject]) -> [JSONObject] {
+        let first = entries.lastIndex { $0["overwrote"]?.bool == true } ?? 0
+        let newest = entries.last!
+        func decisive(_ entry: JSONObject) -> [JSONValue?] {
+            let settings = entry["settings"]?.object ?? [:]
+            // What may differ between invocations that add to each other, and does not decide the numbers.
+            let ignored = ["layers", "layer_types", "storage_format"]
+            return [
+                .object(JSONObject(settings.members.filter { !ignored.contains($0.key) })),
+                entry["corpus"]?.object?["accepted_sha256"], entry["dtype"], entry["device"],
+                entry["shape"],
+            ]
+        }
+        return entries[first...].filter { decisive($0) == decisive(newest) }
+    }
+
+    private mutating func add(_ entry: JSONObject, _ bad: (String) -> ResultsError) throws {
+        let format = entry["settings"]?.object?["storage_format"]?.string
+        for value in entry["saes"]?.array ?? [] {
+            guard let hook = value.object?["hook"]?.string.flatMap(HookPoint.init),
+                let name = value.object?["sae_name"]?.string,
+                let width = value.object?["d_sae"]?.integer, width > 0
+            else { throw bad("an SAE in it lacks hook, sae_name or d_sae") }
+            let before = saes.first { $0.hook == hook && $0.name == name }
+            saes.removeAll { $0.hook == hook }
+            saes.append(
+                TappedSAE(
+                    hook: hook, name: name, width: width,
+                    meanL0: value.object?["mean_l0"]?.number ?? 0,
+                    hasDense: format != "sparse" || before?.hasDense == true,
+                    hasSparse: format != "dense" || before?.hasSparse == true))
+        }
+        for value in entry["authors"]?.array ?? [] {
+            guard let name = value.object?["author"]?.string,
+                let tokens = value.object?["tokens_per_row"]?.array?.map(\.integer),
+                !tokens.contains(nil)
+            else { throw bad("an author in it lacks name or tokens_per_row") }
+            let lengths = tokens.compactMap { $0 }
+            guard lengths.count <= rows, lengths.allSatisfy({ (0...columns).contains($0) }) else {
+                throw bad("author '\(name)' has more documents or tokens than the arrays")
+            }
+            var files: [String: FileSeal] = [:]
+            for file in value.object?["files"]?.array ?? [] {
+                guard let name = file.object?["name"]?.string,
+                    let size = file.object?["size"]?.integer,
+                    let crc = file.object?["crc32"]?.integer.flatMap({ UInt32(exactly: $0) })
+                else { throw bad("a file of author '\(name)' lacks name, size or crc32") }
+                files[name] = FileSeal(size: size, crc32: crc)
+            }
+            var author = Author(
+                name: name,
+                nameInFiles: value.object?["name_in_files"]?.string ?? naming.encoded(name),
+                tokensPerRow: lengths,
+                truncatedRows: value.object?["truncated_rows"]?.array?.compactMap(\.integer) ?? [],
+                meanCrossEntropy: value.object?["mean_cross_entropy"]?.number ?? 0,
+                meanEntropy: value.object?["mean_entropy"]?.number ?? 0, files: files)
+            if let known = authors.firstIndex(where: { $0.name.utf8.elementsEqual(name.utf8) }) {
+                author.files.merge(authors[known].files) { new, _ in new }
+                authors[known] = author
+            } else {
+                authors.append(author)
+            }
+        }
+    }
+
+    private mutating func makeNotes(_ entries: [JSONObject]) {
+        let waiting = (entry["authors_not_complete"]?.array ?? []).compactMap(\.string)
+            .filter { name in !authors.contains { $0.name.utf8.elementsEqual(name.utf8) } }
+        switch entry["outcome"]?.string {
+        case "unfinished":
+            notes.append(
+                "the newest run has not ended, or was killed: what is here is what was complete when it began; run the same command again to continue it"
+            )
+        case "stopped":
+            notes.append("the newest run was stopped; run the same command again to continue it")
+        case "failed": notes.append("in the newest run a worker failed; run the same command again")
+        default: break
+        }
+        if !waiting.isEmpty {
+            notes.append("not complete, and not shown: \(waiting.joined(separator: ", "))")
+        }
+        if entries.contains(where: { $0["reproducible"]?.bool == false }) {
+            notes.append(
+                "memory ran out on a device and batches were divided: another run may differ in bits next to the threshold"
+            )
+        }
+    }
+
+    /// The setting of that name.
+    public func setting(_ name: String) -> JSONValue? { entry["settings"]?.object?[name] }
+
+    /// Whether the files have activations instead of ones.
+    public var hasRawValues: Bool { setting("activation_values")?.string == "raw" }
+
+    /// A feature fires where its activation is above this.
+    public var threshold: Double { setting("feature_threshold")?.number ?? 1 }
+
+    /// Path of an author's activations: the sparse file where it is there, else the dense one.
+    public func activationsPath(_ hook: HookPoint, of author: Author) -> String {
+        let paths = [true, false].map {
+            "\(directory)/" + naming.activations(hook, author: author.name, isSparse: $0)
+        }
+        return fileExists(paths[0]) ? paths[0] : paths[1]
+    }
+
+    /// Path of one of an author's other files.
+    public func path(_ kind: OutputNaming.Kind, of author: Author) -> String {
+        "\(directory)/" + naming.file(kind, author: author.name)
+    }
+}

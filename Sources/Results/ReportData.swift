@@ -1,0 +1,233 @@
+// What the report's page shows, gathered from a run's files. The page's script (Sources/CReport/page.js) reads this
+// object; a key is added there and here.
+
+import ArrayFiles
+import ByteJSON
+import Dispatch
+import Extraction
+import FoundationEssentials
+import Gemma2
+import Synchronization
+
+/// Which features get into a report, and how much of each.
+public struct ReportOptions: Sendable {
+    /// Features of each SAE.
+    public var featureCount = 100
+    /// Passages of each feature.
+    public var contextCount = 6
+    /// Features to have besides, by hook.
+    public var extraFeatures: [HookPoint: [Int]] = [:]
+
+    /// As usual.
+    public init() {}
+}
+
+/// Gathers a report's data.
+public struct ReportData {
+    private let run: FinishedRun
+    private let options: ReportOptions
+    private let pages: NeuronpediaPages
+
+    /// Bins of the distributions.
+    private static let bins = 60
+    /// Nats: above the end of the last bin nearly nothing lies; log 256,000 is 12.5.
+    private static let ends = (crossEntropy: 20.0, entropy: 12.5)
+
+    /// A report on `run`.
+    public init(_ run: FinishedRun, _ options: ReportOptions) {
+        (self.run, self.options) = (run, options)
+        pages = NeuronpediaPages()
+    }
+
+    /// Goes through all files: each activations file twice, several at a time. Tells `progress` before each SAE.
+    /// Throws what reading them throws, and `ResultsError.absent` for a feature that cannot be.
+    public func json(_ progress: (FinishedRun.TappedSAE) -> Void) throws -> JSONObject {
+        for (hook, features) in options.extraFeatures {
+            guard let sae = run.saes.first(where: { $0.hook == hook }) else {
+                throw ResultsError.absent(
+                    what: "\(hook)", present: run.saes.map { "\($0.hook.site):\($0.hook.layer)" },
+                    flag: "--feature SITE:LAYER:NUMBER with")
+            }
+            if let feature = features.first(where: { $0 >= sae.width }) {
+                throw ResultsError.absent(
+                    what: "feature \(feature) of \(hook)", present: ["0 to \(sae.width - 1)"],
+                    flag: "--feature \(hook.site):\(hook.layer):NUMBER with")
+            }
+        }
+        let tokens = try forEachAuthor { _, author in
+            let tokens = try AuthorFiles.tokens(run.path(.tokens, of: author))
+            guard tokens.count == author.tokensPerRow.count,
+                tokens.allSatisfy({ $0.count == run.columns })
+            else {
+                throw ResultsError.badFile(
+                    path: run.path(.tokens, of: author),
+                    reason:
+                        "does not have \(author.tokensPerRow.count) documents of \(run.columns) pieces"
+                )
+            }
+            return tokens
+        }
+        var saes: [JSONValue] = []
+        for sae in run.saes {
+            progress(sae)
+            saes.append(.object(try describe(sae, tokens)))
+        }
+        let authors = try forEachAuthor { _, author in try describe(author) }
+        func text(_ key: String) -> JSONValue { run.entry[key] ?? .null }
+        func bins(_ end: Double) -> JSONValue {
+            .object(["from": 0, "to": .rounded(end, 2), "count": .integer(ReportData.bins)])
+        }
+        return [
+            "format": "sae-extract report", "format_version": 1,
+            "tool": text("sae_extract"),
+            "model": .string(run.label),
+            "save_dir": .string(run.directory),
+            "started": text("started"), "finished": text("finished"),
+            "device": text("device"),
+            "devices": .array(
+                (run.entry["devices"]?.array ?? []).compactMap { $0.object?["name"] }),
+            "kernels": text("kernels"), "dtype": text("dtype"),
+            "reproducible": text("reproducible"),
+            "threshold": .rounded(run.threshold, 6),
+            "values": run.setting("activation_values") ?? .null,
+            "max_seq_len": .integer(run.columns + 1),
+            "prefix": run.setting("prefix") ?? .null,
+            "command": text("command"),
+            "notes": .array(run.notes.map(JSONValue.string)),
+            "bins": .object([
+                "cross_entropy": bins(ReportData.ends.crossEntropy),
+                "entropy": bins(ReportData.ends.entropy),
+            ]),
+            "authors": .array(authors.map(JSONValue.object)),
+            "saes": .array(saes),
+        ]
+    }
+
+    /// `body` for each author, several at a time, and its results in order. Throws the first author's error.
+    private func forEachAuthor<Result: Sendable>(
+        _ body: (Int, FinishedRun.Author) throws -> Result
+    ) throws -> [Result] {
+        let results = Mutex(
+            [Swift.Result<Result, any Error>?](repeating: nil, count: run.authors.count))
+        let authors = run.authors
+        withoutActuallyEscaping(body) { body in
+            nonisolated(unsafe) let body = body
+            DispatchQueue.concurrentPerform(iterations: authors.count) { number in
+                let result = Swift.Result { try body(number, authors[number]) }
+                results.withLock { $0[number] = result }
+            }
+        }
+        return try results.withLock { $0 }.map { try $0!.get() }
+    }
+
+    // MARK: Authors
+
+    private func describe(_ author: FinishedRun.Author) throws -> JSONObject {
+        func distribution(_ kind: OutputNaming.Kind, end: Double) throws -> JSONValue {
+            let path = run.path(kind, of: author)
+            let padded = try AuthorFiles.metric(path, rows: run.rows, columns: run.columns)
+            let values = author.tokensPerRow.enumerated().flatMap { document, length in
+                padded[document * run.columns..<document * run.columns + length]
+            }
+            guard values.allSatisfy({ $0.isFinite && $0 >= 0 }) else {
+                throw ResultsError.badFile(
+                    path: path, reason: "has values that are negative or not finite")
+            }
+            var histogram = Histogram(end: end, bins: ReportData.bins)
+            histogram.add(values)
+            var object = Distribution(values).json(places: 4)
+            object["histogram"] = .array(histogram.counts.map(JSONValue.integer))
+            return .object(object)
+        }
+        return [
+            "name": .string(author.name),
+            "documents": .integer(author.tokensPerRow.count),
+            "tokens": .integer(author.tokenCount),
+            "truncated": .integer(author.truncatedRows.count),
+            "cross_entropy": try distribution(.crossEntropy, end: ReportData.ends.crossEntropy),
+            "entropy": try distribution(.entropy, end: ReportData.ends.entropy),
+        ]
+    }
+
+    // MARK: SAEs
+
+    private func describe(
+        _ sae: FinishedRun.TappedSAE, _ tokens: [[[String]]]
+    ) throws -> JSONObject {
+        func file(_ author: FinishedRun.Author) throws -> ActivationsFile {
+            let file = try ActivationsFile(path: run.activationsPath(sae.hook, of: author))
+            guard file.documents == run.rows, file.positions == run.columns,
+                file.features == sae.width
+            else {
+                throw ResultsError.badFile(
+                    path: file.path,
+                    reason:
+                        "has shape (\(file.documents), \(file.positions), \(file.features)), expected (\(run.rows), \(run.columns), \(sae.width))"
+                )
+            }
+            return file
+        }
+        let counts = try forEachAuthor { _, author in
+            try FeatureCounts(try file(author), lengths: author.tokensPerRow)
+        }
+        let authorTokens = run.authors.map(\.tokenCount)
+        let firing = (0..<sae.width).compactMap {
+            feature -> (feature: Int, contrast: FeatureContrast, count: Int)? in
+            let each = counts.map { Int($0.tokens[feature]) }
+            let count = each.reduce(0, +)
+            guard count > 0 else { return nil }
+            return (feature, FeatureContrast(counts: each, tokens: authorTokens), count)
+        }
+        var chosen = FeatureContrast.choose(firing, limit: options.featureCount)
+        chosen += (options.extraFeatures[sae.hook] ?? []).filter { !chosen.contains($0) }
+        let contexts = try forEachAuthor { number, author in
+            try FeatureContext.find(
+                chosen, in: try file(author), author: number, lengths: author.tokensPerRow,
+                hasValues: run.hasRawValues, limit: options.contextCount)
+        }
+        let features = chosen.enumerated().map { place, feature -> JSONValue in
+            let each = counts.map { Int($0.tokens[feature]) }
+            let contrast = FeatureContrast(counts: each, tokens: authorTokens)
+            let strongest = FeatureContext.strongest(
+                contexts.flatMap { $0[place] }, limit: options.contextCount)
+            return .object([
+                "id": .integer(feature),
+                "counts": .array(each.map(JSONValue.integer)),
+                "documents": .array(counts.map { .integer(Int($0.documents[feature])) }),
+                "log_odds": .array(contrast.logOdds.map { .rounded($0, 3) }),
+                "z": .array(contrast.z.map { .rounded($0, 2) }),
+                "contexts": .array(
+                    strongest.map { context in
+                        let pieces = tokens[context.author][context.document]
+                        return .object([
+                            "author": .integer(context.author),
+                            "document": .integer(context.document),
+                            "start": .integer(context.positions.lowerBound),
+                            "tokens": .array(pieces[context.positions].map(JSONValue.string)),
+                            "fires": .array(
+                                context.fires.map { offset, value in
+                                    .array([.integer(offset), .rounded(Double(value), 3)])
+                                }),
+                        ])
+                    }),
+            ])
+        }
+        let page = pages.page(of: sae, label: run.label)
+        return [
+            "hook": .string(sae.hook.description), "site": .string(sae.hook.site.rawValue),
+            "layer": .integer(sae.hook.layer), "sae_name": .string(sae.name),
+            "published_l0": sae.publishedL0.map(JSONValue.integer) ?? .null,
+            "d_sae": .integer(sae.width),
+            "neuronpedia": page.map(JSONValue.string) ?? .null,
+            "neuronpedia_note": .string(page == nil ? NeuronpediaPages.note(for: sae) : ""),
+            "alive": .integer(firing.count),
+            "l0": .object(
+                Distribution(occurrences: counts.map(\.tokensByL0).reduce([], sum)).json(places: 2)),
+            "l0_by_author": .array(
+                zip(counts, authorTokens).map {
+                    .rounded(Double($0.entries) / Double(max($1, 1)), 2)
+                }),
+            "features": .array(features),
+        ]
+    }
+}

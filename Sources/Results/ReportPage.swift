@@ -1,0 +1,60 @@
+// One HTML page that needs nothing else: markup, style, script and data in one file.
+
+import ArrayFiles
+import ByteJSON
+import CReport
+import FoundationEssentials
+
+/// The page of a report.
+public enum ReportPage {
+    /// The page that shows `data`, as UTF-8.
+    public static func html(_ data: JSONObject, title: String) -> [UInt8] {
+        var json: [UInt8] = []
+        JSONText.append(compact: .object(data), to: &json)
+        var page: [UInt8] = []
+        // Between the places come, in order, what is put there; a place is a name in at signs.
+        let parts: [String: [UInt8]] = [
+            "TITLE": escaped(title), "CSS": embedded(creport_css()),
+            "JS": embedded(creport_js()), "DATA": withoutTags(json),
+        ]
+        var rest = embedded(creport_html())[...]
+        while let start = rest.firstIndex(of: UInt8(ascii: "@")) {
+            page += rest[..<start]
+            rest = rest[(start + 1)...]
+            if let end = rest.firstIndex(of: UInt8(ascii: "@")),
+                let part = parts[String(decoding: rest[..<end], as: UTF8.self)]
+            {
+                page += part
+                rest = rest[(end + 1)...]
+            } else {
+                page.append(UInt8(ascii: "@"))
+            }
+        }
+        return page + rest
+    }
+
+    /// JSON in which no `<` ends or begins anything in HTML; they occur in strings alone.
+    private static func withoutTags(_ json: [UInt8]) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(json.count + json.count / 16)
+        for byte in json {
+            if byte == UInt8(ascii: "<") {
+                out += Array("\\u003c".utf8)
+            } else {
+                out.append(byte)
+            }
+        }
+        return out
+    }
+
+    private static func escaped(_ text: String) -> [UInt8] {
+        Array(
+            text.replacing("&", with: "&amp;").replacing("<", with: "&lt;")
+                .utf8)
+    }
+}
+
+/// The bytes of a file that the program carries.
+func embedded(_ file: creport_file) -> [UInt8] {
+    Array(UnsafeBufferPointer(start: file.start, count: file.size))
+}

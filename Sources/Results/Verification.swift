@@ -1,0 +1,293 @@
+// Every file of a run against the manifest and against what the files promise.
+
+import ArrayFiles
+import Dispatch
+import Extraction
+import FoundationEssentials
+import Gemma2
+import Synchronization
+
+/// What is found of one file.
+public struct FileFinding: Sendable {
+    /// Its name in the folder.
+    public let name: String
+    /// What it is, where it is right.
+    public let description: String
+    /// What is wrong with it; nil where nothing is.
+    public let problem: String?
+
+    /// Whether it is as it should be.
+    public var isGood: Bool { problem == nil }
+}
+
+/// The check of a whole run.
+public struct Verification {
+    private let run: FinishedRun
+
+    /// A check of `run`.
+    public init(_ run: FinishedRun) {
+        self.run = run
+    }
+
+    /// Looks at every file, author by author, and gives each finding to `report` in order. Returns whether all is
+    /// well. Checked are size and CRC-32 against `run.json`, and, whatever that says: header, shape and type, each
+    /// member's CRC, that padding is zero, that values are ones (or above the threshold), metadata, that a sparse file
+    /// has what the dense one has, that metrics are finite, not negative and have the recorded mean, that tokens and
+    /// texts are as many as recorded.
+    public func check(_ report: (FileFinding) throws -> Void) rethrows -> Bool {
+        var isGood = true
+        for author in run.authors {
+            let checks = checks(of: author)
+            let findings = Mutex([[FileFinding]](repeating: [], count: checks.count))
+            DispatchQueue.concurrentPerform(iterations: checks.count) { index in
+                let found = checks[index]()
+                findings.withLock { $0[index] = found }
+            }
+            for finding in findings.withLock({ $0 }).joined() {
+                isGood = isGood && finding.isGood
+                try report(finding)
+            }
+        }
+        return isGood
+    }
+
+    /// Files of this model in the folder that the manifest knows nothing of.
+    public func strangers() throws -> [String] {
+        let known = Set(run.authors.flatMap { author in names(of: author) + author.files.keys })
+        return try directoryContents(run.directory)
+            .filter { $0.hasPrefix(run.naming.start) && !known.contains($0) }.sorted()
+    }
+
+    private func names(of author: FinishedRun.Author) -> [String] {
+        OutputNaming.Kind.allCases.map { run.naming.file($0, author: author.name) }
+            + run.saes.flatMap { sae in
+                [(false, sae.hasDense), (true, sae.hasSparse)].filter(\.1).map {
+                    run.naming.activations(sae.hook, author: author.name, isSparse: $0.0)
+                }
+            }
+    }
+
+    /// One for each of the author's files, in order; a hook's two files are one check.
+    private func checks(
+        of author: FinishedRun.Author
+    ) -> [@Sendable () -> [FileFinding]] {
+        let run = run
+        var checks: [@Sendable () -> [FileFinding]] = []
+        for kind in OutputNaming.Kind.allCases {
+            checks.append {
+                [
+                    finding(run, author, run.naming.file(kind, author: author.name)) {
+                        try describe(run, author, kind)
+                    }
+                ]
+            }
+        }
+        for sae in run.saes {
+            checks.append {
+                var first: Entries?
+                return [(false, sae.hasDense), (true, sae.hasSparse)].filter(\.1).map { kind in
+                    let name = run.naming.activations(
+                        sae.hook, author: author.name, isSparse: kind.0)
+                    return finding(run, author, name) {
+                        let file = try ActivationsFile(path: "\(run.directory)/\(name)")
+                        return try describe(run, author, sae, file, &first)
+                    }
+                }
+            }
+        }
+        return checks
+    }
+}
+
+/// The finding of the file called `name`, whose content `describe` looks at.
+private func finding(
+    _ run: FinishedRun, _ author: FinishedRun.Author, _ name: String,
+    _ describe: () throws -> String
+) -> FileFinding {
+    let path = "\(run.directory)/\(name)"
+    do {
+        guard let found = try FileSeal(path: path) else {
+            return FileFinding(
+                name: name, description: "",
+                problem: "is missing; run the same command again to have it made anew")
+        }
+        var text = byteCount(found.size)
+        if let seal = author.files[name] {
+            guard found == seal else {
+                throw ResultsError.badFile(
+                    path: path,
+                    reason: found.size == seal.size
+                        ? "has CRC-32 \(hexadecimal(found.crc32)), but \(hexadecimal(seal.crc32)) was written"
+                        : "has \(found.size) bytes, but \(seal.size) were written")
+            }
+        } else {
+            text += ", no checksum on record"
+        }
+        return FileFinding(name: name, description: "\(text), \(try describe())", problem: nil)
+    } catch {
+        // Errors begin with the file's path, which stands at the front of the line already.
+        let message = "\(error)"
+        return FileFinding(
+            name: name, description: "",
+            problem: message.hasPrefix("\(path): ")
+                ? String(message.dropFirst(path.count + 2)) : message)
+    }
+}
+
+private func hexadecimal(_ crc: UInt32) -> String {
+    ArrayFiles.hexadecimal(withUnsafeBytes(of: crc.bigEndian, Array.init))
+}
+
+// MARK: Metrics, tokens, texts
+
+private func describe(
+    _ run: FinishedRun, _ author: FinishedRun.Author, _ kind: OutputNaming.Kind
+) throws -> String {
+    let path = run.path(kind, of: author)
+    func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
+    switch kind {
+    case .crossEntropy, .entropy:
+        let values = try AuthorFiles.metric(path, rows: run.rows, columns: run.columns)
+        var sum = 0.0
+        for document in 0..<run.rows {
+            let length = document < author.tokensPerRow.count ? author.tokensPerRow[document] : 0
+            for position in 0..<run.columns {
+                let value = values[document * run.columns + position]
+                if position >= length {
+                    guard value == 0 else {
+                        throw bad(
+                            "document \(document), position \(position) is padding but \(value)")
+                    }
+                } else {
+                    guard value.isFinite, value >= 0 else {
+                        throw bad("document \(document), position \(position) is \(value)")
+                    }
+                    sum += Double(value)
+                }
+            }
+        }
+        let mean = sum / Double(max(author.tokenCount, 1))
+        let recorded = kind == .entropy ? author.meanEntropy : author.meanCrossEntropy
+        guard abs(mean - recorded) <= 1e-9 * max(1, recorded) else {
+            throw bad("its mean is \(mean), but \(recorded) is recorded in run.json")
+        }
+        return "float16 (\(run.rows), \(run.columns)), mean \(decimals(mean, 3)) nats"
+    case .tokens:
+        let documents = try AuthorFiles.tokens(path)
+        guard documents.count == author.tokensPerRow.count else {
+            throw bad("has \(documents.count) documents, expected \(author.tokensPerRow.count)")
+        }
+        for (document, pieces) in documents.enumerated() {
+            guard pieces.count == run.columns else {
+                throw bad(
+                    "document \(document) has \(pieces.count) pieces, expected \(run.columns)")
+            }
+            guard pieces[author.tokensPerRow[document]...].allSatisfy({ $0 == "<pad>" }) else {
+                throw bad(
+                    "document \(document) has more than \(author.tokensPerRow[document]) tokens before its padding"
+                )
+            }
+        }
+        return "\(documents.count) documents, \(author.tokenCount) tokens"
+    case .texts:
+        let texts = try AuthorFiles.texts(path)
+        guard texts.count == author.tokensPerRow.count else {
+            throw bad("has \(texts.count) texts, expected \(author.tokensPerRow.count)")
+        }
+        return "\(texts.count) texts"
+    }
+}
+
+// MARK: Activations
+
+/// What fires, in order.
+private struct Entries: Equatable {
+    var rows: [Int32] = []
+    var features: [Int32] = []
+    var values: [Float] = []
+}
+
+/// Checks `file`; where `first` has the entries of the same hook's other file, that they are the same.
+private func describe(
+    _ run: FinishedRun, _ author: FinishedRun.Author, _ sae: FinishedRun.TappedSAE,
+    _ file: ActivationsFile, _ first: inout Entries?
+) throws -> String {
+    func bad(_ reason: String) -> ResultsError { .badFile(path: file.path, reason: reason) }
+    guard file.documents == run.rows, file.positions == run.columns, file.features == sae.width
+    else {
+        throw bad(
+            "has shape (\(file.documents), \(file.positions), \(file.features)), expected (\(run.rows), \(run.columns), \(sae.width))"
+        )
+    }
+    let lengths =
+        author.tokensPerRow
+        + Array(repeating: 0, count: run.rows - author.tokensPerRow.count)
+    let expected = FeatureMetadata(
+        author: author.name, documentCount: author.tokensPerRow.count, layer: sae.hook.layer,
+        tokensPerDocument: lengths.map(Int32.init), saeName: sae.name)
+    guard let metadata = file.metadata else { throw bad("has no metadata") }
+    guard metadata == expected else {
+        throw bad(
+            "its metadata is not this author's, layer's and SAE's: \(difference(metadata, expected))"
+        )
+    }
+    let (threshold, hasRawValues) = (Float(run.threshold), run.hasRawValues)
+    let isCompared = sae.hasDense && sae.hasSparse
+    var (entries, count) = (Entries(), 0)
+    try file.forEachEntry { row, feature, value in
+        let (document, position) = (row / run.columns, row % run.columns)
+        guard position < lengths[document] else {
+            throw bad(
+                "feature \(feature) fires at document \(document), position \(position), which is padding"
+            )
+        }
+        guard hasRawValues ? value > threshold && value.isFinite : value == 1 else {
+            throw bad(
+                "document \(document), position \(position), feature \(feature) is \(value), expected \(hasRawValues ? "more than \(threshold)" : "1 or 0")"
+            )
+        }
+        count += 1
+        guard isCompared else { return }
+        if let other = first {
+            let place = count - 1
+            guard place < other.rows.count, other.rows[place] == Int32(row),
+                other.features[place] == Int32(feature), other.values[place] == value
+            else {
+                throw bad(
+                    "document \(document), position \(position), feature \(feature) differs from the dense file"
+                )
+            }
+        } else {
+            entries.rows.append(Int32(row))
+            entries.features.append(Int32(feature))
+            entries.values.append(value)
+        }
+    }
+    let l0 = Double(count) / Double(max(author.tokenCount, 1))
+    var text = file.isSparse ? "CSR" : "float32"
+    text +=
+        " (\(run.rows), \(run.columns), \(sae.width)), \(count) \(hasRawValues ? "activations" : "ones"), L0 \(decimals(l0, 2))"
+    if isCompared, let other = first {
+        guard other.rows.count == count else {
+            throw bad("has \(count) entries, the dense file \(other.rows.count)")
+        }
+        text += ", equal to the dense file"
+    } else if isCompared, !file.isSparse {
+        first = entries
+    }
+    return text
+}
+
+private func difference(_ found: FeatureMetadata, _ expected: FeatureMetadata) -> String {
+    if found.author != expected.author {
+        return "author '\(found.author)', expected '\(expected.author)'"
+    }
+    if found.layer != expected.layer { return "layer \(found.layer), expected \(expected.layer)" }
+    if found.saeName != expected.saeName {
+        return "sae_name \(found.saeName), expected \(expected.saeName)"
+    }
+    if found.documentCount != expected.documentCount {
+        return "docs_count \(found.documentCount), expected \(expected.documentCount)"
+    }
+    return "tokens_per_doc differ"
+}
