@@ -157,6 +157,9 @@ public protocol Backend: AnyObject {
     /// one's end; nil where there is no device beside the processor.
     var deviceSeconds: (busy: Double, span: Double)? { get }
 
+    /// Bytes in use on the device, by whomever; nil where there is no device beside the processor.
+    var deviceMemory: Int? { get }
+
     /// Makes `tensor` (two dimensions) available as a factor, and with `isTable` for `embed`.
     func weights(_ tensor: StoredTensor, layout: WeightLayout, isTable: Bool) -> Weights
     /// Makes `tensor` (one dimension) available, `offset` added to each element.

@@ -77,6 +77,9 @@ public final class OpenBLASBackend: Backend {
     /// There is none beside the processor.
     public var deviceSeconds: (busy: Double, span: Double)? { nil }
 
+    /// There is none beside the processor.
+    public var deviceMemory: Int? { nil }
+
     func newMatrix(_ rows: Int, _ columns: Int) -> CPUMatrix {
         CPUMatrix(rows: rows, columns: columns, pool: pool)
     }

@@ -26,8 +26,11 @@ enum CommandLineArguments {
         "text_field": .none, "save_dir": .none, "storage_format": .none,
         "activation_values": .none, "overwrite": .switch, "dry_run": .switch, "batch_size": .none,
         "workers": .none, "threads": .none, "rank": .none, "world_size": .none,
-        "log_level": .none, "device": .none, "dtype": .none,
+        "progress": .none, "log_level": .none, "device": .none, "dtype": .none,
     ]
+
+    /// Subcommands without the flags of a run.
+    private static let otherCommands: Set = ["inspect", "report", "verify", "devices", "help"]
 
     /// One flag with what follows it.
     private struct Occurrence {
@@ -65,7 +68,10 @@ enum CommandLineArguments {
             last.removeAll { $0.name == occurrence.name }
             last.append(occurrence)
         }
-        for (name, splitting) in flags where !last.contains(where: { $0.name == name }) {
+        // The others have no flags of a run.
+        let isOther = arguments.first.map(otherCommands.contains) == true
+        for (name, splitting) in isOther ? [:] : flags
+        where !last.contains(where: { $0.name == name }) {
             let variable = "SAE_EXTRACT_" + name.uppercased()
             guard let value = environment[variable], !value.isEmpty else { continue }
             if splitting == .switch {

@@ -8,6 +8,7 @@ import FoundationEssentials
 import Gemma2
 import Glibc
 import Hub
+import Results
 import SparseAutoencoders
 import Tensors
 import Tokenization
@@ -37,7 +38,7 @@ enum ExitStatus: Int32 {
             switch error {
             case is UsageError, is SAEChoiceError: .usage
             case is CorpusError, is TokenizerError, is CheckpointError, is SafetensorsError,
-                is NPZError, is SAEError, is NonFiniteError:
+                is NPZError, is SAEError, is NonFiniteError, is ResultsError:
                 .badData
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData

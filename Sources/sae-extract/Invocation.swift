@@ -54,7 +54,8 @@ struct Invocation {
             try printToStandardOutput(text)
         }
         try size.check()
-        let manifest = Mutex(try Manifest(plan, inputs, state))
+        let manifest = Mutex(
+            try Manifest(plan, inputs, state, overwriting: overwriting))
         if command.output.isDryRun { return }
         if overwriting {
             try plan.checkTokenizer()
@@ -70,18 +71,24 @@ struct Invocation {
         try manifest.withLock { try $0.write(.unfinished) }
 
         let clock = ContinuousClock.now
-        let progress = Mutex(Progress())
+        let tasks = WorkerTask.tasks(plan, state)
+        let display = ProgressDisplay(
+            tasks, command.execution.progress,
+            seconds: environment[ProgressDisplay.secondsVariable].flatMap(Double.init)
+                .map { max(0.01, $0) }, log: log)
         control.begin()
         let ends = await Launcher(
-            WorkerTask.tasks(plan, state), logLevel: command.execution.logLevel, control: control,
-            log: log, stopLimit: stopLimit
-        ) { event, rank in
-            manifest.withLock { $0.add(event, rank: rank) }
-            progress.withLock { $0.add(event) }
-        }.run()
+            tasks, logLevel: command.execution.logLevel, control: control,
+            log: log, stopLimit: stopLimit,
+            ended: { display.end($0, $1) },
+            handler: { event, rank in
+                manifest.withLock { $0.add(event, rank: rank) }
+                display.add(event, rank: rank)
+            }
+        ).run()
         let seconds = (ContinuousClock.now - clock) / .seconds(1)
         finish(
-            ends, plan, state, manifest.withLock { $0 }, progress.withLock { $0 }, seconds, control)
+            ends, plan, state, manifest.withLock { $0 }, display.finish(), seconds, control)
     }
 
     /// Whether results that are there are to go.
@@ -111,24 +118,6 @@ struct Invocation {
     /// Seconds that a worker may be stopped (SIGSTOP) before it counts as lost.
     private var stopLimit: Int {
         environment["SAE_EXTRACT_STOPPED_SECONDS"].flatMap { Int($0) }.map { max(1, $0) } ?? 60
-    }
-
-    private struct Progress {
-        var batches = 0
-        var tokens = 0
-        var authors: Set<Int> = []
-        var modelSeconds = 0.0
-
-        mutating func add(_ event: WorkerEvent) {
-            switch event {
-            case .batch(_, _, _, let tokens):
-                batches += 1
-                self.tokens += tokens
-            case .authorDone(let author, _): authors.insert(author)
-            case .finished(let seconds): modelSeconds = max(modelSeconds, seconds["model"] ?? 0)
-            default: break
-            }
-        }
     }
 
     // MARK: The end

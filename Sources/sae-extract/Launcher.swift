@@ -41,6 +41,8 @@ final class Launcher: Sendable {
     private let logLevel: Logger.Level
     private let control: StopControl
     private let log: Logger
+    /// Told of each worker's end, by its place among the tasks.
+    private let ended: @Sendable (Int, WorkerEnd) -> Void
     /// Told of every event, one at a time.
     private let handler: @Sendable (WorkerEvent, _ rank: Int) -> Void
 
@@ -49,10 +51,12 @@ final class Launcher: Sendable {
 
     init(
         _ tasks: [WorkerTask], logLevel: Logger.Level, control: StopControl, log: Logger,
-        stopLimit: Int, handler: @escaping @Sendable (WorkerEvent, _ rank: Int) -> Void
+        stopLimit: Int, ended: @escaping @Sendable (Int, WorkerEnd) -> Void,
+        handler: @escaping @Sendable (WorkerEvent, _ rank: Int) -> Void
     ) {
         (self.tasks, self.logLevel, self.control) = (tasks, logLevel, control)
-        (self.log, self.stopLimit, self.handler) = (log, stopLimit, handler)
+        (self.log, self.stopLimit) = (log, stopLimit)
+        (self.ended, self.handler) = (ended, handler)
     }
 
     /// What the threads of Swift's and Subprocess' runtimes take of the address space, stacks above all.
@@ -75,6 +79,7 @@ final class Launcher: Sendable {
             var ends = [WorkerEnd](repeating: .done, count: tasks.count)
             for await (index, end) in group {
                 ends[index] = end
+                ended(index, end)
                 if case .failed(_, let message) = end, tasks.count > 1 {
                     log.error("\(message); the other workers go on")
                 }

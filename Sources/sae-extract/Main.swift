@@ -45,6 +45,8 @@ enum Main {
             guard
                 command is SAEExtract || command is SAEExtract.Fetch
                     || command is SAEExtract.ListSAEs || command is SAEExtract.Devices
+                    || command is SAEExtract.Inspect || command is SAEExtract.Report
+                    || command is SAEExtract.Verify
             else {
                 try command.run()
                 SAEExtract.exit()
@@ -62,6 +64,9 @@ enum Main {
                 try await HubCommands(list.run, of: "saes", environment: environment).list()
             case is SAEExtract.Devices:
                 try await DeviceDiscovery(environment: environment).report()
+            case let inspect as SAEExtract.Inspect: try inspect.run()
+            case let report as SAEExtract.Report: try report.run()
+            case let verify as SAEExtract.Verify: try verify.run()
             case let run as SAEExtract:
                 startLogging(run)
                 try await Invocation(run, environment: environment).run()
@@ -140,7 +145,5 @@ struct StandardErrorLog: LogHandler {
 
 /// Writes `text` to standard error; where nobody listens any more, the run goes on.
 func writeToStandardError(_ text: String) {
-    try? Array(text.utf8).withUnsafeBytes {
-        try writeAll($0, to: STDERR_FILENO, path: "standard error")
-    }
+    Console.shared.write(text)
 }

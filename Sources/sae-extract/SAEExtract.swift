@@ -41,7 +41,9 @@ struct SAEExtract: ParsableCommand {
             signal (run again to continue), 78 --save_dir holds results of another configuration.
             """,
         version: Extraction.version,
-        subcommands: [Fetch.self, ListSAEs.self, Devices.self])
+        subcommands: [
+            Fetch.self, ListSAEs.self, Devices.self, Inspect.self, Report.self, Verify.self,
+        ])
 
     /// `sae-extract fetch`.
     struct Fetch: ParsableCommand {
@@ -301,6 +303,13 @@ struct SAEExtract: ParsableCommand {
         var worldSize: Int?
 
         @Option(
+            name: .customLong("progress"),
+            help: ArgumentHelp(
+                "How far the run is: auto (bar on a terminal, else plain), bar, plain (a line now and then), json (on standard output), none.",
+                valueName: "style"))
+        var progress = ProgressStyle.auto
+
+        @Option(
             name: .customLong("log_level"),
             help: ArgumentHelp("How much to say on standard error.", valueName: "level"))
         var logLevel = Logger.Level.info
@@ -377,6 +386,7 @@ extension DeviceChoice: ExpressibleByArgument {}
 extension CUDAPrecision: ExpressibleByArgument {}
 extension StorageFormat: ExpressibleByArgument {}
 extension ActivationValues: ExpressibleByArgument {}
+extension ProgressStyle: ExpressibleByArgument {}
 extension Logger.Level: @retroactive ExpressibleByArgument {}
 
 extension BatchSize: ExpressibleByArgument {

@@ -77,6 +77,9 @@ public final class CUDABackend: Backend {
     /// By the device's own clock.
     public var deviceSeconds: (busy: Double, span: Double)? { (busySeconds, spanSeconds) }
 
+    /// What this process holds of buffers that wait to be used again counts as free.
+    public var deviceMemory: Int? { (try? device.memory()).map { $0.total - $0.free } }
+
     /// A batch has been collected that was computed from `start` to `end`.
     func finishBatch(_ start: CUDAEvent, _ end: CUDAEvent) {
         // No result is lost for a clock that fails.

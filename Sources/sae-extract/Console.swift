@@ -1,0 +1,89 @@
+// Standard error, shared by the log and a live display below it.
+
+import ArrayFiles
+import FoundationEssentials
+import Glibc
+import Synchronization
+
+/// Writes to standard error, one text at a time. Lines that are live stay below everything else that is written.
+final class Console: Sendable {
+    /// The process' own.
+    static let shared = Console()
+
+    private struct State {
+        /// The live lines as drawn, and whether any are wanted.
+        var drawn: [TerminalLine] = []
+        var isLive = false
+    }
+
+    private let state = Mutex(State())
+    /// Whether lines may be coloured (https://no-color.org).
+    private let hasColor: Bool
+
+    private init() {
+        hasColor = (getenv("NO_COLOR").map { String(cString: $0) } ?? "").isEmpty
+    }
+
+    /// Whether standard error is a terminal that can move its cursor.
+    static var isTerminal: Bool {
+        isatty(STDERR_FILENO) == 1
+            && !["", "dumb"].contains(getenv("TERM").map { String(cString: $0) } ?? "")
+    }
+
+    /// The terminal's size in columns and rows; it may change at any time.
+    static var size: (columns: Int, rows: Int) {
+        var size = winsize()
+        guard ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0
+        else { return (80, 24) }
+        return (Int(size.ws_col), Int(size.ws_row))
+    }
+
+    /// Writes `text`, which ends its line. Where nobody listens any more, the run goes on.
+    func write(_ text: String) {
+        state.withLock { state in
+            guard state.isLive, !state.drawn.isEmpty else { return put(text) }
+            put(erasing(state.drawn) + text + drawing(state.drawn))
+        }
+    }
+
+    /// Draws `lines` in place of those before.
+    func draw(_ lines: [TerminalLine]) {
+        state.withLock { state in
+            put(erasing(state.drawn) + drawing(lines))
+            (state.drawn, state.isLive) = (lines, true)
+        }
+    }
+
+    /// Takes the live lines away, for good.
+    func endDrawing() {
+        state.withLock { state in
+            if state.isLive { put(erasing(state.drawn)) }
+            (state.drawn, state.isLive) = ([], false)
+        }
+    }
+
+    // MARK: Control sequences (ECMA-48)
+
+    /// From the end of the drawn lines to the front of the first, and all from there erased. A terminal that has
+    /// become narrower has broken lines in two.
+    private func erasing(_ lines: [TerminalLine]) -> String {
+        guard !lines.isEmpty else { return "" }
+        let columns = Console.size.columns
+        let rows = lines.reduce(0) {
+            $0 + max(1, (Progress.displayWidth($1.text) + columns - 1) / columns)
+        }
+        return "\r" + (rows > 1 ? "\u{1B}[\(rows - 1)A" : "") + "\u{1B}[J"
+    }
+
+    private func drawing(_ lines: [TerminalLine]) -> String {
+        lines.map { line in
+            line.isAlarm && hasColor ? "\u{1B}[31m\(line.text)\u{1B}[0m" : line.text
+        }.joined(separator: "\n")
+    }
+
+    private func put(_ text: String) {
+        try? Array(text.utf8).withUnsafeBytes {
+            try writeAll($0, to: STDERR_FILENO, path: "standard error")
+        }
+    }
+}

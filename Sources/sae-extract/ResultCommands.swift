@@ -1,0 +1,201 @@
+// The subcommands that read what a run wrote: inspect, report, verify.
+
+import ArgumentParser
+import ArrayFiles
+import ByteJSON
+import Extraction
+import FoundationEssentials
+import Gemma2
+import Glibc
+import Results
+
+extension SAEExtract {
+    /// `sae-extract inspect`.
+    struct Inspect: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Shows what a file or folder of results is and what it holds.",
+            discussion: """
+                PATH is the --save_dir of a run, one of the files in it, or any .npz, .npy or .safetensors file. Shown are \
+                shape, type and metadata; for activations density, L0 per token and the features that fire most; with \
+                --document its tokens, each with its strongest features. Arrays are gone through, never loaded.
+
+                Examples:
+                  sae-extract inspect data/raw_features/AuthorMix
+                  sae-extract inspect some.npz --document 3 --top 5
+                  sae-extract inspect model.safetensors --array model.norm.weight --json
+                """)
+
+        @Argument(help: "The file or folder.")
+        var path: String
+
+        @Option(help: ArgumentHelp("How many features or tokens to list.", valueName: "n"))
+        var top = InspectionOptions().top
+
+        @Option(help: ArgumentHelp("Show this document, from 0.", valueName: "n"))
+        var document: Int?
+
+        @Option(help: ArgumentHelp("Go through this array or tensor alone.", valueName: "name"))
+        var array: String?
+
+        @Option(
+            help: ArgumentHelp(
+                "Of a folder with results of several models, which.", valueName: "id"))
+        var model: String?
+
+        @Flag(help: "Print one JSON object, for scripts.")
+        var json = false
+
+        func run() throws {
+            var options = InspectionOptions()
+            guard top >= 0 else { throw UsageError("--top", "\(top) is too small; give 0 or more") }
+            (options.top, options.document) = (top, document)
+            (options.array, options.model) = (array, model)
+            let inspection = try Inspection(path, options)
+            guard json else {
+                return try printToStandardOutput(
+                    inspection.lines.map { $0 + "\n" }.joined())
+            }
+            var text: [UInt8] = []
+            JSONText.append(.object(inspection.json), compactScalars: true, to: &text)
+            try printToStandardOutput(text + [0x0A])
+        }
+    }
+
+    /// `sae-extract report`.
+    struct Report: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Writes one HTML page that shows what a run found.",
+            discussion: """
+                The page needs nothing else, no network either: token counts, cross-entropy and entropy by author, L0 by \
+                layer and site, the features that tell authors apart, and where they fire. Features with pages on \
+                Neuronpedia are linked to them.
+
+                Example:
+                  sae-extract report data/raw_features/AuthorMix
+                """)
+
+        @Argument(help: "The --save_dir of a run.")
+        var directory: String
+
+        @Option(
+            help: ArgumentHelp(
+                "Where to write the page. (default: report.html in the folder)", valueName: "file"))
+        var output: String?
+
+        @Option(help: ArgumentHelp("Features of each SAE.", valueName: "n"))
+        var top = ReportOptions().featureCount
+
+        @Option(help: ArgumentHelp("Passages of each feature.", valueName: "n"))
+        var contexts = ReportOptions().contextCount
+
+        @Option(
+            name: .customLong("feature"), parsing: .upToNextOption,
+            help: ArgumentHelp(
+                "Features to have in any case: res:5:1234.", valueName: "site:layer:number ..."))
+        var features: [NamedFeature] = []
+
+        @Option(
+            help: ArgumentHelp(
+                "Of a folder with results of several models, which.", valueName: "id"))
+        var model: String?
+
+        func run() throws {
+            for (flag, value, limit) in [("--top", top, 2000), ("--contexts", contexts, 100)]
+            where !(0...limit).contains(value) {
+                throw UsageError(flag, "\(value) cannot be; give 0 to \(limit)")
+            }
+            let run = try FinishedRun(directory, model: model)
+            guard !run.authors.isEmpty else {
+                throw ResultsError.badManifest(
+                    path: directory + "/run.json",
+                    reason: "names no author whose files are complete")
+            }
+            var options = ReportOptions()
+            (options.featureCount, options.contextCount) = (top, contexts)
+            for feature in features {
+                options.extraFeatures[feature.hook, default: []].append(feature.number)
+            }
+            for note in run.notes { writeToStandardError("warning: \(note)\n") }
+            let clock = ContinuousClock.now
+            let data = try ReportData(run, options).json { sae in
+                writeToStandardError("\(sae.hook)\n")
+            }
+            let page = ReportPage.html(data, title: "\(run.label): \(directory)")
+            let path = output ?? directory + "/report.html"
+            let folder = parentFolder(of: path)
+            try OutputFile.make(path: path, temporaryDirectory: folder.isEmpty ? "." : folder) {
+                try $0.write(page)
+            }
+            let seconds = (ContinuousClock.now - clock) / .seconds(1)
+            try printToStandardOutput(
+                "\(path): \(run.authors.count) authors, \(run.saes.count) SAEs, \(byteCount(page.count)), made in \(decimals(seconds, 1)) s\n"
+            )
+        }
+    }
+
+    /// `sae-extract verify`.
+    struct Verify: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Checks every file of a run.",
+            discussion: """
+                One line a file: size and CRC-32 against run.json; then, whatever that says, header, shape and type, the \
+                checksums inside, that padding is zero, that values are ones (or above the threshold), metadata, that a \
+                sparse file has what the dense one has, that metrics are finite and have the recorded mean.
+
+                Exit codes: 0 all is well, 65 something is not.
+
+                Example:
+                  sae-extract verify data/raw_features/AuthorMix
+                """)
+
+        @Argument(help: "The --save_dir of a run.")
+        var directory: String
+
+        @Option(
+            help: ArgumentHelp(
+                "Of a folder with results of several models, which.", valueName: "id"))
+        var model: String?
+
+        @Flag(help: "Name only what is wrong.")
+        var quiet = false
+
+        func run() throws {
+            let run = try FinishedRun(directory, model: model)
+            let verification = Verification(run)
+            var (count, bad) = (0, 0)
+            let isGood = try verification.check { finding in
+                count += 1
+                if let problem = finding.problem {
+                    bad += 1
+                    try printToStandardOutput("BAD   \(finding.name): \(problem)\n")
+                } else if !quiet {
+                    try printToStandardOutput("ok    \(finding.name): \(finding.description)\n")
+                }
+            }
+            for name in try verification.strangers() {
+                try printToStandardOutput(
+                    "note  \(name): is not in run.json; no run that is known here made it\n")
+            }
+            for note in run.notes { try printToStandardOutput("note  \(note)\n") }
+            try printToStandardOutput(
+                "\(directory): \(count) files of \(run.authors.count) authors, \(bad == 0 ? "all good" : "\(bad) bad")\n"
+            )
+            if !isGood { _exit(ExitStatus.badData.rawValue) }
+        }
+    }
+}
+
+/// `SITE:LAYER:NUMBER`.
+struct NamedFeature: ExpressibleByArgument {
+    let hook: HookPoint
+    let number: Int
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", omittingEmptySubsequences: false).map(
+            String.init)
+        guard parts.count == 3, let site = Site(rawValue: parts[0]), let layer = Int(parts[1]),
+            let number = Int(parts[2]), layer >= 0, number >= 0
+        else { return nil }
+        (hook, self.number) = (HookPoint(layer: layer, site: site), number)
+    }
+}
