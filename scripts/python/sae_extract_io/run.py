@@ -1,0 +1,455 @@
+"""`Run` and `Author`: a run's results by author, layer and site."""
+
+from __future__ import annotations
+
+import os
+import types
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from . import files, frames
+from .errors import RunError, UnfinishedRunWarning
+from .manifest import Manifest, missing_ranks, read_manifest
+
+METRICS = {"cross_entropy_loss": ".npy", "entropy_loss": ".npy", "tokens": ".json", "full_texts": ".json"}
+
+
+class TokenIndex(NamedTuple):
+    """Where each row of a matrix of tokens comes from. Each array is (rows,)."""
+
+    # Names, of dtype object.
+    author: np.ndarray
+    # int32: the document among the author's, from 0.
+    document: np.ndarray
+    # int32: the token in the document, from 0; `<bos>` is not counted.
+    position: np.ndarray
+
+
+class TokenTable(NamedTuple):
+    """An author's tokens, one a row. Each array is (tokens,)."""
+
+    # int32: the document, from 0.
+    document: np.ndarray
+    # int32: the token in the document, from 0; `<bos>` is not counted.
+    position: np.ndarray
+    # The piece, a str, of dtype object.
+    token: np.ndarray
+
+
+def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
+    """The run whose --save_dir was `directory`.
+
+    `model` is the label as in run.json, such as "google/gemma-2-2b"; it may be left out where the folder has results of
+    one model. Several invocations' results (more layers, more sites, ranks) are one run. Only run.json and the names of
+    the files are read.
+
+    Raises `RunError` where there is no run, or `model` is needed. Files that are not there yet are an
+    `UnfinishedRunWarning`; `Run.incomplete` and `Run.missing` list them.
+    """
+    run = Run(Path(directory), read_manifest(Path(directory), model))
+    ranks, world_size = missing_ranks(run._manifest)
+    problems = []
+    if run.incomplete:
+        problems.append(f"authors not complete: {', '.join(run.incomplete)}")
+    if ranks:
+        absent = ", ".join(map(str, ranks))
+        problems.append(f"ranks {absent} of {world_size} have not been run, and their authors are not known")
+    names = [name for missing in run.missing.values() for name in missing]
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        problems.append(f"not there: {names[0]}{more}, of {', '.join(run.missing)}")
+    if problems:
+        message = f"{directory} is not complete: {'; '.join(problems)}; {run._manifest.advice(purpose='complete it')}"
+        warnings.warn(message, UnfinishedRunWarning, stacklevel=2)
+    return run
+
+
+class Run:
+    """A run's results. `run[author]` is an `Author`; iterating gives the authors' names, in the corpus' order."""
+
+    def __init__(self, directory: Path, manifest: Manifest):
+        self._directory = directory
+        self._manifest = manifest
+        self._authors = {name: Author(self, entry) for name, entry in manifest.authors.items()}
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    @property
+    def model(self) -> str:
+        """The model's label, such as google/gemma-2-2b."""
+        return self._manifest.model
+
+    @property
+    def authors(self) -> Mapping[str, Author]:
+        """The authors by name, in the order of their first documents in the corpus."""
+        return types.MappingProxyType(self._authors)
+
+    @property
+    def hooks(self) -> list[tuple[int, str]]:
+        """Every (layer, site) that an invocation was for."""
+        return list(self._manifest.saes)
+
+    @property
+    def layers(self) -> list[int]:
+        """All layers, ascending."""
+        return self.settings["layers"]
+
+    @property
+    def sites(self) -> list[str]:
+        """All sites, of res, mlp and att."""
+        return self.settings["layer_types"]
+
+    @property
+    def saes(self) -> Mapping[tuple[int, str], dict]:
+        """What run.json says of the SAE of each (layer, site): sae_name, d_in, d_sae, path, …
+
+        `mean_l0` is over the authors of the last invocation for that hook.
+        """
+        return types.MappingProxyType(self._manifest.saes)
+
+    @property
+    def settings(self) -> dict:
+        """The settings in run.json, with the layers and layer_types of all invocations."""
+        return self._manifest.settings
+
+    @property
+    def invocations(self) -> list[dict]:
+        """run.json's entries of this run, the oldest first."""
+        return self._manifest.invocations
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(D, T): the rows and positions of the arrays in the files."""
+        return self._manifest.shape
+
+    @property
+    def incomplete(self) -> list[str]:
+        """Names of authors that run.json knows as not complete; they are not among `authors`."""
+        return self._manifest.incomplete
+
+    @property
+    def missing(self) -> dict[str, list[str]]:
+        """The names of the files that are not there, by author; authors with all files are left out.
+
+        Of the two files that a hook's features may be in, one is enough.
+        """
+        try:
+            present = set(os.listdir(self._directory))
+        except OSError as error:
+            raise RunError(f"{self._directory}: cannot be listed ({error.strerror})") from error
+        missing = {name: author._missing(present) for name, author in self._authors.items()}
+        return {name: names for name, names in missing.items() if names}
+
+    def __getitem__(self, author: str) -> Author:
+        try:
+            return self._authors[author]
+        except KeyError:
+            if author in self.incomplete:
+                message = f"author {author!r} is not complete; {self._manifest.advice(purpose='complete it')}"
+            else:
+                message = f"there is no author {author!r}; there are {', '.join(map(repr, self._authors)) or 'none'}"
+            raise RunError(f"{self._directory}: {message}") from None
+
+    def __contains__(self, author: object) -> bool:
+        return author in self._authors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._authors)
+
+    def __len__(self) -> int:
+        return len(self._authors)
+
+    def features(
+        self, layer: int, site: str, authors: Iterable[str] | None = None
+    ) -> tuple[scipy.sparse.csr_matrix, TokenIndex]:
+        """The features of the tokens of all `authors` (all of the run, if not given), end to end.
+
+        Returns the CSR matrix float32 (rows, F), rows being all tokens without padding, and where each row comes from.
+        Raises as `Author.features` does.
+        """
+        chosen = self._chosen(authors)
+        width = self._width(layer, site)
+        parts = [author.features(layer, site) for author in chosen]
+        matrix = scipy.sparse.vstack(parts, format="csr") if parts else scipy.sparse.csr_matrix((0, width), dtype="f4")
+        columns = list(zip(*(author.index for author in chosen))) or [[np.zeros(0, kind)] for kind in ("O", "i4", "i4")]
+        return matrix, TokenIndex(*(np.concatenate(column) for column in columns))
+
+    def rates(self, layer: int, site: str, authors: Iterable[str] | None = None) -> np.ndarray:
+        """How often each feature fires: float64 (authors, F), the fraction of an author's tokens at which it does.
+
+        Rows are in the order of `authors`, or of `run.authors`. With raw activations too, it is how often, not how much.
+        One author's features are in memory at a time. Raises as `Author.features` does.
+        """
+        chosen = self._chosen(authors)
+        rates = np.zeros((len(chosen), self._width(layer, site)))
+        for row, author in zip(rates, chosen):
+            matrix = author.features(layer, site)
+            row += np.bincount(matrix.indices, minlength=len(row)) / max(1, matrix.shape[0])
+        return rates
+
+    def to_pandas(self, authors: Iterable[str] | None = None):
+        """A data frame of one row a token: author, document, position, token, cross_entropy, entropy. See `Author`.
+
+        Raises `ImportError` where pandas is not installed.
+        """
+        return frames.tokens_frame(self._chosen(authors))
+
+    def firings(self, layer: int, site: str, authors: Iterable[str] | None = None):
+        """A data frame of one row for each feature that fires at a token: author, document, position, feature, value.
+
+        Raises `ImportError` where pandas is not installed, and as `Author.features` does.
+        """
+        return frames.firings_frame(self._chosen(authors), layer, site)
+
+    def _chosen(self, authors: Iterable[str] | None) -> list[Author]:
+        if isinstance(authors, str):
+            authors = [authors]
+        return [self[name] for name in (self._authors if authors is None else authors)]
+
+    def _width(self, layer: int, site: str) -> int:
+        try:
+            return self._manifest.saes[layer, site]["d_sae"]
+        except (KeyError, TypeError):
+            hooks = ", ".join(f"({layer}, {site!r})" for layer, site in self.hooks)
+            raise RunError(
+                f"{self._directory}: there is no layer {layer!r}, site {site!r}; the run has (layer, site) {hooks}. A "
+                "later run of sae-extract may add layers and sites to the same folder"
+            ) from None
+
+    def __repr__(self) -> str:
+        documents = sum(author.documents for author in self._authors.values())
+        tokens = sum(author.token_count for author in self._authors.values())
+        lines = [
+            f"Run({str(self._directory)!r}, model={self.model!r})",
+            f"{len(self)} authors, {documents} documents, {tokens} tokens: {', '.join(self)}",
+            f"layers {', '.join(map(str, self.layers))}; sites {', '.join(self.sites)}",
+            f"{self.settings.get('activation_values')} activations above {self.settings.get('feature_threshold')}; "
+            f"max_seq_len {self.settings.get('max_seq_len')}",
+        ]
+        if self.incomplete:
+            lines.append(f"not complete: {', '.join(self.incomplete)}")
+        return "\n  ".join(lines)
+
+
+class Author:
+    """One author's results. Arrays, tokens and texts are read when they are asked for.
+
+    `documents`: number of documents. `token_count`: tokens of all documents, padding not counted.
+    """
+
+    def __init__(self, run: Run, entry: dict):
+        self._run = run
+        self._entry = entry
+        self.name: str = entry["author"]
+        self.documents: int = entry["documents"]
+        self.token_count: int = entry["tokens"]
+
+    def __repr__(self) -> str:
+        return f"Author({self.name!r}, {self.documents} documents, {self.token_count} tokens)"
+
+    # What run.json says
+
+    @property
+    def tokens_per_document(self) -> np.ndarray:
+        """int32 (documents,): the tokens of each document, at most T."""
+        return np.array(self._entry["tokens_per_row"], np.int32)
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """bool (documents,): whether a document was cut to max_seq_len tokens."""
+        truncated = np.zeros(self.documents, bool)
+        truncated[self._entry["truncated_rows"]] = True
+        return truncated
+
+    @property
+    def source_lines(self) -> np.ndarray:
+        """int64 (documents,): the line of the corpus, from 1, on which each document's record begins."""
+        return np.array(self._entry["source_lines"], np.int64)
+
+    @property
+    def real(self) -> np.ndarray:
+        """bool (documents, T): where there is a token, not padding."""
+        return np.arange(self._run.shape[1]) < self.tokens_per_document[:, np.newaxis]
+
+    @property
+    def index(self) -> TokenIndex:
+        """Where each of this author's tokens is, all documents end to end."""
+        document, position = np.nonzero(self.real)
+        names = np.full(len(document), self.name, object)
+        return TokenIndex(names, document.astype(np.int32), position.astype(np.int32))
+
+    # Tokens, texts, metrics
+
+    @cached_property
+    def tokens(self) -> list[list[str]]:
+        """The pieces of each document, without padding."""
+        path, advice = self._path("tokens"), self._run._manifest.advice()
+        rows = files.read_json(path, self.documents, advice)
+        columns = self._run.shape[1]
+        for number, row in enumerate(rows):
+            if len(row) != columns:
+                raise RunError(f"{path}: document {number}: expected {columns} pieces, got {len(row)}; {advice}")
+        return [row[:count] for row, count in zip(rows, self._entry["tokens_per_row"])]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each document, whole, also where its tokens were cut."""
+        return files.read_json(self._path("full_texts"), self.documents, self._run._manifest.advice())
+
+    @property
+    def token_table(self) -> TokenTable:
+        """Document, position and piece of every token, all documents end to end."""
+        _, document, position = self.index
+        pieces = np.empty(self.token_count, object)
+        pieces[:] = [piece for document in self.tokens for piece in document]
+        return TokenTable(document, position, pieces)
+
+    @cached_property
+    def cross_entropy(self) -> np.ma.MaskedArray:
+        """float32 (documents, T), nats, masked at padding, read-only.
+
+        `[d, j]` belongs to token `j` itself: it is -log p of that token given all before it (`<bos>` included). The file
+        has float16 numbers; they are widened so that sums do not overflow.
+        """
+        return self._metric("cross_entropy_loss")
+
+    @cached_property
+    def entropy(self) -> np.ma.MaskedArray:
+        """float32 (documents, T), nats, masked at padding, read-only.
+
+        `[d, j]` is the entropy of the prediction made at token `j`, that is for token `j + 1`: what `cross_entropy[d, j + 1]`
+        was to be expected to be. The file has float16 numbers.
+        """
+        return self._metric("entropy_loss")
+
+    def flat(self, array) -> np.ndarray:
+        """`array` (documents, T, …), or (D, T, …) as in the files, at the tokens alone: (tokens, …), documents end to end.
+
+        Row `i` is the same token as row `i` of `features` and of `token_table`. Raises `RunError` for another shape.
+        """
+        values, (rows, columns) = np.ma.getdata(array), self._run.shape
+        if values.shape[:2] not in ((self.documents, columns), (rows, columns)):
+            raise RunError(
+                f"expected an array of shape ({self.documents}, {columns}, …) or ({rows}, {columns}, …), got {values.shape}"
+            )
+        return values[: self.documents][self.real]
+
+    # Features
+
+    def features(self, layer: int, site: str, padded: bool = False) -> scipy.sparse.csr_matrix:
+        """The features that fire at each token: CSR, float32; 1 where a feature fires, or its activation in a raw run.
+
+        The matrix is (tokens, F): a row for each token of the documents end to end, as in `flat(…)`, `index` and
+        `token_table`. With `padded` it is (D*T, F) as in the file, row `d*T + t`, where padding is empty.
+
+        Read from the `.sparse.npz` file where there is one. A dense file is unpacked block by block, so that its array is
+        never in memory; one of 6 GB takes some ten seconds. Nothing is kept: each call reads the file.
+
+        Raises `RunError`: the run has not that layer and site, the file is missing or damaged, or it is not what run.json says.
+        """
+        rows, columns = self._run.shape
+        width = self._run._width(layer, site)
+        path, advice = self._features_path(layer, site), self._run._manifest.advice((layer, site))
+        self._check_metadata(path, layer, site)
+        if path.name.endswith(".sparse.npz"):
+            matrix = files.read_sparse(path, (rows * columns, width), advice)
+        else:
+            matrix = files.read_dense(path, (rows, columns, width), advice)
+        # Padding has no entries, so data and indices are the same with and without it.
+        real = np.zeros((rows, columns), bool)
+        real[: self.documents] = self.real
+        counts = np.diff(matrix.indptr)
+        if counts[~real.ravel()].any():
+            raise RunError(f"{path}: expected no features at padding, got some; {advice}")
+        if padded:
+            return matrix
+        indptr = np.zeros(self.token_count + 1, matrix.indptr.dtype)
+        np.cumsum(counts[real.ravel()], out=indptr[1:])
+        return scipy.sparse.csr_matrix((matrix.data, matrix.indices, indptr), shape=(self.token_count, width))
+
+    def metadata(self, layer: int, site: str) -> dict:
+        """What the features' file says of itself: author, docs_count, layer, tokens_per_doc (int32 (D,)), sae_name.
+
+        Read without running what a pickle may hold. Raises as `features` does.
+        """
+        self._run._width(layer, site)
+        return self._check_metadata(self._features_path(layer, site), layer, site)
+
+    # pandas
+
+    def to_pandas(self):
+        """A data frame of one row a token: author, document, position, token, cross_entropy, entropy.
+
+        `cross_entropy` is of the row's own token, `entropy` of the prediction made at it, for the next one; both in nats.
+        Raises `ImportError` where pandas is not installed.
+        """
+        return frames.tokens_frame([self])
+
+    def firings(self, layer: int, site: str):
+        """A data frame of one row for each feature that fires at a token: author, document, position, feature, value.
+
+        Raises `ImportError` where pandas is not installed, and as `features` does.
+        """
+        return frames.firings_frame([self], layer, site)
+
+    # Files
+
+    @property
+    def _start(self) -> str:
+        return f"sae__{self._run.model.replace('/', '_')}__"
+
+    def _name(self, kind: str) -> str:
+        return f"{self._start}{kind}__{self._entry['name_in_files']}{METRICS[kind]}"
+
+    def _path(self, kind: str) -> Path:
+        return self._run.directory / self._name(kind)
+
+    def _features_names(self, layer: int, site: str) -> tuple[str, str]:
+        name = f"{self._start}{site}__activations__{self._entry['name_in_files']}__layer_{layer}"
+        return name + ".sparse.npz", name + ".npz"
+
+    def _features_path(self, layer: int, site: str) -> Path:
+        sparse, dense = (self._run.directory / name for name in self._features_names(layer, site))
+        if not sparse.exists() and not dense.exists():
+            advice = self._run._manifest.advice((layer, site))
+            raise RunError(f"{dense}: there is no such file, nor {sparse.name}; {advice}")
+        return sparse if sparse.exists() else dense
+
+    def _missing(self, present: set[str]) -> list[str]:
+        names = [self._name(kind) for kind in METRICS if self._name(kind) not in present]
+        hooks = [self._features_names(layer, site) for layer, site in self._run.hooks]
+        return names + [dense for sparse, dense in hooks if not present & {sparse, dense}]
+
+    def _check_metadata(self, path: Path, layer: int, site: str) -> dict:
+        advice = self._run._manifest.advice((layer, site))
+        metadata = files.read_metadata(path, advice)
+        padding = [0] * (self._run.shape[0] - self.documents)
+        expected = {
+            "author": self.name,
+            "docs_count": self.documents,
+            "layer": layer,
+            "tokens_per_doc": self._entry["tokens_per_row"] + padding,
+            "sae_name": self._run.saes[layer, site]["sae_name"],
+        }
+        files.check_metadata(path, metadata, expected, advice)
+        return metadata
+
+    def _metric(self, kind: str) -> np.ma.MaskedArray:
+        path, advice = self._path(kind), self._run._manifest.advice()
+        values = files.read_metric(path, self._run.shape, advice)
+        real = np.zeros(values.shape, bool)
+        real[: self.documents] = self.real
+        if values[~real].any():
+            raise RunError(f"{path}: expected 0 at padding, got other numbers; {advice}")
+        values, mask = values[: self.documents], ~self.real
+        # What is cached is not to be changed by its users.
+        values.flags.writeable = mask.flags.writeable = False
+        return np.ma.MaskedArray(values, mask)

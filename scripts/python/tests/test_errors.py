@@ -1,0 +1,434 @@
+"""What is missing, damaged, unfinished or hostile is said, and where."""
+
+import collections
+import io
+import json
+import pickle
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+import sae_extract_io
+from sae_extract_io import RunError, UnfinishedRunWarning, files
+
+START = "sae__google_gemma-2-2b__"
+DENSE = START + "res__activations__harbour__layer_0.npz"
+SPARSE = START + "res__activations__harbour__layer_0.sparse.npz"
+
+
+def members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewrite(path, **changed):
+    """Replaces members of a ZIP file by arrays or bytes; None removes one."""
+    content = members(path)
+    for name, value in changed.items():
+        if isinstance(value, np.ndarray):
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, value)
+            value = buffer.getvalue()
+        content[name + ".npy"] = value
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in content.items():
+            if value is not None:
+                archive.writestr(name, value)
+
+
+def array_of(path, name):
+    with np.load(path) as file:
+        return file[name]
+
+
+def edited(directory, edit):
+    path = directory / "run.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    edit(manifest)
+    path.write_text(json.dumps(manifest), "utf-8")
+
+
+def fails(message, call, *arguments):
+    with pytest.raises(RunError) as info:
+        call(*arguments)
+    assert message in str(info.value), str(info.value)
+    return str(info.value)
+
+
+# run.json
+
+
+def test_no_run_json(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing", str(tmp_path)):
+        assert str(path) in fails("run.json: there is no such file; give the folder", sae_extract_io.load_run, path)
+
+
+def test_another_run_json(tmp_path, copied):
+    path = tmp_path / "run.json"
+    for text, message in (
+        ("{", "is damaged"),
+        ("[]", "is not a manifest"),
+        ('{"format": "something"}', "is not a manifest"),
+        ('{"format": "sae-extract run manifest", "format_version": 2, "runs": []}', "format_version: expected 1, got 2"),
+        ('{"format": "sae-extract run manifest", "format_version": 1, "runs": []}', "has no runs"),
+        ('{"format": "sae-extract run manifest", "format_version": 1, "runs": [{"model": {}}]}', "an entry lacks authors"),
+    ):
+        path.write_text(text)
+        assert str(path) in fails(message, sae_extract_io.load_run, tmp_path)
+    directory = copied("both")
+
+    def wrong(manifest):
+        manifest["runs"][0]["authors"][1]["tokens_per_row"][0] += 1
+
+    edited(directory, wrong)
+    fails("run.json: author 'harbour': documents, tokens, tokens_per_row", sae_extract_io.load_run, directory)
+
+
+# Runs that have not ended
+
+
+def test_a_layer_that_is_being_added(copied):
+    directory = copied("grown")
+    edited(directory, lambda manifest: manifest["runs"][1].update(outcome="unfinished", finished=None))
+    gone = START + "att__activations__marsh-9__layer_3.npz"
+    (directory / gone).unlink()
+    with pytest.warns(UnfinishedRunWarning, match=f"not there: {gone}, of marsh-9; run the same command again") as caught:
+        run = sae_extract_io.load_run(directory)
+    assert caught[0].filename == __file__
+    assert run.missing == {"marsh-9": [gone]} and run.incomplete == []
+    assert run["marsh-9"].features(1, "res").nnz and run["harbour"].features(3, "att").nnz
+    message = fails(
+        f"{gone}: there is no such file, nor {gone[:-4]}.sparse.npz; run the same command again to make it: ",
+        run["marsh-9"].features,
+        3,
+        "att",
+    )
+    # The command that made this hook, of the two.
+    assert "--layers 3" in message
+    gone = START + "res__activations__marsh-9__layer_1.sparse.npz"
+    (directory / gone).unlink()
+    assert "--layers 1" in fails(f"nor {gone}; run the same", run["marsh-9"].features, 1, "res")
+
+
+def test_authors_that_are_not_complete(copied):
+    directory = copied("both")
+
+    def unfinish(manifest):
+        entry = manifest["runs"][0]
+        entry.update(outcome="stopped", authors=entry["authors"][:3], authors_not_complete=["marsh-9", "lantérne"])
+        entry["command"].append("--overwrite")
+
+    edited(directory, unfinish)
+    with pytest.warns(UnfinishedRunWarning, match="authors not complete: marsh-9, lantérne; run the same command") as caught:
+        run = sae_extract_io.load_run(directory)
+    assert "--layers" in str(caught[0].message) and "--overwrite" not in str(caught[0].message)
+    assert list(run) == ["orchard", "harbour", "quarry works"]
+    assert run.incomplete == ["marsh-9", "lantérne"] and "not complete: marsh-9, lantérne" in repr(run)
+    fails("author 'marsh-9' is not complete; run the same command again", run.__getitem__, "marsh-9")
+    assert run.rates(0, "res").shape[0] == 3
+
+
+def test_a_later_invocation_completes_what_an_earlier_one_left(copied, load):
+    directory = copied("both")
+
+    def twice(manifest):
+        stopped = dict(manifest["runs"][0], outcome="stopped", authors=[])
+        stopped["authors_not_complete"] = [author["author"] for author in manifest["runs"][0]["authors"]]
+        manifest["runs"].insert(0, stopped)
+
+    edited(directory, twice)
+    run = load(directory)
+    assert len(run) == 5 and run.incomplete == [] and len(run.invocations) == 2
+
+
+def test_results_that_overwrite_has_removed(copied, load):
+    directory = copied("both")
+
+    def older(manifest):
+        entry = json.loads(json.dumps(manifest["runs"][0]))
+        entry["settings"]["max_seq_len"] = 100
+        entry["saes"][0]["layer"] = 17
+        manifest["runs"].insert(0, entry)
+        # One that failed because it found another at work.
+        manifest["runs"].append(dict(entry, outcome="failed", authors=[]))
+
+    edited(directory, older)
+    run = load(directory)
+    assert run.layers == [0, 3] and len(run.invocations) == 1 and run.settings["max_seq_len"] == 360
+
+
+def test_a_rank_that_has_not_run(runs):
+    with pytest.warns(UnfinishedRunWarning, match="ranks 1 of 2 have not been run"):
+        run = sae_extract_io.load_run(runs / "half")
+    assert list(run) == ["orchard", "quarry works", "lantérne"]
+
+
+def test_ranks_that_another_number_of_ranks_made_unnecessary(copied, load):
+    directory = copied("ranks")
+
+    def third(manifest):
+        manifest["runs"].append(dict(manifest["runs"][0], ranks=[2], world_size=3))
+
+    edited(directory, third)
+    assert len(load(directory)) == 5
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "kind, attribute",
+    [
+        ("cross_entropy_loss__harbour.npy", "cross_entropy"),
+        ("entropy_loss__harbour.npy", "entropy"),
+        ("tokens__harbour.json", "tokens"),
+        ("full_texts__harbour.json", "texts"),
+    ],
+)
+def test_a_missing_or_damaged_file(copied, kind, attribute):
+    path = copied("both") / (START + kind)
+    author = sae_extract_io.load_run(path.parent)["harbour"]
+
+    def read():
+        author.__dict__.pop(attribute, None)
+        return getattr(author, attribute)
+
+    whole = path.read_bytes()
+    assert read() is not None
+    for content in (b"", whole[:-9], b"\0" * 200, whole[:40]):
+        path.write_bytes(content)
+        message = fails(f"{path}: is damaged or not a file of sae-extract (", read)
+        assert "run the same command again to make it: .build/release/sae-extract --sae_dir" in message
+    path.unlink()
+    fails(f"{path}: there is no such file; run the same command again to make it", read)
+    with pytest.warns(UnfinishedRunWarning, match=f"not there: {path.name}, of harbour"):
+        assert sae_extract_io.load_run(path.parent).missing == {"harbour": [path.name]}
+
+
+def test_metrics_tokens_and_texts_of_another_shape(copied):
+    directory = copied("both")
+    author = sae_extract_io.load_run(directory)["marsh-9"]
+    path = directory / (START + "entropy_loss__marsh-9.npy")
+    array = np.load(path)
+    for other, message in (
+        (array[1:], "shape (D, T): expected (6, 359), got (5, 359)"),
+        (array.astype(np.float64), "dtype: expected float16, got float64"),
+        (array + np.float16(1), "expected 0 at padding"),
+    ):
+        np.save(path, other)
+        fails(f"{path}: {message}", lambda: author.entropy)
+    path = directory / (START + "tokens__marsh-9.json")
+    tokens = json.loads(path.read_text("utf-8"))
+    for other, message in (
+        (tokens[1:], "number of documents: expected 5, got 4"),
+        ([*tokens[:4], tokens[4][:-1]], "document 4: expected 359 pieces, got 358"),
+        ({}, "expected a JSON array, got dict"),
+    ):
+        path.write_text(json.dumps(other), "utf-8")
+        fails(f"{path}: {message}", lambda: author.tokens)
+
+
+@pytest.mark.parametrize("name", [DENSE, SPARSE])
+def test_a_damaged_archive(copied, name):
+    directory = copied("both")
+    path = directory / name
+    if name == DENSE:
+        (directory / SPARSE).unlink()
+    author = sae_extract_io.load_run(directory)["harbour"]
+    whole = path.read_bytes()
+    author.features(0, "res")
+    contents = [b"", whole[: len(whole) // 2], b"\0" * len(whole)]
+    for member in ("activations",) if name == DENSE else ("data", "indices", "indptr", "shape", "format"):
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(member + ".npy")
+        # A local header has 30 bytes, the name, and as many more as its last two say.
+        extra = int.from_bytes(whole[info.header_offset + 28 : info.header_offset + 30], "little")
+        start = info.header_offset + 30 + len(info.filename) + extra
+        for part in (0.3, 0.9):
+            flipped = bytearray(whole)
+            flipped[start + int(part * info.compress_size)] ^= 0x10
+            contents.append(bytes(flipped))
+    for content in contents:
+        path.write_bytes(content)
+        message = fails(f"{path}: is damaged or not a file of sae-extract (", author.features, 0, "res")
+        assert "run the same command again to make it" in message
+
+
+@pytest.mark.parametrize("name, member", [(DENSE, "activations"), (SPARSE, "data"), (SPARSE, "indices"), (SPARSE, "indptr")])
+def test_a_checksum_that_does_not_agree(copied, name, member):
+    """Bytes that unpack well but are not those that were written are found by the CRC-32 at the member's end."""
+    directory = copied("both")
+    path = directory / name
+    if name == DENSE:
+        (directory / SPARSE).unlink()
+    author = sae_extract_io.load_run(directory)["harbour"]
+    with zipfile.ZipFile(path) as archive:
+        crc = archive.getinfo(member + ".npy").CRC
+    content = path.read_bytes()
+    at = content.rindex(crc.to_bytes(4, "little"))  # In the directory at the archive's end.
+    path.write_bytes(content[:at] + (crc ^ 1).to_bytes(4, "little") + content[at + 4 :])
+    fails("Bad CRC-32", author.features, 0, "res")
+
+
+def test_dense_files_that_are_not_what_run_json_says(copied):
+    directory = copied("both")
+    (directory / SPARSE).unlink()
+    path = directory / DENSE
+    author = sae_extract_io.load_run(directory)["harbour"]
+    array = array_of(path, "activations")
+    at_padding = array.copy()
+    at_padding[4, 300, 2] = 1
+    header = members(path)["activations.npy"][:128]
+    for other, message in (
+        (array[:, :-1], "shape (D, T, F): expected (6, 359, 70), got (6, 358, 70)"),
+        (array.astype(np.float64), "dtype: expected float32, got float64"),
+        (np.asfortranarray(array), "order: expected C, got Fortran"),
+        (at_padding, "expected no features at padding, got some"),
+        (header + array.tobytes()[:-4], "ends too early"),
+        (header + array.tobytes() + b"\0", "longer than its header says"),
+        (header[:50], "is damaged"),
+        (None, "There is no item named 'activations.npy'"),
+    ):
+        rewrite(path, activations=other)
+        assert str(path) in fails(message, author.features, 0, "res")
+        rewrite(path, activations=array)
+    author.features(0, "res")
+
+
+def test_sparse_files_that_are_not_what_run_json_says(copied):
+    directory = copied("both")
+    path = directory / SPARSE
+    author = sae_extract_io.load_run(directory)["harbour"]
+    good = path.read_bytes()
+    indices, data, indptr = (array_of(path, name) for name in ("indices", "data", "indptr"))
+    outside, negative, falling = indices.copy(), indices.copy(), indptr.copy()
+    outside[5], negative[5], falling[7] = 70, -1, 10**6
+    moved = indptr.copy()
+    moved[300:] = moved[-1]
+    for changed, message in (
+        ({"shape": np.array([6 * 359, 71])}, "shape (D*T, F): expected (2154, 70), got (2154, 71)"),
+        ({"format": np.array(b"csc")}, "format: expected b'csr', got b'csc'"),
+        ({"data": data.astype(np.float64)}, "dtype: expected float32, got float64"),
+        ({"indices": outside}, "is damaged"),
+        ({"indices": negative}, "is damaged"),
+        ({"indptr": falling}, "is damaged"),
+        ({"indptr": indptr[:-1]}, "is damaged"),
+        ({"data": data[:-1]}, "is damaged"),
+        ({"indptr": moved}, "expected no features at padding"),
+        ({"data": None}, "There is no item named 'data.npy'"),
+    ):
+        path.write_bytes(good)
+        rewrite(path, **changed)
+        assert str(path) in fails(message, author.features, 0, "res")
+
+
+def test_another_authors_file_under_this_name(copied):
+    directory = copied("both")
+    run = sae_extract_io.load_run(directory)
+    shutil.copy(directory / SPARSE.replace("harbour", "orchard"), directory / SPARSE)
+    fails("metadata['author']: expected harbour, got orchard", run["harbour"].features, 0, "res")
+    shutil.copy(directory / SPARSE.replace("layer_0", "layer_3"), directory / SPARSE)
+    fails("metadata['layer']: expected 0, got 3", run["harbour"].features, 0, "res")
+
+
+def test_a_directory_in_a_files_place(copied):
+    directory = copied("both")
+    path = directory / (START + "entropy_loss__harbour.npy")
+    path.unlink()
+    path.mkdir()
+    fails(f"{path}: cannot be read (Is a directory)", lambda: sae_extract_io.load_run(directory)["harbour"].entropy)
+
+
+# Pickles
+
+
+class Call:
+    """Unpickled without care, this calls `function`."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def object_array(value):
+    array = np.empty((), object)
+    array[()] = value
+    return array
+
+
+def test_a_hostile_pickle_is_refused(copied, tmp_path):
+    directory = copied("both")
+    author = sae_extract_io.load_run(directory)["harbour"]
+    mark = tmp_path / "mark"
+    for value in (
+        Call(open, str(mark), "w"),
+        {"author": Call(eval, f"open({str(mark)!r}, 'w')")},
+        Call(getattr, np.ndarray, "tofile"),
+    ):
+        for name in (DENSE, SPARSE):
+            rewrite(directory / name, metadata=object_array(value))
+        for call in (author.features, author.metadata):
+            message = fails("it names ", call, 0, "res")
+            assert "which is refused" in message and SPARSE in message
+        assert not mark.exists()
+    # The same pickle does what it says where nobody looks, so it is one to refuse.
+    rewrite(directory / SPARSE, metadata=object_array(Call(open, str(mark), "w")))
+    with np.load(directory / SPARSE, allow_pickle=True) as file:
+        file["metadata"].item().close()
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text",
+        [1],
+        {"author": "harbour"},
+        collections.OrderedDict(),
+        np.arange(3),
+        None,
+    ],
+)
+def test_metadata_that_is_something_else(tmp_path, value):
+    path = tmp_path / "a.npz"
+    np.savez(path, metadata=object_array(value))
+    with pytest.raises(RunError, match=r"a\.npz: is damaged or not a file of sae-extract \("):
+        files.read_metadata(path, "")
+
+
+def test_metadata_that_is_too_large(runs, monkeypatch):
+    monkeypatch.setattr(files, "METADATA_BYTES", 100)
+    fails("its metadata is too large", files.read_metadata, runs / "both" / SPARSE, "")
+
+
+def test_metadata_that_is_no_pickle(copied):
+    path = copied("both") / SPARSE
+    whole = members(path)["metadata.npy"]
+    header, body = whole[:128], whole[128:]
+    for wrong in (
+        header,
+        header + body[:-5],
+        header + b"\x80\x03]K\1\x85q\0R.",
+        header + b"\xff" * 20,
+        header + body + b"x",
+        header + pickle.dumps(3),
+        header + b"0" * 20,
+        b"",
+    ):
+        rewrite(path, metadata=wrong)
+        fails("is damaged", files.read_metadata, path, "")
+    with pytest.raises(RunError, match=r"its metadata is float64 \(3,\), not one object"):
+        rewrite(path, metadata=np.zeros(3))
+        files.read_metadata(path, "")
+
+
+def test_metadata_by_this_numpy_and_by_the_program(runs, tmp_path):
+    ours = files.read_metadata(runs / "both" / SPARSE, "")
+    np.savez_compressed(tmp_path / "a.npz", metadata=ours)
+    again = files.read_metadata(tmp_path / "a.npz", "")
+    assert list(ours) == list(again) == ["author", "docs_count", "layer", "tokens_per_doc", "sae_name"]
+    assert (ours.pop("tokens_per_doc") == again.pop("tokens_per_doc")).all() and ours == again
