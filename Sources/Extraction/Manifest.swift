@@ -146,8 +146,14 @@ public struct Manifest {
 
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {
         let receipts = try state.completed()
+        // An author that an earlier run has completed may lack the layers of this one.
+        let naming = OutputNaming(label: plan.label)
         let authors = ownAuthors.compactMap { number in
             receipts.summary(ofAuthor: number).map { (number, $0) }
+        }.filter { _, receipt in
+            plan.items.allSatisfy {
+                receipts.knows($0.name(naming, author: receipt.author))
+            }
         }
         let tokenCount = authors.reduce(0) { $0 + $1.1.tokens.reduce(0, +) }
         return [

@@ -60,6 +60,9 @@ struct Receipts {
     /// What is known of author `number`, from all receipts.
     func summary(ofAuthor number: Int) -> AuthorReceipt? { byAuthor[number] }
 
+    /// Whether anything is recorded of `name`.
+    func knows(_ name: String) -> Bool { seals[name] != nil }
+
     /// What is recorded of `name`: of several files of that name, the one whose size is in `directory`.
     func seal(of name: String, in directory: String) -> FileSeal? {
         guard let seals = seals[name] else { return nil }

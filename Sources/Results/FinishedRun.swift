@@ -54,6 +54,8 @@ public struct FinishedRun: Sendable {
         /// Means over output tokens, nats.
         public let meanCrossEntropy: Double
         public let meanEntropy: Double
+        /// Where its first document is in the corpus.
+        let firstLine: Int
         /// The files made, and what they were when they were made; empty where the manifest names none.
         public internal(set) var files: [String: FileSeal]
 
@@ -102,31 +104,15 @@ public struct FinishedRun: Sendable {
     /// Reads `directory/run.json`; `model` chooses among several labels. Throws `FileError` or `ResultsError`.
     public init(_ directory: String, model: String? = nil) throws {
         let path = directory + "/run.json"
-        guard fileExists(path) else {
-            // A folder that is not there says so itself.
-            _ = try directoryContents(directory)
-            throw ResultsError.noRun(directory: directory)
-        }
         func bad(_ reason: String) -> ResultsError { .badManifest(path: path, reason: reason) }
-        let value: JSONValue
-        do {
-            value = try MappedFile(path: path).parsedJSON()
-        } catch let error as JSONSyntaxError {
-            throw bad("is not JSON: \(error)")
-        }
-        guard let runs = value.object?["runs"]?.array?.compactMap(\.object) else {
-            throw bad("has no list of runs")
-        }
-        func label(_ run: JSONObject) -> String? { run["model"]?.object?["label"]?.string }
-        let labels = runs.compactMap(label).reduce(into: [String]()) {
-            if !$0.contains($1) { $0.append($1) }
-        }
+        let runs = try FinishedRun.entries(in: directory)
+        let labels = FinishedRun.labels(of: runs)
         guard let chosen = model ?? (labels.count == 1 ? labels[0] : nil), labels.contains(chosen)
         else {
             guard !labels.isEmpty else { throw bad("has no runs") }
             throw ResultsError.whichModel(directory: directory, asked: model, present: labels)
         }
-        let entries = FinishedRun.current(runs.filter { label($0) == chosen })
+        let entries = FinishedRun.current(runs.filter { FinishedRun.label($0) == chosen })
         let newest = entries.last!
         guard let shape = newest["shape"]?.object, let rows = shape["documents"]?.integer,
             let columns = shape["tokens"]?.integer, rows >= 0, columns > 0
@@ -134,6 +120,8 @@ public struct FinishedRun: Sendable {
         (self.directory, self.label, entry) = (directory, chosen, newest)
         (self.rows, self.columns) = (rows, columns)
         for entry in entries { try add(entry, bad) }
+        // Ranks tell of their own authors alone; the corpus' order is that of first documents.
+        authors.sort { $0.firstLine < $1.firstLine }
         saes.sort {
             ($0.hook.layer, Site.allCases.firstIndex(of: $0.hook.site)!)
                 < ($1.hook.layer, Site.allCases.firstIndex(of: $1.hook.site)!)
@@ -141,11 +129,47 @@ public struct FinishedRun: Sendable {
         makeNotes(entries)
     }
 
+    /// The models that `directory` has results of. Throws as `init` does.
+    static func labels(in directory: String) throws -> [String] {
+        labels(of: try entries(in: directory))
+    }
+
+    private static func label(_ entry: JSONObject) -> String? {
+        entry["model"]?.object?["label"]?.string
+    }
+
+    private static func labels(of entries: [JSONObject]) -> [String] {
+        entries.compactMap(label).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+    }
+
+    /// All entries of the manifest.
+    private static func entries(in directory: String) throws -> [JSONObject] {
+        let path = directory + "/run.json"
+        guard fileExists(path) else {
+            // A folder that is not there says so itself.
+            _ = try directoryContents(directory)
+            throw ResultsError.noRun(directory: directory)
+        }
+        let value: JSONValue
+        do {
+            value = try MappedFile(path: path).parsedJSON()
+        } catch let error as JSONSyntaxError {
+            throw ResultsError.badManifest(path: path, reason: "is not JSON: \(error)")
+        }
+        guard let runs = value.object?["runs"]?.array?.compactMap(\.object) else {
+            throw ResultsError.badManifest(path: path, reason: "has no list of runs")
+        }
+        return runs
+    }
+
     /// The entries that belong to what is there now: those since the last that overwrote, with the newest's
-    /// settings.
+    /// settings. A run that failed without any author may have been refused by what is there, and does not count.
     private static func current(_ entries: [JSONObject]) -> [JSONObject] {
         let first = entries.lastIndex { $0["overwrote"]?.bool == true } ?? 0
-        let newest = entries.last!
+        let newest =
+            entries[first...].last {
+                $0["outcome"]?.string != "failed" || $0["authors"]?.array?.isEmpty == false
+            } ?? entries.last!
         func decisive(_ entry: JSONObject) -> [JSONValue?] {
             let settings = entry["settings"]?.object ?? [:]
             // What may differ between invocations that add to each other, and does not decide the numbers.
@@ -198,7 +222,8 @@ public struct FinishedRun: Sendable {
                 tokensPerRow: lengths,
                 truncatedRows: value.object?["truncated_rows"]?.array?.compactMap(\.integer) ?? [],
                 meanCrossEntropy: value.object?["mean_cross_entropy"]?.number ?? 0,
-                meanEntropy: value.object?["mean_entropy"]?.number ?? 0, files: files)
+                meanEntropy: value.object?["mean_entropy"]?.number ?? 0,
+                firstLine: value.object?["source_lines"]?.array?.first?.integer ?? 0, files: files)
             if let known = authors.firstIndex(where: { $0.name.utf8.elementsEqual(name.utf8) }) {
                 author.files.merge(authors[known].files) { new, _ in new }
                 authors[known] = author
@@ -221,6 +246,12 @@ public struct FinishedRun: Sendable {
         case "failed": notes.append("in the newest run a worker failed; run the same command again")
         default: break
         }
+        let absent = absentRanks(entries)
+        if !absent.isEmpty {
+            notes.append(
+                "ranks \(absent.map(String.init).joined(separator: ", ")) of \(entry["world_size"]?.integer ?? 0) have not run here; their authors are not known"
+            )
+        }
         if !waiting.isEmpty {
             notes.append("not complete, and not shown: \(waiting.joined(separator: ", "))")
         }
@@ -229,6 +260,22 @@ public struct FinishedRun: Sendable {
                 "memory ran out on a device and batches were divided: another run may differ in bits next to the threshold"
             )
         }
+    }
+
+    /// Ranks of the newest run's world that have no entry; none where the ranks of some world are all there.
+    private func absentRanks(_ entries: [JSONObject]) -> [Int] {
+        var ranks: [Int: Set<Int>] = [:]
+        for entry in entries {
+            guard let world = entry["world_size"]?.integer, (1...1_000_000).contains(world) else {
+                continue
+            }
+            ranks[world, default: []].formUnion(
+                (entry["ranks"]?.array ?? []).compactMap(\.integer))
+        }
+        guard let world = entry["world_size"]?.integer, let present = ranks[world],
+            !ranks.contains(where: { $0.value.count == $0.key })
+        else { return [] }
+        return (0..<world).filter { !present.contains($0) }
     }
 
     /// The setting of that name.

@@ -437,11 +437,10 @@ public struct Inspection {
         let folder = parentFolder(of: path)
         let pieces = try? AuthorFiles.tokens(
             (folder.isEmpty ? "" : folder + "/") + output.sibling(.tokens))
-        // Padding is zero and a prediction can be too: the tokens tell where it begins.
+        let known = Inspection.lengths(of: output, in: folder)
+        // Padding is zero, and so can a prediction be.
         let lengths = (0..<shape[0]).map { row -> Int in
-            if let pieces, row < pieces.count, pieces[row].count == shape[1] {
-                return (pieces[row].lastIndex { $0 != "<pad>" } ?? -1) + 1
-            }
+            if let known { return row < known.count ? min(known[row], shape[1]) : 0 }
             let own = values[row * shape[1]..<(row + 1) * shape[1]]
             return (own.lastIndex { $0 != 0 }.map { $0 - own.startIndex } ?? -1) + 1
         }
@@ -459,7 +458,7 @@ public struct Inspection {
             ("author", output.author),
             (
                 "tokens",
-                "\(real.count) in \(lengths.count { $0 > 0 }) documents\(pieces == nil ? " (by where zeros begin: no file of tokens lies beside this one)" : "")"
+                "\(real.count) in \(lengths.count { $0 > 0 }) documents\(known == nil ? " (by where zeros begin: no run.json beside this file tells)" : "")"
             ),
             ("nats", Inspection.words(distribution, 3)),
         ])
@@ -476,15 +475,34 @@ public struct Inspection {
                 + own.enumerated().map { position, value in
                     [
                         "\(position)",
-                        pieces.map { Inspection.visible($0[document][position]) } ?? "?",
+                        pieces.flatMap { Inspection.piece($0, document, position) }
+                            .map(Inspection.visible) ?? "?",
                         decimals(Double(value), 3),
                     ]
                 })
         json["document"] = .object([
             "document": .integer(document), "nats": .array(own.map { .number(Double($0)) }),
-            "tokens": pieces.map { .array($0[document].prefix(own.count).map(JSONValue.string)) }
-                ?? .null,
+            "tokens": .array(
+                (0..<own.count).map { position in
+                    pieces.flatMap { Inspection.piece($0, document, position) }
+                        .map(JSONValue.string) ?? .null
+                }),
         ])
+    }
+
+    /// Tokens of each of an author's documents, by the manifest beside its files; nil where that does not tell.
+    private static func lengths(of output: OutputName, in folder: String) -> [Int]? {
+        let folder = folder.isEmpty ? "." : folder
+        guard let labels = try? FinishedRun.labels(in: folder),
+            let label = labels.first(where: { OutputNaming(label: $0).start == output.start }),
+            let run = try? FinishedRun(folder, model: label)
+        else { return nil }
+        return run.authors.first { $0.nameInFiles == output.author }?.tokensPerRow
+    }
+
+    private static func piece(_ pieces: [[String]], _ document: Int, _ position: Int) -> String? {
+        guard document < pieces.count, position < pieces[document].count else { return nil }
+        return pieces[document][position]
     }
 
     private mutating func inspectTensors(_ path: String, _ options: InspectionOptions) throws {
@@ -530,8 +548,13 @@ public struct Inspection {
         _ path: String, _ output: OutputName, _ options: InspectionOptions
     ) throws {
         if output.kind == .tokens {
-            let documents = try AuthorFiles.tokens(path).map { pieces in
-                Array(pieces.prefix((pieces.lastIndex { $0 != "<pad>" } ?? -1) + 1))
+            let known = Inspection.lengths(of: output, in: parentFolder(of: path))
+            let documents = try AuthorFiles.tokens(path).enumerated().map { row, pieces in
+                // The text itself may have had a "<pad>" in it.
+                let length =
+                    known.map { row < $0.count ? $0[row] : 0 }
+                    ?? (pieces.lastIndex { $0 != "<pad>" } ?? -1) + 1
+                return Array(pieces.prefix(length))
             }
             var counts: [String: Int] = [:]
             for piece in documents.joined() { counts[piece, default: 0] += 1 }

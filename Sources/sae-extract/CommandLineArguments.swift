@@ -1,6 +1,8 @@
 // What ArgumentParser does not do by itself: kebab-case spellings, a flag given twice replacing, values from
 // the environment.
 
+import Extraction
+
 /// Rewrites a command line into the one form that the parser knows.
 enum CommandLineArguments {
     /// How a flag's value is split when it comes from the environment.
@@ -31,6 +33,37 @@ enum CommandLineArguments {
 
     /// Subcommands without the flags of a run.
     private static let otherCommands: Set = ["inspect", "report", "verify", "devices", "help"]
+
+    /// Refuses a first word that is none of `subcommands`, and names the one that may have been meant. Throws
+    /// `UsageError`.
+    static func checkSubcommand(_ arguments: [String], among subcommands: [String]) throws {
+        guard let word = arguments.first, !word.hasPrefix("-"), !subcommands.contains(word) else {
+            return
+        }
+        let near = subcommands.min { distance($0, word) < distance($1, word) }
+            .flatMap { distance($0, word) <= 2 ? $0 : nil }
+        throw UsageError(
+            word,
+            near.map { "is no subcommand; did you mean '\($0)'?" }
+                ?? "is no subcommand (\(subcommands.joined(separator: ", "))), and a run's flags begin with --, e.g. sae-extract --layers 5 10 15"
+        )
+    }
+
+    /// How many letters must be put in, taken out or changed to make `a` of `b` (Levenshtein 1965).
+    private static func distance(_ a: String, _ b: String) -> Int {
+        let (a, b) = (Array(a), Array(b))
+        var row = Array(0...b.count)
+        for i in a.indices {
+            var corner = row[0]
+            row[0] = i + 1
+            for j in b.indices {
+                (corner, row[j + 1]) = (
+                    row[j + 1], min(corner + (a[i] == b[j] ? 0 : 1), row[j] + 1, row[j + 1] + 1)
+                )
+            }
+        }
+        return row[b.count]
+    }
 
     /// One flag with what follows it.
     private struct Occurrence {

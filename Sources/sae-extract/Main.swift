@@ -30,6 +30,9 @@ enum Main {
         shareHeap()
         do {
             try checkArguments()
+            try CommandLineArguments.checkSubcommand(
+                Array(CommandLine.arguments.dropFirst()),
+                among: SAEExtract.configuration.subcommands.map { $0._commandName } + ["help"])
             // Before anything asynchronous.
             try Launcher.checkMemory()
         } catch {

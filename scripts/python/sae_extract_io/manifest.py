@@ -147,6 +147,8 @@ def _of_one_configuration(entries: list[dict]) -> list[dict]:
     # Entries of another configuration are of results that --overwrite has removed, or of a run that found another at
     # work when it began, and failed.
     last = next((e for e in reversed(entries) if e["authors"] or e.get("outcome") != "failed"), entries[-1])
+    begun = [number for number, entry in enumerate(entries) if entry.get("overwrote")]
+    entries = entries[begun[-1] if begun else 0 :]
     return [entry for entry in entries if _configuration(entry) == _configuration(last)]
 
 
