@@ -145,9 +145,16 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
+            name: "ResultsTests",
+            dependencies: [
+                "Results", "Extraction", "Gemma2", "ArrayFiles", "ByteJSON", "TestSupport",
+            ],
+            swiftSettings: strict),
+        .testTarget(
             name: "CLITests",
             dependencies: [
-                "sae-extract", "Gemma2", "SparseAutoencoders", "CUDA", "ArrayFiles", "ByteJSON",
+                "sae-extract", "Results", "Extraction", "Gemma2", "SparseAutoencoders", "CUDA",
+                "ArrayFiles", "ByteJSON",
                 "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),

@@ -11,12 +11,15 @@ import re
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Sources", "CReport")
 BINS = {"cross_entropy": {"from": 0, "to": 15, "count": 60}, "entropy": {"from": 0, "to": 10, "count": 60}}
-NAMES = ["harbour", "orchard", "blog 2004", "Hemingway", "Woolf", "حكيم", "obama", "trump", "speech & <b>bold</b>", "</script><img src=x onerror=alert(1)>",
+NAMES = ["harbour", "</script><img src=x onerror=alert(1)>", "orchard", "blog 2004", "Hemingway", "Woolf", "حكيم", "obama",
+         "trump", "speech & <b>bold</b>",
          "a_rather_long_author_name_that_somebody_took_from_a_file_name.txt", "עגנון", "wikipedia", "🐙 octo"]
 WORDS = ["▁the", "▁of", "▁and", "▁whom", "▁sea", "▁said", ",", ".", "▁harb", "our", "▁light", "▁however", "ing", "▁1", "9", "▁I", "▁never",
          "▁tremendous", "▁people", "▁window", "▁she", "ed", "▁very", "▁Paris", ";", "▁“", "”", "\n", "▁blue", "▁quite", "ly", "▁to", "▁was"]
-HOSTILE = ["</script><img src=x onerror=alert(2)>", "<!--", "<script>alert(3)</script>", "&amp;", "▁مرحبا", "▁שלום", "\u202eevil\u202c", "\u2067rtl",
-           "🐙", "<0xF0>", "<0x0A>", "<0x9F>", "▁▁▁▁", "\n\n", "\t", "x" * 200, "@CSS@", "@DATA@", "$&", "'\"`", "\u200b", "<pad>", "{{7*7}}"]
+HOSTILE = ["</script><img src=x onerror=alert(2)>", "<!--", "<script>alert(3)</script>", "&amp;", "▁مرحبا", "▁שלום",
+           "\u202eevil\u202c", "\u2067rtl",
+           "🐙", "<0xF0>", "<0x0A>", "<0x9F>", "▁▁▁▁", "\n\n", "\t", "x" * 200, "@CSS@", "@DATA@", "$&",
+           "'\"`", "\u200b", "<pad>", "{{7*7}}"]
 
 
 def summary(rng, tokens, bins, scale):
@@ -103,11 +106,14 @@ def make(arguments):
     notes = []
     if arguments.notes:
         notes = ["author '<img src=x onerror=alert(4)>' is not complete: 3 of 12 files are missing", "two rows of 'harbour' are empty"]
-    return {"format": "sae-extract report", "format_version": 1, "tool": "0.1.0", "model": "google/gemma-2-2b", "save_dir": "data/raw_features/AuthorMix",
+    return {"format": "sae-extract report", "format_version": 1, "tool": "0.1.0", "model": "google/gemma-2-2b",
+            "save_dir": "data/raw_features/AuthorMix",
             "started": "2025-03-03T07:00:00Z", "finished": "2025-03-03T07:20:07Z" if not arguments.notes else None,
-            "device": "cuda", "devices": ["NVIDIA H100 80GB HBM3"], "kernels": ["sm_90"], "dtype": "float32", "reproducible": not arguments.notes,
+            "device": "cuda", "devices": ["NVIDIA H100 80GB HBM3"], "kernels": ["sm_90"], "dtype": "float32",
+            "reproducible": not arguments.notes,
             "threshold": 1.0, "values": "raw" if arguments.raw else "binary", "max_seq_len": 360, "prefix": "",
-            "command": ["sae-extract", "--layers", *map(str, sorted(set(layers))), "--save_dir", "data/raw_features/AuthorMix", "--authors", "it's <b>"],
+            "command": ["sae-extract", "--layers", *map(str, sorted(set(layers))), "--save_dir", "data/raw_features/AuthorMix",
+                        "--authors", "it's <b>"],
             "notes": notes, "bins": BINS, "authors": authors, "saes": saes}
 
 

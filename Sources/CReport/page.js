@@ -86,10 +86,15 @@ function firingTokens(feature) {
   return [...counts].sort((a, b) => b[1] - a[1]).map(pair => pair[0]);
 }
 
+function fewTokens(entry, most) {
+  return firingTokens(entry.feature).slice(0, most).map(token => isolated(shorten(token, 18))).join(" · ");
+}
+
 // ---- Numbers and text -------------------------------------------------------------------------------------------------------------
 
 /** Formats are kept: making one takes longer than all else in a cell. */
-const formats = [0, 1, 2, 3].map(digits => new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+const formats = [0, 1, 2, 3].map(digits =>
+  new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 function integer(number) { return fixed(number, 0); }
 function fixed(number, digits) {
   if (!known(number)) return "–";
@@ -98,7 +103,10 @@ function fixed(number, digits) {
 }
 function percent(number) { return known(number) ? fixed(100 * number, 3) + "\u00a0%" : "–"; }
 function count(number, one, many) { return `${integer(number)} ${number === 1 ? one : many}`; }
-function shorten(text, most) { const letters = [...text]; return letters.length > most ? letters.slice(0, most - 1).join("") + "…" : text; }
+function shorten(text, most) {
+  const letters = [...text];
+  return letters.length > most ? letters.slice(0, most - 1).join("") + "…" : text;
+}
 
 /** Names go into sentences between isolates, so that a right-to-left name does not turn the sentence around. */
 function isolated(name) { return "\u2068" + name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "") + "\u2069"; }
@@ -124,7 +132,9 @@ function quoted(argument) {
 
 /** An element; strings among the children become text, never markup. */
 function h(name, properties, ...children) { return filled(document.createElement(name), properties, children); }
-function svg(name, properties, ...children) { return filled(document.createElementNS("http://www.w3.org/2000/svg", name), properties, children); }
+function svg(name, properties, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), properties, children);
+}
 function filled(element, properties, children) {
   for (const [key, value] of Object.entries(properties || {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -228,6 +238,12 @@ function makeTable({ id, label, columns, rows, keyOf, sort, limit = Infinity, ch
     more.hidden = sorted.length <= shown;
     more.textContent = `Show all ${integer(sorted.length)} rows`;
   }
+  /** Brings a row into view within the table's box; the page itself stays where it is. */
+  function reveal(row) {
+    const above = row.offsetTop - head.offsetHeight, below = row.offsetTop + row.offsetHeight - box.clientHeight;
+    if (box.scrollTop > above) box.scrollTop = above;
+    else if (box.scrollTop < below) box.scrollTop = below;
+  }
   draw();
   return {
     nodes: [box, more],
@@ -235,11 +251,22 @@ function makeTable({ id, label, columns, rows, keyOf, sort, limit = Infinity, ch
     sorted: () => sorted,
     select(key) {
       selected = key;
-      if (choose) for (const row of body.rows) row.setAttribute("aria-selected", String(row.dataset.key === key));
+      if (sorted.findIndex(row => keyOf(row) === key) >= shown) { shown = Infinity; draw(); }
+      for (const row of body.rows) {
+        const chosen = row.dataset.key === key;
+        row.setAttribute("aria-selected", String(chosen));
+        if (chosen) reveal(row);
+      }
     },
     redraw: draw,
   };
 }
+
+/** A column of numbers; `help` is said where the pointer rests on its head. */
+function numberColumn(key, title, value, show, help) {
+  return { key, title, help, number: true, value: row => value(row) ?? null, fill: row => show(value(row)) };
+}
+const to = digits => number => fixed(number, digits);
 
 // ---- Colours ----------------------------------------------------------------------------------------------------------------------
 
@@ -265,7 +292,8 @@ function sequential(t) {
 /** t from -1 to 1: blue below, orange above, which nearly all eyes can tell apart; the middle is the page's own colour. */
 function diverging(t) {
   const strength = Math.min(1, Math.abs(t)), hue = t < 0 ? 257 : 56;
-  return isDark() ? oklch(0.25 + 0.53 * strength, 0.008 + 0.132 * strength, hue) : oklch(0.975 - 0.43 * strength, 0.004 + 0.136 * strength, hue);
+  return isDark() ? oklch(0.25 + 0.53 * strength, 0.008 + 0.132 * strength, hue)
+    : oklch(0.975 - 0.43 * strength, 0.004 + 0.136 * strength, hue);
 }
 function css(colour) { return `rgb(${colour.join(" ")})`; }
 /** Black or white, whichever can be read better on a colour. */
@@ -331,7 +359,7 @@ function renderRun() {
     ["Written by", `sae-extract ${data.tool}`],
   ];
   const warnings = [...(data.notes || [])];
-  if (data.reproducible === false) warnings.unshift("This run is not reproducible to the byte: memory ran out on the way and some batches were cut otherwise.");
+  if (data.reproducible === false) warnings.unshift("This run is not reproducible to the byte; its run.json says more.");
   if (!data.finished) warnings.unshift("This run has not finished: what is below covers what it has written so far.");
   const command = (data.command || []).map(quoted).join(" ");
   const copy = h("button", { type: "button", onclick: () => copyText(command, pre, copy) }, "Copy");
@@ -349,7 +377,8 @@ function period(started, finished) {
   const day = time => time.replace("T", " ").replace(/(:\d\d)(\.\d+)?Z$/, "$1");
   if (!finished) return `${day(started)} UTC, not finished`;
   const seconds = Math.round((Date.parse(finished) - Date.parse(started)) / 1000);
-  const parts = [[Math.floor(seconds / 3600), "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"]].filter(part => part[0] > 0).slice(0, 2);
+  const parts = [[Math.floor(seconds / 3600), "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"]]
+    .filter(part => part[0] > 0).slice(0, 2);
   return `${day(started)} UTC, ${parts.map(part => part.join("\u00a0")).join(" ") || "under 1\u00a0s"}`;
 }
 
@@ -375,20 +404,25 @@ function renderAuthors() {
     { key: "name", title: "Author", first: true, value: row => row.name.toLowerCase(), fill: row => bdi(row.name) },
     ...[["documents", "Documents", "documents of this author"], ["tokens", "Tokens", "tokens computed, without <bos>"],
       ["truncated", "Truncated", `documents cut to ${data.max_seq_len} tokens`]].map(([key, title, help]) =>
-      ({ key, title, help, number: true, value: row => row[key], fill: row => integer(row[key]) })),
+      numberColumn(key, title, row => row[key], integer, help)),
   ];
   for (const [key, title] of losses) {
     const bin = data.bins[key];
     const highest = Math.max(1e-9, ...authors.map(author => tallest(author[key])));
     columns.push(
-      { key: key + ".mean", title: `${title} mean`, number: true, value: row => row[key]?.mean ?? null, fill: row => fixed(row[key]?.mean, 3) },
-      { key: key + ".p50", title: "median", name: `${title} median`, number: true, value: row => row[key]?.p50 ?? null, fill: row => fixed(row[key]?.p50, 3) },
-      { key: key + ".plot", title: `${title}, nats`, class: "plot", under: () => axis(bin), fill: row => distribution(row, key, title, bin, highest) });
+      numberColumn(key + ".mean", `${title} mean`, row => row[key]?.mean, to(3)),
+      { ...numberColumn(key + ".p50", "median", row => row[key]?.p50, to(3)), name: `${title} median` },
+      { key: key + ".plot", title: `${title}, nats`, class: "plot", under: () => axis(bin),
+        fill: row => distribution(row, key, title, bin, highest) });
   }
-  const table = makeTable({ id: "authors-table", label: "Authors", columns, rows: authors.map((author, index) => ({ ...author, index })), keyOf: row => row.index });
+  const table = makeTable({
+    id: "authors-table", label: "Authors", columns, keyOf: row => row.index,
+    rows: authors.map((author, index) => ({ ...author, index })) });
   body.append(
-    h("p", { class: "lede" }, "The model’s loss on each author’s tokens. Cross-entropy is how much the token that came surprised the model, ",
-      "entropy how unsure it was before what comes next. One scale of nats for all authors; heights are square roots of shares of tokens, so that a long tail is seen beside the peak at 0."),
+    h("p", { class: "lede" },
+      "The model’s loss on each author’s tokens. Cross-entropy is how much the token that came surprised the model, ",
+      "entropy how unsure it was before what comes next. One scale of nats for all authors; heights are square roots of shares ",
+      "of tokens, so that a long tail is seen beside the peak at 0."),
     h("ul", { class: "legend" },
       h("li", {}, svg("svg", { viewBox: "0 0 26 14" }, svg("line", { class: "range", x1: 1, x2: 25, y1: 7, y2: 7 })), "5–95 % of tokens"),
       h("li", {}, svg("svg", { viewBox: "0 0 26 14" }, svg("line", { class: "box", x1: 3, x2: 23, y1: 7, y2: 7 })), "25–75 %"),
@@ -421,7 +455,9 @@ function distribution(author, key, title, bin, highest) {
   const summary = `5 % ${fixed(stats.p5, 2)}, 25 % ${fixed(stats.p25, 2)}, median ${fixed(stats.p50, 2)}, 75 % ${fixed(stats.p75, 2)}, ` +
     `95 % ${fixed(stats.p95, 2)}, largest ${fixed(stats.max, 2)} nats`;
   const y = 42;
-  const plot = svg("svg", { class: "distribution", viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${summary}` },
+  const plot = svg("svg", {
+    class: "distribution", viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, preserveAspectRatio: "none", role: "img",
+    "aria-label": `${title}: ${summary}` },
     niceTicks(bin.from, bin.to, 5).map(tick => svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 0, y2: PLOT.height })),
     svg("path", { class: "shape", d: `${outline}V${PLOT.floor}Z` }),
     svg("line", { class: "range", x1: x(stats.p5), x2: x(stats.p95), y1: y, y2: y }),
@@ -439,7 +475,8 @@ function distribution(author, key, title, bin, highest) {
 // ---- L0 ---------------------------------------------------------------------------------------------------------------------------
 
 const siteNames = [...new Set(saes.map(sae => sae.site))];
-const layersOf = site => saes.map((sae, index) => ({ sae, index })).filter(each => each.sae.site === site).sort((a, b) => a.sae.layer - b.sae.layer);
+const layersOf = site => saes.map((sae, index) => ({ sae, index })).filter(each => each.sae.site === site)
+  .sort((a, b) => a.sae.layer - b.sae.layer);
 
 function renderSparsity() {
   const body = byId("sparsity-body");
@@ -449,18 +486,21 @@ function renderSparsity() {
   const columns = [
     { key: "sae", title: "SAE", first: true, value: row => row.index, fill: row => `${saeLabel(row.sae)}` },
     { key: "name", title: "Name", value: row => row.sae.sae_name, fill: row => bdi(row.sae.sae_name) },
-    { key: "published", title: "Published L0", number: true, value: row => row.sae.published_l0, fill: row => fixed(row.sae.published_l0, 0) },
-    ...[["mean", 1], ["p5", 0], ["p50", 0], ["p95", 0], ["max", 0]].map(([key, digits]) =>
-      ({ key, title: { mean: "Mean L0", p5: "5 %", p50: "median", p95: "95 %", max: "largest" }[key], number: true,
-        value: row => row.sae.l0?.[key] ?? null, fill: row => fixed(row.sae.l0?.[key], digits) })),
-    { key: "alive", title: "Features alive", help: "features that fire at least once in this run", number: true, value: row => row.sae.alive, fill: row => integer(row.sae.alive) },
+    numberColumn("published", "Published L0", row => row.sae.published_l0, integer),
+    numberColumn("mean", "Mean L0", row => row.sae.l0?.mean, to(1)),
+    ...[["p5", "5 %"], ["p50", "median"], ["p95", "95 %"], ["max", "largest"]].map(([key, title]) =>
+      numberColumn(key, title, row => row.sae.l0?.[key], integer)),
+    numberColumn("alive", "Features alive", row => row.sae.alive, integer, "features that fire at least once in this run"),
     { key: "share", title: "of all", number: true, value: row => ratio(row.sae.alive, row.sae.d_sae),
       fill: row => known(row.sae.alive) ? `${fixed(100 * row.sae.alive / row.sae.d_sae, 1)}\u00a0% of ${integer(row.sae.d_sae)}` : "–" },
   ];
-  const table = makeTable({ id: "saes-table", label: "SAEs", columns, rows: saes.map((sae, index) => ({ sae, index })), keyOf: row => row.index, low: true });
+  const table = makeTable({
+    id: "saes-table", label: "SAEs", columns, rows: saes.map((sae, index) => ({ sae, index })), keyOf: row => row.index, low: true });
   const matrix = h("div");
   body.append(
-    h("p", { class: "lede" }, `How many features of an SAE are on at a token (activation above ${data.threshold}), over all authors, beside the L0 that its authors published. `,
+    h("p", { class: "lede" },
+      `How many features of an SAE are on at a token (activation above ${data.threshold}), over all authors, beside the L0 that its `,
+      "authors published. ",
       "A mean far from the published one says that the text, or the tap, differs from what the SAE was trained on."),
     h("div", { class: "panels" }, siteNames.map(site => l0Panel(site, highest))),
     h("ul", { class: "legend" },
@@ -486,11 +526,15 @@ function l0Panel(site, highest) {
     const x = left + each * (index + 0.5), l0 = sae.l0 || {}, reach = Math.min(9, each * 0.4);
     if (known(l0.p5) && known(l0.p95)) parts.push(svg("line", { class: "l0-range", x1: x, x2: x, y1: y(l0.p5), y2: y(l0.p95) }));
     if (known(l0.p25) && known(l0.p75)) parts.push(svg("line", { class: "l0-box", x1: x, x2: x, y1: y(l0.p25), y2: y(l0.p75) }));
-    if (known(sae.published_l0)) parts.push(svg("line", { class: "l0-published", x1: x - reach, x2: x + reach, y1: y(sae.published_l0), y2: y(sae.published_l0) }));
+    if (known(sae.published_l0)) {
+      const level = y(sae.published_l0);
+      parts.push(svg("line", { class: "l0-published", x1: x - reach, x2: x + reach, y1: level, y2: level }));
+    }
     if (known(l0.mean)) parts.push(svg("circle", { class: "l0-mean", cx: x, cy: y(l0.mean), r: 4 }));
     if (index % every === 0) parts.push(svg("text", { x, y: height - bottom + 16, "text-anchor": "middle" }, String(sae.layer)));
     parts.push(withTip(svg("rect", { class: "l0-hit", x: x - each / 2, y: 0, width: each, height: height - bottom }),
-      `${saeLabel(sae)}: ${sae.sae_name}\nmean ${fixed(l0.mean, 1)}, median ${fixed(l0.p50, 0)}, 5–95 % ${fixed(l0.p5, 0)}–${fixed(l0.p95, 0)}, largest ${fixed(l0.max, 0)}\n` +
+      `${saeLabel(sae)}: ${sae.sae_name}\nmean ${fixed(l0.mean, 1)}, median ${integer(l0.p50)}, ` +
+      `5–95 % ${integer(l0.p5)}–${integer(l0.p95)}, largest ${integer(l0.max)}\n` +
       `published ${fixed(sae.published_l0, 0)}; ${integer(sae.alive)} of ${integer(sae.d_sae)} features alive`));
   });
   parts.push(svg("text", { x: left + (width - left) / 2, y: height - 3, "text-anchor": "middle" }, "layer"));
@@ -502,10 +546,13 @@ function l0Panel(site, highest) {
 /** Rows are authors, columns SAEs by site; `cell` gives a td's content and colour. */
 function authorMatrix(id, label, cell) {
   const columns = siteNames.flatMap(site => layersOf(site).map((each, order) => ({ ...each, edge: order === 0 })));
-  return h("div", { class: `${scrollClass(authors.length)} fitting`, tabindex: "0", role: "region", "aria-label": label }, h("table", { class: "matrix", id, "aria-label": label },
+  const box = { class: `${scrollClass(authors.length)} fitting`, tabindex: "0", role: "region", "aria-label": label };
+  return h("div", box, h("table", { class: "matrix", id, "aria-label": label },
     h("thead", {},
-      h("tr", {}, h("th", { class: "first" }), siteNames.map(site => h("th", { colspan: layersOf(site).length, class: "edge", scope: "colgroup" }, site))),
-      h("tr", {}, h("th", { class: "first", scope: "col" }, "Author"), columns.map(each => h("th", { class: each.edge ? "edge" : null, scope: "col" }, String(each.sae.layer))))),
+      h("tr", {}, h("th", { class: "first" }),
+        siteNames.map(site => h("th", { colspan: layersOf(site).length, class: "edge", scope: "colgroup" }, site))),
+      h("tr", {}, h("th", { class: "first", scope: "col" }, "Author"),
+        columns.map(each => h("th", { class: each.edge ? "edge" : null, scope: "col" }, String(each.sae.layer))))),
     h("tbody", {}, authors.map((author, row) => h("tr", { "data-key": row }, h("th", { class: "first", scope: "row" }, bdi(author.name)),
       columns.map(each => {
         const td = cell(row, each.index);
@@ -531,7 +578,8 @@ function l0Matrix() {
       const text = h("span", {}, fixed(value, known(value) && value >= 100 ? 0 : 1));
       if (by === null) return h("td", { class: "quiet" }, text);
       return withTip(h("td", { style: painted(diverging(by / reach)) }, text),
-        () => `${authorName(author)}, ${saeLabel(saes[index])}: ${fixed(value, 2)}, ${by < 0 ? "\u2212" : "+"}${fixed(100 * Math.abs(by), 1)} % beside ${fixed(saes[index].l0.mean, 2)}`);
+        () => `${authorName(author)}, ${saeLabel(saes[index])}: ${fixed(value, 2)}, ` +
+          `${by < 0 ? "\u2212" : "+"}${fixed(100 * Math.abs(by), 1)} % beside ${fixed(saes[index].l0.mean, 2)}`);
     }),
   ];
 }
@@ -556,14 +604,16 @@ function renderContrast() {
   const saeSelect = h("select", { id: "sae", onchange: event => { view.sae = Number(event.target.value); refresh(); } },
     saes.length > 1 ? h("option", { value: ALL }, "all SAEs") : "",
     siteNames.map(site => h("optgroup", { label: SITES[site] ? `${site}: ${SITES[site]}` : site },
-      layersOf(site).map(({ sae, index }) => h("option", { value: index }, `${saeLabel(sae)} (${count((sae.features || []).length, "feature", "features")})`)))));
+      layersOf(site).map(({ sae, index }) => h("option", { value: index },
+        `${saeLabel(sae)} (${count((sae.features || []).length, "feature", "features")})`)))));
   const authorSelect = h("select", { id: "by-author", onchange: event => { view.author = event.target.value; refresh(); } },
     h("option", { value: "" }, "any author"), authors.map((author, index) => h("option", { value: index }, shorten(author.name, 40))));
   const typed = (id, key, properties) => h("input", { id, type: "search", autocomplete: "off", spellcheck: "false", ...properties,
     oninput: event => { view[key] = event.target.value; refresh(); } });
   const measures = h("div", { class: "choices", role: "group", "aria-label": "Measure" }, Object.entries(MEASURES)
     .filter(([key]) => comparable || key === "rate")
-    .map(([key, measure]) => h("button", { type: "button", "data-measure": key, onclick: () => { view.measure = key; refresh(); } }, measure.title)));
+    .map(([key, measure]) =>
+      h("button", { type: "button", "data-measure": key, onclick: () => { view.measure = key; refresh(); } }, measure.title)));
 
   const overview = h("div");
   const heat = makeHeat();
@@ -571,32 +621,40 @@ function renderContrast() {
   const empty = h("p", { class: "empty", hidden: true });
   const columns = [
     { key: "feature", title: "Feature", first: true, value: row => view.sae === ALL ? row.sae * 1e7 + row.feature.id : row.feature.id,
-      fill: row => h("a", { href: `#${row.key}` }, view.sae === ALL ? `${saeLabel(saes[row.sae])} · ${row.feature.id}` : String(row.feature.id)) },
+      fill: row => h("a", { href: `#${row.key}` }, (view.sae === ALL ? `${saeLabel(saes[row.sae])} · ` : "") + row.feature.id) },
     ...(comparable ? [
-      { key: "author", title: "Marks", help: "the author with the largest z", value: row => row.best < 0 ? null : authors[row.best].name.toLowerCase(),
+      { key: "author", title: "Marks", help: "the author with the largest z",
+        value: row => row.best < 0 ? null : authors[row.best].name.toLowerCase(),
         fill: row => row.best < 0 ? "–" : h("span", { class: "name" }, bdi(authors[row.best].name)) },
-      { key: "there", title: "Rate there", help: "share of that author’s tokens at which it fires", number: true, value: row => row.there, fill: row => percent(row.there) },
-      { key: "elsewhere", title: "Rate elsewhere", help: "share of all other authors’ tokens", number: true, value: row => row.elsewhere, fill: row => percent(row.elsewhere) },
-      { key: "logOdds", title: "Log-odds", help: "log odds ratio of firing, that author against all others", number: true, value: row => row.logOdds, fill: row => fixed(row.logOdds, 2) },
-      { key: "z", title: "z", help: "log-odds over its standard error, as if tokens were independent", number: true, value: row => row.z, fill: row => fixed(row.z, 1) },
+      numberColumn("there", "Rate there", row => row.there, percent, "share of that author’s tokens at which it fires"),
+      numberColumn("elsewhere", "Rate elsewhere", row => row.elsewhere, percent, "share of all other authors’ tokens"),
+      numberColumn("logOdds", "Log-odds", row => row.logOdds, to(2), "log odds ratio of firing, that author against all others"),
+      numberColumn("z", "z", row => row.z, to(1), "log-odds over its standard error, as if tokens were independent"),
       { key: "documentsThere", title: "Documents there", help: "that author’s documents in which it fires", number: true,
         value: row => row.best < 0 ? null : row.feature.documents[row.best],
         fill: row => row.best < 0 ? "–" : `${integer(row.feature.documents[row.best])} of ${integer(authors[row.best].documents)}` },
     ] : [
-      { key: "rate", title: "Rate", help: "share of tokens at which it fires", number: true, value: row => ratio(row.total, allTokens), fill: row => percent(ratio(row.total, allTokens)) },
+      numberColumn("rate", "Rate", row => ratio(row.total, allTokens), percent, "share of tokens at which it fires"),
     ]),
-    { key: "documents", title: "Documents", help: "documents of all authors in which it fires", number: true, value: row => row.documents, fill: row => integer(row.documents) },
-    { key: "total", title: "Tokens", help: "tokens of all authors at which it fires", number: true, value: row => row.total, fill: row => integer(row.total) },
-    { key: "tokens", title: "Fires at, in its contexts", class: "tokens", fill: row => firingTokens(row.feature).slice(0, 4).map(token => h("bdi", { dir: "auto" }, tokenNodes(shorten(token, 18)))) },
+    numberColumn("documents", "Documents", row => row.documents, integer, "documents of all authors in which it fires"),
+    numberColumn("total", "Tokens", row => row.total, integer, "tokens of all authors at which it fires"),
+    { key: "tokens", title: "Fires at, in its contexts", class: "tokens",
+      fill: row => firingTokens(row.feature).slice(0, 4).map(token => h("bdi", { dir: "auto" }, tokenNodes(shorten(token, 18)))) },
   ];
-  const table = makeTable({ id: "features-table", label: "Features", columns, rows: [], keyOf: row => row.key, limit: 100, low: true, choose: key => choose(key) });
+  const table = makeTable({
+    id: "features-table", label: "Features", columns, rows: [], keyOf: row => row.key, limit: 100, low: true, choose });
 
   body.append(
     comparable
-      ? h("p", { class: "lede" }, "Log-odds compare the odds that a feature fires at an author’s token with those at all other authors’ tokens (natural logarithm; 0: no difference). ",
-        "z is log-odds over its standard error as if tokens were independent. Tokens of one document are not, so ", h("strong", {}, "z overstates how sure a difference is"),
-        "; the number of documents in which a feature fires says how widely it rests. The features shown are the best of each SAE, chosen on the same text.")
-      : h("p", { class: "warning", role: "note" }, "Only one author has tokens, so there is nothing to tell apart: log-odds and z need at least two. Rates are shown."),
+      ? h("p", { class: "lede" },
+        "Log-odds compare the odds that a feature fires at an author’s token with those at all other authors’ tokens ",
+        "(natural logarithm; 0: no difference). ",
+        "z is log-odds over its standard error as if tokens were independent. Tokens of one document are not, so ",
+        h("strong", {}, "z overstates how sure a difference is"),
+        "; the number of documents in which a feature fires says how widely it rests. ",
+        "The features shown are the best of each SAE, chosen on this same text.")
+      : h("p", { class: "warning", role: "note" },
+        "Only one author has tokens, so there is nothing to tell apart: log-odds and z need at least two. Rates are shown."),
     comparable ? overview : "",
     h("h3", {}, "Features of an SAE"),
     h("div", { class: "controls" },
@@ -605,7 +663,10 @@ function renderContrast() {
       comparable ? h("label", {}, "Marks author", authorSelect) : "",
       h("label", {}, "Feature number", typed("by-number", "number", { inputmode: "numeric", placeholder: "begins with", class: "short" })),
       h("label", {}, "Text", typed("by-text", "text", { placeholder: "in its contexts" })),
-      h("label", { class: "check" }, h("input", { id: "firing", type: "checkbox", checked: true, onchange: event => { view.firing = event.target.checked; refresh(); } }), "only tokens that fire")),
+      h("label", { class: "check" },
+        h("input", { id: "firing", type: "checkbox", checked: view.firing,
+          onchange: event => { view.firing = event.target.checked; refresh(); } }),
+        "only tokens that fire")),
     heat.node, status, empty, ...table.nodes);
 
   let rows = [];
@@ -616,8 +677,8 @@ function renderContrast() {
     const available = entriesOf(view.sae).length;
     const none = rows.length === 0;
     empty.hidden = !none;
-    empty.textContent = available ? "No feature fits these filters." : "No feature of this SAE tells the authors apart: none is in the data.";
-    if (!available && !comparable) empty.textContent = "No feature of this SAE is in the data.";
+    empty.textContent = available ? "No feature fits these filters."
+      : comparable ? "No feature of this SAE tells the authors apart: none is in the data." : "No feature of this SAE is in the data.";
     for (const node of [heat.node, ...table.nodes]) node.hidden = none;
     status.hidden = none;
     status.textContent = `${integer(rows.length)} of ${count(available, "feature", "features")}` +
@@ -659,13 +720,15 @@ function overviewNodes() {
   const reach = Math.max(1, Math.ceil(Math.max(...values)));
   return [
     h("h3", {}, "Best feature of each author in every SAE"),
-    scaleStrip("log-odds of the feature with the largest z", diverging, 0, ["0", fixed(reach / 2, reach % 2), String(reach)]),
+    scaleStrip("numbers: the feature with the largest z; colour: its log-odds", diverging, 0,
+      ["0", fixed(reach / 2, reach % 2), String(reach)]),
     authorMatrix("best-table", "Best feature of each author in every SAE", (author, index) => {
       const entry = best[index][author];
       if (!entry) return h("td", { class: "quiet" }, h("span", {}, "–"));
       const value = entry.feature.log_odds[author];
-      return withTip(h("td", { "data-feature": entry.key, style: painted(diverging(value / reach)) }, h("a", { href: `#${entry.key}` }, String(entry.feature.id))),
-        () => `${saeLabel(saes[index])}, feature ${entry.feature.id}\n${sentence(entry, author)}\n${firingTokens(entry.feature).slice(0, 4).map(token => isolated(shorten(token, 18))).join("  ")}`);
+      const td = h("td", { "data-feature": entry.key, style: painted(diverging(value / reach)) },
+        h("a", { href: `#${entry.key}` }, String(entry.feature.id)));
+      return withTip(td, () => `${saeLabel(saes[index])}, feature ${entry.feature.id}\n${sentence(entry, author)}\ntokens: ${fewTokens(entry, 4)}`);
     }),
   ];
 }
@@ -675,8 +738,9 @@ function sentence(entry, author) {
   if (!(tokens > 0)) return `${authorName(author)} has no tokens`;
   const here = `${authorName(author)}: fires at ${percent(feature.counts[author] / tokens)} of ${count(tokens, "token", "tokens")}`;
   if (!comparable) return here;
-  return `${here} (elsewhere ${percent(ratio(entry.total - feature.counts[author], allTokens - tokens))}), in ${integer(feature.documents[author])} of ` +
-    `${count(authors[author].documents, "document", "documents")}; log-odds ${fixed(feature.log_odds[author], 2)}, z ${fixed(feature.z[author], 1)}`;
+  return `${here} (elsewhere ${percent(ratio(entry.total - feature.counts[author], allTokens - tokens))}), ` +
+    `in ${integer(feature.documents[author])} of ${count(authors[author].documents, "document", "documents")}; ` +
+    `log-odds ${fixed(feature.log_odds[author], 2)}, z ${fixed(feature.z[author], 1)}`;
 }
 
 /** Authors by features on a canvas: thousands of elements would make each keystroke in a filter slow. */
@@ -695,7 +759,8 @@ function makeHeat() {
   function update(rows) {
     // Features that mark one author stand together, so that what tells an author apart is a block.
     columns = rows.map((entry, order) => ({ entry, order }))
-      .sort((a, b) => (a.entry.best < 0) - (b.entry.best < 0) || a.entry.best - b.entry.best || compare(b.entry.z, a.entry.z) || a.order - b.order).map(each => each.entry);
+      .sort((a, b) => (a.entry.best < 0) - (b.entry.best < 0) || a.entry.best - b.entry.best
+        || compare(b.entry.z, a.entry.z) || a.order - b.order).map(each => each.entry);
     move(null);
     scale();
     layOut();
@@ -715,20 +780,22 @@ function makeHeat() {
       return;
     }
     // A few extreme features must not make all others pale: colours end at the 90th percentile of the features' largest.
-    const sizes = columns.map(entry => Math.max(0, ...authors.map((_, author) => Math.abs(measure.of(entry.feature, author) || 0)))).sort((a, b) => a - b);
+    const sizes = columns.map(entry => Math.max(0, ...authors.map((_, author) => Math.abs(measure.of(entry.feature, author) || 0))))
+      .sort((a, b) => a - b);
     const wanted = sizes[Math.floor(0.9 * (sizes.length - 1))] || 1;
     const reach = niceTicks(0, wanted * 1.999, 1).find(tick => tick >= wanted) || wanted;
     const limit = wanted > 10 ? Math.ceil(wanted / 5) * 5 : wanted > 1 ? Math.ceil(wanted * 2) / 2 : reach;
     colourOf = value => known(value) ? diverging(value / limit) : null;
     const text = String(Number(limit.toPrecision(3)));
-    legend.replaceChildren(scaleStrip(`${view.measure === "z" ? "z" : "log-odds"}; blue: fires less often than at others’ tokens, orange: more often`, diverging, -1,
+    legend.replaceChildren(scaleStrip(
+      `${measure.title}; blue: fires less often than at others’ tokens, orange: more often`, diverging, -1,
       [`\u2264\u00a0\u2212${text}`, "0", `\u2265\u00a0${text}`]));
   }
 
   function layOut() {
     const room = across.clientWidth || 900;
     const groups = new Set(columns.map(entry => entry.best)).size;
-    const gap = comparable && groups > 1 ? 4 : 0;
+    const gap = comparable && groups > 1 ? groups > 20 ? 1 : 4 : 0;
     width = Math.max(5, Math.min(26, Math.floor((room - gap * (groups - 1)) / Math.max(1, columns.length))));
     let x = 0;
     places = columns.map((entry, index) => {
@@ -768,10 +835,14 @@ function makeHeat() {
   function move(to) {
     cursor = to;
     draw();
-    if (!to) { readout.replaceChildren(h("span", { class: "quiet" }, "Point at a cell to read it, or use the arrow keys; a click or Enter chooses the feature.")); return; }
+    if (!to) {
+      readout.replaceChildren(h("span", { class: "quiet" },
+        "Point at a cell to read it, or use the arrow keys; a click or Enter chooses the feature."));
+      return;
+    }
     const entry = columns[to.column];
     readout.textContent = `${saeLabel(saes[entry.sae])}, feature ${entry.feature.id}. ${sentence(entry, to.author)}. ` +
-      firingTokens(entry.feature).slice(0, 3).map(token => isolated(shorten(token, 18))).join("  ");
+      `Tokens: ${fewTokens(entry, 3)}`;
   }
   function at(event) {
     const box = canvas.getBoundingClientRect();
@@ -779,7 +850,9 @@ function makeHeat() {
     const column = places.findIndex(place => x >= place && x < place + width);
     return column >= 0 && author >= 0 && author < authors.length ? { column, author } : null;
   }
-  canvas.addEventListener("focus", () => { if (!cursor && columns.length && canvas.matches(":focus-visible")) move({ column: 0, author: 0 }); });
+  canvas.addEventListener("focus", () => {
+    if (!cursor && columns.length && canvas.matches(":focus-visible")) move({ column: 0, author: 0 });
+  });
   canvas.addEventListener("pointermove", event => { const to = at(event); if (to) move(to); });
   canvas.addEventListener("pointerleave", () => { if (document.activeElement !== canvas) move(null); });
   canvas.addEventListener("click", event => { const to = at(event); if (to) { move(to); choose(columns[to.column].key); } });
@@ -822,7 +895,8 @@ function startFeature() {
   panel.next = h("button", { type: "button", id: "next", onclick: step(1) }, "Next →");
   panel.about = h("p", { id: "feature-about" });
   panel.body = h("div");
-  byId("feature-body").append(h("div", { class: "feature-head" }, panel.about, h("div", { class: "steps" }, panel.previous, panel.next)), panel.body);
+  byId("feature-body").append(
+    h("div", { class: "feature-head" }, panel.about, h("div", { class: "steps" }, panel.previous, panel.next)), panel.body);
   addEventListener("hashchange", () => arrive(false));
   arrive(false, true);
 }
@@ -831,7 +905,7 @@ function arrive(again, first) {
   const match = /^#([a-z]+)-(\d+)-(\d+)$/.exec(location.hash);
   if (!match) {
     // The address names a section, or nothing: the feature in view stays, or the first is shown.
-    if (!view.chosen && first && saes.length) show(view.sae, entriesOf(view.sae)[0]?.feature.id);
+    if (!view.chosen && first) show(view.sae, saes.length ? entriesOf(view.sae)[0]?.feature.id : undefined);
     return;
   }
   const index = saes.findIndex(sae => sae.site === match[1] && String(sae.layer) === match[2]);
@@ -857,7 +931,8 @@ function show(index, id) {
   panel.about.replaceChildren(...aboutNodes(sae, id));
   if (entry) panel.body.replaceChildren(...featureNodes(entry));
   else if (!sae && known(id)) panel.body.replaceChildren(h("p", { class: "empty" }, "This run has no such SAE."));
-  else if (known(id)) panel.body.replaceChildren(h("p", { class: "empty" }, "This feature is not among those in the report: only the ones that tell authors apart best are."));
+  else if (known(id)) panel.body.replaceChildren(h("p", { class: "empty" },
+    "This feature is not among those in the report: only the ones that tell authors apart best are."));
   else panel.body.replaceChildren(h("p", { class: "empty" }, "There is no feature to show."));
 }
 
@@ -866,7 +941,8 @@ function aboutNodes(sae, id) {
   const nodes = [`${sae.hook}, `, h("bdi", {}, sae.sae_name)];
   if (sae.neuronpedia) {
     const path = sae.neuronpedia.split("/").map(encodeURIComponent).join("/");
-    nodes.push(" · ", h("a", { id: "neuronpedia", href: `https://www.neuronpedia.org/${path}/${id}`, target: "_blank", rel: "noopener noreferrer" }, "Neuronpedia"));
+    const address = `https://www.neuronpedia.org/${path}/${id}`;
+    nodes.push(" · ", h("a", { id: "neuronpedia", href: address, target: "_blank", rel: "noopener noreferrer" }, "Neuronpedia"));
   } else if (sae.neuronpedia_note) {
     nodes.push(" · ", h("span", { class: "quiet", id: "neuronpedia-note" }, `Neuronpedia: ${sae.neuronpedia_note}`));
   }
@@ -875,20 +951,23 @@ function aboutNodes(sae, id) {
 
 function featureNodes(entry) {
   const { feature } = entry;
-  const words = [`Fires at ${percent(ratio(entry.total, allTokens))} of all tokens (${integer(entry.total)}), in ${count(entry.documents, "document", "documents")}.`];
+  const words = [`Fires at ${percent(ratio(entry.total, allTokens))} of all tokens (${integer(entry.total)}), ` +
+    `in ${count(entry.documents, "document", "documents")}.`];
   if (entry.best >= 0) words.push(` It marks `, h("strong", {}, bdi(authors[entry.best].name)), ` most.`);
   const rows = authors.map((author, index) => ({ index, name: author.name, rate: ratio(feature.counts[index], author.tokens) }));
   const most = Math.max(...rows.map(row => row.rate || 0), 1e-12);
   const columns = [
     { key: "name", title: "Author", first: true, value: row => row.name.toLowerCase(), fill: row => bdi(row.name) },
-    { key: "bar", title: "", class: "bar", fill: row => row.rate > 0 ? h("div", { style: { width: `${(100 * row.rate / most).toFixed(2)}%` } }) : "" },
-    { key: "rate", title: "Rate", help: "share of the author’s tokens at which it fires", number: true, value: row => row.rate, fill: row => percent(row.rate) },
-    { key: "counts", title: "Tokens", number: true, value: row => feature.counts[row.index], fill: row => integer(feature.counts[row.index]) },
-    { key: "documents", title: "Documents", help: "documents in which it fires, of all that the author has", number: true, value: row => feature.documents[row.index],
+    { key: "bar", title: "", class: "bar",
+      fill: row => row.rate > 0 ? h("div", { style: { width: `${(100 * row.rate / most).toFixed(2)}%` } }) : "" },
+    numberColumn("rate", "Rate", row => row.rate, percent, "share of the author’s tokens at which it fires"),
+    numberColumn("counts", "Tokens", row => feature.counts[row.index], integer, "tokens at which it fires"),
+    { key: "documents", title: "Documents", help: "documents in which it fires, of all that the author has", number: true,
+      value: row => feature.documents[row.index],
       fill: row => `${integer(feature.documents[row.index])} of ${integer(authors[row.index].documents)}` },
     ...(comparable ? [
-      { key: "logOdds", title: "Log-odds", number: true, value: row => logOddsOf(feature, row.index), fill: row => fixed(logOddsOf(feature, row.index), 2) },
-      { key: "z", title: "z", number: true, value: row => zOf(feature, row.index), fill: row => fixed(zOf(feature, row.index), 1) },
+      numberColumn("logOdds", "Log-odds", row => logOddsOf(feature, row.index), to(2)),
+      numberColumn("z", "z", row => zOf(feature, row.index), to(1)),
     ] : []),
   ];
   const table = makeTable({ id: "counts-table", label: "Firing by author", columns, rows, keyOf: row => row.index, sort: ["rate", -1],
@@ -901,7 +980,9 @@ function featureNodes(entry) {
       h("div", {}, h("h3", {}, "By author"), ...table.nodes),
       h("div", {},
         h("h3", {}, raw ? "Contexts where it is strongest" : "Contexts where it fires"),
-        h("p", { class: "quiet" }, raw ? `Underlined: it fires; the deeper the colour, the stronger (up to ${fixed(strongest, 1)}).` : "Underlined: it fires. The run’s files hold no strengths."),
+        h("p", { class: "quiet" }, raw
+          ? `Underlined: it fires; the deeper the colour, the stronger (up to ${fixed(strongest, 1)}).`
+          : "Underlined: it fires. The run’s files hold no strengths."),
         contexts.length ? h("ol", { class: "contexts" }, contexts.map(context => contextNode(context, strongest)))
           : h("p", { class: "empty" }, "No contexts are in the data."))),
   ];
@@ -916,12 +997,14 @@ function contextNode(context, strongest) {
   context.tokens.forEach((token, index) => {
     const value = values.get(index);
     if (value === undefined) { text.append(...tokenNodes(token)); return; }
-    const mark = h("mark", { "data-index": index, style: { "--strength": raw ? (0.08 + 0.62 * value / strongest).toFixed(3) : "0.35" } }, tokenNodes(token));
+    const strength = raw ? (0.08 + 0.62 * value / strongest).toFixed(3) : "0.35";
+    const mark = h("mark", { "data-index": index, style: { "--strength": strength } }, tokenNodes(token));
     withTip(mark, () => `${raw ? fixed(value, 2) : "fires"} at ${JSON.stringify(token)}, position ${context.start + index}`);
     text.append(mark);
   });
   return h("li", {},
-    h("p", { class: "where" }, h("bdi", { dir: "auto" }, authors[context.author]?.name ?? "?"), h("span", {}, `document ${context.document}`),
+    h("p", { class: "where" }, h("bdi", { dir: "auto" }, authors[context.author]?.name ?? "?"),
+      h("span", {}, `document ${context.document}`),
       h("span", {}, `positions ${context.start}–${last}`), raw && values.size ? h("span", {}, `up to ${fixed(top, 1)}`) : ""),
     text);
 }

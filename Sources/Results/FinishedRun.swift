@@ -30,7 +30,7 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
         case .whichModel(let directory, let asked, let present):
             (asked.map { "\(directory) has no results of \($0)" }
                 ?? "\(directory) has results of several models")
-                + "; give --model with one of: \(present.joined(separator: ", "))"
+                + "; give --label with one of: \(present.joined(separator: ", "))"
         case .badFile(let path, let reason):
             "\(path): \(reason); the file is damaged or was changed: remove it and run the same command again to have it made anew"
         case .absent(let what, let present, let flag):

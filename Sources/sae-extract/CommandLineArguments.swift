@@ -34,12 +34,21 @@ enum CommandLineArguments {
     /// Subcommands without the flags of a run.
     private static let otherCommands: Set = ["inspect", "report", "verify", "devices", "help"]
 
-    /// Refuses a first word that is none of `subcommands`, and names the one that may have been meant. Throws
-    /// `UsageError`.
+    /// Refuses a first word that is none of `subcommands`, and names the one that may have been meant; and a run's flags
+    /// where there is no run, which the parser would take and nobody read. Throws `UsageError`.
     static func checkSubcommand(_ arguments: [String], among subcommands: [String]) throws {
-        guard let word = arguments.first, !word.hasPrefix("-"), !subcommands.contains(word) else {
-            return
+        guard let word = arguments.first, !word.hasPrefix("-") else { return }
+        if otherCommands.contains(word) {
+            for argument in arguments where argument.hasPrefix("--") {
+                let name = argument.dropFirst(2).prefix { $0 != "=" }.replacing("-", with: "_")
+                if flags[name] != nil {
+                    throw UsageError(
+                        "--\(name)",
+                        "is a flag of a run, not of '\(word)'; see sae-extract help \(word)")
+                }
+            }
         }
+        guard !subcommands.contains(word) else { return }
         let near = subcommands.min { distance($0, word) < distance($1, word) }
             .flatMap { distance($0, word) <= 2 ? $0 : nil }
         throw UsageError(

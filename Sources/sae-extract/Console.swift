@@ -70,7 +70,7 @@ final class Console: Sendable {
         guard !lines.isEmpty else { return "" }
         let columns = Console.size.columns
         let rows = lines.reduce(0) {
-            $0 + max(1, (Progress.displayWidth($1.text) + columns - 1) / columns)
+            $0 + max(1, (RunProgress.displayWidth($1.text) + columns - 1) / columns)
         }
         return "\r" + (rows > 1 ? "\u{1B}[\(rows - 1)A" : "") + "\u{1B}[J"
     }

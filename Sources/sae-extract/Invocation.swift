@@ -124,7 +124,7 @@ struct Invocation {
 
     private func finish(
         _ ends: [WorkerEnd], _ plan: RunPlan, _ state: StateFolder, _ manifest: Manifest,
-        _ progress: Progress, _ seconds: Double, _ control: StopControl
+        _ progress: RunProgress, _ seconds: Double, _ control: StopControl
     ) -> Never {
         let failures = ends.compactMap { end -> (status: Int32?, message: String)? in
             if case .failed(let status, let message) = end { (status, message) } else { nil }

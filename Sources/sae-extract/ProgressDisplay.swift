@@ -10,7 +10,7 @@ import Synchronization
 
 /// Keeps count of what workers say, and shows it as was asked for.
 final class ProgressDisplay: Sendable {
-    private let progress: Mutex<Progress>
+    private let progress: Mutex<RunProgress>
     private let style: ProgressStyle
     private let log: Logger
     private let start = ContinuousClock.now
@@ -24,7 +24,7 @@ final class ProgressDisplay: Sendable {
 
     /// Begins to show how far `tasks` are. Of lines, there is one every `seconds`: by default 30, of JSON 1.
     init(_ tasks: [WorkerTask], _ style: ProgressStyle, seconds: Double?, log: Logger) {
-        progress = Mutex(Progress(tasks))
+        progress = Mutex(RunProgress(ranks: tasks.map { ($0.rank, $0.documentCounts) }))
         self.style = style == .auto ? (Console.isTerminal ? .bar : .plain) : style
         self.log = log
         let interval: Double =
@@ -80,7 +80,7 @@ final class ProgressDisplay: Sendable {
     }
 
     /// Shows the last of it, and no more; returns what there was.
-    func finish() -> Progress {
+    func finish() -> RunProgress {
         // None is under way afterwards.
         queue.sync { timer.cancel() }
         if style == .json {

@@ -14,7 +14,7 @@ struct TerminalLine: Equatable {
     var isAlarm = false
 }
 
-extension Progress {
+extension RunProgress {
     /// A part of a live line, and how soon it goes where there is no room: the highest first.
     private struct Part {
         var text: String
@@ -41,7 +41,7 @@ extension Progress {
         if shown.count < workers.count {
             lines.append(
                 TerminalLine(
-                    text: Progress.fitted(
+                    text: RunProgress.fitted(
                         "\(workers.count - shown.count) more workers", columns)))
         }
         if all { lines.append(wholeLine(at: time, columns: columns)) }
@@ -52,18 +52,18 @@ extension Progress {
         let name = workers.count > 1 ? "rank \(worker.rank)" : ""
         let (done, total) = (worker.documentsDone, worker.documentsTotal)
         var parts = [
-            Part(text: worker.author.map(Progress.printable) ?? "", dispensability: 1),
+            Part(text: worker.author.map(RunProgress.printable) ?? "", dispensability: 1),
             Part(text: "\(done)/\(total) documents", dispensability: 3),
         ]
         if worker.isRunning {
             parts += [
-                Part(text: "\(Progress.grouped(worker.tokens)) tokens", dispensability: 6),
+                Part(text: "\(RunProgress.grouped(worker.tokens)) tokens", dispensability: 6),
                 Part(
-                    text: worker.rate(at: time).map { "\(Progress.grouped(Int($0))) tokens/s" }
+                    text: worker.rate(at: time).map { "\(RunProgress.grouped(Int($0))) tokens/s" }
                         ?? "",
                     dispensability: 4),
                 Part(
-                    text: worker.secondsLeft(at: time).map { "\(Progress.duration($0)) left" }
+                    text: worker.secondsLeft(at: time).map { "\(RunProgress.duration($0)) left" }
                         ?? "",
                     dispensability: 2),
                 Part(text: worker.memory.map { byteCount($0) } ?? "", dispensability: 8),
@@ -76,7 +76,7 @@ extension Progress {
             parts.insert(Part(text: worker.phase.rawValue, dispensability: 0), at: 0)
         }
         return TerminalLine(
-            text: Progress.composed(name, Double(done) / Double(max(total, 1)), parts, columns),
+            text: RunProgress.composed(name, Double(done) / Double(max(total, 1)), parts, columns),
             isAlarm: worker.phase == .failed)
     }
 
@@ -86,18 +86,18 @@ extension Progress {
         let parts = [
             Part(text: failed > 0 ? "\(failed) failed" : "", dispensability: 0),
             Part(text: "\(done)/\(total) documents", dispensability: 1),
-            Part(text: "\(Progress.grouped(tokens)) tokens", dispensability: 5),
+            Part(text: "\(RunProgress.grouped(tokens)) tokens", dispensability: 5),
             Part(
-                text: rate(at: time).map { "\(Progress.grouped(Int($0))) tokens/s" } ?? "",
+                text: rate(at: time).map { "\(RunProgress.grouped(Int($0))) tokens/s" } ?? "",
                 dispensability: 4),
             Part(
-                text: secondsLeft(at: time).map { "\(Progress.duration($0)) left" } ?? "",
+                text: secondsLeft(at: time).map { "\(RunProgress.duration($0)) left" } ?? "",
                 dispensability: 2),
             Part(
                 text: byteCount(workers.reduce(0) { $0 + ($1.memory ?? 0) }), dispensability: 6),
         ]
         return TerminalLine(
-            text: Progress.composed("all", Double(done) / Double(max(total, 1)), parts, columns),
+            text: RunProgress.composed("all", Double(done) / Double(max(total, 1)), parts, columns),
             isAlarm: failed > 0)
     }
 
@@ -137,11 +137,11 @@ extension Progress {
             "\(tokens) tokens",
         ]
         if let rate = rate(at: time) { parts.append("\(Int(rate)) tokens/s") }
-        if let left = secondsLeft(at: time) { parts.append("\(Progress.duration(left)) left") }
+        if let left = secondsLeft(at: time) { parts.append("\(RunProgress.duration(left)) left") }
         parts.append("\(byteCount(workers.reduce(0) { $0 + ($1.memory ?? 0) })) of memory")
         let device = workers.compactMap(\.deviceMemory)
         if !device.isEmpty { parts.append("\(byteCount(device.reduce(0, +))) on GPUs") }
-        let at = workers.filter(\.isRunning).compactMap(\.author).map(Progress.printable)
+        let at = workers.filter(\.isRunning).compactMap(\.author).map(RunProgress.printable)
         if !at.isEmpty { parts.append("at \(at.joined(separator: ", "))") }
         let failed = workers.filter { $0.phase == .failed }.map { "\($0.rank)" }
         if !failed.isEmpty { parts.append("failed: rank \(failed.joined(separator: ", "))") }

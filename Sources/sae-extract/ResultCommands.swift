@@ -39,8 +39,8 @@ extension SAEExtract {
 
         @Option(
             help: ArgumentHelp(
-                "Of a folder with results of several models, which.", valueName: "id"))
-        var model: String?
+                "Of a folder with results of several models, which.", valueName: "model"))
+        var label: String?
 
         @Flag(help: "Print one JSON object, for scripts.")
         var json = false
@@ -49,7 +49,7 @@ extension SAEExtract {
             var options = InspectionOptions()
             guard top >= 0 else { throw UsageError("--top", "\(top) is too small; give 0 or more") }
             (options.top, options.document) = (top, document)
-            (options.array, options.model) = (array, model)
+            (options.array, options.model) = (array, label)
             let inspection = try Inspection(path, options)
             guard json else {
                 return try printToStandardOutput(
@@ -96,15 +96,15 @@ extension SAEExtract {
 
         @Option(
             help: ArgumentHelp(
-                "Of a folder with results of several models, which.", valueName: "id"))
-        var model: String?
+                "Of a folder with results of several models, which.", valueName: "model"))
+        var label: String?
 
         func run() throws {
             for (flag, value, limit) in [("--top", top, 2000), ("--contexts", contexts, 100)]
             where !(0...limit).contains(value) {
                 throw UsageError(flag, "\(value) cannot be; give 0 to \(limit)")
             }
-            let run = try FinishedRun(directory, model: model)
+            let run = try FinishedRun(directory, model: label)
             guard !run.authors.isEmpty else {
                 throw ResultsError.badManifest(
                     path: directory + "/run.json",
@@ -153,14 +153,14 @@ extension SAEExtract {
 
         @Option(
             help: ArgumentHelp(
-                "Of a folder with results of several models, which.", valueName: "id"))
-        var model: String?
+                "Of a folder with results of several models, which.", valueName: "model"))
+        var label: String?
 
         @Flag(help: "Name only what is wrong.")
         var quiet = false
 
         func run() throws {
-            let run = try FinishedRun(directory, model: model)
+            let run = try FinishedRun(directory, model: label)
             let verification = Verification(run)
             var (count, bad) = (0, 0)
             let isGood = try verification.check { finding in

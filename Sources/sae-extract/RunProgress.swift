@@ -18,7 +18,7 @@ enum ProgressStyle: String, CaseIterable {
 }
 
 /// What is known of all workers. Times are seconds since the run began.
-struct Progress: Sendable {
+struct RunProgress: Sendable {
     /// What a worker is at.
     enum Phase: String, Sendable {
         case starting
@@ -54,11 +54,9 @@ struct Progress: Sendable {
         /// Over how many seconds speed is measured.
         private static let window = 30.0
 
-        init(_ task: WorkerTask) {
-            rank = task.rank
-            for (author, documents) in task.documentCounts {
-                shares[author] = Share(total: documents)
-            }
+        fileprivate init(rank: Int, _ documents: [(author: Int, documents: Int)]) {
+            self.rank = rank
+            for (author, count) in documents { shares[author] = Share(total: count) }
         }
 
         var documentsDone: Int { shares.values.reduce(0) { $0 + $1.done } }
@@ -122,9 +120,9 @@ struct Progress: Sendable {
     /// The longest that a worker spent computing.
     private(set) var modelSeconds = 0.0
 
-    /// Before anything is done.
-    init(_ tasks: [WorkerTask]) {
-        workers = tasks.map(Worker.init)
+    /// Before anything is done: ranks, with how many documents of which authors are theirs.
+    init(ranks: [(rank: Int, documents: [(author: Int, documents: Int)])]) {
+        workers = ranks.map { Worker(rank: $0.rank, $0.documents) }
     }
 
     /// A worker said `event`.

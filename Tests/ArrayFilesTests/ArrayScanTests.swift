@@ -1,0 +1,266 @@
+// Arrays gone through without being unpacked are the arrays that unpacking gives.
+
+import Foundation
+import TestSupport
+import Testing
+
+@testable import ArrayFiles
+
+struct ArrayScanTests {
+    private let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    /// What zlib makes of `bytes` at `level`.
+    private static func deflated(_ bytes: [UInt8], level: Int32) throws -> [UInt8] {
+        var out: [UInt8] = []
+        try bytes.withUnsafeBytes { input in
+            try Deflater(level: level).write(input, finish: true) { out += $0 }
+        }
+        return out
+    }
+
+    private static func decoded(
+        _ stream: [UInt8], size: Int
+    ) throws -> (words: [Int: UInt32], outcome: ZeroRunInflater.Outcome) {
+        var words: [Int: UInt32] = [:]
+        var last = -1
+        let outcome = try stream.withUnsafeBytes { stream in
+            try ZeroRunInflater.decode(stream, size: size) { index, bits in
+                #expect(index > last && bits != 0)
+                last = index
+                words[index] = bits
+            }
+        }
+        return (words, outcome)
+    }
+
+    private static func words(of bytes: [UInt8]) -> [Int: UInt32] {
+        var words: [Int: UInt32] = [:]
+        for (i, byte) in bytes.enumerated() where byte != 0 {
+            words[i / 4, default: 0] |= UInt32(byte) << UInt32(8 * (i % 4))
+        }
+        return words
+    }
+
+    /// Bytes of many kinds: nearly all zero, none zero, repeating with long and short periods, of odd sizes.
+    static let contents: [[UInt8]] = {
+        var random = SeededGenerator(11)
+        var all: [[UInt8]] = [[], [0], [7], [0, 0, 0, 0, 9], Array(repeating: 0, count: 100_003)]
+        for density in [0.0005, 0.02, 0.3, 1] {
+            all.append(
+                (0..<60_001).map { _ in
+                    Double.random(in: 0..<1, using: &random) < density
+                        ? UInt8.random(in: 0...255, using: &random) : 0
+                })
+        }
+        for period in [1, 2, 3, 5, 258, 4000, 32_768, 32_769] {
+            let unit = (0..<period).map { _ in
+                Bool.random(using: &random) ? UInt8.random(in: 0...255, using: &random) : 0
+            }
+            all.append((0..<90_002).map { unit[$0 % period] })
+        }
+        // What repeats lies behind zeros that are not in the window yet, and partly reaches into them.
+        for gap in [100, 20_000, 32_760, 40_000] {
+            let word: [UInt8] = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 9]
+            let zeros = Array(repeating: UInt8(0), count: gap)
+            all.append(word + zeros + word + [0, 0] + word + zeros + word)
+        }
+        return all
+    }()
+
+    @Test(arguments: contents.indices, [0, 1, 4, 9] as [Int32])
+    func streamsOfZlibDecode(content: Int, level: Int32) throws {
+        let bytes = ArrayScanTests.contents[content]
+        let stream = try ArrayScanTests.deflated(bytes, level: level)
+        let (words, outcome) = try ArrayScanTests.decoded(stream, size: bytes.count)
+        #expect(words == ArrayScanTests.words(of: bytes))
+        #expect(outcome.size == bytes.count)
+        #expect(outcome.crc32 == bytes.withUnsafeBytes { crc32($0) })
+    }
+
+    @Test(arguments: SparseDeflateTests.patterns)
+    func streamsOfOursDecode(pattern: SparseDeflateTests.Pattern) throws {
+        let path = folder.file("a.npz")
+        try OutputFile.make(path: path, temporaryDirectory: folder.path) { file in
+            let archive = NPZWriter(file, level: 1)
+            try archive.addSparse("x", NPYHeader(descr: "<f4", shape: [pattern.count])) { element in
+                for place in pattern.words.keys.sorted() {
+                    try element(place, Float(bitPattern: pattern.words[place]!))
+                }
+            }
+            try archive.finish()
+        }
+        let scan = try NPZReader(path: path).scan("x")
+        #expect(scan.header == NPYHeader(descr: "<f4", shape: [pattern.count]))
+        var found: [Int: UInt32] = [:]
+        try scan.forEachNonzero { found[$0] = UInt32($1) }
+        #expect(found == pattern.words.filter { $0.value != 0 })
+    }
+
+    /// A damaged stream is refused, or sizes and checksum show that it decodes to something else; nothing worse.
+    @Test func damagedStreamsAreNoticed() throws {
+        var random = SeededGenerator(5)
+        let bytes = ArrayScanTests.contents[6]
+        let crc = bytes.withUnsafeBytes { crc32($0) }
+        let expected = ArrayScanTests.words(of: bytes)
+        for level: Int32 in [0, 1, 9] {
+            let stream = try ArrayScanTests.deflated(bytes, level: level)
+            for cut in [0, 1, 2, 3, 100, stream.count / 2, stream.count - 1] {
+                #expect(throws: ZeroRunInflater.Problem.self) {
+                    try ArrayScanTests.decoded(Array(stream.prefix(cut)), size: bytes.count)
+                }
+            }
+            for _ in 0..<300 {
+                var bad = stream
+                let bit = Int.random(in: 0..<8 * bad.count - 8, using: &random)
+                bad[bit / 8] ^= 1 << UInt8(bit % 8)
+                // A match at another distance may give the same zeros.
+                guard let (words, outcome) = try? ArrayScanTests.decoded(bad, size: bytes.count)
+                else { continue }
+                let isSame = words == expected && outcome.size == bytes.count
+                #expect((outcome.crc32 == crc && outcome.size == bytes.count) == isSame)
+            }
+        }
+        for _ in 0..<2000 {
+            let noise = (0..<Int.random(in: 1...300, using: &random)).map { _ in
+                UInt8.random(in: 0...255, using: &random)
+            }
+            _ = try? ArrayScanTests.decoded(noise, size: 100_000)
+        }
+        #expect(throws: ZeroRunInflater.Problem.tooLong) {
+            try ArrayScanTests.decoded(
+                ArrayScanTests.deflated(bytes, level: 1), size: bytes.count - 1)
+        }
+    }
+
+    /// Every type of number, stored and deflated, wherever the data begins.
+    @Test(arguments: [1, 2, 4, 8], [true, false])
+    func elementsOfEverySize(size: Int, isDeflated: Bool) throws {
+        var random = SeededGenerator(UInt64(size))
+        let count = 5003
+        let data = (0..<count * size).map { _ in
+            Int.random(in: 0...9, using: &random) == 0
+                ? UInt8.random(in: 0...255, using: &random) : 0
+        }
+        let header = NPYHeader(descr: size == 1 ? "|u1" : "<u\(size)", shape: [count])
+        // NumPy before 1.14 began data at multiples of 16; others may begin it anywhere.
+        for cut in [0, 1, 3, 16] {
+            var head = header.encoded
+            head.removeSubrange(head.count - 1 - cut..<head.count - 1)
+            head[8] -= UInt8(cut)
+            let path: String
+            if isDeflated {
+                path = folder.file("\(cut).npz")
+                try OutputFile.make(path: path, temporaryDirectory: folder.path) { file in
+                    let stream = try ArrayScanTests.deflated(head + data, level: 6)
+                    var zip = ZipBuilder()
+                    zip.add(
+                        "x.npy", stream, crc: (head + data).withUnsafeBytes { crc32($0) },
+                        method: 8,
+                        size: UInt32(head.count + data.count))
+                    try file.write(zip.bytes)
+                }
+            } else {
+                path = try folder.write(head + data, "\(cut).npy")
+            }
+            let scan = try isDeflated ? NPZReader(path: path).scan("x") : ArrayScan(npy: path)
+            var found: [Int: UInt64] = [:]
+            try scan.forEachNonzero { found[$0] = $1 }
+            var expected: [Int: UInt64] = [:]
+            for (i, byte) in data.enumerated() where byte != 0 {
+                expected[i / size, default: 0] |= UInt64(byte) << UInt64(8 * (i % size))
+            }
+            #expect(found == expected, "\(cut)")
+        }
+    }
+
+    @Test func whatDoesNotFitIsRefused() throws {
+        let bytes = NPYHeader(descr: "<f4", shape: [3]).encoded + [UInt8](repeating: 1, count: 8)
+        #expect(throws: NPZError.self) {
+            try ArrayScan(npy: folder.write(bytes, "short.npy")).forEachNonzero { _, _ in }
+        }
+        var zip = ZipBuilder()
+        zip.add("x.npy", bytes + [1, 1, 1, 1], crc: 1)
+        let path = try folder.write(zip.bytes, "crc.npz")
+        #expect(throws: NPZError.badMember(path: path, member: "x", reason: "has a wrong CRC-32")) {
+            try NPZReader(path: path).scan("x").forEachNonzero { _, _ in }
+        }
+        let objects = NPYHeader(descr: "|O", shape: []).encoded
+        #expect(throws: NPZError.self) {
+            try ArrayScan(npy: folder.write(objects, "o.npy")).forEachNonzero { _, _ in }
+        }
+    }
+}
+
+struct PickleTests {
+    private let metadata = FeatureMetadata(
+        author: "lantérne \"x\"", documentCount: 3, layer: 12, tokensPerDocument: [5, 359, 1, 0],
+        saeName: "layer_12/width_16k/average_l0_82")
+
+    @Test func metadataComesBack() throws {
+        #expect(try FeatureMetadata(pickle: metadata.pickle) == metadata)
+        let long = FeatureMetadata(
+            author: "", documentCount: 70_000, layer: 0,
+            tokensPerDocument: (0..<70_000).map { Int32($0) }, saeName: "")
+        #expect(try FeatureMetadata(pickle: long.pickle) == long)
+    }
+
+    /// What NumPy 2 pickles of the same dictionary, protocol 4: memo by number, frames, short strings.
+    @Test func otherProtocolsAreRead() throws {
+        func short(_ text: String) -> [UInt8] { [0x8C, UInt8(text.utf8.count)] + Array(text.utf8) }
+        let pickle: [UInt8] =
+            [0x80, 4, 0x95, 1, 0, 0, 0, 0, 0, 0, 0] + Array("}".utf8) + [0x94]
+            + Array("(".utf8) + short("a") + [0x94, UInt8(ascii: "K"), 7] + short("b")
+            + [0x94, 0x8A, 2, 0x00, 0xFF] + Array("G".utf8) + [0x3F, 0xF8, 0, 0, 0, 0, 0, 0]
+            + [0x88] + Array("u.".utf8)
+        let value = try PickleValue(pickle: pickle)
+        #expect(value["a"] == .integer(7) && value["b"] == .integer(-256))
+        #expect(
+            value
+                == .dictionary([
+                    .init(key: .string("a"), value: .integer(7)),
+                    .init(key: .string("b"), value: .integer(-256)),
+                    .init(key: .number(1.5), value: .bool(true)),
+                ]))
+    }
+
+    /// Nothing is called: neither what does harm, nor what is only not known.
+    @Test(arguments: [
+        "cos\nsystem\n(X\u{4}\0\0\0truetR.", "cbuiltins\neval\n(X\u{1}\0\0\01tR.",
+        "c__builtin__\ngetattr\n.", "cnumpy.testing\nrundocs\n)R.", "(S'x'\nIos\nsystem\n.",
+    ])
+    func nothingIsExecuted(pickle: String) {
+        #expect(throws: PickleError.self) { try PickleValue(pickle: [UInt8](pickle.utf8)) }
+    }
+
+    @Test func damageIsAnError() throws {
+        let pickle = metadata.pickle
+        for count in 0..<pickle.count {
+            #expect(throws: PickleError.self) {
+                try PickleValue(pickle: Array(pickle.prefix(count)))
+            }
+        }
+        var random = SeededGenerator(8)
+        for _ in 0..<5000 {
+            var bad = pickle
+            bad[Int.random(in: 0..<bad.count, using: &random)] = UInt8.random(
+                in: 0...255, using: &random)
+            _ = try? FeatureMetadata(pickle: bad)
+        }
+        // As deep as can be, and as wide by reference.
+        let deep = [UInt8(ascii: "N")] + [UInt8](repeating: 0x85, count: 1_000_000)
+        #expect(throws: PickleError.refused("too many lists")) {
+            try PickleValue(pickle: deep + [UInt8(ascii: ".")])
+        }
+        var wide: [UInt8] = [UInt8(ascii: "N"), 0x85, UInt8(ascii: "q"), 0]
+        for _ in 0..<100 {
+            wide += [UInt8(ascii: "h"), 0, UInt8(ascii: "h"), 0, 0x86, UInt8(ascii: "q"), 0]
+        }
+        #expect(throws: PickleError.refused("too many values")) {
+            try PickleValue(pickle: wide + [UInt8(ascii: ".")])
+        }
+    }
+}

@@ -1,0 +1,171 @@
+// A terminal that a program believes in: a pseudo-terminal, and what a screen would show of what is written to it.
+
+import Foundation
+import Glibc
+
+/// What a terminal of some size shows, and what has scrolled off it. Of ECMA-48 it knows what a live display needs: line
+/// ends, cursor up, erasing below, colours. Lines that are too long are broken, and joined again when it is widened.
+public struct TerminalScreen {
+    /// One line as written, however many rows it takes.
+    private struct Line {
+        var cells: [Character] = []
+    }
+
+    private var lines = [Line()]
+    /// The cursor: a line, and a place in it.
+    private var line = 0
+    private var place = 0
+    /// Columns of the screen.
+    public var columns: Int
+    /// Whether a colour was asked for.
+    public private(set) var hasColor = false
+
+    /// An empty screen.
+    public init(columns: Int) {
+        self.columns = columns
+    }
+
+    /// All lines as written, without trailing blanks.
+    public var text: [String] {
+        lines.map { String(String($0.cells).reversed().drop { $0 == " " }.reversed()) }
+    }
+
+    /// Rows that `line` takes.
+    private func rows(_ line: Line) -> Int { max(1, (line.cells.count + columns - 1) / columns) }
+
+    /// Takes in what was written. Everything that it does not know ends the test.
+    public mutating func write(_ text: String) {
+        var rest = Substring(text)
+        while let character = rest.popFirst() {
+            switch character {
+            case "\n", "\r\n": newLine()
+            case "\r": place = place / columns * columns
+            case "\u{1B}":
+                precondition(rest.popFirst() == "[")
+                let digits = rest.prefix { $0.isNumber || $0 == ";" }
+                rest = rest.dropFirst(digits.count)
+                control(rest.popFirst()!, Int(digits) ?? 1)
+            default: put(character)
+            }
+        }
+    }
+
+    private mutating func newLine() {
+        line += 1
+        place = 0
+        if line == lines.count { lines.append(Line()) }
+    }
+
+    private mutating func put(_ character: Character) {
+        while lines[line].cells.count <= place { lines[line].cells.append(" ") }
+        lines[line].cells[place] = character
+        place += 1
+    }
+
+    private mutating func control(_ code: Character, _ count: Int) {
+        switch code {
+        case "A":
+            var row = place / columns
+            for _ in 0..<count {
+                if row > 0 {
+                    row -= 1
+                } else if line > 0 {
+                    line -= 1
+                    row = rows(lines[line]) - 1
+                }
+            }
+            place = row * columns
+        case "J":
+            lines.removeSubrange((line + 1)...)
+            lines[line].cells.removeSubrange(min(place, lines[line].cells.count)...)
+        case "m": hasColor = true
+        default: preconditionFailure("control sequence \(code)")
+        }
+    }
+}
+
+/// A run of the binary whose standard error is a pseudo-terminal.
+public final class TerminalRun {
+    private let process = Process()
+    private let master: Int32
+    /// What the screen shows so far.
+    public private(set) var screen: TerminalScreen
+    /// All that was written, as it came.
+    public private(set) var output = ""
+    /// What the screen showed whenever it had been written to.
+    public private(set) var frames: [[String]] = []
+
+    /// Starts the binary on a terminal of `columns` and `rows`.
+    public init(
+        _ arguments: [String], columns: Int, rows: Int = 24, environment: [String: String?] = [:],
+        launcher: [String] = []
+    ) throws {
+        // posix_openpt(3) and its companions, which Swift does not see: TIOCSPTLCK and TIOCGPTN (ioctl_tty(2)).
+        master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
+        var (lock, number): (Int32, Int32) = (0, 0)
+        guard master >= 0, ioctl(master, 0x4004_5431, &lock) == 0,
+            ioctl(master, 0x8004_5430, &number) == 0
+        else { throw POSIXError(.ENOTTY) }
+        let slave = open("/dev/pts/\(number)", O_RDWR | O_NOCTTY | O_CLOEXEC)
+        screen = TerminalScreen(columns: columns)
+        var settings = termios()
+        tcgetattr(slave, &settings)
+        // Line ends as they were written.
+        settings.c_oflag &= ~tcflag_t(OPOST)
+        tcsetattr(slave, TCSANOW, &settings)
+        resize(columns: columns, rows: rows)
+        let command = launcher + [Tool.path] + arguments
+        process.executableURL = URL(fileURLWithPath: command[0])
+        process.arguments = Array(command.dropFirst())
+        process.environment = Tool.environment(
+            ["TERM": "xterm-256color", "NO_COLOR": nil].merging(environment) { $1 })
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle(fileDescriptor: slave, closeOnDealloc: false)
+        try process.run()
+        close(slave)
+    }
+
+    deinit { close(master) }
+
+    /// Another size, as when a window is dragged.
+    public func resize(columns: Int, rows: Int = 24) {
+        var size = winsize(
+            ws_row: UInt16(rows), ws_col: UInt16(columns), ws_xpixel: 0, ws_ypixel: 0)
+        _ = ioctl(master, UInt(TIOCSWINSZ), &size)
+        screen.columns = columns
+    }
+
+    /// The program's process number.
+    public var identifier: pid_t { process.processIdentifier }
+
+    /// Takes in what is written until `condition` holds of the screen's lines, or the program ends; whether it held.
+    @discardableResult
+    public func read(until condition: ([String]) -> Bool = { _ in false }) -> Bool {
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        var rest: [UInt8] = []
+        while true {
+            let count = Glibc.read(master, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { break }
+            rest += buffer[..<count]
+            // Not in the middle of a character or a control sequence.
+            guard let text = String(validating: rest, as: UTF8.self),
+                !(text.last == "\u{1B}" || text.hasSuffix("\u{1B}["))
+            else { continue }
+            rest = []
+            output += text
+            screen.write(text)
+            frames.append(screen.text)
+            if condition(screen.text) { return true }
+        }
+        return condition(screen.text)
+    }
+
+    /// Takes in the rest and waits for the end: the exit code.
+    public func wait() -> Int32 {
+        read()
+        process.waitUntilExit()
+        return process.terminationStatus
+    }
+}
