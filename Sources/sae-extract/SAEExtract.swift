@@ -110,7 +110,7 @@ struct SAEExtract: ParsableCommand {
             name: .customLong("model_path"),
             help: ArgumentHelp(
                 "The checkpoint's folder, when --model is an id. (default: of the Hub)",
-                valueName: "dir"))
+                valueName: "dir"), completion: .directory)
         var modelPath: String?
 
         @Option(
@@ -137,7 +137,7 @@ struct SAEExtract: ParsableCommand {
             name: .customLong("sae_dir"),
             help: ArgumentHelp(
                 "Folder of SAEs: gemma-scope-{2b|9b}-pt-{res|mlp|att}/layer_L/width_W/average_l0_N/. (default: of the Hub)",
-                valueName: "dir"))
+                valueName: "dir"), completion: .directory)
         var directory: String?
 
         @Option(
@@ -175,7 +175,7 @@ struct SAEExtract: ParsableCommand {
             name: .customLong("data_path"),
             help: ArgumentHelp(
                 "AuthorMix records: JSONL or a JSON array; plain, gzip or zstd. (default: of the Hub)",
-                valueName: "file"))
+                valueName: "file"), completion: .file())
         var path: String?
 
         @Option(
@@ -230,7 +230,7 @@ struct SAEExtract: ParsableCommand {
     struct Output: ParsableArguments {
         @Option(
             name: .customLong("save_dir"),
-            help: ArgumentHelp("Where results go.", valueName: "dir"))
+            help: ArgumentHelp("Where results go.", valueName: "dir"), completion: .directory)
         var directory = RunOptions().saveDirectory
 
         @Option(
