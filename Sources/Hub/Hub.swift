@@ -98,6 +98,8 @@ public final class Hub: Sendable {
     public let settings: HubSettings
     private let log: Logger
     private let client: HubClient?
+    /// Why there is no client where the network may be used; nil where there is one.
+    private let absence: String?
     /// Whether it has not answered: then it is not asked about what the cache has.
     private let isDown = Atomic(false)
 
@@ -106,10 +108,18 @@ public final class Hub: Sendable {
         self.settings = settings
         self.log = log
         #if Hub
+            absence =
+                URLSessionTransport.isPossible
+                ? nil
+                : "libcurl (libcurl.so.4), which the Hub client needs, is not installed (Debian and Ubuntu: apt-get install libcurl4)"
+            if let absence, !settings.isOffline {
+                log.warning("\(absence): only what is in the cache is used")
+            }
             client =
-                settings.isOffline
+                settings.isOffline || absence != nil
                 ? nil : HubClient(settings, transport: URLSessionTransport(), log: log)
         #else
+            absence = "this sae-extract was built without its Hub client"
             client = nil
         #endif
     }
@@ -296,8 +306,9 @@ public final class Hub: Sendable {
     private func missing(
         _ reference: RepositoryReference, file: String?, _ reason: String
     ) -> HubError {
-        if client == nil, !settings.isOffline {
-            return .noClient(reference, file: file, cache: settings.cacheDirectory)
+        if let absence, !settings.isOffline {
+            return .noClient(
+                reference, file: file, reason: absence, cache: settings.cacheDirectory)
         }
         return .notCached(
             reference, file: file, reason: reason, cache: settings.cacheDirectory,

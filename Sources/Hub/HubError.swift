@@ -35,8 +35,8 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
     /// The network is not to be used, and the cache has not got it.
     case notCached(
         RepositoryReference, file: String?, reason: String, cache: String, command: String)
-    /// This program was built without its client.
-    case noClient(RepositoryReference, file: String?, cache: String)
+    /// This program was built without its client, or what the client needs is not there.
+    case noClient(RepositoryReference, file: String?, reason: String, cache: String)
     /// A dataset without files that can be read.
     case noCorpus(RepositoryReference, reason: String, page: String)
 
@@ -74,8 +74,8 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
             "\(directory): \(file) was there and has gone meanwhile; run the same command again, and see that nobody clears the cache while it is used"
         case .notCached(let repository, let file, let reason, let cache, let command):
             "\(reason), and \(file.map { "\($0) of " } ?? "")\(repository) is not in the cache \(cache); where there is network and the same cache, run `\(command)`"
-        case .noClient(let repository, let file, let cache):
-            "\(file.map { "\($0) of " } ?? "")\(repository) is not in the cache \(cache), and this sae-extract was built without its Hub client; download it with `hf download` or another build, or give local paths"
+        case .noClient(let repository, let file, let reason, let cache):
+            "\(file.map { "\($0) of " } ?? "")\(repository) is not in the cache \(cache), and \(reason); download it with `hf download` or another sae-extract, or give local paths"
         case .noCorpus(let repository, let reason, let page):
             "\(repository): \(reason); download or convert it yourself (\(page)) and give --data_path"
         }

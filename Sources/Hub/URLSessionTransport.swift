@@ -2,6 +2,7 @@
 #if Hub
     import Foundation
     import FoundationNetworking
+    import Glibc
     import Synchronization
 
     /// One session for the life of the process: on Linux, ending one is where URLSession is known to crash.
@@ -17,6 +18,10 @@
             var isBusy = false
             var response: HTTPResponse?
         }
+
+        /// Whether libcurl can be loaded. Where it is linked it is loaded already; an installed program looks for it at its
+        /// first request (scripts/curl-shim.c).
+        static var isPossible: Bool { dlopen("libcurl.so.4", RTLD_LAZY) != nil }
 
         private let exchanges = Mutex<[Int: Exchange]>([:])
         /// The tasks that were answered by a redirect.
