@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""Manual pages and shell completions, from what the program says of itself: make_docs.py BINARY FOLDER
+
+Writes FOLDER/man/man1/*.1 (mdoc) and the completions for bash, zsh and fish, each where a prefix' share/ has them. Flags come from
+`BINARY --experimental-dump-help`, the manual's environment and files from the tables of README.md. The completions that the
+parser's library makes know no list of several values: after `--layers 0 1` they offer nothing more.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+BINARY, FOLDER = sys.argv[1:]
+README = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "README.md")
+LIST = "upToNextOption"
+
+
+class Command:
+    """One command with its flags, as the dump has them."""
+
+    def __init__(self, dump):
+        self.name, self.abstract = dump["commandName"], dump["abstract"]
+        self.discussion = dump.get("discussion", "")
+        self.flags = [Flag(a) for a in dump.get("arguments", []) if a["kind"] != "positional" and a["shouldDisplay"]]
+        self.commands = [Command(c) for c in dump.get("subcommands", [])]
+
+
+class Flag:
+    """One flag: `values` are those it can have, where they are few; `kind` is list, file, directory or empty."""
+
+    def __init__(self, dump):
+        self.name, self.short = dump["preferredName"]["name"], [n["name"] for n in dump["names"] if n["kind"] == "short"]
+        self.abstract, self.default = dump.get("abstract", ""), dump.get("defaultValue")
+        self.section = dump.get("sectionTitle", "General")
+        self.takes_value, self.value = dump["kind"] == "option", dump.get("valueName", "")
+        self.takes_list = dump["parsingStrategy"] == LIST
+        completion = dump.get("completionKind", {})
+        self.kind = next(iter(completion), "")
+        self.values = completion["list"]["values"] if self.kind == "list" else []
+
+
+def cells(line):
+    return [c.strip().replace("\\|", "|") for c in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def table(*heading):
+    """The rows of the README's tables with these columns, and the paragraph before the last of them."""
+    rows, introduction = [], ""
+    with open(README, encoding="utf-8") as file:
+        blocks = file.read().split("\n\n")
+    for before, block in zip(blocks, blocks[1:]):
+        lines = block.splitlines()
+        if lines and cells(lines[0]) == list(heading):
+            rows += map(cells, lines[2:])
+            introduction = before
+    if not rows:
+        sys.exit(f"make_docs: README.md has no table with the columns {' and '.join(heading)}; the manual needs it")
+    return rows, introduction
+
+
+# The manual.
+
+def escape(text):
+    return text.replace("\\", "\\e").replace("-", "\\-")
+
+
+def inline(text):
+    """Markdown's `code`, and flags, in bold; its *emphasis* underlined."""
+    parts = re.split(r"(`[^`]+`|(?<![\w-])--[a-z_-]+)", text)
+    return "".join("\\fB" + escape(p.strip("`")) + "\\fP" if i % 2 else
+                   re.sub(r"\*(\w+)\*", r"\\fI\1\\fP", p.replace("\\", "\\e")) for i, p in enumerate(parts))
+
+
+def prose(text):
+    """Lines of roff: a sentence begins a line, and no line is taken for a request."""
+    sentences = re.split(r"(?<=[.:;])\s+(?=[A-Z`-])", " ".join(text.split()))
+    return ["\\&" + s if s[0] in ".'" else s for s in map(inline, filter(None, sentences))]
+
+
+def paragraphs(text):
+    """Of a discussion; indented lines are shown as they are."""
+    lines = []
+    for number, block in enumerate(filter(None, text.split("\n\n"))):
+        if number:
+            lines.append(".Pp")
+        lines += prose(block)
+    return lines
+
+
+def tagged(items):
+    """A list of (head, body), each a list of roff lines."""
+    return [".Bl -tag -width Ds", *(line for head, body in items for line in [".It " + head, *body]), ".El"]
+
+
+def flag_list(flags):
+    items = []
+    for flag in flags:
+        head = " , ".join([f"Fl {s}" for s in flag.short] + [f"Fl \\-{flag.name}"])
+        text, _, default = flag.abstract.partition(" (default: ")
+        default = default.rstrip(")") or flag.default
+        body = prose(text)
+        if flag.values:
+            body.append("One of " + ", ".join(flag.values[:-1]) + " and " + flag.values[-1] + ".")
+        if default:
+            body += prose(f"(default: {default})")
+        items.append((head + (f" Ar {escape(flag.value)}" if flag.takes_value else ""), body))
+    return tagged(items)
+
+
+def variables(cell):
+    return " , ".join(f"Ev {name}" for name in re.findall(r"`([^`]+)`", cell))
+
+
+def page(name, title, synopsis, sections):
+    date = time.strftime("%B %-d, %Y", time.gmtime(os.stat(BINARY).st_mtime))
+    lines = [f".Dd {date}", f".Dt {name.upper()} 1", ".Os", ".Sh NAME", f".Nm {name}", f".Nd {title[0].lower() + title[1:].rstrip('.')}",
+             ".Sh SYNOPSIS", *synopsis]
+    for heading, body in sections:
+        if body:
+            lines += [f".Sh {heading}", *body]
+    return "\n".join(lines) + "\n"
+
+
+def see_also(names):
+    return [f".Xr {n} 1" + (" ," if i + 1 < len(names) else "") for i, n in enumerate(sorted(names))]
+
+
+def manual(root):
+    """The pages by name."""
+    pages = [f"{root.name}-{c.name}" for c in root.commands]
+    examples = re.findall(r"(?m)^Example:\n((?:  .*\n?)+)", root.discussion)
+    codes = re.search(r"Exit codes: (.*)", root.discussion)
+    if not examples or not codes:
+        sys.exit(f"make_docs: the help of {root.name} has no 'Example:' or no 'Exit codes:'; the manual needs both")
+    text = root.discussion[:codes.start()]
+    for example in examples:
+        text = text.replace("Example:\n" + example, "")
+    status = [(code, prose(what[0].upper() + what[1:] + ".")) for code, what in
+              re.findall(r"(\d+) (.+?)(?:, (?=\d+ )|\.?$)", codes[1])]
+    flags = []
+    for section in dict.fromkeys(f.section for f in root.flags):
+        flags += [f".Ss {section}", *flag_list(f for f in root.flags if f.section == section)]
+    environment = [("Ev SAE_EXTRACT_ Ns Ar FLAG", prose("The value of a flag, where it is not on the command line."))]
+    environment += [(variables(names), prose(meaning[0].upper() + meaning[1:] + "."))
+                    for names, meaning in table("variable", "meaning")[0]]
+    files, place = table("file", "content")
+    files = [("Pa " + escape(name[1:-1]) if name[0] == "`" else inline(name), prose(content + ".")) for name, content in files]
+    shown = "\n".join(line.strip() for example in examples for line in example.splitlines())
+    result = {root.name: page(
+        root.name, root.abstract,
+        [".Nm", ".Fl \\-layers Ar n ...", ".Op Ar flags", *(line for c in root.commands for line in
+                                                        [".Nm", f".Cm {c.name}", ".Op Ar flags"])],
+        [("DESCRIPTION", paragraphs(text)), ("FLAGS", flags), ("ENVIRONMENT", tagged(environment)),
+         ("FILES", [*prose(place), *tagged(files)]), ("EXIT STATUS", tagged(status)),
+         ("EXAMPLES", [".Bd -literal -offset indent", shown, ".Ed"]), ("SEE ALSO", see_also(pages))])}
+    own = {f.name for f in root.flags}
+    for command in root.commands:
+        if {f.name for f in command.flags} == own:
+            flags = ["Those of", f".Xr {root.name} 1 ."]
+        else:
+            flags = flag_list(command.flags)
+        result[f"{root.name}-{command.name}"] = page(
+            f"{root.name}-{command.name}", command.abstract, [f".Nm {root.name} {command.name}", ".Op Ar flags"],
+            [("DESCRIPTION", prose(command.abstract) + [".Pp"] + paragraphs(command.discussion)), ("FLAGS", flags),
+             ("EXIT STATUS", ["As of", f".Xr {root.name} 1 ."]), ("SEE ALSO", see_also([root.name]))])
+    return result
+
+
+# The completions.
+
+def quoted(text):
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def flag_words(command):
+    return " ".join("--" + f.name for f in command.flags)
+
+
+def bash(root):
+    function = "_" + root.name.replace("-", "_")
+    key = "--{}".format
+    lists = "|".join(key(f.name) for f in root.flags if f.takes_list)
+    switches = "|".join(sorted({key(f.name) for c in [root, *root.commands] for f in c.flags if not f.takes_value} | {"-h"}))
+    cases = [f"            {key(f.name)}) mapfile -t COMPREPLY < <(compgen -W {quoted(' '.join(f.values))} -- \"$2\") ;;"
+             for f in root.flags if f.values]
+    for kind, option in [("directory", "-d"), ("file", "-f")]:
+        names = "|".join(key(f.name) for f in root.flags if f.kind == kind)
+        if names:
+            cases.append(f"            {names})\n                compopt -o filenames 2>/dev/null\n"
+                         f"                mapfile -t COMPREPLY < <(compgen {option} -- \"$2\")\n                ;;")
+    own = "\n".join(f"        {c.name}) flags={quoted(flag_words(c))} ;;" for c in root.commands
+                    if {f.name for f in c.flags} != {f.name for f in root.flags})
+    return f"""# bash completion for {root.name}
+{function}() {{
+    local word flag='' given=0 flags
+    COMPREPLY=()
+    # The flag that the word at the cursor belongs to, in its spelling with underscores, and how many values it has already.
+    for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+        case $word in
+        -*)
+            flag=${{word//-/_}}
+            flag=${{flag/#__/--}}
+            given=0
+            ;;
+        =) ;;
+        *) given=$((given + 1)) ;;
+        esac
+    done
+    case $flag in
+    {switches}) flag='' ;;
+    {lists}) ;;
+    *) [ "$given" -eq 0 ] || flag='' ;;
+    esac
+    if [[ $2 != -* ]]; then
+        if [ -n "$flag" ]; then
+            case $flag in
+{chr(10).join(cases)}
+            esac
+            return
+        elif [ "$COMP_CWORD" -eq 1 ]; then
+            mapfile -t COMPREPLY < <(compgen -W {quoted(' '.join(c.name for c in root.commands))} -- "$2")
+            [ -z "$2" ] || return
+        fi
+    fi
+    case ${{COMP_WORDS[1]}} in
+{own}
+        *) flags={quoted(flag_words(root))} ;;
+    esac
+    # The other spelling, where it has been begun.
+    [[ $2 != --*-* ]] || flags=$(printf %s "$flags" | tr _ -)
+    mapfile -t -O "${{#COMPREPLY[@]}}" COMPREPLY < <(compgen -W "$flags" -- "$2")
+}}
+complete -F {function} {root.name}
+"""
+
+
+def zsh(root):
+    def specifications(command):
+        for f in command.flags:
+            text = re.sub(r"([][:\\])", r"\\\1", f.abstract)
+            action = {"list": "(" + " ".join(f.values) + ")", "directory": "_files -/", "file": "_files"}.get(f.kind, " ")
+            rest = (":*-*" if f.takes_list else "") + ":" + f.value.replace(":", "\\:") + ":" + action if f.takes_value else ""
+            yield "        " + quoted(f"--{f.name}[{text}]{rest}")
+
+    own = "\n".join(f"    {c.name}) flags=(\n" + "\n".join(specifications(c)) + "\n    ) ;;" for c in root.commands
+                    if {f.name for f in c.flags} != {f.name for f in root.flags})
+    commands = " ".join(quoted(f"{c.name}:{c.abstract}".replace("\\", "\\\\")) for c in root.commands)
+    return f"""#compdef {root.name}
+local -a flags commands
+commands=({commands})
+case $words[2] in
+{own}
+    *) flags=(
+{chr(10).join(specifications(root))}
+    ) ;;
+esac
+if (( CURRENT == 2 )) && [[ $PREFIX != -* ]]; then
+    _describe command commands
+fi
+# Within a list _arguments would not see that a flag begins.
+if [[ $PREFIX == -* ]]; then
+    words=($words[1] $words[CURRENT])
+    CURRENT=2
+fi
+_arguments -S $flags '1: : '
+"""
+
+
+def fish(root):
+    lines = [f"""# fish completion for {root.name}
+# Whether the word at the cursor is one of the values of the list --$argv[1].
+function __{root.name}_in_list
+    set -l flags (commandline -opc | string match -- '-*')
+    test (count $flags) -gt 0; and string match -q -- "--$argv[1]" (string replace -a -- - _ $flags[-1] | string replace -r '^__' -- --)
+end
+complete -c {root.name} -f"""]
+    for c in root.commands:
+        lines.append(f"complete -c {root.name} -n 'test (count (commandline -opc)) -eq 1' -a {c.name} -d {fish_quoted(c.abstract)}")
+    shared = [c.name for c in root.commands if {f.name for f in c.flags} != {f.name for f in root.flags}]
+    condition = "not __fish_seen_subcommand_from " + " ".join(shared)
+    for f in root.flags:
+        line = f"complete -c {root.name} -n {fish_quoted(condition)} -l {f.name} -d {fish_quoted(f.abstract)}"
+        line += "".join(f" -s {s}" for s in f.short)
+        if f.kind == "file":
+            line += " -r -F"
+        elif f.takes_value:
+            values = {"list": " ".join(f.values), "directory": "(__fish_complete_directories)"}.get(f.kind)
+            line += " -x" + (f" -a {fish_quoted(values)}" if values else "")
+        lines.append(line)
+        if f.takes_list and f.values:
+            lines.append(f"complete -c {root.name} -n '__{root.name}_in_list {f.name}' -a {fish_quoted(' '.join(f.values))}")
+    for c in root.commands:
+        if c.name in shared:
+            lines += [f"complete -c {root.name} -n '__fish_seen_subcommand_from {c.name}' -l {f.name} -d {fish_quoted(f.abstract)}"
+                      for f in c.flags]
+    return "\n".join(lines) + "\n"
+
+
+def fish_quoted(text):
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def write(path, text):
+    path = os.path.join(FOLDER, path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+dump = subprocess.run([BINARY, "--experimental-dump-help"], check=True, capture_output=True, text=True).stdout
+root = Command(json.loads(dump)["command"])
+# The parser's own; --help says the same.
+root.commands = [c for c in root.commands if c.name != "help"]
+for name, text in manual(root).items():
+    write(f"man/man1/{name}.1", text)
+write(f"bash-completion/completions/{root.name}", bash(root))
+write(f"zsh/site-functions/_{root.name}", zsh(root))
+write(f"fish/vendor_completions.d/{root.name}.fish", fish(root))
