@@ -9,6 +9,7 @@ import urllib.request
 work = sys.argv[1]
 repository = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 tiny = repository + "/Fixtures/tiny"
+program = os.environ.pop("SAE_EXTRACT")
 sites = ("res", "mlp", "att")
 root = work + "/root"
 os.makedirs(root + "/models/google")
@@ -56,7 +57,7 @@ def bodies():
 
 def sae_extract(home, *arguments, status=0, **environment):
     environment = dict(os.environ, HF_HOME=home, SAE_EXTRACT_RETRY_SECONDS="0.05", **environment)
-    done = subprocess.run([repository + "/.build/release/sae-extract", *arguments], env=environment, text=True,
+    done = subprocess.run([program, *arguments], env=environment, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.returncode == status, (arguments, done.returncode, done.stdout, done.stderr)
     return done.stderr
@@ -158,7 +159,7 @@ assert "all of its files is not known; reading train.jsonl" in sae_extract(home,
 
 # 4. Both at once on one cache.
 home = work + "/both"
-ours = [subprocess.Popen([repository + "/.build/release/sae-extract", "fetch", *JOB], env=dict(os.environ, HF_HOME=home),
+ours = [subprocess.Popen([program, "fetch", *JOB], env=dict(os.environ, HF_HOME=home),
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
 for id, kind in REPOSITORIES:
     assert files_in(snapshot_download(id, repo_type=kind, cache_dir=home + "/hub")) == files_in(folder_of(id, kind))
