@@ -18,7 +18,7 @@ static void *find(const char *name) {
     void *function = library ? dlsym(library, name) : NULL;
     if (function) return function;
     // The program has asked for the library before, with words of its own: this is one that is too old, or damaged.
-    fprintf(stderr, "Error: %s; install libcurl 7.88 or later (Debian and Ubuntu: apt-get install libcurl4)\n", dlerror());
+    fprintf(stderr, "Error: %s; install libcurl 7.88 or later (Debian and Ubuntu: apt-get install libcurl4 ca-certificates)\n", dlerror());
     _exit(69);
 }
 

@@ -111,7 +111,7 @@ public final class Hub: Sendable {
             absence =
                 URLSessionTransport.isPossible
                 ? nil
-                : "libcurl (libcurl.so.4), which the Hub client needs, is not installed (Debian and Ubuntu: apt-get install libcurl4)"
+                : "libcurl (libcurl.so.4), which the Hub client needs, is not installed (Debian and Ubuntu: apt-get install libcurl4 ca-certificates)"
             if let absence, !settings.isOffline {
                 log.warning("\(absence): only what is in the cache is used")
             }
