@@ -23,7 +23,10 @@ class Command:
     def __init__(self, dump):
         self.name, self.abstract = dump["commandName"], dump["abstract"]
         self.discussion = dump.get("discussion", "")
-        self.flags = [Flag(a) for a in dump.get("arguments", []) if a["kind"] != "positional" and a["shouldDisplay"]]
+        arguments = [Flag(a) for a in dump.get("arguments", []) if a["shouldDisplay"]]
+        self.flags = [a for a in arguments if not a.is_positional]
+        # Ours have one file or folder at most.
+        self.positional = next((a for a in arguments if a.is_positional), None)
         self.commands = [Command(c) for c in dump.get("subcommands", [])]
 
 
@@ -31,7 +34,9 @@ class Flag:
     """One flag: `values` are those it can have, where they are few; `kind` is list, file, directory or empty."""
 
     def __init__(self, dump):
-        self.name, self.short = dump["preferredName"]["name"], [n["name"] for n in dump["names"] if n["kind"] == "short"]
+        self.is_positional = dump["kind"] == "positional"
+        self.name = dump.get("preferredName", {}).get("name", "")
+        self.short = [n["name"] for n in dump.get("names", []) if n["kind"] == "short"]
         self.abstract, self.default = dump.get("abstract", ""), dump.get("defaultValue")
         self.section = dump.get("sectionTitle", "General")
         self.takes_value, self.value = dump["kind"] == "option", dump.get("valueName", "")
@@ -79,8 +84,15 @@ def prose(text):
     return ["\\&" + s if s[0] in ".'" else s for s in map(inline, filter(None, sentences))]
 
 
+def apart(discussion):
+    """A discussion without its examples, and these as roff."""
+    pattern = r"(?m)^Examples?:\n((?:  .*\n?)+)"
+    shown = [line.strip() for block in re.findall(pattern, discussion) for line in block.splitlines()]
+    return re.sub(pattern, "", discussion), shown and [".Bd -literal -offset indent", *shown, ".Ed"]
+
+
 def paragraphs(text):
-    """Of a discussion; indented lines are shown as they are."""
+    """Of a discussion."""
     lines = []
     for number, block in enumerate(filter(None, text.split("\n\n"))):
         if number:
@@ -130,13 +142,11 @@ def see_also(names):
 def manual(root):
     """The pages by name."""
     pages = [f"{root.name}-{c.name}" for c in root.commands]
-    examples = re.findall(r"(?m)^Example:\n((?:  .*\n?)+)", root.discussion)
+    text, examples = apart(root.discussion)
     codes = re.search(r"Exit codes: (.*)", root.discussion)
     if not examples or not codes:
         sys.exit(f"make_docs: the help of {root.name} has no 'Example:' or no 'Exit codes:'; the manual needs both")
-    text = root.discussion[:codes.start()]
-    for example in examples:
-        text = text.replace("Example:\n" + example, "")
+    text = text[:text.index("Exit codes:")]
     status = [(code, prose(what[0].upper() + what[1:] + ".")) for code, what in
               re.findall(r"(\d+) (.+?)(?:, (?=\d+ )|\.?$)", codes[1])]
     flags = []
@@ -147,24 +157,27 @@ def manual(root):
                     for names, meaning in table("variable", "meaning")[0]]
     files, place = table("file", "content")
     files = [("Pa " + escape(name[1:-1]) if name[0] == "`" else inline(name), prose(content + ".")) for name, content in files]
-    shown = "\n".join(line.strip() for example in examples for line in example.splitlines())
     result = {root.name: page(
         root.name, root.abstract,
         [".Nm", ".Fl \\-layers Ar n ...", ".Op Ar flags", *(line for c in root.commands for line in
                                                         [".Nm", f".Cm {c.name}", ".Op Ar flags"])],
         [("DESCRIPTION", paragraphs(text)), ("FLAGS", flags), ("ENVIRONMENT", tagged(environment)),
          ("FILES", [*prose(place), *tagged(files)]), ("EXIT STATUS", tagged(status)),
-         ("EXAMPLES", [".Bd -literal -offset indent", shown, ".Ed"]), ("SEE ALSO", see_also(pages))])}
+         ("EXAMPLES", examples), ("SEE ALSO", see_also(pages))])}
     own = {f.name for f in root.flags}
     for command in root.commands:
         if {f.name for f in command.flags} == own:
             flags = ["Those of", f".Xr {root.name} 1 ."]
         else:
             flags = flag_list(command.flags)
+        text, examples = apart(command.discussion)
+        synopsis = [f".Nm {root.name} {command.name}", ".Op Ar flags"]
+        if command.positional:
+            synopsis.insert(1, f".Ar {command.positional.value}")
         result[f"{root.name}-{command.name}"] = page(
-            f"{root.name}-{command.name}", command.abstract, [f".Nm {root.name} {command.name}", ".Op Ar flags"],
-            [("DESCRIPTION", prose(command.abstract) + [".Pp"] + paragraphs(command.discussion)), ("FLAGS", flags),
-             ("EXIT STATUS", ["As of", f".Xr {root.name} 1 ."]), ("SEE ALSO", see_also([root.name]))])
+            f"{root.name}-{command.name}", command.abstract, synopsis,
+            [("DESCRIPTION", prose(command.abstract) + [".Pp"] + paragraphs(text)), ("FLAGS", flags),
+             ("EXIT STATUS", ["As of", f".Xr {root.name} 1 ."]), ("EXAMPLES", examples), ("SEE ALSO", see_also([root.name]))])
     return result
 
 
@@ -183,10 +196,15 @@ def bash(root):
     key = "--{}".format
     lists = "|".join(key(f.name) for f in root.flags if f.takes_list)
     switches = "|".join(sorted({key(f.name) for c in [root, *root.commands] for f in c.flags if not f.takes_value} | {"-h"}))
+    every = list({f.name: f for c in [root, *root.commands] for f in c.flags}.values())
     cases = [f"            {key(f.name)}) mapfile -t COMPREPLY < <(compgen -W {quoted(' '.join(f.values))} -- \"$2\") ;;"
-             for f in root.flags if f.values]
+             for f in every if f.values]
+    places = []
     for kind, option in [("directory", "-d"), ("file", "-f")]:
-        names = "|".join(key(f.name) for f in root.flags if f.kind == kind)
+        words = "|".join(c.name for c in root.commands if c.positional and c.positional.kind == kind)
+        if words:
+            places.append(f"            {words}) mapfile -t COMPREPLY < <(compgen {option} -- \"$2\"); compopt -o filenames 2>/dev/null; return ;;")
+        names = "|".join(key(f.name) for f in every if f.kind == kind)
         if names:
             cases.append(f"            {names})\n                compopt -o filenames 2>/dev/null\n"
                          f"                mapfile -t COMPREPLY < <(compgen {option} -- \"$2\")\n                ;;")
@@ -222,6 +240,10 @@ def bash(root):
         elif [ "$COMP_CWORD" -eq 1 ]; then
             mapfile -t COMPREPLY < <(compgen -W {quoted(' '.join(c.name for c in root.commands))} -- "$2")
             [ -z "$2" ] || return
+        else
+            case ${{COMP_WORDS[1]}} in
+{chr(10).join(places)}
+            esac
         fi
     fi
     case ${{COMP_WORDS[1]}} in
@@ -237,10 +259,14 @@ complete -F {function} {root.name}
 
 
 def zsh(root):
+    actions = {"directory": "_files -/", "file": "_files"}
+
     def specifications(command):
+        if command.positional:
+            yield "        " + quoted(f"*:{command.positional.value}:{actions[command.positional.kind]}")
         for f in command.flags:
             text = re.sub(r"([][:\\])", r"\\\1", f.abstract)
-            action = {"list": "(" + " ".join(f.values) + ")", "directory": "_files -/", "file": "_files"}.get(f.kind, " ")
+            action = {"list": "(" + " ".join(f.values) + ")", **actions}.get(f.kind, " ")
             rest = (":*-*" if f.takes_list else "") + ":" + f.value.replace(":", "\\:") + ":" + action if f.takes_value else ""
             yield "        " + quoted(f"--{f.name}[{text}]{rest}")
 
@@ -293,8 +319,10 @@ complete -c {root.name} -f"""]
             lines.append(f"complete -c {root.name} -n '__{root.name}_in_list {f.name}' -a {fish_quoted(' '.join(f.values))}")
     for c in root.commands:
         if c.name in shared:
-            lines += [f"complete -c {root.name} -n '__fish_seen_subcommand_from {c.name}' -l {f.name} -d {fish_quoted(f.abstract)}"
-                      for f in c.flags]
+            seen = f"complete -c {root.name} -n '__fish_seen_subcommand_from {c.name}'"
+            lines += [f"{seen} -l {f.name} -d {fish_quoted(f.abstract)}" + (" -r" if f.takes_value else "") for f in c.flags]
+            if c.positional:
+                lines.append(seen + (" -F" if c.positional.kind == "file" else " -a '(__fish_complete_directories)'"))
     return "\n".join(lines) + "\n"
 
 

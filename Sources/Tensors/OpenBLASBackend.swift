@@ -61,7 +61,10 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// "OpenBLAS 0.3.21 Haswell".
-    public var kernels: String {
+    public var kernels: String { OpenBLASBackend.library }
+
+    /// Version and kernels of the library that is loaded.
+    public static var library: String {
         // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH … Haswell MAX_THREADS=64": name and version go first.
         let configuration = String(cString: openblas_get_config()).split(separator: " ")
         let core = String(cString: openblas_get_corename())

@@ -40,7 +40,8 @@ enum CommandLineArguments {
         guard let word = arguments.first, !word.hasPrefix("-") else { return }
         if otherCommands.contains(word) {
             for argument in arguments where argument.hasPrefix("--") {
-                let name = argument.dropFirst(2).prefix { $0 != "=" }.replacing("-", with: "_")
+                let name = String(argument.dropFirst(2).prefix { $0 != "=" })
+                    .replacing("-", with: "_")
                 if flags[name] != nil {
                     throw UsageError(
                         "--\(name)",

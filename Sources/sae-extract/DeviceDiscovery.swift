@@ -186,6 +186,19 @@ struct DeviceDiscovery {
 
     // MARK: Reporting
 
+    /// What there is of CUDA, in a line.
+    func summary() async -> String {
+        let probe = await probe()
+        let libraries = probe.libraries.filter { $0.path != nil }
+            .map { "\($0.name) \($0.version ?? "of unknown version")" }
+        guard probe.problem == nil, !probe.devices.isEmpty else {
+            return isWithoutDriver(probe)
+                ? "CUDA: no NVIDIA driver" : "CUDA: not usable; see sae-extract devices"
+        }
+        return
+            "CUDA: \(libraries.joined(separator: ", ")); \(probe.devices.map(\.name).joined(separator: ", "))"
+    }
+
     /// `sae-extract devices`. Throws `DeviceError` where a run could not use any.
     func report() async throws {
         let probe = await probe()

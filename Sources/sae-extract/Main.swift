@@ -7,6 +7,7 @@ import FoundationEssentials
 import Glibc
 import Logging
 import Synchronization
+import Tensors
 
 @main
 enum Main {
@@ -39,6 +40,9 @@ enum Main {
             ExitStatus(for: error).exit(saying: error)
         }
         let environment = ProcessInfo.processInfo.environment
+        if CommandLine.arguments.dropFirst().first == "--version" {
+            await printVersion(environment)
+        }
         var command: any ParsableCommand
         do {
             command = try SAEExtract.parseAsRoot(
@@ -79,6 +83,15 @@ enum Main {
             ExitStatus(for: error).exit(saying: error)
         }
     }
+}
+
+/// Version, commit, and what computes.
+private func printVersion(_ environment: [String: String]) async -> Never {
+    let commit = sourceCommit.isEmpty ? "" : " (\(sourceCommit))"
+    let devices = await DeviceDiscovery(environment: environment).summary()
+    try? printToStandardOutput(
+        "sae-extract \(Extraction.version)\(commit)\n\(OpenBLASBackend.library)\n\(devices)\n")
+    _exit(0)
 }
 
 private func startLogging(_ command: SAEExtract) {

@@ -25,7 +25,7 @@ extension SAEExtract {
                   sae-extract inspect model.safetensors --array model.norm.weight --json
                 """)
 
-        @Argument(help: "The file or folder.")
+        @Argument(help: "The file or folder.", completion: .file())
         var path: String
 
         @Option(help: ArgumentHelp("How many features or tokens to list.", valueName: "n"))
@@ -74,12 +74,13 @@ extension SAEExtract {
                   sae-extract report data/raw_features/AuthorMix
                 """)
 
-        @Argument(help: "The --save_dir of a run.")
+        @Argument(help: "The --save_dir of a run.", completion: .directory)
         var directory: String
 
         @Option(
             help: ArgumentHelp(
-                "Where to write the page. (default: report.html in the folder)", valueName: "file"))
+                "Where to write the page. (default: report.html in the folder)", valueName: "file"),
+            completion: .file())
         var output: String?
 
         @Option(help: ArgumentHelp("Features of each SAE.", valueName: "n"))
@@ -148,7 +149,7 @@ extension SAEExtract {
                   sae-extract verify data/raw_features/AuthorMix
                 """)
 
-        @Argument(help: "The --save_dir of a run.")
+        @Argument(help: "The --save_dir of a run.", completion: .directory)
         var directory: String
 
         @Option(

@@ -40,6 +40,7 @@ struct SAEExtract: ParsableCommand {
             checkpoint or SAE, 69 device or Hub unavailable, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
             signal (run again to continue), 78 --save_dir holds results of another configuration.
             """,
+        // Printed by Main.printVersion, which says more than this.
         version: Extraction.version,
         subcommands: [
             Fetch.self, ListSAEs.self, Devices.self, Inspect.self, Report.self, Verify.self,
