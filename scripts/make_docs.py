@@ -2,7 +2,7 @@
 """Manual pages and shell completions, from what the program says of itself: make_docs.py BINARY FOLDER
 
 Writes FOLDER/man/man1/*.1 (mdoc) and the completions for bash, zsh and fish, each where a prefix' share/ has them. Flags come from
-`BINARY --experimental-dump-help`, the manual's environment and files from the tables of README.md. The completions that the
+`BINARY --experimental-dump-help`, the manual's environment and files from the tables in docs/. The completions that the
 parser's library makes know no list of several values: after `--layers 0 1` they offer nothing more.
 """
 import json
@@ -13,7 +13,7 @@ import sys
 import time
 
 BINARY, FOLDER = sys.argv[1:]
-README = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "README.md")
+DOCUMENTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "docs")
 LIST = "upToNextOption"
 
 
@@ -51,17 +51,18 @@ def cells(line):
 
 
 def table(*heading):
-    """The rows of the README's tables with these columns, and the paragraph before the last of them."""
-    rows, introduction = [], ""
-    with open(README, encoding="utf-8") as file:
-        blocks = file.read().split("\n\n")
+    """The rows of the documents' tables with these columns, and the paragraph before the last of them."""
+    rows, introduction, blocks = [], "", []
+    for name in ["files.md", "flags.md", "gpus.md", "hub.md"]:
+        with open(os.path.join(DOCUMENTS, name), encoding="utf-8") as file:
+            blocks += file.read().split("\n\n")
     for before, block in zip(blocks, blocks[1:]):
         lines = block.splitlines()
         if lines and cells(lines[0]) == list(heading):
             rows += map(cells, lines[2:])
             introduction = before
     if not rows:
-        sys.exit(f"make_docs: README.md has no table with the columns {' and '.join(heading)}; the manual needs it")
+        sys.exit(f"make_docs: docs/ has no table with the columns {' and '.join(heading)}; the manual needs it")
     return rows, introduction
 
 

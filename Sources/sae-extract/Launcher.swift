@@ -258,8 +258,8 @@ final class Launcher: Sendable {
     private func cause(_ signal: Int32, _ kills: KernelKills) -> String {
         if signal == SIGKILL {
             return kills.haveHappened
-                ? "the kernel has killed processes for want of memory meanwhile; use fewer --workers or ask for more memory"
-                : "somebody killed it, or the system for want of memory (see dmesg, or sacct's MaxRSS)"
+                ? "the kernel has killed processes for want of memory meanwhile; run the same command again with fewer --workers or more memory"
+                : "somebody killed it, or the system for want of memory (see dmesg, or sacct's MaxRSS); run the same command again, with more memory if that was it"
         }
         if signal == SIGBUS {
             return

@@ -109,10 +109,10 @@ struct CommandLineTests {
         let known = Set(CommandLineArguments.flags.keys)
         #expect(known.subtracting(flags) == [])
         #expect(flags.subtracting(known) == ["help", "version", "n-docs"])
-        let readme = String(
-            decoding: try TestData.bytes(TestData.packageRoot + "/README.md"), as: UTF8.self)
+        let flagsPage = String(
+            decoding: try TestData.bytes(TestData.packageRoot + "/docs/flags.md"), as: UTF8.self)
         for flag in known {
-            #expect(readme.contains("`--\(flag)"), "--\(flag) is not in the README")
+            #expect(flagsPage.contains("`--\(flag)"), "--\(flag) is not in docs/flags.md")
         }
     }
 

@@ -126,10 +126,8 @@ struct DocumentationTests {
                 $1
             }
         case "hub":
-            let root = folder.file("hub")
-            try FileManager.default.createDirectory(
-                atPath: root + "/google/gemma-2-2b", withIntermediateDirectories: true)
-            hub = try TestHub(root: root, options: Array(block.circumstances.dropFirst()))
+            hub = try TestHub(
+                fixtureIn: folder, options: Array(block.circumstances.dropFirst()))
             environment["HF_ENDPOINT"] = hub!.endpoint
             environment["HF_HOME"] = folder.file("cache")
         default: Issue.record("\(block): \(block.circumstances) is not known")
