@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import sys
+import time
 
 from playwright.sync_api import sync_playwright
 
@@ -26,6 +27,14 @@ class Failed(Exception):
 def check(condition, sentence):
     if not condition:
         raise Failed(sentence)
+
+
+def until(page, expression, arg=None, timeout=5000):
+    """Waits until `expression` holds. Playwright's own waiting evaluates text within the page, which its policy forbids."""
+    end = time.monotonic() + timeout / 1000
+    while not page.evaluate(expression, arg):
+        check(time.monotonic() < end, f"{expression} does not come true with {arg!r}.")
+        page.wait_for_timeout(20)
 
 
 def same(shown, expected, what):
@@ -377,10 +386,10 @@ class Report:
     def check_chosen(self, key, how):
         """The panel shows this feature: its contexts, counts and link are the data's."""
         data, page = self.data, self.page
-        page.wait_for_function("key => location.hash === '#' + key", arg=key, timeout=3000)
+        until(page, "key => location.hash === '#' + key", arg=key, timeout=3000)
         index, feature = data.features[key]
         sae = data.saes[index]
-        page.wait_for_function("id => document.getElementById('feature-title').textContent === 'Feature ' + id",
+        until(page, "id => document.getElementById('feature-title').textContent === 'Feature ' + id",
                                arg=feature["id"], timeout=3000)
         about = page.locator("#feature-about").text_content()
         check(sae["hook"] in about and sae["sae_name"] in about, f"{how}: the feature's SAE is given as {about!r}.")
@@ -456,7 +465,7 @@ class Report:
         sae = data.saes[0]
         absent = next(id for id in range(10 ** 6) if f"{sae['site']}-{sae['layer']}-{id}" not in data.features)
         self.evaluate("hash => { location.hash = hash; }", f"{sae['site']}-{sae['layer']}-{absent}")
-        page.wait_for_function("id => document.getElementById('feature-title').textContent === 'Feature ' + id", arg=absent)
+        until(page, "id => document.getElementById('feature-title').textContent === 'Feature ' + id", arg=absent)
         check(page.locator("#feature .empty").is_visible(), "Nothing says that a feature is not in the report.")
         self.evaluate("location.hash = 'authors'")
         check(page.locator("#authors").is_visible(), "A link to a section broke the page.")
@@ -519,7 +528,7 @@ def timings(browser, url, data, times):
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         page = context.new_page()
         page.goto(url)
-        page.wait_for_function("performance.getEntriesByType('paint').length && performance.getEntriesByName('rendered').length")
+        until(page, "performance.getEntriesByType('paint').length && performance.getEntriesByName('rendered').length")
         paint, rendered = page.evaluate("""[performance.getEntriesByName("first-contentful-paint")[0].startTime,
             performance.getEntriesByName("rendered")[0].startTime]""")
         values = list(dict.fromkeys([str(index) for index, sae in enumerate(data.saes) if sae["features"]][-1:] + [ALL]))
@@ -543,7 +552,7 @@ def screenshots(browser, url, folder):
         context = browser.new_context(viewport={"width": width, "height": 900 if width > 400 else 740}, color_scheme=scheme)
         page = context.new_page()
         page.goto(url)
-        page.wait_for_function("document.documentElement.dataset.rendered")
+        until(page, "document.documentElement.dataset.rendered")
         page.wait_for_timeout(200)
         page.screenshot(path=os.path.join(folder, name + ".png"), full_page=True)
         context.close()

@@ -82,54 +82,48 @@ struct ZeroRunInflater {
     private mutating func decodeBlock(
         _ codes: BlockCodes, _ body: (Int, UInt32) throws -> Void
     ) throws {
-        while true {
-            // A pointer has 48 bits at most, so this is enough for all of it.
-            bits.refill()
-            let before = (buffer: bits.buffer, count: bits.count)
-            let entry = try codes.literals.decode(&bits)
-            switch entry.kind {
-            case .literal: try put(UInt8(truncatingIfNeeded: entry.value), body)
-            case .end: return
-            case .pointer:
-                let length = entry.value + (try bits.takeBuffered(entry.extraBits))
-                let back = try codes.distances.decode(&bits)
-                guard back.kind == .pointer else {
-                    throw Problem.damaged("a distance that does not exist")
-                }
-                let distance = back.value + (try bits.takeBuffered(back.extraBits))
-                guard distance <= min(position, ZeroRunInflater.windowSize) else {
-                    throw Problem.damaged("a match that begins before the data")
-                }
-                if distance <= zeros {
+        // A copy that stays in registers; the loop is all of the time.
+        var bits = self.bits
+        defer { self.bits = bits }
+        var run = RepeatedBits()
+        try codes.withTables { literals, distances in
+            while true {
+                // A pointer has 48 bits at most, so this is enough for all of it.
+                if bits.count < 48 { bits.refill() }
+                let before = (buffer: bits.buffer, count: bits.count)
+                let entry = try literals.decode(&bits)
+                switch entry.kind {
+                case .literal: try put(UInt8(truncatingIfNeeded: entry.value), body)
+                case .end: return
+                case .pointer:
+                    let length = entry.value + (try bits.takeBuffered(entry.extraBits))
+                    let back = try distances.decode(&bits)
+                    guard back.kind == .pointer else {
+                        throw Problem.damaged("a distance that does not exist")
+                    }
+                    let distance = back.value + (try bits.takeBuffered(back.extraBits))
+                    guard distance <= min(position, ZeroRunInflater.windowSize) else {
+                        throw Problem.damaged("a match that begins before the data")
+                    }
+                    guard distance <= zeros else {
+                        try copy(length, distance, body)
+                        continue
+                    }
                     try skip(length)
                     // Long runs are the same few bits again and again: they are counted, not decoded.
-                    let used = before.count - bits.count
-                    if used <= 16 {
-                        let pattern = before.buffer & (1 << UInt64(used) - 1)
-                        try repeatRun(pattern, width: used, length: length)
-                    }
-                } else {
-                    try copy(length, distance, body)
+                    guard length == 258 else { continue }
+                    let width = before.count - bits.count
+                    run.set(before.buffer & (1 << UInt64(width) - 1), width: width)
+                    var count: Int
+                    repeat {
+                        bits.refill()
+                        count = run.count(in: bits.buffer, of: bits.count)
+                        bits.drop(count &* width)
+                        try skip(258 &* count)
+                    } while count == run.most
+                case .invalid: throw Problem.damaged("a code that does not exist")
                 }
-            case .invalid: throw Problem.damaged("a code that does not exist")
             }
-        }
-    }
-
-    /// Skips `length` zero bytes for each time that `pattern` comes next.
-    @inline(__always)
-    private mutating func repeatRun(_ pattern: UInt64, width: Int, length: Int) throws {
-        let perBuffer = 56 / width
-        var repeated: UInt64 = 0
-        for i in 0..<perBuffer { repeated |= pattern << UInt64(i * width) }
-        while true {
-            bits.refill()
-            let equal = (bits.buffer ^ repeated).trailingZeroBitCount / width
-            let count = min(equal, perBuffer, bits.count / width)
-            guard count > 0 else { return }
-            bits.drop(count * width)
-            try skip(count * length)
-            guard count == perBuffer else { return }
         }
     }
 
@@ -175,6 +169,34 @@ struct ZeroRunInflater {
                 ? 0 : window[source & (ZeroRunInflater.windowSize - 1)]
             try put(byte, body)
         }
+    }
+}
+
+/// A few bits, and how often they follow each other.
+private struct RepeatedBits {
+    private var pattern: UInt64 = 0
+    private(set) var width = 0
+    /// How many of them are looked at at once.
+    private(set) var most = 0
+    private var repeated: UInt64 = 0
+    /// Shifted down by 12, the quotient of a number up to 64 and `width`.
+    private var reciprocal = 0
+
+    /// Looks for `pattern`, of `width` bits.
+    @inline(__always)
+    mutating func set(_ pattern: UInt64, width: Int) {
+        guard pattern != self.pattern || width != self.width else { return }
+        (self.pattern, self.width) = (pattern, width)
+        most = 56 / width
+        repeated = (0..<most).reduce(0) { $0 | pattern << UInt64($1 * width) }
+        reciprocal = (1 << 12 + width - 1) / width
+    }
+
+    /// How often it comes in the lowest `available` bits of `buffer`, one after the other.
+    @inline(__always)
+    func count(in buffer: UInt64, of available: Int) -> Int {
+        let equal = min((buffer ^ repeated).trailingZeroBitCount, available)
+        return min(equal &* reciprocal >> 12, most)
     }
 }
 
@@ -271,23 +293,24 @@ private struct BitReader {
     @inline(__always)
     mutating func takeBuffered(_ width: Int) throws -> Int {
         guard count >= width else { throw ZeroRunInflater.Problem.truncated }
-        let value = Int(buffer & (1 << UInt64(width) - 1))
+        let value = Int(truncatingIfNeeded: buffer & (1 << UInt64(width) &- 1))
         drop(width)
         return value
     }
 
+    /// Passes over `width` bits, of those that are ready, fewer than 64.
     @inline(__always)
     mutating func drop(_ width: Int) {
-        buffer >>= UInt64(width)
-        count -= width
+        buffer &>>= UInt64(truncatingIfNeeded: width)
+        count &-= width
     }
 
     mutating func alignToByte() { drop(count & 7) }
 }
 
-/// What a code stands for.
+/// What a code stands for, and how many bits it has.
 private struct CodeEntry {
-    enum Kind: UInt8 {
+    enum Kind: UInt32 {
         case invalid
         case literal
         /// A length or a distance.
@@ -295,20 +318,29 @@ private struct CodeEntry {
         case end
     }
 
-    var kind = Kind.invalid
-    /// Bits of the code.
-    var width: UInt8 = 0
-    var extra: UInt8 = 0
-    var base: UInt16 = 0
+    private var packed: UInt32
 
-    @inline(__always) var value: Int { Int(base) }
-    @inline(__always) var extraBits: Int { Int(extra) }
+    init(kind: Kind = .invalid, extra: Int = 0, base: Int = 0) {
+        packed = UInt32(base) << 16 | UInt32(extra) << 8 | kind.rawValue
+    }
+
+    @inline(__always) var kind: Kind { Kind(rawValue: packed & 3).unsafelyUnwrapped }
+    /// The literal, or the least length or distance.
+    @inline(__always) var value: Int { Int(packed >> 16) }
+    /// Bits that follow and are added to it.
+    @inline(__always) var extraBits: Int { Int(packed >> 8 & 15) }
+    /// Bits of the code.
+    @inline(__always) var width: Int {
+        get { Int(packed >> 4 & 15) }
+        set { packed = packed & ~0xF0 | UInt32(newValue) << 4 }
+    }
 }
 
-/// A table that is looked up with as many bits as the longest code has.
+/// A code as two tables: one that stays in the nearest cache, for codes of up to 10 bits, and one that is looked up with
+/// as many bits as the longest code has.
 private struct CodeTable {
-    private let entries: [CodeEntry]
-    private let mask: UInt64
+    private let near: [CodeEntry]
+    private let far: [CodeEntry]
 
     /// The canonical code with these lengths (RFC 1951, 3.2.2), for symbols as `meaning` tells.
     init(lengths: ArraySlice<UInt8>, _ meaning: (Int) -> CodeEntry) throws {
@@ -322,21 +354,44 @@ private struct CodeTable {
         var entries = [CodeEntry](repeating: CodeEntry(), count: 1 << longest)
         for symbol in lengths.indices where lengths[symbol] > 0 {
             var entry = meaning(symbol)
-            entry.width = lengths[symbol]
+            entry.width = Int(lengths[symbol])
             let step = 1 << Int(lengths[symbol])
             for slot in stride(from: Int(code.codes[symbol]), to: entries.count, by: step) {
                 entries[slot] = entry
             }
         }
-        self.entries = entries
-        mask = UInt64(entries.count - 1)
+        far = entries
+        // What is longer is left to the other: an entry of no bits.
+        near = entries.prefix(1 << min(longest, 10)).map { $0.width <= 10 ? $0 : CodeEntry() }
+    }
+
+    func withEntries<Result>(_ body: (CodeEntries) throws -> Result) rethrows -> Result {
+        try near.withUnsafeBufferPointer { near in
+            try far.withUnsafeBufferPointer { far in
+                try body(CodeEntries(near: near, far: far))
+            }
+        }
+    }
+}
+
+/// A table's entries while they stay where they are.
+private struct CodeEntries {
+    private let near: UnsafePointer<CodeEntry>
+    private let nearMask: UInt64
+    private let far: UnsafePointer<CodeEntry>
+    private let farMask: UInt64
+
+    init(near: UnsafeBufferPointer<CodeEntry>, far: UnsafeBufferPointer<CodeEntry>) {
+        (self.near, nearMask) = (near.baseAddress!, UInt64(near.count - 1))
+        (self.far, farMask) = (far.baseAddress!, UInt64(far.count - 1))
     }
 
     @inline(__always)
     func decode(_ bits: inout BitReader) throws -> CodeEntry {
-        let entry = entries.withUnsafeBufferPointer { $0[Int(bits.buffer & mask)] }
-        guard Int(entry.width) <= bits.count else { throw ZeroRunInflater.Problem.truncated }
-        bits.drop(Int(entry.width))
+        var entry = near[Int(truncatingIfNeeded: bits.buffer & nearMask)]
+        if entry.width == 0 { entry = far[Int(truncatingIfNeeded: bits.buffer & farMask)] }
+        guard entry.width <= bits.count else { throw ZeroRunInflater.Problem.truncated }
+        bits.drop(entry.width)
         return entry
     }
 }
@@ -358,6 +413,14 @@ private struct BlockCodes {
         return try! BlockCodes(lengths[...], [UInt8](repeating: 5, count: 30)[...])
     }()
 
+    /// Calls `body` with the tables of literals and of distances.
+    func withTables<Result>(_ body: (CodeEntries, CodeEntries) throws -> Result) rethrows -> Result
+    {
+        try literals.withEntries { literals in
+            try distances.withEntries { try body(literals, $0) }
+        }
+    }
+
     private init(_ literals: ArraySlice<UInt8>, _ distances: ArraySlice<UInt8>) throws {
         self.literals = try CodeTable(lengths: literals, BlockCodes.literalMeaning)
         self.distances = try CodeTable(lengths: distances, BlockCodes.distanceMeaning)
@@ -373,12 +436,12 @@ private struct BlockCodes {
             codeLengths[symbol] = UInt8(try bits.take(3))
         }
         let code = try CodeTable(lengths: codeLengths[...]) {
-            CodeEntry(kind: .literal, base: UInt16($0))
+            CodeEntry(kind: .literal, base: $0)
         }
         var lengths: [UInt8] = []
         while lengths.count < literalCount + distanceCount {
             bits.refill()
-            let entry = try code.decode(&bits)
+            let entry = try code.withEntries { try $0.decode(&bits) }
             guard entry.kind == .literal else {
                 throw ZeroRunInflater.Problem.damaged("a code length that does not exist")
             }
@@ -402,13 +465,13 @@ private struct BlockCodes {
     /// Literals, the block's end, and lengths of 3 to 258 (RFC 1951, 3.2.5).
     private static func literalMeaning(_ symbol: Int) -> CodeEntry {
         switch symbol {
-        case 0..<256: CodeEntry(kind: .literal, base: UInt16(symbol))
+        case 0..<256: CodeEntry(kind: .literal, base: symbol)
         case 256: CodeEntry(kind: .end)
-        case 257..<265: CodeEntry(kind: .pointer, base: UInt16(symbol - 254))
+        case 257..<265: CodeEntry(kind: .pointer, base: symbol - 254)
         case 265..<285:
             CodeEntry(
-                kind: .pointer, extra: UInt8((symbol - 261) / 4),
-                base: UInt16(3 + (4 + (symbol - 261) % 4) << ((symbol - 261) / 4)))
+                kind: .pointer, extra: (symbol - 261) / 4,
+                base: 3 + (4 + (symbol - 261) % 4) << ((symbol - 261) / 4))
         case 285: CodeEntry(kind: .pointer, base: 258)
         default: CodeEntry()
         }
@@ -417,11 +480,11 @@ private struct BlockCodes {
     /// Distances of 1 to 32,768.
     private static func distanceMeaning(_ symbol: Int) -> CodeEntry {
         switch symbol {
-        case 0..<4: CodeEntry(kind: .pointer, base: UInt16(symbol + 1))
+        case 0..<4: CodeEntry(kind: .pointer, base: symbol + 1)
         case 4..<30:
             CodeEntry(
-                kind: .pointer, extra: UInt8(symbol / 2 - 1),
-                base: UInt16(1 + (2 + symbol % 2) << (symbol / 2 - 1)))
+                kind: .pointer, extra: symbol / 2 - 1,
+                base: 1 + (2 + symbol % 2) << (symbol / 2 - 1))
         default: CodeEntry()
         }
     }
