@@ -28,13 +28,12 @@ struct ZeroRunInflater {
 
     private var bits: BitReader
     private var words: WordAssembler
-    /// The last 32 KiB decoded, as a ring; the newest `zeros` bytes may be missing from it.
-    private let window = UnsafeMutablePointer<UInt8>.allocate(capacity: windowSize)
+    /// Of the last 32 KiB decoded the bytes that are not zero, as a ring, each above its place: what stands there for
+    /// another place is of long ago, and the byte is zero. So runs of zeros write nothing.
+    private let window = UnsafeMutablePointer<UInt64>.allocate(capacity: windowSize)
     private var position = 0
     /// Zero bytes since the last that was none.
     private var zeros = 0
-    /// Of those, how many are not in the window.
-    private var pending = 0
     private let limit: Int
 
     /// Goes through `input`, which is to decode to `size` bytes, and calls `body` with each word that is not zero:
@@ -53,6 +52,7 @@ struct ZeroRunInflater {
         bits = BitReader(input)
         words = WordAssembler()
         self.limit = limit
+        window.initialize(repeating: 0, count: ZeroRunInflater.windowSize)
     }
 
     private mutating func run(_ body: (Int, UInt32) throws -> Void) throws -> Outcome {
@@ -133,41 +133,28 @@ struct ZeroRunInflater {
         guard count <= limit - position else { throw Problem.tooLong }
         position += count
         zeros += count
-        pending += count
     }
 
     @inline(__always)
     private mutating func put(_ byte: UInt8, _ body: (Int, UInt32) throws -> Void) throws {
         guard byte != 0 else { return try skip(1) }
         guard position < limit else { throw Problem.tooLong }
-        if pending > 0 { writePending() }
-        window[position & (ZeroRunInflater.windowSize - 1)] = byte
+        window[position & (ZeroRunInflater.windowSize - 1)] =
+            UInt64(truncatingIfNeeded: position) << 8 | UInt64(byte)
         try words.put(byte, at: position, body)
         position += 1
         zeros = 0
     }
 
-    private mutating func writePending() {
-        let size = ZeroRunInflater.windowSize
-        let count = min(pending, size)
-        let start = (position - count) & (size - 1)
-        let first = min(count, size - start)
-        memset(window + start, 0, first)
-        memset(window, 0, count - first)
-        pending = 0
-    }
-
     private mutating func copy(
         _ length: Int, _ distance: Int, _ body: (Int, UInt32) throws -> Void
     ) throws {
-        if pending > 0 { writePending() }
         for _ in 0..<length {
             let source = position - distance
-            // What `put` has not written to the window is zero.
-            let byte =
-                source >= position - pending
-                ? 0 : window[source & (ZeroRunInflater.windowSize - 1)]
-            try put(byte, body)
+            let entry = window[source & (ZeroRunInflater.windowSize - 1)]
+            try put(
+                entry >> 8 == UInt64(truncatingIfNeeded: source)
+                    ? UInt8(truncatingIfNeeded: entry) : 0, body)
         }
     }
 }
