@@ -100,6 +100,7 @@ public struct SafetensorsFile: Sendable {
         public let shape: [Int]
         /// Where its bytes are within the data.
         public let begin: Int
+        /// Where they end.
         public let end: Int
     }
 

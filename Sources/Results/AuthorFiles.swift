@@ -12,10 +12,11 @@ public struct ActivationsFile: Sendable {
     public let path: String
     /// Whether it is a CSR matrix.
     public let isSparse: Bool
-    /// Documents, positions, features; documents and positions are one number (1 and D·T) where a sparse file has no
-    /// metadata to tell them.
+    /// D; 1 where a sparse file has no metadata to tell.
     public let documents: Int
+    /// T; all rows where a sparse file has no metadata.
     public let positions: Int
+    /// F.
     public let features: Int
     /// What the file says of itself; nil where it has none.
     public let metadata: FeatureMetadata?

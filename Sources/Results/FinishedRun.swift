@@ -51,8 +51,9 @@ public struct FinishedRun: Sendable {
         public let tokensPerRow: [Int]
         /// Documents that were cut to `max_seq_len`.
         public let truncatedRows: [Int]
-        /// Means over output tokens, nats.
+        /// Mean over output tokens, nats.
         public let meanCrossEntropy: Double
+        /// The same of the entropy.
         public let meanEntropy: Double
         /// Where its first document is in the corpus.
         let firstLine: Int
@@ -73,8 +74,9 @@ public struct FinishedRun: Sendable {
         public let width: Int
         /// Mean number of features on at a token, over the authors of the invocation that made it.
         public let meanL0: Double
-        /// Whether dense and sparse files were made.
+        /// Whether dense files were made.
         public internal(set) var hasDense: Bool
+        /// Whether sparse ones were.
         public internal(set) var hasSparse: Bool
 
         /// The average L0 that the SAE was published with.
