@@ -46,8 +46,27 @@ public struct ArrayScan: @unchecked Sendable {
             source: .bytes(file.bytes, dataOffset: length, crc32: nil), owner: file)
     }
 
-    /// How many elements the header announces.
+    /// How many elements the header announces; of a size that has been checked.
     public var count: Int { header.shape.reduce(1, *) }
+
+    /// Fails where the data is not as large as type and shape say. Throws `NPZError`.
+    public func checkSize() throws {
+        guard let elementSize else {
+            throw NPZError.unsupported(
+                path: path, array: name, reason: "has dtype '\(header.descr)', expected numbers")
+        }
+        let data = size - dataOffset
+        guard byteCount(shape: header.shape, elementSize: elementSize) == data else {
+            throw bad("has \(data) bytes of data, which is not \(header.descr) \(header.shape)")
+        }
+    }
+
+    /// Where the data begins.
+    private var dataOffset: Int {
+        switch source {
+        case .bytes(_, let offset, _), .deflated(_, let offset, _): offset
+        }
+    }
 
     /// Bytes of an element; nil where they are no plain numbers of 1, 2, 4 or 8 bytes, lowest first.
     public var elementSize: Int? {
@@ -63,21 +82,8 @@ public struct ArrayScan: @unchecked Sendable {
     /// stored, ascending, and its bits. In time proportional to what is not zero, and to the packed size. Sizes and
     /// checksum are compared at the end. Throws `NPZError`, or what `body` throws.
     public func forEachNonzero(_ body: (_ index: Int, _ bits: UInt64) throws -> Void) throws {
-        guard let elementSize else {
-            throw NPZError.unsupported(
-                path: path, array: name, reason: "has dtype '\(header.descr)', expected numbers")
-        }
-        let offset: Int
-        switch source {
-        case .bytes(_, let dataOffset, _), .deflated(_, let dataOffset, _): offset = dataOffset
-        }
-        guard let expected = byteCount(shape: header.shape, elementSize: elementSize),
-            expected == size - offset
-        else {
-            throw bad(
-                "has \(size - offset) bytes of data, which is not \(header.descr) \(header.shape)")
-        }
-        var elements = ElementAssembler(size: elementSize, offset: offset)
+        try checkSize()
+        var elements = ElementAssembler(size: elementSize!, offset: dataOffset)
         switch source {
         case .bytes(let bytes, _, let crc):
             if let crc, ArrayFiles.crc32(bytes) != crc { throw bad("has a wrong CRC-32") }

@@ -22,7 +22,7 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
         case .badArchive(let path, let reason):
             "\(path): \(reason); the file is damaged or not an .npz archive: download or export it again"
         case .badArray(let path, let reason):
-            "\(path): \(reason); the file is damaged or not a .npy array: download or export it again"
+            "\(path): \(reason); the file is damaged or not a .npy array of plain numbers: download or export it again"
         case .badMember(let path, let member, let reason):
             "\(path): array \(member) \(reason); the file is damaged: download or export it again"
         case .unsupported(let path, let array, let reason):

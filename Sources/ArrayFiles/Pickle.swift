@@ -131,6 +131,9 @@ private struct Unpickler {
     mutating func run() throws(PickleError) -> PickleValue {
         while true {
             let code = try byte()
+            guard stack.count < 1 << 20, memo.count < 1 << 20 else {
+                throw .refused("too many values")
+            }
             if code == UInt8(ascii: ".") { return try popValue() }
             try execute(code)
         }

@@ -55,9 +55,10 @@ public enum JSONText {
         }
     }
 
-    /// Appends `value` without any white space.
+    /// Appends `value` without any white space, for readers of JSON proper: null in place of NaN and infinities.
     public static func append(compact value: JSONValue, to out: inout [UInt8]) {
         switch value {
+        case .number(let d) where !d.isFinite: out += Array("null".utf8)
         case .array(let elements):
             out.append(UInt8(ascii: "["))
             for (i, element) in elements.enumerated() {

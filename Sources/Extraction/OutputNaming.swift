@@ -8,7 +8,7 @@ import Gemma2
 /// Makes the file names of one model label.
 public struct OutputNaming: Sendable {
     /// The label as part of a file name: its slashes become underscores.
-    let labelName: String
+    public let labelName: String
 
     /// Names for `label`.
     public init(label: String) {

@@ -1,6 +1,7 @@
 // Who made which file, and how to tell that it is still the one that was made.
 
 import ArrayFiles
+import ByteJSON
 import FoundationEssentials
 import Gemma2
 import Glibc
@@ -32,7 +33,8 @@ struct AuthorReceipt: Codable, Sendable {
 /// All receipts of a state folder, looked up by file.
 struct Receipts {
     private var byAuthor: [Int: AuthorReceipt] = [:]
-    private var seals: [String: [FileSeal]] = [:]
+    /// By exact names: those of authors may be canonically equivalent, which Swift takes for equal.
+    private var seals: [ExactString: [FileSeal]] = [:]
 
     /// No receipts.
     init() {}
@@ -43,9 +45,10 @@ struct Receipts {
             let foreign = Set(
                 receipt.saes.filter { configuration.saes[$0.key] != $0.value }.keys
                     .compactMap(HookPoint.init)
-                    .flatMap { naming.activations($0, author: receipt.author) })
-            for (name, seal) in receipt.files where !foreign.contains(name) {
-                seals[name, default: []].append(seal)
+                    .flatMap { naming.activations($0, author: receipt.author) }
+                    .map(ExactString.init))
+            for (name, seal) in receipt.files where !foreign.contains(ExactString(name)) {
+                seals[ExactString(name), default: []].append(seal)
             }
             guard byAuthor[receipt.number] != nil else {
                 byAuthor[receipt.number] = receipt
@@ -61,11 +64,11 @@ struct Receipts {
     func summary(ofAuthor number: Int) -> AuthorReceipt? { byAuthor[number] }
 
     /// Whether anything is recorded of `name`.
-    func knows(_ name: String) -> Bool { seals[name] != nil }
+    func knows(_ name: String) -> Bool { seals[ExactString(name)] != nil }
 
     /// What is recorded of `name`: of several files of that name, the one whose size is in `directory`.
     func seal(of name: String, in directory: String) -> FileSeal? {
-        guard let seals = seals[name] else { return nil }
+        guard let seals = seals[ExactString(name)] else { return nil }
         let size = fileSize("\(directory)/\(name)")
         return seals.last { $0.size == size } ?? seals.last
     }
@@ -73,7 +76,7 @@ struct Receipts {
     /// Whether a file of that name and a size that was recorded is in `directory`.
     func attest(_ name: String, in directory: String) -> Bool {
         var info = stat()
-        guard let seals = seals[name], stat("\(directory)/\(name)", &info) == 0 else {
+        guard let seals = seals[ExactString(name)], stat("\(directory)/\(name)", &info) == 0 else {
             return false
         }
         return seals.contains { $0.size == info.st_size }
@@ -82,7 +85,7 @@ struct Receipts {
     /// What `name` in `directory` is: verified against its seals by all of its bytes, missing or unknown, or
     /// another file than was made. Throws `FileError` where it cannot be read.
     func verify(_ name: String, in directory: String) throws -> FileState {
-        guard let seals = seals[name] else { return .missing }
+        guard let seals = seals[ExactString(name)] else { return .missing }
         guard attest(name, in: directory) else {
             return fileExists("\(directory)/\(name)") ? .changed : .missing
         }

@@ -15,13 +15,17 @@ struct ArrayStatistics {
 
     /// Goes through `scan`, an array of numbers. Throws `NPZError`.
     init(_ scan: ArrayScan) throws {
-        count = scan.count
         let value = ArrayStatistics.decoder(scan.header.descr)
         var seen = 0
         try scan.forEachNonzero { _, bits in
+            // There is a zero with a sign.
+            let value = value(bits)
+            guard value != 0 else { return }
             seen += 1
-            add(value(bits))
+            add(value)
         }
+        // Only now is it known that the size is what the header says.
+        count = scan.count
         zeros = count - seen
         if zeros > 0 { (least, largest) = (min(least, 0), max(largest, 0)) }
     }
@@ -76,7 +80,7 @@ struct ArrayStatistics {
     }
 
     private static func short(_ value: Double) -> String {
-        value == value.rounded() && abs(value) < 1e9 ? "\(Int(value))" : "\(Float(value))"
+        value == value.rounded() && abs(value) < 1e9 ? "\(Int(value))" : "\(value)"
     }
 
     var json: JSONObject {
@@ -84,8 +88,8 @@ struct ArrayStatistics {
         return [
             "elements": .integer(count), "zeros": .integer(zeros),
             "density": .number(Double(count - zeros) / Double(max(count, 1))),
-            "not_finite": .integer(notFinite), "minimum": isEmpty ? .null : .number(least),
-            "mean": isEmpty ? .null : .number(mean), "maximum": isEmpty ? .null : .number(largest),
+            "not_finite": .integer(notFinite), "minimum": isEmpty ? .null : .finite(least),
+            "mean": isEmpty ? .null : .finite(mean), "maximum": isEmpty ? .null : .finite(largest),
         ]
     }
 }

@@ -35,6 +35,10 @@ public struct ActivationsFile: Sendable {
         (self.path, self.reader) = (path, reader)
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
         if reader.names.contains("metadata") {
+            // One number for each document, and some names: not more than this.
+            guard try reader.scan("metadata").size <= 64 << 20 else {
+                throw bad("its metadata has more than 64 MB")
+            }
             let (header, pickle) = try reader.array("metadata")
             guard header == FeatureMetadata.header else {
                 throw bad("its metadata is \(header.descr) \(header.shape), expected an object")
@@ -73,18 +77,27 @@ public struct ActivationsFile: Sendable {
             }
             positions = documents > 0 ? shape[0] / documents : 0
         } else {
-            let header = try reader.scan("activations").header
+            let scan = try reader.scan("activations")
+            let header = scan.header
             guard header.shape.count == 3, !header.isFortranOrder, header.descr == "<f4" else {
                 throw bad(
                     "activations are \(header.descr) \(header.shape)\(header.isFortranOrder ? " in Fortran order" : ""), expected <f4 (documents, tokens, features)"
                 )
             }
+            try scan.checkSize()
             (documents, positions, features) = (
                 header.shape[0], header.shape[1], header.shape[2]
             )
             if let count = metadata?.tokensPerDocument.count, count != documents {
                 throw bad("metadata has \(count) documents, the array \(documents)")
             }
+        }
+        // There is a counter for each; shapes of arrays without any element say what they like.
+        let (rows, overflow) = documents.multipliedReportingOverflow(by: positions)
+        guard features <= 1 << 26, documents <= 1 << 26, !overflow, rows <= 1 << 28 else {
+            throw bad(
+                "\(documents) documents of \(positions) tokens and \(features) features are more than this program counts (67 million documents and features, 268 million tokens)"
+            )
         }
     }
 
@@ -105,7 +118,9 @@ public struct ActivationsFile: Sendable {
                     row = index / features
                     start = row * features
                 }
-                try body(row, index - start, Float(bitPattern: UInt32(truncatingIfNeeded: bits)))
+                let value = Float(bitPattern: UInt32(truncatingIfNeeded: bits))
+                // There is a zero with a sign.
+                if value != 0 { try body(row, index - start, value) }
             }
         }
     }
@@ -133,7 +148,7 @@ public struct ActivationsFile: Sendable {
                     throw bad("indices of row \(row) do not ascend within 0 to \(features - 1)")
                 }
                 before = indices[entry]
-                try body(row, before, values[entry])
+                if values[entry] != 0 { try body(row, before, values[entry]) }
             }
         }
     }
@@ -162,6 +177,7 @@ enum AuthorFiles {
                     "is \(scan.header.descr) \(scan.header.shape), expected <f2 [\(rows), \(columns)]"
             )
         }
+        try scan.checkSize()
         var values = [Float](repeating: 0, count: rows * columns)
         try scan.forEachNonzero { index, bits in
             values[index] = Float(Float16(bitPattern: UInt16(truncatingIfNeeded: bits)))

@@ -89,6 +89,9 @@ struct Histogram {
 }
 
 extension JSONValue {
+    /// `value`, or null where JSON has no word for it.
+    static func finite(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
+
     /// `value` with at most `places` decimals; a whole number as one.
     static func rounded(_ value: Double, _ places: Int) -> JSONValue {
         guard value.isFinite else { return .null }

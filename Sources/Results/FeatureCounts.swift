@@ -12,6 +12,10 @@ struct FeatureCounts: Sendable {
     private(set) var tokensByL0: [Int] = []
     /// All entries.
     private(set) var entries = 0
+    /// The least and the largest finite value; infinite where there is none.
+    private(set) var range = (least: Float.infinity, largest: -Float.infinity)
+    /// Entries that are NaN or infinite.
+    private(set) var notFinite = 0
 
     /// Goes through `file`, in whose rows the first `lengths[d]` of document d are tokens. Throws as
     /// `ActivationsFile.forEachEntry` does, and where something fires at padding.
@@ -24,8 +28,10 @@ struct FeatureCounts: Sendable {
         let starts = lengths.reduce(into: [0]) { $0.append($0.last! + $1) }
         let positions = file.positions
         var entries = 0
+        var (least, largest) = range
+        var notFinite = 0
         var (document, documentRow) = (-1, 0)
-        try file.forEachEntry { row, feature, _ in
+        try file.forEachEntry { row, feature, value in
             if document < 0 || row - documentRow >= positions {
                 document = row / positions
                 documentRow = document * positions
@@ -45,12 +51,18 @@ struct FeatureCounts: Sendable {
             }
             l0[starts[document] + position] += 1
             entries += 1
+            if value.isFinite {
+                (least, largest) = (min(least, value), max(largest, value))
+            } else {
+                notFinite += 1
+            }
         }
         for count in l0 {
             while tokensByL0.count <= count { tokensByL0.append(0) }
             tokensByL0[Int(count)] += 1
         }
         (self.tokens, self.documents, self.entries) = (tokens, documents, entries)
+        (range, self.notFinite) = ((least, largest), notFinite)
     }
 
     /// Features that fire at least once.

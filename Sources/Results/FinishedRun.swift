@@ -15,6 +15,10 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
     case badManifest(path: String, reason: String)
     /// The folder has results of several models and none was named, or another.
     case whichModel(directory: String, asked: String?, present: [String])
+    /// A file of a run is not there.
+    case missingFile(path: String)
+    /// No author's files are complete yet.
+    case nothingComplete(directory: String)
     /// A file is not what its name says.
     case badFile(path: String, reason: String)
     /// Nothing of an author, a layer or a site that was asked for.
@@ -31,10 +35,14 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
             (asked.map { "\(directory) has no results of \($0)" }
                 ?? "\(directory) has results of several models")
                 + "; give --label with one of: \(present.joined(separator: ", "))"
+        case .missingFile(let path):
+            "\(path) is missing; run the same command again to have it made anew"
+        case .nothingComplete(let directory):
+            "\(directory): no author's files are complete yet; wait for the run, or run the same command again to continue it"
         case .badFile(let path, let reason):
             "\(path): \(reason); the file is damaged or was changed: remove it and run the same command again to have it made anew"
         case .absent(let what, let present, let flag):
-            "\(what) is not in this run; give \(flag) one of: \(present.joined(separator: ", "))"
+            "\(what) is not there; give \(flag) one of: \(present.joined(separator: ", "))"
         }
     }
 }
@@ -72,8 +80,12 @@ public struct FinishedRun: Sendable {
         public let name: String
         /// Features.
         public let width: Int
-        /// Mean number of features on at a token, over the authors of the invocation that made it.
-        public let meanL0: Double
+        /// Mean number of features on at a token, over the tokens of all invocations that tell.
+        public internal(set) var meanL0: Double
+        /// Tokens that it is the mean of.
+        var countedTokens: Int
+        /// Whether the newest invocation for it was for all authors, so that it is exact.
+        var isOfAllAuthors = false
         /// Whether dense files were made.
         public internal(set) var hasDense: Bool
         /// Whether sparse ones were.
@@ -99,6 +111,7 @@ public struct FinishedRun: Sendable {
     public let columns: Int
     /// What a reader must know: what is not complete, or not reproducible.
     public private(set) var notes: [String] = []
+    private var isWhole = true
 
     /// Names of the files.
     public var naming: OutputNaming { OutputNaming(label: label) }
@@ -117,7 +130,8 @@ public struct FinishedRun: Sendable {
         let entries = FinishedRun.current(runs.filter { FinishedRun.label($0) == chosen })
         let newest = entries.last!
         guard let shape = newest["shape"]?.object, let rows = shape["documents"]?.integer,
-            let columns = shape["tokens"]?.integer, rows >= 0, columns > 0
+            let columns = shape["tokens"]?.integer, (0...1 << 26).contains(rows),
+            (1...1 << 26).contains(columns)
         else { throw bad("its newest run has no shape") }
         (self.directory, self.label, entry) = (directory, chosen, newest)
         (self.rows, self.columns) = (rows, columns)
@@ -132,7 +146,7 @@ public struct FinishedRun: Sendable {
     }
 
     /// The models that `directory` has results of. Throws as `init` does.
-    static func labels(in directory: String) throws -> [String] {
+    public static func labels(in directory: String) throws -> [String] {
         labels(of: try entries(in: directory))
     }
 
@@ -182,7 +196,9 @@ public struct FinishedRun: Sendable {
                 entry["shape"],
             ]
         }
-        return entries[first...].filter { decisive($0) == decisive(newest) }
+        let same = entries[first...].filter { decisive($0) == decisive(newest) }
+        // What is not even equal to itself (NaN) is taken alone.
+        return same.isEmpty ? [newest] : same
     }
 
     private mutating func add(_ entry: JSONObject, _ bad: (String) -> ResultsError) throws {
@@ -193,11 +209,20 @@ public struct FinishedRun: Sendable {
                 let width = value.object?["d_sae"]?.integer, width > 0
             else { throw bad("an SAE in it lacks hook, sae_name or d_sae") }
             let before = saes.first { $0.hook == hook && $0.name == name }
+            let tokens = max(0, min(entry["tokens"]?.integer ?? 0, 1 << 50))
+            let isOfAll = entry["world_size"]?.integer == 1 && tokens > 0
+            // Ranks tell of their own authors; an invocation for all has the whole.
+            let others = isOfAll ? nil : before
+            let counted = tokens + (others?.countedTokens ?? 0)
+            let sum =
+                Double(tokens) * (value.object?["mean_l0"]?.number ?? 0)
+                + Double(others?.countedTokens ?? 0) * (others?.meanL0 ?? 0)
+            let meanL0 = sum / Double(max(counted, 1))
             saes.removeAll { $0.hook == hook }
             saes.append(
                 TappedSAE(
                     hook: hook, name: name, width: width,
-                    meanL0: value.object?["mean_l0"]?.number ?? 0,
+                    meanL0: meanL0, countedTokens: counted, isOfAllAuthors: isOfAll,
                     hasDense: format != "sparse" || before?.hasDense == true,
                     hasSparse: format != "dense" || before?.hasSparse == true))
         }
@@ -249,6 +274,7 @@ public struct FinishedRun: Sendable {
         default: break
         }
         let absent = absentRanks(entries)
+        isWhole = waiting.isEmpty && absent.isEmpty
         if !absent.isEmpty {
             notes.append(
                 "ranks \(absent.map(String.init).joined(separator: ", ")) of \(entry["world_size"]?.integer ?? 0) have not run here; their authors are not known"
@@ -288,6 +314,9 @@ public struct FinishedRun: Sendable {
 
     /// A feature fires where its activation is above this.
     public var threshold: Double { setting("feature_threshold")?.number ?? 1 }
+
+    /// Whether all authors of all ranks are complete.
+    public var isComplete: Bool { isWhole && !authors.isEmpty }
 
     /// Path of an author's activations: the sparse file where it is there, else the dense one.
     public func activationsPath(_ hook: HookPoint, of author: Author) -> String {

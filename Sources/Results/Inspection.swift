@@ -41,11 +41,7 @@ public struct Inspection {
             try inspectRun(parentFolder(of: path).isEmpty ? "." : parentFolder(of: path), options)
         } else if name.hasSuffix(".npz") {
             let reader = try NPZReader(path: path)
-            if ActivationsFile.recognizes(reader.names), options.array == nil {
-                try inspectActivations(path, options)
-            } else {
-                try inspectArrays(reader, options)
-            }
+            try inspectArchive(reader, path, isOurs: OutputName(name) != nil, options)
         } else if name.hasSuffix(".npy") {
             try inspectArray(path, options)
         } else if name.hasSuffix(".safetensors") {
@@ -62,6 +58,20 @@ public struct Inspection {
             )
         }
         if json["path"] == nil { json["path"] = .string(path) }
+    }
+
+    /// Files of others may have the names of ours in them, and mean something else.
+    private mutating func inspectArchive(
+        _ reader: NPZReader, _ path: String, isOurs: Bool, _ options: InspectionOptions
+    ) throws {
+        if ActivationsFile.recognizes(reader.names), options.array == nil {
+            do {
+                return try inspectActivations(path, options)
+            } catch let error where !isOurs && (error is ResultsError || error is NPZError) {
+                (lines, json) = ([], [:])
+            }
+        }
+        try inspectArrays(reader, options)
     }
 
     // MARK: Lines
@@ -95,6 +105,11 @@ public struct Inspection {
     // MARK: A run
 
     private mutating func inspectRun(_ directory: String, _ options: InspectionOptions) throws {
+        guard options.document == nil, options.array == nil else {
+            throw UsageError(
+                options.document == nil ? "--array" : "--document",
+                "is for one file; give one in \(directory) instead of the run")
+        }
         let run = try FinishedRun(directory, model: options.model)
         let tokens = run.authors.reduce(0) { $0 + $1.tokenCount }
         let documents = run.authors.reduce(0) { $0 + $1.tokensPerRow.count }
@@ -177,10 +192,8 @@ public struct Inspection {
         let (tokens, elements) = (
             lengths.reduce(0, +), file.documents * file.positions * file.features
         )
-        var (least, most) = (Float.infinity, -Float.infinity)
-        try file.forEachEntry { _, _, value in (least, most) = (min(least, value), max(most, value))
-        }
-        let isBinary = least == 1 && most == 1
+        let (least, most) = counts.range
+        let isBinary = least == 1 && most == 1 && counts.notFinite == 0
         let l0 = Distribution(occurrences: counts.tokensByL0)
         let shape = [file.documents, file.positions, file.features]
         let stored =
@@ -210,7 +223,9 @@ public struct Inspection {
             (
                 "values",
                 counts.entries == 0
-                    ? "nothing fires" : isBinary ? "ones" : "activations from \(least) to \(most)"
+                    ? "nothing fires"
+                    : (isBinary ? "ones" : "activations from \(least) to \(most)")
+                        + (counts.notFinite > 0 ? "; \(counts.notFinite) are not finite" : "")
             ),
             (
                 "density",
@@ -237,8 +252,8 @@ public struct Inspection {
             "dtype": "float32",
             "shape": .array(shape.map(JSONValue.integer)),
             "values": .string(isBinary ? "binary" : "raw"),
-            "minimum": counts.entries > 0 ? .number(Double(least)) : .null,
-            "maximum": counts.entries > 0 ? .number(Double(most)) : .null,
+            "minimum": counts.entries > 0 ? .finite(Double(least)) : .null,
+            "maximum": counts.entries > 0 ? .finite(Double(most)) : .null,
             "nonzero": .integer(counts.entries),
             "density": .number(Double(counts.entries) / Double(max(elements, 1))),
             "tokens": .integer(tokens),
@@ -334,7 +349,7 @@ public struct Inspection {
             "strongest": .array(
                 strongest.map {
                     .object([
-                        "feature": .integer($0.feature), "value": .number(Double($0.value)),
+                        "feature": .integer($0.feature), "value": .finite(Double($0.value)),
                         "tokens": .integer(totals[$0.feature]!.count),
                     ])
                 }),
@@ -344,7 +359,7 @@ public struct Inspection {
                         "token": pieces.map { .string($0[position]) } ?? .null,
                         "features": .array(
                             fires[position].sorted(by: isStronger).map {
-                                .array([.integer($0.feature), .number(Double($0.value))])
+                                .array([.integer($0.feature), .finite(Double($0.value))])
                             }),
                     ])
                 }),
@@ -374,25 +389,37 @@ public struct Inspection {
         lines.append("\(path): \(names.count) arrays, \(byteCount(fileSize(path)))")
         var (rows, arrays) = ([["array", "dtype", "shape", "bytes", "packed"]], [JSONValue]())
         var statistics: [(String, ArrayStatistics)] = []
+        var others: [String] = []
         for name in names {
-            let scan = try reader.scan(name)
-            let packed = try reader.packedSize(of: name)
-            rows.append([
-                name, scan.header.descr,
-                "(\(scan.header.shape.map(String.init).joined(separator: ", ")))",
-                "\(scan.size)", "\(packed)",
-            ])
-            var entry = Inspection.entry(name, scan.header, scan.size)
-            entry["packed_bytes"] = .integer(packed)
-            if options.array ?? name == name, scan.elementSize != nil {
-                let found = try ArrayStatistics(scan)
-                statistics.append((name, found))
-                entry["statistics"] = .object(found.json)
+            do {
+                let scan = try reader.scan(name)
+                let packed = try reader.packedSize(of: name)
+                rows.append([
+                    name, scan.header.descr,
+                    "(\(scan.header.shape.map(String.init).joined(separator: ", ")))",
+                    "\(scan.size)", "\(packed)",
+                ])
+                var entry = Inspection.entry(name, scan.header, scan.size)
+                entry["packed_bytes"] = .integer(packed)
+                if options.array ?? name == name {
+                    if scan.elementSize != nil {
+                        let found = try ArrayStatistics(scan)
+                        statistics.append((name, found))
+                        entry["statistics"] = .object(found.json)
+                    } else {
+                        others.append(
+                            "\(name) has dtype '\(scan.header.descr)', which is not gone through")
+                    }
+                }
+                arrays.append(.object(entry))
+            } catch let error as NPZError where names.count > 1 && options.array == nil {
+                others.append("\(error)")
+                arrays.append(.object(["name": .string(name), "problem": .string("\(error)")]))
             }
-            arrays.append(.object(entry))
         }
         addTable("arrays", rows)
         addStatistics(statistics)
+        if !others.isEmpty { lines += [""] + others }
         json = ["kind": "npz", "bytes": .integer(fileSize(path)), "arrays": .array(arrays)]
     }
 
@@ -423,7 +450,10 @@ public struct Inspection {
         )
         json = Inspection.entry("", scan.header, scan.size)
         json["kind"] = "npy"
-        guard scan.elementSize != nil else { return }
+        guard scan.elementSize != nil else {
+            lines.append("  dtype '\(scan.header.descr)' is not gone through")
+            return
+        }
         let statistics = try ArrayStatistics(scan)
         addStatistics([("", statistics)])
         json["statistics"] = .object(statistics.json)
@@ -481,7 +511,7 @@ public struct Inspection {
                     ]
                 })
         json["document"] = .object([
-            "document": .integer(document), "nats": .array(own.map { .number(Double($0)) }),
+            "document": .integer(document), "nats": .array(own.map { .finite(Double($0)) }),
             "tokens": .array(
                 (0..<own.count).map { position in
                     pieces.flatMap { Inspection.piece($0, document, position) }
@@ -497,7 +527,8 @@ public struct Inspection {
             let label = labels.first(where: { OutputNaming(label: $0).start == output.start }),
             let run = try? FinishedRun(folder, model: label)
         else { return nil }
-        return run.authors.first { $0.nameInFiles == output.author }?.tokensPerRow
+        return run.authors.first { $0.nameInFiles.utf8.elementsEqual(output.author.utf8) }?
+            .tokensPerRow
     }
 
     private static func piece(_ pieces: [[String]], _ document: Int, _ position: Int) -> String? {
@@ -537,7 +568,11 @@ public struct Inspection {
             throw ResultsError.absent(
                 what: "tensor \(name)", present: entries.map(\.name), flag: "--array")
         }
-        let statistics = ArrayStatistics(try file.tensor(name))
+        guard let tensor = try? file.tensor(name) else {
+            lines += ["", "\(name): only F32, BF16 and F16 are gone through"]
+            return
+        }
+        let statistics = ArrayStatistics(tensor)
         addStatistics([(name, statistics)])
         json["statistics"] = .object(statistics.json)
     }
@@ -556,10 +591,11 @@ public struct Inspection {
                     ?? (pieces.lastIndex { $0 != "<pad>" } ?? -1) + 1
                 return Array(pieces.prefix(length))
             }
-            var counts: [String: Int] = [:]
-            for piece in documents.joined() { counts[piece, default: 0] += 1 }
+            var counts: [ExactString: Int] = [:]
+            for piece in documents.joined() { counts[ExactString(piece), default: 0] += 1 }
             let total = documents.reduce(0) { $0 + $1.count }
-            let top = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.prefix(options.top)
+            let top = counts.sorted { ($1.value, $0.key.string) < ($0.value, $1.key.string) }
+                .prefix(options.top)
             lines.append(
                 "\(path): tokens of \(documents.count) documents, \(byteCount(fileSize(path)))")
             add([
@@ -572,12 +608,15 @@ public struct Inspection {
             ])
             addTable(
                 "most frequent",
-                [["token", "times"]] + top.map { [Inspection.visible($0.key), "\($0.value)"] })
+                [["token", "times"]]
+                    + top.map { [Inspection.visible($0.key.string), "\($0.value)"] })
             json = [
                 "kind": "tokens", "documents": .integer(documents.count), "tokens": .integer(total),
                 "different": .integer(counts.count),
                 "top_tokens": .array(
-                    top.map { .object(["token": .string($0.key), "times": .integer($0.value)]) }),
+                    top.map {
+                        .object(["token": .string($0.key.string), "times": .integer($0.value)])
+                    }),
             ]
             guard let document = options.document else { return }
             try Inspection.check(document, of: documents.count)

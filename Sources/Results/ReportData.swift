@@ -7,6 +7,7 @@ import Dispatch
 import Extraction
 import FoundationEssentials
 import Gemma2
+import Glibc
 import Synchronization
 
 /// Which features get into a report, and how much of each.
@@ -113,7 +114,13 @@ public struct ReportData {
         withoutActuallyEscaping(body) { body in
             nonisolated(unsafe) let body = body
             DispatchQueue.concurrentPerform(iterations: authors.count) { number in
-                let result = Swift.Result { try body(number, authors[number]) }
+                let result = Swift.Result {
+                    do {
+                        return try body(number, authors[number])
+                    } catch let error as FileError where error.code == ENOENT {
+                        throw ResultsError.missingFile(path: error.path)
+                    }
+                }
                 results.withLock { $0[number] = result }
             }
         }

@@ -1,6 +1,7 @@
 // Every file of a run against the manifest and against what the files promise.
 
 import ArrayFiles
+import ByteJSON
 import Dispatch
 import Extraction
 import FoundationEssentials
@@ -36,8 +37,11 @@ public struct Verification {
     /// texts are as many as recorded.
     public func check(_ report: (FileFinding) throws -> Void) rethrows -> Bool {
         var isGood = true
+        let counts = Mutex([HookPoint: Int]())
         for author in run.authors {
-            let checks = checks(of: author)
+            let checks = checks(of: author) { hook, count in
+                counts.withLock { $0[hook, default: 0] += count }
+            }
             let findings = Mutex([[FileFinding]](repeating: [], count: checks.count))
             DispatchQueue.concurrentPerform(iterations: checks.count) { index in
                 let found = checks[index]()
@@ -48,14 +52,33 @@ public struct Verification {
                 try report(finding)
             }
         }
+        // Where all is as it should be, so must be what run.json says of it.
+        let tokens = run.authors.reduce(0) { $0 + $1.tokenCount }
+        for sae in run.saes where isGood && sae.isOfAllAuthors && sae.countedTokens == tokens {
+            let found = Double(counts.withLock { $0[sae.hook] ?? 0 }) / Double(max(tokens, 1))
+            if abs(found - sae.meanL0) > 1e-9 * max(1, found) {
+                isGood = false
+                try report(
+                    FileFinding(
+                        name: "run.json", description: "",
+                        problem:
+                            "mean_l0 of \(sae.hook) is \(sae.meanL0), but the files have \(found); it was changed: run the same command again to have it written anew"
+                    ))
+            }
+        }
         return isGood
+    }
+
+    /// Names of files of which `run.json` has no checksum.
+    public var namesWithoutSeal: [String] {
+        run.authors.flatMap { author in names(of: author).filter { author.files[$0] == nil } }
     }
 
     /// Files of this model in the folder that the manifest knows nothing of.
     public func strangers() throws -> [String] {
-        let known = Set(run.authors.flatMap { author in names(of: author) + author.files.keys })
+        let known = Set(run.authors.flatMap { names(of: $0) }.map(ExactString.init))
         return try directoryContents(run.directory)
-            .filter { $0.hasPrefix(run.naming.start) && !known.contains($0) }.sorted()
+            .filter { $0.hasPrefix(run.naming.start) && !known.contains(ExactString($0)) }.sorted()
     }
 
     private func names(of author: FinishedRun.Author) -> [String] {
@@ -69,7 +92,7 @@ public struct Verification {
 
     /// One for each of the author's files, in order; a hook's two files are one check.
     private func checks(
-        of author: FinishedRun.Author
+        of author: FinishedRun.Author, _ counted: @escaping @Sendable (HookPoint, Int) -> Void
     ) -> [@Sendable () -> [FileFinding]] {
         let run = run
         var checks: [@Sendable () -> [FileFinding]] = []
@@ -85,12 +108,16 @@ public struct Verification {
         for sae in run.saes {
             checks.append {
                 var first: Entries?
+                var isCounted = false
                 return [(false, sae.hasDense), (true, sae.hasSparse)].filter(\.1).map { kind in
                     let name = run.naming.activations(
                         sae.hook, author: author.name, isSparse: kind.0)
                     return finding(run, author, name) {
                         let file = try ActivationsFile(path: "\(run.directory)/\(name)")
-                        return try describe(run, author, sae, file, &first)
+                        let (text, count) = try describe(run, author, sae, file, &first)
+                        if !isCounted { counted(sae.hook, count) }
+                        isCounted = true
+                        return text
                     }
                 }
             }
@@ -111,27 +138,33 @@ private func finding(
                 name: name, description: "",
                 problem: "is missing; run the same command again to have it made anew")
         }
-        var text = byteCount(found.size)
-        if let seal = author.files[name] {
-            guard found == seal else {
-                throw ResultsError.badFile(
-                    path: path,
-                    reason: found.size == seal.size
-                        ? "has CRC-32 \(hexadecimal(found.crc32)), but \(hexadecimal(seal.crc32)) was written"
-                        : "has \(found.size) bytes, but \(seal.size) were written")
-            }
-        } else {
-            text += ", no checksum on record"
+        let seal = author.files[name]
+        let change = seal.flatMap { seal -> String? in
+            if found == seal { return nil }
+            return found.size == seal.size
+                ? "has CRC-32 \(hexadecimal(found.crc32)), but \(hexadecimal(seal.crc32)) was written"
+                : "has \(found.size) bytes, but \(seal.size) were written"
         }
-        return FileFinding(name: name, description: "\(text), \(try describe())", problem: nil)
-    } catch {
-        // Errors begin with the file's path, which stands at the front of the line already.
-        let message = "\(error)"
+        // What it holds is looked at whatever the checksum says: it tells what has become of it.
+        let content: Result<String, any Error> = Result { try describe() }
+        if let change {
+            var reason = change
+            if case .failure(let error) = content { reason += "; \(withoutPath(error, path))" }
+            throw ResultsError.badFile(path: path, reason: reason)
+        }
+        let note = seal == nil ? ", no checksum on record" : ""
         return FileFinding(
-            name: name, description: "",
-            problem: message.hasPrefix("\(path): ")
-                ? String(message.dropFirst(path.count + 2)) : message)
+            name: name, description: "\(byteCount(found.size))\(note), \(try content.get())",
+            problem: nil)
+    } catch {
+        return FileFinding(name: name, description: "", problem: withoutPath(error, path))
     }
+}
+
+/// What `error` says; errors begin with the file's path, which stands at the front of the line already.
+private func withoutPath(_ error: any Error, _ path: String) -> String {
+    let message = "\(error)"
+    return message.hasPrefix("\(path): ") ? String(message.dropFirst(path.count + 2)) : message
 }
 
 private func hexadecimal(_ crc: UInt32) -> String {
@@ -211,7 +244,7 @@ private struct Entries: Equatable {
 private func describe(
     _ run: FinishedRun, _ author: FinishedRun.Author, _ sae: FinishedRun.TappedSAE,
     _ file: ActivationsFile, _ first: inout Entries?
-) throws -> String {
+) throws -> (text: String, count: Int) {
     func bad(_ reason: String) -> ResultsError { .badFile(path: file.path, reason: reason) }
     guard file.documents == run.rows, file.positions == run.columns, file.features == sae.width
     else {
@@ -275,7 +308,7 @@ private func describe(
     } else if isCompared, !file.isSparse {
         first = entries
     }
-    return text
+    return (text, count)
 }
 
 private func difference(_ found: FeatureMetadata, _ expected: FeatureMetadata) -> String {

@@ -32,7 +32,7 @@ enum CommandLineArguments {
     ]
 
     /// Subcommands without the flags of a run.
-    private static let otherCommands: Set = ["inspect", "report", "verify", "devices", "help"]
+    static let otherCommands: Set = ["inspect", "report", "verify", "devices", "help"]
 
     /// Refuses a first word that is none of `subcommands`, and names the one that may have been meant; and a run's flags
     /// where there is no run, which the parser would take and nobody read. Throws `UsageError`.
@@ -86,6 +86,8 @@ enum CommandLineArguments {
     static func normalized(
         _ arguments: [String], environment: [String: String]
     ) -> [String] {
+        // Those without a run's flags have nothing that could be spelt otherwise.
+        if arguments.first.map(otherCommands.contains) == true { return arguments }
         var stray: [String] = []
         var occurrences: [Occurrence] = []
         for argument in arguments {
@@ -111,9 +113,7 @@ enum CommandLineArguments {
             last.removeAll { $0.name == occurrence.name }
             last.append(occurrence)
         }
-        // The others have no flags of a run.
-        let isOther = arguments.first.map(otherCommands.contains) == true
-        for (name, splitting) in isOther ? [:] : flags
+        for (name, splitting) in flags
         where !last.contains(where: { $0.name == name }) {
             let variable = "SAE_EXTRACT_" + name.uppercased()
             guard let value = environment[variable], !value.isEmpty else { continue }

@@ -41,6 +41,8 @@ final class Console: Sendable {
     /// Writes `text`, which ends its line. Where nobody listens any more, the run goes on.
     func write(_ text: String) {
         state.withLock { state in
+            // Authors' names and texts are whatever a corpus holds.
+            let text = RunProgress.printable(text, keeping: "\n\t")
             guard state.isLive, !state.drawn.isEmpty else { return put(text) }
             put(erasing(state.drawn) + text + drawing(state.drawn))
         }
@@ -64,15 +66,18 @@ final class Console: Sendable {
 
     // MARK: Control sequences (ECMA-48)
 
-    /// From the end of the drawn lines to the front of the first, and all from there erased. A terminal that has
-    /// become narrower has broken lines in two.
+    /// From the end of the drawn lines to the front of the first, and all of them erased. Row by row: to erase a whole
+    /// screen at once puts it into the history of some terminals (tmux). A terminal that has become narrower has broken
+    /// lines in two.
     private func erasing(_ lines: [TerminalLine]) -> String {
         guard !lines.isEmpty else { return "" }
         let columns = Console.size.columns
-        let rows = lines.reduce(0) {
-            $0 + max(1, (RunProgress.displayWidth($1.text) + columns - 1) / columns)
-        }
-        return "\r" + (rows > 1 ? "\u{1B}[\(rows - 1)A" : "") + "\u{1B}[J"
+        let below =
+            lines.reduce(0) {
+                $0 + max(1, (RunProgress.displayWidth($1.text) + columns - 1) / columns)
+            } - 1
+        let up = below > 0 ? "\u{1B}[\(below)A" : ""
+        return "\r" + up + String(repeating: "\u{1B}[K\u{1B}[B", count: below) + "\u{1B}[K" + up
     }
 
     private func drawing(_ lines: [TerminalLine]) -> String {

@@ -67,6 +67,7 @@ enum ExitStatus: Int32 {
 
     /// Says what went wrong and ends the process, at once: short of memory, OpenBLAS' own end can wait for ever.
     func exit(saying error: any Error) -> Never {
+        Console.shared.endDrawing()
         writeToStandardError("Error: \(error)\n")
         _exit(rawValue)
     }

@@ -75,7 +75,7 @@ struct Invocation {
         let display = ProgressDisplay(
             tasks, command.execution.progress,
             seconds: environment[ProgressDisplay.secondsVariable].flatMap(Double.init)
-                .map { max(0.01, $0) }, log: log)
+                .map { $0.isNaN ? 30 : min(max(0.01, $0), 86_400) }, log: log)
         control.begin()
         let ends = await Launcher(
             tasks, logLevel: command.execution.logLevel, control: control,

@@ -343,6 +343,7 @@ final class StopControl: Sendable {
             return false
         }
         if isLate {
+            Console.shared.endDrawing()
             writeToStandardError("stopped by \(name); \(advice)\n")
             _exit(ExitStatus.stopped.rawValue)
         }

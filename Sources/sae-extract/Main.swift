@@ -62,6 +62,13 @@ enum Main {
             SAEExtract.exit(withError: error)
         }
         do {
+            let name = type(of: command)._commandName
+            if CommandLineArguments.otherCommands.contains(name),
+                CommandLine.arguments.dropFirst().first != name
+            {
+                throw UsageError(
+                    name, "must be the first word, its flags behind it: sae-extract \(name) ...")
+            }
             switch command {
             case let fetch as SAEExtract.Fetch:
                 startLogging(fetch.run)

@@ -12,6 +12,8 @@ import Synchronization
 final class ProgressDisplay: Sendable {
     private let progress: Mutex<RunProgress>
     private let style: ProgressStyle
+    /// Whether the style was named, not chosen for what standard error is.
+    private let isAsked: Bool
     private let log: Logger
     private let start = ContinuousClock.now
     private let queue = DispatchQueue(label: "progress")
@@ -25,6 +27,7 @@ final class ProgressDisplay: Sendable {
     /// Begins to show how far `tasks` are. Of lines, there is one every `seconds`: by default 30, of JSON 1.
     init(_ tasks: [WorkerTask], _ style: ProgressStyle, seconds: Double?, log: Logger) {
         progress = Mutex(RunProgress(ranks: tasks.map { ($0.rank, $0.documentCounts) }))
+        isAsked = style != .auto
         self.style = style == .auto ? (Console.isTerminal ? .bar : .plain) : style
         self.log = log
         let interval: Double =
@@ -71,7 +74,10 @@ final class ProgressDisplay: Sendable {
             // A line that fills the last column breaks on some terminals.
             Console.shared.draw(
                 current.liveLines(at: now, columns: columns - 1, rows: rows - 1))
-        case .plain: log.info("\(current.plainLine(at: now))")
+        case .plain:
+            let line = current.plainLine(at: now)
+            // Who asks for it gets it at any --log_level.
+            if isAsked { writeToStandardError(line + "\n") } else { log.info("\(line)") }
         case .json:
             guard hasNews.exchange(false, ordering: .relaxed) else { return }
             try? printToStandardOutput(current.jsonLine(at: now))

@@ -42,7 +42,8 @@ extension RunProgress {
             lines.append(
                 TerminalLine(
                     text: RunProgress.fitted(
-                        "\(workers.count - shown.count) more workers", columns)))
+                        "\(workers.count - shown.count)\(shown.isEmpty ? "" : " more") workers",
+                        columns)))
         }
         if all { lines.append(wholeLine(at: time, columns: columns)) }
         return Array(lines.suffix(max(1, rows)))
@@ -52,7 +53,9 @@ extension RunProgress {
         let name = workers.count > 1 ? "rank \(worker.rank)" : ""
         let (done, total) = (worker.documentsDone, worker.documentsTotal)
         var parts = [
-            Part(text: worker.author.map(RunProgress.printable) ?? "", dispensability: 1),
+            Part(
+                text: worker.author.map { RunProgress.fitted(RunProgress.printable($0), 24) } ?? "",
+                dispensability: 1),
             Part(text: "\(done)/\(total) documents", dispensability: 3),
         ]
         if worker.isRunning {
@@ -141,7 +144,8 @@ extension RunProgress {
         parts.append("\(byteCount(workers.reduce(0) { $0 + ($1.memory ?? 0) })) of memory")
         let device = workers.compactMap(\.deviceMemory)
         if !device.isEmpty { parts.append("\(byteCount(device.reduce(0, +))) on GPUs") }
-        let at = workers.filter(\.isRunning).compactMap(\.author).map(RunProgress.printable)
+        let at = workers.filter(\.isRunning).compactMap(\.author)
+            .map { RunProgress.printable($0) }
         if !at.isEmpty { parts.append("at \(at.joined(separator: ", "))") }
         let failed = workers.filter { $0.phase == .failed }.map { "\($0.rank)" }
         if !failed.isEmpty { parts.append("failed: rank \(failed.joined(separator: ", "))") }
@@ -200,14 +204,19 @@ extension RunProgress {
         return String(digits)
     }
 
-    /// An author's name without what a terminal would take for a command.
-    static func printable(_ text: String) -> String {
+    /// `text` without what a terminal would take for a command, or for a change of direction.
+    static func printable(_ text: String, keeping kept: String = "") -> String {
         String(
             String.UnicodeScalarView(
-                text.unicodeScalars.map {
-                    switch $0.properties.generalCategory {
-                    case .control, .format, .lineSeparator, .paragraphSeparator: "?"
-                    default: $0
+                text.unicodeScalars.map { scalar in
+                    switch scalar.properties.generalCategory {
+                    case .control, .lineSeparator, .paragraphSeparator:
+                        kept.unicodeScalars.contains(scalar) ? scalar : "?"
+                    case .format
+                    where (0x202A...0x202E).contains(scalar.value)
+                        || (0x2066...0x2069).contains(scalar.value):
+                        "?"
+                    default: scalar
                     }
                 }))
     }

@@ -53,7 +53,8 @@ extension SAEExtract {
             let inspection = try Inspection(path, options)
             guard json else {
                 return try printToStandardOutput(
-                    inspection.lines.map { $0 + "\n" }.joined())
+                    inspection.lines.map { RunProgress.printable($0, keeping: "\n\t") + "\n" }
+                        .joined())
             }
             var text: [UInt8] = []
             JSONText.append(.object(inspection.json), compactScalars: true, to: &text)
@@ -107,10 +108,9 @@ extension SAEExtract {
             }
             let run = try FinishedRun(directory, model: label)
             guard !run.authors.isEmpty else {
-                throw ResultsError.badManifest(
-                    path: directory + "/run.json",
-                    reason: "names no author whose files are complete")
+                throw ResultsError.nothingComplete(directory: directory)
             }
+            let path = try destination(of: run)
             var options = ReportOptions()
             (options.featureCount, options.contextCount) = (top, contexts)
             for feature in features {
@@ -122,7 +122,6 @@ extension SAEExtract {
                 writeToStandardError("\(sae.hook)\n")
             }
             let page = ReportPage.html(data, title: "\(run.label): \(directory)")
-            let path = output ?? directory + "/report.html"
             let folder = parentFolder(of: path)
             try OutputFile.make(path: path, temporaryDirectory: folder.isEmpty ? "." : folder) {
                 try $0.write(page)
@@ -131,6 +130,32 @@ extension SAEExtract {
             try printToStandardOutput(
                 "\(path): \(run.authors.count) authors, \(run.saes.count) SAEs, \(byteCount(page.count)), made in \(decimals(seconds, 1)) s\n"
             )
+        }
+
+        /// Where the page goes; that it can go there is looked at before the work. Throws `UsageError` and `FileError`.
+        private func destination(of run: FinishedRun) throws -> String {
+            // Of several models each has its own.
+            let isOnly = try FinishedRun.labels(in: directory).count == 1
+            let name = isOnly ? "report.html" : "report-\(run.naming.labelName).html"
+            var path = output ?? "\(directory)/\(name)"
+            guard !path.isEmpty else { throw UsageError("--output", "is empty; name a file") }
+            if fileExists(path), let resolved = realpath(path, nil) {
+                // Of a link, the file that it leads to.
+                path = String(cString: resolved)
+                free(resolved)
+            }
+            guard !isDirectory(path) else {
+                throw UsageError("--output", "\(path) is a folder; name a file")
+            }
+            var info = stat()
+            guard stat(path, &info) != 0 || info.st_mode & S_IFMT == S_IFREG else {
+                throw UsageError("--output", "\(path) is no regular file; name one")
+            }
+            let folder = parentFolder(of: path)
+            guard folder.isEmpty || isDirectory(folder) else {
+                throw UsageError("--output", "the folder \(folder) does not exist; make it first")
+            }
+            return path
         }
     }
 
@@ -143,7 +168,7 @@ extension SAEExtract {
                 checksums inside, that padding is zero, that values are ones (or above the threshold), metadata, that a \
                 sparse file has what the dense one has, that metrics are finite and have the recorded mean.
 
-                Exit codes: 0 all is well, 65 something is not.
+                Exit codes: 0 all is well, 65 something is not, or the run is not complete.
 
                 Example:
                   sae-extract verify data/raw_features/AuthorMix
@@ -173,15 +198,25 @@ extension SAEExtract {
                     try printToStandardOutput("ok    \(finding.name): \(finding.description)\n")
                 }
             }
-            for name in try verification.strangers() {
+            let strangers = try verification.strangers()
+            if let first = strangers.first {
+                let more = strangers.count > 1 ? " and \(strangers.count - 1) more" : ""
                 try printToStandardOutput(
-                    "note  \(name): is not in run.json; no run that is known here made it\n")
+                    "note  \(first)\(more): not in run.json as made by a run that is complete\n")
+            }
+            let unsealed = verification.namesWithoutSeal.count
+            if unsealed > 0 {
+                try printToStandardOutput(
+                    "note  of \(unsealed) files run.json has no checksum: their content alone was looked at\n"
+                )
             }
             for note in run.notes { try printToStandardOutput("note  \(note)\n") }
+            let isComplete = run.isComplete
+            let verdict = bad > 0 ? "\(bad) bad" : isGood ? "all good" : "bad"
             try printToStandardOutput(
-                "\(directory): \(count) files of \(run.authors.count) authors, \(bad == 0 ? "all good" : "\(bad) bad")\n"
+                "\(directory): \(count) files of \(run.authors.count) authors, \(verdict)\(isComplete ? "" : ", but the run is not complete")\n"
             )
-            if !isGood { _exit(ExitStatus.badData.rawValue) }
+            if !isGood || !isComplete { _exit(ExitStatus.badData.rawValue) }
         }
     }
 }

@@ -147,12 +147,77 @@ struct ResultCommandTests {
         try check(["report", out, "--feature", "res:2"], 64, "'res:2'", "site:layer:number")
         try check(["report", out, "--feature", "res:3:1"], 65, "blocks.3.hook_resid_post", "res:2")
         try check(["report", out, "--feature", "res:2:70"], 65, "feature 70", "0 to 69")
-        try check(["report", out, "--output", "/nowhere/x.html"], 74, "/nowhere")
+        try check(["report", out, "--output", "/nowhere/x.html"], 64, "/nowhere")
         try check(["inspct", out], 64, "did you mean 'inspect'?")
         try check(["verify", out, "--layers", "2"], 64, "--layers", "not of 'verify'")
         // Other commands' settings in the environment do not matter to these.
         #expect(
             try Tool.run(["verify", out], environment: ["SAE_EXTRACT_LAYERS": "1"]).status == 0)
+    }
+
+    /// Shapes that nothing could hold, zeros with a sign, numbers that JSON has no word for, names of ours that mean
+    /// something else.
+    @Test func oddArraysAreNoTrouble() throws {
+        func npy(_ descr: String, _ shape: [Int], _ data: [UInt8]) -> [UInt8] {
+            NPYHeader(descr: descr, shape: shape).encoded + data
+        }
+        func bytes(_ values: [Float]) -> [UInt8] { values.withUnsafeBytes { Array($0) } }
+        func npz(_ name: String, _ members: [(String, [UInt8])]) throws -> String {
+            var zip = ZipBuilder()
+            for (member, data) in members {
+                zip.add(member + ".npy", data, crc: data.withUnsafeBytes { crc32($0) })
+            }
+            return try folder.write(zip.bytes, name)
+        }
+        let huge = 1 << 40
+        for (name, shape) in [
+            ("a.npy", [huge, huge]), ("sae__m__entropy_loss__a.npy", [huge, huge]),
+            ("sae__m__entropy_loss__b.npy", [100_000, 20_000]),
+        ] {
+            let path = try folder.write(npy("<f2", shape, []), name)
+            let outcome = try Tool.run(["inspect", path])
+            #expect(outcome.status == 65 && outcome.errors.contains(path), "\(outcome.errors)")
+        }
+        for shape in [[0, 3, 1_000_000_000_000], [huge, 0, 5], [0, 3, 1_000_000_000]] {
+            let path = try npz("x.npz", [("activations", npy("<f4", shape, []))])
+            #expect(try inspect(path)["kind"] as? String == "npz")
+        }
+        let signed = try folder.write(npy("<f4", [4], bytes([-0.0, 0, 1, -0.0])), "z.npy")
+        #expect((try inspect(signed)["statistics"] as? [String: Any])?["zeros"] as? Int == 3)
+        let odd = try npz(
+            "o.npz", [("activations", npy("<f4", [1, 1, 4], bytes([-0.0, .nan, 1, .infinity])))])
+        #expect(try inspect(odd)["nonzero"] as? Int == 3)
+        #expect(try Tool.run(["inspect", odd]).output.contains("2 are not finite"))
+        let other = try npz(
+            "f8.npz", [("activations", npy("<f8", [2], [UInt8](repeating: 0, count: 16)))])
+        #expect(try inspect(other)["kind"] as? String == "npz")
+        let text = try folder.write(npy("<U1", [1], [65, 0, 0, 0]), "u.npy")
+        #expect(try Tool.run(["inspect", text]).output.contains("is not gone through"))
+    }
+
+    /// Two names that Swift takes for equal are two authors, each with files of its own.
+    @Test func spellingsAreToldApart() throws {
+        let lines = ["\u{E9}", "e\u{301}"].enumerated().map { number, author in
+            #"{"style": "\#(author)", "text": "\#((0..<40 + number).map { "word\($0)" }.joined(separator: " "))"}"#
+        }
+        let corpus = try folder.write(lines.joined(separator: "\n").utf8, "c.jsonl")
+        let job =
+            Tool.arguments(corpus: corpus, layers: [2], saveDirectory: out) + [
+                "--log_level", "error",
+            ]
+        #expect(try Tool.run(job).status == 0)
+        let verified = try Tool.run(["verify", out, "--quiet"])
+        #expect(verified.status == 0, "\(verified.output)")
+        let before = try Tool.results(in: out)
+        let names = before.keys.filter { $0.contains("entropy_loss") && !$0.contains("cross") }
+        #expect(names.count == 2)
+        func path(_ author: String) -> String {
+            "\(out)/\(ResultCommandTests.start)entropy_loss__\(author).npy"
+        }
+        try TestData.write(TestData.bytes(path("e\u{301}")), to: path("\u{E9}"))
+        #expect(try Tool.run(["verify", out, "--quiet"]).status == 65)
+        #expect(try Tool.run(job).status == 0)
+        #expect(try Tool.run(["verify", out, "--quiet"]).status == 0)
     }
 
     /// A few bytes of each file are damaged in turn, at every kind of place.
@@ -365,6 +430,8 @@ struct ResultCommandTests {
         #expect(outcome.status == 0 && outcome.errors.contains("ranks 1 of 2 have not run here"))
         let report = try data(of: out + "/report.html")
         #expect((report["notes"] as? [String])?.count == 1)
+        let verified = try Tool.run(["verify", out, "--quiet"])
+        #expect(verified.status == 65 && verified.output.contains("but the run is not complete"))
         #expect((report["authors"] as? [Any])?.count == 3)
     }
 

@@ -83,6 +83,7 @@ struct StatisticsTests {
         func page(_ name: String, _ site: Site, _ label: String) -> String? {
             let sae = FinishedRun.TappedSAE(
                 hook: HookPoint(layer: 5, site: site), name: name, width: 16_384, meanL0: 1,
+                countedTokens: 1,
                 hasDense: true, hasSparse: false)
             return NeuronpediaPages().page(of: sae, label: label)
         }

@@ -4,7 +4,7 @@ import Foundation
 import Glibc
 
 /// What a terminal of some size shows, and what has scrolled off it. Of ECMA-48 it knows what a live display needs: line
-/// ends, cursor up, erasing below, colours. Lines that are too long are broken, and joined again when it is widened.
+/// ends, cursor up and down, erasing a row, colours. Lines that are too long are broken, and joined again when it is widened.
 public struct TerminalScreen {
     /// One line as written, however many rows it takes.
     private struct Line {
@@ -75,9 +75,20 @@ public struct TerminalScreen {
                 }
             }
             place = row * columns
-        case "J":
-            lines.removeSubrange((line + 1)...)
+        case "B":
+            // Down a row, where there is one.
+            if place / columns + 1 < rows(lines[line]) {
+                place += columns
+            } else if line + 1 < lines.count {
+                line += 1
+                place %= columns
+            }
+        case "K":
+            // The rest of the row; what the line had on further rows is a line of its own then.
+            let end = (place / columns + 1) * columns
+            let further = lines[line].cells.dropFirst(end)
             lines[line].cells.removeSubrange(min(place, lines[line].cells.count)...)
+            if !further.isEmpty { lines.insert(Line(cells: Array(further)), at: line + 1) }
         case "m": hasColor = true
         default: preconditionFailure("control sequence \(code)")
         }

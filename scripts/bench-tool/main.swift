@@ -1,6 +1,8 @@
 // The program's side of `scripts/bench`. Prints one JSON object.
 //   bench-tool npz INDPTR INDICES DOCUMENTS TOKENS FEATURES OUT
 //       writes the dense .npz of a CSR matrix of ones (int64 and int32 as they lie in memory)
+//   bench-tool scan FILE
+//       goes through what is not zero in the array `activations` of a dense .npz
 //   bench-tool tokenizer FOLDER TEXTS IDS
 //       tokenizes texts, each ended by a zero byte, on one thread; writes the ids as int32, each text's ended by -1
 //   bench-tool corpus FILE
@@ -58,6 +60,14 @@ private func npz(_ arguments: [String]) throws {
     report(["seconds": seconds, "peak_mb": peakMegabytes()])
 }
 
+private func scan(_ arguments: [String]) throws {
+    var ones = 0
+    let seconds = try seconds {
+        try NPZReader(path: arguments[0]).scan("activations").forEachNonzero { _, _ in ones += 1 }
+    }
+    report(["seconds": seconds, "ones": Double(ones), "peak_mb": peakMegabytes()])
+}
+
 private func tokenizer(_ arguments: [String]) throws {
     var loaded: GemmaTokenizer?
     let loading = try seconds { loaded = try GemmaTokenizer(directory: arguments[0]) }
@@ -113,6 +123,7 @@ private func products(_ arguments: [String]) throws {
 let arguments = Array(CommandLine.arguments.dropFirst())
 switch (arguments.first, arguments.count) {
 case ("npz", 7): try npz(Array(arguments.dropFirst()))
+case ("scan", 2): try scan(Array(arguments.dropFirst()))
 case ("tokenizer", 4): try tokenizer(Array(arguments.dropFirst()))
 case ("corpus", 2): try corpus(Array(arguments.dropFirst()))
 case ("products", 5...): try products(Array(arguments.dropFirst()))

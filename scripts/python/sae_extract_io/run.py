@@ -52,7 +52,13 @@ def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
     Raises `RunError` where there is no run, or `model` is needed. Files that are not there yet are an
     `UnfinishedRunWarning`; `Run.incomplete` and `Run.missing` list them.
     """
-    run = Run(Path(directory), read_manifest(Path(directory), model))
+    try:
+        run = Run(Path(directory), read_manifest(Path(directory), model))
+    except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{Path(directory) / 'run.json'}: is not as a manifest is ({type(error).__name__}: {error}); "
+            "run the same command again to have it written anew"
+        ) from error
     ranks, world_size = missing_ranks(run._manifest)
     problems = []
     if run.incomplete:
@@ -351,7 +357,7 @@ class Author:
         `token_table`. With `padded` it is (D*T, F) as in the file, row `d*T + t`, where padding is empty.
 
         Read from the `.sparse.npz` file where there is one. A dense file is unpacked block by block, so that its array is
-        never in memory; one of 6 GB takes some ten seconds. Nothing is kept: each call reads the file.
+        never in memory; one of 5.9 GB takes some 20 seconds. Nothing is kept: each call reads the file.
 
         Raises `RunError`: the run has not that layer and site, the file is missing or damaged, or it is not what run.json says.
         """
