@@ -80,7 +80,10 @@ struct ArrayStatistics {
     }
 
     private static func short(_ value: Double) -> String {
-        value == value.rounded() && abs(value) < 1e9 ? "\(Int(value))" : "\(value)"
+        if value == value.rounded(), abs(value) < 1e15 { return "\(Int(value))" }
+        // Most arrays have no more digits.
+        let float = Float(value)
+        return float.isFinite && float != 0 ? "\(float)" : "\(value)"
     }
 
     var json: JSONObject {

@@ -149,7 +149,12 @@ private func finding(
         let content: Result<String, any Error> = Result { try describe() }
         if let change {
             var reason = change
-            if case .failure(let error) = content { reason += "; \(withoutPath(error, path))" }
+            if case .failure(let error) = content {
+                // Without what to do, which is said once.
+                let whole = withoutPath(error, path)
+                let end = whole.firstRange(of: "; the file is")?.lowerBound ?? whole.endIndex
+                reason += "; \(whole[..<end])"
+            }
             throw ResultsError.badFile(path: path, reason: reason)
         }
         let note = seal == nil ? ", no checksum on record" : ""

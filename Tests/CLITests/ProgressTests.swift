@@ -117,7 +117,7 @@ struct ProgressTests: Resuming {
         #expect(log.contains { $0.hasPrefix("5 authors, ") } && log.last == "")
         let plain = try Tool.run(job("other") + ["--workers", "2", "--progress", "none"])
         func kinds(_ lines: [String]) -> [String] {
-            lines.filter { !$0.contains(folder.path) }
+            lines.filter { !$0.isEmpty && !$0.contains(folder.path) }
                 .map { $0.filter { !$0.isNumber && $0 != "." } }.sorted()
         }
         #expect(kinds(log) == kinds(plain.errors.components(separatedBy: "\n")))
