@@ -17,7 +17,7 @@ extension SAEExtract {
             discussion: """
                 PATH is the --save_dir of a run, one of the files in it, or any .npz, .npy or .safetensors file. Shown are \
                 shape, type and metadata; for activations density, L0 per token and the features that fire most; with \
-                --document its tokens, each with its strongest features. Arrays are gone through, never loaded.
+                --document its tokens, each with its strongest features. Dense arrays are gone through, never loaded.
 
                 Examples:
                   sae-extract inspect data/raw_features/AuthorMix
@@ -122,8 +122,9 @@ extension SAEExtract {
                 writeToStandardError("\(sae.hook)\n")
             }
             let page = ReportPage.html(data, title: "\(run.label): \(directory)")
-            let folder = parentFolder(of: path)
-            try OutputFile.make(path: path, temporaryDirectory: folder.isEmpty ? "." : folder) {
+            let parent = parentFolder(of: path)
+            let folder = parent.isEmpty ? (path.hasPrefix("/") ? "/" : ".") : parent
+            try OutputFile.make(path: path, temporaryDirectory: folder) {
                 try $0.write(page)
             }
             let seconds = (ContinuousClock.now - clock) / .seconds(1)
