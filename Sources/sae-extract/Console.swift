@@ -11,9 +11,10 @@ final class Console: Sendable {
     static let shared = Console()
 
     private struct State {
-        /// The live lines as drawn, and whether any are wanted.
+        /// The live lines as drawn.
         var drawn: [TerminalLine] = []
-        var isLive = false
+        /// Whether no more are to be.
+        var isOver = false
     }
 
     private let state = Mutex(State())
@@ -43,7 +44,6 @@ final class Console: Sendable {
         state.withLock { state in
             // Authors' names and texts are whatever a corpus holds.
             let text = RunProgress.printable(text, keeping: "\n\t")
-            guard state.isLive, !state.drawn.isEmpty else { return put(text) }
             put(erasing(state.drawn) + text + drawing(state.drawn))
         }
     }
@@ -51,16 +51,17 @@ final class Console: Sendable {
     /// Draws `lines` in place of those before.
     func draw(_ lines: [TerminalLine]) {
         state.withLock { state in
+            guard !state.isOver else { return }
             put(erasing(state.drawn) + drawing(lines))
-            (state.drawn, state.isLive) = (lines, true)
+            state.drawn = lines
         }
     }
 
     /// Takes the live lines away, for good.
     func endDrawing() {
         state.withLock { state in
-            if state.isLive { put(erasing(state.drawn)) }
-            (state.drawn, state.isLive) = ([], false)
+            if !state.drawn.isEmpty { put(erasing(state.drawn)) }
+            (state.drawn, state.isOver) = ([], true)
         }
     }
 
