@@ -99,6 +99,8 @@ public struct FinishedRun: Sendable {
     public let directory: String
     /// The model's label, `google/gemma-2-2b`.
     public let label: String
+    /// All models that the folder has results of.
+    public let labels: [String]
     /// The newest invocation's entry.
     public let entry: JSONObject
     /// Authors in the corpus' order.
@@ -133,7 +135,7 @@ public struct FinishedRun: Sendable {
             let columns = shape["tokens"]?.integer, (0...1 << 26).contains(rows),
             (1...1 << 26).contains(columns)
         else { throw bad("its newest run has no shape") }
-        (self.directory, self.label, entry) = (directory, chosen, newest)
+        (self.directory, self.label, self.labels, entry) = (directory, chosen, labels, newest)
         (self.rows, self.columns) = (rows, columns)
         for entry in entries { try add(entry, bad) }
         // Ranks tell of their own authors alone; the corpus' order is that of first documents.
@@ -146,7 +148,7 @@ public struct FinishedRun: Sendable {
     }
 
     /// The models that `directory` has results of. Throws as `init` does.
-    public static func labels(in directory: String) throws -> [String] {
+    static func labels(in directory: String) throws -> [String] {
         labels(of: try entries(in: directory))
     }
 
@@ -324,6 +326,20 @@ public struct FinishedRun: Sendable {
             "\(directory)/" + naming.activations(hook, author: author.name, isSparse: $0)
         }
         return fileExists(paths[0]) ? paths[0] : paths[1]
+    }
+
+    /// The activations file at `path`, which is to have this run's shape and `sae`'s features. Throws as
+    /// `ActivationsFile` does.
+    func activations(_ path: String, _ sae: TappedSAE) throws -> ActivationsFile {
+        let file = try ActivationsFile(path: path)
+        guard file.documents == rows, file.positions == columns, file.features == sae.width else {
+            throw ResultsError.badFile(
+                path: path,
+                reason:
+                    "has shape (\(file.documents), \(file.positions), \(file.features)), expected (\(rows), \(columns), \(sae.width))"
+            )
+        }
+        return file
     }
 
     /// Path of one of an author's other files.

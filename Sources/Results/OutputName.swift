@@ -1,5 +1,6 @@
 // What a file's name tells of it.
 
+import ArrayFiles
 import Extraction
 import FoundationEssentials
 import Gemma2
@@ -38,6 +39,17 @@ struct OutputName {
             return
         }
         return nil
+    }
+
+    /// Reads the name of the file at `path`.
+    init?(path: String) {
+        self.init(path.split(separator: "/").last.map(String.init) ?? path)
+    }
+
+    /// The path of the same author's file of `kind`, beside the file at `path`.
+    func sibling(_ kind: OutputNaming.Kind, of path: String) -> String {
+        let folder = parentFolder(of: path)
+        return (folder.isEmpty ? "" : folder + "/") + sibling(kind)
     }
 
     /// The name of the same author's file of `kind`.

@@ -162,17 +162,7 @@ public struct ReportData {
         _ sae: FinishedRun.TappedSAE, _ tokens: [[[String]]]
     ) throws -> JSONObject {
         func file(_ author: FinishedRun.Author) throws -> ActivationsFile {
-            let file = try ActivationsFile(path: run.activationsPath(sae.hook, of: author))
-            guard file.documents == run.rows, file.positions == run.columns,
-                file.features == sae.width
-            else {
-                throw ResultsError.badFile(
-                    path: file.path,
-                    reason:
-                        "has shape (\(file.documents), \(file.positions), \(file.features)), expected (\(run.rows), \(run.columns), \(sae.width))"
-                )
-            }
-            return file
+            try run.activations(run.activationsPath(sae.hook, of: author), sae)
         }
         let counts = try forEachAuthor { _, author in
             try FeatureCounts(try file(author), lengths: author.tokensPerRow)

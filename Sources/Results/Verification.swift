@@ -113,7 +113,7 @@ public struct Verification {
                     let name = run.naming.activations(
                         sae.hook, author: author.name, isSparse: kind.0)
                     return finding(run, author, name) {
-                        let file = try ActivationsFile(path: "\(run.directory)/\(name)")
+                        let file = try run.activations("\(run.directory)/\(name)", sae)
                         let (text, count) = try describe(run, author, sae, file, &first)
                         if !isCounted { counted(sae.hook, count) }
                         isCounted = true
@@ -251,12 +251,6 @@ private func describe(
     _ file: ActivationsFile, _ first: inout Entries?
 ) throws -> (text: String, count: Int) {
     func bad(_ reason: String) -> ResultsError { .badFile(path: file.path, reason: reason) }
-    guard file.documents == run.rows, file.positions == run.columns, file.features == sae.width
-    else {
-        throw bad(
-            "has shape (\(file.documents), \(file.positions), \(file.features)), expected (\(run.rows), \(run.columns), \(sae.width))"
-        )
-    }
     let lengths =
         author.tokensPerRow
         + Array(repeating: 0, count: run.rows - author.tokensPerRow.count)

@@ -136,7 +136,7 @@ extension SAEExtract {
         /// Where the page goes; that it can go there is looked at before the work. Throws `UsageError` and `FileError`.
         private func destination(of run: FinishedRun) throws -> String {
             // Of several models each has its own.
-            let isOnly = try FinishedRun.labels(in: directory).count == 1
+            let isOnly = run.labels.count == 1
             let name = isOnly ? "report.html" : "report-\(run.naming.labelName).html"
             var path = output ?? "\(directory)/\(name)"
             guard !path.isEmpty else { throw UsageError("--output", "is empty; name a file") }
