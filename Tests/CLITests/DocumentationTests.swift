@@ -147,6 +147,8 @@ struct DocumentationTests {
         process.standardOutput = pipe
         process.standardError = pipe
         try process.run()
+        let watchdog = Watchdog(process)
+        defer { watchdog.stop() }
         let output = String(
             decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()

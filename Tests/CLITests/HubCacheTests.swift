@@ -30,6 +30,8 @@ extension HubTests {
         process.executableURL = URL(fileURLWithPath: words[0])
         process.arguments = Array(words.dropFirst())
         try process.run()
+        let watchdog = Watchdog(process)
+        defer { watchdog.stop() }
         process.waitUntilExit()
         return process.terminationStatus
     }
@@ -129,6 +131,8 @@ extension HubTests {
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
         try process.run()
+        let watchdog = Watchdog(process)
+        defer { watchdog.stop() }
         return process
     }
 

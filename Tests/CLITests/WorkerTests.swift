@@ -234,6 +234,8 @@ struct WorkerTests {
         process.standardOutput = output
         process.standardError = output
         try process.run()
+        let watchdog = Watchdog(process)
+        defer { watchdog.stop() }
         let text = String(
             decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()

@@ -6,6 +6,7 @@ import Synchronization
 /// A run of `sae-extract` with `--log_level trace`, from which the workers' events are read.
 public final class RunningTool: @unchecked Sendable {
     private let process = Process()
+    private let watchdog: Watchdog
     private let lines = Mutex<[String]>([])
     private let ended = DispatchSemaphore(value: 0)
 
@@ -22,6 +23,7 @@ public final class RunningTool: @unchecked Sendable {
         let errors = Pipe()
         process.standardError = errors
         try process.run()
+        watchdog = Watchdog(process)
         let handle = errors.fileHandleForReading
         Thread.detachNewThread { [self] in
             var rest = Data()

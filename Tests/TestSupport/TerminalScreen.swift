@@ -98,7 +98,10 @@ public struct TerminalScreen {
 /// A run of the binary whose standard error is a pseudo-terminal.
 public final class TerminalRun {
     private let process = Process()
+    private let watchdog: Watchdog
     private let master: Int32
+    /// Written, but not taken in yet.
+    private var pending: [UInt8] = []
     /// What the screen shows so far.
     public private(set) var screen: TerminalScreen
     /// All that was written, as it came.
@@ -124,7 +127,7 @@ public final class TerminalRun {
         // Line ends as they were written.
         settings.c_oflag &= ~tcflag_t(OPOST)
         tcsetattr(slave, TCSANOW, &settings)
-        resize(columns: columns, rows: rows)
+        TerminalRun.setSize(of: master, columns: columns, rows: rows)
         let command = launcher + [Tool.path] + arguments
         process.executableURL = URL(fileURLWithPath: command[0])
         process.arguments = Array(command.dropFirst())
@@ -134,17 +137,33 @@ public final class TerminalRun {
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle(fileDescriptor: slave, closeOnDealloc: false)
         try process.run()
+        watchdog = Watchdog(process)
         close(slave)
     }
 
     deinit { close(master) }
 
-    /// Another size, as when a window is dragged.
+    /// Another size, as when a window is dragged. What the program has written for the size before is taken in before:
+    /// else it would be shown on a screen that it was not meant for, as can happen on every terminal.
     public func resize(columns: Int, rows: Int = 24) {
+        kill(identifier, SIGSTOP)
+        while process.isRunning, !isStopped { usleep(200) }
+        var ready = pollfd(fd: master, events: Int16(POLLIN), revents: 0)
+        while poll(&ready, 1, 0) > 0, take() {}
+        TerminalRun.setSize(of: master, columns: columns, rows: rows)
+        screen.columns = columns
+        kill(identifier, SIGCONT)
+    }
+
+    private var isStopped: Bool {
+        let text = (try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)) ?? ""
+        return text.contains(") T ")
+    }
+
+    private static func setSize(of master: Int32, columns: Int, rows: Int) {
         var size = winsize(
             ws_row: UInt16(rows), ws_col: UInt16(columns), ws_xpixel: 0, ws_ypixel: 0)
         _ = ioctl(master, UInt(TIOCSWINSZ), &size)
-        screen.columns = columns
     }
 
     /// The program's process number.
@@ -153,24 +172,28 @@ public final class TerminalRun {
     /// Takes in what is written until `condition` holds of the screen's lines, or the program ends; whether it held.
     @discardableResult
     public func read(until condition: ([String]) -> Bool = { _ in false }) -> Bool {
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        var rest: [UInt8] = []
-        while true {
-            let count = Glibc.read(master, &buffer, buffer.count)
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { break }
-            rest += buffer[..<count]
-            // Not in the middle of a character or a control sequence.
-            guard let text = String(validating: rest, as: UTF8.self),
-                !(text.last == "\u{1B}" || text.hasSuffix("\u{1B}["))
-            else { continue }
-            rest = []
-            output += text
-            screen.write(text)
-            frames.append(screen.text)
+        while take() {
             if condition(screen.text) { return true }
         }
         return condition(screen.text)
+    }
+
+    /// Waits for something to be written and takes it in; false where nothing will be.
+    private func take() -> Bool {
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        var count = Glibc.read(master, &buffer, buffer.count)
+        while count < 0, errno == EINTR { count = Glibc.read(master, &buffer, buffer.count) }
+        guard count > 0 else { return false }
+        pending += buffer[..<count]
+        // Not in the middle of a character or a control sequence.
+        guard let text = String(validating: pending, as: UTF8.self),
+            !(text.last == "\u{1B}" || text.hasSuffix("\u{1B}["))
+        else { return true }
+        pending = []
+        output += text
+        screen.write(text)
+        frames.append(screen.text)
+        return true
     }
 
     /// Takes in the rest and waits for the end: the exit code.

@@ -43,6 +43,8 @@ public struct Tool {
         process.standardError = err
         process.standardInput = FileHandle.nullDevice
         try process.run()
+        let watchdog = Watchdog(process)
+        defer { watchdog.stop() }
         // Read one pipe beside the other, so that neither fills up.
         nonisolated(unsafe) var errorData = Data()
         let reading = DispatchGroup()
