@@ -82,7 +82,7 @@ let package = Package(
             name: "SparseAutoencoders", dependencies: ["Tensors", "ArrayFiles", "ByteJSON"],
             swiftSettings: strict),
         .target(
-            name: "Tensors", dependencies: ["CUDA", "ArrayFiles", "COpenBLAS"],
+            name: "Tensors", dependencies: ["CUDA", "ArrayFiles", "CBFloat16", "COpenBLAS"],
             swiftSettings: kernels),
         .target(name: "CUDA", dependencies: ["CCUDA"], swiftSettings: strict),
         .target(
@@ -154,7 +154,7 @@ let package = Package(
         .testTarget(
             name: "CLITests",
             dependencies: [
-                "sae-extract", "Results", "Extraction", "Gemma2", "SparseAutoencoders", "CUDA",
+                "sae-extract", "Results", "Extraction", "Gemma2", "SparseAutoencoders", "Tensors", "CUDA",
                 "ArrayFiles", "ByteJSON",
                 "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -168,6 +168,10 @@ let package = Package(
         .target(
             name: "CReport", exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
+        // Instructions are chosen at run time: no flag says what the processor has. Optimised in debug builds too.
+        .target(
+            name: "CBFloat16", exclude: ["kernels.inc"],
+            cSettings: [.unsafeFlags(["-O2", "-std=c2x"])]),
         .systemLibrary(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),

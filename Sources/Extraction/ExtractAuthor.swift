@@ -96,11 +96,15 @@ struct Extractor<B: Backend> {
         _ hook: HookPoint, _ activations: B.Matrix, _ sae: JumpReLUSAE<B>,
         _ outputRows: [Range<Int>], isChecked: Bool
     ) throws -> Tap {
-        Tap(
-            hook: hook,
-            // The encoder's comparisons would turn a NaN into silence.
-            firstNonFiniteRow: try backend.firstNonFiniteRow(of: activations),
-            features: try sae.encode(activations, above: isChecked ? 0 : plan.featureThreshold),
+        let (firstNonFiniteRow, features) = try backend.measure(.saes) {
+            (
+                // The encoder's comparisons would turn a NaN into silence.
+                try backend.firstNonFiniteRow(of: activations),
+                try sae.encode(activations, above: isChecked ? 0 : plan.featureThreshold)
+            )
+        }
+        return Tap(
+            hook: hook, firstNonFiniteRow: firstNonFiniteRow, features: features,
             check: isChecked
                 ? try TapCheck(outputRows, atLeast: Self.checkedRows) {
                     try backend.elements(of: activations, rows: $0)

@@ -21,7 +21,7 @@ public func carryOut(
 ) throws {
     let threads = try ThreadPool(threadCount: task.plan.threads)
     if task.plan.devices.isEmpty {
-        let backend = try OpenBLASBackend(on: threads)
+        let backend = try OpenBLASBackend(on: threads, precision: task.plan.precision)
         try ExtractionWorker(task, backend, threads, stop: stop, log: log, send: send).run()
     } else {
         let backend = try CUDABackend(
@@ -131,6 +131,7 @@ final class ExtractionWorker<B: Backend> {
         if let device = backend.deviceSeconds, batchCount > 0 {
             (seconds["gpu_busy"], seconds["gpu_span"]) = (device.busy, device.span)
         }
+        for (part, value) in backend.partSeconds { seconds["model_\(part.rawValue)"] = value }
         send(.finished(seconds: seconds))
     }
 

@@ -76,7 +76,7 @@ public struct RunOptions: Sendable {
     /// `--device`.
     public var device = DeviceChoice.auto
     /// `--dtype`.
-    public var precision = CUDAPrecision.float32
+    public var precision = Precision.float32
     /// `--save_dir`.
     public var saveDirectory = "data/raw_features/AuthorMix"
     /// `--max_seq_len`: tokens of a document, `<bos>` included.

@@ -21,7 +21,7 @@ public struct RunPlan: Codable, Sendable {
     /// The workers' devices, one each; none on the CPU.
     public let devices: [DeviceDescription]
     /// How faithful products are.
-    public let precision: CUDAPrecision
+    public let precision: Precision
     /// Where results go.
     public let saveDirectory: String
     /// Tokens of a document, `<bos>` included.

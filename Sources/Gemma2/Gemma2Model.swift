@@ -36,16 +36,20 @@ public struct Gemma2Model<B: Backend> {
     /// Runs the batch through all blocks, giving each block's taps to `tap`, and returns what is predicted.
     public func forward(_ batch: PackedBatch, tap: Tap) throws -> Deferred<TokenPredictions> {
         // The factor stays in float32: 48 for 2b, 59.8665 for 9b.
-        let x = try backend.embed(
-            batch.tokens, table: weights.embedding, scale: Float(config.dModel).squareRoot())
+        let x = try backend.measure(.embedding) {
+            try backend.embed(
+                batch.tokens, table: weights.embedding, scale: Float(config.dModel).squareRoot())
+        }
         let positions = batch.positions
         for layer in 0..<config.nLayers {
             try forward(x, layer: layer, batch: batch, positions: positions, tap: tap)
         }
-        let normed = try backend.rmsNorm(x, weights.finalNorm, epsilon: config.epsilon)
-        return try backend.predictions(
-            normed, unembedding: weights.unembedding, softCap: config.finalSoftCap,
-            nextTokens: batch.nextTokens)
+        return try backend.measure(.predictions) {
+            let normed = try backend.rmsNorm(x, weights.finalNorm, epsilon: config.epsilon)
+            return try backend.predictions(
+                normed, unembedding: weights.unembedding, softCap: config.finalSoftCap,
+                nextTokens: batch.nextTokens)
+        }
     }
 
     /// One block: grouped-query attention, then a GeGLU MLP, each between two RMS norms.
@@ -54,12 +58,18 @@ public struct Gemma2Model<B: Backend> {
         _ x: B.Matrix, layer: Int, batch: PackedBatch, positions: [Int32], tap: Tap
     ) throws {
         let w = weights.blocks[layer]
-        let z = try attention(x, w, layer: layer, batch: batch, positions: positions)
+        let z = try backend.measure(.attention) {
+            try attention(x, w, layer: layer, batch: batch, positions: positions)
+        }
         try tap(HookPoint(layer: layer, site: .att), z)  // blocks.L.attn.hook_z
-        let attnOut = try norm(backend.matmul(z, w.oProj), w.postAttentionNorm)  // (tokens, dModel)
+        let attnOut = try backend.measure(.attention) {
+            try norm(backend.matmul(z, w.oProj), w.postAttentionNorm)  // (tokens, dModel)
+        }
         try backend.add(attnOut, to: x)
 
-        let mlpOut = try norm(mlp(x, w), w.postFeedForwardNorm)  // (tokens, dModel)
+        let mlpOut = try backend.measure(.mlp) {
+            try norm(mlp(x, w), w.postFeedForwardNorm)  // (tokens, dModel)
+        }
         try tap(HookPoint(layer: layer, site: .mlp), mlpOut)  // blocks.L.hook_mlp_out
         try backend.add(mlpOut, to: x)
         try tap(HookPoint(layer: layer, site: .res), x)  // blocks.L.hook_resid_post

@@ -100,6 +100,25 @@ public struct TokenPredictions: Sendable {
     public var firstNonFiniteRow: Int?
 }
 
+/// How faithful products are. What is not a product is in float32 either way.
+public enum Precision: String, Codable, Sendable, CaseIterable {
+    /// To float32.
+    case float32
+    /// To operands rounded to bfloat16; sums are in float32.
+    case bfloat16
+}
+
+/// Where the time of a batch goes.
+public enum BatchPart: String, CaseIterable, Sendable {
+    case embedding
+    case attention
+    case mlp
+    /// Unembedding, and what is made of the logits.
+    case predictions
+    /// Encoders, and the search for NaN before them.
+    case saes
+}
+
 /// Why the processor cannot be used.
 public enum BackendError: Error, Equatable, CustomStringConvertible {
     /// The system does not start that many threads.
@@ -135,7 +154,7 @@ public struct Deferred<Value> {
 /// A result took more room than was set apart for it. The room has grown; the batch is to be computed again.
 public struct ResultOverflow: Error {}
 
-/// A device that computes on row-major matrices, in float32 or faithfully to it.
+/// A device that computes on row-major matrices.
 ///
 /// Operations return when they have been asked of the device. Products are cut into pieces whose shapes depend on the
 /// operands alone, so that results do not depend on how many threads share the work.
@@ -156,6 +175,11 @@ public protocol Backend: AnyObject {
     /// Seconds during which the device was computing batches, and seconds from the first one's beginning to the last
     /// one's end; nil where there is no device beside the processor.
     var deviceSeconds: (busy: Double, span: Double)? { get }
+
+    /// Seconds that each part of batches has taken so far; empty where operations return before they are done.
+    var partSeconds: [BatchPart: Double] { get }
+    /// Does `body`, which asks for operations of `part`.
+    func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R
 
     /// Bytes in use on the device, by whomever; nil where there is no device beside the processor.
     var deviceMemory: Int? { get }

@@ -17,7 +17,8 @@ extension OpenBLASBackend {
     ) -> Deferred<FiringFeatures?> {
         precondition(x.columns == encoder.inputs && bias.count == encoder.outputs)
         precondition(threshold.count == encoder.outputs && floor >= 0)
-        let blocks = OutputBlocks(for: encoder)
+        let blocks = OutputBlocks(for: encoder, bfloat16)
+        let factor = leftFactor(x, of: encoder)
         var chunks = [Chunk](repeating: Chunk(), count: blocks.count)
         chunks.withUnsafeMutableBufferPointer { chunks in
             nonisolated(unsafe) let chunks = chunks
@@ -27,7 +28,8 @@ extension OpenBLASBackend {
                 let panelSize = (panelSize(encoder, stride) + 15) & ~15
                 let room = scratch.floats(panelSize + x.rows * stride, thread: thread)
                 let pre = room + panelSize
-                multiply(x, encoder, outputs: range, panel: room, into: pre, stride: stride)
+                multiply(
+                    factor, encoder, outputs: range, panel: room, into: pre, stride: stride)
                 // f > floor and pre > threshold are one comparison, f being pre where it is not 0.
                 let cut = threshold[range].map { max($0, floor) }
                 chunks[block] = compact(

@@ -17,7 +17,8 @@ extension OpenBLASBackend {
         _ x: CPUMatrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
     ) -> Deferred<TokenPredictions> {
         precondition(nextTokens.count == x.rows && x.columns == unembedding.inputs)
-        let blocks = OutputBlocks(for: unembedding)
+        let blocks = OutputBlocks(for: unembedding, bfloat16)
+        let factor = leftFactor(x, of: unembedding)
         let partials = UnsafeMutableBufferPointer<Partial>.allocate(capacity: blocks.count * x.rows)
         let targets = UnsafeMutableBufferPointer<Float>.allocate(capacity: x.rows)
         targets.initialize(repeating: 0)
@@ -31,7 +32,8 @@ extension OpenBLASBackend {
             let panelSize = (panelSize(unembedding, range.count) + 15) & ~15
             let room = scratch.floats(panelSize + x.rows * stride, thread: thread)
             let logits = room + panelSize
-            multiply(x, unembedding, outputs: range, panel: room, into: logits, stride: stride)
+            multiply(
+                factor, unembedding, outputs: range, panel: room, into: logits, stride: stride)
             for row in 0..<x.rows {
                 let line = logits + row * stride
                 partials[block * x.rows + row] = reduce(line, count: range.count, softCap: softCap)

@@ -1,23 +1,29 @@
-// Matrix products, cut into blocks of outputs: each block is one single-threaded sgemm, so a block's bits
-// do not depend on how many threads there are.
+// Matrix products, cut into blocks of outputs: each block is multiplied by one thread, so a block's bits do not depend on
+// how many threads there are.
 
 import ArrayFiles
 import COpenBLAS
 
-/// How a product's outputs are cut. Depends on the weights alone.
+/// How a product's outputs are cut. Depends on the weights and the kind of product alone.
 struct OutputBlocks {
     let width: Int
     let outputs: Int
 
-    init(for weights: OpenBLASBackend.Weights) {
+    init(for weights: OpenBLASBackend.Weights, _ bfloat16: BFloat16Kernels?) {
         outputs = weights.outputs
-        // Weights to be converted go through a panel that should stay in the cache.
-        let limit = weights.isUsable ? 512 : min(512, max(32, 524_288 / max(weights.inputs, 1)))
+        var (limit, step) = (512, 16)
+        if let bfloat16 {
+            // Whole blocks of lanes; or whole groups of rows that are multiplied together, of any number of them.
+            step = weights.outputsAreRows ? 24 : bfloat16.block
+        } else if !weights.isUsable {
+            // Weights to be converted go through a panel that should stay in the cache.
+            limit = min(512, max(32, 524_288 / max(weights.inputs, 1)))
+        }
         // Blocks of equal size and, beyond one, an even number of them: two threads end together.
         var count = (outputs + limit - 1) / limit
         if count > 1, count % 2 == 1 { count += 1 }
         let equal = (outputs + max(count, 1) - 1) / max(count, 1)
-        width = max(16, (equal + 15) / 16 * 16)
+        width = max(step, (equal + step - 1) / step * step)
     }
 
     var count: Int { (outputs + width - 1) / width }
@@ -27,37 +33,59 @@ struct OutputBlocks {
     }
 }
 
+/// A product's left factor, as its kernels read it.
+struct LeftFactor {
+    let rows: Int
+    /// Float32, or what `rounded` has made of it.
+    let elements: CPUMatrix
+}
+
 extension OpenBLASBackend {
     /// x · Wᵀ or x · W, by the weights' layout.
     public func matmul(_ x: CPUMatrix, _ weights: Weights) -> CPUMatrix {
         precondition(x.columns == weights.inputs, "the product's inner sizes differ")
         let out = newMatrix(x.rows, weights.outputs)
-        let blocks = OutputBlocks(for: weights)
+        let blocks = OutputBlocks(for: weights, bfloat16)
+        let factor = leftFactor(x, of: weights)
         threads.forEach(blocks.count) { block, thread in
             let range = blocks.range(block)
             let panel = scratch.floats(panelSize(weights, range.count), thread: thread)
             multiply(
-                x, weights, outputs: range, panel: panel, into: out.elements + range.lowerBound,
-                stride: out.columns)
+                factor, weights, outputs: range, panel: panel,
+                into: out.elements + range.lowerBound, stride: out.columns)
         }
         return out
     }
 
-    /// Room that `multiply` needs for converting a block of `width` outputs.
+    /// `x`, made ready for `multiply` with `weights`.
+    func leftFactor(_ x: CPUMatrix, of weights: Weights) -> LeftFactor {
+        LeftFactor(
+            rows: x.rows, elements: bfloat16.map { rounded(x, for: weights, $0) } ?? x)
+    }
+
+    /// Room that `multiply` needs for converting a block of `width` outputs, in floats.
     func panelSize(_ weights: Weights, _ width: Int) -> Int {
-        weights.isUsable ? 1 : weights.inputs * width
+        if let bfloat16 { return roundedPanelSize(weights, bfloat16) }
+        return weights.isUsable ? 1 : weights.inputs * width
     }
 
     /// One block of a product: columns `range` of the result, written at `out` with rows `stride` apart.
     func multiply(
-        _ x: CPUMatrix, _ weights: Weights, outputs range: Range<Int>,
+        _ x: LeftFactor, _ weights: Weights, outputs range: Range<Int>,
         panel: UnsafeMutablePointer<Float>, into out: UnsafeMutablePointer<Float>, stride: Int
     ) {
+        if let bfloat16 {
+            multiplyRounded(
+                x.elements, rows: x.rows, weights, outputs: range, panel: panel, into: out,
+                stride: stride, bfloat16)
+            return
+        }
         let inputs = weights.inputs
         let (operand, operandStride) = block(of: weights, outputs: range, panel: panel)
         cblas_sgemm(
             CblasRowMajor, CblasNoTrans, weights.outputsAreRows ? CblasTrans : CblasNoTrans,
-            blasint(x.rows), blasint(range.count), blasint(inputs), 1, x.elements, blasint(inputs),
+            blasint(x.rows), blasint(range.count), blasint(inputs), 1, x.elements.elements,
+            blasint(inputs),
             operand, blasint(operandStride), 0, out, blasint(stride))
     }
 

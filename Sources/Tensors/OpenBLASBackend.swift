@@ -1,10 +1,11 @@
-// The CPU backend: products by OpenBLAS, everything else in lanes, all of it shared out over threads.
+// The CPU backend: products by OpenBLAS or, of bfloat16 numbers, by CBFloat16; everything else in lanes; all of it shared
+// out over threads.
 
 import ArrayFiles
 import COpenBLAS
 import Glibc
 
-/// Computes in float32 on the processor's cores.
+/// Computes on the processor's cores.
 public final class OpenBLASBackend: Backend {
     /// Activations in memory.
     public typealias Matrix = CPUMatrix
@@ -27,6 +28,10 @@ public final class OpenBLASBackend: Backend {
 
     /// The threads that share each operation.
     public let threads: ThreadPool
+    /// What multiplies bfloat16 numbers; nil where products are of float32 ones.
+    let bfloat16: BFloat16Kernels?
+    /// Seconds by part.
+    public private(set) var partSeconds: [BatchPart: Double] = [:]
     let pool = BufferPool()
     let scratch: ThreadScratch
 
@@ -34,7 +39,15 @@ public final class OpenBLASBackend: Backend {
     private static let threadSpace = 192 << 20
 
     /// A backend on `threads`. Throws where the system does not give their memory.
-    public init(on threads: ThreadPool) throws(BackendError) {
+    public convenience init(
+        on threads: ThreadPool, precision: Precision = .float32
+    ) throws(BackendError) {
+        try self.init(on: threads, bfloat16: precision == .bfloat16 ? .best : nil)
+    }
+
+    /// A backend whose products are of bfloat16 numbers where there are kernels for them.
+    init(on threads: ThreadPool, bfloat16: BFloat16Kernels?) throws(BackendError) {
+        self.bfloat16 = bfloat16
         // OpenBLAS must not cut products by itself: how it would depends on the number of threads.
         openblas_set_num_threads(1)
         self.threads = threads
@@ -71,8 +84,15 @@ public final class OpenBLASBackend: Backend {
         return (configuration.prefix(2) + [Substring(core)]).joined(separator: " ")
     }
 
-    /// As they are.
-    public var products: String { "float32" }
+    /// "float32" or, say, "bfloat16 by AVX2".
+    public var products: String { bfloat16.map { "bfloat16 by \($0.name)" } ?? "float32" }
+
+    /// Does `body`, which is over when it returns.
+    public func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R {
+        let begin = ContinuousClock.now
+        defer { partSeconds[part, default: 0] += (ContinuousClock.now - begin) / .seconds(1) }
+        return try body()
+    }
 
     /// Operations are done when they return.
     public var batchesInFlight: Int { 1 }

@@ -117,12 +117,12 @@ struct DeviceDiscovery {
     /// `DeviceError`.
     func devices(for options: RunOptions, log: Logger) async throws -> [DeviceDescription] {
         guard options.device != .cpu else {
-            try checkCPU(options, because: "--device cpu")
+            warnOfSlowness(options, log)
             return []
         }
         let probe = await probe()
         if options.device == .auto, probe.problem != nil, isWithoutDriver(probe) {
-            try checkCPU(options, because: "no NVIDIA driver was found, so that the CPU is used")
+            warnOfSlowness(options, log)
             return []
         }
         if let problem = probe.problem { throw DeviceError(description: problem) }
@@ -150,13 +150,12 @@ struct DeviceDiscovery {
         !probe.libraries.isEmpty && !probe.hasDriver
     }
 
-    private func checkCPU(_ options: RunOptions, because reason: String) throws {
-        guard options.precision == .float32 else {
-            throw UsageError(
-                "--dtype",
-                "\(options.precision.rawValue) is for CUDA devices only, and \(reason); leave it out"
-            )
-        }
+    /// Of products of bfloat16 numbers on a processor that has none.
+    private func warnOfSlowness(_ options: RunOptions, _ log: Logger) {
+        guard options.precision == .bfloat16, !OpenBLASBackend.multipliesBFloat16 else { return }
+        log.warning(
+            "--dtype bfloat16: this processor has no instructions for it (AVX-512 BF16), so that numbers are rounded as there, but products take as long as with float32, which is more exact; leave --dtype out, or use another processor or a CUDA device"
+        )
     }
 
     /// The devices that are left to this one of the invocations on a machine, and what is odd about it. A scheduler may

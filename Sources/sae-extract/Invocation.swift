@@ -78,7 +78,8 @@ struct Invocation {
                 .map { $0.isNaN ? 30 : min(max(0.01, $0), 86_400) }, log: log)
         control.begin()
         let ends = await Launcher(
-            tasks, logLevel: command.execution.logLevel, control: control,
+            tasks, environment: environment, logLevel: command.execution.logLevel,
+            control: control,
             log: log, stopLimit: stopLimit,
             ended: { display.end($0, $1) },
             handler: { event, rank in

@@ -9,6 +9,7 @@ import Logging
 import Subprocess
 import Synchronization
 import SystemPackage
+import Tensors
 
 /// How a worker ended.
 enum WorkerEnd: Equatable {
@@ -48,15 +49,26 @@ final class Launcher: Sendable {
 
     /// How long a worker may be stopped (SIGSTOP) before it counts as lost.
     private let stopLimit: Int
+    /// What has workers' OpenBLAS take other kernels than it would.
+    private let kernels: [Environment.Key: String?]
 
     init(
-        _ tasks: [WorkerTask], logLevel: Logger.Level, control: StopControl, log: Logger,
-        stopLimit: Int, ended: @escaping @Sendable (Int, WorkerEnd) -> Void,
+        _ tasks: [WorkerTask], environment: [String: String], logLevel: Logger.Level,
+        control: StopControl, log: Logger, stopLimit: Int,
+        ended: @escaping @Sendable (Int, WorkerEnd) -> Void,
         handler: @escaping @Sendable (WorkerEvent, _ rank: Int) -> Void
     ) {
         (self.tasks, self.logLevel, self.control) = (tasks, logLevel, control)
         (self.log, self.stopLimit) = (log, stopLimit)
         (self.ended, self.handler) = (ended, handler)
+        let preferred = OpenBLASKernels.preferred(environment)
+        kernels =
+            preferred.map { [Environment.Key(stringLiteral: OpenBLASKernels.variable): $0] } ?? [:]
+        if let preferred {
+            log.info(
+                "OpenBLAS' kernels: \(preferred), which suit this processor better than its own choice; \(OpenBLASKernels.variable) sets others"
+            )
+        }
     }
 
     /// What the threads of Swift's and Subprocess' runtimes take of the address space, stacks above all.
@@ -111,12 +123,13 @@ final class Launcher: Sendable {
                 .path("/proc/self/exe"),
                 arguments: Arguments(
                     executablePathOverride: "sae-extract", remainingValues: [WorkerEntry.argument]),
-                environment: .inherit.updating([
-                    // A worker sees its own device alone, as the first; on the CPU, none.
-                    "CUDA_VISIBLE_DEVICES": task.device?.token ?? "",
-                    // Nor has it anything to say to the Hub.
-                    "HF_TOKEN": nil, "HUGGING_FACE_HUB_TOKEN": nil,
-                ]),
+                environment: .inherit.updating(
+                    [
+                        // A worker sees its own device alone, as the first; on the CPU, none.
+                        "CUDA_VISIBLE_DEVICES": task.device?.token ?? "",
+                        // Nor has it anything to say to the Hub.
+                        "HF_TOKEN": nil, "HUGGING_FACE_HUB_TOKEN": nil,
+                    ].merging(kernels) { $1 }),
                 input: .inputWriter, output: .sequence, error: .sequence
             ) { [order] execution in
                 let (requests, requester) = AsyncStream<Void>.makeStream()

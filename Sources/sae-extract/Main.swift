@@ -96,8 +96,10 @@ enum Main {
 private func printVersion(_ environment: [String: String]) async -> Never {
     let commit = sourceCommit.isEmpty ? "" : " (\(sourceCommit))"
     let devices = await DeviceDiscovery(environment: environment).summary()
+    let kernels = OpenBLASKernels.preferred(environment).map { "; workers take \($0)" } ?? ""
     try? printToStandardOutput(
-        "sae-extract \(Extraction.version)\(commit)\n\(OpenBLASBackend.library)\n\(devices)\n")
+        "sae-extract \(Extraction.version)\(commit)\n\(OpenBLASBackend.library)\(kernels)\n\(devices)\n"
+    )
     _exit(0)
 }
 

@@ -384,7 +384,7 @@ struct SAEExtract: ParsableCommand {
 
 extension Site: ExpressibleByArgument {}
 extension DeviceChoice: ExpressibleByArgument {}
-extension CUDAPrecision: ExpressibleByArgument {}
+extension Precision: ExpressibleByArgument {}
 extension StorageFormat: ExpressibleByArgument {}
 extension ActivationValues: ExpressibleByArgument {}
 extension ProgressStyle: ExpressibleByArgument {}

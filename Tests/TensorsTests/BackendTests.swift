@@ -29,7 +29,7 @@ enum TestedBackend: CaseIterable {
 extension CUDABackend {
     /// A backend on the stand-in for a device.
     static func onStandIn(
-        _ threads: ThreadPool, precision: CUDAPrecision = .float32
+        _ threads: ThreadPool, precision: Precision = .float32
     ) throws -> CUDABackend {
         try CUDABackend(
             precision: precision, threads: threads, environment: FakeCUDA.libraries)
@@ -157,7 +157,8 @@ struct BackendTests {
             let tensor = StoredTensor(
                 name: "w", path: "", elementType: type, shape: [outputs, 2304], bytes: bytes,
                 owner: backend)
-            let blocks = OutputBlocks(for: backend.weights(tensor, layout: .outputsByInputs))
+            let blocks = OutputBlocks(
+                for: backend.weights(tensor, layout: .outputsByInputs), nil)
             let ranges = (0..<blocks.count).map(blocks.range)
             #expect(ranges.first?.lowerBound == 0 && ranges.last?.upperBound == outputs)
             #expect(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound })

@@ -39,3 +39,13 @@ extension StoredTensor {
         }
     }
 }
+
+/// x · wᵀ of (m, k) and (n, k), in double precision.
+public func doubleProduct(_ x: [Float], _ w: [Float], _ m: Int, _ k: Int, _ n: Int) -> [Double] {
+    (0..<m * n).map { i in
+        let (row, output) = (i / n * k, i % n * k)
+        var sum = 0.0
+        for j in 0..<k { sum += Double(x[row + j]) * Double(w[output + j]) }
+        return sum
+    }
+}

@@ -88,11 +88,14 @@ public struct OutputComparison {
         }
     }
 
-    private struct Metric {
+    /// A float16 array of metrics.
+    public struct Metric {
         let header: [UInt8]
-        let values: [Float16]
+        /// Its elements.
+        public let values: [Float16]
 
-        init(_ path: String) throws {
+        /// Reads `path`.
+        public init(_ path: String) throws {
             let bytes = try TestData.bytes(path)
             let length = 10 + Int(bytes[8]) + Int(bytes[9]) << 8
             header = Array(bytes[..<length])

@@ -7,7 +7,7 @@
 //       tokenizes texts, each ended by a zero byte, on one thread; writes the ids as int32, each text's ended by -1
 //   bench-tool corpus FILE
 //       reads a corpus and selects all of it
-//   bench-tool products FILE ROWS THREADS TENSOR...
+//   bench-tool products FILE DTYPE ROWS THREADS TENSOR...
 //       multiplies matrices of ROWS rows with tensors of a safetensors file, as the model does: GFLOP/s of each
 
 import ArrayFiles
@@ -104,12 +104,14 @@ private func corpus(_ arguments: [String]) throws {
 
 private func products(_ arguments: [String]) throws {
     let file = try SafetensorsFile(path: arguments[0])
-    let backend = try OpenBLASBackend(on: ThreadPool(threadCount: Int(arguments[2])!))
+    let backend = try OpenBLASBackend(
+        on: ThreadPool(threadCount: Int(arguments[3])!),
+        precision: Precision(rawValue: arguments[1])!)
     var random = SystemRandomNumberGenerator()
-    let rates = try arguments.dropFirst(3).map { name in
+    let rates = try arguments.dropFirst(4).map { name in
         let tensor = try file.tensor(name)
         let weights = backend.weights(tensor, layout: .outputsByInputs)
-        let (outputs, inputs, rows) = (tensor.shape[0], tensor.shape[1], Int(arguments[1])!)
+        let (outputs, inputs, rows) = (tensor.shape[0], tensor.shape[1], Int(arguments[2])!)
         let x = backend.matrix(
             rows: rows, columns: inputs,
             (0..<rows * inputs).map { _ in Float.random(in: -1...1, using: &random) })
@@ -126,7 +128,7 @@ case ("npz", 7): try npz(Array(arguments.dropFirst()))
 case ("scan", 2): try scan(Array(arguments.dropFirst()))
 case ("tokenizer", 4): try tokenizer(Array(arguments.dropFirst()))
 case ("corpus", 2): try corpus(Array(arguments.dropFirst()))
-case ("products", 5...): try products(Array(arguments.dropFirst()))
+case ("products", 6...): try products(Array(arguments.dropFirst()))
 default:
     print("usage: see the head of scripts/bench-tool/main.swift")
     exit(64)

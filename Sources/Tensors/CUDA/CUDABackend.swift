@@ -4,14 +4,6 @@
 import ArrayFiles
 import CUDA
 
-/// How faithful products are.
-public enum CUDAPrecision: String, Codable, Sendable, CaseIterable {
-    /// To float32: activations in two parts of float16, weights in one or two.
-    case float32
-    /// Operands rounded to bfloat16.
-    case bfloat16
-}
-
 /// Computes on an NVIDIA device.
 public final class CUDABackend: Backend {
     /// Activations on the device.
@@ -23,7 +15,7 @@ public final class CUDABackend: Backend {
 
     /// The device.
     public let device: CUDADevice
-    let precision: CUDAPrecision
+    let precision: Precision
     /// The processor's threads, which copy weights.
     let threads: ThreadPool
     /// Parts of activations that products read.
@@ -51,9 +43,15 @@ public final class CUDABackend: Backend {
     /// Bytes that logits or pre-activations may take at one time.
     static let chunkBytes = 512 << 20
 
+    /// Not known: operations are only queued.
+    public var partSeconds: [BatchPart: Double] { [:] }
+
+    /// Does `body`.
+    public func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R { try body() }
+
     /// Takes the first device that this process' environment lets it see. Throws `CUDAError`.
     public init(
-        precision: CUDAPrecision, threads: ThreadPool, environment: [String: String]
+        precision: Precision, threads: ThreadPool, environment: [String: String]
     ) throws {
         device = try CUDADevice(environment: environment)
         (self.precision, self.threads) = (precision, threads)

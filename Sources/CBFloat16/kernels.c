@@ -1,0 +1,64 @@
+// The kernels of kernels.inc for each kind of processor, and the choice among them at run time. No flag of the compiler
+// is needed: each is compiled for its instructions by an attribute.
+
+#include "CBFloat16.h"
+#include <stddef.h>
+#include <string.h>
+
+// Sums must not depend on whether a product and a sum are one instruction, and products of bfloat16 numbers are exact:
+// contracting changes no bit here.
+#pragma STDC FP_CONTRACT ON
+
+#define FUNCTIONS(suffix) round_##suffix, pack_rows_##suffix, pack_columns_##suffix, multiply_##suffix
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+// 32 registers: 24 sums, four vectors of lanes, a broadcast pair.
+#define SUFFIX avx512bf16
+#define TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"
+#define VECTOR_BYTES 64
+#define VECTORS 4
+#define ROWS_OF(vectors) (24 / (vectors))
+#define DOT(sum, lanes, pair) ((floats)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(lanes), (__m512bh)(pair)))
+#include "kernels.inc"
+
+// 16 registers: eight sums, two vectors of lanes widened to four, a broadcast pair widened to two.
+#define SUFFIX avx2
+#define TARGET "avx2,fma"
+#define VECTOR_BYTES 32
+#define VECTORS 2
+#define ROWS_OF(vectors) (8 / (vectors))
+#include "kernels.inc"
+#endif
+
+#define SUFFIX baseline
+#define VECTOR_BYTES 16
+#define VECTORS 2
+#define ROWS_OF(vectors) (8 / (vectors))
+#include "kernels.inc"
+
+static const struct bfloat16_kernels all[] = {
+#if defined(__x86_64__)
+    {"AVX-512 BF16", true, 64, 16, FUNCTIONS(avx512bf16)},
+    {"AVX2", false, 16, 8, FUNCTIONS(avx2)},
+#endif
+    {"baseline", false, 8, 4, FUNCTIONS(baseline)},
+};
+
+static bool runs(const struct bfloat16_kernels *kernels) {
+#if defined(__x86_64__)
+    // These look at what the system saves of the registers, too.
+    if (kernels->vector == 16)
+        return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
+            && __builtin_cpu_supports("avx512vl");
+    if (kernels->vector == 8) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    return true;
+}
+
+const struct bfloat16_kernels *bfloat16_kernels_at(long index) {
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (runs(&all[i]) && index-- == 0) return &all[i];
+    return NULL;
+}
