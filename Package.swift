@@ -96,9 +96,12 @@ let package = Package(
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
         .executableTarget(
-            name: "bench-tool", dependencies: ["ArrayFiles", "Corpus", "Tensors", "Tokenization"],
+            name: "bench-tool",
+            dependencies: ["ArrayFiles", "Corpus", "Tensors", "Tokenization", "BenchPeak"],
             path: "scripts/bench-tool",
             swiftSettings: strict),
+        .target(
+            name: "BenchPeak", path: "scripts/bench-peak", cSettings: [.unsafeFlags(["-O2"])]),
         .target(
             name: "TestSupport", dependencies: ["ArrayFiles", "ByteJSON"],
             path: "Tests/TestSupport",
@@ -154,7 +157,8 @@ let package = Package(
         .testTarget(
             name: "CLITests",
             dependencies: [
-                "sae-extract", "Results", "Extraction", "Gemma2", "SparseAutoencoders", "Tensors", "CUDA",
+                "sae-extract", "Results", "Extraction", "Gemma2", "SparseAutoencoders", "Tensors",
+                "CUDA",
                 "ArrayFiles", "ByteJSON",
                 "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -8,13 +8,16 @@
 //   bench-tool corpus FILE
 //       reads a corpus and selects all of it
 //   bench-tool products FILE DTYPE ROWS THREADS TENSOR...
-//       multiplies matrices of ROWS rows with tensors of a safetensors file, as the model does: GFLOP/s of each
+//       multiplies matrices of ROWS rows with tensors of a safetensors file, as the model does: GFLOP/s of each; and what
+//       so many cores can do at most
 
 import ArrayFiles
 import Corpus
 import Glibc
+import Synchronization
 import Tensors
 import Tokenization
+import BenchPeak
 
 private func seconds(_ body: () throws -> Void) rethrows -> Double {
     let clock = ContinuousClock()
@@ -119,7 +122,17 @@ private func products(_ arguments: [String]) throws {
         let best = (0..<6).map { _ in seconds { _ = backend.matmul(x, weights) } }.min()!
         return "\"\(name)\": \(2e-9 * Double(rows * outputs * inputs) / best)"
     }
-    print("{\"kernels\": \"\(backend.kernels)\", \"gflops\": {\(rates.joined(separator: ", "))}}")
+    let peaks = [("float32", peak_float32), ("bfloat16", peak_bfloat16)].map { name, peak in
+        let sum = Mutex(0.0)
+        backend.threads.forEach(backend.threads.threadCount) { _, _ in
+            let rate = peak(0.5)
+            sum.withLock { $0 += rate }
+        }
+        return "\"\(name)\": \(sum.withLock { $0 })"
+    }
+    print(
+        "{\"kernels\": \"\(backend.kernels)\", \"products\": \"\(backend.products)\", \"gflops\": {\(rates.joined(separator: ", "))}, \"peak\": {\(peaks.joined(separator: ", "))}}"
+    )
 }
 
 let arguments = Array(CommandLine.arguments.dropFirst())
