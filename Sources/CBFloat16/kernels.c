@@ -23,6 +23,14 @@
 #define DOT(sum, lanes, pair) ((floats)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(lanes), (__m512bh)(pair)))
 #include "kernels.inc"
 
+// 32 registers: sixteen sums, two vectors of lanes widened to four, a broadcast pair widened to two.
+#define SUFFIX avx512
+#define TARGET "avx512f,avx512bw,avx512dq,avx512vl"
+#define VECTOR_BYTES 64
+#define VECTORS 2
+#define ROWS_OF(vectors) (16 / (vectors))
+#include "kernels.inc"
+
 // 16 registers: eight sums, two vectors of lanes widened to four, a broadcast pair widened to two.
 #define SUFFIX avx2
 #define TARGET "avx2,fma"
@@ -38,27 +46,45 @@
 #define ROWS_OF(vectors) (8 / (vectors))
 #include "kernels.inc"
 
-static const struct bfloat16_kernels all[] = {
+// The blocks of AVX-512 BF16 for every processor: slow, but tests of it are tests of those, too.
+#define SUFFIX wide
+#define VECTOR_BYTES 64
+#define VECTORS 4
+#define ROWS_OF(vectors) (24 / (vectors))
+#include "kernels.inc"
+
+enum instructions { AVX512_BF16, AVX512, AVX2, ANY };
+
+static const struct {
+    enum instructions instructions;
+    struct bfloat16_kernels kernels;
+} all[] = {
 #if defined(__x86_64__)
-    {"AVX-512 BF16", true, 64, 16, FUNCTIONS(avx512bf16)},
-    {"AVX2", false, 16, 8, FUNCTIONS(avx2)},
+    {AVX512_BF16, {"AVX-512 BF16", true, 64, 16, FUNCTIONS(avx512bf16)}},
+    {AVX512, {"AVX-512", false, 32, 16, FUNCTIONS(avx512)}},
+    {AVX2, {"AVX2", false, 16, 8, FUNCTIONS(avx2)}},
 #endif
-    {"baseline", false, 8, 4, FUNCTIONS(baseline)},
+    {ANY, {"baseline", false, 8, 4, FUNCTIONS(baseline)}},
+    {ANY, {"baseline, wide", false, 64, 16, FUNCTIONS(wide)}},
 };
 
-static bool runs(const struct bfloat16_kernels *kernels) {
+static bool has(enum instructions instructions) {
 #if defined(__x86_64__)
     // These look at what the system saves of the registers, too.
-    if (kernels->vector == 16)
-        return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
-            && __builtin_cpu_supports("avx512vl");
-    if (kernels->vector == 8) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool has512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512vl");
+    switch (instructions) {
+    case AVX512_BF16: return has512 && __builtin_cpu_supports("avx512bf16");
+    case AVX512: return has512;
+    case AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case ANY: return true;
+    }
 #endif
-    return true;
+    return instructions == ANY;
 }
 
 const struct bfloat16_kernels *bfloat16_kernels_at(long index) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (runs(&all[i]) && index-- == 0) return &all[i];
+        if (has(all[i].instructions) && index-- == 0) return &all[i].kernels;
     return NULL;
 }

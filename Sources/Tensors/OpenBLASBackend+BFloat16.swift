@@ -20,7 +20,7 @@ struct BFloat16Kernels: @unchecked Sendable {
 
     /// The instructions they are made of: "AVX-512 BF16".
     var name: String { String(cString: functions.pointee.name) }
-    /// Whether the processor multiplies bfloat16 numbers itself, which is about twice as fast as float32.
+    /// Whether the processor multiplies bfloat16 numbers itself.
     var isNative: Bool { functions.pointee.is_native }
     /// Rows in a full block of lanes.
     var block: Int { functions.pointee.block }
@@ -65,7 +65,7 @@ struct BFloat16Kernels: @unchecked Sendable {
 }
 
 extension OpenBLASBackend {
-    /// Whether this processor multiplies bfloat16 numbers itself; else it takes as long as with float32.
+    /// Whether this processor multiplies bfloat16 numbers itself; else it takes as long as with float32, or longer.
     public static var multipliesBFloat16: Bool { BFloat16Kernels.best.isNative }
 
     /// `x` as products with `weights` read it: rounded, and in lanes where weights lie output by output.
@@ -79,7 +79,8 @@ extension OpenBLASBackend {
         threads.forEach((x.rows + block - 1) / block) { item, thread in
             let rows = item * block..<min((item + 1) * block, x.rows)
             let place = out.row(rows.lowerBound)
-            let lines = isPacked ? scratch.floats(rows.count * pairs, thread: thread) : place
+            let lines =
+                isPacked ? scratch.floats(max(1, rows.count * pairs), thread: thread) : place
             let numbers = UnsafeMutableRawPointer(lines).assumingMemoryBound(to: UInt16.self)
             for (index, row) in rows.enumerated() {
                 let line = numbers + index * 2 * pairs

@@ -27,7 +27,10 @@ public enum OpenBLASKernels {
     /// The kernels that processes to be started should ask for, by a value of `variable`; nil where OpenBLAS' choice is
     /// as good, or where `environment` has one already.
     public static func preferred(_ environment: [String: String]) -> String? {
-        guard (environment[variable] ?? "").isEmpty else { return nil }
+        // A library of one set of kernels has no choice.
+        guard (environment[variable] ?? "").isEmpty,
+            String(cString: openblas_get_config()).contains("DYNAMIC_ARCH")
+        else { return nil }
         return better(
             than: own, hasAVX512: processor_has_avx512(), hasAVX2: processor_has_avx2())
     }

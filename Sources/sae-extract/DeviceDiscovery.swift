@@ -154,7 +154,7 @@ struct DeviceDiscovery {
     private func warnOfSlowness(_ options: RunOptions, _ log: Logger) {
         guard options.precision == .bfloat16, !OpenBLASBackend.multipliesBFloat16 else { return }
         log.warning(
-            "--dtype bfloat16: this processor has no instructions for it (AVX-512 BF16), so that numbers are rounded as there, but products take as long as with float32, which is more exact; leave --dtype out, or use another processor or a CUDA device"
+            "--dtype bfloat16: this processor has no instructions for it (AVX-512 BF16), so that numbers are rounded as there, but products take as long as with float32 or longer, and float32 is more exact; leave --dtype out, or use another processor or a CUDA device"
         )
     }
 

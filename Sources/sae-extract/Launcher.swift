@@ -49,8 +49,8 @@ final class Launcher: Sendable {
 
     /// How long a worker may be stopped (SIGSTOP) before it counts as lost.
     private let stopLimit: Int
-    /// What has workers' OpenBLAS take other kernels than it would.
-    private let kernels: [Environment.Key: String?]
+    /// The kernels that workers on the processor are to ask OpenBLAS for.
+    private let kernels: String?
 
     init(
         _ tasks: [WorkerTask], environment: [String: String], logLevel: Logger.Level,
@@ -61,14 +61,25 @@ final class Launcher: Sendable {
         (self.tasks, self.logLevel, self.control) = (tasks, logLevel, control)
         (self.log, self.stopLimit) = (log, stopLimit)
         (self.ended, self.handler) = (ended, handler)
-        let preferred = OpenBLASKernels.preferred(environment)
-        kernels =
-            preferred.map { [Environment.Key(stringLiteral: OpenBLASKernels.variable): $0] } ?? [:]
-        if let preferred {
+        kernels = tasks.contains { $0.device == nil } ? OpenBLASKernels.preferred(environment) : nil
+        if let kernels {
             log.info(
-                "OpenBLAS' kernels: \(preferred), which suit this processor better than its own choice; \(OpenBLASKernels.variable) sets others"
+                "OpenBLAS' kernels: \(kernels), which suit this processor better than its own choice; \(OpenBLASKernels.variable) sets others"
             )
         }
+    }
+
+    /// What a worker's environment has otherwise than this process' own: on the device `token` or, without, on the
+    /// processor, with `kernels` of OpenBLAS' if it is not to choose.
+    static func environment(token: String?, kernels: String?) -> [String: String?] {
+        var changes: [String: String?] = [
+            // A worker sees its own device alone, as the first; on the CPU, none.
+            "CUDA_VISIBLE_DEVICES": token ?? "",
+            // Nor has it anything to say to the Hub.
+            "HF_TOKEN": nil, "HUGGING_FACE_HUB_TOKEN": nil,
+        ]
+        if token == nil, let kernels { changes[OpenBLASKernels.variable] = kernels }
+        return changes
     }
 
     /// What the threads of Swift's and Subprocess' runtimes take of the address space, stacks above all.
@@ -124,12 +135,10 @@ final class Launcher: Sendable {
                 arguments: Arguments(
                     executablePathOverride: "sae-extract", remainingValues: [WorkerEntry.argument]),
                 environment: .inherit.updating(
-                    [
-                        // A worker sees its own device alone, as the first; on the CPU, none.
-                        "CUDA_VISIBLE_DEVICES": task.device?.token ?? "",
-                        // Nor has it anything to say to the Hub.
-                        "HF_TOKEN": nil, "HUGGING_FACE_HUB_TOKEN": nil,
-                    ].merging(kernels) { $1 }),
+                    Dictionary(
+                        uniqueKeysWithValues: Launcher.environment(
+                            token: task.device?.token, kernels: kernels
+                        ).map { (Environment.Key(stringLiteral: $0), $1) })),
                 input: .inputWriter, output: .sequence, error: .sequence
             ) { [order] execution in
                 let (requests, requester) = AsyncStream<Void>.makeStream()
@@ -279,10 +288,14 @@ final class Launcher: Sendable {
                 "a mapped file, of the checkpoint or an SAE, became shorter or its disk failed; check --model_path and --sae_dir"
         }
         if signal == SIGILL {
-            let kernels = getenv("OPENBLAS_CORETYPE").map { String(cString: $0) } ?? ""
-            return kernels.isEmpty
+            if let kernels {
+                return
+                    "this processor does not know an instruction, perhaps of OpenBLAS' kernels \(kernels); set \(OpenBLASKernels.variable)=Haswell, and please report it with the processor's name"
+            }
+            let asked = getenv(OpenBLASKernels.variable).map { String(cString: $0) } ?? ""
+            return asked.isEmpty
                 ? "this processor does not know an instruction; please report it with the processor's name"
-                : "this processor does not know an instruction, probably of the kernels that OPENBLAS_CORETYPE=\(kernels) asks for; unset that variable"
+                : "this processor does not know an instruction, probably of the kernels that \(OpenBLASKernels.variable)=\(asked) asks for; unset that variable"
         }
         var limit = rlimit()
         if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,

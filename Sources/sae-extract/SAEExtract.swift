@@ -274,7 +274,7 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("dtype"),
             help: ArgumentHelp(
-                "float32: results faithful to it; bfloat16: products of rounded operands, twice as fast on CUDA and on processors with AVX-512 BF16.",
+                "float32: results faithful to it; bfloat16: products of rounded operands, faster on CUDA and on processors with AVX-512 BF16.",
                 valueName: "type"))
         var precision = RunOptions().precision
 

@@ -131,14 +131,14 @@ extension HubTests {
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
         try process.run()
-        let watchdog = Watchdog(process)
-        defer { watchdog.stop() }
         return process
     }
 
     /// Fetches in so many processes at once, all of which must succeed.
     private func fetchAtOnce(_ count: Int) throws {
         let processes = try (0..<count).map { _ in try start(["fetch"] + arguments("out")) }
+        let watchdogs = processes.map { Watchdog($0) }
+        defer { watchdogs.forEach { $0.stop() } }
         for process in processes {
             process.waitUntilExit()
             #expect(process.terminationStatus == 0)
@@ -158,6 +158,8 @@ extension HubTests {
         var most = 0
         for round in 1...6 {
             let fetch = try start(["fetch"] + arguments("out"))
+            let watchdog = Watchdog(fetch)
+            defer { watchdog.stop() }
             // As soon as it has something more than those before it.
             while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
             kill(fetch.processIdentifier, SIGKILL)
@@ -181,6 +183,8 @@ extension HubTests {
     @Test func aCacheThatIsClearedMeanwhile() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000, "times": 12}]"#)
         let fetch = try start(["fetch"] + arguments("out"))
+        let watchdog = Watchdog(fetch)
+        defer { watchdog.stop() }
         while fetch.isRunning, partialBytes() < 100_000 { usleep(1000) }
         let model = home + "/hub/models--google--gemma-2-2b"
         try FileManager.default.removeItem(atPath: model)

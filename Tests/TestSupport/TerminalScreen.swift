@@ -155,9 +155,14 @@ public final class TerminalRun {
         kill(identifier, SIGCONT)
     }
 
+    /// Whether all its threads are.
     private var isStopped: Bool {
-        let text = (try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)) ?? ""
-        return text.contains(") T ")
+        let tasks = "/proc/\(identifier)/task"
+        let threads = (try? FileManager.default.contentsOfDirectory(atPath: tasks)) ?? []
+        return threads.allSatisfy {
+            let text = (try? String(contentsOfFile: "\(tasks)/\($0)/stat", encoding: .utf8)) ?? ""
+            return text.isEmpty || text.contains(") T ")
+        }
     }
 
     private static func setSize(of master: Int32, columns: Int, rows: Int) {

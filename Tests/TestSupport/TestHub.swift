@@ -49,6 +49,9 @@ public final class TestHub {
         process.standardOutput = output
         process.standardInput = input
         try process.run()
+        // Until it serves; it ends with this process.
+        let watchdog = Watchdog(process)
+        defer { watchdog.stop() }
         var line = Data()
         while line.last != 0x0A {
             let piece = output.fileHandleForReading.availableData
@@ -146,6 +149,8 @@ public final class TestHub {
         let output = Pipe()
         client.standardOutput = output
         try client.run()
+        let watchdog = Watchdog(client)
+        defer { watchdog.stop() }
         let data = output.fileHandleForReading.readDataToEndOfFile()
         client.waitUntilExit()
         guard client.terminationStatus == 0 else {

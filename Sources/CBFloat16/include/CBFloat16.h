@@ -5,9 +5,9 @@
 // read so without having been packed; activations are the lanes then. An SAE's encoder, (inputs, outputs), is packed
 // into lanes a block of outputs at a time, and activations are the rows.
 //
-// A bfloat16 is the upper half of a float32. A product of two is exact in float32; each sum goes over a row's pairs in
-// their order, of each pair the second number first (VDPBF16PS, Intel SDM vol. 2), so that all kernels make the same
-// bits but where numbers are subnormal, which VDPBF16PS takes for zero.
+// A bfloat16 is the upper half of a float32. A product of two is exact in float32 unless it overflows or is subnormal
+// (VDPBF16PS takes subnormal numbers for zero); each sum goes over a row's pairs in their order, of each pair the second
+// number first (Intel SDM vol. 2), so that all kernels make the same bits elsewhere.
 
 #ifndef CBFLOAT16_H
 #define CBFLOAT16_H
