@@ -158,9 +158,7 @@ let package = Package(
             name: "CLITests",
             dependencies: [
                 "sae-extract", "Results", "Extraction", "Gemma2", "SparseAutoencoders", "Tensors",
-                "CUDA",
-                "ArrayFiles", "ByteJSON",
-                "TestSupport",
+                "CUDA", "ArrayFiles", "ByteJSON", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ],

@@ -9,7 +9,8 @@
 // contracting changes no bit here.
 #pragma STDC FP_CONTRACT ON
 
-#define FUNCTIONS(suffix) round_##suffix, pack_rows_##suffix, pack_columns_##suffix, multiply_##suffix
+// What kernels.inc has made for `suffix`, in the order of bfloat16_kernels.
+#define KERNELS(suffix) block_rows_##suffix, vector_rows_##suffix, round_##suffix, pack_rows_##suffix, pack_columns_##suffix, multiply_##suffix
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -60,12 +61,12 @@ static const struct {
     struct bfloat16_kernels kernels;
 } all[] = {
 #if defined(__x86_64__)
-    {AVX512_BF16, {"AVX-512 BF16", true, 64, 16, FUNCTIONS(avx512bf16)}},
-    {AVX512, {"AVX-512", false, 32, 16, FUNCTIONS(avx512)}},
-    {AVX2, {"AVX2", false, 16, 8, FUNCTIONS(avx2)}},
+    {AVX512_BF16, {"AVX-512 BF16", true, KERNELS(avx512bf16)}},
+    {AVX512, {"AVX-512", false, KERNELS(avx512)}},
+    {AVX2, {"AVX2", false, KERNELS(avx2)}},
 #endif
-    {ANY, {"baseline", false, 8, 4, FUNCTIONS(baseline)}},
-    {ANY, {"baseline, wide", false, 64, 16, FUNCTIONS(wide)}},
+    {ANY, {"baseline", false, KERNELS(baseline)}},
+    {ANY, {"baseline, wide", false, KERNELS(wide)}},
 };
 
 static bool has(enum instructions instructions) {

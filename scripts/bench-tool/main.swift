@@ -12,12 +12,12 @@
 //       so many cores can do at most
 
 import ArrayFiles
+import BenchPeak
 import Corpus
 import Glibc
 import Synchronization
 import Tensors
 import Tokenization
-import BenchPeak
 
 private func seconds(_ body: () throws -> Void) rethrows -> Double {
     let clock = ContinuousClock()
