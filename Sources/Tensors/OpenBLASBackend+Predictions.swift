@@ -64,7 +64,7 @@ extension OpenBLASBackend {
             let below = logit - largest
             let e = below.exponential
             sum += e
-            weighted += (e * below).replacing(with: 0, where: e .== 0)
+            weighted += Lanes.choose(Lanes(), else: e * below) { e[$0] == 0 }
         }
         return Partial(
             largest: largest, sum: sum.sum(), weighted: weighted.sum(),

@@ -5,52 +5,65 @@
 typealias Lanes = SIMD8<Float>
 
 extension SIMD8<Float> {
-    /// The larger of each pair of lanes.
+    /// Each lane of `a` where `isChosen`, else of `b`.
+    ///
+    /// Lane by lane: the compiler makes one instruction or two of that, and many of `replacing(with:where:)`, whose masks
+    /// it takes for numbers.
     @inline(__always)
-    static func larger(_ a: Lanes, _ b: Lanes) -> Lanes { a.replacing(with: b, where: b .> a) }
+    static func choose(_ a: Lanes, else b: Lanes, where isChosen: (_ lane: Int) -> Bool) -> Lanes {
+        var result = b
+        for lane in 0..<scalarCount { result[lane] = isChosen(lane) ? a[lane] : b[lane] }
+        return result
+    }
 
-    /// The smaller of each pair of lanes.
+    /// The larger of each pair of lanes; of `a` where one is NaN.
     @inline(__always)
-    static func smaller(_ a: Lanes, _ b: Lanes) -> Lanes { a.replacing(with: b, where: b .< a) }
+    static func larger(_ a: Lanes, _ b: Lanes) -> Lanes {
+        choose(b, else: a) { b[$0] > a[$0] }
+    }
 
-    /// c[0] + c[1]·x + c[2]·x² + …
+    /// The smaller of each pair of lanes; of `a` where one is NaN.
     @inline(__always)
-    private func polynomial(_ c: (Float, Float, Float, Float, Float)) -> Lanes {
-        (((c.4 * self + c.3) * self + c.2) * self + c.1) * self + c.0
+    static func smaller(_ a: Lanes, _ b: Lanes) -> Lanes {
+        choose(b, else: a) { b[$0] < a[$0] }
+    }
+
+    /// 2ⁿ and eʳ - 1 with e to the power of a lane = 2ⁿ · eʳ, for lanes in -87…88.
+    ///
+    /// n = round(x / ln 2), so that |r| ≤ ln 2 / 2; eʳ is a least-squares polynomial.
+    @inline(__always)
+    private var factors: (power: Lanes, rest: Lanes) {
+        // Adding 1.5 · 2²³ leaves the nearest whole number in the low bits.
+        let shifted = self * 1.442_695_04 + 12_582_912
+        let n = shifted - 12_582_912
+        let r = self - n * 0.693_359_375 + n * 2.121_944_4e-4
+        var tail = 0.001_375_135_6 * r + 0.008_368_931
+        tail = (tail * r + 0.041_669_536) * r + 0.166_665_18
+        tail = tail * r + 0.499_999_88
+        let exponent = unsafeBitCast(shifted, to: SIMD8<Int32>.self) &<< 23
+        return (unsafeBitCast(exponent &+ 0x3F80_0000, to: Lanes.self), tail * r * r + r)
     }
 
     /// e to the power of each lane; below -87 it is 0, above 88 e⁸⁸. Relative error below 1.5e-7.
-    ///
-    /// 2ⁿ · eʳ with n = round(x / ln 2) and |r| ≤ ln 2 / 2; eʳ is a least-squares polynomial.
     @inline(__always)
     var exponential: Lanes {
         let x = Lanes.smaller(Lanes.larger(self, Lanes(repeating: -87)), Lanes(repeating: 88))
-        // Adding 1.5 · 2²³ leaves the nearest whole number in the low bits.
-        let shifted = x * 1.442_695_04 + 12_582_912
-        let n = shifted - 12_582_912
-        let r = x - n * 0.693_359_375 + n * 2.121_944_4e-4
-        let tail = r.polynomial(
-            (0.499_999_88, 0.166_665_18, 0.041_669_536, 0.008_368_931, 0.001_375_135_6))
-        let mantissa = tail * r * r + r + 1
-        let exponent = unsafeBitCast(shifted, to: SIMD8<Int32>.self) &<< 23
-        let power = unsafeBitCast(exponent &+ 0x3F80_0000, to: Lanes.self)
-        return (mantissa * power).replacing(with: 0, where: self .< -87)
+        let (power, rest) = x.factors
+        return Lanes.choose(Lanes(), else: (rest + 1) * power) { self[$0] < -87 }
     }
 
     /// The hyperbolic tangent of each lane. Relative error below 2e-7.
     ///
-    /// Near zero x + x³ · P(x²) with P a least-squares polynomial on 0…0.625, beyond it
-    /// 1 - 2 / (e²ˣ + 1). The soft-caps multiply by 30 and 50, so this error is what their users see.
+    /// t / (t + 2) with t = e²ˣ - 1, which loses nothing near zero where n is 0. The soft-caps multiply by 30 and 50, so
+    /// this error is what their users see.
     @inline(__always)
     var hyperbolicTangent: Lanes {
-        let magnitude = self.replacing(with: -self, where: self .< 0)
-        let square = self * self
-        let p = square.polynomial(
-            (-0.333_332_87, 0.133_315_61, -0.053_748_444, 0.020_664_724, -0.005_731_194))
-        let near = p * square * self + self
-        let far = 1 - 2 / ((magnitude * 2).exponential + 1)
-        let signed = far.replacing(with: -far, where: self .< 0)
-        return signed.replacing(with: near, where: magnitude .< 0.625)
+        let bits = unsafeBitCast(self, to: SIMD8<UInt32>.self)
+        let magnitude = unsafeBitCast(bits & 0x7FFF_FFFF, to: Lanes.self)
+        let (power, rest) = Lanes.smaller(magnitude * 2, Lanes(repeating: 88)).factors
+        let t = power * rest + (power - 1)
+        let result = unsafeBitCast(t / (t + 2), to: SIMD8<UInt32>.self)
+        return unsafeBitCast(result | bits & 0x8000_0000, to: Lanes.self)
     }
 }
 
@@ -61,11 +74,11 @@ extension UnsafePointer<Float> {
         UnsafeRawPointer(self + i).loadUnaligned(as: Lanes.self)
     }
 
-    /// `count` (below eight) elements from `i` on; the other lanes are `rest`.
+    /// The last `count` % 8 of `count` elements; the other lanes are `rest`.
     @inline(__always)
-    func lanes(_ i: Int, count: Int, rest: Float) -> Lanes {
+    fileprivate func lastLanes(of count: Int, rest: Float = 0) -> Lanes {
         var lanes = Lanes(repeating: rest)
-        for lane in 0..<count { lanes[lane] = self[i + lane] }
+        for lane in 0..<count & 7 { lanes[lane] = self[count & ~7 + lane] }
         return lanes
     }
 }
@@ -80,13 +93,10 @@ extension UnsafeMutablePointer<Float> {
     func store(_ lanes: Lanes, _ i: Int) {
         UnsafeMutableRawPointer(self + i).storeBytes(of: lanes, as: Lanes.self)
     }
-
-    /// Writes the first `count` of `lanes` from `i` on.
-    @inline(__always)
-    func store(_ lanes: Lanes, _ i: Int, count: Int) {
-        for lane in 0..<count { self[i + lane] = lanes[lane] }
-    }
 }
+
+// Each of these has its function in one place, the last elements included: in two, the compiler would call it instead of
+// making it a part of the loop. So the last ones, where they are no eight, are gone through in a place of their own.
 
 /// out[i] = f(a[i]), in place allowed.
 @inline(__always)
@@ -94,10 +104,15 @@ func mapLanes(
     _ a: UnsafePointer<Float>, to out: UnsafeMutablePointer<Float>, count: Int,
     _ f: (Lanes) -> Lanes
 ) {
-    let whole = count & ~7
-    for i in stride(from: 0, to: whole, by: 8) { out.store(f(a.lanes(i)), i) }
-    if whole < count {
-        out.store(f(a.lanes(whole, count: count - whole, rest: 0)), whole, count: count - whole)
+    var last = a.lastLanes(of: count)
+    withUnsafeMutableBytes(of: &last) { last in
+        let last = last.baseAddress!.assumingMemoryBound(to: Float.self)
+        let whole = count & ~7
+        for i in stride(from: 0, to: count, by: 8) {
+            let isLast = i == whole
+            (isLast ? last : out + i).store(f((isLast ? UnsafePointer(last) : a + i).lanes(0)), 0)
+        }
+        for i in whole..<count { out[i] = last[i - whole] }
     }
 }
 
@@ -107,13 +122,17 @@ func mapLanes(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, to out: UnsafeMutablePointer<Float>,
     count: Int, _ f: (Lanes, Lanes) -> Lanes
 ) {
-    let whole = count & ~7
-    for i in stride(from: 0, to: whole, by: 8) { out.store(f(a.lanes(i), b.lanes(i)), i) }
-    if whole < count {
-        let rest = count - whole
-        let result = f(
-            a.lanes(whole, count: rest, rest: 0), b.lanes(whole, count: rest, rest: 0))
-        out.store(result, whole, count: rest)
+    var last = (a.lastLanes(of: count), b.lastLanes(of: count))
+    withUnsafeMutableBytes(of: &last) { last in
+        let last = last.baseAddress!.assumingMemoryBound(to: Float.self)
+        let whole = count & ~7
+        for i in stride(from: 0, to: count, by: 8) {
+            let isLast = i == whole
+            let a = (isLast ? UnsafePointer(last) : a + i).lanes(0)
+            let b = (isLast ? UnsafePointer(last + 8) : b + i).lanes(0)
+            (isLast ? last : out + i).store(f(a, b), 0)
+        }
+        for i in whole..<count { out[i] = last[i - whole] }
     }
 }
 
@@ -124,8 +143,12 @@ func foldLanes(
     _ f: (inout Lanes, Lanes) -> Void
 ) -> Lanes {
     var result = Lanes(repeating: initial)
-    let whole = count & ~7
-    for i in stride(from: 0, to: whole, by: 8) { f(&result, a.lanes(i)) }
-    if whole < count { f(&result, a.lanes(whole, count: count - whole, rest: rest)) }
+    let last = a.lastLanes(of: count, rest: rest)
+    withUnsafeBytes(of: last) { last in
+        let last = last.baseAddress!.assumingMemoryBound(to: Float.self)
+        for i in stride(from: 0, to: count, by: 8) {
+            f(&result, (i == count & ~7 ? last : a + i).lanes(0))
+        }
+    }
     return result
 }

@@ -28,6 +28,7 @@ struct VectorMathTests {
         #expect(Lanes(repeating: -88).exponential == Lanes(repeating: 0))
         #expect(Lanes(repeating: 0).exponential == Lanes(repeating: 1))
         #expect(Lanes(repeating: 1000).exponential.max().isFinite)
+        #expect(Lanes(repeating: .nan).exponential[0].isNaN)
     }
 
     @Test func hyperbolicTangentIsWithinItsBound() {
@@ -39,6 +40,7 @@ struct VectorMathTests {
             #expect(Lanes(repeating: x).hyperbolicTangent == Lanes(repeating: expected))
             #expect(Lanes(repeating: -x).hyperbolicTangent == Lanes(repeating: -expected))
         }
+        #expect(Lanes(repeating: .nan).hyperbolicTangent[0].isNaN)
     }
 
     @Test(arguments: 0...25)
