@@ -96,12 +96,13 @@ extension OpenBLASBackend {
         return out
     }
 
-    /// Floats that `multiplyRounded` needs beside the result.
-    func roundedPanelSize(_ weights: Weights, _ kernels: BFloat16Kernels) -> Int {
+    /// Floats that `multiplyRounded` needs beside the result, for a block of `width` outputs.
+    func roundedPanelSize(_ weights: Weights, _ width: Int, _ kernels: BFloat16Kernels) -> Int {
         let pairs = (weights.inputs + 1) / 2
         // The kernels' own, a panel of weights, and a line or two of them as float32.
-        let panel = (weights.outputsAreRows ? BFloat16Kernels.rows : kernels.block) * pairs
-        return kernels.room + panel + max(weights.inputs, 2 * kernels.block)
+        return weights.outputsAreRows
+            ? kernels.room + BFloat16Kernels.rows * pairs + weights.inputs
+            : kernels.room + kernels.laneWords(rows: width, pairs: pairs) + 2 * width
     }
 
     /// One block of a product: columns `range` of the result, written at `out` with rows `stride` apart. `x` is what
@@ -115,25 +116,22 @@ extension OpenBLASBackend {
         let factor = UnsafeMutableRawPointer(x.elements).assumingMemoryBound(to: UInt32.self)
         let words = UnsafeMutableRawPointer(panel + kernels.room)
             .assumingMemoryBound(to: UInt32.self)
-        let step = weights.outputsAreRows ? BFloat16Kernels.rows : kernels.block
-        for first in Swift.stride(from: range.lowerBound, to: range.upperBound, by: step) {
-            let outputs = first..<min(first + step, range.upperBound)
-            let place = out + (first - range.lowerBound)
+        if !weights.outputsAreRows { packColumns(weights, range, words, kernels) }
+        let count = weights.outputsAreRows ? range.count : rows
+        for first in Swift.stride(from: 0, to: count, by: BFloat16Kernels.rows) {
+            let here = first..<min(first + BFloat16Kernels.rows, count)
             if weights.outputsAreRows {
+                let outputs = range.lowerBound + first..<range.lowerBound + here.upperBound
                 kernels.multiply(
                     lanes: factor, laneCount: rows, pairs: pairs,
                     rows: roundedRows(weights, outputs, words, kernels), rowStride: 2 * pairs,
-                    rowCount: outputs.count, lanesFirst: true, into: place, stride: stride,
+                    rowCount: here.count, lanesFirst: true, into: out + first, stride: stride,
                     room: panel)
-                continue
-            }
-            packColumns(weights, outputs, words, kernels)
-            for row in Swift.stride(from: 0, to: rows, by: BFloat16Kernels.rows) {
+            } else {
                 kernels.multiply(
-                    lanes: words, laneCount: outputs.count, pairs: pairs,
-                    rows: factor + row * pairs, rowStride: 2 * pairs,
-                    rowCount: min(BFloat16Kernels.rows, rows - row), lanesFirst: false,
-                    into: place + row * stride, stride: stride, room: panel)
+                    lanes: words, laneCount: range.count, pairs: pairs,
+                    rows: factor + first * pairs, rowStride: 2 * pairs, rowCount: here.count,
+                    lanesFirst: false, into: out + first * stride, stride: stride, room: panel)
             }
         }
     }
@@ -165,26 +163,33 @@ extension OpenBLASBackend {
         return UnsafeRawPointer(panel)
     }
 
-    /// Packs the weights of `outputs`, which lie input by input, into one block of lanes.
+    /// Packs the weights of `outputs`, which lie input by input, into blocks of lanes. Input by input: of each a few
+    /// kilobytes in a row are read, where a block's own would be a line of the cache in a page of memory.
     private func packColumns(
         _ weights: Weights, _ outputs: Range<Int>, _ lanes: UnsafeMutablePointer<UInt32>,
         _ kernels: BFloat16Kernels
     ) {
         let (tensor, inputs, pairs) = (weights.tensor, weights.inputs, (weights.inputs + 1) / 2)
-        let lines = UnsafeMutableRawPointer(lanes + kernels.block * pairs)
-            .assumingMemoryBound(to: Float.self)
-        func line(_ input: Int) -> UnsafeRawPointer? {
-            guard input < inputs else { return nil }
+        let size = tensor.elementType.size
+        let lines = UnsafeMutableRawPointer(
+            lanes + kernels.laneWords(rows: outputs.count, pairs: pairs)
+        ).assumingMemoryBound(to: Float.self)
+        func line(_ input: Int) -> UnsafeRawPointer {
             let start = input * weights.outputs + outputs.lowerBound
-            if tensor.elementType == .float32 { return tensor.bytes.baseAddress! + 4 * start }
-            let place = lines + input % 2 * kernels.block
+            if tensor.elementType == .float32 { return tensor.bytes.baseAddress! + size * start }
+            let place = lines + input % 2 * outputs.count
             tensor.convert(from: start, count: outputs.count, to: place)
             return UnsafeRawPointer(place)
         }
-        let width = kernels.laneWords(rows: outputs.count, pairs: 1)
         for pair in 0..<pairs {
-            kernels.packColumns(
-                line(2 * pair)!, line(2 * pair + 1), count: outputs.count, to: lanes + pair * width)
+            let first = line(2 * pair)
+            let second = 2 * pair + 1 < inputs ? line(2 * pair + 1) : nil
+            for start in stride(from: 0, to: outputs.count, by: kernels.block) {
+                let count = min(kernels.block, outputs.count - start)
+                kernels.packColumns(
+                    first + 4 * start, second.map { $0 + 4 * start }, count: count,
+                    to: lanes + start * pairs + pair * kernels.laneWords(rows: count, pairs: 1))
+            }
         }
     }
 }

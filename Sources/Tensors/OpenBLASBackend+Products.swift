@@ -65,7 +65,7 @@ extension OpenBLASBackend {
 
     /// Room that `multiply` needs for converting a block of `width` outputs, in floats.
     func panelSize(_ weights: Weights, _ width: Int) -> Int {
-        if let bfloat16 { return roundedPanelSize(weights, bfloat16) }
+        if let bfloat16 { return roundedPanelSize(weights, width, bfloat16) }
         return weights.isUsable ? 1 : weights.inputs * width
     }
 
