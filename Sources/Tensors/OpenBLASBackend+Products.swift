@@ -11,13 +11,15 @@ struct OutputBlocks {
 
     init(for weights: OpenBLASBackend.Weights, _ bfloat16: BFloat16Kernels?) {
         outputs = weights.outputs
-        var (limit, step) = (512, 16)
+        // A product packs all of its rows for each block again: few blocks, but enough for the threads of most machines.
+        var (limit, step) = (max(512, min(outputs / 8, 1152)), 16)
         if let bfloat16 {
-            // Whole blocks of lanes; or whole groups of rows that are multiplied together, of any number of them.
-            step = weights.outputsAreRows ? 24 : bfloat16.block
+            // Packed once for all blocks. Whole blocks of lanes; or whole groups of rows that are multiplied together,
+            // of any number of them.
+            (limit, step) = (512, weights.outputsAreRows ? 24 : bfloat16.block)
         } else if !weights.isUsable {
-            // Weights to be converted go through a panel that should stay in the cache.
-            limit = min(512, max(32, 524_288 / max(weights.inputs, 1)))
+            // Weights to be converted go through a panel, of 4 MB or a few more.
+            limit = min(512, max(256, 1_048_576 / max(weights.inputs, 1)))
         }
         // Blocks of equal size and, beyond one, an even number of them: two threads end together.
         var count = (outputs + limit - 1) / limit
