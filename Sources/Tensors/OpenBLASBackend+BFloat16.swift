@@ -163,8 +163,9 @@ extension OpenBLASBackend {
         return UnsafeRawPointer(panel)
     }
 
-    /// Packs the weights of `outputs`, which lie input by input, into blocks of lanes. Input by input: of each a few
-    /// kilobytes in a row are read, where a block's own would be a line of the cache in a page of memory.
+    /// Packs the weights of `outputs`, which lie input by input, into blocks of lanes, all of them at once: of each input
+    /// a kilobyte or two are read in a row. A single block of lanes would be 64 to 256 bytes of each, every time in
+    /// another page of memory.
     private func packColumns(
         _ weights: Weights, _ outputs: Range<Int>, _ lanes: UnsafeMutablePointer<UInt32>,
         _ kernels: BFloat16Kernels

@@ -11,17 +11,19 @@ struct OutputBlocks {
 
     init(for weights: OpenBLASBackend.Weights, _ bfloat16: BFloat16Kernels?) {
         outputs = weights.outputs
-        // A product packs all of its rows for each block again: few blocks, but enough for the threads of most machines.
-        var (limit, step) = (max(512, min(outputs / 8, 1152)), 16)
+        let (limit, step): (Int, Int)
         if let bfloat16 {
-            // Packed once for all blocks. Whole blocks of lanes; or whole groups of rows that are multiplied together,
-            // of any number of them.
+            // Whole blocks of lanes; or whole groups of rows that are multiplied together, of any number of them.
             (limit, step) = (512, weights.outputsAreRows ? 24 : bfloat16.block)
-        } else if !weights.isUsable {
-            // Weights to be converted go through a panel, of 4 MB or a few more.
-            limit = min(512, max(256, 1_048_576 / max(weights.inputs, 1)))
+        } else if weights.isUsable {
+            // OpenBLAS packs the activations for every block anew: few blocks, but where they are wide a dozen of them,
+            // for as many threads.
+            (limit, step) = (max(512, min(outputs / 12, 1152)), 16)
+        } else {
+            // The same, and the panel that weights are converted in takes its room once a thread: 2.4 MB, or 128 outputs.
+            (limit, step) = (min(512, max(128, 589_824 / max(weights.inputs, 1))), 16)
         }
-        // Blocks of equal size and, beyond one, an even number of them: two threads end together.
+        // Of equal size and, beyond one, an even number of them but for rounding: two threads end together.
         var count = (outputs + limit - 1) / limit
         if count > 1, count % 2 == 1 { count += 1 }
         let equal = (outputs + max(count, 1) - 1) / max(count, 1)

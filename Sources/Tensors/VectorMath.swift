@@ -7,8 +7,8 @@ typealias Lanes = SIMD8<Float>
 extension SIMD8<Float> {
     /// Each lane of `a` where `isChosen`, else of `b`.
     ///
-    /// Lane by lane: the compiler makes one instruction or two of that, and many of `replacing(with:where:)`, whose masks
-    /// it takes for numbers.
+    /// Written lane by lane, this becomes one vector instruction or three. `replacing(with:where:)` becomes twice as many:
+    /// the compiler compares its mask with zero once more.
     @inline(__always)
     static func choose(_ a: Lanes, else b: Lanes, where isChosen: (_ lane: Int) -> Bool) -> Lanes {
         var result = b
@@ -54,8 +54,8 @@ extension SIMD8<Float> {
 
     /// The hyperbolic tangent of each lane. Relative error below 2e-7.
     ///
-    /// t / (t + 2) with t = e²ˣ - 1, which loses nothing near zero where n is 0. The soft-caps multiply by 30 and 50, so
-    /// this error is what their users see.
+    /// t / (t + 2) with t = e²ˣ - 1 = 2ⁿ · (eʳ - 1) + (2ⁿ - 1), which loses nothing near zero, where n is 0. The soft-caps
+    /// multiply by 30 and 50, so this error is what their users see.
     @inline(__always)
     var hyperbolicTangent: Lanes {
         let bits = unsafeBitCast(self, to: SIMD8<UInt32>.self)
@@ -95,8 +95,8 @@ extension UnsafeMutablePointer<Float> {
     }
 }
 
-// Each of these has its function in one place, the last elements included: in two, the compiler would call it instead of
-// making it a part of the loop. So the last ones, where they are no eight, are gone through in a place of their own.
+// In each of these `f` stands once. Were there a second one for the last elements, the compiler would not inline either. So
+// the last `count` % 8 elements are copied to the stack, and the loop's last turn reads and writes there.
 
 /// out[i] = f(a[i]), in place allowed.
 @inline(__always)

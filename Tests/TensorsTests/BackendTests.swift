@@ -65,6 +65,13 @@ struct BackendTests {
         }
     }
 
+    /// Blocks of more than 512 outputs, and panels of fewer.
+    @Test(arguments: [(3, 40, 9000), (4, 2500, 700)], [ElementType.float32, .bfloat16])
+    func wideAndDeepProductsAreRight(size: (Int, Int, Int), type: ElementType) throws {
+        try TestedBackend.openBLAS.check(
+            { try $0.productsAreRightInEveryLayout(size: size, type: type) }, { _ in })
+    }
+
     @Test(arguments: TestedBackend.allCases)
     func embeddingAndNorm(backend: TestedBackend) throws {
         try backend.check(
@@ -133,36 +140,96 @@ struct BackendTests {
             { try $0.equalToTheThresholdDoesNotFire() })
     }
 
-    @Test func threadsChangeNoBit() throws {
+    @Test(arguments: [(37, 300, 2000), (5, 40, 9000)])
+    func threadsChangeNoBit(size: (Int, Int, Int)) throws {
+        let (m, k, n) = size
         var random = SeededGenerator(9)
-        let x = random.floats(37 * 300)
-        let w = StoredTensor.inMemory(random.floats(2000 * 300), [2000, 300])
+        let x = random.floats(m * k)
+        let w = StoredTensor.inMemory(random.floats(n * k), [n, k])
         let results = try [1, 2, 3, 8].map { threads in
             let backend = try OpenBLASBackend(on: ThreadPool(threadCount: threads))
             let out = backend.matmul(
-                backend.matrix(rows: 37, columns: 300, x),
+                backend.matrix(rows: m, columns: k, x),
                 backend.weights(w, layout: .outputsByInputs))
-            return backend.elements(of: out, rows: 0..<37).map(\.bitPattern)
+            return backend.elements(of: out, rows: 0..<m).map(\.bitPattern)
         }
         #expect(Set(results).count == 1)
     }
 
-    @Test(arguments: [1, 16, 511, 512, 513, 2304, 9216, 16384, 256_000])
-    func blocksCoverAllOutputsOnce(outputs: Int) throws {
-        let backend = try OpenBLASBackend(on: ThreadPool(threadCount: 1))
-        // Only sizes matter; the data is never touched.
-        for type in [ElementType.float32, .bfloat16] {
-            let bytes = UnsafeRawBufferPointer(
-                start: UnsafeRawPointer(bitPattern: 4096), count: outputs * 2304 * type.size)
-            let tensor = StoredTensor(
-                name: "w", path: "", elementType: type, shape: [outputs, 2304], bytes: bytes,
-                owner: backend)
-            let blocks = OutputBlocks(
-                for: backend.weights(tensor, layout: .outputsByInputs), nil)
-            let ranges = (0..<blocks.count).map(blocks.range)
-            #expect(ranges.first?.lowerBound == 0 && ranges.last?.upperBound == outputs)
-            #expect(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound })
-            #expect(ranges.allSatisfy { !$0.isEmpty })
+    private static let kinds: [BFloat16Kernels?] = [nil] + BFloat16Kernels.available
+
+    @Test(arguments: kinds.indices, [WeightLayout.outputsByInputs, .inputsByOutputs])
+    func blocksCoverAllOutputsOnce(kind: Int, layout: WeightLayout) throws {
+        let kernels = BackendTests.kinds[kind]
+        let backend = try OpenBLASBackend(on: ThreadPool(threadCount: 1), bfloat16: kernels)
+        for outputs in [1, 16, 511, 512, 513, 2304, 9216, 14336, 16384, 256_000] {
+            for inputs in [1, 2304, 9216, 14336] {
+                for type in [ElementType.float32, .bfloat16] {
+                    // Only sizes matter; the data is never touched.
+                    let bytes = UnsafeRawBufferPointer(
+                        start: UnsafeRawPointer(bitPattern: 4096),
+                        count: outputs * inputs * type.size)
+                    let tensor = StoredTensor(
+                        name: "w", path: "", elementType: type,
+                        shape: layout == .outputsByInputs ? [outputs, inputs] : [inputs, outputs],
+                        bytes: bytes, owner: backend)
+                    let weights = backend.weights(tensor, layout: layout)
+                    let blocks = OutputBlocks(for: weights, kernels)
+                    let ranges = (0..<blocks.count).map(blocks.range)
+                    #expect(ranges.first?.lowerBound == 0 && ranges.last?.upperBound == outputs)
+                    #expect(
+                        zip(ranges, ranges.dropFirst()).allSatisfy {
+                            $0.upperBound == $1.lowerBound
+                        })
+                    #expect(ranges.allSatisfy { !$0.isEmpty && $0.count <= 1152 })
+                    // Enough for two threads, and for a dozen where a product is long; a panel that many threads can have.
+                    #expect(outputs <= 512 || blocks.count >= 2)
+                    #expect(outputs < 12 * 512 || blocks.count >= 12)
+                    #expect(backend.panelSize(weights, blocks.width) * 4 <= 16 << 20)
+                }
+            }
+        }
+    }
+
+    /// Room of the size that is asked for is enough, for every kind of product and every block.
+    @Test(arguments: kinds.indices, [(5, 9, 700), (70, 33, 600), (3, 2500, 300)])
+    func productsStayInTheirRoom(kind: Int, size: (Int, Int, Int)) throws {
+        let kernels = BackendTests.kinds[kind]
+        let (m, k, n) = size
+        let backend = try OpenBLASBackend(on: ThreadPool(threadCount: 1), bfloat16: kernels)
+        var random = SeededGenerator(11)
+        let x = backend.matrix(rows: m, columns: k, random.floats(m * k))
+        for (type, shift) in [(ElementType.float32, 0), (.float32, 1), (.bfloat16, 0)] {
+            for (shape, layout) in [
+                ([n, k], WeightLayout.outputsByInputs), ([k, n], .inputsByOutputs),
+            ] {
+                let weights = backend.weights(
+                    .inMemory(random.floats(n * k), shape, as: type, shift: shift), layout: layout)
+                let whole = backend.elements(of: backend.matmul(x, weights), rows: 0..<m)
+                let factor = backend.leftFactor(x, of: weights)
+                let blocks = OutputBlocks(for: weights, kernels)
+                for range in (0..<blocks.count).map(blocks.range) {
+                    let count = backend.panelSize(weights, range.count)
+                    var panel = [Float](repeating: .nan, count: count + 64)
+                    var out = [Float](repeating: -7, count: m * range.count + 64)
+                    for i in count..<panel.count { panel[i] = -7 }
+                    panel.withUnsafeMutableBufferPointer { panel in
+                        out.withUnsafeMutableBufferPointer { out in
+                            backend.multiply(
+                                factor, weights, outputs: range, panel: panel.baseAddress!,
+                                into: out.baseAddress!, stride: range.count)
+                        }
+                    }
+                    #expect(panel[count...].allSatisfy { $0 == -7 })
+                    #expect(out[(m * range.count)...].allSatisfy { $0 == -7 })
+                    for row in 0..<m {
+                        let part = out[row * range.count..<(row + 1) * range.count]
+                        #expect(
+                            part.elementsEqual(
+                                whole[row * n + range.lowerBound..<row * n + range.upperBound]))
+                    }
+                }
+            }
         }
     }
 

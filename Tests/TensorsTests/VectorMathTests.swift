@@ -16,6 +16,8 @@ struct VectorMathTests {
                 range.lowerBound + (range.upperBound - range.lowerBound) * Float(i) / Float(count)
             let wanted = exact(Double(x))
             let got = Double(f(Lanes(repeating: x))[i % 8])
+            // Not a number is as wrong as can be, and no larger than anything.
+            guard !got.isNaN else { return .infinity }
             if wanted != 0 { worst = max(worst, abs(got - wanted) / abs(wanted)) }
         }
         return worst
@@ -41,6 +43,11 @@ struct VectorMathTests {
             #expect(Lanes(repeating: -x).hyperbolicTangent == Lanes(repeating: -expected))
         }
         #expect(Lanes(repeating: .nan).hyperbolicTangent[0].isNaN)
+        #expect(Lanes(repeating: -0.0).hyperbolicTangent[0].sign == .minus)
+        for i in 0..<100_000 {
+            let x = 6 + Float(i) * 1e-4
+            #expect(abs(Lanes(repeating: x).hyperbolicTangent[i % 8]) <= 1)
+        }
     }
 
     @Test(arguments: 0...25)
@@ -53,9 +60,18 @@ struct VectorMathTests {
             b.withUnsafeBufferPointer { b in
                 mapLanes(p, b.baseAddress!, to: p, count: count) { $0 + $1 }
             }
-            mapLanes(p, to: p, count: count) { $0 * 10 }
+            let other = UnsafeMutablePointer<Float>.allocate(capacity: count + 1)
+            defer { other.deallocate() }
+            other[count] = -7
+            mapLanes(p, to: other, count: count) { $0 * 10 }
+            #expect(other[count] == -7)
+            mapLanes(other, to: p, count: count) { $0 }
             let sum = foldLanes(p, count: count, rest: 0, into: 0) { $0 += $1 }.sum()
             #expect(sum == 15 * Float(count * (count + 1)))
+            let least = foldLanes(p, count: count, rest: 1000, into: 1000) {
+                $0 = Lanes.smaller($0, $1)
+            }
+            #expect(least.min() == (count == 0 ? 1000 : 30))
         }
         #expect(Array(a[..<count]) == (0..<count).map { 30 * Float($0 + 1) })
         #expect(a[count] == -7)
