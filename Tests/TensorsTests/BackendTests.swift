@@ -210,8 +210,8 @@ struct BackendTests {
                 let blocks = OutputBlocks(for: weights, kernels)
                 for range in (0..<blocks.count).map(blocks.range) {
                     let count = backend.panelSize(weights, range.count)
-                    var panel = [Float](repeating: .nan, count: count + 64)
-                    var out = [Float](repeating: -7, count: m * range.count + 64)
+                    var panel = [Float](repeating: .nan, count: count + 4096)
+                    var out = [Float](repeating: -7, count: m * range.count + 4096)
                     for i in count..<panel.count { panel[i] = -7 }
                     panel.withUnsafeMutableBufferPointer { panel in
                         out.withUnsafeMutableBufferPointer { out in
