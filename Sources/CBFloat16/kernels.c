@@ -9,6 +9,10 @@
 // contracting changes no bit here.
 #pragma STDC FP_CONTRACT ON
 
+// Vectors longer than the registers of the instructions compiled for are passed to functions that are always inlined: no
+// convention of calls can differ.
+#pragma clang diagnostic ignored "-Wpsabi"
+
 // What kernels.inc has made for `suffix`, in the order of bfloat16_kernels.
 #define KERNELS(suffix) block_rows_##suffix, vector_rows_##suffix, round_##suffix, pack_rows_##suffix, pack_columns_##suffix, multiply_##suffix
 

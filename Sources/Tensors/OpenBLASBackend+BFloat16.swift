@@ -119,18 +119,18 @@ extension OpenBLASBackend {
         if !weights.outputsAreRows { packColumns(weights, range, words, kernels) }
         let count = weights.outputsAreRows ? range.count : rows
         for first in Swift.stride(from: 0, to: count, by: BFloat16Kernels.rows) {
-            let here = first..<min(first + BFloat16Kernels.rows, count)
+            let rowCount = min(BFloat16Kernels.rows, count - first)
             if weights.outputsAreRows {
-                let outputs = range.lowerBound + first..<range.lowerBound + here.upperBound
+                let outputs = range.dropFirst(first).prefix(rowCount)
                 kernels.multiply(
                     lanes: factor, laneCount: rows, pairs: pairs,
                     rows: roundedRows(weights, outputs, words, kernels), rowStride: 2 * pairs,
-                    rowCount: here.count, lanesFirst: true, into: out + first, stride: stride,
+                    rowCount: rowCount, lanesFirst: true, into: out + first, stride: stride,
                     room: panel)
             } else {
                 kernels.multiply(
                     lanes: words, laneCount: range.count, pairs: pairs,
-                    rows: factor + first * pairs, rowStride: 2 * pairs, rowCount: here.count,
+                    rows: factor + first * pairs, rowStride: 2 * pairs, rowCount: rowCount,
                     lanesFirst: false, into: out + first * stride, stride: stride, room: panel)
             }
         }
@@ -171,13 +171,12 @@ extension OpenBLASBackend {
         _ kernels: BFloat16Kernels
     ) {
         let (tensor, inputs, pairs) = (weights.tensor, weights.inputs, (weights.inputs + 1) / 2)
-        let size = tensor.elementType.size
         let lines = UnsafeMutableRawPointer(
             lanes + kernels.laneWords(rows: outputs.count, pairs: pairs)
         ).assumingMemoryBound(to: Float.self)
         func line(_ input: Int) -> UnsafeRawPointer {
             let start = input * weights.outputs + outputs.lowerBound
-            if tensor.elementType == .float32 { return tensor.bytes.baseAddress! + size * start }
+            if tensor.elementType == .float32 { return tensor.bytes.baseAddress! + 4 * start }
             let place = lines + input % 2 * outputs.count
             tensor.convert(from: start, count: outputs.count, to: place)
             return UnsafeRawPointer(place)

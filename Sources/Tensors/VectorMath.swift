@@ -104,16 +104,7 @@ func mapLanes(
     _ a: UnsafePointer<Float>, to out: UnsafeMutablePointer<Float>, count: Int,
     _ f: (Lanes) -> Lanes
 ) {
-    var last = a.lastLanes(of: count)
-    withUnsafeMutableBytes(of: &last) { last in
-        let last = last.baseAddress!.assumingMemoryBound(to: Float.self)
-        let whole = count & ~7
-        for i in stride(from: 0, to: count, by: 8) {
-            let isLast = i == whole
-            (isLast ? last : out + i).store(f((isLast ? UnsafePointer(last) : a + i).lanes(0)), 0)
-        }
-        for i in whole..<count { out[i] = last[i - whole] }
-    }
+    mapLanes(a, a, to: out, count: count) { a, _ in f(a) }
 }
 
 /// out[i] = f(a[i], b[i]), in place allowed.

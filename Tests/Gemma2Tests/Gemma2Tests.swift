@@ -88,9 +88,9 @@ struct Gemma2Tests {
             for (hook, wanted) in alone.taps {
                 let width = model.config.width(of: hook.site)
                 let found = packed.taps[hook]![start * width..<(start + document.count) * width]
-                let worst = zip(wanted, found).map { abs($0 - $1) / (1 + abs($0)) }.max()!
+                let errors = zip(wanted, found).map { abs($0 - $1) / (1 + abs($0)) }
                 // The oracle itself moves by 1.3e-4 in its logits when it pads or does not.
-                #expect(worst < 5e-4, "\(hook): \(worst)")
+                #expect(errors.allSatisfy { $0 < 5e-4 }, "\(hook): \(errors.max()!)")
             }
             for row in 0..<document.count {
                 let (a, b) = (alone.predictions, packed.predictions)

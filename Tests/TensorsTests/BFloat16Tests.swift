@@ -89,8 +89,9 @@ struct BFloat16Tests {
                 let out = backend.matmul(
                     backend.matrix(rows: m, columns: k, x), backend.weights(tensor, layout: layout))
                 let values = backend.elements(of: out, rows: 0..<m)
-                let worst = zip(values, wanted).map { abs(Double($0) - $1) / (1 + abs($1)) }.max()!
-                #expect(worst < 2e-5, "\(kernels.name): \(worst)")
+                let errors = zip(values, wanted).map { abs(Double($0) - $1) / (1 + abs($1)) }
+                // One by one: the largest of them may not be a number's.
+                #expect(errors.allSatisfy { $0 < 2e-5 }, "\(kernels.name): \(errors.max()!)")
                 bits.insert(values.map(\.bitPattern))
             }
             // Rounded products are exact, so that an order of summing alone makes the bits.
