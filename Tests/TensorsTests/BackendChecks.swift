@@ -12,6 +12,9 @@ import Testing
 struct BackendChecks<B: Backend> {
     let backend: B
 
+    /// How many of float32's roundings an operand of a product has: on devices it is two float16 numbers, 22 bits.
+    private var roundings: Double { B.self == CUDABackend.self ? 8 : 1 }
+
     private func matrix(_ values: [Float], _ rows: Int, _ columns: Int) throws -> B.Matrix {
         try backend.matrix(rows: rows, columns: columns, values)
     }
@@ -33,16 +36,31 @@ struct BackendChecks<B: Backend> {
         _ location: SourceLocation = #_sourceLocation
     ) {
         #expect(got.count == wanted.count, sourceLocation: location)
-        let worst = zip(got, wanted).map { abs(Double($0) - $1) / (1 + abs($1)) }.max() ?? 0
-        #expect(worst < tolerance, "worst error \(worst)", sourceLocation: location)
+        expectClose(got, wanted, wanted.map { tolerance * (1 + abs($0)) }, location)
     }
 
+    /// Each of `got` within its own of `tolerances`. One by one: the largest error may not be a number's.
+    private func expectClose(
+        _ got: [Float], _ wanted: [Double], _ tolerances: [Double],
+        _ location: SourceLocation = #_sourceLocation
+    ) {
+        #expect(
+            got.count == wanted.count && got.count == tolerances.count, sourceLocation: location)
+        let far = zip(zip(got, wanted), tolerances).first { !(abs(Double($0.0) - $0.1) <= $1) }
+        #expect(far == nil, "got and wanted, tolerance", sourceLocation: location)
+    }
+
+    /// x wᵀ, (m, n), and how far a float32 product may be from each element.
     private func product(_ x: [Float], _ w: (Int, Int) -> Float, _ m: Int, _ k: Int, _ n: Int)
-        -> [Double]
+        -> (values: [Double], tolerances: [Double])
     {
-        (0..<m * n).map { i in
-            (0..<k).reduce(0.0) { $0 + Double(x[i / n * k + $1]) * Double(w(i % n, $1)) }
+        var (values, tolerances) = ([Double](), [Double]())
+        for i in 0..<m * n {
+            let products = (0..<k).map { Double(x[i / n * k + $0]) * Double(w(i % n, $0)) }
+            values.append(products.reduce(0, +))
+            tolerances.append(sumTolerance(products, roundings: roundings))
         }
+        return (values, tolerances)
     }
 
     /// Features as `backend.jumpReLU` gives them, when there is room for all.
@@ -76,7 +94,7 @@ struct BackendChecks<B: Backend> {
         let w = random.floats(n * k).map {
             areShort ? Float(Float16(($0 * 128).rounded() / 128)) : $0
         }
-        let wanted = product(x, { w[$0 * k + $1] }, m, k, n)
+        let (wanted, tolerances) = product(x, { w[$0 * k + $1] }, m, k, n)
         let transposed = (0..<k * n).map { w[$0 % n * k + $0 / n] }
         let layouts: [(StoredTensor, WeightLayout)] = [
             (.inMemory(w, [n, k], as: type), .outputsByInputs),
@@ -89,7 +107,7 @@ struct BackendChecks<B: Backend> {
         ]
         for (tensor, layout) in layouts {
             let out = try backend.matmul(matrix(x, m, k), resident(tensor, layout))
-            try expectClose(elements(out, m), wanted, 1e-5)
+            try expectClose(elements(out, m), wanted, tolerances)
         }
     }
 
@@ -178,35 +196,44 @@ struct BackendChecks<B: Backend> {
             AttentionParameters(
                 heads: heads, keyValueHeads: kvHeads, headWidth: width, scale: 0.7, softCap: cap,
                 window: window))
-        var wanted: [Double] = []
+        var (wanted, tolerances) = ([Double](), [Double]())
         for document in 0..<batch.documentCount {
             let range = batch.rows(of: document)
             for row in range {
                 for head in 0..<heads {
                     let first = max(range.lowerBound, window.map { row - $0 + 1 } ?? 0)
+                    // Of a score: its product's error, and a few roundings in scaling and capping.
+                    var scoreError = 0.0
                     let scores = (first...row).map { key -> Double in
-                        let dot = (0..<width).reduce(0.0) {
-                            $0 + Double(q[(row * heads + head) * width + $1])
-                                * Double(k[(key * kvHeads + head / (heads / kvHeads)) * width + $1])
+                        let products = (0..<width).map {
+                            Double(q[(row * heads + head) * width + $0])
+                                * Double(k[(key * kvHeads + head / (heads / kvHeads)) * width + $0])
                         }
-                        let scaled = dot * 0.7
+                        let scaled = products.reduce(0, +) * 0.7
+                        scoreError = max(
+                            scoreError,
+                            0.7 * sumTolerance(products, roundings: roundings)
+                                + 8 * float32Rounding * abs(scaled))
                         return cap.map { Double($0) * tanh(scaled / Double($0)) } ?? scaled
                     }
                     let largest = scores.max()!
                     let weights = scores.map { exp($0 - largest) }
                     let sum = weights.reduce(0, +)
                     for i in 0..<width {
-                        wanted.append(
-                            zip(first...row, weights).reduce(0) {
-                                $0 + $1.1 / sum
-                                    * Double(
-                                        v[($1.0 * kvHeads + head / (heads / kvHeads)) * width + i])
-                            })
+                        let products = zip(first...row, weights).map {
+                            $1 / sum
+                                * Double(v[($0 * kvHeads + head / (heads / kvHeads)) * width + i])
+                        }
+                        wanted.append(products.reduce(0, +))
+                        // A score's error is a weight's relative one, above and below the fraction; values are below 1.
+                        tolerances.append(
+                            sumTolerance(products, roundings: roundings)
+                                + 2 * (scoreError + 8 * float32Rounding))
                     }
                 }
             }
         }
-        try expectClose(elements(out, rows), wanted, 2e-5)
+        try expectClose(elements(out, rows), wanted, tolerances)
     }
 
     func predictionsAreOfTheWholeVocabulary(cap: Float?, vocabulary: Int) throws {
@@ -222,10 +249,16 @@ struct BackendChecks<B: Backend> {
         ).value()
         #expect(got.firstNonFiniteRow == nil)
         for row in 0..<rows {
+            // Of a logit: its product's error, and a few roundings in capping and in what is summed of it.
+            var error = 0.0
             let logits = (0..<vocabulary).map { token -> Double in
-                let dot = (0..<width).reduce(0.0) {
-                    $0 + Double(x[row * width + $1]) * Double(e[token * width + $1])
+                let products = (0..<width).map {
+                    Double(x[row * width + $0]) * Double(e[token * width + $0])
                 }
+                let dot = products.reduce(0, +)
+                error = max(
+                    error,
+                    sumTolerance(products, roundings: roundings) + 8 * float32Rounding * abs(dot))
                 return cap.map { Double($0) * tanh(dot / Double($0)) } ?? dot
             }
             let largest = logits.max()!
@@ -234,9 +267,10 @@ struct BackendChecks<B: Backend> {
                 let p = exp($1 - largest) / z
                 return p > 0 ? $0 - p * log(p) : $0
             }
-            #expect(abs(Double(got.entropy[row]) - entropy) < 2e-5)
+            // ∂H/∂lᵢ = -pᵢ (log pᵢ + H), whose sizes add up to 2 H at most.
+            #expect(abs(Double(got.entropy[row]) - entropy) <= error * (1 + 2 * entropy))
             let loss = next[row] < 0 ? 0 : largest + log(z) - logits[Int(next[row])]
-            #expect(abs(Double(got.crossEntropy[row]) - loss) < 3e-5)
+            #expect(abs(Double(got.crossEntropy[row]) - loss) <= 2 * error)
         }
     }
 
@@ -278,15 +312,20 @@ struct BackendChecks<B: Backend> {
                 let columns = got.columns[entries].map(Int.init)
                 #expect(columns == columns.sorted())
                 for column in 0..<width {
-                    let pre = (0..<inputs).reduce(Double(bias[column])) {
-                        $0 + Double(x[row * inputs + $1]) * Double(w[$1 * width + column])
-                    }
+                    let products =
+                        [Double(bias[column])]
+                        + (0..<inputs).map {
+                            Double(x[row * inputs + $0]) * Double(w[$0 * width + column])
+                        }
+                    let pre = products.reduce(0, +)
+                    let tolerance = sumTolerance(products, roundings: roundings)
                     let margin = pre - Double(max(threshold[column], floor))
-                    guard abs(margin) > 1e-5 else { continue }
+                    guard abs(margin) > tolerance else { continue }
                     #expect(columns.contains(column) == (margin > 0))
                     if let i = columns.firstIndex(of: column) {
                         #expect(
-                            abs(Double(got.values[entries][entries.lowerBound + i]) - pre) < 1e-5)
+                            abs(Double(got.values[entries][entries.lowerBound + i]) - pre)
+                                <= tolerance)
                     }
                 }
             }
