@@ -313,20 +313,20 @@ private struct Unpickler {
     }
 
     private mutating func append(_ values: [PickleValue]) throws(PickleError) {
-        guard case .list(let list) = try popValue() else { throw damaged("a list is missing") }
-        try pushContainer(.list(list + values))
+        guard case .list(var list) = try popValue() else { throw damaged("a list is missing") }
+        // In its place: a list that grows by little again and again would be copied each time.
+        list += values
+        try pushContainer(.list(list))
     }
 
     private mutating func setItems(_ items: [PickleValue]) throws(PickleError) {
-        guard case .dictionary(let entries) = try popValue(), items.count % 2 == 0 else {
+        guard case .dictionary(var entries) = try popValue(), items.count % 2 == 0 else {
             throw damaged("a dictionary is missing")
         }
-        try pushContainer(
-            .dictionary(
-                entries
-                    + stride(from: 0, to: items.count, by: 2).map {
-                        PickleValue.Entry(key: items[$0], value: items[$0 + 1])
-                    }))
+        entries += stride(from: 0, to: items.count, by: 2).map {
+            PickleValue.Entry(key: items[$0], value: items[$0 + 1])
+        }
+        try pushContainer(.dictionary(entries))
     }
 
     // MARK: Bytes

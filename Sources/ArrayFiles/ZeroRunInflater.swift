@@ -329,13 +329,19 @@ private struct CodeTable {
     private let near: [CodeEntry]
     private let far: [CodeEntry]
 
-    /// The canonical code with these lengths (RFC 1951, 3.2.2), for symbols as `meaning` tells.
-    init(lengths: ArraySlice<UInt8>, _ meaning: (Int) -> CodeEntry) throws {
+    /// The canonical code with these lengths (RFC 1951, 3.2.2), for symbols as `meaning` tells. All words of a code are
+    /// used; with `mayBeSingle` there may be one word of one bit instead, or none (3.2.7, as zlib reads it).
+    init(
+        lengths: ArraySlice<UInt8>, mayBeSingle: Bool, _ meaning: (Int) -> CodeEntry
+    ) throws {
         let lengths = Array(lengths)
         let longest = Int(lengths.max() ?? 0)
         let used = lengths.reduce(0) { $0 + ($1 > 0 ? 1 << (15 - Int($1)) : 0) }
         guard used <= 1 << 15 else {
             throw ZeroRunInflater.Problem.damaged("a code with too many words")
+        }
+        guard used == 1 << 15 || mayBeSingle && longest <= 1 else {
+            throw ZeroRunInflater.Problem.damaged("a code with too few words")
         }
         let code = HuffmanCode(lengths: lengths)
         var entries = [CodeEntry](repeating: CodeEntry(), count: 1 << longest)
@@ -397,7 +403,8 @@ private struct BlockCodes {
             default: 8
             }
         }
-        return try! BlockCodes(lengths[...], [UInt8](repeating: 5, count: 30)[...])
+        // Two of each do not occur.
+        return try! BlockCodes(lengths[...], [UInt8](repeating: 5, count: 32)[...])
     }()
 
     /// Calls `body` with the tables of literals and of distances.
@@ -409,8 +416,10 @@ private struct BlockCodes {
     }
 
     private init(_ literals: ArraySlice<UInt8>, _ distances: ArraySlice<UInt8>) throws {
-        self.literals = try CodeTable(lengths: literals, BlockCodes.literalMeaning)
-        self.distances = try CodeTable(lengths: distances, BlockCodes.distanceMeaning)
+        self.literals = try CodeTable(
+            lengths: literals, mayBeSingle: true, BlockCodes.literalMeaning)
+        self.distances = try CodeTable(
+            lengths: distances, mayBeSingle: true, BlockCodes.distanceMeaning)
     }
 
     /// Reads them from the block's head (RFC 1951, 3.2.7).
@@ -418,11 +427,14 @@ private struct BlockCodes {
         let literalCount = try bits.take(5) + 257
         let distanceCount = try bits.take(5) + 1
         let codeCount = try bits.take(4) + 4
+        guard literalCount <= 286, distanceCount <= 30 else {
+            throw ZeroRunInflater.Problem.damaged("more codes than there are symbols")
+        }
         var codeLengths = [UInt8](repeating: 0, count: 19)
         for symbol in DynamicBlockHeader.order.prefix(codeCount) {
             codeLengths[symbol] = UInt8(try bits.take(3))
         }
-        let code = try CodeTable(lengths: codeLengths[...]) {
+        let code = try CodeTable(lengths: codeLengths[...], mayBeSingle: false) {
             CodeEntry(kind: .literal, base: $0)
         }
         var lengths: [UInt8] = []
@@ -445,6 +457,9 @@ private struct BlockCodes {
         }
         guard lengths.count == literalCount + distanceCount else {
             throw ZeroRunInflater.Problem.damaged("too many code lengths")
+        }
+        guard lengths[256] > 0 else {
+            throw ZeroRunInflater.Problem.damaged("a block that cannot end")
         }
         try self.init(lengths[..<literalCount], lengths[literalCount...])
     }

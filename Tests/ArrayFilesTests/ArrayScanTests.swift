@@ -100,6 +100,61 @@ struct ArrayScanTests {
         #expect(found == pattern.words.filter { $0.value != 0 })
     }
 
+    /// A last block with codes of its own, for literals and for distances, of words of these lengths (0 to 2).
+    private static func block(_ literals: [Int], _ distances: [Int], then bits: [Int]) -> [UInt8] {
+        func number(_ value: Int, _ count: Int) -> [Int] { (0..<count).map { value >> $0 & 1 } }
+        // The code for lengths: two bits each for 0, 1, 2 and one that is not used.
+        let order = DynamicBlockHeader.order
+        var all = [1] + number(2, 2) + number(literals.count - 257, 5)
+        all += number(distances.count - 1, 5) + number(15, 4)
+        for symbol in order { all += number([0, 1, 2, 18].contains(symbol) ? 2 : 0, 3) }
+        for length in literals + distances { all += [length >> 1, length & 1] }
+        all += bits
+        return stride(from: 0, to: all.count, by: 8).map { start in
+            UInt8(all[start...].prefix(8).reversed().reduce(0) { $0 << 1 | $1 })
+        }
+    }
+
+    /// Codes are refused where zlib refuses them: with too few words, for too many symbols, without an end.
+    @Test func codesAreThoseOfZlib() throws {
+        func literals(_ lengths: [Int: Int], count: Int = 257) -> [Int] {
+            (0..<count).map { lengths[$0] ?? 0 }
+        }
+        for (stream, isRight) in [
+            // A zero and the end.
+            (ArrayScanTests.block(literals([0: 1, 256: 1]), [0], then: [0, 1]), true),
+            (ArrayScanTests.block(literals([0: 1, 256: 1]), [1], then: [0, 1]), true),
+            (ArrayScanTests.block(literals([0: 1, 256: 1]), [1, 1], then: [0, 1]), true),
+            (ArrayScanTests.block(literals([256: 1]), [0], then: [0]), true),
+            (ArrayScanTests.block(literals([256: 1]), [0], then: [1]), false),
+            (ArrayScanTests.block(literals([256: 2]), [0], then: [0, 0]), false),
+            (ArrayScanTests.block(literals([0: 1, 256: 2]), [0], then: [0, 1, 0]), false),
+            (ArrayScanTests.block(literals([0: 1, 256: 1]), [2], then: [0, 1]), false),
+            (ArrayScanTests.block(literals([0: 1, 256: 1]), [1, 2], then: [0, 1]), false),
+            (ArrayScanTests.block(literals([0: 1, 1: 1]), [1], then: [0, 1]), false),
+            (ArrayScanTests.block(literals([0: 1, 1: 1, 256: 1]), [1], then: [0, 1]), false),
+            (ArrayScanTests.block(literals([0: 1, 256: 1], count: 286), [0], then: [0, 1]), true),
+            (
+                ArrayScanTests.block(literals([0: 1, 256: 1], count: 287), [0], then: [0, 1]), false
+            ),
+            (
+                ArrayScanTests.block(
+                    literals([0: 1, 256: 1]), [Int](repeating: 0, count: 30), then: [0, 1]), true
+            ),
+            (
+                ArrayScanTests.block(
+                    literals([0: 1, 256: 1]), [Int](repeating: 0, count: 31), then: [0, 1]), false
+            ),
+        ] {
+            var room = [UInt8](repeating: 1, count: 10)
+            let zlib = stream.withUnsafeBytes { stream in
+                room.withUnsafeMutableBytes { Inflater(.raw).read(stream, into: $0).status }
+            }
+            #expect((zlib == .end) == isRight)
+            #expect(((try? ArrayScanTests.decoded(stream, size: 10)) != nil) == isRight)
+        }
+    }
+
     /// A damaged stream is refused, or sizes and checksum show that it decodes to something else; nothing worse.
     @Test func damagedStreamsAreNoticed() throws {
         var random = SeededGenerator(5)
@@ -262,5 +317,24 @@ struct PickleTests {
         #expect(throws: PickleError.refused("too many values")) {
             try PickleValue(pickle: wide + [UInt8(ascii: ".")])
         }
+    }
+
+    /// A list in parts, as Python writes long ones.
+    @Test func listsGrow() throws {
+        var pickle: [UInt8] = Array("]".utf8)
+        for part in 0..<1000 as Range<Int> {
+            pickle += Array("(".utf8)
+            for _ in 0..<200 {
+                pickle += [UInt8(ascii: "M"), UInt8(part & 0xFF), UInt8(part >> 8)]
+            }
+            pickle += Array("e".utf8) + Array("Na".utf8)
+        }
+        let value = try PickleValue(pickle: pickle + [UInt8(ascii: ".")])
+        guard case .list(let values) = value else {
+            Issue.record("not a list")
+            return
+        }
+        #expect(values.count == 201_000 && values.last == PickleValue.none)
+        #expect(values[201 * 777] == .integer(777) && values[201 * 777 + 200] == .none)
     }
 }
