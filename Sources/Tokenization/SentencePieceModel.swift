@@ -43,6 +43,10 @@ private struct SentencePieceModel {
         var isAdded: Bool { (2...4).contains(kind) }
     }
 
+    /// Bytes of the longest piece that is read: finding its merges takes time that grows as the square of it. Gemma's longest
+    /// has 93.
+    private static let longestPiece = 1024
+
     var bytes: [UInt8] = []
     var pieces: [Piece] = []
 
@@ -76,6 +80,12 @@ private struct SentencePieceModel {
         while let field = try reader.next() {
             switch (field.number, field.value) {
             case (1, .bytes(let text)):
+                guard text.count <= SentencePieceModel.longestPiece else {
+                    throw Vocabulary.Problem(
+                        reason:
+                            "piece \(pieces.count) has \(text.count) bytes, more than \(SentencePieceModel.longestPiece)"
+                    )
+                }
                 bytes.removeSubrange(piece.range)
                 bytes += text
                 piece.range = bytes.count - text.count..<bytes.count

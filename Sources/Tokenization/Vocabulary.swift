@@ -19,7 +19,7 @@ struct Vocabulary: Sendable {
     var count: Int { ranges.count }
 
     /// Builds the table from pieces that lie at `ranges` within `bytes`. Throws where two pieces are equal,
-    /// two ids are equal, or an id is out of bounds.
+    /// two ids are equal, an id is out of bounds, or a piece is not UTF-8.
     init(bytes: [UInt8], pieces: [(range: Range<Int>, id: Int)]) throws(Problem) {
         var ranges = [Range<Int>](repeating: 0..<0, count: (pieces.map(\.id).max() ?? -1) + 1)
         var capacity = 16
@@ -39,9 +39,22 @@ struct Vocabulary: Sendable {
             }
             slots[slot] = Int32(id)
         }
+        try Vocabulary.checkUTF8(bytes, pieces)
         self.bytes = bytes
         self.ranges = ranges
         self.slots = slots
+    }
+
+    /// Fails where a piece is not whole characters: texts are taken apart at pieces, and into them again at characters.
+    private static func checkUTF8(
+        _ bytes: [UInt8], _ pieces: [(range: Range<Int>, id: Int)]
+    ) throws(Problem) {
+        // All at once, where none begins within a character.
+        let areApart = pieces.allSatisfy { bytes[$0.range.lowerBound] & 0xC0 != 0x80 }
+        guard !areApart || String(validating: bytes, as: UTF8.self) == nil else { return }
+        for (range, id) in pieces where String(validating: bytes[range], as: UTF8.self) == nil {
+            throw Problem(reason: "piece \(id) is not valid UTF-8")
+        }
     }
 
     /// The bytes of piece `id`.

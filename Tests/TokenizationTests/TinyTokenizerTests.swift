@@ -138,4 +138,50 @@ struct TinyTokenizerTests {
         }
         #expect(refused > 90)
     }
+
+    // MARK: Hostile pieces
+
+    /// Half a character as a piece would cut a text's characters apart.
+    @Test(arguments: [
+        Array(#""\ud83d""#.utf8), [0x22, 0xE2, 0x96, 0x22], [0x22, 0x81, 0x22],
+        [0x22, 0xE2, 0x22] + Array(": 5001, ".utf8) + [0x22, 0x96, 0x81, 0x22],
+    ])
+    func piecesAreWholeCharacters(key: [UInt8]) throws {
+        let folder = try TemporaryFolder()
+        var json = try TestData.bytes(TestData.tiny + "/model/tokenizer.json")
+        let mark = Array(#""vocab":"#.utf8)
+        let start = try #require(
+            json.indices.first { json[$0...].starts(with: mark) }.map { $0 + mark.count })
+        let brace = try #require(json[start...].firstIndex(of: UInt8(ascii: "{")))
+        json.insert(contentsOf: key + Array(": 5000, ".utf8), at: brace + 1)
+        let error = #expect(throws: TokenizerError.self) {
+            try GemmaTokenizer(tokenizerJSON: try folder.write(json, "tokenizer.json"))
+        }
+        #expect(error?.description.contains("is not valid UTF-8") == true)
+    }
+
+    /// The file with one more piece.
+    private func model(with piece: [UInt8]) throws -> [UInt8] {
+        func field(_ bytes: [UInt8]) -> [UInt8] {
+            [0x0A, UInt8(bytes.count & 0x7F | 0x80), UInt8(bytes.count >> 7)] + bytes
+        }
+        return try TestData.bytes(TestData.tiny + "/model/tokenizer.model") + field(field(piece))
+    }
+
+    @Test func piecesOfAModelAreWholeAndNotLong() throws {
+        let folder = try TemporaryFolder()
+        func read(_ piece: [UInt8]) throws -> GemmaTokenizer {
+            let path = try folder.write(try model(with: piece), "tokenizer.model")
+            return try GemmaTokenizer(sentencePieceModel: path)
+        }
+        let long = [UInt8](repeating: UInt8(ascii: "a"), count: 1024)
+        #expect(try Array(read(long).piece(640)) == long)
+        for (piece, word) in [
+            (long + [0x61], "1025 bytes"), ([0xE2, 0x96], "is not valid UTF-8"),
+            ([0x96, 0x81], "is not valid UTF-8"),
+        ] {
+            let error = #expect(throws: TokenizerError.self) { try read(piece) }
+            #expect(error?.description.contains(word) == true)
+        }
+    }
 }
