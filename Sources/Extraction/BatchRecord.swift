@@ -90,6 +90,47 @@ extension BatchRecord {
         return sections + encoded.map { $0! }
     }
 
+    /// Whether `bytes` are as many as a section of this kind says, and its rows in order, so that decoding cannot fail.
+    /// Features may be with values or without.
+    static func isWhole(_ section: RecordSection, _ bytes: ArraySlice<UInt8>) -> Bool {
+        bytes.withUnsafeBytes { bytes in
+            /// The number at `offset`, if it is there and counts something of at least `size` bytes each.
+            func count(_ offset: Int, of size: Int) -> Int? {
+                guard offset <= bytes.count - 8 else { return nil }
+                let count = bytes.loadUnaligned(fromByteOffset: offset, as: Int64.self)
+                return (0...Int64(bytes.count / size)).contains(count) ? Int(count) : nil
+            }
+            switch section {
+            case .documents:
+                guard let documents = count(0, of: 8) else { return false }
+                var end = 8
+                for _ in 0..<documents {
+                    // An Int32 and two Float16 each.
+                    guard let tokens = count(end, of: 8) else { return false }
+                    end += 8 + 8 * tokens
+                }
+                return end == bytes.count
+            case .division: return bytes.count == 8
+            case .features:
+                guard let rows = count(0, of: 8), let entries = count(8, of: 4) else {
+                    return false
+                }
+                let columns = featuresHeadSize + 8 * (rows + 1)
+                guard [columns + 4 * entries, columns + 8 * entries].contains(bytes.count) else {
+                    return false
+                }
+                var before = 0
+                for row in 0...rows {
+                    let start = bytes.loadUnaligned(
+                        fromByteOffset: featuresHeadSize + 8 * row, as: Int64.self)
+                    guard start >= before, row > 0 || start == 0 else { return false }
+                    before = Int(start)
+                }
+                return before == entries
+            }
+        }
+    }
+
     /// The `documents` section back.
     static func decodeDocuments(_ bytes: [UInt8]) -> [DocumentRecord] {
         var decoder = BinaryDecoder(bytes)

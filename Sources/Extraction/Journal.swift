@@ -273,7 +273,9 @@ final class JournalReader {
             }
             let start = position + FrameHead.size
             guard isWanted(Int(head.author)) else {
-                guard try isLongEnough(start + head.length) else { break }
+                guard head.length <= Int.max - start, try isLongEnough(start + head.length) else {
+                    break
+                }
                 position = start + head.length
                 continue
             }
@@ -294,12 +296,13 @@ final class JournalReader {
         return batches
     }
 
-    /// Bytes of the frames of these authors' batches, by their heads. Throws `FileError`.
+    /// Bytes of the frames of these authors' batches that are all there, by their heads. Throws `FileError`.
     func size(ofAuthors authors: Set<Int>) throws(FileError) -> Int {
         guard header != nil else { return 0 }
         var (start, total) = (position, 0)
         while let bytes = try read(start..<start + FrameHead.size), let head = FrameHead(bytes),
-            head.length <= Int.max - start - FrameHead.size
+            head.length <= Int.max - start - FrameHead.size,
+            try isLongEnough(start + FrameHead.size + head.length)
         {
             let size = FrameHead.size + head.length
             if authors.contains(Int(head.author)) { total += size }
@@ -361,7 +364,7 @@ private enum SectionTable {
         return out.bytes
     }
 
-    /// Where each section lies in the file, for a payload at `offset`; nil where the table cannot be.
+    /// Where each section lies in the file, for a payload at `offset`; nil where the table cannot be, or a section.
     static func decode(_ payload: [UInt8], at offset: Int) -> [RecordSection: Range<Int>]? {
         guard payload.count >= 4 else { return nil }
         var decoder = BinaryDecoder(payload)
@@ -379,8 +382,10 @@ private enum SectionTable {
                 place[0] < 0
                 ? (place[0] == -1 ? .documents : .division)
                 : .features(HookPoint(layer: Int(place[0]), site: Site.allCases[Int(place[1])]))
-            sections[section] = offset + start..<offset + start + Int(length)
-            start += Int(length)
+            let range = start..<start + Int(length)
+            guard BatchRecord.isWhole(section, payload[range]) else { return nil }
+            sections[section] = offset + range.lowerBound..<offset + range.upperBound
+            start = range.upperBound
         }
         return sections
     }

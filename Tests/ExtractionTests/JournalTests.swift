@@ -198,6 +198,55 @@ struct JournalTests {
         #expect(present(try union(), 1) == [0])
     }
 
+    /// A right checksum is no promise that the sections are what they say: another version may have written them.
+    @Test func whatIsNoRecordIsNoBatch() throws {
+        let journal = try journal(1)
+        var sections = record(0).sections(values: .binary, on: threads)
+        sections.sort { $0.section == .documents && $1.section != .documents }
+        let (documents, features) = (sections[0].bytes, sections[1].bytes)
+        func number(_ value: Int64) -> [UInt8] { withUnsafeBytes(of: value, Array.init) }
+        let wrong: [(RecordSection, [UInt8])] = [
+            (.documents, []), (.documents, number(1)), (.documents, number(-1)),
+            (.documents, number(.max)), (.documents, documents + [0]),
+            (.documents, Array(documents.dropLast())),
+            (.documents, number(1) + number(.max) + documents),
+            (.division, []), (.division, number(2) + [0]),
+            (.features(hook), []), (.features(hook), Array(features.prefix(16))),
+            (.features(hook), Array(features.dropLast())), (.features(hook), features + [0]),
+            (.features(hook), number(-1) + features.dropFirst(8)),
+            (.features(hook), number(.max) + features.dropFirst(8)),
+            // Rows that begin in another order, behind the end, or do not end there.
+            (.features(hook), features.prefix(24) + number(5) + features.dropFirst(32)),
+            (.features(hook), features.prefix(16) + number(1) + features.dropFirst(24)),
+            (.features(hook), features.prefix(40) + number(2) + features.dropFirst(48)),
+            (.features(hook), features.prefix(24) + number(-1) + features.dropFirst(32)),
+        ]
+        for (i, (section, bytes)) in wrong.enumerated() {
+            try journal.append(
+                author: 4, batch: 1 + i, documents: 2, [EncodedSection(section, bytes)])
+        }
+        try journal.append(author: 4, batch: 100, documents: 2, sections)
+        let reader = try #require(try JournalReader(path: journal.path))
+        #expect(try reader.newBatches { $0 == 4 }.map(\.batch) == [0, 100])
+        #expect(reader.damage.count == wrong.count)
+        // Of other authors nothing but the heads is read.
+        let other = try #require(try JournalReader(path: journal.path))
+        #expect(try other.newBatches { $0 == 3 }.isEmpty && other.damage.isEmpty)
+    }
+
+    @Test(arguments: [0, 32, 1000])
+    func aFrameLongerThanAnyFileIsNotWaitedFor(less: Int) throws {
+        let path = try journal(1).path
+        let size = try #require(try JournalReader(path: path)).size(ofAuthors: [4])
+        let head = FrameHead(author: 4, batch: 1, documents: 2, length: .max - less, crc: 0)
+        try TestData.write(try TestData.bytes(path) + head.encoded, to: path)
+        for author in [3, 4] {
+            let reader = try #require(try JournalReader(path: path))
+            #expect(try reader.size(ofAuthors: [author]) == (author - 3) * size)
+            #expect(try reader.newBatches { $0 == author }.count == author - 3)
+        }
+    }
+
     // MARK: Room on the disk
 
     /// A run that goes on does not need the room again that its journals have taken.
