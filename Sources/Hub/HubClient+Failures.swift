@@ -93,7 +93,9 @@ extension HubClient {
     /// Seconds since 1970 of an HTTP date in its preferred form (RFC 9110).
     private func date(_ text: String) -> Int? {
         let months = "JanFebMarAprMayJunJulAugSepOctNovDec"
-        let form = /\w{3}, (\d{2}) (\w{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT/
+        // `\d` would take the digits of all scripts.
+        let form =
+            /[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT/
         guard let match = text.wholeMatch(of: form), let place = months.ranges(of: match.2).first
         else {
             return nil

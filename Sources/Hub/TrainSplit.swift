@@ -149,17 +149,23 @@ struct NoTrainSplit: Error {
 
 /// Of files named `…-00000-of-00002…` those that are not among `paths`; the files that do not count themselves are no reason.
 func missingShards(_ paths: [String]) -> [String] {
-    paths.flatMap { path -> [String] in
-        guard let match = path.firstMatch(of: /-(\d{5})-of-(\d{5})/), let count = Int(match.2)
+    let present = Set(paths)
+    // Of the shards of one series each would ask for all others.
+    var series: Set<String> = []
+    return paths.flatMap { path -> [String] in
+        guard let match = path.firstMatch(of: /-([0-9]{5})-of-([0-9]{5})/), let count = Int(match.2)
         else {
             return []
         }
-        return (0..<count).map { index in
-            let digits = String(index)
-            let number = String(repeating: "0", count: 5 - digits.count) + digits
+        func shard(_ number: String) -> String {
             var other = path
             other.replaceSubrange(match.range, with: "-\(number)-of-\(match.2)")
             return other
-        }.filter { !paths.contains($0) }
+        }
+        guard series.insert(shard("")).inserted else { return [] }
+        return (0..<count).map { index in
+            let digits = String(index)
+            return shard(String(repeating: "0", count: 5 - digits.count) + digits)
+        }.filter { !present.contains($0) }
     }
 }

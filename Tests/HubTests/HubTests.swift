@@ -340,6 +340,48 @@ struct HubTests {
         #expect(missingShards(["a.jsonl", "train-00000-of-00001.json"]) == [])
         #expect(
             missingShards(["d/train-00001-of-00003.json", "d/train-00002-of-00003.json"])
-                == ["d/train-00000-of-00003.json", "d/train-00000-of-00003.json"])
+                == ["d/train-00000-of-00003.json"])
+        // Two series, and numbers that are none.
+        #expect(
+            missingShards([
+                "a-00000-of-00002.json", "b-00001-of-00002.json", "b-٠٠٠٠٠-of-٠٠٠٠٢.json",
+            ])
+                == ["a-00001-of-00002.json", "b-00000-of-00002.json"])
+    }
+
+    /// A repository may have thousands of shards: each is looked up, not searched for.
+    @Test func manyShardsAreManyNames() {
+        let paths = (0..<9000).map { index in
+            let digits = "\(index)"
+            return "train-\(String(repeating: "0", count: 5 - digits.count))\(digits)-of-09001.json"
+        }
+        #expect(missingShards(paths) == ["train-09000-of-09001.json"])
+    }
+
+    // MARK: Waiting
+
+    private struct NoTransport: HTTPTransport {
+        func send(
+            _ request: HTTPRequest,
+            body: @escaping @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+        ) async throws -> HTTPResponse {
+            throw NetworkFailure(reason: "there is no network")
+        }
+    }
+
+    /// What is no date, or one with the digits of other scripts, is no wish to wait.
+    @Test func onlyDatesAreWaitedFor() throws {
+        let client = HubClient(try settings([:]), transport: NoTransport(), log: log)
+        func pause(_ text: String) -> Double? {
+            client.pause(HTTPResponse(status: 429, headers: ["retry-after": text]))
+        }
+        #expect(pause("Wed, 21 Oct 2015 07:28:00 GMT") == 0)
+        #expect(pause("Fri, 31 Dec 9999 23:59:59 GMT") == 1e9)
+        for text in [
+            "Wed, ٢١ Oct 2015 07:28:00 GMT", "Wed, 21 Oct ٢٠١٥ 07:28:00 GMT",
+            "Wed, 21 Oct 2015 07:28:0٠ GMT", "Wed, 21 anF 2015 07:28:00 GMT", "٧", "", "soon",
+        ] {
+            #expect(pause(text) == nil, "\(text)")
+        }
     }
 }
