@@ -181,3 +181,18 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// scripts/check-fuzz sets this. Nobody else needs the program, which cannot be linked without libFuzzer.
+if Context.environment["SAE_EXTRACT_FUZZ"] != nil {
+    package.targets += [
+        .executableTarget(
+            name: "fuzz",
+            dependencies: [
+                "Results", "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders",
+                "Tensors", "Hub", "ArrayFiles", "ByteJSON", "TestSupport", "CZstd", "CLibFuzzer",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "Tests/Fuzz", exclude: ["CLibFuzzer"], swiftSettings: strict),
+        .systemLibrary(name: "CLibFuzzer", path: "Tests/Fuzz/CLibFuzzer"),
+    ]
+}

@@ -1,0 +1,198 @@
+// What the Hub answers, and what is kept of it.
+
+import ArrayFiles
+import ByteJSON
+import Dispatch
+import Foundation
+import Logging
+import Synchronization
+import TestSupport
+
+@testable import Hub
+
+private let commit = String(repeating: "0a", count: 20)
+private let digest = String(repeating: "0b", count: 32)
+private let hubWords = [
+    commit, digest, "\"type\":\"file\"", "\"path\":\"", "\"oid\":\"", "\"size\":", "\"lfs\":{",
+    "cardData",
+    "configs", "data_files", "config_name", "default", "split", "train", "data_dir",
+    "train-00000-of-00002.jsonl",
+    ".json.gz", "**/", "[!a]*",
+]
+
+extension FuzzTarget {
+    static let hubs = [hubListing, hubAnswers]
+
+    // MARK: Listings
+
+    private static let hubListing = FuzzTarget("hub-listing", dictionary: jsonWords + hubWords) {
+        let tree = """
+            [{"type": "directory", "path": "data"},
+            {"type": "file", "path": "data/train-00000-of-00002.jsonl", "size": 5, "oid": "\(commit)"},
+            {"type": "file", "path": "model.safetensors", "size": 9, "oid": "\(commit)",
+            "lfs": {"oid": "\(digest)", "size": 1000, "pointerSize": 9}}]
+            """
+        let card = """
+            {"configs": [{"config_name": "default", "data_dir": "data",
+            "data_files": [{"split": "train", "path": "data/train-*.jsonl"}, {"split": "test", "path": ["x"]}]}]}
+            """
+        let kept = """
+            {"format_version": 1, "files": {"a.json": {"size": 3, "blob_id": "\(commit)"},
+            "b": {"size": 1, "lfs_sha256": "\(digest)", "lfs_size": 7}},
+            "card": {"choices": [], "patterns": ["*.json"], "folder": "d"}}
+            """
+        return [tree, "{\"tree\": \(tree), \"cardData\": \(card)}", card, kept].map {
+            Array($0.utf8)
+        }
+    } body: { input in
+        let path = Workspace.file(input)
+        if let kept = RepositoryListing(path: path) { checkListing(kept) }
+        let value = try JSONValue(parsing: input)
+        var listing = RepositoryListing()
+        _ = listing.add(page: value.object?["tree"] ?? value)
+        listing.card = DatasetCard(value.object?["cardData"] ?? value)
+        checkListing(listing)
+    }
+
+    /// Kept and read again it is the same; no path leads out of the repository's folder.
+    private static func checkListing(_ listing: RepositoryListing) {
+        let paths = Array(listing.files.keys)
+        for path in paths {
+            check(
+                !path.hasPrefix("/") && !path.split(separator: "/").contains(".."),
+                "a path that leads elsewhere: \(path)")
+        }
+        var text: [UInt8] = []
+        JSONText.append(listing.json, to: &text)
+        let again = RepositoryListing(path: Workspace.file(text, "listing"))
+        check(again == listing, "kept and read again it is another listing")
+        if let card = listing.card, case .success(let chosen) = TrainSplit.choose(paths, card) {
+            check(!chosen.isEmpty && Set(chosen).isSubset(of: paths), "files that are not there")
+            _ = missingShards(chosen)
+        }
+    }
+
+    // MARK: Answers
+
+    /// An input is what to ask for, and answers: a line with the status, lines of headers, an empty line, the body; between
+    /// two answers there is a byte 30.
+    private static let hubAnswers = FuzzTarget(
+        "hub-answers",
+        dictionary: hubWords + [
+            "\n\n", "\u{1E}", "200\n", "206\n", "302\n", "404\n", "429\n", "503\n", "Link: <",
+            ">; rel=\"next\"",
+            "Location: https://", "Content-Range: bytes 0-2/3", "Retry-After: ",
+            "RateLimit: \"api\";r=0;t=5",
+            "X-Error-Code: GatedRepo", "X-Error-Message: ", "X-Repo-Commit: ", "X-Linked-Etag: \"",
+            "W/\"",
+            "X-Linked-Size: ", "Wed, 21 Oct 2015 07:28:00 GMT", "{\"error\":\"",
+            "Invalid credentials",
+            "http://hub.test", "https://hub.test/", "\u{0663}",
+        ],
+        // Where other threads allocate, libFuzzer looks for leaks after every input.
+        arguments: ["-detect_leaks=0"]
+    ) {
+        let page = "[{\"type\":\"file\",\"path\":\"a\",\"size\":3,\"oid\":\"\(commit)\"}]"
+        return [
+            "i200\nContent-Type: application/json\n\n{\"sha\":\"\(commit)\",\"cardData\":{\"configs\":[]}}",
+            "l200\nLink: <https://hub.test/api/next?cursor=x>; rel=\"next\"\n\n\(page)\u{1E}200\n\n\(page)",
+            "l302\nLocation: /api/elsewhere\n\n\u{1E}200\n\n\(page)",
+            "a302\nX-Repo-Commit: \(commit)\nX-Linked-Etag: \"\(digest)\"\nX-Linked-Size: 3\nLocation: https://storage.test/x?signature=y\n\n",
+            "d302\nX-Linked-Size: 3\nLocation: https://storage.test/x\n\n\u{1E}200\n\nabc",
+            "d206\nContent-Range: bytes 0-2/3\n\nabc",
+            "i429\nRetry-After: Wed, 21 Oct 2015 07:28:00 GMT\n\n",
+            "i503\nRetry-After: 7\n\n{\"error\":\"busy\"}",
+            "i429\nRateLimit: \"api\";r=0;t=55\n\n", "l404\nX-Error-Code: RevisionNotFound\n\n",
+            "i401\nX-Error-Message: Invalid credentials\n\n",
+        ].map { Array($0.utf8) }
+    } body: { input in
+        guard let operation = input.first else { return }
+        let transport = ScriptedTransport(
+            input.dropFirst().split(separator: 0x1E, omittingEmptySubsequences: false)
+                .map { Array($0) })
+        let client = HubClient(settings, transport: transport, log: log)
+        let outcome = Mutex<Result<Void, any Error>>(.success(()))
+        let isDone = DispatchSemaphore(value: 0)
+        Task {
+            do {
+                try await ask(client, operation)
+            } catch {
+                outcome.withLock { $0 = .failure(error) }
+            }
+            isDone.signal()
+        }
+        isDone.wait()
+        try outcome.withLock { try $0.get() }
+    }
+
+    private static let log = Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() }
+    private static let settings = try! HubSettings(environment: [
+        "HOME": Workspace.folder, "HF_ENDPOINT": "https://hub.test",
+        "HF_TOKEN": ScriptedTransport.token,
+        "SAE_EXTRACT_RETRY_SECONDS": "0.000001",
+    ])
+
+    private static func ask(_ client: HubClient, _ operation: UInt8) async throws {
+        let reference = RepositoryReference(.dataset, "a/b", revision: "main")!
+        let file = RepositoryFile(path: "d/ä b", size: 3, digest: .sha256(digest))
+        switch operation {
+        case UInt8(ascii: "l"):
+            checkListing(try await client.listing(reference, commit: commit))
+        case UInt8(ascii: "a"):
+            try await client.checkAccess(to: file, reference, commit: commit)
+        case UInt8(ascii: "d"):
+            let sink = try DownloadSink(for: file, in: Workspace.folder) { _, _ in }
+            defer { unlink(sink.path) }
+            try await client.download(file, reference, commit: commit, into: sink) { true }
+            check(sink.count == file.size, "a download of \(sink.count) bytes")
+        default:
+            let (found, card) = try await client.information(reference, patience: .little)
+            check(isCommitID(found), "a commit that is none")
+            _ = TrainSplit.choose(["train.json", "data/test.jsonl.gz"], card)
+        }
+    }
+}
+
+/// Gives the answers of an input one after the other, and watches over the token.
+private final class ScriptedTransport: HTTPTransport {
+    static let token = "hf_secret"
+    private let answers: Mutex<[[UInt8]]>
+
+    init(_ answers: [[UInt8]]) {
+        self.answers = Mutex(answers.reversed())
+    }
+
+    func send(
+        _ request: HTTPRequest,
+        body: @escaping @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+    ) async throws -> HTTPResponse {
+        if request.headers["Authorization"] != nil {
+            check(
+                request.url.scheme == "https" && request.url.host == "hub.test",
+                "the token is sent to \(request.url)")
+        }
+        check(
+            ["https"].contains(request.url.scheme?.lowercased()),
+            "what was https goes on as \(request.url)")
+        guard let answer = answers.withLock({ $0.popLast() }) else {
+            throw NetworkFailure(reason: "no more answers", isTransient: false)
+        }
+        let lines = answer.split(separator: 0x0A, omittingEmptySubsequences: false)
+        let head = lines.prefix { !$0.isEmpty }
+        var headers: [String: String] = [:]
+        for line in head.dropFirst() {
+            let parts = line.split(separator: UInt8(ascii: ":"), maxSplits: 1)
+            guard parts.count == 2 else { continue }
+            headers[String(decoding: parts[0], as: UTF8.self).lowercased()] =
+                trimmed(String(decoding: parts[1], as: UTF8.self))
+        }
+        let status = head.first.flatMap { Int(String(decoding: $0, as: UTF8.self)) } ?? 200
+        // Nobody is to wait for what a server asks to be waited for.
+        let isFinal = ![200, 206, 301, 302, 303, 307, 308].contains(status)
+        if isFinal { withUnsafeCurrentTask { $0?.cancel() } }
+        let response = HTTPResponse(status: status, headers: headers)
+        let content = Array(lines.dropFirst(head.count + 1).joined(separator: [0x0A]))
+        try content.withUnsafeBytes { try body(response, $0) }
+        return response
+    }
+}
