@@ -55,11 +55,14 @@ public struct ArrayScan: @unchecked Sendable {
             throw NPZError.unsupported(
                 path: path, array: name, reason: "has dtype '\(header.descr)', expected numbers")
         }
-        let data = size - dataOffset
-        guard byteCount(shape: header.shape, elementSize: elementSize) == data else {
-            throw bad("has \(data) bytes of data, which is not \(header.descr) \(header.shape)")
+        guard byteCount(shape: header.shape, elementSize: elementSize) == dataSize else {
+            throw bad(
+                "has \(dataSize) bytes of data, which is not \(header.descr) \(header.shape)")
         }
     }
+
+    /// Bytes of the data, unpacked.
+    var dataSize: Int { size - dataOffset }
 
     /// Where the data begins.
     private var dataOffset: Int {

@@ -5,7 +5,7 @@ import Glibc
 
 /// What a `.npy` header says.
 public struct NPYHeader: Equatable, Sendable {
-    /// NumPy's type string: `<f4`, `<f2`, `<i4`, `|O`, …
+    /// NumPy's type string: `<f4`, `<f2`, `<i4`, `|O`, …; of a structured array the list of its fields, as written.
     public var descr: String
     /// Whether the first dimension runs fastest.
     public var isFortranOrder: Bool
@@ -84,10 +84,7 @@ private struct HeaderParser {
             try expect(":")
             switch key {
             case "descr":
-                if peek() == UInt8(ascii: "[") {
-                    throw NPYHeaderProblem("is a structured array, expected plain numbers")
-                }
-                descr = try string()
+                descr = peek() == UInt8(ascii: "[") ? try list() : try string()
             case "fortran_order": order = try bool()
             case "shape": shape = try tuple()
             default: throw NPYHeaderProblem("has an unknown header key '\(key)'")
@@ -136,6 +133,25 @@ private struct HeaderParser {
         }
         position += 1
         return String(decoding: bytes[start..<position - 1], as: UTF8.self)
+    }
+
+    /// A list with all that is in it, as written.
+    private mutating func list() throws(NPYHeaderProblem) -> String {
+        let start = position
+        var depth = 0
+        while let byte = peek() {
+            switch byte {
+            case UInt8(ascii: "'"), UInt8(ascii: "\""):
+                _ = try string()
+                continue
+            case UInt8(ascii: "["), UInt8(ascii: "("): depth += 1
+            case UInt8(ascii: "]"), UInt8(ascii: ")"): depth -= 1
+            default: break
+            }
+            position += 1
+            if depth == 0 { return String(decoding: bytes[start..<position], as: UTF8.self) }
+        }
+        throw NPYHeaderProblem("has a header with a list that does not end")
     }
 
     private mutating func bool() throws(NPYHeaderProblem) -> Bool {

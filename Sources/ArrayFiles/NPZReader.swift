@@ -78,20 +78,34 @@ public struct NPZReader: Sendable {
     /// Array `name` as a tensor of floats. Throws `NPZError` where it is missing or of another type.
     public func tensor(_ name: String) throws -> StoredTensor {
         let (header, data, owner) = try locate(name)
+        return StoredTensor(
+            name: name, path: file.path,
+            elementType: try elementType(of: name, header, dataSize: data.count),
+            shape: header.shape, isFortranOrder: header.isFortranOrder, bytes: data, owner: owner)
+    }
+
+    /// Type and shape of array `name`, without reading or unpacking its data. Throws as `tensor` does.
+    public func tensorHeader(_ name: String) throws -> (elementType: ElementType, shape: [Int]) {
+        let scan = try scan(name)
+        let type = try elementType(of: name, scan.header, dataSize: scan.dataSize)
+        return (type, scan.header.shape)
+    }
+
+    private func elementType(
+        of name: String, _ header: NPYHeader, dataSize: Int
+    ) throws -> ElementType {
         guard let elementType = NPZReader.elementTypes[header.descr] else {
             throw NPZError.unsupported(
                 path: file.path, array: name,
                 reason: "has dtype '\(header.descr)', expected '<f4' or '<f2'")
         }
-        guard byteCount(shape: header.shape, elementSize: elementType.size) == data.count else {
+        guard byteCount(shape: header.shape, elementSize: elementType.size) == dataSize else {
             throw NPZError.badMember(
                 path: file.path, member: name,
                 reason:
-                    "has \(data.count) bytes of data, which is not \(header.descr) \(header.shape)")
+                    "has \(dataSize) bytes of data, which is not \(header.descr) \(header.shape)")
         }
-        return StoredTensor(
-            name: name, path: file.path, elementType: elementType, shape: header.shape,
-            isFortranOrder: header.isFortranOrder, bytes: data, owner: owner)
+        return elementType
     }
 
     private static let elementTypes: [String: ElementType] = ["<f4": .float32, "<f2": .float16]
@@ -112,7 +126,10 @@ public struct NPZReader: Sendable {
         }
         // Headers are 128 bytes as a rule, and never more than 64 KiB in versions that are in use.
         let front = OwnedBytes(count: min(member.size, 1 << 16))
-        let (_, produced, _) = Inflater(.raw).read(packed, into: front.bytes)
+        let (_, produced, status) = Inflater(.raw).read(packed, into: front.bytes)
+        if case .damaged(let reason) = status {
+            throw bad(member, "does not inflate (\(reason))")
+        }
         let (header, data) = try header(
             in: UnsafeRawBufferPointer(rebasing: front.bytes[..<produced]), of: member)
         return ArrayScan(

@@ -28,11 +28,10 @@ struct Tokenizing {
         let config = try Gemma2Config(path: configPath)
         tokenizer = try GemmaTokenizer(directory: plan.locations.modelDirectory)
         guard tokenizer.count <= config.dVocab else {
-            throw CheckpointError.badConfig(
-                path: configPath,
-                reason:
-                    "vocab_size is \(config.dVocab), but the tokenizer beside it has ids up to \(tokenizer.count - 1)"
-            )
+            throw CheckpointError.tooFewRows(
+                path: configPath, rows: config.dVocab,
+                tokenizer: try GemmaTokenizer.file(in: plan.locations.modelDirectory),
+                lastID: tokenizer.count - 1)
         }
         head = SequenceHead(prefix: plan.prefix, tokenizer)
         limit = plan.columns

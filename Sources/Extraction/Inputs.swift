@@ -39,23 +39,41 @@ public struct Inputs: Sendable {
     /// Types of the checkpoint's tensors.
     let weightTypes: [String]
     let saes: [SAE]
+    /// What the files hold that somebody may have meant and that changes nothing. Each names its file.
+    public let warnings: [String]
 
-    /// Looks at the files that `plan` names. Throws the readers' errors.
+    /// Looks at the files that `plan` names: at all that can be told without reading weights. Throws the readers' errors.
     public init(_ plan: RunPlan) throws {
-        let weights = try CheckpointFiles(directory: plan.locations.modelDirectory)
-        let configPath = plan.locations.modelDirectory + "/config.json"
+        let folder = plan.locations.modelDirectory
+        let configPath = folder + "/config.json"
         let config = try Gemma2Config(path: configPath)
-        let others = [configPath, try GemmaTokenizer.file(in: plan.locations.modelDirectory)]
+        let weights = try CheckpointFiles(directory: folder)
+        let tensors = try CheckpointTensors(weights, config)
+        let tokenizerPath = try GemmaTokenizer.file(in: folder)
+        let tokenizer = try GemmaTokenizer.check(directory: folder)
+        let others = [configPath, tokenizerPath]
+        var warnings = config.warnings + tensors.warnings + tokenizer.warnings
+        if let id = config.bosTokenID, let bos = tokenizer.bos, id != bos {
+            warnings.append(
+                "\(configPath): bos_token_id is \(id), but <bos> is \(bos) in \(tokenizerPath), which counts"
+            )
+        }
         checkpoint =
             weights.files.map { InputFile($1.file, headerLength: 8 + $1.headerLength) }
             + (try others.map { InputFile(try MappedFile(path: $0), headerLength: .max) })
         weightTypes = weights.elementTypes.map(\.rawValue)
-        saes = try plan.saes.map { chosen in
+        var saes: [SAE] = []
+        for chosen in plan.saes {
             let source = try SAEFile(directory: chosen.directory)
-            return SAE(
-                chosen: chosen, file: InputFile(source.file, headerLength: 1 << 16),
-                dIn: config.width(of: chosen.hook.site), dSAE: try source.dSAE())
+            let dIn = config.width(of: chosen.hook.site)
+            warnings += try source.check(
+                dIn: dIn, hookName: chosen.hook.description, label: plan.label)
+            saes.append(
+                SAE(
+                    chosen: chosen, file: InputFile(source.file, headerLength: 1 << 16),
+                    dIn: dIn, dSAE: try source.dSAE()))
         }
+        (self.saes, self.warnings) = (saes, warnings)
     }
 }
 

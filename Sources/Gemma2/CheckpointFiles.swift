@@ -15,6 +15,10 @@ public struct CheckpointFiles: Sendable {
     public let directory: String
     /// The safetensors files, by name.
     public let files: [(name: String, file: SafetensorsFile)]
+    /// What lies in the folder that somebody may have meant instead. Each names the file.
+    let warnings: [String]
+    /// The names of all tensors, in the file's order or the index'.
+    let names: [String]
     private let index: String?
     private let shardOfTensor: [ExactString: Int]
 
@@ -25,8 +29,16 @@ public struct CheckpointFiles: Sendable {
         let single = "\(directory)/\(CheckpointFiles.singleName)"
         let indexPath = "\(directory)/\(CheckpointFiles.indexName)"
         if fileExists(single) {
-            files = [(CheckpointFiles.singleName, try SafetensorsFile(path: single))]
+            let file = try SafetensorsFile(path: single)
+            files = [(CheckpointFiles.singleName, file)]
+            names = file.entries.map(\.name)
+            lacksPrefix = CheckpointFiles.lacksPrefix(names)
             (index, shardOfTensor) = (nil, [:])
+            warnings =
+                fileExists(indexPath)
+                ? [
+                    "\(directory): has \(CheckpointFiles.singleName) and, beside it, shards with \(CheckpointFiles.indexName); the single file is read, as transformers does; remove the one that is not meant"
+                ] : []
             return
         }
         guard fileExists(indexPath) else { throw CheckpointError.noWeights(directory: directory) }
@@ -34,7 +46,8 @@ public struct CheckpointFiles: Sendable {
         var files: [(name: String, file: SafetensorsFile)] = []
         var shards: [ExactString: Int] = [:]
         var opened: [ExactString: Int] = [:]
-        for (tensor, file) in try CheckpointFiles.readIndex(indexPath) {
+        let entries = try CheckpointFiles.readIndex(indexPath)
+        for (tensor, file) in entries {
             let key = ExactString(file)
             if opened[key] == nil {
                 opened[key] = files.count
@@ -44,6 +57,13 @@ public struct CheckpointFiles: Sendable {
         }
         self.files = files
         shardOfTensor = shards
+        names = entries.map(\.tensor)
+        lacksPrefix = CheckpointFiles.lacksPrefix(names)
+        warnings = []
+    }
+
+    private static func lacksPrefix(_ names: [String]) -> Bool {
+        names.contains { $0.hasPrefix("layers.") } && !names.contains { $0.hasPrefix("model.") }
     }
 
     /// The names of the files of weights that the index at `path` names. Throws `FileError` or `CheckpointError`.
@@ -83,23 +103,24 @@ public struct CheckpointFiles: Sendable {
             .sorted { $0.rawValue < $1.rawValue }
     }
 
-    /// Tensor `name`, which must have `shape`. Throws where it is missing or has another shape.
-    func tensor(_ name: String, shape: [Int]) throws -> StoredTensor {
-        let file: SafetensorsFile
-        if let index {
-            guard let shard = shardOfTensor[ExactString(name)] else {
-                throw CheckpointError.badIndex(
-                    path: index, reason: "tensor \(name) is not in its weight_map")
-            }
-            file = files[shard].file
-        } else {
-            file = files[0].file
+    /// The file that says which tensors there are.
+    var listPath: String { index ?? files[0].file.file.path }
+
+    /// Whether names begin with "layers." and none with "model.", as `save_pretrained` of the model without its head has them.
+    let lacksPrefix: Bool
+
+    /// Whether a tensor called `name` is there.
+    func has(_ name: String) -> Bool {
+        index == nil
+            ? files[0].file.has(name) : shardOfTensor[ExactString(name)] != nil
+    }
+
+    /// The tensor that this checkpoint calls `name`. Throws where it is missing or of no weights' type.
+    func tensor(_ name: String) throws -> StoredTensor {
+        guard index != nil else { return try files[0].file.tensor(name) }
+        guard let shard = shardOfTensor[ExactString(name)] else {
+            throw SafetensorsError.missingTensor(path: listPath, tensor: name)
         }
-        let tensor = try file.tensor(name)
-        guard tensor.shape == shape else {
-            throw CheckpointError.wrongShape(
-                path: file.file.path, tensor: name, shape: tensor.shape, expected: shape)
-        }
-        return tensor
+        return try files[shard].file.tensor(name)
     }
 }

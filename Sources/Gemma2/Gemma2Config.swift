@@ -12,8 +12,16 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case noWeights(directory: String)
     /// The index of shards cannot be used.
     case badIndex(path: String, reason: String)
+    /// The configuration says that the weights are quantised.
+    case quantised(path: String, key: String, value: String)
     /// A tensor's shape is not what the configuration asks for.
     case wrongShape(path: String, tensor: String, shape: [Int], expected: [Int])
+    /// A tensor that the model is computed from is not there; `reason` says what is.
+    case missingTensor(path: String, tensor: String, reason: String)
+    /// A tensor that would change what is computed; `reason` says how, and what to do.
+    case refusedTensor(path: String, tensor: String, reason: String)
+    /// The tokenizer has tokens that the embedding has no row for.
+    case tooFewRows(path: String, rows: Int, tokenizer: String, lastID: Int)
 
     /// What is wrong, where, expected and got, and the next step.
     public var description: String {
@@ -25,7 +33,15 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .badIndex(let path, let reason):
             "\(path): \(reason); download the checkpoint's index again"
         case .wrongShape(let path, let tensor, let shape, let expected):
-            "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json; the two belong to different checkpoints"
+            "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json; the two belong to different checkpoints, or one was changed without the other"
+        case .quantised(let path, let key, let value):
+            "\(path): \(key) is \(value): a quantised checkpoint, which this program does not read; give the one in float32, bfloat16 or float16 that it was made from"
+        case .missingTensor(let path, let tensor, let reason):
+            "\(path): tensor \(tensor) is not there; \(reason)"
+        case .refusedTensor(let path, let tensor, let reason):
+            "\(path): tensor \(tensor) \(reason)"
+        case .tooFewRows(let path, let rows, let tokenizer, let lastID):
+            "\(path): vocab_size is \(rows), but \(tokenizer) has ids up to \(lastID): the embedding has no row for \(lastID >= rows + 1 ? "ids from \(rows) on" : "id \(rows)"); give the tokenizer that the model was trained with, or resize the model's embedding to \(lastID + 1) and save it again"
         }
     }
 }
@@ -64,6 +80,10 @@ public struct Gemma2Config: Equatable, Sendable {
     public var isLocal: [Bool]
     /// Whether the embedding is the unembedding too (`tie_word_embeddings`).
     public var hasTiedEmbeddings: Bool
+    /// The id of `<bos>` (`bos_token_id`), which the tokenizer decides; nil where the file does not say.
+    public var bosTokenID: Int?
+    /// What the file says that changes nothing here, and that somebody may have meant to. Each names the file.
+    public var warnings: [String]
 
     /// Reads `path`. Throws `FileError` or `CheckpointError`.
     public init(path: String) throws {
@@ -81,17 +101,17 @@ public struct Gemma2Config: Equatable, Sendable {
     }
 
     private init(_ r: ConfigReader) throws {
+        // Before anything else: what else such a file says belongs to another kind of checkpoint.
+        for key in ["quantization_config", "compression_config"] {
+            guard let value = r.object[key], value != .null else { continue }
+            throw CheckpointError.quantised(path: r.path, key: key, value: value.inWords)
+        }
         try r.require("model_type", "gemma2")
-        // The key the model uses is hidden_activation; older files have hidden_act beside it.
         if r.object["hidden_activation"] != nil {
             try r.require("hidden_activation", "gelu_pytorch_tanh")
         }
-        for key in ["attention_bias", "use_bidirectional_attention"] {
-            guard r.object[key]?.bool != true else { throw r.bad(key, "is true, expected false") }
-        }
-        if let scaling = r.object["rope_scaling"], scaling != .null {
-            throw r.bad("rope_scaling", "is set, expected null (plain rotary embedding)")
-        }
+        var unknown = UnknownNames()
+        try r.check(ConfigReader.keys, &unknown)
         dModel = try r.size("hidden_size")
         dMLP = try r.size("intermediate_size")
         nLayers = try r.size("num_hidden_layers", in: 1...1024)
@@ -104,10 +124,14 @@ public struct Gemma2Config: Equatable, Sendable {
         queryPreAttentionScalar = try r.positive("query_pre_attn_scalar", default: 256)
         attentionSoftCap = try r.softCap("attn_logit_softcapping", default: 50)
         finalSoftCap = try r.softCap("final_logit_softcapping", default: 30)
-        slidingWindow = try r.size("sliding_window", default: 4096)
-        hasTiedEmbeddings = r.object["tie_word_embeddings"]?.bool ?? true
-        rotaryBase = try r.rotaryBase()
+        slidingWindow = try r.window()
+        hasTiedEmbeddings = try r.bool("tie_word_embeddings", default: true)
+        rotaryBase = try r.rotaryBase(&unknown)
         isLocal = try r.localLayers(count: nLayers)
+        bosTokenID = r.object["bos_token_id"]?.integer
+        warnings =
+            try r.classWarnings() + r.activationWarnings()
+            + [unknown.warning(r.path, "keys", limit: 40)].compactMap { $0 }
         guard nHeads % nKVHeads == 0 else {
             throw r.bad(
                 "num_attention_heads", "is \(nHeads), not a multiple of \(nKVHeads) key heads")
@@ -120,80 +144,5 @@ public struct Gemma2Config: Equatable, Sendable {
     /// Width of a site's tap, hence `d_in` of its SAEs.
     public func width(of site: Site) -> Int {
         site == .att ? nHeads * dHead : dModel
-    }
-}
-
-/// Typed access to the configuration's keys.
-private struct ConfigReader {
-    let path: String
-    let object: JSONObject
-
-    func bad(_ key: String, _ reason: String) -> CheckpointError {
-        .badConfig(path: path, reason: "\(key) \(reason)")
-    }
-
-    func require(_ key: String, _ expected: String) throws {
-        guard let value = object[key]?.string else {
-            throw bad(key, "is missing, expected \"\(expected)\"")
-        }
-        guard value == expected else { throw bad(key, "is \"\(value)\", expected \"\(expected)\"") }
-    }
-
-    /// A whole number. Sizes beyond 2³¹ cannot be BLAS operands.
-    func size(
-        _ key: String, default fallback: Int? = nil, in range: ClosedRange<Int> = 1...Int(Int32.max)
-    ) throws -> Int {
-        guard let value = object[key] else {
-            guard let fallback else { throw bad(key, "is missing, expected a whole number") }
-            return fallback
-        }
-        guard let size = value.integer, range.contains(size) else {
-            throw bad(
-                key, "is not a whole number from \(range.lowerBound) to \(range.upperBound)")
-        }
-        return size
-    }
-
-    func positive(_ key: String, default fallback: Float) throws -> Float {
-        guard let value = object[key] else { return fallback }
-        // As float32, in which it is used: 1e-60 would be 0 and 1e60 infinity.
-        guard let number = value.number.map({ Float($0) }), number > 0, number.isFinite else {
-            throw bad(key, "is not a positive number that fits float32")
-        }
-        return number
-    }
-
-    func softCap(_ key: String, default fallback: Float) throws -> Float? {
-        object[key] == .null ? nil : try positive(key, default: fallback)
-    }
-
-    /// `rope_theta`, or since transformers 5 `rope_parameters.rope_theta`.
-    func rotaryBase() throws -> Float {
-        guard let parameters = object["rope_parameters"]?.object else {
-            return try positive("rope_theta", default: 10_000)
-        }
-        let nested = ConfigReader(path: path, object: parameters)
-        if parameters["rope_type"] != nil { try nested.require("rope_type", "default") }
-        return try nested.positive("rope_theta", default: 10_000)
-    }
-
-    func localLayers(count: Int) throws -> [Bool] {
-        guard let types = object["layer_types"], types != .null else {
-            return (0..<count).map { $0 % 2 == 0 }
-        }
-        let isLocal = try types.array?.map { type in
-            switch type.string {
-            case "sliding_attention": return true
-            case "full_attention": return false
-            default:
-                throw bad(
-                    "layer_types",
-                    "has an entry that is neither sliding_attention nor full_attention")
-            }
-        }
-        guard let isLocal, isLocal.count == count else {
-            throw bad("layer_types", "is not a list of \(count) entries, one a layer")
-        }
-        return isLocal
     }
 }

@@ -1,5 +1,4 @@
-// The one table of the checkpoint's tensor names and shapes.
-// Names: transformers, models/gemma2/modeling_gemma2.py.
+// A checkpoint's tensors on a device.
 
 import ArrayFiles
 import Tensors
@@ -18,21 +17,19 @@ struct BlockWeights<B: Backend> {
     let downProj: B.Weights  // (dModel, dMLP)
     let postFeedForwardNorm: B.Vector  // (dModel)
 
-    init(layer: Int, _ config: Gemma2Config, _ load: WeightLoader<B>) throws {
+    init(layer: Int, _ load: WeightLoader<B>) throws {
         let block = "model.layers.\(layer)."
-        let (d, mlp) = (config.dModel, config.dMLP)
-        let (queries, keys) = (config.nHeads * config.dHead, config.nKVHeads * config.dHead)
-        inputNorm = try load.norm(block + "input_layernorm.weight", d)
-        qProj = try load.matrix(block + "self_attn.q_proj.weight", queries, d)
-        kProj = try load.matrix(block + "self_attn.k_proj.weight", keys, d)
-        vProj = try load.matrix(block + "self_attn.v_proj.weight", keys, d)
-        oProj = try load.matrix(block + "self_attn.o_proj.weight", d, queries)
-        postAttentionNorm = try load.norm(block + "post_attention_layernorm.weight", d)
-        preFeedForwardNorm = try load.norm(block + "pre_feedforward_layernorm.weight", d)
-        gateProj = try load.matrix(block + "mlp.gate_proj.weight", mlp, d)
-        upProj = try load.matrix(block + "mlp.up_proj.weight", mlp, d)
-        downProj = try load.matrix(block + "mlp.down_proj.weight", d, mlp)
-        postFeedForwardNorm = try load.norm(block + "post_feedforward_layernorm.weight", d)
+        inputNorm = try load.norm(block + "input_layernorm.weight")
+        qProj = try load.matrix(block + "self_attn.q_proj.weight")
+        kProj = try load.matrix(block + "self_attn.k_proj.weight")
+        vProj = try load.matrix(block + "self_attn.v_proj.weight")
+        oProj = try load.matrix(block + "self_attn.o_proj.weight")
+        postAttentionNorm = try load.norm(block + "post_attention_layernorm.weight")
+        preFeedForwardNorm = try load.norm(block + "pre_feedforward_layernorm.weight")
+        gateProj = try load.matrix(block + "mlp.gate_proj.weight")
+        upProj = try load.matrix(block + "mlp.up_proj.weight")
+        downProj = try load.matrix(block + "mlp.down_proj.weight")
+        postFeedForwardNorm = try load.norm(block + "post_feedforward_layernorm.weight")
     }
 }
 
@@ -45,33 +42,28 @@ struct Gemma2Weights<B: Backend> {
 
     /// Checks every tensor's presence and shape against `config`, then hands it to the backend.
     init(_ files: CheckpointFiles, _ config: Gemma2Config, on backend: B) throws {
-        let load = WeightLoader(files: files, backend: backend)
-        let embedding = try load.matrix(
-            "model.embed_tokens.weight", config.dVocab, config.dModel, isTable: true)
+        let load = WeightLoader(tensors: try CheckpointTensors(files, config), backend: backend)
+        let embedding = try load.matrix("model.embed_tokens.weight", isTable: true)
         self.embedding = embedding
-        blocks = try (0..<config.nLayers).map { try BlockWeights(layer: $0, config, load) }
-        finalNorm = try load.norm("model.norm.weight", config.dModel)
+        blocks = try (0..<config.nLayers).map { try BlockWeights(layer: $0, load) }
+        finalNorm = try load.norm("model.norm.weight")
         unembedding =
-            config.hasTiedEmbeddings
-            ? embedding : try load.matrix("lm_head.weight", config.dVocab, config.dModel)
+            config.hasTiedEmbeddings ? embedding : try load.matrix("lm_head.weight")
     }
 }
 
-/// Finds tensors by name and shape and makes them resident.
+/// Finds tensors by name and makes them resident.
 struct WeightLoader<B: Backend> {
-    let files: CheckpointFiles
+    let tensors: CheckpointTensors
     let backend: B
 
-    func matrix(
-        _ name: String, _ outputs: Int, _ inputs: Int, isTable: Bool = false
-    ) throws -> B.Weights {
+    func matrix(_ name: String, isTable: Bool = false) throws -> B.Weights {
         backend.weights(
-            try files.tensor(name, shape: [outputs, inputs]), layout: .outputsByInputs,
-            isTable: isTable)
+            try tensors.tensor(name), layout: .outputsByInputs, isTable: isTable)
     }
 
     /// Gemma's norms multiply by 1 + w.
-    func norm(_ name: String, _ width: Int) throws -> B.Vector {
-        try backend.vector(files.tensor(name, shape: [width]), adding: 1)
+    func norm(_ name: String) throws -> B.Vector {
+        try backend.vector(tensors.tensor(name), adding: 1)
     }
 }

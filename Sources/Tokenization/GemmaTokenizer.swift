@@ -15,6 +15,15 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
     case noTokenizer(directory: String)
     /// The file is damaged or not a Gemma tokenizer.
     case badFile(path: String, reason: String)
+    /// The file says that ids are to be found in another way than Gemma's tokenizer finds them.
+    case otherKind(path: String, reason: String)
+
+    init(_ problem: Vocabulary.Problem, path: String) {
+        self =
+            problem.isAboutKind
+            ? .otherKind(path: path, reason: problem.reason)
+            : .badFile(path: path, reason: problem.reason)
+    }
 
     /// What is wrong, where, and the next step.
     public var description: String {
@@ -23,6 +32,8 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
             "\(directory): has neither tokenizer.json nor tokenizer.model; copy one from the model's repository into this folder"
         case .badFile(let path, let reason):
             "\(path): \(reason); take the file from the Gemma-2 model's repository again"
+        case .otherKind(let path, let reason):
+            "\(path): \(reason); save the tokenizer without that (an added token: with normalized=False), or take the file from the Gemma-2 model's repository"
         }
     }
 }
@@ -103,6 +114,14 @@ public struct GemmaTokenizer: Sendable {
         } else {
             try self.init(sentencePieceModel: file)
         }
+    }
+
+    /// Looks at what the tokenizer in `directory` says of itself, without its pieces: what is to be said of it, and the id of
+    /// `<bos>` where that is quickly found. Throws as reading it does.
+    public static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
+        let file = try file(in: directory)
+        return file.hasSuffix(".json")
+            ? try check(tokenizerJSON: file) : try check(sentencePieceModel: file)
     }
 
     /// One more than the largest id.

@@ -8,15 +8,28 @@ extension GemmaTokenizer {
     /// Reads the file at `path`. Throws `FileError`, or `TokenizerError` where it is damaged or describes
     /// another tokenizer than Gemma's.
     public init(sentencePieceModel path: String) throws {
-        let file = try MappedFile(path: path)
         do {
-            let model = try file.withBytes { (bytes) throws(Vocabulary.Problem) in
-                try SentencePieceModel(UnsafeRawBufferPointer(bytes))
-            }
-            try self.init(model)
-        } catch {
-            throw TokenizerError.badFile(path: path, reason: error.reason)
+            try self.init(try GemmaTokenizer.read(path))
+        } catch let problem as Vocabulary.Problem {
+            throw TokenizerError(problem, path: path)
         }
+    }
+
+    /// Reads the file at `path`, which is small, and gives the id of `<bos>`. Throws as reading a tokenizer does.
+    static func check(
+        sentencePieceModel path: String
+    ) throws -> (warnings: [String], bos: Int?) {
+        do {
+            let model = try read(path)
+            let bos = Array("<bos>".utf8)
+            return ([], model.pieces.firstIndex { model.bytes[$0.range].elementsEqual(bos) })
+        } catch let problem as Vocabulary.Problem {
+            throw TokenizerError(problem, path: path)
+        }
+    }
+
+    private static func read(_ path: String) throws -> SentencePieceModel {
+        try MappedFile(path: path).withBytes { try SentencePieceModel(UnsafeRawBufferPointer($0)) }
     }
 
     private init(_ model: SentencePieceModel) throws(Vocabulary.Problem) {
@@ -52,25 +65,68 @@ private struct SentencePieceModel {
 
     /// Parses a `ModelProto`.
     init(_ data: UnsafeRawBufferPointer) throws(Vocabulary.Problem) {
-        var modelType: UInt64 = 1  // unigram, the format's default
+        var (trainer, normalizer) = (Fields(), Fields())
         var reader = ProtobufReader(data)
         while let field = try reader.next() {
             switch (field.number, field.value) {
             case (1, .bytes(let piece)): try appendPiece(piece)
-            case (2, .bytes(let trainer)):
-                var trainer = ProtobufReader(trainer)
-                while let field = try trainer.next() {
-                    if field.number == 3, case .integer(let type) = field.value { modelType = type }
-                }
+            case (2, .bytes(let spec)): try trainer.read(spec)
+            case (3, .bytes(let spec)): try normalizer.read(spec)
             default: break
             }
         }
         respellTab()
-        guard modelType == 2 else {
+        try SentencePieceModel.check(trainer, normalizer)
+    }
+
+    /// The fields of a specification that are numbers, and the lengths of those that are texts.
+    private struct Fields {
+        private var numbers: [UInt64: UInt64] = [:]
+
+        mutating func read(_ data: UnsafeRawBufferPointer) throws(Vocabulary.Problem) {
+            var reader = ProtobufReader(data)
+            while let field = try reader.next() {
+                switch field.value {
+                case .integer(let value): numbers[field.number] = value
+                case .bytes(let text): numbers[field.number] = UInt64(text.count)
+                default: break
+                }
+            }
+        }
+
+        subscript(number: UInt64, default fallback: UInt64) -> UInt64 {
+            numbers[number] ?? fallback
+        }
+    }
+
+    /// Refuses models whose ids are found in another way than Gemma's. A field that is missing has the format's default.
+    private static func check(
+        _ trainer: Fields, _ normalizer: Fields
+    ) throws(Vocabulary.Problem) {
+        let type = trainer[3, default: 1]
+        guard type == 2 else {
             throw Vocabulary.Problem(
                 reason:
-                    "not a SentencePiece model of type BPE (its model_type is \(modelType), expected 2)"
-            )
+                    "not a SentencePiece model of type BPE (its model_type is \(type), expected 2)")
+        }
+        for (name, value, expected) in [
+            ("trainer_spec.treat_whitespace_as_suffix", trainer[24, default: 0], 0),
+            ("trainer_spec.byte_fallback", trainer[35, default: 0], 1),
+            ("normalizer_spec.add_dummy_prefix", normalizer[3, default: 1], 0),
+            ("normalizer_spec.remove_extra_whitespaces", normalizer[4, default: 1], 0),
+            ("normalizer_spec.escape_whitespaces", normalizer[5, default: 1], 1),
+        ] as [(String, UInt64, UInt64)] where value != expected {
+            throw Vocabulary.Problem(
+                reason:
+                    "\(name) is \(value != 0), expected \(expected != 0): the ids would be others than Gemma's",
+                isAboutKind: true)
+        }
+        let rules = normalizer[2, default: 0]
+        guard rules == 0 else {
+            throw Vocabulary.Problem(
+                reason:
+                    "normalizer_spec.precompiled_charsmap has \(rules) bytes, expected none (normalization \"identity\"): the ids would be others than Gemma's",
+                isAboutKind: true)
         }
     }
 

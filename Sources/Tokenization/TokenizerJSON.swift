@@ -8,21 +8,38 @@ extension GemmaTokenizer {
     /// Reads the file at `path`. Throws `FileError`, or `TokenizerError` where it is damaged or describes
     /// another tokenizer than Gemma's.
     public init(tokenizerJSON path: String) throws {
+        self = try GemmaTokenizer.read(path, TokenizerJSON()) { try GemmaTokenizer($0) }
+    }
+
+    /// Reads of the file at `path` all but its pieces and merges, and gives what is to be said of it. Throws as reading
+    /// the whole does.
+    static func check(
+        tokenizerJSON path: String
+    ) throws -> (warnings: [String], bos: Int?) {
+        let contents = try read(path, TokenizerJSON(skippingPieces: true)) { $0 }
+        let bos = contents.addedTokens.first { $0.content == Array("<bos>".utf8) }?.id
+        return ([contents.unknown.warning(path, "keys", limit: 40)].compactMap { $0 }, bos)
+    }
+
+    /// Reads the file at `path` into `contents` and makes something of it.
+    private static func read<Made>(
+        _ path: String, _ contents: TokenizerJSON, _ make: (TokenizerJSON) throws -> Made
+    ) throws -> Made {
         let file = try MappedFile(path: path)
         func bad(_ reason: String) -> TokenizerError { .badFile(path: path, reason: reason) }
+        var contents = contents
         do {
-            var contents = TokenizerJSON()
             try file.withBytes { try contents.read($0) }
-            try self.init(contents)
+            try contents.checkKind()
+            return try make(contents)
         } catch let error as JSONSyntaxError {
             throw bad("not the JSON of a tokenizer: \(error)")
         } catch let problem as Vocabulary.Problem {
-            throw bad(problem.reason)
+            throw TokenizerError(problem, path: path)
         }
     }
 
     private init(_ contents: TokenizerJSON) throws(Vocabulary.Problem) {
-        try contents.checkKind()
         // Added tokens may be missing from the model's vocabulary; they are pieces all the same.
         let modelOnly = try Vocabulary(bytes: contents.bytes, pieces: contents.vocabulary)
         var (bytes, pieces) = (contents.bytes, contents.vocabulary)
@@ -57,7 +74,31 @@ private struct TokenizerJSON {
     struct AddedToken {
         var content: [UInt8] = []
         var id = -1
+        /// The rest of what its entry says.
+        var rest: [(key: String, value: JSONValue)] = []
     }
+
+    /// Keys of the file's top.
+    private static let topKeys = KnownNames(
+        used: ["added_tokens", "model", "normalizer", "post_processor", "pre_tokenizer"],
+        // Texts are cut and padded by this program; the decoder makes text of ids.
+        harmless: ["decoder", "padding", "truncation", "version"])
+    /// Keys of the model beside its pieces and merges.
+    private static let modelKeys = KnownNames(
+        used: ["byte_fallback", "type"],
+        // Every byte has a piece, so that nothing is unknown.
+        harmless: ["fuse_unk", "unk_token"],
+        changing: [
+            "continuing_subword_prefix": ["", .null], "dropout": [0, .null],
+            "end_of_word_suffix": ["", .null], "ignore_merges": [.bool(false), .null],
+        ])
+    /// Keys of an added token beside its content and id. Another value would ask for another algorithm.
+    private static let addedTokenKeys = KnownNames(
+        harmless: ["special"],
+        changing: [
+            "lstrip": [.bool(false)], "normalized": [.bool(false)], "rstrip": [.bool(false)],
+            "single_word": [.bool(false)],
+        ])
 
     /// Ids beyond this would only be a way of asking for memory.
     static let idLimit = 1 << 24
@@ -69,9 +110,15 @@ private struct TokenizerJSON {
     /// Both parts of each merge, as ranges of `mergeBytes`.
     var merges: [(left: Range<Int>, right: Range<Int>)] = []
     var mergeBytes: [UInt8] = []
-    var normalizer: JSONValue?
-    var modelType = ""
-    var hasByteFallback = false
+    /// The file's top, without its model and added tokens.
+    private var top: [(key: String, value: JSONValue)] = []
+    /// The model, without its pieces and merges.
+    private var model: [(key: String, value: JSONValue)] = []
+    /// Keys that are not known.
+    var unknown = UnknownNames()
+    private let skipsPieces: Bool
+
+    init(skippingPieces: Bool = false) { skipsPieces = skippingPieces }
 
     // MARK: Reading
 
@@ -83,9 +130,8 @@ private struct TokenizerJSON {
                 try scanner.readArray { (scanner) throws(JSONSyntaxError) in
                     try readAddedToken(&scanner)
                 }
-            case "normalizer": normalizer = try JSONValue(from: &scanner)
             case "model": try readModel(&scanner)
-            default: try scanner.skipValue()
+            case let name: top.append((name, try JSONValue(from: &scanner)))
             }
         }
         try scanner.expectEnd()
@@ -97,12 +143,7 @@ private struct TokenizerJSON {
             switch String(decoding: key, as: UTF8.self) {
             case "content": try scanner.readString(into: &token.content)
             case "id": token.id = try scanner.readScalar().integer ?? -1
-            case let flag where ["single_word", "lstrip", "rstrip", "normalized"].contains(flag):
-                // Gemma's are all false, and another value would ask for another algorithm.
-                guard try scanner.readScalar() == .bool(false) else {
-                    throw scanner.failure("an added token with \(flag) other than false")
-                }
-            default: try scanner.skipValue()
+            case let name: token.rest.append((name, try JSONValue(from: &scanner)))
             }
         }
         addedTokens.append(token)
@@ -112,8 +153,7 @@ private struct TokenizerJSON {
         var piece: [UInt8] = []
         try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
             switch String(decoding: key, as: UTF8.self) {
-            case "type": modelType = try JSONValue(from: &scanner).string ?? ""
-            case "byte_fallback": hasByteFallback = try scanner.readScalar() == .bool(true)
+            case "vocab" where skipsPieces, "merges" where skipsPieces: try scanner.skipValue()
             case "vocab":
                 try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
                     guard let id = try scanner.readScalar().integer,
@@ -126,7 +166,7 @@ private struct TokenizerJSON {
                 try scanner.readArray { (scanner) throws(JSONSyntaxError) in
                     try readMerge(&scanner, &piece)
                 }
-            default: try scanner.skipValue()
+            case let name: model.append((name, try JSONValue(from: &scanner)))
             }
         }
     }
@@ -160,21 +200,129 @@ private struct TokenizerJSON {
 
     // MARK: Checking
 
-    /// Refuses tokenizers that work otherwise than Gemma's.
-    func checkKind() throws(Vocabulary.Problem) {
-        guard modelType == "BPE", hasByteFallback else {
+    /// Refuses tokenizers that work otherwise than Gemma's, and lists the keys that are not known.
+    mutating func checkKind() throws(Vocabulary.Problem) {
+        let (top, model) = (JSONObject(self.top), JSONObject(self.model))
+        try check(top, TokenizerJSON.topKeys)
+        try check(model, TokenizerJSON.modelKeys, place: "model.")
+        try checkAddedTokens()
+        guard model["type"]?.string == "BPE", model["byte_fallback"]?.bool == true else {
             throw Vocabulary.Problem(
                 reason:
-                    "its model is '\(modelType)' with byte_fallback \(hasByteFallback), expected BPE with byte_fallback"
-            )
+                    "its model has type \(model["type"]?.inWords ?? "missing") and byte_fallback \(model["byte_fallback"]?.inWords ?? "missing"), expected \"BPE\" and true",
+                isAboutKind: true)
         }
-        let rule = normalizer?.object
-        guard rule?["type"]?.string == "Replace",
-            rule?["pattern"]?.object?["String"]?.string == " ",
-            rule?["content"]?.string == "\u{2581}"
+        try checkNormalizer(top["normalizer"])
+        try checkPreTokenizer(top["pre_tokenizer"])
+        try checkPostProcessor(top["post_processor"])
+    }
+
+    private mutating func check(
+        _ object: JSONObject, _ keys: KnownNames, place: String = ""
+    ) throws(Vocabulary.Problem) {
+        do {
+            try keys.check(object, place: place, unknown: &unknown)
+        } catch {
+            throw Vocabulary.Problem(
+                reason: "\(error.reason): the ids would be others than Gemma's", isAboutKind: true)
+        }
+    }
+
+    private mutating func checkAddedTokens() throws(Vocabulary.Problem) {
+        var others = UnknownNames()
+        for token in addedTokens {
+            do {
+                try TokenizerJSON.addedTokenKeys.check(
+                    JSONObject(token.rest), unknown: &others)
+            } catch {
+                let name = String(decoding: token.content, as: UTF8.self)
+                throw Vocabulary.Problem(
+                    reason:
+                        "added token '\(name)': \(error.reason): the ids would be others than Gemma's",
+                    isAboutKind: true)
+            }
+        }
+        // Once each, however many tokens have them.
+        var seen: Set<ExactString> = []
+        for name in others.names where seen.insert(ExactString(name)).inserted {
+            unknown.append("added_tokens.\(name)")
+        }
+    }
+
+    /// The steps of a normalizer or the like, `list` being where one of several has them.
+    private func steps(_ value: JSONValue?, _ list: String) -> [JSONValue] {
+        guard let value, value != .null else { return [] }
+        guard value.object?["type"]?.string == "Sequence", let own = value.object?[list]?.array
+        else { return [value] }
+        return own.flatMap { steps($0, list) }
+    }
+
+    /// `value` where it is short, else its kind.
+    private func words(_ value: JSONValue?) -> String {
+        guard let value else { return "missing" }
+        let text = value.inWords
+        guard let type = value.object?["type"]?.string, text.hasPrefix("an object") else {
+            return text
+        }
+        let own = ["normalizers", "pretokenizers", "processors"].lazy.compactMap {
+            value.object?[$0]?.array
+        }.first
+        let kinds = (own ?? []).map { $0.object?["type"]?.string ?? "?" }.joined(separator: ", ")
+        return kinds.isEmpty ? "of type \(type)" : "a \(type) of \(kinds)"
+    }
+
+    private func checkNormalizer(_ value: JSONValue?) throws(Vocabulary.Problem) {
+        let rules = steps(value, "normalizers").map(\.object)
+        guard rules.count == 1, let rule = rules[0], rule["type"]?.string == "Replace",
+            rule["pattern"]?.object?["String"]?.string == " ",
+            rule["content"]?.string == "\u{2581}"
         else {
             throw Vocabulary.Problem(
-                reason: "its normalizer is not Gemma's, which replaces each space by U+2581")
+                reason:
+                    "its normalizer is \(words(value)), expected Gemma's, which replaces each space by U+2581 and does no more",
+                isAboutKind: true)
+        }
+    }
+
+    /// Gemma's splits at spaces, of which the normalizer leaves none.
+    private func checkPreTokenizer(_ value: JSONValue?) throws(Vocabulary.Problem) {
+        for step in steps(value, "pretokenizers") {
+            guard step.object?["type"]?.string == "Split",
+                step.object?["pattern"]?.object?["String"]?.string == " ",
+                [nil, .bool(false)].contains(step.object?["invert"])
+            else {
+                throw Vocabulary.Problem(
+                    reason:
+                        "its pre_tokenizer is \(words(step)), expected none or Gemma's, which splits at spaces",
+                    isAboutKind: true)
+            }
+        }
+    }
+
+    /// Gemma's puts `<bos>` before a text, as this program does by itself.
+    private func checkPostProcessor(_ value: JSONValue?) throws(Vocabulary.Problem) {
+        for step in steps(value, "processors") {
+            let type = step.object?["type"]?.string
+            // What it trims are offsets, which nobody looks at.
+            if type == "ByteLevel" { continue }
+            let single = (step.object?["single"]?.array ?? []).map { part -> String? in
+                part.object?["SpecialToken"]?.object?["id"]?.string
+                    ?? part.object?["Sequence"]?.object?["id"]?.string.map { "$\($0)" }
+            }
+            guard type == "TemplateProcessing", [["<bos>", "$A"], ["$A"]].contains(single) else {
+                throw Vocabulary.Problem(
+                    reason:
+                        "its post_processor is \(words(step)), expected none or Gemma's, which puts <bos> before a text and nothing behind it",
+                    isAboutKind: true)
+            }
+            let ids = step.object?["special_tokens"]?.object?["<bos>"]?.object?["ids"]?.array
+            let bos = addedTokens.first { $0.content == Array("<bos>".utf8) }?.id
+            guard single.count == 1 || ids == nil || bos == nil || ids == [.integer(bos!)] else {
+                throw Vocabulary.Problem(
+                    reason:
+                        "its post_processor has \(JSONValue.array(ids!).inWords) for <bos>, which is the added token \(bos!)"
+                )
+            }
         }
     }
 

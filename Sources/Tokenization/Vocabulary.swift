@@ -13,6 +13,8 @@ struct Vocabulary: Sendable {
     /// Why a list of pieces makes no vocabulary.
     struct Problem: Error {
         let reason: String
+        /// Whether the tokenizer is sound, but another than Gemma's.
+        var isAboutKind = false
     }
 
     /// The number of ids, used or not.

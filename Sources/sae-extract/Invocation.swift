@@ -44,6 +44,7 @@ struct Invocation {
             .devices(for: options, log: log)
         let plan = try RunPlan(options, at: locations, devices: devices)
         let inputs = try Inputs(plan)
+        for warning in inputs.warnings { log.warning("\(warning)") }
         var state = StateFolder(plan, Configuration(plan, inputs))
         // All that can refuse the run comes before anything is removed or written for it.
         if !overwriting { try state.check(beginning: plan) }

@@ -1,0 +1,216 @@
+// The one table of the tensors that a model is computed from, and what else a checkpoint may hold.
+// Names: transformers, models/gemma2/modeling_gemma2.py; peft; bitsandbytes, GPTQ, AWQ, compressed-tensors, MLX.
+
+import ArrayFiles
+import ByteJSON
+
+extension Gemma2Config {
+    /// The tensors that the model is computed from, with their shapes. Matrices are (outputs, inputs).
+    var tensors: [(name: String, shape: [Int])] {
+        let (queries, keys) = (nHeads * dHead, nKVHeads * dHead)
+        var tensors = [("model.embed_tokens.weight", [dVocab, dModel])]
+        for layer in 0..<nLayers {
+            tensors += [
+                ("input_layernorm", [dModel]),
+                ("self_attn.q_proj", [queries, dModel]),
+                ("self_attn.k_proj", [keys, dModel]),
+                ("self_attn.v_proj", [keys, dModel]),
+                ("self_attn.o_proj", [dModel, queries]),
+                ("post_attention_layernorm", [dModel]),
+                ("pre_feedforward_layernorm", [dModel]),
+                ("mlp.gate_proj", [dMLP, dModel]),
+                ("mlp.up_proj", [dMLP, dModel]),
+                ("mlp.down_proj", [dModel, dMLP]),
+                ("post_feedforward_layernorm", [dModel]),
+            ].map { ("model.layers.\(layer).\($0).weight", $1) }
+        }
+        tensors.append(("model.norm.weight", [dModel]))
+        if !hasTiedEmbeddings { tensors.append(("lm_head.weight", [dVocab, dModel])) }
+        return tensors
+    }
+}
+
+/// The tensors of a checkpoint that a model of some configuration is computed from.
+public struct CheckpointTensors {
+    /// What else the files hold, or lies beside them, that somebody may have meant. Each names the file.
+    public let warnings: [String]
+    private let files: CheckpointFiles
+    private let shapes: [String: [Int]]
+
+    /// Looks whether all that `config` asks for is there, and whether nothing is that would change what is computed. Reads
+    /// headers alone, and of an unembedding that should be the embedding some rows. Throws `SafetensorsError` or
+    /// `CheckpointError`.
+    public init(_ files: CheckpointFiles, _ config: Gemma2Config) throws {
+        self.files = files
+        let tensors = config.tensors
+        shapes = Dictionary(uniqueKeysWithValues: tensors)
+        try CheckpointTensors.refuse(CheckpointTensors.otherForms, in: files)
+        for (name, _) in tensors where !files.has(CheckpointTensors.name(name, in: files)) {
+            throw CheckpointError.missingTensor(
+                path: files.listPath, tensor: name,
+                reason: CheckpointTensors.reason(missing: name, files, config))
+        }
+        let used = Set(tensors.map { ExactString(CheckpointTensors.name($0.name, in: files)) })
+        let others = files.names.filter { !used.contains(ExactString($0)) }
+        var unknown = UnknownNames()
+        for name in others where !CheckpointTensors.isHarmless(name) {
+            if let reason = CheckpointTensors.change(by: name, files, config) {
+                throw CheckpointError.refusedTensor(
+                    path: files.listPath, tensor: name, reason: reason)
+            }
+            unknown.append(name)
+        }
+        warnings =
+            files.warnings
+            + [unknown.warning(files.listPath, "tensors", limit: 5)].compactMap { $0 }
+        for (name, _) in tensors { _ = try tensor(name) }
+        if config.hasTiedEmbeddings, files.has(CheckpointTensors.unembedding) {
+            try checkTied(config)
+        }
+    }
+
+    /// Tensor `name` of the table, of the table's shape. Throws where it has another, or is of no weights' type.
+    func tensor(_ name: String) throws -> StoredTensor {
+        let tensor = try files.tensor(CheckpointTensors.name(name, in: files))
+        guard let shape = shapes[name], tensor.shape == shape else {
+            throw CheckpointError.wrongShape(
+                path: tensor.path, tensor: tensor.name, shape: tensor.shape,
+                expected: shapes[name] ?? [])
+        }
+        return tensor
+    }
+
+    // MARK: Names
+
+    private static let unembedding = "lm_head.weight"
+
+    /// What `files` call the table's tensor `name`. A checkpoint saved from the model without its head has names without
+    /// "model." in front, which transformers adds then.
+    private static func name(_ name: String, in files: CheckpointFiles) -> String {
+        files.lacksPrefix && name.hasPrefix("model.") ? String(name.dropFirst(6)) : name
+    }
+
+    /// What there is in place of `tensor`, and why that may be.
+    private static func reason(
+        missing tensor: String, _ files: CheckpointFiles, _ config: Gemma2Config
+    ) -> String {
+        if tensor == unembedding {
+            return
+                "config.json asks for it, since tie_word_embeddings is false there; set that to true if the model has its embedding for unembedding, else save the checkpoint again with \(unembedding)"
+        }
+        guard !files.names.isEmpty else { return "no tensor is; download the checkpoint again" }
+        let end = tensor.hasPrefix("model.") ? tensor.dropFirst(6) : tensor[...]
+        if let other = files.names.first(where: { $0.hasSuffix(".\(end)") }),
+            files.has(String(other.dropLast(end.count)) + "embed_tokens.weight")
+        {
+            return
+                "\(other) is: the names begin with '\(other.dropLast(end.count))' in place of 'model.'; save the language model by itself, as a Gemma2ForCausalLM, or rename the tensors"
+        }
+        let nearest = files.names.max {
+            $0.sharedBytes(with: tensor) < $1.sharedBytes(with: tensor)
+        }
+        return
+            "the nearest name is \(nearest ?? ""); check that this is the checkpoint of a Gemma-2 model of \(config.nLayers) layers, and whole"
+    }
+
+    // MARK: What else there may be
+
+    /// Part of a name, and what a tensor says that has it.
+    private typealias Rule = (marks: [String], reason: String)
+
+    /// Weights in another form than the table's.
+    private static let otherForms: [Rule] = [
+        (
+            [
+                "lora_", ".base_layer.", ".modules_to_save.", "ia3_l", "vera_lambda", ".hada_w",
+                ".lokr_w", ".oft_",
+            ],
+            "belongs to an adapter that is not merged: merge it into the model (merge_and_unload of peft), save that, and give the folder"
+        ),
+        (
+            [
+                ".absmax", ".nested_absmax", ".quant_map", ".nested_quant_map", ".quant_state.",
+                ".SCB", ".weight_format", ".qweight", ".qzeros", ".scales", ".g_idx",
+                ".weight_scale", ".weight_scale_inv", ".weight_scale_2", ".input_scale",
+                ".output_scale", ".weight_packed", ".weight_shape", ".weight_zero_point",
+                ".input_zero_point", ".weight_g_idx", ".weight_global_scale", ".k_scale",
+                ".v_scale", ".q_scale", ".zero_point", ".biases", "._data", "._scale", ".codebooks",
+                ".codes",
+            ],
+            "belongs to a quantised checkpoint, which this program does not read; give the one in float32, bfloat16 or float16 that it was made from"
+        ),
+    ]
+
+    private static func refuse(_ rules: [Rule], in files: CheckpointFiles) throws {
+        for (marks, reason) in rules {
+            let found = files.names.first { name in
+                // Those with a dot behind or an underscore stand within the name, the others at its end.
+                marks.contains {
+                    $0.hasSuffix(".") || !$0.hasPrefix(".")
+                        ? name.contains($0) : name.hasSuffix($0)
+                }
+            }
+            guard let found else { continue }
+            throw CheckpointError.refusedTensor(
+                path: files.listPath, tensor: found, reason: reason)
+        }
+    }
+
+    /// Tables that are made anew from the configuration, and the unembedding, which is looked at by itself.
+    private static func isHarmless(_ name: String) -> Bool {
+        name == unembedding
+            || [".inv_freq", ".cos_cached", ".sin_cached"].contains(where: name.hasSuffix)
+                && name.contains("rotary_emb")
+    }
+
+    /// Why a tensor called `name`, which is not in the table, would change what is computed; nil where it is not known to.
+    private static func change(
+        by name: String, _ files: CheckpointFiles, _ config: Gemma2Config
+    ) -> String? {
+        let isHead = name.hasPrefix("lm_head.")
+        guard isHead || files.lacksPrefix || name.hasPrefix("model.") else { return nil }
+        let parts = (name.hasPrefix("model.") ? name.dropFirst(6) : name[...]).split(separator: ".")
+        guard isHead || ["embed_tokens", "layers", "norm"].contains(parts[0]) else { return nil }
+        // A configuration of fewer layers than there are cuts the rest off, as transformers does.
+        if parts[0] == "layers", parts.count > 1, let layer = Int(parts[1]),
+            layer >= config.nLayers
+        {
+            return nil
+        }
+        let advice = "check that this is the checkpoint of a Gemma-2 model"
+        if parts.last == "bias" { return "is a bias, and Gemma-2 has none; \(advice)" }
+        if parts.suffix(2).contains(where: { $0.contains("norm") }) {
+            return "is of a norm that Gemma-2 does not have; \(advice)"
+        }
+        return nil
+    }
+
+    /// Fails where an unembedding differs from the embedding that the configuration says it is. Of each as many rows are
+    /// compared as tell: training one by itself changes all of its rows.
+    private func checkTied(_ config: Gemma2Config) throws {
+        let embedding = try tensor("model.embed_tokens.weight")
+        let head = try files.tensor(CheckpointTensors.unembedding)
+        let (rows, width) = (config.dVocab, config.dModel)
+        var isEqual = head.shape == embedding.shape
+        var (a, b) = ([Float](repeating: 0, count: width), [Float](repeating: 0, count: width))
+        for sample in 0..<64 where isEqual {
+            let start = (rows - 1) * sample / 63 * width
+            embedding.convert(from: start, count: width, to: &a)
+            head.convert(from: start, count: width, to: &b)
+            isEqual = a == b
+        }
+        guard !isEqual else { return }
+        throw CheckpointError.refusedTensor(
+            path: head.path, tensor: head.name,
+            reason:
+                "is not \(embedding.name), though tie_word_embeddings is true in config.json (or missing, which means true): transformers 4 passes over it, transformers 5 does not; set tie_word_embeddings to false if it is meant, else remove the tensor"
+        )
+    }
+}
+
+extension String {
+    /// How many bytes both begin with.
+    fileprivate func sharedBytes(with other: String) -> Int {
+        zip(utf8, other.utf8).prefix { $0 == $1 }.count
+    }
+}

@@ -1,0 +1,192 @@
+// SAELens' `cfg.json`: which keys are read, and what they must be for a JumpReLU SAE as this program computes it.
+// Before SAELens 6 all keys stand at the top; since then those about the model stand under `metadata`.
+// Keys and defaults: sae_lens, loading/pretrained_sae_loaders.py (handle_pre_6_0_config), saes/sae.py, saes/jumprelu_sae.py.
+
+import ArrayFiles
+import ByteJSON
+
+/// One SAE's configuration.
+struct SAEConfig {
+    private let path: String
+    private let top: JSONObject
+    private let metadata: JSONObject
+
+    /// Reads the file at `path`. Throws `FileError` or `SAEError`.
+    init(path: String) throws {
+        let file = try MappedFile(path: path)
+        let value: JSONValue
+        do {
+            value = try file.parsedJSON()
+        } catch {
+            throw SAEError.unsupported(path: path, reason: "not JSON: \(error)")
+        }
+        guard let object = value.object else {
+            throw SAEError.unsupported(path: path, reason: "not a JSON object")
+        }
+        (self.path, top) = (path, object)
+        switch object["metadata"] {
+        case nil, .null: metadata = JSONObject()
+        case .object(let nested): metadata = nested
+        case let other?:
+            throw SAEError.unsupported(
+                path: path, reason: "metadata is \(other.inWords), expected an object")
+        }
+    }
+
+    /// Refuses an SAE whose configuration asks for another computation, or was made for another place; gives what is to be
+    /// said of the rest.
+    func check(dIn: Int, dSAE: Int, hookName: String, label: String?) throws -> [String] {
+        try require("architecture", ["jumprelu"], missing: "which SAELens takes for \"standard\"")
+        try require("activation_fn", ["relu", .null], missing: nil)
+        try require("activation_fn_str", ["relu", .null], missing: nil)
+        try require(
+            "apply_b_dec_to_input", [.bool(false)], missing: "which SAELens takes for true")
+        var unknown = UnknownNames()
+        do {
+            try SAEConfig.keys.check(top, unknown: &unknown)
+            try SAEConfig.metadataKeys.check(metadata, place: "metadata.", unknown: &unknown)
+        } catch {
+            throw SAEError.unsupported(path: path, reason: error.reason)
+        }
+        try checkPlace(hookName)
+        let isHead = hookName.hasSuffix("hook_z")
+        try require(
+            "reshape_activations", isHead ? ["none", "hook_z", .null] : ["none", .null],
+            missing: nil)
+        for (key, size, meaning) in [
+            ("d_in", dIn, "the width of \(hookName)"), ("d_sae", dSAE, "as W_enc has"),
+        ] {
+            guard let value = top[key], value != .null, value != .integer(size) else { continue }
+            throw SAEError.elsewhere(
+                path: path, reason: "\(key) is \(value.inWords), expected \(size), \(meaning)")
+        }
+        return modelWarnings(label)
+            + [unknown.warning(path, "keys", limit: 40)].compactMap { $0 }
+    }
+
+    /// Fails unless `key` has one of `values`; where it is missing, if SAELens' default (`missing`) is another.
+    private func require(_ key: String, _ values: [JSONValue], missing: String?) throws {
+        guard let value = top[key] else {
+            guard let missing else { return }
+            throw SAEError.unsupported(
+                path: path,
+                reason: "\(key) is missing, \(missing), expected \(values[0].inWords)")
+        }
+        guard values.contains(value) else {
+            throw SAEError.unsupported(
+                path: path, reason: "\(key) is \(value.inWords), expected \(values[0].inWords)")
+        }
+    }
+
+    /// The keys that say where the SAE reads, old and new; each that is there must say `hookName`.
+    private func checkPlace(_ hookName: String) throws {
+        for (object, place, key) in [
+            (top, "", "hook_name"), (top, "", "hook_point"), (metadata, "metadata.", "hook_name"),
+            (metadata, "metadata.", "hook_point"),
+        ] {
+            guard let value = object[key], value != .null else { continue }
+            guard value == .string(hookName) else {
+                throw SAEError.elsewhere(
+                    path: path,
+                    reason: "\(place)\(key) is \(value.inWords), expected \(hookName)")
+            }
+        }
+        let layer = hookName.split(separator: ".").dropFirst().first.flatMap { Int($0) }
+        for (object, place, key) in [
+            (top, "", "hook_layer"), (top, "", "hook_point_layer"),
+            (metadata, "metadata.", "hook_layer"),
+        ] {
+            guard let layer, let value = object[key], value != .null else { continue }
+            guard value == .integer(layer) else {
+                throw SAEError.elsewhere(
+                    path: path, reason: "\(place)\(key) is \(value.inWords), expected \(layer)")
+            }
+        }
+    }
+
+    /// What is to be said where the SAE was made for another model than the one of `label`, or than the base model of its
+    /// size, whose SAEs are taken for models made of it.
+    private func modelWarnings(_ label: String?) -> [String] {
+        guard let label else { return [] }
+        func short(_ name: some StringProtocol) -> String {
+            name.split(separator: "/").last.map { $0.lowercased() } ?? ""
+        }
+        let expected = [short(label), "gemma-2-\(ScopeSize(label: label).rawValue)"]
+        for (object, place) in [(top, ""), (metadata, "metadata.")] {
+            guard let value = object["model_name"], value != .null,
+                !expected.contains(short(value.string ?? ""))
+            else { continue }
+            return [
+                "\(path): \(place)model_name is \(value.inWords): this SAE was made for another model than \(label); its features may mean little here"
+            ]
+        }
+        return []
+    }
+
+    // MARK: Keys
+
+    /// Keys about the model and what the SAE was trained on.
+    private static let modelKeys = (
+        used: ["hook_layer", "hook_name", "hook_point", "model_name"],
+        harmless: [
+            "context_size", "dataset_path", "dataset_trust_remote_code",
+            "exclude_special_tokens", "hf_hook_name", "is_dataset_tokenized", "model_class_name",
+            "neuronpedia_id", "prepend_bos", "sae_lens_training_version", "sae_lens_version",
+            "seqpos_slice", "sae_lens_git_hash", "streaming", "use_cached_activations",
+            "cached_activations_path", "release", "sae_id", "disable_concat_sequences",
+            "sequence_separator_token",
+        ],
+        changing: [
+            "d_out": [.null], "hf_hook_name_out": [.null], "hook_head_index": [.null],
+            "hook_head_index_out": [.null], "hook_layer_out": [.null], "hook_name_out": [.null],
+            "hook_point_head_index": [.null],
+            // TransformerLens' other processing of the model would move what the SAE was trained on.
+            "model_from_pretrained_kwargs": [
+                .null, .object([:]), .object(["center_writing_weights": .bool(false)]),
+            ],
+        ] as [String: [JSONValue]]
+    )
+
+    private static let metadataKeys = KnownNames(
+        used: modelKeys.used, harmless: modelKeys.harmless, changing: modelKeys.changing)
+
+    private static let keys = KnownNames(
+        used: modelKeys.used + [
+            "activation_fn", "activation_fn_str", "apply_b_dec_to_input", "architecture", "d_in",
+            "d_sae", "hook_point_layer", "metadata", "reshape_activations",
+        ],
+        harmless: modelKeys.harmless + [
+            // Numbers are read in the tensors' own type, on the device that the run has.
+            "device", "dtype", "expansion_factor", "from_pretrained_path", "name", "seed",
+            // The tensor scaling_factor tells.
+            "finetuning_scaling_factor",
+            // Training.
+            "act_store_device", "adam_beta1", "adam_beta2", "autocast", "autocast_lm",
+            "b_dec_init_method",
+            "checkpoint_path", "compile_llm", "compile_sae", "d_head", "dead_feature_threshold",
+            "dead_feature_window", "decoder_heuristic_init", "decoder_heuristic_init_norm",
+            "decoder_init_norm", "decoder_orthogonal_init", "ghost_grads",
+            "eval_batch_size_prompts", "eval_every_n_wandb_logs", "feature_sampling_method",
+            "feature_sampling_window", "feature_reinit_scale", "finetuning_method",
+            "finetuning_tokens", "hook_eval", "init_encoder_as_decoder_transpose",
+            "jumprelu_bandwidth", "jumprelu_init_threshold", "jumprelu_sparsity_loss_mode",
+            "jumprelu_ste_to_input", "jumprelu_tanh_scale", "l0_coefficient", "l0_lambda",
+            "l0_warm_up_steps", "l1_coefficient", "l1_warm_up_steps", "llm_batch_size",
+            "llm_compilation_mode", "log_activations_store_to_wandb",
+            "log_optimizer_state_to_wandb",
+            "log_to_wandb", "lp_norm", "lr", "lr_decay_steps", "lr_end", "lr_scheduler_name",
+            "lr_warm_up_steps", "mse_loss_normalization", "n_batches_in_buffer", "n_checkpoints",
+            "n_eval_batches", "n_restart_cycles", "noise_scale", "normalize_sae_decoder",
+            "pre_act_loss_coefficient", "resume", "run_name", "sae_compilation_mode",
+            "save_final_checkpoint", "scale_sparsity_penalty_by_decoder_norm", "store_batch_size",
+            "store_batch_size_prompts", "target_l0", "tokens_per_buffer", "train_batch_size",
+            "train_batch_size_tokens", "training_tokens", "use_ghost_grads", "verbose",
+            "wandb_entity", "wandb_id", "wandb_log_frequency", "wandb_project",
+        ],
+        changing: modelKeys.changing.merging([
+            "activation_fn_kwargs": [.null, .object([:])],
+            "k": [.null],
+            "normalize_activations": ["none", .bool(false), .null],
+            "rescale_acts_by_decoder_norm": [.bool(false), .null],
+        ]) { $1 })
+}

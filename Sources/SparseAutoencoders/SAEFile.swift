@@ -1,0 +1,204 @@
+// The files of one SAE, and which tensors they have: Gemma Scope's `params.npz`, or SAELens' `sae_weights.safetensors`
+// with `cfg.json`. Formats: sae_lens, loading/pretrained_sae_loaders.py and saes/sae.py.
+
+import ArrayFiles
+import ByteJSON
+
+/// Why an SAE was refused. Each names the file.
+public enum SAEError: Error, Equatable, CustomStringConvertible {
+    /// A folder with neither form of SAE in it.
+    case noFiles(directory: String)
+    /// A tensor's shape does not go with the others or with the tap.
+    case wrongShape(path: String, tensor: String, shape: [Int], expected: String)
+    /// A NaN or an infinity among the weights.
+    case nonFinite(path: String, tensor: String)
+    /// `cfg.json` or a tensor describes an SAE that this program would compute wrongly.
+    case unsupported(path: String, reason: String)
+    /// `cfg.json` says that the SAE was made for another place or has other sizes.
+    case elsewhere(path: String, reason: String)
+    /// A tensor that is needed is not there; `reason` says what is.
+    case missingTensor(path: String, tensor: String, reason: String)
+
+    /// What is wrong, where, expected and got, and the next step.
+    public var description: String {
+        switch self {
+        case .noFiles(let directory):
+            "\(directory): has neither params.npz nor cfg.json with sae_weights.safetensors; download this SAE again or choose another with --target_l0 or --sae_id"
+        case .wrongShape(let path, let tensor, let shape, let expected):
+            "\(path): \(tensor) has shape \(shape), expected \(expected); check that the SAE was made for this model, site and layer"
+        case .nonFinite(let path, let tensor):
+            "\(path): NaN or infinity in \(tensor); the file is damaged: download this SAE again"
+        case .unsupported(let path, let reason):
+            "\(path): \(reason); only JumpReLU SAEs as Gemma Scope publishes them are supported"
+        case .elsewhere(let path, let reason):
+            "\(path): \(reason); check that the SAE was made for this model, site and layer, and lies in their folder"
+        case .missingTensor(let path, let tensor, let reason):
+            "\(path): tensor \(tensor) is not in the file; \(reason)"
+        }
+    }
+}
+
+/// The file that holds an SAE's tensors, in either of the two forms.
+public struct SAEFile: Sendable {
+    /// What a file says of a tensor without its numbers.
+    typealias Header = (elementType: ElementType, shape: [Int])
+
+    /// The mapped file.
+    public let file: MappedFile
+    /// The names of its tensors.
+    let names: [String]
+    /// `cfg.json`, which the second form has.
+    private let configPath: String?
+    private let find: @Sendable (String) throws -> StoredTensor
+    private let findHeader: @Sendable (String) throws -> Header
+
+    /// The names of an SAE's files, in either form.
+    static let fileNames = ["params.npz", "cfg.json", "sae_weights.safetensors"]
+
+    /// Those of an SAE's files that are to be had of `directory` in a repository with files at `paths`: `params.npz`, else
+    /// the other form's two. Paths from the repository's top.
+    public static func files(in directory: String, of paths: Set<String>) -> [String] {
+        let files = fileNames.map { "\(directory)/\($0)" }.filter(paths.contains)
+        return files.first?.hasSuffix(".npz") == true ? [files[0]] : files
+    }
+
+    /// Opens the SAE in `directory`. Throws `FileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    public init(directory: String) throws {
+        let archive = directory + "/params.npz"
+        let weights = directory + "/sae_weights.safetensors"
+        if fileExists(archive) {
+            let reader = try NPZReader(path: archive)
+            file = reader.file
+            names = reader.names.sorted()
+            configPath = nil
+            // Some files spell W_enc and W_dec with a small w.
+            let spelling = { @Sendable (name: String) in
+                let small = name.hasPrefix("W_") ? "w_" + name.dropFirst(2) : name
+                return reader.names.contains(small) ? small : name
+            }
+            find = { try reader.tensor(spelling($0)) }
+            findHeader = { try reader.tensorHeader(spelling($0)) }
+        } else if fileExists(weights) {
+            let reader = try SafetensorsFile(path: weights)
+            file = reader.file
+            names = reader.entries.map(\.name)
+            configPath = directory + "/cfg.json"
+            find = { try reader.tensor($0) }
+            findHeader = {
+                let tensor = try reader.tensor($0)
+                return (tensor.elementType, tensor.shape)
+            }
+        } else {
+            throw SAEError.noFiles(directory: directory)
+        }
+    }
+
+    /// The number of features (`d_sae`), as the encoder's bias has it.
+    public func dSAE() throws -> Int { try findHeader("b_enc").shape.first ?? 0 }
+
+    func tensor(_ name: String) throws -> StoredTensor { try find(name) }
+
+    // MARK: Checking
+
+    /// The tensors that an SAE is computed from. `sizes` are those of its tap and its features.
+    private static func shapes(_ dIn: Int, _ dSAE: Int) -> [(String, [Int], meaning: String)] {
+        [
+            ("W_enc", [dIn, dSAE], "d_in, d_sae"), ("b_enc", [dSAE], "d_sae"),
+            ("W_dec", [dSAE, dIn], "d_sae, d_in"), ("b_dec", [dIn], "d_in"),
+            ("threshold", [dSAE], "d_sae"),
+        ]
+    }
+
+    /// Tensors of other kinds of SAE: what each says of its own.
+    private static let otherKinds = [
+        ("log_threshold", "a training checkpoint: export it with SAELens' save_inference_model"),
+        ("W_gate", "a gated SAE"), ("b_gate", "a gated SAE"), ("r_mag", "a gated SAE"),
+        ("b_mag", "a gated SAE"), ("gate", "a gated SAE"), ("k", "a TopK SAE"),
+        ("topk_threshold", "a BatchTopK SAE"), ("W_skip", "a transcoder with a skip connection"),
+        ("affine_skip_connection", "a transcoder with a skip connection"),
+        ("b_dec_out", "a transcoder"), ("s_scale", "an SAE that scales its features"),
+        ("pre_bias", "an SAE that subtracts a bias from its input"),
+    ]
+
+    /// Looks at all that the files say, without reading the weights: whether they are of a JumpReLU SAE for taps of width
+    /// `dIn` named `hookName`. Gives what is to be said of them; of a model named otherwise than `label` where that is
+    /// given. Throws `FileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    @discardableResult
+    public func check(dIn: Int, hookName: String, label: String? = nil) throws -> [String] {
+        for (name, kind) in SAEFile.otherKinds where names.contains(name) {
+            throw SAEError.unsupported(path: file.path, reason: "has the tensor \(name): \(kind)")
+        }
+        for small in ["w_enc", "w_dec"] {
+            let name = "W" + small.dropFirst()
+            if configPath == nil, names.contains(small), names.contains(name) {
+                throw SAEError.unsupported(
+                    path: file.path, reason: "has both \(name) and \(small), expected one")
+            }
+        }
+        let isPyTorch = names.contains("encoder.weight") && !names.contains("W_enc")
+        if isPyTorch {
+            throw SAEError.missingTensor(
+                path: file.path, tensor: "W_enc",
+                reason:
+                    "encoder.weight is: names and layout of PyTorch's linear layers; save encoder.weight transposed as W_enc (d_in, d_sae), decoder.weight transposed as W_dec, and the biases as b_enc and b_dec"
+            )
+        }
+        let width = try checkShapes(dIn: dIn)
+        var warnings =
+            try configPath.map {
+                try SAEConfig(path: $0).check(
+                    dIn: dIn, dSAE: width, hookName: hookName, label: label)
+            } ?? []
+        try checkScale()
+        var unknown = UnknownNames()
+        for name in names where !SAEFile.knownNames.contains(name) { unknown.append(name) }
+        warnings += [unknown.warning(file.path, "tensors", limit: 5)].compactMap { $0 }
+        return warnings
+    }
+
+    private static let knownNames: Set<String> = [
+        "W_enc", "w_enc", "b_enc", "W_dec", "w_dec", "b_dec", "threshold", "scaling_factor",
+    ]
+
+    /// Checks that all tensors are there and go together; gives the number of features.
+    private func checkShapes(dIn: Int) throws -> Int {
+        let encoder = try header("W_enc").shape
+        guard encoder.count == 2, encoder[0] == dIn, (1...Int(Int32.max)).contains(encoder[1])
+        else {
+            throw SAEError.wrongShape(
+                path: file.path, tensor: "W_enc", shape: encoder,
+                expected: "[\(dIn), d_sae] (the tap's width and the number of features)")
+        }
+        for (name, shape, meaning) in SAEFile.shapes(dIn, encoder[1]) {
+            let found = try header(name).shape
+            guard found == shape else {
+                throw SAEError.wrongShape(
+                    path: file.path, tensor: name, shape: found,
+                    expected: "\(shape) (\(meaning))")
+            }
+        }
+        return encoder[1]
+    }
+
+    private func header(_ name: String) throws -> Header {
+        do {
+            return try findHeader(name)
+        } catch SafetensorsError.missingTensor(let path, let tensor) {
+            throw SAEError.missingTensor(
+                path: path, tensor: tensor,
+                reason:
+                    "it has \(names.isEmpty ? "none" : names.prefix(8).joined(separator: ", ")); check that this is a JumpReLU SAE as SAELens saves it"
+            )
+        }
+    }
+
+    /// SAELens once saved the factors of a fine-tuning; all ones, they change nothing.
+    private func checkScale() throws {
+        guard names.contains("scaling_factor") else { return }
+        guard try tensor("scaling_factor").floats().allSatisfy({ $0 == 1 }) else {
+            throw SAEError.unsupported(
+                path: file.path,
+                reason: "has the tensor scaling_factor, which is not 1 for each feature")
+        }
+    }
+}
