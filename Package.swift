@@ -128,11 +128,14 @@ let package = Package(
             name: "TokenizationTests", dependencies: ["Tokenization", "ByteJSON", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "Gemma2Tests", dependencies: ["Gemma2", "Tensors", "ArrayFiles", "TestSupport"],
+            name: "Gemma2Tests",
+            dependencies: ["Gemma2", "Tensors", "ArrayFiles", "ByteJSON", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "SparseAutoencodersTests",
-            dependencies: ["SparseAutoencoders", "Tensors", "ArrayFiles", "TestSupport"],
+            dependencies: [
+                "SparseAutoencoders", "Tensors", "ArrayFiles", "ByteJSON", "TestSupport",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "HubTests",

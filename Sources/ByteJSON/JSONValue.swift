@@ -110,10 +110,15 @@ extension JSONObject: ExpressibleByDictionaryLiteral {
     }
 }
 
-extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral {
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
+    ExpressibleByArrayLiteral
+{
     /// A string.
     public init(stringLiteral value: String) { self = .string(value) }
 
     /// A whole number.
     public init(integerLiteral value: Int) { self = .integer(value) }
+
+    /// An array.
+    public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
 }

@@ -62,9 +62,9 @@ public struct KeyProblem: Error {
 
     /// "attention_bias is true, expected false or null", or that the key must not be there.
     public var reason: String {
-        let values = expected.map(\.inWords).joined(separator: " or ")
+        let values = expected.map(\.excerpt).joined(separator: " or ")
         return
-            "\(key) is \(found.inWords), \(expected.isEmpty ? "which this program does not compute" : "expected \(values)")"
+            "\(key) is \(found.excerpt), \(expected.isEmpty ? "which this program does not compute" : "expected \(values)")"
     }
 }
 
@@ -91,7 +91,7 @@ public struct UnknownNames: Sendable {
 
 extension JSONValue {
     /// The value as a message shows it: itself where it is short, else its kind.
-    public var inWords: String {
+    public var excerpt: String {
         switch self {
         case .array(let elements) where elements.count > 8: return "a list of \(elements.count)"
         case .object(let object) where object.members.count > 8:

@@ -15,7 +15,7 @@ struct ConfigReader {
     }
 
     private func bad(_ key: String, expected: String) -> CheckpointError {
-        bad(key, "is \(object[key]?.inWords ?? "missing"), expected \(expected)")
+        bad(key, "is \(object[key]?.excerpt ?? "missing"), expected \(expected)")
     }
 
     func check(_ keys: KnownNames, _ unknown: inout UnknownNames) throws {
@@ -107,7 +107,7 @@ struct ConfigReader {
             default:
                 throw bad(
                     "layer_types",
-                    "has the entry \(type.inWords), expected sliding_attention or full_attention")
+                    "has the entry \(type.excerpt), expected sliding_attention or full_attention")
             }
         }
         guard let isLocal, isLocal.count == count else {
@@ -128,7 +128,7 @@ struct ConfigReader {
                 throw bad("architectures", expected: "[\"Gemma2ForCausalLM\"], as model_type is")
             }
             return
-                "\(path): architectures is \(value.inWords): what \(name) has besides the language model is not computed"
+                "\(path): architectures is \(value.excerpt): what \(name) has besides the language model is not computed"
         }
     }
 
@@ -138,7 +138,7 @@ struct ConfigReader {
             return []
         }
         return [
-            "\(path): hidden_act is \(value.inWords), but like transformers this program goes by hidden_activation, which is \(object["hidden_activation"]?.inWords ?? "\"gelu_pytorch_tanh\" where it is missing")"
+            "\(path): hidden_act is \(value.excerpt), but like transformers this program goes by hidden_activation, which is \(object["hidden_activation"]?.excerpt ?? "\"gelu_pytorch_tanh\" where it is missing")"
         ]
     }
 }

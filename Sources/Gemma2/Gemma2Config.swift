@@ -33,7 +33,7 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .badIndex(let path, let reason):
             "\(path): \(reason); download the checkpoint's index again"
         case .wrongShape(let path, let tensor, let shape, let expected):
-            "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json; the two belong to different checkpoints, or one was changed without the other"
+            "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json; the two belong to different checkpoints\(shape.dropFirst() == expected.dropFirst() && tensor.hasSuffix("embed_tokens.weight") ? ", or tokens were added and vocab_size was not made \(shape[0])" : "")"
         case .quantised(let path, let key, let value):
             "\(path): \(key) is \(value): a quantised checkpoint, which this program does not read; give the one in float32, bfloat16 or float16 that it was made from"
         case .missingTensor(let path, let tensor, let reason):
@@ -104,7 +104,7 @@ public struct Gemma2Config: Equatable, Sendable {
         // Before anything else: what else such a file says belongs to another kind of checkpoint.
         for key in ["quantization_config", "compression_config"] {
             guard let value = r.object[key], value != .null else { continue }
-            throw CheckpointError.quantised(path: r.path, key: key, value: value.inWords)
+            throw CheckpointError.quantised(path: r.path, key: key, value: value.excerpt)
         }
         try r.require("model_type", "gemma2")
         if r.object["hidden_activation"] != nil {

@@ -29,13 +29,13 @@ struct SAEConfig {
         case .object(let nested): metadata = nested
         case let other?:
             throw SAEError.unsupported(
-                path: path, reason: "metadata is \(other.inWords), expected an object")
+                path: path, reason: "metadata is \(other.excerpt), expected an object")
         }
     }
 
     /// Refuses an SAE whose configuration asks for another computation, or was made for another place; gives what is to be
     /// said of the rest.
-    func check(dIn: Int, dSAE: Int, hookName: String, label: String?) throws -> [String] {
+    func check(dIn: Int, hookName: String, label: String?) throws -> [String] {
         try require("architecture", ["jumprelu"], missing: "which SAELens takes for \"standard\"")
         try require("activation_fn", ["relu", .null], missing: nil)
         try require("activation_fn_str", ["relu", .null], missing: nil)
@@ -53,15 +53,18 @@ struct SAEConfig {
         try require(
             "reshape_activations", isHead ? ["none", "hook_z", .null] : ["none", .null],
             missing: nil)
-        for (key, size, meaning) in [
-            ("d_in", dIn, "the width of \(hookName)"), ("d_sae", dSAE, "as W_enc has"),
-        ] {
-            guard let value = top[key], value != .null, value != .integer(size) else { continue }
-            throw SAEError.elsewhere(
-                path: path, reason: "\(key) is \(value.inWords), expected \(size), \(meaning)")
-        }
+        try checkSize("d_in", dIn, "the width of \(hookName)")
         return modelWarnings(label)
             + [unknown.warning(path, "keys", limit: 40)].compactMap { $0 }
+    }
+
+    /// Fails where the file says another number of features than the encoder has.
+    func checkFeatures(_ dSAE: Int) throws { try checkSize("d_sae", dSAE, "as W_enc has") }
+
+    private func checkSize(_ key: String, _ size: Int, _ meaning: String) throws {
+        guard let value = top[key], value != .null, value != .integer(size) else { return }
+        throw SAEError.elsewhere(
+            path: path, reason: "\(key) is \(value.excerpt), expected \(size), \(meaning)")
     }
 
     /// Fails unless `key` has one of `values`; where it is missing, if SAELens' default (`missing`) is another.
@@ -70,11 +73,11 @@ struct SAEConfig {
             guard let missing else { return }
             throw SAEError.unsupported(
                 path: path,
-                reason: "\(key) is missing, \(missing), expected \(values[0].inWords)")
+                reason: "\(key) is missing, \(missing), expected \(values[0].excerpt)")
         }
         guard values.contains(value) else {
             throw SAEError.unsupported(
-                path: path, reason: "\(key) is \(value.inWords), expected \(values[0].inWords)")
+                path: path, reason: "\(key) is \(value.excerpt), expected \(values[0].excerpt)")
         }
     }
 
@@ -88,7 +91,7 @@ struct SAEConfig {
             guard value == .string(hookName) else {
                 throw SAEError.elsewhere(
                     path: path,
-                    reason: "\(place)\(key) is \(value.inWords), expected \(hookName)")
+                    reason: "\(place)\(key) is \(value.excerpt), expected \(hookName)")
             }
         }
         let layer = hookName.split(separator: ".").dropFirst().first.flatMap { Int($0) }
@@ -99,7 +102,7 @@ struct SAEConfig {
             guard let layer, let value = object[key], value != .null else { continue }
             guard value == .integer(layer) else {
                 throw SAEError.elsewhere(
-                    path: path, reason: "\(place)\(key) is \(value.inWords), expected \(layer)")
+                    path: path, reason: "\(place)\(key) is \(value.excerpt), expected \(layer)")
             }
         }
     }
@@ -117,7 +120,7 @@ struct SAEConfig {
                 !expected.contains(short(value.string ?? ""))
             else { continue }
             return [
-                "\(path): \(place)model_name is \(value.inWords): this SAE was made for another model than \(label); its features may mean little here"
+                "\(path): \(place)model_name is \(value.excerpt): this SAE was made for another model than \(label); its features may mean little here"
             ]
         }
         return []

@@ -125,6 +125,9 @@ public struct SAEFile: Sendable {
     /// given. Throws `FileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     @discardableResult
     public func check(dIn: Int, hookName: String, label: String? = nil) throws -> [String] {
+        // The configuration first: it says of what kind the tensors are.
+        let config = try configPath.map { try SAEConfig(path: $0) }
+        var warnings = try config?.check(dIn: dIn, hookName: hookName, label: label) ?? []
         for (name, kind) in SAEFile.otherKinds where names.contains(name) {
             throw SAEError.unsupported(path: file.path, reason: "has the tensor \(name): \(kind)")
         }
@@ -135,20 +138,14 @@ public struct SAEFile: Sendable {
                     path: file.path, reason: "has both \(name) and \(small), expected one")
             }
         }
-        let isPyTorch = names.contains("encoder.weight") && !names.contains("W_enc")
-        if isPyTorch {
+        if names.contains("encoder.weight"), !names.contains("W_enc") {
             throw SAEError.missingTensor(
                 path: file.path, tensor: "W_enc",
                 reason:
                     "encoder.weight is: names and layout of PyTorch's linear layers; save encoder.weight transposed as W_enc (d_in, d_sae), decoder.weight transposed as W_dec, and the biases as b_enc and b_dec"
             )
         }
-        let width = try checkShapes(dIn: dIn)
-        var warnings =
-            try configPath.map {
-                try SAEConfig(path: $0).check(
-                    dIn: dIn, dSAE: width, hookName: hookName, label: label)
-            } ?? []
+        try config?.checkFeatures(try checkShapes(dIn: dIn))
         try checkScale()
         var unknown = UnknownNames()
         for name in names where !SAEFile.knownNames.contains(name) { unknown.append(name) }

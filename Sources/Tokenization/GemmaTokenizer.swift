@@ -33,7 +33,7 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
         case .badFile(let path, let reason):
             "\(path): \(reason); take the file from the Gemma-2 model's repository again"
         case .otherKind(let path, let reason):
-            "\(path): \(reason); save the tokenizer without that (an added token: with normalized=False), or take the file from the Gemma-2 model's repository"
+            "\(path): \(reason); save the tokenizer without that, or take the file from the Gemma-2 model's repository"
         }
     }
 }

@@ -8,28 +8,29 @@ extension GemmaTokenizer {
     /// Reads the file at `path`. Throws `FileError`, or `TokenizerError` where it is damaged or describes
     /// another tokenizer than Gemma's.
     public init(sentencePieceModel path: String) throws {
-        do {
-            try self.init(try GemmaTokenizer.read(path))
-        } catch let problem as Vocabulary.Problem {
-            throw TokenizerError(problem, path: path)
-        }
+        self = try GemmaTokenizer.read(path) { try GemmaTokenizer($0) }
     }
 
     /// Reads the file at `path`, which is small, and gives the id of `<bos>`. Throws as reading a tokenizer does.
     static func check(
         sentencePieceModel path: String
     ) throws -> (warnings: [String], bos: Int?) {
+        let model = try read(path) { $0 }
+        let bos = Array("<bos>".utf8)
+        return ([], model.pieces.firstIndex { model.bytes[$0.range].elementsEqual(bos) })
+    }
+
+    /// Reads the model at `path` and makes something of it.
+    private static func read<Made>(
+        _ path: String, _ make: (SentencePieceModel) throws -> Made
+    ) throws -> Made {
+        let file = try MappedFile(path: path)
         do {
-            let model = try read(path)
-            let bos = Array("<bos>".utf8)
-            return ([], model.pieces.firstIndex { model.bytes[$0.range].elementsEqual(bos) })
+            return try make(
+                try file.withBytes { try SentencePieceModel(UnsafeRawBufferPointer($0)) })
         } catch let problem as Vocabulary.Problem {
             throw TokenizerError(problem, path: path)
         }
-    }
-
-    private static func read(_ path: String) throws -> SentencePieceModel {
-        try MappedFile(path: path).withBytes { try SentencePieceModel(UnsafeRawBufferPointer($0)) }
     }
 
     private init(_ model: SentencePieceModel) throws(Vocabulary.Problem) {

@@ -209,7 +209,7 @@ private struct TokenizerJSON {
         guard model["type"]?.string == "BPE", model["byte_fallback"]?.bool == true else {
             throw Vocabulary.Problem(
                 reason:
-                    "its model has type \(model["type"]?.inWords ?? "missing") and byte_fallback \(model["byte_fallback"]?.inWords ?? "missing"), expected \"BPE\" and true",
+                    "its model has type \(model["type"]?.excerpt ?? "missing") and byte_fallback \(model["byte_fallback"]?.excerpt ?? "missing"), expected \"BPE\" and true",
                 isAboutKind: true)
         }
         try checkNormalizer(top["normalizer"])
@@ -238,7 +238,7 @@ private struct TokenizerJSON {
                 let name = String(decoding: token.content, as: UTF8.self)
                 throw Vocabulary.Problem(
                     reason:
-                        "added token '\(name)': \(error.reason): the ids would be others than Gemma's",
+                        "added token '\(name)': \(error.reason) (save it as an AddedToken with \(error.key)=False): the ids would be others than Gemma's",
                     isAboutKind: true)
             }
         }
@@ -260,7 +260,7 @@ private struct TokenizerJSON {
     /// `value` where it is short, else its kind.
     private func words(_ value: JSONValue?) -> String {
         guard let value else { return "missing" }
-        let text = value.inWords
+        let text = value.excerpt
         guard let type = value.object?["type"]?.string, text.hasPrefix("an object") else {
             return text
         }
@@ -320,7 +320,7 @@ private struct TokenizerJSON {
             guard single.count == 1 || ids == nil || bos == nil || ids == [.integer(bos!)] else {
                 throw Vocabulary.Problem(
                     reason:
-                        "its post_processor has \(JSONValue.array(ids!).inWords) for <bos>, which is the added token \(bos!)"
+                        "its post_processor has \(JSONValue.array(ids!).excerpt) for <bos>, which is the added token \(bos!)"
                 )
             }
         }

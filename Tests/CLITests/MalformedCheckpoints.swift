@@ -95,7 +95,8 @@ extension MalformedInputTests {
                 "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[65]")
         },
         MalformedInput(
-            "unknown dtype", exits: 65, mentioning: ["tensor model.norm.weight", "FOO", "again"]
+            "unknown dtype", exits: 65,
+            mentioning: ["tensor model.norm.weight", "FOO", "expected F32", "save it again"]
         ) {
             try $0.changeHeader(
                 "\"model.norm.weight\":{\"dtype\":\"BF16\"",
@@ -111,7 +112,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "missing tensor", exits: 65,
-            mentioning: ["tensor model.norm.weight is not in the file", "check"]
+            mentioning: ["tensor model.norm.weight is not there", "model.norms.weight", "check"]
         ) {
             try $0.changeHeader("\"model.norm.weight\"", "\"model.norms.weight\"")
         },
@@ -175,7 +176,9 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "tensor that the index does not have", exits: 65,
-            mentioning: ["model.norm.weight", "weight_map", "again"]
+            mentioning: [
+                "index.json: tensor model.norm.weight is not there", "model.norn", "check",
+            ]
         ) {
             try $0.changeShards("model.safetensors.index.json") {
                 try Job.replace("model.norm.weight", by: "model.norn.weight", in: &$0)
@@ -232,14 +235,15 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "config.json with a negative size", exits: 65,
-            mentioning: ["head_dim is not a whole number", "give"]
+            mentioning: ["head_dim is -32, expected a whole number", "give"]
         ) {
             try $0.changeModelText("config.json", "\"head_dim\": 32", "\"head_dim\": -32")
         },
         MalformedInput(
             "config.json with a cap beyond float32", exits: 65,
             mentioning: [
-                "final_logit_softcapping is not a positive number that fits float32", "give",
+                "final_logit_softcapping is 1e+300, expected a positive number that fits float32",
+                "give",
             ]
         ) {
             try $0.changeModelText(
@@ -249,7 +253,8 @@ extension MalformedInputTests {
         MalformedInput(
             "config.json with a scalar that float32 rounds to 0", exits: 65,
             mentioning: [
-                "query_pre_attn_scalar is not a positive number that fits float32", "give",
+                "query_pre_attn_scalar is 1e-60, expected a positive number that fits float32",
+                "give",
             ]
         ) {
             try $0.changeModelText(
@@ -265,14 +270,14 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "config.json with two billion layers", exits: 65,
-            mentioning: ["num_hidden_layers is not a whole number from 1 to 1024", "give"]
+            mentioning: ["num_hidden_layers is 2147483647, expected a whole number from 1 to 1024"]
         ) {
             try $0.changeModelText(
                 "config.json", "\"num_hidden_layers\": 4", "\"num_hidden_layers\": 2147483647")
         },
         MalformedInput(
             "config.json of a model with one position", exits: 65,
-            mentioning: ["max_position_embeddings is not a whole number from 2", "give"]
+            mentioning: ["max_position_embeddings is 1, expected a whole number from 2", "give"]
         ) {
             try $0.changeModelText(
                 "config.json", "\"max_position_embeddings\": 512",
@@ -284,6 +289,22 @@ extension MalformedInputTests {
         ) {
             try $0.copyModel()
             try $0.removeLayerType()
+        },
+        MalformedInput(
+            "a quantised checkpoint", exits: 65,
+            mentioning: [
+                "config.json", "quantization_config", "\"gptq\"", "give the one in float32",
+            ]
+        ) {
+            try $0.changeModelText(
+                "config.json", "\"use_cache\": true",
+                "\"quantization_config\": {\"quant_method\": \"gptq\"}")
+        },
+        MalformedInput(
+            "a bias", exits: 65,
+            mentioning: ["model.safetensors", "model.layers.0.mlp.up_proj.bias is a bias", "check"]
+        ) {
+            try $0.addToHeader("model.layers.0.mlp.up_proj.bias")
         },
         MalformedInput(
             "config.json with another activation", exits: 65,

@@ -82,6 +82,14 @@ struct Job {
         try changeModel(name) { try Job.replace(old, by: new, in: &$0) }
     }
 
+    /// Adds an entry without data to the header of `model.safetensors`.
+    mutating func addToHeader(_ tensor: String) throws {
+        let first = "\"model.embed_tokens.weight\":"
+        try changeHeader(
+            first, "\"\(tensor)\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},\(first)"
+        )
+    }
+
     /// The header of `model.safetensors`, changed; the data stays.
     mutating func changeHeader(_ old: String, _ new: String) throws {
         try changeModel("model.safetensors") { bytes in

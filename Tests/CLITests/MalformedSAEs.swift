@@ -79,32 +79,32 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "an npz that announces terabytes", exits: 65,
-            mentioning: ["array b_enc", "more than its compressed data can hold", "again"]
+            mentioning: ["array W_enc", "more than its compressed data can hold", "again"]
         ) {
             try $0.changeArchive { bytes in
                 var zip = ZipBuilder()
-                zip.add("b_enc.npy", [3, 0], crc: 0, method: 8, size: 0xFFFF_FFF0)
+                zip.add("W_enc.npy", [3, 0], crc: 0, method: 8, size: 0xFFFF_FFF0)
                 bytes = zip.bytes
             }
         },
         MalformedInput(
             "an npz that does not inflate", exits: 65,
-            mentioning: ["array b_enc", "does not inflate", "again"]
+            mentioning: ["array W_enc", "does not inflate", "again"]
         ) {
             try $0.changeArchive { bytes in
                 var zip = ZipBuilder()
                 zip.add(
-                    "b_enc.npy", Array(repeating: 0xFF, count: 64), crc: 0, method: 8, size: 1000)
+                    "W_enc.npy", Array(repeating: 0xFF, count: 64), crc: 0, method: 8, size: 1000)
                 bytes = zip.bytes
             }
         },
         MalformedInput(
             "an npz compressed in an unknown way", exits: 65,
-            mentioning: ["array b_enc", "compression method 14", "expected stored or deflated"]
+            mentioning: ["array W_enc", "compression method 14", "expected stored or deflated"]
         ) {
             try $0.changeArchive { bytes in
                 var zip = ZipBuilder()
-                zip.add("b_enc.npy", [1, 2, 3], crc: 0, method: 14)
+                zip.add("W_enc.npy", [1, 2, 3], crc: 0, method: 14)
                 bytes = zip.bytes
             }
         },
@@ -151,7 +151,7 @@ extension MalformedInputTests {
         ) { try $0.changeArchive { $0 = try Job.archive(setting: "threshold", at: 3, to: .nan) } },
         MalformedInput(
             "a TopK SAE", exits: 65,
-            mentioning: ["cfg.json", "architecture is topk", "expected jumprelu"]
+            mentioning: ["cfg.json", "architecture is \"topk\"", "expected \"jumprelu\""]
         ) {
             try $0.changeSAEConfig("jumprelu", "topk")
         },

@@ -46,7 +46,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "another kind of tokenizer", exits: 65,
-            mentioning: ["tokenizer.json", "'Unigram'", "expected BPE"]
+            mentioning: ["tokenizer.json", "type \"Unigram\"", "expected \"BPE\"", "take the file"]
         ) {
             try $0.changeModelText("tokenizer.json", "\"type\": \"BPE\"", "\"type\": \"Unigram\"")
         },
@@ -64,9 +64,29 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "a vocabulary larger than the model's", exits: 65,
-            mentioning: ["config.json", "vocab_size is 600", "up to 639"]
+            mentioning: ["config.json", "vocab_size is 640", "tokenizer.json", "up to 640", "641"]
+        ) {
+            try $0.addToken(#"{"id": 640, "content": "<|im|>", "normalized": false}"#)
+        },
+        MalformedInput(
+            "an embedding of other rows than vocab_size", exits: 65,
+            mentioning: [
+                "model.embed_tokens.weight", "[640, 64]", "expected [600, 64]", "vocab_size",
+            ]
         ) {
             try $0.changeModelText("config.json", "\"vocab_size\": 640", "\"vocab_size\": 600")
+        },
+        MalformedInput(
+            "an added token of the normalized text", exits: 65,
+            mentioning: ["tokenizer.json", "added token '<|im|>'", "normalized", "take the file"]
+        ) {
+            try $0.addToken(#"{"id": 640, "content": "<|im|>", "normalized": true}"#)
+        },
+        MalformedInput(
+            "a tokenizer with dropout", exits: 65,
+            mentioning: ["tokenizer.json", "model.dropout is 0.1", "take the file"]
+        ) {
+            try $0.changeModelText("tokenizer.json", "\"dropout\": null", "\"dropout\": 0.1")
         },
         MalformedInput(
             "a tokenizer.model that is none", exits: 65,
@@ -83,4 +103,12 @@ extension MalformedInputTests {
             try FileManager.default.removeItem(atPath: $0.model + "/tokenizer.json")
         },
     ]
+}
+
+extension Job {
+    /// Works on a copy of the single-file checkpoint whose tokenizer has one more added token.
+    fileprivate mutating func addToken(_ entry: String) throws {
+        try changeModelText(
+            "tokenizer.json", "\"added_tokens\": [", "\"added_tokens\": [\(entry),")
+    }
 }

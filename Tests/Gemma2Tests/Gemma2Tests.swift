@@ -158,7 +158,7 @@ struct Gemma2Tests {
                 of: "\"tie_word_embeddings\": true", with: "\"tie_word_embeddings\": false"
             ).utf8,
             to: path + "/config.json")
-        let error = #expect(throws: SafetensorsError.self) { try model(path) }
+        let error = #expect(throws: CheckpointError.self) { try model(path) }
         #expect("\(String(describing: error))".contains("lm_head.weight"))
     }
 }

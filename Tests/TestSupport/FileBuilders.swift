@@ -1,6 +1,18 @@
 // Small files in the formats that the program reads, right or wrong in whatever way a test needs.
 
+import ArrayFiles
+import ByteJSON
 import Foundation
+
+/// A JSON file's object, changed, as bytes.
+public func changedJSON(_ path: String, _ change: (inout JSONObject) -> Void) throws -> [UInt8] {
+    let value = try TestData.bytes(path).withUnsafeBufferPointer { try JSONValue(parsing: $0) }
+    var object = value.object ?? JSONObject()
+    change(&object)
+    var bytes: [UInt8] = []
+    JSONText.append(.object(object), to: &bytes)
+    return bytes
+}
 
 /// Builds safetensors files.
 public struct SafetensorsBuilder {
@@ -21,6 +33,18 @@ public struct SafetensorsBuilder {
 
     /// An empty file.
     public init() {}
+
+    /// The tensors of the file at `path`.
+    public init(copyOf path: String) throws {
+        let file = try SafetensorsFile(path: path)
+        let data = file.file.bytes[(8 + file.headerLength)...]
+        entries = file.entries.map { entry in
+            let start = data.startIndex + entry.begin
+            return Entry(
+                name: entry.name, dtype: entry.dtype, shape: entry.shape,
+                data: Array(data[start..<data.startIndex + entry.end]))
+        }
+    }
 
     /// Adds a float32 tensor.
     public mutating func add(_ name: String, _ shape: [Int], _ values: [Float]) {
