@@ -145,7 +145,8 @@ public struct SAEFile: Sendable {
                     "encoder.weight is: names and layout of PyTorch's linear layers; save encoder.weight transposed as W_enc (d_in, d_sae), decoder.weight transposed as W_dec, and the biases as b_enc and b_dec"
             )
         }
-        try config?.checkFeatures(try checkShapes(dIn: dIn))
+        let dSAE = try checkShapes(dIn: dIn)
+        try config?.checkFeatures(dSAE)
         try checkScale()
         var unknown = UnknownNames()
         for name in names where !SAEFile.knownNames.contains(name) { unknown.append(name) }

@@ -83,7 +83,7 @@ struct ConfigTests {
             (["query_pre_attn_scalar": .null], "query_pre_attn_scalar is null"),
             (["model_type": "gemma3_text"], "model_type is \"gemma3_text\", expected \"gemma2\""),
             (["model_type": .null], "model_type is null"),
-            (["architectures": ["LlamaForCausalLM"]], "architectures has LlamaForCausalLM"),
+            (["architectures": ["LlamaForCausalLM"]], "architectures is [\"LlamaForCausalLM\"]"),
             (["text_config": .object([:])], "text_config is {}"),
             (["is_encoder_decoder": .bool(true)], "is_encoder_decoder is true"),
         ] as [(JSONObject, String)])
