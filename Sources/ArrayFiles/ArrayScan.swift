@@ -31,7 +31,7 @@ public struct ArrayScan: @unchecked Sendable {
         (self.source, self.owner) = (source, owner)
     }
 
-    /// The array of the `.npy` file at `path`. Throws `FileError` or `NPZError`.
+    /// The array of the `.npy` file at `path`. Throws `FileError`, `UnexpectedFileError` or `NPZError`.
     public init(npy path: String) throws {
         let file = try MappedFile(path: path)
         let header: NPYHeader
@@ -39,7 +39,7 @@ public struct ArrayScan: @unchecked Sendable {
         do {
             (header, length) = try NPYHeader.read(file.bytes)
         } catch {
-            throw NPZError.badArray(path: path, reason: error.reason)
+            throw file.explained(NPZError.badArray(path: path, reason: error.reason), as: .npy)
         }
         self.init(
             name: "", path: path, header: header, size: file.bytes.count,

@@ -10,17 +10,21 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     public let operation: String
     /// The system's error number.
     public let code: Int32
+    /// Where `path` is a link to what is not there, that.
+    private let danglingTarget: String?
 
     /// A failed `operation` on `path`; `code` is `errno` unless given.
     public init(_ operation: String, _ path: String, code: Int32 = errno) {
         self.operation = operation
         self.path = path
         self.code = code
+        danglingTarget = [ENOENT, ELOOP].contains(code) ? danglingLinkTarget(path) : nil
     }
 
     /// What failed, where, why, and what to do about it.
     public var description: String {
-        "cannot \(operation) \(path): \(String(cString: strerror(code))); \(nextStep)"
+        danglingTarget.map { "cannot \(operation) \(path): \(danglingLinkSentence($0))" }
+            ?? "cannot \(operation) \(path): \(String(cString: strerror(code))); \(nextStep)"
     }
 
     private var nextStep: String {
@@ -41,6 +45,30 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 /// Whether anything lies at `path`.
 public func fileExists(_ path: String) -> Bool {
     access(path, F_OK) == 0
+}
+
+/// Whether the folder above `path` has an entry of that name, be it a link that leads nowhere: opening such a one says so.
+public func isListed(_ path: String) -> Bool {
+    var info = stat()
+    return lstat(path, &info) == 0
+}
+
+/// Where the link at `path` leads, if it is one to what is not there.
+public func danglingLinkTarget(_ path: String) -> String? {
+    var info = stat()
+    guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFLNK, stat(path, &info) != 0 else {
+        return nil
+    }
+    var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
+    let count = buffer.withUnsafeMutableBytes {
+        readlink(path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
+    }
+    return count < 0 ? nil : String(decoding: buffer[..<count], as: UTF8.self)
+}
+
+/// What is wrong with a link to `target`, which is not there, and the next step.
+public func danglingLinkSentence(_ target: String) -> String {
+    "is a link to \(target), which is not there; copy what links lead to (cp -rL), or download it again"
 }
 
 /// Bytes of the file at `path`; 0 where there is none.

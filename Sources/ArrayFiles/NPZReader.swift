@@ -49,10 +49,14 @@ public struct NPZReader: Sendable {
         var localOffset: Int
     }
 
-    /// Maps `path` and reads its central directory. Throws `FileError` or `NPZError`.
+    /// Maps `path` and reads its central directory. Throws `FileError`, `UnexpectedFileError` or `NPZError`.
     public init(path: String) throws {
         file = try MappedFile(path: path)
-        members = try NPZReader.readDirectory(file)
+        do {
+            members = try NPZReader.readDirectory(file)
+        } catch {
+            throw file.explained(error, as: .npz)
+        }
     }
 
     /// Names of the arrays, without `.npy`.
@@ -154,7 +158,9 @@ public struct NPZReader: Sendable {
 
     private func member(_ name: String) throws -> Member {
         guard let member = members[name] else {
-            throw NPZError.missingArray(path: file.path, array: name, present: names)
+            // What PyTorch writes is an archive too.
+            throw file.explained(
+                NPZError.missingArray(path: file.path, array: name, present: names), as: .npz)
         }
         return member
     }

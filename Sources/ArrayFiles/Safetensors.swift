@@ -73,10 +73,20 @@ public struct SafetensorsFile: Sendable {
         "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
     ]
 
-    /// Maps `path` and checks every entry: sizes, bounds, overlaps, holes. Throws `FileError` or
-    /// `SafetensorsError`.
+    /// Maps `path` and checks every entry: sizes, bounds, overlaps, holes. Throws `FileError`,
+    /// `UnexpectedFileError` or `SafetensorsError`.
     public init(path: String) throws {
-        file = try MappedFile(path: path)
+        let file = try MappedFile(path: path)
+        do {
+            try self.init(file)
+        } catch {
+            throw file.explained(error, as: .safetensors)
+        }
+    }
+
+    private init(_ file: MappedFile) throws {
+        self.file = file
+        let path = file.path
         guard file.bytes.count >= 8 else {
             throw SafetensorsError.truncatedHeader(
                 path: path, announced: 8, fileSize: file.bytes.count)

@@ -25,7 +25,9 @@ public struct CUDALibraries {
     /// Where each was found.
     public private(set) var findings: [LibraryFinding] = []
 
-    /// Environment variables that name a library's file.
+    /// The environment variables that name a library's file.
+    public static let pathVariables = [Variable.driver, Variable.runtime, Variable.blas]
+
     private enum Variable {
         static let driver = "SAE_EXTRACT_CUDA_DRIVER_LIB"
         static let runtime = "SAE_EXTRACT_CUDART_LIB"

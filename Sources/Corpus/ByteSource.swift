@@ -4,26 +4,6 @@ import ArrayFiles
 import CZstd
 import Glibc
 
-/// What encodes a file, told by its first bytes.
-enum Compression {
-    case none
-    case gzip
-    case zstd
-
-    init(firstBytes: some Collection<UInt8>) {
-        let bytes = Array(firstBytes.prefix(4))
-        if bytes.starts(with: [0x1F, 0x8B]) {
-            self = .gzip
-        } else if bytes == [0x28, 0xB5, 0x2F, 0xFD]
-            || bytes.count == 4 && bytes[0] & 0xF0 == 0x50 && bytes[1...] == [0x2A, 0x4D, 0x18]
-        {  // a frame, or one to be skipped
-            self = .zstd
-        } else {
-            self = .none
-        }
-    }
-}
-
 /// Reads a file from front to end in pieces.
 final class ByteSource {
     private let path: String
@@ -32,6 +12,8 @@ final class ByteSource {
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
     private var pending: Range<Int>
     private var isAtEnd = false
+    /// How what `read` gives was compressed, if it was.
+    let compression: FileKind?
 
     /// Opens `path`. Throws `FileError` where it cannot be opened or is a folder.
     init(path: String) throws {
@@ -39,7 +21,7 @@ final class ByteSource {
         descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw FileError("open", path) }
         pending = 0..<0
-        var compression = Compression.none
+        let kind: FileKind?
         do {
             // A pipe may give fewer bytes at a time than a magic number has.
             while pending.count < 4 {
@@ -49,18 +31,19 @@ final class ByteSource {
                 if count == 0 { break }
                 pending = 0..<pending.count + count
             }
-            compression = Compression(firstBytes: buffer[pending])
+            kind = FileKind(UnsafeRawBufferPointer(rebasing: buffer[pending]))
         } catch {
             close(descriptor)
             buffer.deallocate()
             throw error
         }
         decoder =
-            switch compression {
-            case .none: Plain()
-            case .gzip: Gzip()
-            case .zstd: Zstd()
+            switch kind {
+            case FileKind.gzip: Gzip()
+            case FileKind.zstd: Zstd()
+            default: Plain()
             }
+        compression = decoder is Plain ? nil : kind
     }
 
     deinit {

@@ -7,6 +7,9 @@ import ByteJSON
 public enum CorpusError: Error, Equatable, CustomStringConvertible {
     /// A record that is not what the format asks for.
     case badRecord(path: String, line: Int, reason: String)
+    /// What is wrong from this line on concerns the file, not one record: another kind of file, or form of JSON. The reason
+    /// says what to do.
+    case badFile(path: String, line: Int, reason: String)
     /// A compressed file that does not decompress.
     case damagedCompression(path: String, reason: String)
     /// No record at all.
@@ -19,6 +22,7 @@ public enum CorpusError: Error, Equatable, CustomStringConvertible {
         switch self {
         case .badRecord(let path, let line, let reason):
             "\(path), line \(line): \(reason); correct or remove this record"
+        case .badFile(let path, let line, let reason): "\(path), line \(line): \(reason)"
         case .damagedCompression(let path, let reason):
             "\(path): \(reason); download or compress the file again"
         case .empty(let path):
@@ -80,108 +84,45 @@ public struct Selection: Codable, Equatable, Sendable {
 
 /// Reads corpora.
 public enum Corpus {
+    /// What was read, and what should be said of it.
+    public struct Reading: Sendable {
+        /// Authors in order of their first accepted document.
+        public let authors: [AuthorDocuments]
+        /// Names in the selection that no record has, a sentence each. None where the files were not read to their end.
+        public let warnings: [String]
+    }
+
     /// The documents that `selection` accepts from the files at `paths` (JSONL or a JSON array each; plain, gzip or
-    /// zstd), authors in order of their first accepted document. Lines are counted on from one file to the next. Throws
-    /// `FileError` or `CorpusError`.
-    public static func read(paths: [String], _ selection: Selection) throws -> [AuthorDocuments] {
+    /// zstd). Lines are counted on from one file to the next. Throws `FileError` or `CorpusError`.
+    public static func read(paths: [String], _ selection: Selection) throws -> Reading {
         var accepted = Accepted(selection)
         var linesBefore = 0
         for path in paths where !accepted.isComplete {
-            var parser = RecordParser(selection, path: path)
+            var parser = RecordParser(selection)
             let reader = try RecordReader(path: path)
             while !accepted.isComplete,
                 try reader.next({ record, line in
-                    let (author, text) = try parser.parse(record, line: line)
-                    accepted.offer(author: author, text: text, line: linesBefore + line)
+                    do throws(RecordProblem) {
+                        let (author, text) = try parser.parse(record)
+                        accepted.offer(author: author, text: text, line: linesBefore + line)
+                    } catch {
+                        throw reader.diagnosis(of: record, line, selection).error(error)
+                    }
                 })
             {}
             linesBefore += reader.lineCount
         }
         let all = paths.joined(separator: ", ")
         guard accepted.recordCount > 0 else { throw CorpusError.empty(path: all) }
+        let unmatched =
+            accepted.isComplete
+            ? [] : unmatchedAuthors(of: selection, among: accepted.authorsSeen)
         guard !accepted.authors.isEmpty else {
             throw CorpusError.noneAccepted(
-                path: all, records: accepted.recordCount, reasons: accepted.reasons)
+                path: all, records: accepted.recordCount,
+                reasons: ([accepted.reasons] + unmatched).joined(separator: "; "))
         }
-        return accepted.authors
-    }
-}
-
-/// Takes author and text out of records; what it needs for that lasts for all of them.
-private struct RecordParser {
-    private let selection: Selection
-    private let path: String
-    private let authorKey: [UInt8]
-    private let textKey: [UInt8]
-    private var scratch: [UInt8] = []
-
-    init(_ selection: Selection, path: String) {
-        (self.selection, self.path) = (selection, path)
-        (authorKey, textKey) = (Array(selection.authorField.utf8), Array(selection.textField.utf8))
-    }
-
-    /// The author and text of one record; all else in it is checked for being JSON and passed over.
-    mutating func parse(
-        _ record: UnsafeBufferPointer<UInt8>, line: Int
-    ) throws -> (author: String, text: String) {
-        func bad(_ reason: String) -> CorpusError {
-            .badRecord(path: path, line: line, reason: reason)
-        }
-        if let offset = firstInvalidUTF8(record) {
-            throw bad("the record is not valid UTF-8 (at its byte \(offset))")
-        }
-        var author: FieldValue?
-        var text: FieldValue?
-        var scanner = JSONScanner(record)
-        scratch.reserveCapacity(record.count)
-        do {
-            guard scanner.peek() == UInt8(ascii: "{") else {
-                throw scanner.failure("not a JSON object")
-            }
-            // The last of duplicate keys wins.
-            try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
-                if key == authorKey {
-                    author = try readField(&scanner)
-                } else if key == textKey {
-                    text = try readField(&scanner)
-                } else {
-                    try scanner.skipValue()
-                }
-            }
-            try scanner.expectEnd()
-        } catch {
-            throw bad("not a JSON record: \(error)")
-        }
-        func value(_ field: FieldValue?, _ name: String) throws -> String {
-            switch field {
-            case .string(let string): return string
-            case .loneSurrogate:
-                throw bad("\"\(name)\" has a lone surrogate escape, which is no character")
-            case .other: throw bad("\"\(name)\" is not a string")
-            case nil: throw bad("has no \"\(name)\"")
-            }
-        }
-        return (
-            try value(author, selection.authorField), try value(text, selection.textField)
-        )
-    }
-
-    private enum FieldValue {
-        case string(String)
-        case loneSurrogate
-        case other
-    }
-
-    private mutating func readField(
-        _ scanner: inout JSONScanner
-    ) throws(JSONSyntaxError) -> FieldValue {
-        guard scanner.peek() == UInt8(ascii: "\"") else {
-            try scanner.skipValue()
-            return .other
-        }
-        try scanner.readString(into: &scratch)
-        // The record's bytes are UTF-8, so only an escape can have made an invalid string.
-        return String(validating: scratch, as: UTF8.self).map(FieldValue.string) ?? .loneSurrogate
+        return Reading(authors: accepted.authors, warnings: unmatched)
     }
 }
 
@@ -195,6 +136,9 @@ private struct Accepted {
     private var (tooShort, left) = (0, 0)
     private(set) var authors: [AuthorDocuments] = []
     private(set) var recordCount = 0
+    /// All authors so far, accepted or not, in order; none where no author is named in the selection.
+    private(set) var authorsSeen: [String] = []
+    private var seen: Set<ExactString> = []
 
     init(_ selection: Selection) {
         self.selection = selection
@@ -211,6 +155,9 @@ private struct Accepted {
     mutating func offer(author: String, text: String, line: Int) {
         recordCount += 1
         let key = ExactString(author)
+        if !(excluded.isEmpty && included.isEmpty), seen.insert(key).inserted {
+            authorsSeen.append(author)
+        }
         guard !excluded.contains(key), included.isEmpty || included.contains(key) else {
             left += 1
             return

@@ -18,6 +18,9 @@ final class RecordReader {
     /// Line of the byte at `position`, from 1.
     private var line = 1
     private var isArray = false
+    /// Whether the array's opening bracket is still to come.
+    private var isAtFront = true
+    /// Whether no record has been given yet.
     private var isFirst = true
     private var endsWithNewline = true
 
@@ -30,7 +33,34 @@ final class RecordReader {
         source = try ByteSource(path: path)
         while filled < 3, try fill() {}
         if buffer[..<filled].starts(with: [0xEF, 0xBB, 0xBF]) { position = 3 }  // byte order mark
-        isArray = try nextVisibleByte() == UInt8(ascii: "[")
+        switch try nextVisibleByte() {
+        case UInt8(ascii: "["): isArray = true
+        case UInt8(ascii: "{"), nil: break
+        default: try checkKind()
+        }
+    }
+
+    /// Fails where the file is binary: its first line may have no end.
+    private func checkKind() throws {
+        while filled - position < FileKind.head, try fill() {}
+        let kind = buffer.withUnsafeBytes {
+            FileKind(UnsafeRawBufferPointer(rebasing: $0[position..<filled]))
+        }
+        guard let kind, kind.isBinary, let reason = kind.reason(within: source.compression) else {
+            return
+        }
+        throw CorpusError.badFile(path: path, line: line, reason: reason)
+    }
+
+    /// What is known of `record`, which is being given to the caller of `next`.
+    func diagnosis(
+        of record: UnsafeBufferPointer<UInt8>, _ line: Int, _ selection: Selection
+    ) -> RecordDiagnosis {
+        RecordDiagnosis(
+            selection: selection, path: path, line: line, record: record,
+            rest: UnsafeRawBufferPointer(start: record.baseAddress, count: filled - position),
+            isFirst: isFirst, isInArray: isArray, compression: source.compression,
+            goesOn: !isAtEnd || endsWithNewline)
     }
 
     /// Calls `body` with the next record and the line it begins on; false where there is none.
@@ -42,6 +72,7 @@ final class RecordReader {
         try buffer.withUnsafeBufferPointer {
             try body(UnsafeBufferPointer(rebasing: $0[record]), recordLine)
         }
+        isFirst = false
         pass(to: record.upperBound)
         return true
     }
@@ -70,9 +101,9 @@ final class RecordReader {
 
     private func nextElement() throws -> Range<Int>? {
         guard let byte = try nextVisibleByte() else { throw bad("the JSON array does not end") }
-        if isFirst {
+        if isAtFront {
             pass(to: position + 1)  // the opening bracket
-            isFirst = false
+            isAtFront = false
             if try nextVisibleByte() == UInt8(ascii: "]") { return try endOfArray() }
         } else if byte == UInt8(ascii: "]") {
             return try endOfArray()
@@ -140,7 +171,10 @@ final class RecordReader {
         }
         if filled == buffer.count {
             guard buffer.count < RecordReader.maximumRecord else {
-                throw bad("a record is longer than \(RecordReader.maximumRecord) bytes")
+                let isZero = buffer.withUnsafeBytes { FileKind($0) } == .zeros
+                throw bad(
+                    "a record is longer than \(RecordReader.maximumRecord) bytes\(isZero ? ", and begins with NUL bytes, as after a crash" : "")"
+                )
             }
             buffer += Array(repeating: 0, count: buffer.count)
         }

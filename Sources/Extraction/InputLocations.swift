@@ -81,6 +81,8 @@ extension RunOptions {
             return (String(last), modelPath ?? model)
         }
         guard RunOptions.knownModels.contains(where: { $0.utf8.elementsEqual(model.utf8) }) else {
+            // A path, or the name of something that is here.
+            if isListed(model) { try RunOptions.checkFolder(model, flag: "--model") }
             throw UsageError(
                 "--model",
                 "'\(model)' is not known; give \(RunOptions.knownModels.joined(separator: ", ")) or the folder of a Gemma-2 checkpoint"
@@ -93,17 +95,29 @@ extension RunOptions {
     public func saeTree(label: String) throws -> SAETree? {
         guard let saeDirectory else { return nil }
         try RunOptions.checkFolder(saeDirectory, flag: "--sae_dir")
-        return SAETree(directory: saeDirectory, size: ScopeSize(label: label))
+        let tree = SAETree(directory: saeDirectory, size: ScopeSize(label: label))
+        if let reason = tree.partOfTree {
+            throw UsageError("--sae_dir", "\(saeDirectory) \(reason)")
+        }
+        return tree
     }
 
     /// Fails where the local corpus, if one is given, cannot be read. Throws `UsageError`.
     public func checkCorpus() throws {
         guard let path = dataPath else { return }
-        guard fileExists(path) else {
-            throw UsageError("--data_path", "\(path) does not exist; check the path")
-        }
+        try RunOptions.checkExists(path, flag: "--data_path")
         guard !isDirectory(path) else {
-            throw UsageError("--data_path", "\(path) is a folder; give a file")
+            let endings = [".json", ".jsonl", ".ndjson"].flatMap { [$0, $0 + ".gz", $0 + ".zst"] }
+            let file = try? directoryContents(path).first { name in
+                endings.contains(where: name.hasSuffix) && !name.hasPrefix(".")
+                    && !["dataset_info.json", "state.json", "dataset_dict.json"].contains(name)
+            }
+            throw UsageError(
+                "--data_path",
+                fileExists(path + "/dataset_info.json") || fileExists(path + "/dataset_dict.json")
+                    ? "\(path) is a folder that the datasets library saved; give a file: load_from_disk(FOLDER)[\"train\"].to_json(FILE) makes one"
+                    : "\(path) is a folder; give a file\(file.map { ", e.g. \(path)/\($0)" } ?? "")"
+            )
         }
         guard isReadable(path) else {
             throw UsageError("--data_path", "\(path) cannot be read; check its permissions")
@@ -173,12 +187,25 @@ extension RunOptions {
         }
     }
 
-    private static func checkFolder(_ path: String, flag: String) throws {
+    private static func checkExists(_ path: String, flag: String) throws {
+        if let target = danglingLinkTarget(path) {
+            throw UsageError(flag, "\(path) \(danglingLinkSentence(target))")
+        }
         guard fileExists(path) else {
             throw UsageError(flag, "\(path) does not exist; check the path")
         }
+    }
+
+    private static func checkFolder(_ path: String, flag: String) throws {
+        try checkExists(path, flag: flag)
         guard isDirectory(path) else {
-            throw UsageError(flag, "\(path) is not a folder; give a folder")
+            let kind = FileKind(path: path).map { " (\($0.name))" } ?? ""
+            let folder = parentFolder(of: path)
+            let isInCheckpoint = fileExists((folder.isEmpty ? "." : folder) + "/config.json")
+            throw UsageError(
+                flag,
+                "\(path) is not a folder, but a file\(kind); give \(isInCheckpoint ? "the folder it lies in" : "a folder")"
+            )
         }
         do {
             _ = try directoryContents(path)

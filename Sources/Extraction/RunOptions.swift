@@ -1,5 +1,6 @@
 // What a user asks for, before anything has been looked at.
 
+import ArrayFiles
 import Corpus
 import Gemma2
 import SparseAutoencoders
@@ -113,6 +114,18 @@ public struct UsageError: Error, Equatable, CustomStringConvertible {
     public init(_ flag: String, _ message: String) {
         self.flag = flag
         self.message = message
+    }
+
+    /// `path` with `~` at its front expanded; `flag` says where it comes from. Throws `UsageError` where that home is not
+    /// known.
+    public static func expandingHome(
+        _ path: String, of flag: String
+    ) throws(UsageError) -> String {
+        do {
+            return try ArrayFiles.expandingHome(path)
+        } catch {
+            throw UsageError(flag, "\(error)")
+        }
     }
 
     /// "--layers: …".

@@ -42,6 +42,8 @@ public struct RunPlan: Codable, Sendable {
     public let threads: Int
     /// The command line, for `run.json`.
     public let commandLine: [String]
+    /// What the corpus and the selection should be said of: a sentence each, for the parent's log.
+    public private(set) var warnings: [String] = []
 
     /// The model's name in file names and logs.
     public var label: String { locations.label }
@@ -58,7 +60,7 @@ public struct RunPlan: Codable, Sendable {
     /// The plan without its documents, as workers get it.
     func withoutAuthors() -> RunPlan {
         var plan = self
-        plan.authors = []
+        (plan.authors, plan.warnings) = ([], [])
         return plan
     }
 
@@ -76,7 +78,12 @@ public struct RunPlan: Codable, Sendable {
     ) throws {
         self.locations = locations
         selection = options.selection
-        authors = try Corpus.read(paths: locations.dataPaths, options.selection)
+        let corpus = try Corpus.read(paths: locations.dataPaths, options.selection)
+        authors = corpus.authors
+        warnings =
+            corpus.warnings
+            + [ChatTemplate.warning(authors), ChatTemplate.warning(prefix: options.prefix)]
+            .compactMap(\.self)
         try RunPlan.checkNames(locations, authors)
         self.devices = devices
         precision = options.precision

@@ -23,12 +23,12 @@ public struct CheckpointFiles: Sendable {
     private let shardOfTensor: [ExactString: Int]
 
     /// Opens the folder's `model.safetensors`, else its shards, and checks their headers. Throws
-    /// `FileError`, `SafetensorsError` or `CheckpointError`.
+    /// `FileError`, `UnexpectedFileError`, `SafetensorsError` or `CheckpointError`.
     public init(directory: String) throws {
         self.directory = directory
         let single = "\(directory)/\(CheckpointFiles.singleName)"
         let indexPath = "\(directory)/\(CheckpointFiles.indexName)"
-        if fileExists(single) {
+        if isListed(single) {
             let file = try SafetensorsFile(path: single)
             files = [(CheckpointFiles.singleName, file)]
             names = file.entries.map(\.name)
@@ -41,7 +41,7 @@ public struct CheckpointFiles: Sendable {
                 ] : []
             return
         }
-        guard fileExists(indexPath) else { throw CheckpointError.noWeights(directory: directory) }
+        guard isListed(indexPath) else { throw CheckpointError.noWeights(directory: directory) }
         index = indexPath
         var files: [(name: String, file: SafetensorsFile)] = []
         var shards: [ExactString: Int] = [:]
@@ -66,7 +66,8 @@ public struct CheckpointFiles: Sendable {
         names.contains { $0.hasPrefix("layers.") } && !names.contains { $0.hasPrefix("model.") }
     }
 
-    /// The names of the files of weights that the index at `path` names. Throws `FileError` or `CheckpointError`.
+    /// The names of the files of weights that the index at `path` names. Throws `FileError`, `UnexpectedFileError` or
+    /// `CheckpointError`.
     public static func weightNames(index path: String) throws -> [String] {
         var seen: Set<ExactString> = []
         return try readIndex(path).map(\.file).filter { seen.insert(ExactString($0)).inserted }
@@ -79,10 +80,10 @@ public struct CheckpointFiles: Sendable {
         do {
             value = try file.parsedJSON()
         } catch {
-            throw bad("not JSON: \(error)")
+            throw file.explained(bad("not JSON: \(error)"), as: .json)
         }
         guard let map = value.object?["weight_map"]?.object else {
-            throw bad("has no weight_map object")
+            throw file.explained(bad("has no weight_map object"), as: .json)
         }
         return try map.members.map { tensor, value in
             guard let name = value.string else {

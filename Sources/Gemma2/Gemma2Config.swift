@@ -10,6 +10,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case badConfig(path: String, reason: String)
     /// Neither a single file nor an index of shards is in the folder.
     case noWeights(directory: String)
+    /// The folder has something else; the reason says what, and what to do.
+    case otherContents(directory: String, reason: String)
     /// The index of shards cannot be used.
     case badIndex(path: String, reason: String)
     /// The configuration says that the weights are quantised.
@@ -30,6 +32,7 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
             "\(path): \(reason); give the config.json of a Gemma-2 checkpoint"
         case .noWeights(let directory):
             "\(directory): has neither model.safetensors nor model.safetensors.index.json; give a checkpoint's folder in Hugging Face layout"
+        case .otherContents(let directory, let reason): "\(directory): \(reason)"
         case .badIndex(let path, let reason):
             "\(path): \(reason); download the checkpoint's index again"
         case .wrongShape(let path, let tensor, let shape, let expected):
@@ -85,19 +88,25 @@ public struct Gemma2Config: Equatable, Sendable {
     /// What the file says that changes nothing here, and that somebody may have meant to. Each names the file.
     public var warnings: [String]
 
-    /// Reads `path`. Throws `FileError` or `CheckpointError`.
+    /// Reads `path`. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
     public init(path: String) throws {
         let file = try MappedFile(path: path)
         let value: JSONValue
         do {
             value = try file.parsedJSON()
         } catch {
-            throw CheckpointError.badConfig(path: path, reason: "not JSON: \(error)")
+            throw file.explained(
+                CheckpointError.badConfig(path: path, reason: "not JSON: \(error)"), as: .json)
         }
         guard let object = value.object else {
             throw CheckpointError.badConfig(path: path, reason: "not a JSON object")
         }
-        try self.init(ConfigReader(path: path, object: object))
+        do {
+            try self.init(ConfigReader(path: path, object: object))
+        } catch {
+            // A server's answer may be JSON too.
+            throw file.explained(error, as: .json)
+        }
     }
 
     private init(_ r: ConfigReader) throws {

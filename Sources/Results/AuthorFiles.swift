@@ -226,7 +226,9 @@ enum AuthorFiles {
                 return elements
             }
         } catch let error as JSONSyntaxError {
-            throw ResultsError.badFile(path: path, reason: "is not an array of \(what): \(error)")
+            throw file.explained(
+                ResultsError.badFile(path: path, reason: "is not an array of \(what): \(error)"),
+                as: .result)
         }
     }
 }

@@ -168,11 +168,14 @@ public struct FinishedRun: Sendable {
             _ = try directoryContents(directory)
             throw ResultsError.noRun(directory: directory)
         }
+        let file = try MappedFile(path: path)
         let value: JSONValue
         do {
-            value = try MappedFile(path: path).parsedJSON()
-        } catch let error as JSONSyntaxError {
-            throw ResultsError.badManifest(path: path, reason: "is not JSON: \(error)")
+            value = try file.parsedJSON()
+        } catch {
+            throw file.explained(
+                ResultsError.badManifest(path: path, reason: "is not JSON: \(error)"),
+                as: .result)
         }
         guard let runs = value.object?["runs"]?.array?.compactMap(\.object) else {
             throw ResultsError.badManifest(path: path, reason: "has no list of runs")

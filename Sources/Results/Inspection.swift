@@ -50,11 +50,11 @@ public struct Inspection {
             try inspectText(path, output, options)
         } else {
             // What is not there says so.
-            _ = try MappedFile(path: path)
+            let kind = FileKind(try MappedFile(path: path).bytes)
             throw ResultsError.badFile(
                 path: path,
                 reason:
-                    "is none of .npz, .npy, .safetensors, run.json, and the JSON files of tokens and texts that a run writes"
+                    "is \(kind.map { "\($0.name), and " } ?? "")none of .npz, .npy, .safetensors, run.json, and the JSON files of tokens and texts that a run writes"
             )
         }
         if json["path"] == nil { json["path"] = .string(path) }

@@ -147,12 +147,18 @@ private func finding(
         }
         // What it holds is looked at whatever the checksum says: it tells what has become of it.
         let content: Result<String, any Error> = Result { try describe() }
+        if case .failure(let error as UnexpectedFileError) = content, case .pointer = error.kind {
+            throw error  // It is whole elsewhere.
+        }
         if let change {
             var reason = change
             if case .failure(let error) = content {
                 // Without what to do, which is said once.
                 let whole = withoutPath(error, path)
-                let end = whole.firstRange(of: "; the file is")?.lowerBound ?? whole.endIndex
+                let isOther = error is UnexpectedFileError
+                let end =
+                    whole.firstRange(of: isOther ? "; " : "; the file is")?.lowerBound
+                    ?? whole.endIndex
                 reason += "; \(whole[..<end])"
             }
             throw ResultsError.badFile(path: path, reason: reason)

@@ -112,6 +112,27 @@ public struct SAETree: Sendable {
         self.size = size
     }
 
+    /// What the folder is, and what to do, where it is a part of such a tree: a site's, a layer's or an SAE's own folder.
+    public var partOfTree: String? {
+        guard !["res", "mlp", "att"].contains(where: { (try? repository(site: $0)) != nil }),
+            let names = try? directoryContents(directory)
+        else { return nil }
+        let whole =
+            "gemma-scope-\(size.rawValue)-pt-res/layer_L/width_W/average_l0_N"
+        if names.contains(where: SAEFile.fileNames.contains) {
+            return
+                "is one SAE's folder; give the folder that holds \(whole), or choose it by --sae_id"
+        }
+        if names.contains(where: { $0.hasPrefix("width_") || $0.hasPrefix("average_l0_") }) {
+            return "is a folder of one layer's SAEs; give the folder that holds \(whole)"
+        }
+        if let layer = names.first(where: { number($0, after: "layer_") != nil }) {
+            return
+                "is the folder of one site's SAEs itself (it has \(layer)); give the folder above, in which it is called gemma-scope-\(size.rawValue)-pt-res (or mlp, att) or res: mkdir saes && ln -s \(shellWord(directory)) saes/res"
+        }
+        return nil
+    }
+
     /// The folder of a site's SAEs: the first that exists of the three layouts.
     public func repository(site: String) throws(SAEChoiceError) -> String {
         let name = size.repositoryName(site: site)

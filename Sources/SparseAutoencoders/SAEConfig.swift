@@ -18,7 +18,8 @@ struct SAEConfig {
         do {
             value = try file.parsedJSON()
         } catch {
-            throw SAEError.unsupported(path: path, reason: "not JSON: \(error)")
+            throw file.explained(
+                SAEError.unsupported(path: path, reason: "not JSON: \(error)"), as: .json)
         }
         guard let object = value.object else {
             throw SAEError.unsupported(path: path, reason: "not a JSON object")

@@ -62,11 +62,12 @@ public struct SAEFile: Sendable {
         return files.first?.hasSuffix(".npz") == true ? [files[0]] : files
     }
 
-    /// Opens the SAE in `directory`. Throws `FileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    /// Opens the SAE in `directory`. Throws `FileError`, `UnexpectedFileError`, `NPZError`,
+    /// `SafetensorsError` or `SAEError`.
     public init(directory: String) throws {
         let archive = directory + "/params.npz"
         let weights = directory + "/sae_weights.safetensors"
-        if fileExists(archive) {
+        if isListed(archive) {
             let reader = try NPZReader(path: archive)
             file = reader.file
             names = reader.names.sorted()
@@ -78,7 +79,7 @@ public struct SAEFile: Sendable {
             }
             find = { try reader.tensor(spelling($0)) }
             findHeader = { try reader.tensorHeader(spelling($0)) }
-        } else if fileExists(weights) {
+        } else if isListed(weights) {
             let reader = try SafetensorsFile(path: weights)
             file = reader.file
             names = reader.entries.map(\.name)
@@ -122,7 +123,8 @@ public struct SAEFile: Sendable {
 
     /// Looks at all that the files say, without reading the weights: whether they are of a JumpReLU SAE for taps of width
     /// `dIn` named `hookName`. Gives what is to be said of them; of a model named otherwise than `label` where that is
-    /// given. Throws `FileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    /// given. Throws `FileError`, `UnexpectedFileError`, `NPZError`,
+    /// `SafetensorsError` or `SAEError`.
     @discardableResult
     public func check(dIn: Int, hookName: String, label: String? = nil) throws -> [String] {
         // The configuration first: it says of what kind the tensors are.

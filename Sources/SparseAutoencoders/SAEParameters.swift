@@ -18,7 +18,7 @@ public struct SAEParameters: Sendable {
     public let file: MappedFile
 
     /// Reads the SAE in `directory`, made for taps of width `dIn` named `hookName`. Throws `FileError`,
-    /// `NPZError`, `SafetensorsError` or `SAEError`.
+    /// `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     public init(directory: String, dIn: Int, hookName: String) throws {
         let source = try SAEFile(directory: directory)
         try source.check(dIn: dIn, hookName: hookName)

@@ -100,13 +100,13 @@ public struct GemmaTokenizer: Sendable {
     /// `TokenizerError` where there is neither.
     public static func file(in directory: String) throws(TokenizerError) -> String {
         let files = fileNames.map { "\(directory)/\($0)" }
-        guard let file = files.first(where: fileExists) else {
+        guard let file = files.first(where: isListed) else {
             throw .noTokenizer(directory: directory)
         }
         return file
     }
 
-    /// Reads the tokenizer in `directory`. Throws `FileError` or `TokenizerError`.
+    /// Reads the tokenizer in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError`.
     public init(directory: String) throws {
         let file = try GemmaTokenizer.file(in: directory)
         if file.hasSuffix(".json") {

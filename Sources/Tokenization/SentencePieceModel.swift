@@ -5,8 +5,8 @@
 import ArrayFiles
 
 extension GemmaTokenizer {
-    /// Reads the file at `path`. Throws `FileError`, or `TokenizerError` where it is damaged or describes
-    /// another tokenizer than Gemma's.
+    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` where it is damaged or
+    /// describes another tokenizer than Gemma's.
     public init(sentencePieceModel path: String) throws {
         self = try GemmaTokenizer.read(path) { try GemmaTokenizer($0) }
     }
@@ -29,7 +29,7 @@ extension GemmaTokenizer {
             return try make(
                 try file.withBytes { try SentencePieceModel(UnsafeRawBufferPointer($0)) })
         } catch let problem as Vocabulary.Problem {
-            throw TokenizerError(problem, path: path)
+            throw file.explained(TokenizerError(problem, path: path), as: .sentencePiece)
         }
     }
 

@@ -5,8 +5,8 @@ import ArrayFiles
 import ByteJSON
 
 extension GemmaTokenizer {
-    /// Reads the file at `path`. Throws `FileError`, or `TokenizerError` where it is damaged or describes
-    /// another tokenizer than Gemma's.
+    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` where it is damaged or
+    /// describes another tokenizer than Gemma's.
     public init(tokenizerJSON path: String) throws {
         self = try GemmaTokenizer.read(path, TokenizerJSON()) { try GemmaTokenizer($0) }
     }
@@ -33,7 +33,7 @@ extension GemmaTokenizer {
             try contents.checkKind()
             return try make(contents)
         } catch let error as JSONSyntaxError {
-            throw bad("not the JSON of a tokenizer: \(error)")
+            throw file.explained(bad("not the JSON of a tokenizer: \(error)"), as: .json)
         } catch let problem as Vocabulary.Problem {
             throw TokenizerError(problem, path: path)
         }

@@ -5,13 +5,15 @@ import Extraction
 
 /// Rewrites a command line into the one form that the parser knows.
 enum CommandLineArguments {
-    /// How a flag's value is split when it comes from the environment.
+    /// How a flag's value is split.
     enum Splitting {
         /// One value.
         case none
-        /// Numbers, sites, SAE ids: at commas.
+        /// Sites, SAE ids: at commas and white space.
         case commas
-        /// Authors' names, which may contain anything else: at newlines.
+        /// Numbers of layers: likewise, and ranges are written out.
+        case layers
+        /// Authors' names, which may contain anything else: at newlines, in the environment alone.
         case newlines
         /// A flag without a value: on with 1, true or yes.
         case `switch`
@@ -19,7 +21,7 @@ enum CommandLineArguments {
 
     /// Every flag, in snake_case without dashes.
     static let flags: [String: Splitting] = [
-        "layers": .commas, "layer_types": .commas, "model": .none, "model_path": .none,
+        "layers": .layers, "layer_types": .commas, "model": .none, "model_path": .none,
         "revision": .none, "sae_revision": .none, "data_repo": .none, "data_revision": .none,
         "max_seq_len": .none, "prefix": .none, "sae_dir": .none, "sae_features": .none,
         "target_l0": .none, "sae_id": .commas, "feature_threshold": .none, "data_path": .none,
@@ -81,11 +83,12 @@ enum CommandLineArguments {
         var values: [String]
     }
 
-    /// `arguments` with flags in snake_case, only the last of equal flags, and absent ones taken from
-    /// `environment`. What stands before the first flag is left to the parser, which refuses it.
+    /// `arguments` with flags in snake_case, only the last of equal flags, lists written out, and absent flags taken from
+    /// `environment`. What stands before the first flag is left to the parser, which refuses it. Throws `UsageError` for
+    /// layers that cannot be understood.
     static func normalized(
         _ arguments: [String], environment: [String: String]
-    ) -> [String] {
+    ) throws(UsageError) -> [String] {
         // Those without a run's flags have nothing that could be spelt otherwise.
         if arguments.first.map(otherCommands.contains) == true { return arguments }
         var stray: [String] = []
@@ -113,6 +116,14 @@ enum CommandLineArguments {
             last.removeAll { $0.name == occurrence.name }
             last.append(occurrence)
         }
+        for i in last.indices {
+            switch flags[last[i].name] {
+            case .commas, .layers:
+                let name = last[i].name
+                last[i].values = try split(last[i].values, flags[name]!, source: "--\(name)")
+            default: break
+            }
+        }
         for (name, splitting) in flags
         where !last.contains(where: { $0.name == name }) {
             let variable = "SAE_EXTRACT_" + name.uppercased()
@@ -121,18 +132,22 @@ enum CommandLineArguments {
                 guard ["1", "true", "yes"].contains(value.lowercased()) else { continue }
                 last.append(Occurrence(name: name, values: []))
             } else {
-                last.append(Occurrence(name: name, values: split(value, splitting)))
+                last.append(
+                    Occurrence(
+                        name: name, values: try split([value], splitting, source: variable)))
             }
         }
         return stray + last.flatMap(rewritten)
     }
 
-    private static func split(_ value: String, _ splitting: Splitting) -> [String] {
+    private static func split(
+        _ values: [String], _ splitting: Splitting, source: String
+    ) throws(UsageError) -> [String] {
         switch splitting {
-        case .none, .switch: [value]
-        case .commas:
-            value.split { $0 == "," || $0.isWhitespace }.map(String.init)
-        case .newlines: value.split(separator: "\n").map(String.init)
+        case .none, .switch: values
+        case .commas: values.flatMap { $0.split { $0 == "," || $0.isWhitespace }.map(String.init) }
+        case .layers: try LayerList.numbers(values, source: source)
+        case .newlines: values.flatMap { $0.split(separator: "\n").map(String.init) }
         }
     }
 

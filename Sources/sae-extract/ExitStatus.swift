@@ -38,7 +38,8 @@ enum ExitStatus: Int32 {
             switch error {
             case is UsageError, is SAEChoiceError: .usage
             case is CorpusError, is TokenizerError, is CheckpointError, is SafetensorsError,
-                is NPZError, is SAEError, is NonFiniteError, is ResultsError:
+                is NPZError, is SAEError, is NonFiniteError, is ResultsError,
+                is UnexpectedFileError:
                 .badData
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData

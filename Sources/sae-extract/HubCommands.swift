@@ -46,7 +46,8 @@ struct HubCommands {
 
     /// Prints the SAEs that exist. Throws `UsageError`, `SAEChoiceError`, `HubError` and `FileError`.
     func list() async throws {
-        let (label, _) = try options.namedModel()
+        let (label, folder) = try options.namedModel()
+        try resolver.checkCacheFolders(label, folder)
         let tree = try options.saeTree(label: label)
         // One for all sites: it remembers whether the Hub answers.
         let hub = tree == nil ? try resolver.makeHub() : nil

@@ -88,11 +88,7 @@ struct InputResolver {
             let layers = options.layers.map { "\($0)" }
             rest = ["--layers"] + (layers.isEmpty ? ["..."] : layers) + rest
         }
-        let quoted = rest.map { argument in
-            argument.wholeMatch(of: /[A-Za-z0-9_.,:=\/@%+-]+/) != nil
-                ? argument : "'" + argument.replacing("'", with: "'\\''") + "'"
-        }
-        return (["sae-extract", "fetch"] + quoted).joined(separator: " ")
+        return (["sae-extract", "fetch"] + rest.map(shellWord)).joined(separator: " ")
     }
 
     // MARK: What is needed
@@ -102,8 +98,10 @@ struct InputResolver {
     func resolve(_ hub: Hub?) async throws -> ResolvedInputs {
         try options.check()
         let (label, folder) = try options.namedModel()
+        try checkCacheFolders(label, folder)
         let tree = try options.saeTree(label: label)
         try options.checkCorpus()
+        if let folder { try CheckpointFiles.checkFolder(folder) }
         var requests: [(String, HubRequest)] = []
 
         var modelDirectory = folder ?? ""
@@ -146,6 +144,34 @@ struct InputResolver {
                 label: label, modelDirectory: modelDirectory, modelOrigin: modelOrigin, saes: saes,
                 dataPaths: dataPaths, corpusOrigin: corpusOrigin),
             requests: requests)
+    }
+
+    /// Fails where a folder of the Hub's cache is given in place of what is in it. Throws `UsageError`.
+    func checkCacheFolders(_ label: String, _ folder: String?) throws {
+        func refuse(_ path: String, _ flag: String, _ cache: CacheFolder, _ snapshot: String?)
+            throws
+        {
+            switch cache {
+            case .repository(let name, _):
+                throw UsageError(
+                    flag,
+                    "\(path) is the folder of \(name) in Hugging Face's cache, not one of its snapshots; give \(snapshot ?? "\(path)/snapshots/COMMIT")"
+                )
+            case .root(let root, _):
+                throw UsageError(
+                    flag,
+                    "\(path) is Hugging Face's cache; \(snapshot.map { "give \($0), or " } ?? "")leave \(flag) out and set HF_HUB_CACHE=\(shellWord(root))"
+                )
+            }
+        }
+        if let folder, !isListed(folder + "/config.json"), let cache = CacheFolder(path: folder) {
+            let flag = options.modelPath == nil ? "--model" : "--model_path"
+            try refuse(folder, flag, cache, cache.snapshot(of: label))
+        }
+        if let path = options.saeDirectory, let cache = CacheFolder(path: path) {
+            let snapshot: String? = if case .repository(_, let found) = cache { found } else { nil }
+            try refuse(path, "--sae_dir", cache, snapshot)
+        }
     }
 
     private func reference(

@@ -43,6 +43,7 @@ struct Invocation {
         let devices = try await DeviceDiscovery(environment: environment)
             .devices(for: options, log: log)
         let plan = try RunPlan(options, at: locations, devices: devices)
+        for warning in plan.warnings { log.warning("\(RunProgress.printable(warning))") }
         let inputs = try Inputs(plan)
         for warning in inputs.warnings { log.warning("\(warning)") }
         var state = StateFolder(plan, Configuration(plan, inputs))

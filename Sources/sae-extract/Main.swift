@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import ArrayFiles
+import CUDA
 import Extraction
 import FoundationEssentials
 import Glibc
@@ -31,6 +32,7 @@ enum Main {
         shareHeap()
         do {
             try checkArguments()
+            try expandLibraryPaths()
             try CommandLineArguments.checkSubcommand(
                 Array(CommandLine.arguments.dropFirst()),
                 among: SAEExtract.configuration.subcommands.map { $0._commandName } + ["help"])
@@ -43,11 +45,16 @@ enum Main {
         if CommandLine.arguments.dropFirst().first == "--version" {
             await printVersion(environment)
         }
+        let arguments: [String]
+        do {
+            arguments = try CommandLineArguments.normalized(
+                Array(CommandLine.arguments.dropFirst()), environment: environment)
+        } catch {
+            ExitStatus(for: error).exit(saying: error)
+        }
         var command: any ParsableCommand
         do {
-            command = try SAEExtract.parseAsRoot(
-                CommandLineArguments.normalized(
-                    Array(CommandLine.arguments.dropFirst()), environment: environment))
+            command = try SAEExtract.parseAsRoot(arguments)
             // What is none of ours is the parser's own: help and completions.
             guard
                 command is SAEExtract || command is SAEExtract.Fetch
@@ -125,6 +132,15 @@ private func checkArguments() throws {
         throw UsageError(
             flag ?? "arguments",
             "'\(argument)' is not valid UTF-8; rename the file or folder, or give another name")
+    }
+}
+
+/// Expands `~` in the variables that name libraries, for this process and those that it starts. Throws `UsageError`.
+private func expandLibraryPaths() throws {
+    for name in CUDALibraries.pathVariables {
+        guard let value = getenv(name).map({ String(cString: $0) }) else { continue }
+        let path = try UsageError.expandingHome(value, of: name)
+        if path != value { setenv(name, path, 1) }
     }
 }
 

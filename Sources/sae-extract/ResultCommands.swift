@@ -50,6 +50,7 @@ extension SAEExtract {
             guard top >= 0 else { throw UsageError("--top", "\(top) is too small; give 0 or more") }
             (options.top, options.document) = (top, document)
             (options.array, options.model) = (array, label)
+            let path = try UsageError.expandingHome(path, of: "PATH")
             let inspection = try Inspection(path, options)
             guard json else {
                 return try printToStandardOutput(
@@ -106,6 +107,7 @@ extension SAEExtract {
             where !(0...limit).contains(value) {
                 throw UsageError(flag, "\(value) cannot be; give 0 to \(limit)")
             }
+            let directory = try UsageError.expandingHome(directory, of: "DIRECTORY")
             let run = try FinishedRun(directory, model: label)
             guard !run.authors.isEmpty else {
                 throw ResultsError.nothingComplete(directory: directory)
@@ -138,7 +140,9 @@ extension SAEExtract {
             // Of several models each has its own.
             let isOnly = run.labels.count == 1
             let name = isOnly ? "report.html" : "report-\(run.naming.labelName).html"
-            var path = output ?? "\(directory)/\(name)"
+            var path =
+                try output.map { try UsageError.expandingHome($0, of: "--output") }
+                ?? "\(run.directory)/\(name)"
             guard !path.isEmpty else { throw UsageError("--output", "is empty; name a file") }
             if fileExists(path), let resolved = realpath(path, nil) {
                 // Of a link, the file that it leads to.
@@ -187,6 +191,7 @@ extension SAEExtract {
         var quiet = false
 
         func run() throws {
+            let directory = try UsageError.expandingHome(directory, of: "DIRECTORY")
             let run = try FinishedRun(directory, model: label)
             let verification = Verification(run)
             var (count, bad) = (0, 0)

@@ -29,9 +29,9 @@ struct SAEExtract: ParsableCommand {
             them and does no more, for machines without network afterwards (HF_HUB_OFFLINE=1). Gemma is \
             gated: accept its terms on its page and give a token in HF_TOKEN.
 
-            Lists take several values after one flag; a flag given twice replaces. --n-docs and --n_docs \
-            are the same flag. Each flag also reads the environment: --n_docs is SAE_EXTRACT_N_DOCS \
-            (lists split at commas, authors at newlines).
+            Lists take several values after one flag, with spaces or (authors excepted) commas between them; a flag \
+            given twice replaces. --n-docs and --n_docs are the same flag. Each flag also reads the environment: \
+            --n_docs is SAE_EXTRACT_N_DOCS (authors split at newlines). ~ at the front of a path is the home folder.
 
             A run that was killed or stopped is continued by the same command. Several processes share the \
             work as ranks: --rank and --world_size, or what torchrun, srun or Open MPI say.
@@ -90,7 +90,9 @@ struct SAEExtract: ParsableCommand {
     struct Model: ParsableArguments {
         @Option(
             name: .customLong("layers"), parsing: .upToNextOption,
-            help: ArgumentHelp("Layers to tap, from 0. Required.", valueName: "n ..."))
+            help: ArgumentHelp(
+                "Layers to tap, from 0: 5 10 15, or 5,10,15, or 5-8. Required.", valueName: "n ..."
+            ))
         var layers: [Int] = []
 
         @Option(
@@ -175,7 +177,7 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("data_path"),
             help: ArgumentHelp(
-                "AuthorMix records: JSONL or a JSON array; plain, gzip or zstd. (default: of the Hub)",
+                "AuthorMix records: JSONL or a JSON array; plain, gzip or zstd; - for standard input. (default: of the Hub)",
                 valueName: "file"), completion: .file())
         var path: String?
 
@@ -333,12 +335,15 @@ struct SAEExtract: ParsableCommand {
         var options = RunOptions()
         options.layers = model.layers
         if !model.layerTypes.isEmpty { options.sites = model.layerTypes }
-        options.model = model.model
-        options.modelPath = model.modelPath
+        func path(_ path: String, _ flag: String) throws -> String {
+            try UsageError.expandingHome(path, of: flag)
+        }
+        options.model = try path(model.model, "--model")
+        options.modelPath = try model.modelPath.map { try path($0, "--model_path") }
         options.modelRevision = model.revision
         options.maximumLength = model.maximumLength
         options.prefix = model.prefix ?? ""
-        options.saeDirectory = saes.directory
+        options.saeDirectory = try saes.directory.map { try path($0, "--sae_dir") }
         options.saeRevision = saes.revision
         options.saeFeatures = saes.features
         options.targetL0 = try require(saes.targetL0, atLeast: 0, "--target_l0")
@@ -348,7 +353,10 @@ struct SAEExtract: ParsableCommand {
                 "--feature_threshold", "\(saes.threshold) is not a number of at least 0")
         }
         options.featureThreshold = saes.threshold
-        options.dataPath = corpus.path
+        // As for other tools, "-" is standard input.
+        options.dataPath = try corpus.path.map {
+            $0 == "-" ? "/dev/stdin" : try path($0, "--data_path")
+        }
         options.dataRepository = corpus.repository
         options.dataRevision = corpus.revision
         options.selection.documentLimit = try corpus.limit.map {
@@ -362,7 +370,7 @@ struct SAEExtract: ParsableCommand {
         options.selection.includedAuthors = corpus.included
         options.selection.authorField = corpus.authorField
         options.selection.textField = corpus.textField
-        options.saveDirectory = output.directory
+        options.saveDirectory = try path(output.directory, "--save_dir")
         options.storageFormat = output.format
         options.activationValues = output.values
         options.batchSize = execution.batchSize

@@ -18,10 +18,10 @@ struct CommandLineTests {
         folder = try TemporaryFolder()
     }
 
-    private func normalized(_ arguments: [String], _ environment: [String: String] = [:])
+    private func normalized(_ arguments: [String], _ environment: [String: String] = [:]) throws
         -> [String]
     {
-        CommandLineArguments.normalized(arguments, environment: environment)
+        try CommandLineArguments.normalized(arguments, environment: environment)
     }
 
     private func options(_ arguments: [String], _ environment: [String: String] = [:]) throws

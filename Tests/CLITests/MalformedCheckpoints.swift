@@ -34,7 +34,7 @@ extension MalformedInputTests {
             }
         },
         MalformedInput(
-            "empty safetensors", exits: 65, mentioning: ["model.safetensors", "0 bytes", "again"]
+            "empty safetensors", exits: 65, mentioning: ["model.safetensors: is empty", "again"]
         ) {
             try $0.changeModel("model.safetensors") { $0 = [] }
         },
@@ -210,7 +210,7 @@ extension MalformedInputTests {
             try $0.changeModel("config.json") { $0 = Array($0[..<50]) }
         },
         MalformedInput(
-            "empty config.json", exits: 65, mentioning: ["config.json", "not JSON", "Gemma-2"]
+            "empty config.json", exits: 65, mentioning: ["config.json: is empty", "again"]
         ) {
             try $0.changeModel("config.json") { $0 = [] }
         },

@@ -17,7 +17,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "two records on a line", exits: 65,
-            mentioning: ["line 1", "not a JSON record", "correct or remove"]
+            mentioning: ["line 1", "not a JSON record", "several records", "jq -c ."]
         ) {
             try $0.useCorpus(lines: [good + good])
         },
@@ -29,13 +29,13 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "a text that is not a string", exits: 65,
-            mentioning: ["line 1", "\"text\" is not a string", "correct or remove"]
+            mentioning: ["line 1", "\"text\" is a list: give a string", "correct or remove"]
         ) {
             try $0.useCorpus(lines: ["{\"style\": \"a\", \"text\": [\"x\"]}"])
         },
         MalformedInput(
             "a record that is not an object", exits: 65,
-            mentioning: ["line 2", "not a JSON object", "correct or remove"]
+            mentioning: ["line 2", "not a JSON object, but a number (17)", "correct or remove"]
         ) {
             try $0.useCorpus(lines: [good, "17"])
         },

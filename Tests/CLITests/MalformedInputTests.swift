@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 struct MalformedInputTests {
-    @Test(arguments: checkpoints + tokenizers + corpora + saes + flags + system)
+    @Test(arguments: checkpoints + tokenizers + corpora + saes + flags + system + otherFiles)
     func isReported(input: MalformedInput) throws {
         var job = try Job()
         try input.damage(&job)
@@ -30,6 +30,7 @@ struct MalformedInputTests {
     @Test func thereAreManyAndTheyDiffer() {
         let all =
             Self.checkpoints + Self.tokenizers + Self.corpora + Self.saes + Self.flags + Self.system
+            + Self.otherFiles
         #expect(all.count >= 40)
         #expect(Set(all.map(\.name)).count == all.count)
     }

@@ -18,7 +18,7 @@ extension MalformedInputTests {
             try $0.changeArchive { $0.removeLast(100) }
         },
         MalformedInput(
-            "an empty npz", exits: 65, mentioning: ["params.npz", "no ZIP directory", "again"]
+            "an empty npz", exits: 65, mentioning: ["params.npz: is empty", "again"]
         ) {
             try $0.changeArchive { $0 = [] }
         },

@@ -90,7 +90,10 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "a tokenizer.model that is none", exits: 65,
-            mentioning: ["tokenizer.model", "not a SentencePiece model", "again"]
+            mentioning: [
+                "tokenizer.model", "is text", "'hello, world'", "not a SentencePiece model",
+                "again",
+            ]
         ) {
             try $0.changeModel("tokenizer.model") { $0 = Array("hello, world".utf8) }
             try FileManager.default.removeItem(atPath: $0.model + "/tokenizer.json")

@@ -20,7 +20,7 @@ struct CorpusTests {
         var selection = Selection()
         selection.minimumWords = 1
         change(&selection)
-        return try Corpus.read(paths: [try folder.write(text, "corpus")], selection)
+        return try Corpus.read(paths: [try folder.write(text, "corpus")], selection).authors
     }
 
     private func texts(_ authors: [AuthorDocuments]) -> [String: [String]] {
@@ -39,11 +39,11 @@ struct CorpusTests {
         ]
         var selection = Selection()
         selection.minimumWords = 1
-        let authors = try Corpus.read(paths: files, selection)
+        let authors = try Corpus.read(paths: files, selection).authors
         #expect(texts(authors) == ["a": ["1", "4"], "b": ["2", "3"], "c": ["5"]])
         #expect(authors.map { $0.documents.map(\.line) } == [[1, 5], [3, 4], [7]])
         selection.documentLimit = 2
-        #expect(try Corpus.read(paths: files + ["/nowhere"], selection).count == 2)
+        #expect(try Corpus.read(paths: files + ["/nowhere"], selection).authors.count == 2)
     }
 
     @Test func linesEndAtNewlinesOnly() throws {

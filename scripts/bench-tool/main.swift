@@ -98,7 +98,7 @@ private func corpus(_ arguments: [String]) throws {
         var selection = Selection()
         selection.documentsPerAuthor = .max
         selection.minimumWords = 0
-        documents = try Corpus.read(paths: [arguments[0]], selection).reduce(0) {
+        documents = try Corpus.read(paths: [arguments[0]], selection).authors.reduce(0) {
             $0 + $1.documents.count
         }
     }

@@ -1,0 +1,138 @@
+// Kinds of text: pointers, pages, servers' answers, tables, JSON.
+
+extension FileKind {
+    /// The kind of a text that begins with `head`; nil where that is no text.
+    static func ofText(_ head: [UInt8]) -> FileKind? {
+        let isMarked = head.starts(with: [0xEF, 0xBB, 0xBF])
+        let body = isMarked ? head[3...] : head[...]
+        guard
+            !body.contains(where: {
+                $0 < 0x20 && ![0x09, 0x0A, 0x0C, 0x0D].contains($0) || $0 == 0x7F
+            })
+        else { return nil }
+        let text = String(decoding: body, as: UTF8.self)
+        let visible = text.drop(while: \.isWhitespace)
+        if let found = pointer(visible) ?? markup(visible) ?? refusal(visible, size: head.count) {
+            return found
+        }
+        if visible.hasPrefix("{") || visible.hasPrefix("[") { return isMarked ? .marked : .json }
+        if visible.utf8.starts(with: [0xEF, 0xBB, 0xBF]) { return .marked }
+        if ["(dp", "(lp", "ccopy_reg", "cnumpy"].contains(where: visible.hasPrefix) {
+            return .pickle
+        }
+        return table(text) ?? .text(excerpt(visible))
+    }
+
+    /// Up to `limit` characters of the first line.
+    static func excerpt(_ text: Substring, limit: Int = 60) -> String {
+        let line = text.prefix { !$0.isNewline }
+        return line.count > limit ? line.prefix(limit - 3) + "..." : String(line)
+    }
+
+    /// What Git LFS and its like leave in place of a file.
+    private static func pointer(_ text: Substring) -> FileKind? {
+        if text.hasPrefix("version https://git-lfs.github.com/spec/")
+            || text.hasPrefix("version https://hawser.github.com/spec/")
+        {
+            let size = text.split(whereSeparator: \.isNewline).first { $0.hasPrefix("size ") }
+            return .pointer(
+                tool: "Git LFS", command: "git lfs pull",
+                size: size.flatMap { Int($0.dropFirst(5)) })
+        }
+        if text.hasPrefix("/annex/objects/") || text.hasPrefix("../.git/annex/objects/")
+            || text.hasPrefix(".git/annex/objects/")
+        {
+            return .pointer(tool: "git-annex", command: "git annex get", size: nil)
+        }
+        if text.hasPrefix("# xet version") {
+            return .pointer(tool: "Git Xet", command: "git xet checkout", size: nil)
+        }
+        return nil
+    }
+
+    private static func markup(_ text: Substring) -> FileKind? {
+        guard text.hasPrefix("<") else { return nil }
+        let lower = text.lowercased()
+        if lower.hasPrefix("<!doctype html") || lower.contains("<html") || lower.hasPrefix("<head")
+            || lower.hasPrefix("<body")
+        {
+            return .webPage(title: content(of: /(?i)<title[^>]*>([^<]*)</, in: text))
+        }
+        let isXML = lower.hasPrefix("<?xml") || lower.hasPrefix("<!doctype")
+        var rest = text
+        while let start = rest.firstIndex(of: "<") {
+            rest = rest[start...].dropFirst()
+            let name = rest.prefix { $0.isLetter || $0.isNumber || "_.:-".contains($0) }
+            guard let first = name.first, first.isLetter else { continue }
+            let isElement = ">/ \n\r\t".contains(rest.dropFirst(name.count).first ?? "?")
+            guard
+                isXML
+                    || isElement
+                        && (lower.contains("</\(name.lowercased())>") || rest.contains("xmlns"))
+            else {
+                return nil
+            }
+            guard name == "Error" else { return .xml(root: String(name)) }
+            // As storage servers answer.
+            let words = [
+                content(of: /<Code>([^<]*)</, in: text),
+                content(of: /<Message>([^<]*)</, in: text),
+            ]
+            return .refusal(words.compactMap(\.self).joined(separator: ": "))
+        }
+        return isXML ? .xml(root: "") : nil
+    }
+
+    /// What `element` captures, in one line.
+    private static func content(
+        of element: Regex<(Substring, Substring)>, in text: Substring
+    ) -> String? {
+        guard let match = text.firstMatch(of: element) else { return nil }
+        let words = match.1.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+        return words.isEmpty ? nil : excerpt(words[...])
+    }
+
+    /// The few words with which servers refuse a file, which some clients then save as the file.
+    private static func refusal(_ text: Substring, size: Int) -> FileKind? {
+        guard size < 2000 else { return nil }
+        let lower = text.lowercased()
+        let phrases = [
+            "access to model ", "access to dataset ", "access denied", "accessdenied",
+            "cannot access gated repo", "entry not found", "repository not found", "not found",
+            "invalid username or password", "invalid credentials", "unauthorized", "forbidden",
+            "too many requests", "internal server error", "bad gateway", "service unavailable",
+        ]
+        let isStatus =
+            ["4", "5"].contains(lower.prefix(1)) && lower.prefix(3).allSatisfy(\.isNumber)
+            && [":", " "].contains(lower.dropFirst(3).prefix(1))
+            && lower.dropFirst(4).first?.isLetter == true
+        if isStatus || phrases.contains(where: lower.hasPrefix) {
+            return .refusal(excerpt(text, limit: 120))
+        }
+        let start = lower.filter { !$0.isWhitespace }
+        guard start.hasPrefix("{\"error\":\"") else { return nil }
+        let value = text.split(separator: "\"", omittingEmptySubsequences: false)
+        return value.count > 3 ? .refusal(excerpt(value[3], limit: 120)) : nil
+    }
+
+    /// A table in text: a line of short names, and a second one with as many separators.
+    private static func table(_ text: String) -> FileKind? {
+        let lines = text.split(
+            maxSplits: 2, omittingEmptySubsequences: true, whereSeparator: \.isNewline)
+        guard let header = lines.first else { return nil }
+        for (separator, name, reader) in [
+            (Character("\t"), "a table with tabs (TSV)", "read_table"),
+            (",", "a table with commas (CSV)", "read_csv"),
+            (";", "a table with semicolons (CSV)", "read_csv"),
+        ] {
+            let names = header.split(separator: separator, omittingEmptySubsequences: false)
+            guard names.count >= 2,
+                names.allSatisfy({ $0.count <= 40 && !$0.hasPrefix(" ") && !$0.isEmpty }),
+                // Of a header alone, that no word of a sentence follows the comma.
+                lines.count < 2 || lines[1].count(where: { $0 == separator }) >= names.count - 1
+            else { continue }
+            return .table(name: name, reader: reader)
+        }
+        return nil
+    }
+}

@@ -1,0 +1,23 @@
+// What a JSON value is, in words for messages.
+
+extension JSONValue {
+    /// "null", "a number (7)", "a string ("abc")", "a list", …: its kind, and the value where that is short.
+    public var inWords: String {
+        switch self {
+        case .null: "null"
+        case .bool(let value): "\(value) (a boolean)"
+        case .integer, .number: "a number (\(text))"
+        case .string(let string):
+            string.count > 40
+                ? "a string (\"\(string.prefix(37))...\")" : "a string (\"\(string)\")"
+        case .array(let elements): elements.isEmpty ? "an empty list" : "a list"
+        case .object(let object): object.members.isEmpty ? "an empty object" : "an object"
+        }
+    }
+
+    private var text: String {
+        var bytes: [UInt8] = []
+        JSONText.append(self, to: &bytes)
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}

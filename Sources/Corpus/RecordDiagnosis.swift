@@ -1,0 +1,223 @@
+// What is said of a record that was refused: what was found in it or in its place, and what to do.
+
+import ArrayFiles
+import ByteJSON
+
+/// A record that was refused, and what surrounds it.
+struct RecordDiagnosis {
+    let selection: Selection
+    let path: String
+    let line: Int
+    let record: UnsafeBufferPointer<UInt8>
+    /// What has been read of the file from the record on.
+    let rest: UnsafeRawBufferPointer
+    /// Whether nothing but white space is before the record.
+    let isFirst: Bool
+    let isInArray: Bool
+    /// How the file was compressed, if it was.
+    let compression: FileKind?
+    /// Whether the file goes on behind `rest`.
+    let goesOn: Bool
+
+    /// The error for `problem`.
+    func error(_ problem: RecordProblem) -> CorpusError {
+        otherKind ?? zeros ?? error(problem.cause)
+    }
+
+    private func error(_ cause: RecordProblem.Cause) -> CorpusError {
+        switch cause {
+        case .encoding(let offset):
+            let byte = String(record[offset], radix: 16)
+            return bad(
+                "the record is not valid UTF-8 (0x\(byte) at its byte \(offset)); if the file is in another encoding, convert it, e.g. iconv -f WINDOWS-1252 -t UTF-8"
+            )
+        case .syntax(let error, let isAfterValue):
+            return syntax(error, isAfterValue: isAfterValue)
+        case .notObject:
+            let value = try? JSONValue(parsing: record)
+            return bad(
+                "not a JSON object\(value.map { ", but \($0.inWords)" } ?? ""): a record is one like {\"\(selection.authorField)\": ..., \"\(selection.textField)\": ...}"
+            )
+        case .missing(let key): return missing(key)
+        case .notString(let key): return notString(key)
+        case .loneSurrogate(let key):
+            return bad("\"\(key)\" has a lone surrogate escape, which is no character")
+        }
+    }
+
+    // MARK: Other kinds of file
+
+    /// Where the file is no JSON at all, or goes on as something else.
+    private var otherKind: CorpusError? {
+        guard let kind = FileKind(rest) else { return nil }
+        if isFirst {
+            // JSON's own scalars are records of another form.
+            if case .text = kind, (try? JSONValue(parsing: record)) != nil { return nil }
+            return kind.reason(within: compression).map(file)
+        }
+        switch kind {
+        case .marked:
+            return file(
+                "a byte order mark stands within the file, as where files that begin with one were joined; take it out: sed 's/^\\xEF\\xBB\\xBF//'"
+            )
+        case .encoded(let name):
+            return file(
+                "from here on the file is \(name), not UTF-8; convert what was added, iconv -f \(name) -t UTF-8"
+            )
+        case .compressed(_, let command):
+            return file(
+                "from here on the file is \(kind.name), as where a compressed file was appended; decompress that part: \(command)"
+            )
+        default: return nil
+        }
+    }
+
+    /// Where the record has NUL bytes, which no JSON has.
+    private var zeros: CorpusError? {
+        let count = record.count { $0 == 0 }
+        guard count > 0, let first = record.firstIndex(of: 0) else { return nil }
+        return file(
+            "\(count) NUL \(count == 1 ? "byte" : "bytes") in the record (from its byte \(first)), as after a crash or a full disk; restore the file, or remove this line"
+        )
+    }
+
+    // MARK: JSON that is none
+
+    private func syntax(_ error: JSONSyntaxError, isAfterValue: Bool) -> CorpusError {
+        let found = "not a JSON record: \(error)"
+        if isAfterValue { return afterValue(error, found) }
+        let visible = record.filter { ![0x20, 0x09, 0x0D, 0x0A].contains($0) }.prefix(2)
+        if visible.elementsEqual("{'".utf8) {
+            return file(
+                "\(found): it looks like Python's own notation; write records with json.dumps")
+        }
+        guard error.offset >= record.count, !isInArray else { return bad(found) }
+        let next = rest[record.count...].first { ![0x20, 0x09, 0x0D, 0x0A].contains($0) }
+        if let next, next != UInt8(ascii: "{") {
+            return file(
+                "\(found): the record goes on over several lines; write one record a line (jq -c . FILE), or all of them in one JSON array"
+            )
+        }
+        if next == nil, !goesOn { return bad("\(found): the file ends here, and may be cut short") }
+        return bad(found)
+    }
+
+    /// A whole value is there, and then something else.
+    private func afterValue(_ error: JSONSyntaxError, _ found: String) -> CorpusError {
+        let before = record[..<min(error.offset, record.count)].last { $0 != 0x20 && $0 != 0x09 }
+        if before == 0x0D {
+            return file(
+                "lines end in CR alone, as on old Macs; convert the file: tr '\\r' '\\n'")
+        }
+        switch error.offset < record.count ? record[error.offset] : nil {
+        case UInt8(ascii: "{"):
+            return file(
+                "\(found): several records are on one line; write one a line (jq -c . FILE), or all of them in one JSON array"
+            )
+        case UInt8(ascii: ","):
+            return file(
+                "\(found): a comma follows the record; write one record a line without commas, or all of them in one JSON array in [ ]"
+            )
+        default: return bad(found)
+        }
+    }
+
+    // MARK: JSON of another form
+
+    private var object: JSONObject? { (try? JSONValue(parsing: record))?.object }
+
+    /// The flag that names the key `key`.
+    private func flag(_ key: String) -> String {
+        key.utf8.elementsEqual(selection.authorField.utf8) ? "--author_field" : "--text_field"
+    }
+
+    private func missing(_ key: String) -> CorpusError {
+        let found = "has no \"\(key)\""
+        guard let object else { return bad(found) }
+        for member in object.members {
+            if let first = member.value.array?.first?.object, first[key] != nil {
+                return file(
+                    "\(found), but its list \"\(member.key)\" has records; take them out: jq -c '\(path(member.key))[]' FILE"
+                )
+            }
+        }
+        if let place = nested(key, in: object) {
+            return file(
+                "\(found), but \(place.map { "\"\($0)\"" }.joined(separator: " holds ")): keys are looked for in the record itself; lift it: jq -c '\(path(key)) = \(place.map(path).joined())' FILE"
+            )
+        }
+        let keys = object.members.map(\.key)
+        func folded(_ key: String) -> String {
+            key.lowercased().filter { $0.isLetter || $0.isNumber }
+        }
+        if let near = keys.first(where: { folded($0) == folded(key) && !folded(key).isEmpty }) {
+            return bad("\(found), but \"\(near)\"; give \(flag(key)) '\(near)'")
+        }
+        let shown = keys.prefix(8).map { "\"\($0.prefix(40))\"" }.joined(separator: ", ")
+        return bad(
+            keys.isEmpty
+                ? "\(found): it is empty"
+                : "\(found); its keys are \(shown)\(keys.count > 8 ? ", ..." : ""): \(flag(key)) says which to read"
+        )
+    }
+
+    /// The keys that lead to `key` within objects of the record; where `key` has dots, it may be such a path itself.
+    private func nested(_ key: String, in object: JSONObject) -> [String]? {
+        let parts = key.split(separator: ".").map(String.init)
+        var value: JSONValue? = .object(object)
+        for part in parts { value = value?.object?[part] }
+        if parts.count > 1, value != nil { return parts }
+        return object.members.first { $0.value.object?[key] != nil }.map { [$0.key, key] }
+    }
+
+    private func notString(_ key: String) -> CorpusError {
+        guard let object, let value = object[key] else { return bad("\"\(key)\" is not a string") }
+        let keys = [selection.authorField, selection.textField]
+        let isOfColumns =
+            keys.allSatisfy { object[$0]?.array != nil }
+            || keys.allSatisfy { object[$0]?.object != nil }
+        if isOfColumns {
+            return file(
+                "\"\(keys[0])\" and \"\(keys[1])\" are \(value.array == nil ? "objects" : "lists"): the file has columns, one record for each document is due; from pandas: to_json(FILE, orient='records', lines=True)"
+            )
+        }
+        switch value {
+        case .integer(let number):
+            return bad("\"\(key)\" is \(value.inWords): give a string, \"\(number)\"")
+        default: return bad("\"\(key)\" is \(value.inWords): give a string")
+        }
+    }
+
+    /// `key` in jq's notation.
+    private func path(_ key: String) -> String {
+        let isPlain = key.utf8.allSatisfy {
+            (0x61...0x7A).contains($0 | 0x20) || (0x30...0x39).contains($0) || $0 == 0x5F
+        }
+        guard !isPlain || key.isEmpty || key.first!.isNumber else { return ".\(key)" }
+        var text: [UInt8] = []
+        JSONText.append(string: key.utf8, to: &text)
+        return "." + String(decoding: text, as: UTF8.self)
+    }
+
+    private func bad(_ reason: String) -> CorpusError {
+        .badRecord(path: path, line: line, reason: reason)
+    }
+
+    private func file(_ reason: String) -> CorpusError {
+        .badFile(path: path, line: line, reason: reason)
+    }
+}
+
+extension FileKind {
+    /// Why a corpus of this kind is refused; nil where it is not. `outer` is what it was compressed with, if it was.
+    func reason(within outer: FileKind?) -> String? {
+        guard case .compressed(let name, let command) = outer else {
+            return sentence(insteadOf: .records)
+        }
+        if case .compressed(let inner, _) = self {
+            return
+                "is compressed twice, with \(name) and within that with \(inner); undo the outer one: \(command)"
+        }
+        return sentence(insteadOf: .records).map { "decompressed, it \($0)" }
+    }
+}

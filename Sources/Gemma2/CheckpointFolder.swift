@@ -1,0 +1,61 @@
+// What lies in a folder that is no checkpoint in Hugging Face's layout.
+
+import ArrayFiles
+import ByteJSON
+
+extension CheckpointFiles {
+    /// Fails where the folder has no configuration or no weights and what it has instead says why. Throws `FileError` and
+    /// `CheckpointError`.
+    public static func checkFolder(_ directory: String) throws {
+        let names = try directoryContents(directory)
+        let hasWeights = names.contains(singleName) || names.contains(indexName)
+        guard !hasWeights || !names.contains("config.json") else { return }
+        guard let reason = otherContents(names, directory, hasWeights: hasWeights) else { return }
+        throw CheckpointError.otherContents(directory: directory, reason: reason)
+    }
+
+    /// What a folder with files of these `names` is, and what to do.
+    private static func otherContents(
+        _ names: [String], _ directory: String, hasWeights: Bool
+    ) -> String? {
+        func first(_ isMeant: (String) -> Bool) -> String? { names.first(where: isMeant) }
+        if !hasWeights, let adapter = first({ $0.hasPrefix("adapter_") }) {
+            let config = try? MappedFile(path: directory + "/adapter_config.json").parsedJSON()
+            let base = config?.object?["base_model_name_or_path"]?.string.map { " for \($0)" } ?? ""
+            return
+                "is an adapter (LoRA)\(base), not a checkpoint: it has \(adapter); merge it into its model first (peft: merge_and_unload, then save_pretrained), and give the folder that this makes"
+        }
+        guard !hasWeights else { return nil }
+        if let shard = first({
+            $0.wholeMatch(of: /model-[0-9]+-of-[0-9]+\.safetensors/) != nil
+        }) {
+            return
+                "has \(shard), but no \(indexName), which says what is in which; download that file too"
+        }
+        if let file = first({ $0.hasPrefix("consolidated") && $0.hasSuffix(".safetensors") }) {
+            return
+                "has \(file), weights in their makers' own layout, and no \(singleName); download the files in Hugging Face's layout"
+        }
+        if let file = first({ $0.hasSuffix(".gguf") }) {
+            return
+                "has \(file), weights for llama.cpp (GGUF), and no \(singleName); give the checkpoint as published, in safetensors"
+        }
+        if let file = first({ name in
+            [".bin", ".pt", ".pth", ".ckpt"].contains(where: name.hasSuffix)
+                && FileKind(path: "\(directory)/\(name)").map { $0.isBinary } ?? true
+        }) {
+            return
+                "has \(file), weights in PyTorch's form (pickle), and no \(singleName); download the safetensors, or save them so: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)"
+        }
+        if let file = first({ ["tf_model.h5", "flax_model.msgpack"].contains($0) }) {
+            return
+                "has \(file), weights for another library, and no \(singleName); download the safetensors"
+        }
+        let files = names.filter { $0.hasSuffix(".safetensors") }
+        if files.count == 1 {
+            return
+                "has \(files[0]), and no \(singleName); if that is the whole checkpoint, name it so"
+        }
+        return nil
+    }
+}

@@ -1,0 +1,70 @@
+// Folders of the cache that people give in place of a snapshot in it.
+
+import ArrayFiles
+
+/// What a folder is within Hugging Face's cache, where it is no snapshot.
+public enum CacheFolder: Equatable, Sendable {
+    /// One repository's folder, or one of those in it; `snapshot` is the one that `main` was last, or the only one.
+    case repository(name: String, snapshot: String?)
+    /// The cache itself: the repositories' folders, by path.
+    case root(path: String, repositories: [String])
+
+    /// What lies at `path`; nil for what is no such folder.
+    public init?(path: String) {
+        var path = path
+        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+        let repository = [path, parentFolder(of: path)].first {
+            CacheFolder.isRepository($0)
+                && ($0 == path
+                    || ["snapshots", "blobs", "refs"].contains(path.split(separator: "/").last))
+        }
+        if let repository {
+            self = .repository(
+                name: CacheFolder.name(repository), snapshot: CacheFolder.snapshot(in: repository))
+            return
+        }
+        for root in [path, path + "/hub"] {
+            let folders = ((try? directoryContents(root)) ?? []).map { "\(root)/\($0)" }
+                .filter(CacheFolder.isRepository)
+            if !folders.isEmpty {
+                self = .root(path: root, repositories: folders)
+                return
+            }
+        }
+        return nil
+    }
+
+    /// The snapshot of the repository `id` ("google/gemma-2-2b") that is here.
+    public func snapshot(of id: String) -> String? {
+        switch self {
+        case .repository(_, let snapshot): snapshot
+        case .root(_, let repositories):
+            repositories.first { CacheFolder.name($0) == id }.flatMap(CacheFolder.snapshot)
+        }
+    }
+
+    private static func isRepository(_ path: String) -> Bool {
+        let name = path.split(separator: "/").last ?? ""
+        return ["models--", "datasets--"].contains { name.hasPrefix($0) }
+            && isDirectory(path + "/snapshots")
+    }
+
+    /// "google/gemma-2-2b" of "models--google--gemma-2-2b".
+    private static func name(_ repository: String) -> String {
+        let name = repository.split(separator: "/").last.map(String.init) ?? repository
+        return name.split(separator: "--", omittingEmptySubsequences: false).dropFirst().joined(
+            separator: "/")
+    }
+
+    private static func snapshot(in repository: String) -> String? {
+        let folder = repository + "/snapshots"
+        let commits = ((try? directoryContents(folder)) ?? []).filter {
+            isDirectory("\(folder)/\($0)")
+        }
+        let main = (try? MappedFile(path: repository + "/refs/main")).map {
+            String(decoding: $0.bytes.prefix(100), as: UTF8.self).filter { !$0.isWhitespace }
+        }
+        let commit = commits.first { $0 == main } ?? (commits.count == 1 ? commits[0] : nil)
+        return commit.map { "\(folder)/\($0)" }
+    }
+}

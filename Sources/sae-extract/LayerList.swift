@@ -1,0 +1,39 @@
+// The layers of `--layers`, in the ways people write them.
+
+import Extraction
+
+/// Reads lists of layers.
+enum LayerList {
+    /// More than any model that is read has; a longer range would only ask for memory.
+    private static let limit = 1024
+
+    /// The numbers that `words` name: whole numbers and ranges like 5-8, both ends included; a word may hold several, with
+    /// commas or white space between them. `source` is the flag or variable, for the message. Throws `UsageError`.
+    static func numbers(_ words: [String], source: String) throws(UsageError) -> [String] {
+        var numbers: [String] = []
+        for word in words.flatMap({ $0.split { $0 == "," || $0.isWhitespace } }) {
+            if let number = Int(word) {
+                numbers.append("\(number)")
+                continue
+            }
+            let ends = word.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+            guard ends.count == 2, let first = ends[0], let last = ends[1] else {
+                throw UsageError(
+                    source,
+                    "'\(word)' is not the number of a layer; give numbers, counted from 0: --layers 5 10 15, or 5,10,15, or 5-8 for 5 6 7 8"
+                )
+            }
+            guard first <= last else {
+                throw UsageError(source, "'\(word)' runs downwards; give \(last)-\(first)")
+            }
+            guard last - first < limit else {
+                throw UsageError(
+                    source,
+                    "'\(word)' is out of range: no model has that many layers; give numbers, counted from 0: --layers 5 10 15, or 5-8"
+                )
+            }
+            numbers += (first...last).map { "\($0)" }
+        }
+        return numbers
+    }
+}
