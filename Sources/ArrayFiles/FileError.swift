@@ -56,9 +56,9 @@ public func isListed(_ path: String) -> Bool {
 /// Where the link at `path` leads, if it is one to what is not there.
 public func danglingLinkTarget(_ path: String) -> String? {
     var info = stat()
-    guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFLNK, stat(path, &info) != 0 else {
-        return nil
-    }
+    guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFLNK, stat(path, &info) != 0,
+        [ENOENT, ENOTDIR, ELOOP].contains(errno)
+    else { return nil }
     var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
     let count = buffer.withUnsafeMutableBytes {
         readlink(path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)

@@ -5,11 +5,13 @@ extension FileKind {
     static func ofText(_ head: [UInt8]) -> FileKind? {
         let isMarked = head.starts(with: [0xEF, 0xBB, 0xBF])
         let body = isMarked ? head[3...] : head[...]
-        guard
-            !body.contains(where: {
-                $0 < 0x20 && ![0x09, 0x0A, 0x0C, 0x0D].contains($0) || $0 == 0x7F
-            })
-        else { return nil }
+        // Other bytes of the upper half stand for letters in one encoding or another.
+        func isOfText(_ byte: UInt8) -> Bool {
+            byte >= 0x20
+                ? ![0x7F, 0xFE, 0xFF].contains(byte)
+                : [0x09, 0x0A, 0x0C, 0x0D].contains(byte)
+        }
+        guard body.allSatisfy(isOfText) else { return nil }
         let text = String(decoding: body, as: UTF8.self)
         let visible = text.drop(while: \.isWhitespace)
         if let found = pointer(visible) ?? markup(visible) ?? refusal(visible, size: head.count) {
@@ -78,7 +80,8 @@ extension FileKind {
                 content(of: /<Code>([^<]*)</, in: text),
                 content(of: /<Message>([^<]*)</, in: text),
             ]
-            return .refusal(words.compactMap(\.self).joined(separator: ": "))
+            let said = words.compactMap(\.self).joined(separator: ": ")
+            return .refusal(said.isEmpty ? "Error" : said)
         }
         return isXML ? .xml(root: "") : nil
     }
@@ -102,10 +105,7 @@ extension FileKind {
             "invalid username or password", "invalid credentials", "unauthorized", "forbidden",
             "too many requests", "internal server error", "bad gateway", "service unavailable",
         ]
-        let isStatus =
-            ["4", "5"].contains(lower.prefix(1)) && lower.prefix(3).allSatisfy(\.isNumber)
-            && [":", " "].contains(lower.dropFirst(3).prefix(1))
-            && lower.dropFirst(4).first?.isLetter == true
+        let isStatus = lower.prefixMatch(of: /[45][0-9]{2}:? [a-z]/) != nil
         if isStatus || phrases.contains(where: lower.hasPrefix) {
             return .refusal(excerpt(text, limit: 120))
         }

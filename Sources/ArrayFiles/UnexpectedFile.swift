@@ -43,10 +43,13 @@ public struct UnexpectedFileError: Error, Equatable, CustomStringConvertible {
 }
 
 extension MappedFile {
+    /// What it is; nil where its first bytes tell nothing.
+    public var kind: FileKind? { withBytes { FileKind(UnsafeRawBufferPointer($0)) } }
+
     /// What a reader throws that took this file for an `expected` one and failed with `error`: an `UnexpectedFileError`
     /// where the file is of another kind that is known, else `error`.
     public func explained(_ error: any Error, as expected: ExpectedFile) -> any Error {
-        guard let kind = FileKind(bytes), let sentence = kind.sentence(insteadOf: expected) else {
+        guard let kind, let sentence = kind.sentence(insteadOf: expected) else {
             return error
         }
         return UnexpectedFileError(path: path, kind: kind, sentence: sentence)
@@ -99,7 +102,7 @@ extension FileKind {
         case .zeros:
             "begins with nothing but NUL bytes, as after a crash or a download that was broken off"
         case .pointer(_, _, let size):
-            "is \(name), not the file itself\(size.map { " of \($0) bytes" } ?? "")"
+            "is \(name), not the file itself\(size.map { " (\($0) bytes)" } ?? "")"
         case .webPage(let title):
             "is \(name)\(title.map { " titled '\($0)'" } ?? ""), not \(expected.name)"
         case .refusal(let words): "holds \(name) in place of the file: '\(words)'"

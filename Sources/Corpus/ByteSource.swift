@@ -131,6 +131,9 @@ private final class Gzip: Decoder {
         case .end:
             inflater.reset()
             (isBetweenMembers, hasMember) = (true, true)
+        case .damaged where isBetweenMembers && hasMember:
+            throw DecodingProblem(
+                reason: "other bytes follow the gzip stream, which ends before them")
         case .damaged(let reason):
             throw DecodingProblem(reason: "the gzip stream is damaged (\(reason))")
         }

@@ -2,15 +2,15 @@
 
 /// What Gemma's chat template puts at the front of a text.
 public enum ChatTemplate {
-    private static let markers = [
-        "<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>",
-    ].map { Array($0.utf8) }
+    private static let markers = ["<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>"]
 
     /// Whether `text` begins with `<bos>`, `<eos>` or a turn marker, behind white space or not.
     public static func begins(_ text: String) -> Bool {
-        let visible = text.utf8.drop { [0x20, 0x09, 0x0A, 0x0D].contains($0) }
-        return visible.first == UInt8(ascii: "<")
-            && markers.contains { visible.starts(with: $0) }
+        let visible = text.unicodeScalars.drop {
+            $0.properties.isWhitespace || $0.properties.generalCategory == .format
+        }
+        return visible.first == "<"
+            && markers.contains { visible.starts(with: $0.unicodeScalars) }
     }
 
     /// A sentence on the documents of `authors` that begin so; nil where none does.

@@ -4,28 +4,29 @@ import ArrayFiles
 import ByteJSON
 
 extension CheckpointFiles {
-    /// Fails where the folder has no configuration or no weights and what it has instead says why. Throws `FileError` and
-    /// `CheckpointError`.
+    /// Fails where the folder has no weights, and what it has instead says why. Throws `FileError` and `CheckpointError`.
     public static func checkFolder(_ directory: String) throws {
         let names = try directoryContents(directory)
-        let hasWeights = names.contains(singleName) || names.contains(indexName)
-        guard !hasWeights || !names.contains("config.json") else { return }
-        guard let reason = otherContents(names, directory, hasWeights: hasWeights) else { return }
+        guard !names.contains(singleName), !names.contains(indexName),
+            let reason = otherContents(names, directory)
+        else { return }
         throw CheckpointError.otherContents(directory: directory, reason: reason)
     }
 
     /// What a folder with files of these `names` is, and what to do.
-    private static func otherContents(
-        _ names: [String], _ directory: String, hasWeights: Bool
-    ) -> String? {
+    private static func otherContents(_ names: [String], _ directory: String) -> String? {
         func first(_ isMeant: (String) -> Bool) -> String? { names.first(where: isMeant) }
-        if !hasWeights, let adapter = first({ $0.hasPrefix("adapter_") }) {
+        if let adapter = first({ $0.hasPrefix("adapter_") }) {
             let config = try? MappedFile(path: directory + "/adapter_config.json").parsedJSON()
             let base = config?.object?["base_model_name_or_path"]?.string.map { " for \($0)" } ?? ""
             return
                 "is an adapter (LoRA)\(base), not a checkpoint: it has \(adapter); merge it into its model first (peft: merge_and_unload, then save_pretrained), and give the folder that this makes"
         }
-        guard !hasWeights else { return nil }
+        let folders = names.filter { fileExists("\(directory)/\($0)/config.json") }
+        if !names.contains("config.json"), folders.count == 1 {
+            return
+                "has no checkpoint itself, but in its folder \(folders[0]); give \(directory)/\(folders[0])"
+        }
         if let shard = first({
             $0.wholeMatch(of: /model-[0-9]+-of-[0-9]+\.safetensors/) != nil
         }) {

@@ -61,8 +61,8 @@ public enum CacheFolder: Equatable, Sendable {
         let commits = ((try? directoryContents(folder)) ?? []).filter {
             isDirectory("\(folder)/\($0)")
         }
-        let main = (try? MappedFile(path: repository + "/refs/main")).map {
-            String(decoding: $0.bytes.prefix(100), as: UTF8.self).filter { !$0.isWhitespace }
+        let main = (try? MappedFile(path: repository + "/refs/main"))?.withBytes {
+            String(decoding: $0.prefix(100), as: UTF8.self).filter { !$0.isWhitespace }
         }
         let commit = commits.first { $0 == main } ?? (commits.count == 1 ? commits[0] : nil)
         return commit.map { "\(folder)/\($0)" }

@@ -50,7 +50,7 @@ public struct Inspection {
             try inspectText(path, output, options)
         } else {
             // What is not there says so.
-            let kind = FileKind(try MappedFile(path: path).bytes)
+            let kind = try MappedFile(path: path).kind
             throw ResultsError.badFile(
                 path: path,
                 reason:

@@ -112,11 +112,14 @@ public struct SAETree: Sendable {
         self.size = size
     }
 
+    /// Whether it has no site's SAEs.
+    public var isEmpty: Bool {
+        !["res", "mlp", "att"].contains { (try? repository(site: $0)) != nil }
+    }
+
     /// What the folder is, and what to do, where it is a part of such a tree: a site's, a layer's or an SAE's own folder.
     public var partOfTree: String? {
-        guard !["res", "mlp", "att"].contains(where: { (try? repository(site: $0)) != nil }),
-            let names = try? directoryContents(directory)
-        else { return nil }
+        guard isEmpty, let names = try? directoryContents(directory) else { return nil }
         let whole =
             "gemma-scope-\(size.rawValue)-pt-res/layer_L/width_W/average_l0_N"
         if names.contains(where: SAEFile.fileNames.contains) {

@@ -168,7 +168,10 @@ struct InputResolver {
             let flag = options.modelPath == nil ? "--model" : "--model_path"
             try refuse(folder, flag, cache, cache.snapshot(of: label))
         }
-        if let path = options.saeDirectory, let cache = CacheFolder(path: path) {
+        if let path = options.saeDirectory,
+            SAETree(directory: path, size: ScopeSize(label: label)).isEmpty,
+            let cache = CacheFolder(path: path)
+        {
             let snapshot: String? = if case .repository(_, let found) = cache { found } else { nil }
             try refuse(path, "--sae_dir", cache, snapshot)
         }

@@ -42,6 +42,9 @@ struct Invocation {
         else { return }
         let devices = try await DeviceDiscovery(environment: environment)
             .devices(for: options, log: log)
+        if options.dataPath == "/dev/stdin", isatty(STDIN_FILENO) == 1 {
+            log.info("reading the corpus from the terminal; Ctrl-D ends it")
+        }
         let plan = try RunPlan(options, at: locations, devices: devices)
         for warning in plan.warnings { log.warning("\(RunProgress.printable(warning))") }
         let inputs = try Inputs(plan)

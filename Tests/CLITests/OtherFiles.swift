@@ -84,6 +84,14 @@ extension MalformedInputTests {
                 ]
             ) { try $0.useCorpus(compressed(compressed(Array(good.utf8))), "corpus.gz") },
             MalformedInput(
+                "text behind gzip", exits: 65,
+                mentioning: ["corpus.gz", "other bytes follow the gzip stream"]
+            ) {
+                try $0.useCorpus(
+                    compressed(Array(good.utf8)) + Array("garbage\n".utf8), "corpus.gz")
+                $0.extra = ["--n_docs", "10"]
+            },
+            MalformedInput(
                 "xz for a corpus", exits: 65, mentioning: ["compressed with xz", "xz -d"]
             ) { try $0.useCorpus([0xFD, 0x37, 0x7A, 0x58, 0x5A, 0, 0, 4, 0xE6]) },
             MalformedInput(
@@ -214,6 +222,13 @@ extension MalformedInputTests {
                     try FileManager.default.createSymbolicLink(
                         atPath: "\($0.model)/\(name)", withDestinationPath: "../../blobs/\(name)")
                 }
+            },
+            MalformedInput(
+                "the folder above a checkpoint", exits: 65,
+                mentioning: ["has no checkpoint itself", "in its folder model;", "give "]
+            ) {
+                try $0.copyModel()
+                $0.model = $0.folder.path
             },
             MalformedInput(
                 "weights that are a link to nowhere", exits: 65,

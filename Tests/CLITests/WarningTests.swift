@@ -37,7 +37,10 @@ struct WarningTests {
             ["--exclude_authors", "quarry\u{A0}works"], "'quarry\u{A0}works'",
             "there is 'quarry works'"
         ),
-        (["--include_authors", "harbour", "nobody"], "'nobody'", "there are 'harbour'"),
+        (
+            ["--include_authors", "harbour", "nobody"], "'nobody'",
+            "there are 'orchard', 'quarry works', 'harbour'"
+        ),
     ])
     func namesThatMatchNothingAreSaid(arguments: [String], name: String, advice: String) throws {
         let warnings = try warnings(arguments)

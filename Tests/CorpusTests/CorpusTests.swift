@@ -168,3 +168,14 @@ struct CorpusTests {
         #expect(first(Array("abc".utf8) + [0xF5]) == 3)
     }
 }
+
+struct ChatTemplateTests {
+    @Test(arguments: [
+        ("<bos>a", true), ("<start_of_turn>user\nhi", true), (" \n\u{A0}<bos>", true),
+        ("\u{FEFF}<bos>", true), ("<end_of_turn>", true), ("<eos>", true), ("<bos", false),
+        ("a <bos>", false), ("< bos>", false), ("", false), ("<b>bold</b>", false),
+    ])
+    func markersAreSeenAtTheFront(text: String, isTemplated: Bool) {
+        #expect(ChatTemplate.begins(text) == isTemplated)
+    }
+}

@@ -1,0 +1,44 @@
+// Results of which Git keeps pointers alone, as in a clone without git-lfs.
+
+import Foundation
+import TestSupport
+import Testing
+
+struct OtherResultTests {
+    @Test func pointersInPlaceOfResultsAreNamed() throws {
+        let folder = try TemporaryFolder()
+        let out = folder.file("out")
+        let run = try Tool.run(
+            Tool.arguments(
+                corpus: TestData.tiny + "/authormix.jsonl", layers: [0], saveDirectory: out) + [
+                    "--layer_types", "res", "--n_docs", "2", "--device", "cpu",
+                ])
+        #expect(run.status == 0, "\(run.errors)")
+        let names = try FileManager.default.contentsOfDirectory(atPath: out)
+        for ending in [".npz", ".npy", "a.json"] {
+            guard let name = names.first(where: { $0.hasPrefix("sae__") && $0.hasSuffix(ending) })
+            else { continue }
+            let whole = try TestData.bytes("\(out)/\(name)")
+            try folder.write(MalformedInputTests.pointer, "out/\(name)")
+            let verify = try Tool.run(["verify", out, "--quiet"])
+            #expect(verify.status == 65)
+            #expect(
+                verify.output.contains("BAD   \(name): is a Git LFS pointer"), "\(verify.output)")
+            #expect(verify.output.contains("git lfs pull"), "\(verify.output)")
+            let inspect = try Tool.run(["inspect", "\(out)/\(name)"])
+            #expect(inspect.status == 65 && inspect.errors.contains("is a Git LFS pointer"))
+            try folder.write(whole, "out/\(name)")
+        }
+        try folder.write(MalformedInputTests.pointer, "out/run.json")
+        for command in ["inspect", "verify", "report"] {
+            let outcome = try Tool.run([command, out])
+            #expect(outcome.status == 65, "\(command): \(outcome.errors)")
+            #expect(
+                outcome.errors.contains("\(out)/run.json: is a Git LFS pointer"),
+                "\(outcome.errors)")
+        }
+        let other = try folder.write("%PDF-1.7\n".utf8, "paper.pdf")
+        let inspect = try Tool.run(["inspect", other])
+        #expect(inspect.status == 65 && inspect.errors.contains("is PDF, and none of .npz"))
+    }
+}
