@@ -127,7 +127,7 @@ struct TinyTokenizerTests {
         let folder = try TemporaryFolder()
         let whole = try TestData.bytes(TestData.tiny + "/model/tokenizer.model")
         var refused = 0
-        for count in stride(from: 0, to: whole.count, by: 97) {
+        for count in stride(from: 1, to: whole.count, by: 97) {
             let path = try folder.write(whole[..<count], "tokenizer.model")
             do {
                 _ = try GemmaTokenizer(sentencePieceModel: path)
