@@ -5,6 +5,13 @@
 // written), rename-before or rename-after (a final file is put in its place). At the N-th time in any worker comes FAULT,
 // once: FILE is created then, and whoever finds it there goes on. SIGKILL for the worker, the parent or both; SIGILL for
 // the worker; PAUSE, of three seconds; or an error of the call: ENOSPC, EIO.
+//
+// And lets a file system be another than it is, for all processes:
+// FAULT_SPACE=zero (it says that it has no blocks and no inodes, as some in user space do), nosys (it says nothing), small (1 MB free),
+// inodes (none free).
+// FAULT_NAMES=KIND:FOLDER, for names made in FOLDER and below: dos refuses the characters that exFAT does, short names beyond 143
+// bytes, fold takes upper and lower case for one.
+// FAULT_SYNC=WHAT:ERROR: fsync and fdatasync of a folder or file end with ERROR, or (open-folder) opening a folder does.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -83,17 +92,125 @@ ssize_t write(int descriptor, const void *bytes, size_t size) {
     return real(descriptor, bytes, size);
 }
 
+// The error of FAULT_SYNC where it is about `what`; 0 where it is not.
+static int syncError(const char *what) {
+    static const struct {
+        const char *name;
+        int code;
+    } errors[] = {{"EINVAL", EINVAL}, {"ENOTSUP", ENOTSUP}, {"ENOSYS", ENOSYS}, {"EBADF", EBADF},
+                  {"EACCES", EACCES}, {"EROFS", EROFS},     {"EIO", EIO}};
+    const char *fault = getenv("FAULT_SYNC");
+    size_t n = strlen(what);
+    if (!fault || strncmp(fault, what, n) || fault[n] != ':') return 0;
+    for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (!strcmp(fault + n + 1, errors[i].name)) return errors[i].code;
+    return 0;
+}
+
+static int isFolder(int descriptor) {
+    struct stat info;
+    return !fstat(descriptor, &info) && S_ISDIR(info.st_mode);
+}
+
+int fsync(int descriptor) {
+    static int (*real)(int);
+    if (!real) real = dlsym(RTLD_NEXT, "fsync");
+    int error = syncError(isFolder(descriptor) ? "folder" : "file");
+    return error ? (errno = error, -1) : real(descriptor);
+}
+
 int fdatasync(int descriptor) {
     static int (*real)(int);
     if (!real) real = dlsym(RTLD_NEXT, "fdatasync");
+    int error = syncError("file");
+    if (error) return errno = error, -1;
     if (target >= 0 && !strcmp(point, "sync") && isNamed(descriptor, ".journal") && due("sync") && (errno = strike()))
         return -1;
     return real(descriptor);
 }
 
+// The last component of a path in the folder of FAULT_NAMES, if that is of this kind.
+static const char *faultyName(const char *path, const char *kind) {
+    const char *fault = getenv("FAULT_NAMES"), *name = strrchr(path, '/');
+    size_t n = strlen(kind);
+    if (!fault || !name || strncmp(fault, kind, n) || fault[n] != ':') return 0;
+    const char *folder = fault + n + 1;
+    n = strlen(folder);
+    return strncmp(path, folder, n) || path[n] != '/' ? 0 : name + 1;
+}
+
+// The error of making a file of this name; 0 where it can be made.
+static int nameError(const char *path) {
+    const char *name = faultyName(path, "dos");
+    if (name && strpbrk(name, ":?\"<>|*\\")) return EINVAL;
+    name = faultyName(path, "short");
+    return name && strlen(name) > 143 ? ENAMETOOLONG : 0;
+}
+
+// The path with its last component in lower case, where case says nothing; in `room`.
+static const char *folded(const char *path, char room[4096]) {
+    const char *name = faultyName(path, "fold");
+    if (!name || strlen(path) > 4095) return path;
+    strcpy(room, path);
+    for (char *c = room + (name - path); *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c |= 0x20;
+    return room;
+}
+
+int access(const char *path, int mode) {
+    static int (*real)(const char *, int);
+    if (!real) real = dlsym(RTLD_NEXT, "access");
+    char room[4096];
+    return real(folded(path, room), mode);
+}
+
+int unlink(const char *path) {
+    static int (*real)(const char *);
+    if (!real) real = dlsym(RTLD_NEXT, "unlink");
+    char room[4096];
+    return real(folded(path, room));
+}
+
+int link(const char *from, const char *to) {
+    static int (*real)(const char *, const char *);
+    if (!real) real = dlsym(RTLD_NEXT, "link");
+    int error = nameError(to);
+    return error ? (errno = error, -1) : real(from, to);
+}
+
+int mkdir(const char *path, mode_t mode) {
+    static int (*real)(const char *, mode_t);
+    if (!real) real = dlsym(RTLD_NEXT, "mkdir");
+    int error = nameError(path);
+    return error ? (errno = error, -1) : real(path, mode);
+}
+
+int statvfs(const char *path, struct statvfs *info) {
+    static int (*real)(const char *, struct statvfs *);
+    if (!real) real = dlsym(RTLD_NEXT, "statvfs");
+    int result = real(path, info);
+    const char *fault = getenv("FAULT_SPACE");
+    if (result || !fault) return result;
+    if (!strcmp(fault, "nosys")) return errno = ENOSYS, -1;
+    if (!strcmp(fault, "zero"))
+        info->f_blocks = info->f_bfree = info->f_bavail = info->f_files = info->f_ffree = info->f_favail = 0;
+    if (!strcmp(fault, "small")) {
+        info->f_frsize = info->f_bsize = 4096;
+        info->f_blocks = 2560;
+        info->f_bfree = info->f_bavail = 250;
+    }
+    if (!strcmp(fault, "inodes")) {
+        info->f_files = 1000;
+        info->f_ffree = info->f_favail = 0;
+    }
+    return 0;
+}
+
 int rename(const char *from, const char *to) {
     static int (*real)(const char *, const char *);
     if (!real) real = dlsym(RTLD_NEXT, "rename");
+    int error = nameError(to);
+    if (error) return errno = error, -1;
     int isFinal = ends(to, ".npz") || ends(to, ".npy");
     if (isFinal && due("rename-before") && (errno = strike())) return -1;
     int result = real(from, to);
@@ -109,7 +226,11 @@ int open(const char *path, int flags, ...) {
     mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
     va_end(rest);
     if (ends(path, ".safetensors") && due("load") && (errno = strike())) return -1;
-    return real(path, flags, mode);
+    int error = flags & O_CREAT ? nameError(path) : 0;
+    if (flags & O_DIRECTORY) error = syncError("open-folder");
+    if (error) return errno = error, -1;
+    char room[4096];
+    return real(folded(path, room), flags, mode);
 }
 
 void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,

@@ -32,11 +32,17 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         case ENOENT, ENOTDIR: "check the spelling of the path and that it exists on this machine"
         case EACCES, EPERM, EROFS: "check the permissions of the file and of the folders above it"
         case EISDIR: "give a file, not a folder"
-        case ENOSPC, EDQUOT, EFBIG:
+        case ENOSPC where FreeSpace(at: path).isOutOfInodes:
+            "no inodes are left on its file system, though there is space: remove files there (df -i tells how many are left), and run the same command again"
+        case EDQUOT:
+            "a quota of space or of files is used up (quota -s shows both): remove files or have it raised, and run the same command again"
+        case ENOSPC, EFBIG:
             "free some space (or raise the quota or file size limit) and run the same command again"
         case EMFILE, ENFILE: "raise the limit on open files (ulimit -n)"
         case ENAMETOOLONG: "choose a shorter path"
         case EINVAL where operation == "read": "give a regular file"
+        case EINVAL where ["create", "rename"].contains(operation), EILSEQ:
+            "its file system may refuse a character of the name; give another name, or a path on another file system"
         default: "check the disk and the file system, then run the same command again"
         }
     }
@@ -83,17 +89,25 @@ public func isDirectory(_ path: String) -> Bool {
     return stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFDIR
 }
 
-/// The names in the folder at `path`, sorted by bytes, without "." and "..".
-public func directoryContents(_ path: String) throws(FileError) -> [String] {
+/// The names in the folder at `path` that end in `ending`, sorted by bytes, without "." and "..".
+public func directoryContents(
+    _ path: String, endingIn ending: String = ""
+) throws(FileError) -> [String] {
     guard let directory = opendir(path) else { throw FileError("list", path) }
     defer { closedir(directory) }
     var names: [String] = []
     errno = 0
     while let entry = readdir(directory) {
-        let name = withUnsafePointer(to: &entry.pointee.d_name) {
-            $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+        withUnsafePointer(to: &entry.pointee.d_name) {
+            $0.withMemoryRebound(to: CChar.self, capacity: 256) { name in
+                let rest = strlen(name) - ending.utf8.count
+                // Of thousands of names few may be wanted: a string is made of those alone.
+                guard rest >= 0, strcmp(name + rest, ending) == 0, strcmp(name, ".") != 0,
+                    strcmp(name, "..") != 0
+                else { return }
+                names.append(String(cString: name))
+            }
         }
-        if name != ".", name != ".." { names.append(name) }
         errno = 0
     }
     guard errno == 0 else { throw FileError("list", path) }
@@ -128,15 +142,6 @@ public func makeDirectories(_ path: String) throws(FileError) {
     guard isDirectory(path) else { throw FileError("create", path, code: ENOTDIR) }
 }
 
-/// Makes the entries of the folder at `path` reach the disk: renames in it survive a loss of power.
-public func synchronizeDirectory(_ path: String) throws(FileError) {
-    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw FileError("synchronize", path) }
-    defer { close(descriptor) }
-    // Some file systems cannot and have no need to.
-    guard fsync(descriptor) == 0 || errno == EINVAL else { throw FileError("synchronize", path) }
-}
-
 /// Removes the file or folder at `path` with all that is in it; what is not there, or goes meanwhile, is no
 /// error.
 public func removeTree(_ path: String) throws(FileError) {
@@ -151,17 +156,4 @@ public func removeTree(_ path: String) throws(FileError) {
     } else {
         guard unlink(path) == 0 || errno == ENOENT else { throw FileError("remove", path) }
     }
-}
-
-/// Bytes that this user may still write to the file system of `path`, or of the nearest folder above it
-/// that exists.
-public func freeSpace(at path: String) throws(FileError) -> Int {
-    var folder = path
-    while !fileExists(folder) {
-        folder = folder.lastIndex(of: "/").map { String(folder[..<$0]) } ?? "."
-        if folder.isEmpty { folder = "/" }
-    }
-    var info = statvfs()
-    guard statvfs(folder, &info) == 0 else { throw FileError("examine", folder) }
-    return Int(clamping: info.f_bavail) * Int(clamping: info.f_frsize)
 }

@@ -93,12 +93,9 @@ public final class OutputFile {
     public func commitIfAbsent() throws(FileError) -> Bool {
         try complete()
         if link(temporaryPath, path) == 0 { return true }
-        guard errno != EEXIST else { return false }
-        // A file system without hard links: nearly as good.
-        guard [EPERM, EOPNOTSUPP, ENOSYS, EMLINK].contains(errno) else {
-            throw FileError("create", path)
-        }
-        if fileExists(path) { return false }
+        // A file system without hard links says so in many ways (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, …): nearly as good.
+        // What is wrong otherwise shows in the renaming.
+        if errno == EEXIST || fileExists(path) { return false }
         try commit()
         return true
     }
@@ -106,7 +103,7 @@ public final class OutputFile {
     @discardableResult
     private func complete() throws(FileError) -> FileSeal {
         try flush()
-        guard fsync(descriptor) == 0 else { throw FileError("write", path) }
+        guard synchronizeToDisk(descriptor) else { throw FileError("write", path) }
         return try FileSeal(reading: descriptor, path: temporaryPath)
     }
 

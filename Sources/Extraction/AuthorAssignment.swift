@@ -24,6 +24,12 @@ public struct AuthorShare: Codable, Equatable, Sendable {
         return [AuthorShare(number: number, part: rank / authorCount, parts: parts)]
     }
 
+    /// The ranks that have a share of author `number`, as `shares` gives them.
+    static func ranks(ofAuthor number: Int, worldSize: Int, authorCount: Int) -> [Int] {
+        worldSize > authorCount
+            ? Array(stride(from: number, to: worldSize, by: authorCount)) : [number % worldSize]
+    }
+
     /// The share's part of `count` batches.
     func batches(of count: Int) -> Range<Int> {
         part * count / parts..<(part + 1) * count / parts

@@ -61,9 +61,15 @@ public struct Configuration: Codable, Equatable, Sendable {
             uniqueKeysWithValues: inputs.saes.map {
                 (
                     $0.chosen.hook.description,
-                    "\($0.chosen.id), \($0.file.size) bytes, identity \($0.file.identity)"
+                    Configuration.sae(
+                        "\($0.chosen.id)", size: $0.file.size, identity: $0.file.identity)
                 )
             })
+    }
+
+    /// What is compared of an SAE: its name, and its file's size and identity.
+    public static func sae(_ name: String, size: Int, identity: String) -> String {
+        "\(name), \(size) bytes, identity \(identity)"
     }
 
     /// The compared settings in 16 hexadecimal digits.

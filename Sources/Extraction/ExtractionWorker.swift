@@ -102,6 +102,7 @@ final class ExtractionWorker<B: Backend> {
 
     func run() throws {
         defer { try? journal?.synchronize() }
+        _ = try task.state.completed()
         do {
             var waiting: [WorkerTask.Assignment] = []
             for assignment in task.assignments {
@@ -208,8 +209,9 @@ final class ExtractionWorker<B: Backend> {
             let isShared = work.assignment.share.parts > 1
             if isShared || writing == nil { try journal?.synchronize() }
             try journal?.checkInPlace()
-            try union.refresh(fromOtherMachines: isShared)
-            isComplete = work.batches.indices.allSatisfy { has($0, of: work) }
+            func hasAll() -> Bool { work.batches.indices.allSatisfy { has($0, of: work) } }
+            if isShared || !hasAll() { try union.refresh(fromOtherMachines: isShared) }
+            isComplete = hasAll()
             guard isComplete else { return }
             guard let writing else { return try write(work, on: threads) }
             try writing.begin { [self, journal] threads in
@@ -227,19 +229,26 @@ final class ExtractionWorker<B: Backend> {
 
     /// The files that are not in their places, or not as they were made.
     private func missingItems(of author: AuthorDocuments) throws -> [OutputItem] {
-        let naming = OutputNaming(label: plan.label)
-        let receipts = try task.state.completed()
+        // What others have completed meanwhile is looked for only where something is there that this process did not make
+        // or read of: with thousands of authors and processes, to look each time would take longer than the work.
+        var receipts = task.state.known.receipts
+        var isNew = false
         return try timing.measure(.verifying) {
             try plan.items.filter { item in
-                let name = item.name(naming, author: author.author)
-                switch try receipts.verify(name, in: plan.saveDirectory) {
+                let name = item.name(plan.naming, author: author.author)
+                let path = "\(plan.saveDirectory)/\(name)"
+                var state = try receipts.verify(name, in: plan.saveDirectory)
+                if state != .verified, !isNew, fileExists(path) {
+                    (receipts, isNew) = (try task.state.completed(), true)
+                    state = try receipts.verify(name, in: plan.saveDirectory)
+                }
+                switch state {
                 case .verified: return false
                 case .missing: return true
                 case .changed:
-                    log.warning(
-                        "\(plan.saveDirectory)/\(name) is not as it was written; it is made again")
+                    log.warning("\(path) is not as it was written; it is made again")
                     // Another rank may look at its size only, and think all is done.
-                    try removeTree("\(plan.saveDirectory)/\(name)")
+                    try removeTree(path)
                     return true
                 }
             }

@@ -228,5 +228,5 @@ struct FeatureWriter {
         }
     }
 
-    private var naming: OutputNaming { OutputNaming(label: plan.label) }
+    private var naming: OutputNaming { plan.naming }
 }

@@ -113,11 +113,8 @@ final class JournalWriter: @unchecked Sendable {
     /// With `isSynchronizedAside`, batches are brought to the disk every few seconds by a thread of its own.
     init(directory: String, header: JournalHeader, isSynchronizedAside: Bool = false) throws {
         synchronizing = isSynchronizedAside ? DispatchQueue(label: "synchronizing") : nil
-        let time = Date().formatted(.iso8601).filter { $0.isLetter || $0.isNumber }
-        let host = header.host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
-        let id = String(UInt32.random(in: .min ... .max), radix: 16)
-        let path =
-            "\(directory)/\(time)-\(host.prefix(40))-\(header.process)-\(id).journal"
+        let name = uniqueName(host: header.host, process: header.process)
+        let path = "\(directory)/\(name).journal"
         let payload = Array(try JSONEncoder().encode(header))
         let head = FrameHead(
             author: .max, batch: .max, documents: 0, length: payload.count,
@@ -177,17 +174,12 @@ final class JournalWriter: @unchecked Sendable {
     /// Returns once all batches are on the disk. From any thread.
     func synchronize() throws(FileError) {
         if let error = failure.withLock({ $0 }) { throw error }
-        guard fdatasync(descriptor) == 0 else { throw FileError("write", path) }
+        guard synchronizeToDisk(descriptor, dataOnly: true) else { throw FileError("write", path) }
     }
 
     /// Fails where the file is not in its place any more, so that nobody else sees its batches. Throws
     /// `StateRemovedError`.
-    func checkInPlace() throws {
-        var (own, there) = (stat(), stat())
-        guard fstat(descriptor, &own) == 0, stat(path, &there) == 0, own.st_dev == there.st_dev,
-            own.st_ino == there.st_ino
-        else { throw StateRemovedError(path: path) }
-    }
+    func checkInPlace() throws { try Extraction.checkInPlace(descriptor, path) }
 
     private func append(_ bytes: [UInt8]) throws {
         do {

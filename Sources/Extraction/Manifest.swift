@@ -84,7 +84,8 @@ public struct Manifest {
         self.isOverwriting = isOverwriting
         // Entries are in order by name.
         let start = started.formatted(
-            Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+            Date.ISO8601FormatStyle(includingFractionalSeconds: true)
+        ).replacing(":", with: "")
         id = "\(start)-\(UInt32.random(in: .min ... .max))"
         _ = try runs()
     }
@@ -114,20 +115,30 @@ public struct Manifest {
         }
     }
 
-    /// Writes the entry, and `run.json` with all invocations' entries. Throws `FileError`.
-    public func write(_ outcome: RunOutcome) throws {
+    /// Writes the entry, and `run.json` with all invocations' entries. Returns other processes of this machine that are at
+    /// work on the same results. Throws `FileError`.
+    @discardableResult
+    public func write(_ outcome: RunOutcome) throws -> [RunningProcess] {
         try makeDirectories(folder)
         try write(.object(entry(outcome)), to: "\(folder)/\(id).json")
         // Another invocation may add its entry while this one writes the whole. The last to write looks once
         // more, and finds all.
         var before: [String] = []
+        var atWork: [RunningProcess] = []
         while true {
-            let now = try directoryContents(folder).filter { $0.hasSuffix(".json") }
-            if now == before { return }
+            // Names of versions before this one have colons.
+            let now = try directoryContents(folder, endingIn: ".json")
+                .map { (key: $0.replacing(":", with: ""), name: $0) }
+                .sorted { $0.key < $1.key }.map(\.name)
+            if now == before { return atWork }
             before = now
             let entries = now.compactMap { name in
                 try? MappedFile(path: "\(folder)/\(name)").parsedJSON()
             }
+            atWork = entries.compactMap(\.object).filter { entry in
+                entry["outcome"]?.string == RunOutcome.unfinished.rawValue
+                    && entry["state"]?.string == state.relativePath && entry["id"]?.string != id
+            }.compactMap { RunningProcess(entry: $0["process"]?.object) }.filter(\.isHere)
             let ids = Set(entries.compactMap { $0.object?["id"]?.string })
             let others = try runs().filter { !ids.contains($0.object?["id"]?.string ?? "") }
             let manifest: JSONObject = [
@@ -147,14 +158,11 @@ public struct Manifest {
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {
         let receipts = try state.completed()
         // An author that an earlier run has completed may lack the layers of this one.
-        let naming = OutputNaming(label: plan.label)
-        let authors = ownAuthors.compactMap { number in
+        let own = ownAuthors
+        let authors = own.compactMap { number in
             receipts.summary(ofAuthor: number).map { (number, $0) }
-        }.filter { _, receipt in
-            plan.items.allSatisfy {
-                receipts.knows($0.name(naming, author: receipt.author))
-            }
-        }
+        }.filter { receipts.know(plan.items, of: $1.author, plan.naming) }
+        let complete = Set(authors.map(\.0))
         let tokenCount = authors.reduce(0) { $0 + $1.1.tokens.reduce(0, +) }
         return [
             "id": .string(id),
@@ -164,6 +172,9 @@ public struct Manifest {
             "sae_extract": .string(version),
             "started": .string(started.formatted(.iso8601)),
             "finished": outcome == .unfinished ? .null : .string(Date().formatted(.iso8601)),
+            // Where receipts tell of authors that have been completed since.
+            "state": .string(state.relativePath),
+            "process": .object(RunningProcess.own.entry),
             "command": .array(plan.commandLine.map(JSONValue.string)),
             "settings": .object(settings),
             "device": .string(plan.deviceKind),
@@ -188,7 +199,9 @@ public struct Manifest {
             "threads": .integer(plan.threads),
             "model": .object(
                 ([
-                    "label": .string(plan.label), "path": .string(plan.locations.modelDirectory),
+                    "label": .string(plan.label),
+                    "name_in_files": .string(plan.naming.labelName),
+                    "path": .string(plan.locations.modelDirectory),
                     "files": .array(
                         inputs.checkpoint.map { .object(JSONObject($0.entry("name", $0.name))) }),
                 ] as JSONObject).adding(plan.locations.modelOrigin)),
@@ -219,10 +232,12 @@ public struct Manifest {
             ]),
             "tokens": .integer(tokenCount),
             "tokens_computed": .integer(computedTokens),
-            "authors": .array(authors.map { .object(Manifest.entry($1, plan, receipts)) }),
+            "authors": .array(
+                authors.map {
+                    .object(receipts.entry($1, plan.items, plan.naming, in: plan.saveDirectory))
+                }),
             "authors_not_complete": .array(
-                ownAuthors.filter { number in !authors.contains { $0.0 == number } }
-                    .map { .string(plan.authors[$0].author) }),
+                own.filter { !complete.contains($0) }.map { .string(plan.authors[$0].author) }),
             "seconds": .array(
                 workers.sorted { $0.rank < $1.rank }.map { rank, seconds in
                     var entry: JSONObject = ["rank": .integer(rank)]
@@ -241,35 +256,6 @@ public struct Manifest {
                 rank: $0, worldSize: plan.worldSize, authorCount: plan.authors.count)
         }
         return Set(shares.map(\.number)).sorted()
-    }
-
-    private static func entry(
-        _ receipt: AuthorReceipt, _ plan: RunPlan, _ receipts: Receipts
-    ) -> JSONObject {
-        let tokens = receipt.tokens.reduce(0, +)
-        let naming = OutputNaming(label: plan.label)
-        let files = plan.items.map { $0.name(naming, author: receipt.author) }.compactMap { name in
-            receipts.seal(of: name, in: plan.saveDirectory).map { (name, $0) }
-        }
-        return [
-            "author": .string(receipt.author),
-            "name_in_files": .string(naming.encoded(receipt.author)),
-            "documents": .integer(receipt.tokens.count),
-            "tokens": .integer(tokens),
-            "mean_cross_entropy": .number(receipt.crossEntropySum / Double(max(tokens, 1))),
-            "mean_entropy": .number(receipt.entropySum / Double(max(tokens, 1))),
-            "source_lines": .array(receipt.lines.map(JSONValue.integer)),
-            "tokens_per_row": .array(receipt.tokens.map(JSONValue.integer)),
-            "truncated_rows": .array(receipt.truncatedRows.map(JSONValue.integer)),
-            "divided_batches": .array(receipt.dividedBatches.map(JSONValue.integer)),
-            "files": .array(
-                files.map { name, seal in
-                    .object([
-                        "name": .string(name), "size": .integer(seal.size),
-                        "crc32": .integer(Int(seal.crc32)),
-                    ])
-                }),
-        ]
     }
 
     private var settings: JSONObject {

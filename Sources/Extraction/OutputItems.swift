@@ -1,5 +1,6 @@
 // The files that an author gets.
 
+import Corpus
 import FoundationEssentials
 import Gemma2
 
@@ -26,7 +27,7 @@ enum OutputItem: Hashable, Codable {
 
 extension StorageFormat {
     /// Whether files are sparse, for each file that a hook gets.
-    fileprivate var kinds: [Bool] {
+    public var kinds: [Bool] {
         switch self {
         case .dense: [false]
         case .sparse: [true]
@@ -40,9 +41,22 @@ extension RunPlan {
     var items: [OutputItem] { items(in: storageFormat) }
 
     /// What each author would get in `format`.
-    func items(in format: StorageFormat) -> [OutputItem] {
-        saes.flatMap { sae in
-            format.kinds.map { .activations(sae.hook, isSparse: $0) }
+    func items(in format: StorageFormat) -> [OutputItem] { RunPlan.items(of: saes, in: format) }
+
+    /// What each author gets of `saes` in `format`.
+    static func items(of saes: [ChosenSAE], in format: StorageFormat) -> [OutputItem] {
+        items(of: saes.map(\.hook), in: format)
+    }
+
+    /// What each author gets of the features of `hooks` in `format`.
+    static func items(of hooks: [HookPoint], in format: StorageFormat) -> [OutputItem] {
+        hooks.flatMap { hook in
+            format.kinds.map { .activations(hook, isSparse: $0) }
         } + OutputNaming.Kind.allCases.map { .shared($0) }
+    }
+
+    /// The names of all its files, author by author.
+    var fileNames: [String] {
+        authors.flatMap { author in items.map { $0.name(naming, author: author.author) } }
     }
 }

@@ -6,13 +6,50 @@ import FoundationEssentials
 import Gemma2
 
 /// Makes the file names of one model label.
-public struct OutputNaming: Sendable {
-    /// The label as part of a file name: its slashes become underscores.
+public struct OutputNaming: Codable, Equatable, Sendable {
+    /// The label as part of a file name.
     public let labelName: String
+    /// The label as the name of folders of our own, which every file system takes.
+    public let folderName: String
 
-    /// Names for `label`.
+    /// Names for `label`: its slashes become underscores, the rest is encoded as authors are, so that who splits names at
+    /// `__` finds it whole.
     public init(label: String) {
+        labelName = String(
+            decoding: OutputNaming.units(label.replacing("/", with: "_")).joined(), as: UTF8.self)
+        folderName = OutputNaming.folderName(labelName)
+    }
+
+    /// Names for `label` as versions before this one spelt them, with nothing but its slashes replaced.
+    public init(earlierSpellingOf label: String) {
         labelName = label.replacing("/", with: "_")
+        folderName = labelName
+    }
+
+    /// Names for the label that stands in file names as `labelName`.
+    public init(labelName: String) {
+        self.labelName = labelName
+        folderName = OutputNaming.folderName(labelName)
+    }
+
+    /// Characters that some file systems refuse, those of Windows above all, beside control characters.
+    static let refusedCharacters = Array(":?\"<>|*\\".utf8)
+
+    /// `name` without what a folder's name cannot have on Windows' file systems: their special characters, a dot or space
+    /// at the end, names of devices.
+    private static func folderName(_ name: String) -> String {
+        let bytes = Array(name.utf8)
+        let stem = name.prefix { $0 != "." }.uppercased()
+        let isDevice =
+            ["CON", "PRN", "AUX", "NUL"].contains(stem)
+            || stem.wholeMatch(of: /(COM|LPT)[0-9]/) != nil
+        let units = bytes.enumerated().map { i, byte in
+            let isRefused =
+                refusedCharacters.contains(byte) || (i == 0 && isDevice)
+                || (i == bytes.count - 1 && [UInt8(ascii: "."), UInt8(ascii: " ")].contains(byte))
+            return isRefused ? escape(byte) : [byte]
+        }
+        return String(decoding: units.joined(), as: UTF8.self)
     }
 
     /// What all names of this label begin with.
@@ -54,12 +91,17 @@ public struct OutputNaming: Sendable {
         [false, true].map { activations(hook, author: author, isSparse: $0) }
     }
 
-    /// An author's name as part of a file name. Readers split at `__`, so no such pair may come from a name.
-    public func encoded(_ author: String) -> String {
-        let bytes = Array(author.utf8)
-        guard !bytes.isEmpty else { return "%" }
-        var units: [[UInt8]] = []  // one byte or one escape each
-        for (i, byte) in bytes.enumerated() {
+    /// A byte percent-encoded.
+    private static func escape(_ byte: UInt8) -> [UInt8] {
+        Array("%\(hexadecimal([byte]).uppercased())".utf8)
+    }
+
+    /// `name` as part of a file name: one byte or one escape each. Readers split at `__`, so no such pair may come from a
+    /// name; an empty one is `%`.
+    private static func units(_ name: String) -> [[UInt8]] {
+        let bytes = Array(name.utf8)
+        guard !bytes.isEmpty else { return [Array("%".utf8)] }
+        return bytes.enumerated().map { i, byte in
             let isUnsafe =
                 switch byte {
                 case UInt8(ascii: "/"), UInt8(ascii: "%"), 0..<0x20, 0x7F: true
@@ -68,8 +110,14 @@ public struct OutputNaming: Sendable {
                     i == 0 || i == bytes.count - 1 || bytes[i - 1] == byte || bytes[i + 1] == byte
                 default: false
                 }
-            units.append(isUnsafe ? Array("%\(hexadecimal([byte]).uppercased())".utf8) : [byte])
+            return isUnsafe ? escape(byte) : [byte]
         }
+    }
+
+    /// An author's name as part of a file name.
+    public func encoded(_ author: String) -> String {
+        let bytes = Array(author.utf8)
+        let units = OutputNaming.units(author)
         guard units.reduce(0, { $0 + $1.count }) > 150 else {
             return String(decoding: units.joined(), as: UTF8.self)
         }

@@ -5,6 +5,7 @@ import ByteJSON
 import FoundationEssentials
 import Gemma2
 import Glibc
+import Synchronization
 
 /// Written once a process has put an author's files in their places.
 struct AuthorReceipt: Codable, Sendable {
@@ -28,47 +29,88 @@ struct AuthorReceipt: Codable, Sendable {
     var kernels: String
     /// The files that were made, by name.
     var files: [String: FileSeal]
+
+    /// Whether its numbers can be those of an author: what is not of our making may say anything.
+    var isPlausible: Bool {
+        lines.count == tokens.count && tokens.allSatisfy((0...1 << 26).contains)
+            && truncatedRows.allSatisfy(tokens.indices.contains)
+            && firingCounts.values.allSatisfy((0...1 << 50).contains)
+    }
 }
 
-/// All receipts of a state folder, looked up by file.
-struct Receipts {
-    private var byAuthor: [Int: AuthorReceipt] = [:]
-    /// By exact names: those of authors may be canonically equivalent, which Swift takes for equal.
-    private var seals: [ExactString: [FileSeal]] = [:]
+/// What receipts say, looked up by file and by author; from several threads.
+final class Receipts: Sendable {
+    /// Files of features that another SAE gave than this configuration's.
+    struct Foreign {
+        let hook: String
+        let sae: String
+        let names: [String]
+    }
 
-    /// No receipts.
-    init() {}
+    private struct Content {
+        var byAuthor: [Int: AuthorReceipt] = [:]
+        /// By exact names: those of authors may be canonically equivalent, which Swift takes for equal.
+        var seals: [ExactString: [FileSeal]] = [:]
+        var foreign: [Foreign] = []
+    }
 
-    /// `receipts` without files of features that another SAE than `configuration`'s gave.
-    init(_ receipts: [AuthorReceipt], _ configuration: Configuration, _ naming: OutputNaming) {
-        for receipt in receipts {
-            let foreign = Set(
-                receipt.saes.filter { configuration.saes[$0.key] != $0.value }.keys
-                    .compactMap(HookPoint.init)
-                    .flatMap { naming.activations($0, author: receipt.author) }
-                    .map(ExactString.init))
-            for (name, seal) in receipt.files where !foreign.contains(ExactString(name)) {
-                seals[ExactString(name), default: []].append(seal)
+    private let content = Mutex(Content())
+
+    /// Takes in `receipt`; its files of features that another SAE than that in `saes` gave are only remembered as such.
+    func add(_ receipt: AuthorReceipt, saes: [String: String], _ naming: OutputNaming) {
+        let foreign = receipt.saes.filter { saes[$0.key] != $0.value }.compactMap { hook, sae in
+            HookPoint(hook).map { point in
+                Foreign(
+                    hook: hook, sae: sae,
+                    names: naming.activations(point, author: receipt.author).filter {
+                        receipt.files[$0] != nil
+                    })
             }
-            guard byAuthor[receipt.number] != nil else {
-                byAuthor[receipt.number] = receipt
-                continue
+        }
+        let foreignNames = Set(foreign.flatMap(\.names).map(ExactString.init))
+        content.withLock { content in
+            content.foreign += foreign
+            for (name, seal) in receipt.files where !foreignNames.contains(ExactString(name)) {
+                content.seals[ExactString(name), default: []].append(seal)
             }
-            byAuthor[receipt.number]!.firingCounts.merge(receipt.firingCounts) { first, _ in first }
-            let divided = Set(byAuthor[receipt.number]!.dividedBatches + receipt.dividedBatches)
-            byAuthor[receipt.number]!.dividedBatches = divided.sorted()
+            guard let known = content.byAuthor[receipt.number] else {
+                var summary = receipt
+                summary.files = [:]
+                content.byAuthor[receipt.number] = summary
+                return
+            }
+            let counts = known.firingCounts.merging(receipt.firingCounts) { first, _ in first }
+            content.byAuthor[receipt.number]!.firingCounts = counts
+            let divided = Set(known.dividedBatches + receipt.dividedBatches)
+            content.byAuthor[receipt.number]!.dividedBatches = divided.sorted()
         }
     }
 
-    /// What is known of author `number`, from all receipts.
-    func summary(ofAuthor number: Int) -> AuthorReceipt? { byAuthor[number] }
+    /// Forgets everything.
+    func removeAll() { content.withLock { $0 = Content() } }
+
+    /// What is known of author `number`, from all receipts; without files.
+    func summary(ofAuthor number: Int) -> AuthorReceipt? {
+        content.withLock { $0.byAuthor[number] }
+    }
+
+    /// What is known of each author, without files.
+    var summaries: [AuthorReceipt] { content.withLock { Array($0.byAuthor.values) } }
+
+    /// Files of features that other SAEs gave.
+    var foreign: [Foreign] { content.withLock { $0.foreign } }
+
+    private func seals(of name: String) -> [FileSeal]? {
+        content.withLock { $0.seals[ExactString(name)] }
+    }
 
     /// Whether anything is recorded of `name`.
-    func knows(_ name: String) -> Bool { seals[ExactString(name)] != nil }
+    func knows(_ name: String) -> Bool { seals(of: name) != nil }
 
     /// What is recorded of `name`: of several files of that name, the one whose size is in `directory`.
     func seal(of name: String, in directory: String) -> FileSeal? {
-        guard let seals = seals[ExactString(name)] else { return nil }
+        guard let seals = seals(of: name) else { return nil }
+        guard seals.count > 1 else { return seals[0] }
         let size = fileSize("\(directory)/\(name)")
         return seals.last { $0.size == size } ?? seals.last
     }
@@ -76,7 +118,7 @@ struct Receipts {
     /// Whether a file of that name and a size that was recorded is in `directory`.
     func attest(_ name: String, in directory: String) -> Bool {
         var info = stat()
-        guard let seals = seals[ExactString(name)], stat("\(directory)/\(name)", &info) == 0 else {
+        guard let seals = seals(of: name), stat("\(directory)/\(name)", &info) == 0 else {
             return false
         }
         return seals.contains { $0.size == info.st_size }
@@ -85,7 +127,7 @@ struct Receipts {
     /// What `name` in `directory` is: verified against its seals by all of its bytes, missing or unknown, or
     /// another file than was made. Throws `FileError` where it cannot be read.
     func verify(_ name: String, in directory: String) throws -> FileState {
-        guard let seals = seals[ExactString(name)] else { return .missing }
+        guard let seals = seals(of: name) else { return .missing }
         guard attest(name, in: directory) else {
             return fileExists("\(directory)/\(name)") ? .changed : .missing
         }

@@ -80,6 +80,8 @@ public struct RunOptions: Sendable {
     public var precision = Precision.float32
     /// `--save_dir`.
     public var saveDirectory = "data/raw_features/AuthorMix"
+    /// `--ignore_free_space`.
+    public var ignoresFreeSpace = false
     /// `--max_seq_len`: tokens of a document, `<bos>` included.
     public var maximumLength = 360
     /// `--feature_threshold`.

@@ -1,5 +1,7 @@
 // Options become a plan: everything checked that can be checked before the model runs.
 
+import ArrayFiles
+import ByteJSON
 import CUDA
 import Corpus
 import FoundationEssentials
@@ -24,6 +26,8 @@ public struct RunPlan: Codable, Sendable {
     public let precision: Precision
     /// Where results go.
     public let saveDirectory: String
+    /// The names of its files.
+    public let naming: OutputNaming
     /// Tokens of a document, `<bos>` included.
     public let maximumLength: Int
     /// A feature fires above this.
@@ -72,9 +76,11 @@ public struct RunPlan: Codable, Sendable {
     public var deviceKind: String { devices.isEmpty ? "cpu" : "cuda" }
 
     /// Reads the corpus at `locations`, as `options` select of it, for workers on `devices` or, without, on the CPU.
-    /// Throws `UsageError` and the readers' errors.
+    /// Results that are there already under an earlier spelling of the label are gone on with, unless the run
+    /// `startsAnew` (`--overwrite`). Throws `UsageError` and the readers' errors.
     public init(
-        _ options: RunOptions, at locations: InputLocations, devices: [DeviceDescription]
+        _ options: RunOptions, at locations: InputLocations, devices: [DeviceDescription],
+        startsAnew: Bool = false
     ) throws {
         self.locations = locations
         selection = options.selection
@@ -84,7 +90,8 @@ public struct RunPlan: Codable, Sendable {
             corpus.warnings
             + [ChatTemplate.warning(authors), ChatTemplate.warning(prefix: options.prefix)]
             .compactMap(\.self)
-        try RunPlan.checkNames(locations, authors)
+        naming = RunPlan.naming(options, locations, authors, startsAnew: startsAnew)
+        try RunPlan.checkNames(locations, authors, naming)
         self.devices = devices
         precision = options.precision
         batchLimit = BatchLimit(options.batchSize, devices: devices)
@@ -110,12 +117,37 @@ public struct RunPlan: Codable, Sendable {
         return max(1, info.activeProcessorCount / sharing)
     }
 
+    /// The spelling of the results that are in `--save_dir`, else today's.
+    private static func naming(
+        _ options: RunOptions, _ locations: InputLocations, _ authors: [AuthorDocuments],
+        startsAnew: Bool
+    ) -> OutputNaming {
+        let label = locations.label
+        let (naming, earlier) = (
+            OutputNaming(label: label), OutputNaming(earlierSpellingOf: label)
+        )
+        let directory = options.saveDirectory
+        guard naming != earlier, !startsAnew, !StateFolder.hasResults(of: naming, in: directory)
+        else { return naming }
+        func isThere() -> Bool {
+            // Where only our own folders are spelt otherwise, files tell nothing.
+            guard naming.labelName != earlier.labelName else { return false }
+            let names = Set(
+                ((try? directoryContents(directory)) ?? []).map(ExactString.init))
+            let items = items(of: locations.saes, in: options.storageFormat)
+            return authors.contains { author in
+                items.contains {
+                    names.contains(ExactString($0.name(earlier, author: author.author)))
+                }
+            }
+        }
+        return StateFolder.hasResults(of: earlier, in: directory) || isThere() ? earlier : naming
+    }
+
     /// File systems take names of at most 255 bytes; better to know before the model runs.
     private static func checkNames(
-        _ locations: InputLocations, _ authors: [AuthorDocuments]
+        _ locations: InputLocations, _ authors: [AuthorDocuments], _ naming: OutputNaming
     ) throws {
-        let label = locations.label
-        let naming = OutputNaming(label: label)
         let names = authors.flatMap { author in
             locations.saes.map {
                 naming.activations($0.hook, author: author.author, isSparse: true)
@@ -124,7 +156,7 @@ public struct RunPlan: Codable, Sendable {
         if let name = names.first(where: { $0.utf8.count > 255 }) {
             throw UsageError(
                 "--model",
-                "'\(label)' is too long a name: the file \(name) would have \(name.utf8.count) bytes, more than 255; rename the folder"
+                "'\(locations.label)' is too long a name: the file \(name) would have \(name.utf8.count) bytes, more than 255; rename the folder"
             )
         }
     }

@@ -14,11 +14,13 @@ public func byteCount(_ count: Int) -> String {
 public func textTable(_ rows: [[String]]) -> [String] {
     guard let columns = rows.first?.indices else { return [] }
     let widths = columns.map { column in rows.map { $0[column].count }.max()! }
+    let areNumbers = columns.map { column in
+        rows.dropFirst().allSatisfy { Int($0[column]) != nil }
+    }
     return rows.map { row in
         let cells = columns.map { column in
             let space = String(repeating: " ", count: widths[column] - row[column].count)
-            let isNumber = rows.dropFirst().allSatisfy { Int($0[column]) != nil }
-            return isNumber ? space + row[column] : row[column] + space
+            return areNumbers[column] ? space + row[column] : row[column] + space
         }
         let line = "  " + cells.joined(separator: "  ")
         return String(line.reversed().drop { $0 == " " }.reversed())

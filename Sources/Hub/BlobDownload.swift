@@ -137,7 +137,7 @@ final class DownloadSink: Sendable {
 
     /// Fails unless the bytes have reached the disk, and are as many as they should be. Throws `FileError`.
     func synchronize() throws {
-        guard fsync(descriptor) == 0 else { throw FileError("write", path) }
+        guard synchronizeToDisk(descriptor) else { throw FileError("write", path) }
         var info = stat()
         guard fstat(descriptor, &info) == 0, Int(info.st_size) == count else {
             throw FileError("write", path, code: EIO)

@@ -223,8 +223,9 @@ public final class Hub: Sendable {
             needed += request.roomNeeded
             try await client.checkAccess(to: file, snapshot.reference, commit: snapshot.commit)
         }
-        guard needed > 0 else { return }
-        let free = try freeSpace(at: settings.cacheDirectory)
+        guard needed > 0, !settings.ignoresFreeSpace else { return }
+        // Where nothing is known of it, a full disk shows in the download.
+        guard let free = FreeSpace(at: settings.cacheDirectory).bytes else { return }
         guard needed <= free else {
             throw HubError.diskFull(
                 directory: settings.cacheDirectory, needed: needed, free: free)

@@ -69,7 +69,7 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
         case .damaged(let repository, let file, let expected, let got):
             "\(repository): \(file) was downloaded twice and is not what the Hub says: expected \(expected), got \(got); try again later or without the proxy, and report it to the repository's owner if it stays so"
         case .diskFull(let directory, let needed, let free):
-            "\(directory): \(needed) bytes are to be downloaded, but \(free) are free; free some space, or set HF_HOME to a larger file system"
+            "\(directory): \(needed) bytes are to be downloaded, but \(free) are free; free some space, or set HF_HOME to a larger file system (--ignore_free_space, if the file system says less than there is)"
         case .cleared(let directory, let file):
             "\(directory): \(file) was there and has gone meanwhile; run the same command again, and see that nobody clears the cache while it is used"
         case .notCached(let repository, let file, let reason, let cache, let command):

@@ -23,6 +23,8 @@ public struct HubSettings: Sendable {
     public var fetchCommand = "sae-extract fetch"
     /// What requests say they come from.
     public var userAgent = "sae-extract"
+    /// Whether downloads begin even where the cache's file system says that it has not the room.
+    public var ignoresFreeSpace = false
 
     /// Whether the network is not to be used.
     public var isOffline: Bool { offlineVariable != nil }

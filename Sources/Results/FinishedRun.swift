@@ -104,19 +104,20 @@ public struct FinishedRun: Sendable {
     /// The newest invocation's entry.
     public let entry: JSONObject
     /// Authors in the corpus' order.
-    public private(set) var authors: [Author] = []
+    public internal(set) var authors: [Author] = []
     /// Hooks by layer, then site.
-    public private(set) var saes: [TappedSAE] = []
+    public internal(set) var saes: [TappedSAE] = []
     /// First dimension of all arrays.
     public let rows: Int
     /// Second dimension: `max_seq_len - 1`.
     public let columns: Int
     /// What a reader must know: what is not complete, or not reproducible.
-    public private(set) var notes: [String] = []
-    private var isWhole = true
-
+    public internal(set) var notes: [String] = []
+    /// Authors that a run is for, and that are not complete.
+    public private(set) var incompleteAuthors: [String] = []
     /// Names of the files.
-    public var naming: OutputNaming { OutputNaming(label: label) }
+    public let naming: OutputNaming
+    var isWhole = true
 
     /// Reads `directory/run.json`; `model` chooses among several labels. Throws `FileError` or `ResultsError`.
     public init(_ directory: String, model: String? = nil) throws {
@@ -137,7 +138,10 @@ public struct FinishedRun: Sendable {
         else { throw bad("its newest run has no shape") }
         (self.directory, self.label, self.labels, entry) = (directory, chosen, labels, newest)
         (self.rows, self.columns) = (rows, columns)
-        for entry in entries { try add(entry, bad) }
+        naming = FinishedRun.naming(of: newest)
+        var union = EntryUnion()
+        for entry in entries { try add(entry, &union, bad) }
+        leaveOutUnfinishedHooks(union)
         // Ranks tell of their own authors alone; the corpus' order is that of first documents.
         authors.sort { $0.firstLine < $1.firstLine }
         saes.sort {
@@ -147,9 +151,15 @@ public struct FinishedRun: Sendable {
         makeNotes(entries)
     }
 
-    /// The models that `directory` has results of. Throws as `init` does.
-    static func labels(in directory: String) throws -> [String] {
-        labels(of: try entries(in: directory))
+    /// The model whose files' names begin with `start`; nil where there is none. Throws as `init` does.
+    static func label(ofFilesBeginningWith start: String, in directory: String) throws -> String? {
+        try entries(in: directory).last { naming(of: $0).start == start }.flatMap(label)
+    }
+
+    /// The names of the files that `entry` tells of. Versions that did not say so left the label as it was.
+    private static func naming(of entry: JSONObject) -> OutputNaming {
+        entry["model"]?.object?["name_in_files"]?.string.map { OutputNaming(labelName: $0) }
+            ?? OutputNaming(earlierSpellingOf: label(entry) ?? "")
     }
 
     private static func label(_ entry: JSONObject) -> String? {
@@ -206,87 +216,47 @@ public struct FinishedRun: Sendable {
         return same.isEmpty ? [newest] : same
     }
 
-    private mutating func add(_ entry: JSONObject, _ bad: (String) -> ResultsError) throws {
-        let format = entry["settings"]?.object?["storage_format"]?.string
-        for value in entry["saes"]?.array ?? [] {
-            guard let hook = value.object?["hook"]?.string.flatMap(HookPoint.init),
-                let name = value.object?["sae_name"]?.string,
-                let width = value.object?["d_sae"]?.integer, width > 0
-            else { throw bad("an SAE in it lacks hook, sae_name or d_sae") }
-            let before = saes.first { $0.hook == hook && $0.name == name }
-            let tokens = max(0, min(entry["tokens"]?.integer ?? 0, 1 << 50))
-            let isOfAll = entry["world_size"]?.integer == 1 && tokens > 0
-            // Ranks tell of their own authors; an invocation for all has the whole.
-            let others = isOfAll ? nil : before
-            let counted = tokens + (others?.countedTokens ?? 0)
-            let sum =
-                Double(tokens) * (value.object?["mean_l0"]?.number ?? 0)
-                + Double(others?.countedTokens ?? 0) * (others?.meanL0 ?? 0)
-            let meanL0 = sum / Double(max(counted, 1))
-            saes.removeAll { $0.hook == hook }
-            saes.append(
-                TappedSAE(
-                    hook: hook, name: name, width: width,
-                    meanL0: meanL0, countedTokens: counted, isOfAllAuthors: isOfAll,
-                    hasDense: format != "sparse" || before?.hasDense == true,
-                    hasSparse: format != "dense" || before?.hasSparse == true))
-        }
-        for value in entry["authors"]?.array ?? [] {
-            guard let name = value.object?["author"]?.string,
-                let tokens = value.object?["tokens_per_row"]?.array?.map(\.integer),
-                !tokens.contains(nil)
-            else { throw bad("an author in it lacks name or tokens_per_row") }
-            let lengths = tokens.compactMap { $0 }
-            guard lengths.count <= rows, lengths.allSatisfy({ (0...columns).contains($0) }) else {
-                throw bad("author '\(name)' has more documents or tokens than the arrays")
-            }
-            var files: [String: FileSeal] = [:]
-            for file in value.object?["files"]?.array ?? [] {
-                guard let name = file.object?["name"]?.string,
-                    let size = file.object?["size"]?.integer,
-                    let crc = file.object?["crc32"]?.integer.flatMap({ UInt32(exactly: $0) })
-                else { throw bad("a file of author '\(name)' lacks name, size or crc32") }
-                files[name] = FileSeal(size: size, crc32: crc)
-            }
-            var author = Author(
-                name: name,
-                nameInFiles: value.object?["name_in_files"]?.string ?? naming.encoded(name),
-                tokensPerRow: lengths,
-                truncatedRows: value.object?["truncated_rows"]?.array?.compactMap(\.integer) ?? [],
-                meanCrossEntropy: value.object?["mean_cross_entropy"]?.number ?? 0,
-                meanEntropy: value.object?["mean_entropy"]?.number ?? 0,
-                firstLine: value.object?["source_lines"]?.array?.first?.integer ?? 0, files: files)
-            if let known = authors.firstIndex(where: { $0.name.utf8.elementsEqual(name.utf8) }) {
-                author.files.merge(authors[known].files) { new, _ in new }
-                authors[known] = author
-            } else {
-                authors.append(author)
-            }
-        }
-    }
-
     private mutating func makeNotes(_ entries: [JSONObject]) {
-        let waiting = (entry["authors_not_complete"]?.array ?? []).compactMap(\.string)
-            .filter { name in !authors.contains { $0.name.utf8.elementsEqual(name.utf8) } }
+        // Of ranks, each tells of its own.
+        var seen = Set(authors.map { ExactString($0.name) })
+        incompleteAuthors = entries.flatMap { $0["authors_not_complete"]?.array ?? [] }
+            .compactMap(\.string).filter { seen.insert(ExactString($0)).inserted }
+        let total = authors.count + incompleteAuthors.count
+        let shown = "\(authors.count) of \(total) authors are complete, and shown"
         switch entry["outcome"]?.string {
         case "unfinished":
-            notes.append(
-                "the newest run has not ended, or was killed: what is here is what was complete when it began; run the same command again to continue it"
-            )
+            let process = RunningProcess(entry: entry["process"]?.object)
+            if let process, process.isHere {
+                notes.append(
+                    "the newest run is at work (process \(process.identifier)) and not complete: \(shown)"
+                )
+            } else {
+                notes.append(
+                    "the newest run has not ended, or was killed: \(shown); run the same command again to continue it"
+                )
+            }
         case "stopped":
-            notes.append("the newest run was stopped; run the same command again to continue it")
-        case "failed": notes.append("in the newest run a worker failed; run the same command again")
+            notes.append(
+                "the newest run was stopped: \(shown); run the same command again to continue it")
+        case "failed":
+            notes.append(
+                "in the newest run a worker failed: \(shown); run the same command again")
         default: break
         }
         let absent = absentRanks(entries)
-        isWhole = waiting.isEmpty && absent.isEmpty
+        isWhole = isWhole && incompleteAuthors.isEmpty && absent.isEmpty
         if !absent.isEmpty {
             notes.append(
                 "ranks \(absent.map(String.init).joined(separator: ", ")) of \(entry["world_size"]?.integer ?? 0) have not run here; their authors are not known"
             )
         }
-        if !waiting.isEmpty {
-            notes.append("not complete, and not shown: \(waiting.joined(separator: ", "))")
+        if !incompleteAuthors.isEmpty {
+            // There may be thousands.
+            let more =
+                incompleteAuthors.count > 10 ? " and \(incompleteAuthors.count - 10) more" : ""
+            notes.append(
+                "not complete, and not shown: \(incompleteAuthors.prefix(10).joined(separator: ", "))\(more)"
+            )
         }
         if entries.contains(where: { $0["reproducible"]?.bool == false }) {
             notes.append(

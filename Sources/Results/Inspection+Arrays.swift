@@ -353,8 +353,8 @@ extension Inspection {
     /// Tokens of each of an author's documents, by the manifest beside its files; nil where that does not tell.
     static func lengths(of output: OutputName, in folder: String) -> [Int]? {
         let folder = folder.isEmpty ? "." : folder
-        guard let labels = try? FinishedRun.labels(in: folder),
-            let label = labels.first(where: { OutputNaming(label: $0).start == output.start }),
+        guard
+            let label = try? FinishedRun.label(ofFilesBeginningWith: output.start, in: folder),
             let run = try? FinishedRun(folder, model: label)
         else { return nil }
         return run.authors.first { $0.nameInFiles.utf8.elementsEqual(output.author.utf8) }?

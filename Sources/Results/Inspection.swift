@@ -118,7 +118,7 @@ public struct Inspection {
         add([
             (
                 "run",
-                "\(text("outcome")), \(text("started")) to \(text("finished")), sae-extract \(text("sae_extract"))"
+                "\(text("outcome")), \(text("finished").isEmpty ? "begun \(text("started"))" : "\(text("started")) to \(text("finished"))"), sae-extract \(text("sae_extract"))"
             ),
             (
                 "on",
@@ -155,6 +155,7 @@ public struct Inspection {
             "documents": .integer(documents), "tokens": .integer(tokens),
             "shape": .array([.integer(run.rows), .integer(run.columns)]),
             "notes": .array(run.notes.map(JSONValue.string)),
+            "authors_not_complete": .array(run.incompleteAuthors.map(JSONValue.string)),
             "authors": .array(
                 run.authors.map {
                     .object([

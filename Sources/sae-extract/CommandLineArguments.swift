@@ -28,7 +28,8 @@ enum CommandLineArguments {
         "n_docs": .none, "n_docs_per_author": .none, "min_length_doc": .none,
         "exclude_authors": .newlines, "include_authors": .newlines, "author_field": .none,
         "text_field": .none, "save_dir": .none, "storage_format": .none,
-        "activation_values": .none, "overwrite": .switch, "dry_run": .switch, "batch_size": .none,
+        "activation_values": .none, "overwrite": .switch, "ignore_free_space": .switch,
+        "dry_run": .switch, "batch_size": .none,
         "workers": .none, "threads": .none, "rank": .none, "world_size": .none,
         "progress": .none, "log_level": .none, "device": .none, "dtype": .none,
     ]

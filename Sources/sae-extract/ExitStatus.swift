@@ -43,7 +43,8 @@ enum ExitStatus: Int32 {
                 .badData
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData
-            case is FileError, is BackendError, is DiskSpaceError, is StateRemovedError,
+            case is FileError, is FileNameError, is BackendError, is DiskSpaceError,
+                is StateRemovedError,
                 is MissingFilesError,
                 is LauncherError:
                 .ioError

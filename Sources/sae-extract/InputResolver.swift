@@ -75,6 +75,7 @@ struct InputResolver {
         var settings = try HubSettings(environment: environment)
         settings.userAgent = "sae-extract/\(Extraction.version)"
         settings.fetchCommand = fetchCommand
+        settings.ignoresFreeSpace = options.ignoresFreeSpace
         return Hub(settings, log: log)
     }
 

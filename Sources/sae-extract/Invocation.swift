@@ -45,7 +45,8 @@ struct Invocation {
         if options.dataPath == "/dev/stdin", isatty(STDIN_FILENO) == 1 {
             log.info("reading the corpus from the terminal; Ctrl-D ends it")
         }
-        let plan = try RunPlan(options, at: locations, devices: devices)
+        let plan = try RunPlan(
+            options, at: locations, devices: devices, startsAnew: overwriting)
         for warning in plan.warnings { log.warning("\(RunProgress.printable(warning))") }
         let inputs = try Inputs(plan)
         for warning in inputs.warnings { log.warning("\(warning)") }
@@ -58,10 +59,16 @@ struct Invocation {
                 plan, inputs, state, size, overwriting: overwriting, log: log)
             try printToStandardOutput(text)
         }
-        try size.check()
+        try size.check(ignoringShortage: options.ignoresFreeSpace, log: log)
         let manifest = Mutex(
             try Manifest(plan, inputs, state, overwriting: overwriting))
+        if plan.naming.labelName != OutputNaming(label: plan.label).labelName {
+            log.warning(
+                "results of \(plan.label) in \(plan.saveDirectory) are named \(plan.naming.start)…, as versions before this one spelt it: this run goes on with them; readers that split names at __ may take them apart wrongly, and --overwrite makes them anew as \(OutputNaming(label: plan.label).start)…"
+            )
+        }
         if command.output.isDryRun { return }
+        try FileNameCheck(plan).check()
         if overwriting {
             try plan.checkTokenizer()
             let others = try state.clear(plan)
@@ -73,7 +80,12 @@ struct Invocation {
         }
         try state.open()
         try state.removeStalePartials()
-        try manifest.withLock { try $0.write(.unfinished) }
+        let others = try manifest.withLock { try $0.write(.unfinished) }
+        if let other = others.first, plan.placement.worldSize == 1 {
+            log.warning(
+                "another run (process \(other.identifier)) is at work on the same results in \(plan.saveDirectory): both compute what neither has finished yet; nothing is harmed, but one is enough"
+            )
+        }
 
         let clock = ContinuousClock.now
         let tasks = WorkerTask.tasks(plan, state)
@@ -172,8 +184,11 @@ struct Invocation {
             _exit(0)
         }
         // How to go on is said at any --log_level; it is what the exit code stands for.
+        let isKept = state.isInPlace
         let done =
-            "\(progress.batches) batches were computed in \(decimals(seconds, 1)) s and are kept; \(advice)"
+            isKept
+            ? "\(progress.batches) batches were computed in \(decimals(seconds, 1)) s and are kept; \(advice)"
+            : "what was computed has been removed; \(advice)"
         guard let first = failures.first else {
             let name = control.signal.map { "by \(StopSignals.name($0))" } ?? "from outside"
             writeToStandardError("stopped \(name): \(done)\n")
@@ -181,7 +196,7 @@ struct Invocation {
         }
         for failure in failures { writeToStandardError("Error: \(failure.message)\n") }
         let isRefused = failures.contains { $0.status == ExitStatus.otherConfiguration.rawValue }
-        if progress.batches > 0 || failures.count < ends.count, !isRefused,
+        if progress.batches > 0 || failures.count < ends.count, !isRefused, isKept,
             (try? state.hasResults()) == true
         {
             writeToStandardError("\(done)\n")

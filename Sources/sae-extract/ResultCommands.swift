@@ -139,10 +139,10 @@ extension SAEExtract {
         private func destination(of run: FinishedRun) throws -> String {
             // Of several models each has its own.
             let isOnly = run.labels.count == 1
-            let name = isOnly ? "report.html" : "report-\(run.naming.labelName).html"
+            let name = isOnly ? "report.html" : "report-\(run.naming.folderName).html"
             var path =
                 try output.map { try UsageError.expandingHome($0, of: "--output") }
-                ?? "\(run.directory)/\(name)"
+                ?? "\(directory)/\(name)"
             guard !path.isEmpty else { throw UsageError("--output", "is empty; name a file") }
             if fileExists(path), let resolved = realpath(path, nil) {
                 // Of a link, the file that it leads to.
@@ -218,9 +218,12 @@ extension SAEExtract {
             }
             for note in run.notes { try printToStandardOutput("note  \(note)\n") }
             let isComplete = run.isComplete
+            let waiting =
+                run.incompleteAuthors.isEmpty
+                ? "" : " (\(run.incompleteAuthors.count) more authors are not)"
             let verdict = bad > 0 ? "\(bad) bad" : isGood ? "all good" : "bad"
             try printToStandardOutput(
-                "\(directory): \(count) files of \(run.authors.count) authors, \(verdict)\(isComplete ? "" : ", but the run is not complete")\n"
+                "\(directory): \(count) files of \(run.authors.count) authors, \(verdict)\(isComplete ? "" : ", but the run is not complete\(waiting)")\n"
             )
             if !isGood || !isComplete { _exit(ExitStatus.badData.rawValue) }
         }

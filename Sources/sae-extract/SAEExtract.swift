@@ -253,6 +253,13 @@ struct SAEExtract: ParsableCommand {
         var isOverwriting = false
 
         @Flag(
+            name: .customLong("ignore_free_space"),
+            help:
+                "Begin even where a file system says that it has less room than is needed; for those that say less than they have."
+        )
+        var ignoresFreeSpace = false
+
+        @Flag(
             name: .customLong("dry_run"),
             help: "Show what would be done and what is done already, and do nothing.")
         var isDryRun = false
@@ -371,6 +378,7 @@ struct SAEExtract: ParsableCommand {
         options.selection.authorField = corpus.authorField
         options.selection.textField = corpus.textField
         options.saveDirectory = try path(output.directory, "--save_dir")
+        options.ignoresFreeSpace = output.ignoresFreeSpace
         options.storageFormat = output.format
         options.activationValues = output.values
         options.batchSize = execution.batchSize

@@ -210,7 +210,7 @@ struct CommandLineTests {
         #expect(names.count == 23 && names.contains("run.json"))
         // Once the run is over, our own folder has what attests it, and nothing to work with.
         let own = try FileManager.default.subpathsOfDirectory(atPath: folder.file(".sae-extract"))
-        #expect(own.count { $0.hasSuffix(".receipt") } == 3)
+        #expect(own.count { $0.hasSuffix(".receipts") } == 1)
         #expect(!own.contains { $0.hasSuffix(".journal") || $0.hasSuffix(".partial") }, "\(own)")
     }
 

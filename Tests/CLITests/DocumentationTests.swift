@@ -119,6 +119,12 @@ struct DocumentationTests {
             environment["LD_PRELOAD"] = try FaultShim.build(in: folder)
             environment["FAULT_AT"] =
                 "\(block.circumstances[1]):\(folder.file("struck-\(block.line)"))"
+        case "file-system":
+            environment["LD_PRELOAD"] = try FaultShim.build(in: folder)
+            for variable in block.circumstances.dropFirst() {
+                let parts = variable.split(separator: "=", maxSplits: 1).map(String.init)
+                environment[parts[0]] = parts[1]
+            }
         case "limit":
             script += "ulimit \(block.circumstances.dropFirst().joined(separator: " "))\n"
         case "gpu":

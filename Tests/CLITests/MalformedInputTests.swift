@@ -21,7 +21,7 @@ struct MalformedInputTests {
             let own = left.filter { $0.hasPrefix(".sae-extract") }
             #expect(left.count { $0 != "run.json" } == own.count)
             // Nor does anything stand in the way of the next attempt.
-            for ending in [".partial", ".journal", ".receipt"] {
+            for ending in [".partial", ".journal", ".receipts"] {
                 #expect(!own.contains { $0.hasSuffix(ending) }, "\(own)")
             }
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import RunError
+from .receipts import names_start, with_completed
 
 SITES = ("res", "mlp", "att")
 
@@ -17,7 +18,9 @@ class Manifest:
     """What a model's invocations have in common, and the union of what they were for."""
 
     model: str
-    # The entries that count, in order, as in run.json.
+    # What the files' names begin with, "sae__google_gemma-2-2b__".
+    start: str
+    # The entries that count, in order, as in run.json, with the authors that have been completed since.
     invocations: list[dict]
     # D and T.
     shape: tuple[int, int]
@@ -49,6 +52,11 @@ def read_manifest(directory: Path, model: str | None) -> Manifest:
     elif model not in labels:
         raise RunError(f"{path}: has no run of model {model!r}; it has {_list(labels)}")
     entries = _of_one_configuration([entry for entry in entries if entry["model"]["label"] == model])
+    receipts: dict = {}
+    entries = [with_completed(directory, entry, receipts) for entry in entries]
+    for entry in entries:
+        for author in entry["authors"]:
+            _check_author(path, author, entry["shape"])
 
     saes: dict[tuple[int, str], dict] = {}
     authors: dict[str, dict] = {}
@@ -65,6 +73,7 @@ def read_manifest(directory: Path, model: str | None) -> Manifest:
     settings["layer_types"] = [site for site in SITES if any(site == other for _, other in saes)]
     return Manifest(
         model=model,
+        start=names_start(last),
         invocations=entries,
         shape=(last["shape"]["documents"], last["shape"]["tokens"]),
         settings=settings,
@@ -110,8 +119,6 @@ def _entries(path: Path) -> list[dict]:
         if not needed <= set(entry):
             absent = ", ".join(sorted(needed - set(entry)))
             raise RunError(f"{path}: an entry lacks {absent}; run the same command again to make it")
-        for author in entry["authors"]:
-            _check_author(path, author, entry["shape"])
     return entries
 
 

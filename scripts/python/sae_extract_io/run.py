@@ -47,7 +47,7 @@ def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
 
     `model` is the label as in run.json, such as "google/gemma-2-2b"; it may be left out where the folder has results of
     one model. Several invocations' results (more layers, more sites, ranks) are one run. Only run.json and the names of
-    the files are read.
+    the files are read; of a run that is at work, or was killed, also what it says in its own folder of authors that are complete.
 
     Raises `RunError` where there is no run, or `model` is needed. Files that are not there yet are an
     `UnfinishedRunWarning`; `Run.incomplete` and `Run.missing` list them.
@@ -62,18 +62,24 @@ def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
     ranks, world_size = missing_ranks(run._manifest)
     problems = []
     if run.incomplete:
-        problems.append(f"authors not complete: {', '.join(run.incomplete)}")
+        problems.append(f"{len(run)} of {len(run) + len(run.incomplete)} authors are complete")
+        problems.append(f"authors not complete: {_listed(run.incomplete)}")
     if ranks:
         absent = ", ".join(map(str, ranks))
         problems.append(f"ranks {absent} of {world_size} have not been run, and their authors are not known")
     names = [name for missing in run.missing.values() for name in missing]
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        problems.append(f"not there: {names[0]}{more}, of {', '.join(run.missing)}")
+        problems.append(f"not there: {names[0]}{more}, of {_listed(list(run.missing))}")
     if problems:
         message = f"{directory} is not complete: {'; '.join(problems)}; {run._manifest.advice(purpose='complete it')}"
         warnings.warn(message, UnfinishedRunWarning, stacklevel=2)
     return run
+
+
+def _listed(names: list[str]) -> str:
+    # There may be thousands.
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 class Run:
@@ -138,7 +144,7 @@ class Run:
 
     @property
     def incomplete(self) -> list[str]:
-        """Names of authors that run.json knows as not complete; they are not among `authors`."""
+        """Names of authors that are not complete; they are not among `authors`."""
         return self._manifest.incomplete
 
     @property
@@ -235,13 +241,13 @@ class Run:
         tokens = sum(author.token_count for author in self._authors.values())
         lines = [
             f"Run({str(self._directory)!r}, model={self.model!r})",
-            f"{len(self)} authors, {documents} documents, {tokens} tokens: {', '.join(self)}",
+            f"{len(self)} authors, {documents} documents, {tokens} tokens: {_listed(list(self))}",
             f"layers {', '.join(map(str, self.layers))}; sites {', '.join(self.sites)}",
             f"{self.settings.get('activation_values')} activations above {self.settings.get('feature_threshold')}; "
             f"max_seq_len {self.settings.get('max_seq_len')}",
         ]
         if self.incomplete:
-            lines.append(f"not complete: {', '.join(self.incomplete)}")
+            lines.append(f"not complete: {_listed(self.incomplete)}")
         return "\n  ".join(lines)
 
 
@@ -410,7 +416,7 @@ class Author:
 
     @property
     def _start(self) -> str:
-        return f"sae__{self._run.model.replace('/', '_')}__"
+        return self._run._manifest.start
 
     def _name(self, kind: str) -> str:
         return f"{self._start}{kind}__{self._entry['name_in_files']}{METRICS[kind]}"

@@ -121,6 +121,8 @@ def test_authors_that_are_not_complete(copied):
         entry["command"].append("--overwrite")
 
     edited(directory, unfinish)
+    # Without what would tell that they are complete by now.
+    shutil.rmtree(directory / ".sae-extract")
     with pytest.warns(UnfinishedRunWarning, match="authors not complete: marsh-9, lantérne; run the same command") as caught:
         run = sae_extract_io.load_run(directory)
     assert "--layers" in str(caught[0].message) and "--overwrite" not in str(caught[0].message)
@@ -128,6 +130,65 @@ def test_authors_that_are_not_complete(copied):
     assert run.incomplete == ["marsh-9", "lantérne"] and "not complete: marsh-9, lantérne" in repr(run)
     fails("author 'marsh-9' is not complete; run the same command again", run.__getitem__, "marsh-9")
     assert run.rates(0, "res").shape[0] == 3
+
+
+def killed(directory, count):
+    """Makes a run as it is when it was killed after `count` authors: run.json is as when it began, receipts tell the rest."""
+
+    def begin(manifest):
+        entry = manifest["runs"][0]
+        names = [author["author"] for author in entry["authors"]]
+        entry.update(outcome="unfinished", authors=[], authors_not_complete=names, tokens=0)
+        for sae in entry["saes"]:
+            sae["mean_l0"] = 0
+
+    edited(directory, begin)
+    (path,) = directory.glob(".sae-extract/models/*/*/*.receipts")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:count]) + (lines[count][:50] if count < len(lines) else b""))
+    return path
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "both", "raw"])
+def test_authors_that_a_killed_run_has_completed(copied, load, form):
+    directory = copied(form)
+    whole = load(directory)
+    killed(directory, 2)
+    with pytest.warns(UnfinishedRunWarning, match="2 of [35] authors are complete; authors not complete: ") as caught:
+        run = sae_extract_io.load_run(directory)
+    assert len(caught) == 1
+    assert list(run) == list(whole)[:2] and run.incomplete == list(whole)[2:]
+    for name, author in run.authors.items():
+        assert author._entry == whole[name]._entry
+        layer, site = run.hooks[0]
+        assert (author.features(layer, site) != whole[name].features(layer, site)).nnz == 0
+    # Means are of the authors that are complete.
+    layer, site = run.hooks[0]
+    matrix, _ = run.features(layer, site)
+    assert abs(run.saes[layer, site]["mean_l0"] - matrix.nnz / matrix.shape[0]) < 1e-9
+
+
+def test_receipts_that_are_damaged_or_older(copied):
+    directory = copied("both")
+    path = killed(directory, 3)
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], lines[1][:99] + b"?" + lines[1][100:], lines[2], b""]))
+    with pytest.warns(UnfinishedRunWarning):
+        assert list(sae_extract_io.load_run(directory)) == ["orchard", "quarry works"]
+    # As older versions wrote them, in a folder that run.json does not name.
+    path.unlink()
+    (path.parent / "0123.receipt").write_bytes(lines[1][9:])
+    edited(directory, lambda manifest: manifest["runs"][0].pop("state"))
+    with pytest.warns(UnfinishedRunWarning):
+        assert list(sae_extract_io.load_run(directory)) == ["harbour"]
+
+
+def test_receipts_of_another_sae_tell_nothing(copied):
+    directory = copied("dense")
+    killed(directory, 2)
+    edited(directory, lambda manifest: manifest["runs"][0]["saes"][0].update(identity="another"))
+    with pytest.warns(UnfinishedRunWarning):
+        assert list(sae_extract_io.load_run(directory)) == []
 
 
 def test_a_later_invocation_completes_what_an_earlier_one_left(copied, load):

@@ -1,0 +1,222 @@
+// What lies in a state folder: found, added to, cleared away.
+
+import ArrayFiles
+import ByteJSON
+import Corpus
+import FoundationEssentials
+import Gemma2
+import Glibc
+import Synchronization
+
+extension StateFolder {
+    // MARK: Overwriting
+
+    /// Both spellings that `plan`'s label has or had.
+    private func spellings(_ plan: RunPlan) -> [OutputNaming] {
+        let all = [
+            OutputNaming(label: plan.label), OutputNaming(earlierSpellingOf: plan.label),
+        ]
+        return all[0] == all[1] ? [all[0]] : all
+    }
+
+    /// The files that `clear` removes, as far as they are there.
+    private func cleared(_ plan: RunPlan) throws -> [String] {
+        let present = Set(try contents(of: saveDirectory).map(ExactString.init))
+        return spellings(plan).flatMap { naming in
+            plan.authors.flatMap { author in
+                plan.items(in: .both).map { $0.name(naming, author: author.author) }
+            }
+        }.filter { present.contains(ExactString($0)) }.map { "\(saveDirectory)/\($0)" }
+    }
+
+    /// Bytes that `clear` would free. Throws `FileError`.
+    func clearableBytes(_ plan: RunPlan) throws -> Int {
+        (try cleared(plan) + ownFiles(plan)).reduce(0) { $0 + fileSize($1) }
+    }
+
+    /// How many files `clear` would remove. Throws `FileError`.
+    func clearableFiles(_ plan: RunPlan) throws -> Int {
+        try cleared(plan).count + ownFiles(plan).count
+    }
+
+    /// The state's files, of all configurations.
+    private func ownFiles(_ plan: RunPlan) throws -> [String] {
+        try spellings(plan).map { StateFolder.labelDirectory($0, in: saveDirectory) }
+            .flatMap { try configurationFolders(in: $0) }
+            .flatMap { folder in try contents(of: folder).map { "\(folder)/\($0)" } }
+    }
+
+    /// Bytes that journals have of the authors with these numbers. Throws `FileError`.
+    func journalBytes(ofAuthors authors: Set<Int>) throws -> Int {
+        try paths(".journal").reduce(0) {
+            $0 + (try JournalReader(path: $1)?.size(ofAuthors: authors) ?? 0)
+        }
+    }
+
+    /// Removes the plan's output files and all state of its model label, in whichever spelling. Says how many files of
+    /// that label stay because the plan does not make them. Throws `FileError`.
+    public func clear(_ plan: RunPlan) throws -> Int {
+        let files = try cleared(plan)
+        // The state first, and in one step, so that a process still at work there fails at its next file instead of
+        // going on in a folder that is another's.
+        for naming in spellings(plan) {
+            let folder = StateFolder.labelDirectory(naming, in: saveDirectory)
+            guard fileExists(folder) else { continue }
+            try makeDirectories(removed)
+            let away = "\(removed)/\(String(UInt64.random(in: .min ... .max), radix: 16))"
+            guard rename(folder, away) == 0 else { throw FileError("rename", folder) }
+        }
+        known.receipts.removeAll()
+        known.reader.reset()
+        // Those that whoever was at work has put there meanwhile too.
+        for path in try files + cleared(plan) { try removeTree(path) }
+        try removeRemains()
+        return try contents(of: saveDirectory).count { $0.hasPrefix(naming.start) }
+    }
+
+    /// Removes what `clear` has put aside, also where it was killed then.
+    private func removeRemains() throws {
+        for name in try contents(of: removed) { try removeTree("\(removed)/\(name)") }
+    }
+
+    private var removed: String { StateFolder.root(of: saveDirectory) + "/removed" }
+
+    // MARK: Content
+
+    static func isResult(_ name: String) -> Bool {
+        [".journal", ".receipts", ".receipt"].contains(where: name.hasSuffix)
+    }
+
+    /// The names in `folder` that end in `ending`; none where it is not there.
+    func contents(of folder: String, endingIn ending: String = "") throws -> [String] {
+        do {
+            return try directoryContents(folder, endingIn: ending)
+        } catch  where error.code == ENOENT {
+            return []
+        } catch  where error.code == ENOTDIR {
+            throw FileError("create", folder, code: ENOTDIR)
+        }
+    }
+
+    /// Paths of the files whose names end in `ending`, by name.
+    func paths(_ ending: String) throws -> [String] {
+        try contents(of: directory, endingIn: ending).map { "\(directory)/\($0)" }
+    }
+
+    /// What has been completed for this configuration, by whichever process: what is known, and what has come since.
+    /// Throws `FileError`.
+    func completed() throws -> Receipts {
+        do {
+            for receipt in try known.reader.new(in: directory) {
+                known.receipts.add(receipt, saes: configuration.saes, naming)
+            }
+        } catch let error as FileError where error.code == ENOENT {
+            // Nothing has begun here.
+        }
+        return known.receipts
+    }
+
+    /// Records what this process has completed. Throws `StateRemovedError` and `FileError`.
+    func add(_ receipt: AuthorReceipt) throws {
+        try known.writer.withLock { writer in
+            let own: ReceiptWriter
+            if let open = writer {
+                // Whatever follows a line that could not be written has a file of its own.
+                writer = nil
+                try open.append(receipt)
+                own = open
+            } else {
+                own = try ReceiptWriter(self, receipt)
+            }
+            writer = own
+            known.reader.skip(own.name, to: own.count)
+        }
+        known.receipts.add(receipt, saes: configuration.saes, naming)
+    }
+
+    /// Removes what killed processes were writing, where nobody has touched it for an hour, or removing.
+    public func removeStalePartials() throws {
+        try removeRemains()
+        for path in try partials() {
+            var info = stat()
+            if stat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 {
+                try removeTree(path)
+            }
+        }
+    }
+
+    /// Files being written, or left so by killed processes. A writer whose file goes writes it again.
+    private func partials() throws -> [String] {
+        let runs = StateFolder.runs(of: saveDirectory)
+        return try paths(".partial")
+            + contents(of: runs).filter { $0.hasSuffix(".partial") }.map { "\(runs)/\($0)" }
+    }
+
+    /// Files of `plan`'s authors with these numbers that are not in their places. Throws `FileError`.
+    public func missing(_ plan: RunPlan, authors: some Sequence<Int>) throws -> [String] {
+        let receipts = try completed()
+        return authors.flatMap { number in
+            plan.items.map { $0.name(naming, author: plan.authors[number].author) }
+        }.filter { !receipts.attest($0, in: saveDirectory) }
+    }
+
+    /// Whether a run for the label that `naming` is for has left anything finished in `saveDirectory`.
+    static func hasResults(of naming: OutputNaming, in saveDirectory: String) -> Bool {
+        let folder = labelDirectory(naming, in: saveDirectory)
+        return ((try? directoryContents(folder)) ?? []).contains {
+            ((try? directoryContents("\(folder)/\($0)")) ?? []).contains(where: isResult)
+        }
+    }
+
+    /// Whether anything that was finished is kept here. Throws `FileError`.
+    public func hasResults() throws -> Bool {
+        try contents(of: directory).contains(where: StateFolder.isResult)
+    }
+
+    /// Removes journals whose batches are all in complete files, and partial files, once every author of `plan`
+    /// is complete. Says whether that is so. Throws `FileError`.
+    public func finish(_ plan: RunPlan) throws -> Bool {
+        let receipts = try completed()
+        func areComplete(_ items: [OutputItem]) -> Bool {
+            plan.authors.allSatisfy { author in
+                items.allSatisfy {
+                    receipts.attest($0.name(naming, author: author.author), in: saveDirectory)
+                }
+            }
+        }
+        guard areComplete(plan.items) else { return false }
+        // The files' names and the receipts reach the disk before what they were made from goes.
+        try synchronizeDirectory(saveDirectory)
+        try synchronizeDirectory(directory)
+        var complete: [[OutputItem]: Bool] = [plan.items: true]
+        for path in try paths(".journal") {
+            // Another run may be at work for other layers or formats.
+            let items = try JournalReader(path: path)?.header?.items ?? []
+            let isComplete = complete[items] ?? areComplete(items)
+            complete[items] = isComplete
+            if isComplete { try removeTree(path) }
+        }
+        for path in try partials() { try removeTree(path) }
+        return true
+    }
+}
+
+/// Files that were made are not in their places at the end of a run.
+public struct MissingFilesError: Error, Equatable, CustomStringConvertible {
+    /// The folder.
+    public let saveDirectory: String
+    /// The files' names.
+    public let names: [String]
+
+    /// `names` in `saveDirectory`.
+    public init(saveDirectory: String, names: [String]) {
+        (self.saveDirectory, self.names) = (saveDirectory, names)
+    }
+
+    /// One of them, how many more, and what to do.
+    public var description: String {
+        let others = names.count > 1 ? " and \(names.count - 1) more of this run's files" : ""
+        return
+            "\(saveDirectory)/\(names.first ?? "")\(others): not in place at the end of the run, though all work is done; something may have removed or changed what it made. Run the same command again to make what is missing"
+    }
+}

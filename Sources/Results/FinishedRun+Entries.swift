@@ -1,0 +1,209 @@
+// Entries of run.json, joined: what each says of SAEs and authors, and what receipts say of authors completed since.
+
+import ArrayFiles
+import ByteJSON
+import Extraction
+import FoundationEssentials
+import Gemma2
+
+extension FinishedRun {
+    /// What is kept while entries are joined.
+    struct EntryUnion {
+        /// Where each author is among all.
+        var places: [ExactString: Int] = [:]
+        /// The authors that have a kind of a hook's files.
+        var made: [Kind: Set<Int>] = [:]
+        /// Kinds of hooks' files that a run has not made of all of its authors.
+        var unfinished: Set<Kind> = []
+        /// Receipts by folder and SAEs: entries of ranks have them in common.
+        var completed: [String: CompletedAuthors] = [:]
+
+        struct Kind: Hashable {
+            let hook: HookPoint
+            let isSparse: Bool
+        }
+    }
+
+    /// A hook and its SAE, as an entry has them.
+    fileprivate struct EntrySAE {
+        let hook: HookPoint
+        let name: String
+        let width: Int
+        let meanL0: Double
+        /// As `Configuration` says it.
+        let identity: String
+    }
+
+    mutating func add(
+        _ entry: JSONObject, _ union: inout EntryUnion, _ bad: (String) -> ResultsError
+    ) throws {
+        let format =
+            entry["settings"]?.object?["storage_format"]?.string.flatMap(StorageFormat.init)
+            ?? .dense
+        let own = try (entry["saes"]?.array ?? []).map { value in
+            guard let sae = EntrySAE(value.object) else {
+                throw bad("an SAE in it lacks hook, sae_name or d_sae")
+            }
+            return sae
+        }
+        let since = completedSince(entry, own, format, &union)
+        let more = since.reduce(0) { $0 + ($1.entry["tokens"]?.integer ?? 0) }
+        for sae in own {
+            let before = saes.first { $0.hook == sae.hook && $0.name == sae.name }
+            let recorded = max(0, min(entry["tokens"]?.integer ?? 0, 1 << 50))
+            let tokens = recorded + more
+            let isOfAll = entry["world_size"]?.integer == 1 && tokens > 0
+            // Ranks tell of their own authors; an invocation for all has the whole.
+            let others = isOfAll ? nil : before
+            let counted = tokens + (others?.countedTokens ?? 0)
+            let firing = since.reduce(0) { $0 + ($1.firingCounts[sae.hook.description] ?? 0) }
+            let sum =
+                Double(recorded) * sae.meanL0 + Double(firing)
+                + Double(others?.countedTokens ?? 0) * (others?.meanL0 ?? 0)
+            saes.removeAll { $0.hook == sae.hook }
+            if let before, before.isOfAllAuthors, before.countedTokens > counted {
+                // One that has not ended knows less than the one before.
+                var both = before
+                both.hasDense = before.hasDense || format != .sparse
+                both.hasSparse = before.hasSparse || format != .dense
+                saes.append(both)
+                continue
+            }
+            saes.append(
+                TappedSAE(
+                    hook: sae.hook, name: sae.name, width: sae.width,
+                    meanL0: sum / Double(max(counted, 1)), countedTokens: counted,
+                    isOfAllAuthors: isOfAll,
+                    hasDense: format != .sparse || before?.hasDense == true,
+                    hasSparse: format != .dense || before?.hasSparse == true))
+        }
+        let kinds = own.flatMap { sae in
+            format.kinds.map { EntryUnion.Kind(hook: sae.hook, isSparse: $0) }
+        }
+        if (entry["authors_not_complete"]?.array ?? []).count > since.count {
+            union.unfinished.formUnion(kinds)
+        }
+        for value in (entry["authors"]?.array ?? []) + since.map({ .object($0.entry) }) {
+            let author = try author(value, bad)
+            let place: Int
+            if let known = union.places[ExactString(author.name)] {
+                place = known
+                let files = author.files.merging(authors[place].files) { new, _ in new }
+                authors[place] = author
+                authors[place].files = files
+            } else {
+                place = authors.count
+                union.places[ExactString(author.name)] = place
+                authors.append(author)
+            }
+            for kind in kinds { union.made[kind, default: []].insert(place) }
+        }
+    }
+
+    private func author(_ value: JSONValue, _ bad: (String) -> ResultsError) throws -> Author {
+        guard let name = value.object?["author"]?.string,
+            let tokens = value.object?["tokens_per_row"]?.array?.map(\.integer),
+            !tokens.contains(nil)
+        else { throw bad("an author in it lacks name or tokens_per_row") }
+        let lengths = tokens.compactMap { $0 }
+        guard lengths.count <= rows, lengths.allSatisfy({ (0...columns).contains($0) }) else {
+            throw bad("author '\(name)' has more documents or tokens than the arrays")
+        }
+        var files: [String: FileSeal] = [:]
+        for file in value.object?["files"]?.array ?? [] {
+            guard let name = file.object?["name"]?.string,
+                let size = file.object?["size"]?.integer,
+                let crc = file.object?["crc32"]?.integer.flatMap({ UInt32(exactly: $0) })
+            else { throw bad("a file of author '\(name)' lacks name, size or crc32") }
+            files[name] = FileSeal(size: size, crc32: crc)
+        }
+        return Author(
+            name: name,
+            nameInFiles: value.object?["name_in_files"]?.string ?? naming.encoded(name),
+            tokensPerRow: lengths,
+            truncatedRows: value.object?["truncated_rows"]?.array?.compactMap(\.integer) ?? [],
+            meanCrossEntropy: value.object?["mean_cross_entropy"]?.number ?? 0,
+            meanEntropy: value.object?["mean_entropy"]?.number ?? 0,
+            firstLine: value.object?["source_lines"]?.array?.first?.integer ?? 0, files: files)
+    }
+
+    // MARK: Completed since
+
+    /// What receipts say of authors that `entry` calls not complete: it was written when its run began, or by one of
+    /// several ranks.
+    private func completedSince(
+        _ entry: JSONObject, _ saes: [EntrySAE], _ format: StorageFormat, _ union: inout EntryUnion
+    ) -> [(entry: JSONObject, firingCounts: [String: Int])] {
+        let waiting = (entry["authors_not_complete"]?.array ?? []).compactMap(\.string)
+        guard !waiting.isEmpty, let folder = stateFolder(of: entry) else { return [] }
+        let identities = Dictionary(
+            saes.map { ($0.hook.description, $0.identity) }, uniquingKeysWith: { $1 })
+        let key = folder + identities.sorted { $0.key < $1.key }.map { "\n\($0): \($1)" }.joined()
+        let completed =
+            union.completed[key]
+            ?? CompletedAuthors(
+                saveDirectory: directory, folder: folder, saes: identities, naming: naming)
+        union.completed[key] = completed
+        return waiting.compactMap { completed.entry($0, hooks: saes.map(\.hook), format: format) }
+    }
+
+    /// The state folder of `entry`'s run, within the directory. Versions that did not name it had one for each
+    /// configuration of the label; where there are several, nothing tells which.
+    private func stateFolder(of entry: JSONObject) -> String? {
+        if let folder = entry["state"]?.string {
+            let parts = folder.split(separator: "/")
+            return parts.first == ".sae-extract" && !parts.contains("..") ? folder : nil
+        }
+        let folder = ".sae-extract/models/\(naming.labelName)"
+        let names = ((try? directoryContents("\(directory)/\(folder)")) ?? []).filter {
+            isDirectory("\(directory)/\(folder)/\($0)")
+        }
+        return names.count == 1 ? "\(folder)/\(names[0])" : nil
+    }
+
+    // MARK: What all authors have
+
+    /// A run for more layers or another format that has not ended has made some authors' files only. What was complete
+    /// before it is shown, and of its own what all authors have.
+    mutating func leaveOutUnfinishedHooks(_ union: EntryUnion) {
+        func count(_ kind: EntryUnion.Kind) -> Int { union.made[kind]?.count ?? 0 }
+        func isShown(_ kind: EntryUnion.Kind) -> Bool {
+            !union.unfinished.contains(kind) || count(kind) == authors.count
+        }
+        func kinds(_ sae: TappedSAE) -> [EntryUnion.Kind] {
+            [(false, sae.hasDense), (true, sae.hasSparse)].filter(\.1).map {
+                .init(hook: sae.hook, isSparse: $0.0)
+            }
+        }
+        // Where nothing is common to all, what is missing is named file by file.
+        guard !authors.isEmpty, saes.contains(where: { kinds($0).contains(where: isShown) })
+        else { return }
+        for place in saes.indices {
+            for kind in kinds(saes[place]) where !isShown(kind) {
+                isWhole = false
+                notes.append(
+                    "\(kind.hook): \(kind.isSparse ? "sparse" : "dense") files are complete of \(count(kind)) of \(authors.count) authors, and not shown; run the same command again to continue"
+                )
+                if kind.isSparse {
+                    saes[place].hasSparse = false
+                } else {
+                    saes[place].hasDense = false
+                }
+            }
+        }
+        saes.removeAll { !$0.hasDense && !$0.hasSparse }
+    }
+}
+
+extension FinishedRun.EntrySAE {
+    fileprivate init?(_ value: JSONObject?) {
+        guard let hook = value?["hook"]?.string.flatMap(HookPoint.init),
+            let name = value?["sae_name"]?.string,
+            let width = value?["d_sae"]?.integer, width > 0
+        else { return nil }
+        (self.hook, self.name, self.width) = (hook, name, width)
+        meanL0 = value?["mean_l0"]?.number ?? 0
+        identity = Configuration.sae(
+            name, size: value?["size"]?.integer ?? 0, identity: value?["identity"]?.string ?? "")
+    }
+}

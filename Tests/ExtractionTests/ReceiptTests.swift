@@ -1,0 +1,176 @@
+// Receipts: written line by line, each read once, worth nothing where they are damaged. Names, and who has which author.
+
+import ArrayFiles
+import Corpus
+import Foundation
+import Gemma2
+import SparseAutoencoders
+import TestSupport
+import Testing
+
+@testable import Extraction
+
+struct ReceiptTests {
+    private let folder: TemporaryFolder
+    private let plan: RunPlan
+    private let inputs: Inputs
+    private var state: StateFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+        var options = RunOptions()
+        options.layers = [1]
+        options.modelPath = TestData.tiny + "/model"
+        options.saeDirectory = TestData.tiny + "/sae"
+        options.dataPath = TestData.tiny + "/authormix.jsonl"
+        options.saveDirectory = folder.path
+        plan = try RunPlan(local: options)
+        inputs = try Inputs(plan)
+        state = StateFolder(plan, Configuration(plan, inputs))
+        try state.open()
+    }
+
+    private func receipt(_ number: Int, saes: [String: String]? = nil) -> AuthorReceipt {
+        let author = plan.authors[number].author
+        let names = plan.items.map { $0.name(plan.naming, author: author) }
+        return AuthorReceipt(
+            author: author, number: number, lines: [number], tokens: [3], truncatedRows: [],
+            dividedBatches: [], crossEntropySum: 1, entropySum: 1, firingCounts: [:],
+            saes: saes ?? state.configuration.saes, kernels: "k",
+            files: Dictionary(
+                uniqueKeysWithValues: names.map { ($0, FileSeal(size: 5, crc32: 7)) }))
+    }
+
+    private func files(_ ending: String) throws -> [String] {
+        try directoryContents(state.directory, endingIn: ending).map { "\(state.directory)/\($0)" }
+    }
+
+    /// Another process' view of the same folder.
+    private func other() -> StateFolder { StateFolder(plan, state.configuration) }
+
+    private func known(_ state: StateFolder) throws -> [Int] {
+        try state.completed().summaries.map(\.number).sorted()
+    }
+
+    @Test func aProcessHasOneFileAndOthersReadItAsItGrows() throws {
+        let other = other()
+        #expect(try known(other) == [])
+        for number in 0..<4 {
+            try state.add(receipt(number))
+            #expect(try known(other) == Array(0...number))
+        }
+        #expect(try files(".receipts").count == 1)
+        #expect(try known(state) == [0, 1, 2, 3])
+        // What has been read is not read again: it is known without the file.
+        try FileManager.default.removeItem(atPath: try files(".receipts")[0])
+        #expect(try known(other) == [0, 1, 2, 3])
+        #expect(try known(self.other()) == [])
+    }
+
+    /// Whichever byte is wrong, at most its line is lost, and a line that has no end yet is none.
+    @Test func damagedLinesAttestNothing() throws {
+        for number in 0..<3 { try state.add(receipt(number)) }
+        let path = try files(".receipts")[0]
+        let bytes = try TestData.bytes(path)
+        var kept: Set<[Int]> = []
+        for position in stride(from: 0, to: bytes.count, by: 7) {
+            var damaged = bytes
+            damaged[position] ^= 0x10
+            try TestData.write(damaged, to: path)
+            let found = try known(other())
+            #expect(found.count < 3, "byte \(position) is not protected")
+            kept.insert(found)
+        }
+        #expect(kept.isSuperset(of: [[0, 1], [0, 2], [1, 2]]))
+        #expect(kept.allSatisfy { $0.count >= 1 })
+        let reader = other()
+        try TestData.write(bytes.dropLast(10), to: path)
+        #expect(try known(reader) == [0, 1])
+        try TestData.write(bytes, to: path)
+        #expect(try known(reader) == [0, 1, 2])
+    }
+
+    /// As versions before wrote them.
+    @Test func receiptsInFilesOfTheirOwnAreRead() throws {
+        try state.add(receipt(0))
+        let line = try TestData.bytes(try files(".receipts")[0]).dropLast()
+        try TestData.write(line.dropFirst(9), to: state.directory + "/0123456789abcdef.receipt")
+        try FileManager.default.removeItem(atPath: try files(".receipts")[0])
+        #expect(try known(other()) == [0])
+        #expect(try other().hasResults())
+    }
+
+    @Test func filesOfAnotherSAEAreKnownAsSuch() throws {
+        let hook = HookPoint(layer: 1, site: .res)
+        var saes = state.configuration.saes
+        saes[hook.description] = "another"
+        try state.add(receipt(0, saes: saes))
+        let receipts = try other().completed()
+        let name = plan.naming.activations(
+            hook, author: plan.authors[0].author, isSparse: false)
+        #expect(!receipts.knows(name))
+        #expect(receipts.foreign.map(\.names) == [[name]])
+        // As long as they are there, a run of this one's SAE would mix with them.
+        try other().check()
+        try folder.write([1], name)
+        #expect(throws: ConfigurationConflict.self) { try other().check() }
+    }
+
+    /// Whoever has been overwritten notices it when it records what it has made.
+    @Test func aRemovedFolderIsNoticed() throws {
+        try state.add(receipt(0))
+        var successor = other()
+        _ = try successor.clear(plan)
+        try successor.open()
+        #expect(!state.isInPlace && successor.isInPlace)
+        #expect(throws: StateRemovedError.self) { try state.add(receipt(1)) }
+        #expect(throws: StateRemovedError.self) { try state.add(receipt(1)) }
+        #expect(try known(other()) == [])
+    }
+
+    // MARK: Names
+
+    @Test(arguments: [
+        ("google/gemma-2-2b", "google_gemma-2-2b", "google_gemma-2-2b"),
+        ("gemma__ft", "gemma%5F%5Fft", "gemma%5F%5Fft"), ("a_/b", "a%5F%5Fb", "a%5F%5Fb"),
+        ("_x_", "%5Fx%5F", "%5Fx%5F"), ("a b%c", "a b%25c", "a b%25c"),
+        ("tab\there", "tab%09here", "tab%09here"), (".x", "%2Ex", "%2Ex"),
+        // Files' names go on behind it, our own folders' do not.
+        ("end.", "end.", "end%2E"), ("end ", "end ", "end%20"), ("con", "con", "%63on"),
+        ("COM1.x", "COM1.x", "%43OM1.x"), ("comma", "comma", "comma"),
+        ("a:b?", "a:b?", "a%3Ab%3F"),
+    ])
+    func labelsAreEncoded(label: String, name: String, folder: String) {
+        let naming = OutputNaming(label: label)
+        #expect(naming.labelName == name && naming.folderName == folder)
+        #expect(naming.file(.tokens, author: "x") == "sae__\(name)__tokens__x.json")
+        #expect(OutputNaming(labelName: naming.labelName) == naming)
+        #expect(
+            OutputNaming(earlierSpellingOf: label).labelName == label.replacing("/", with: "_"))
+    }
+
+    @Test func ranksOfAnAuthorAreThoseWithShares() {
+        for (authors, world) in [(1, 1), (5, 2), (3, 4), (3, 7), (7, 7), (10, 3)] {
+            for number in 0..<authors {
+                let ranks = (0..<world).filter {
+                    AuthorShare.shares(rank: $0, worldSize: world, authorCount: authors)
+                        .contains { $0.number == number }
+                }
+                #expect(
+                    AuthorShare.ranks(ofAuthor: number, worldSize: world, authorCount: authors)
+                        == ranks)
+            }
+        }
+    }
+
+    // MARK: Space
+
+    @Test func freeSpaceIsThatOfTheNearestFolder() throws {
+        let here = FreeSpace(at: folder.path)
+        #expect(try #require(here.bytes) > 0)
+        #expect(FreeSpace(at: folder.file("not/there/yet")).bytes != nil)
+        // It has no blocks at all, which says nothing.
+        #expect(FreeSpace(at: "/proc/self") == FreeSpace(at: "/proc"))
+        #expect(FreeSpace(at: "/proc").bytes == nil)
+    }
+}

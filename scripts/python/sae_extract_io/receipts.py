@@ -1,0 +1,132 @@
+"""Receipts, in the state folder of a run: which authors have been completed since the run's entry in `run.json` was written.
+
+A process appends what it completes to a file of its own, `*.receipts`: a receipt a line, the CRC-32 of its JSON in eight
+hexadecimal digits, a space, the JSON. Older versions of sae-extract wrote a file for each, `*.receipt`, with the JSON alone. What is damaged,
+or half written, attests nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zlib
+from pathlib import Path
+
+KINDS = {"dense": ["{}.npz"], "sparse": ["{}.sparse.npz"], "both": ["{}.npz", "{}.sparse.npz"]}
+SHARED = ["entropy_loss__{}.npy", "cross_entropy_loss__{}.npy", "tokens__{}.json", "full_texts__{}.json"]
+
+
+def names_start(entry: dict) -> str:
+    """What the names of the files of an entry's model begin with. Older versions did not encode the model's label."""
+    model = entry["model"]
+    return f"sae__{model.get('name_in_files', model['label'].replace('/', '_'))}__"
+
+
+def with_completed(directory: Path, entry: dict, cache: dict) -> dict:
+    """`entry` of run.json with the authors among those that are complete by now.
+
+    `cache` keeps what has been read, for other entries of the same folder.
+    """
+    folder = _state_folder(directory, entry) if entry["authors_not_complete"] else None
+    if folder is None:
+        return entry
+    if folder not in cache:
+        cache[folder] = _receipts(folder)
+    waiting, receipts = set(entry["authors_not_complete"]), cache[folder]
+    found = []
+    for name in entry["authors_not_complete"]:
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # Of a receipt that is none.
+            author, counts = _author(entry, receipts.get(name, []))
+            if author is not None:
+                found.append((author, counts))
+    if not found:
+        return entry
+    entry = dict(entry)
+    before, more = entry.get("tokens", 0), sum(author["tokens"] for author, _ in found)
+    entry["authors"] = entry["authors"] + [author for author, _ in found]
+    waiting -= {author["author"] for author, _ in found}
+    entry["authors_not_complete"] = [name for name in entry["authors_not_complete"] if name in waiting]
+    entry["tokens"] = before + more
+    entry["saes"] = [
+        {**sae, "mean_l0": (before * sae.get("mean_l0", 0) + sum(c.get(sae["hook"], 0) for _, c in found)) / max(1, before + more)}
+        for sae in entry["saes"]
+    ]
+    return entry
+
+
+def _state_folder(directory: Path, entry: dict) -> Path | None:
+    if "state" in entry:
+        parts = Path(entry["state"]).parts
+        return directory.joinpath(*parts) if parts[:1] == (".sae-extract",) and ".." not in parts else None
+    # Older versions did not name it; where a label has several, nothing tells which.
+    try:
+        label = entry["model"]["label"].replace("/", "_")
+        folders = [path for path in (directory / ".sae-extract" / "models" / label).iterdir() if path.is_dir()]
+    except OSError:
+        return None
+    return folders[0] if len(folders) == 1 else None
+
+
+def _receipts(folder: Path) -> dict[str, list[dict]]:
+    """All receipts in `folder`, by author."""
+    texts = []
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.suffix == ".receipt":
+                texts.append(path.read_bytes())
+            elif path.suffix == ".receipts":
+                for line in path.read_bytes().split(b"\n")[:-1]:
+                    if line[:8] == b"%08x" % zlib.crc32(line[9:]):
+                        texts.append(line[9:])
+    except OSError:
+        pass  # Its run may have ended, or been overwritten, meanwhile.
+    receipts: dict[str, list[dict]] = {}
+    for text in texts:
+        try:
+            receipt = json.loads(text.decode("utf-8"))
+            receipts.setdefault(receipt["author"], []).append(receipt)
+        except (KeyError, TypeError, ValueError):
+            continue
+    return receipts
+
+
+def _author(entry: dict, receipts: list[dict]) -> tuple[dict | None, dict]:
+    """What run.json will say of the author of `receipts`, and how often features of each hook fired; None if files lack."""
+    if not receipts:
+        return None, {}
+    start, counts, sealed = names_start(entry), {}, {}
+    for receipt in receipts:
+        foreign = []
+        for sae in entry["saes"]:
+            identity = f"{sae['sae_name']}, {sae.get('size')} bytes, identity {sae.get('identity')}"
+            if receipt["saes"].get(sae["hook"], identity) == identity:
+                counts.setdefault(sae["hook"], receipt["firingCounts"].get(sae["hook"], 0))
+            else:
+                foreign.append((f"{start}{sae['site']}__activations__", f"__layer_{sae['layer']}."))
+        for name, seal in receipt["files"].items():
+            if not any(name.startswith(begin) and end in name for begin, end in foreign):
+                sealed[name] = seal
+    first, begin = receipts[0], f"{start}tokens__"
+    encoded = next((name[len(begin) : -len(".json")] for name in sealed if name.startswith(begin)), None)
+    kinds = KINDS.get(entry["settings"].get("storage_format", "dense"), [])
+    names = [
+        start + kind.format(f"{sae['site']}__activations__{encoded}__layer_{sae['layer']}")
+        for sae in entry["saes"]
+        for kind in kinds
+    ] + [start + name.format(encoded) for name in SHARED]
+    if encoded is None or not set(names) <= set(sealed):
+        return None, {}
+    tokens = sum(first["tokens"])
+    return {
+        "author": first["author"],
+        "name_in_files": encoded,
+        "documents": len(first["tokens"]),
+        "tokens": tokens,
+        "mean_cross_entropy": first["crossEntropySum"] / max(1, tokens),
+        "mean_entropy": first["entropySum"] / max(1, tokens),
+        "source_lines": first["lines"],
+        "tokens_per_row": first["tokens"],
+        "truncated_rows": first["truncatedRows"],
+        "divided_batches": sorted({batch for receipt in receipts for batch in receipt["dividedBatches"]}),
+        "files": [{"name": name, **sealed[name]} for name in names],
+    }, counts
