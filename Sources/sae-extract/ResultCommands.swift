@@ -142,7 +142,7 @@ extension SAEExtract {
             let name = isOnly ? "report.html" : "report-\(run.naming.folderName).html"
             var path =
                 try output.map { try UsageError.expandingHome($0, of: "--output") }
-                ?? "\(directory)/\(name)"
+                ?? "\(run.directory)/\(name)"
             guard !path.isEmpty else { throw UsageError("--output", "is empty; name a file") }
             if fileExists(path), let resolved = realpath(path, nil) {
                 // Of a link, the file that it leads to.
