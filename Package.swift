@@ -89,10 +89,16 @@ let package = Package(
             name: "Hub",
             dependencies: [
                 "ArrayFiles", "ByteJSON",
+                .target(name: "CCurlAuthorities", condition: .when(traits: ["Hub"])),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: strict),
+            swiftSettings: strict,
+            // Foundation's library must see it.
+            linkerSettings: [
+                .unsafeFlags(
+                    ["-Xlinker", "--export-dynamic-symbol=curl_multi_add_handle"])
+            ]),
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
         .executableTarget(
@@ -170,6 +176,7 @@ let package = Package(
             name: "CCUDA", exclude: ["kernels.cu", "kernels.ptx", "prelude.h"],
             // #embed is of C23.
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
+        .target(name: "CCurlAuthorities", cSettings: [.unsafeFlags(["-std=c2x"])]),
         .target(
             name: "CReport", exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),

@@ -40,6 +40,10 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
             "free some space (or raise the quota or file size limit) and run the same command again"
         case EMFILE, ENFILE: "raise the limit on open files (ulimit -n)"
         case ENAMETOOLONG: "choose a shorter path"
+        case ENOMEM:
+            "raise the limit on memory (ulimit -v, or the job's), or run on a machine that has more"
+        case ENODATA where operation == "read":
+            "the file became shorter while it was read: see that nobody writes to it, then run the same command again"
         case EINVAL where operation == "read": "give a regular file"
         case EINVAL where ["create", "rename"].contains(operation), EILSEQ:
             "its file system may refuse a character of the name; give another name, or a path on another file system"

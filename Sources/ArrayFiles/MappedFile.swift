@@ -1,23 +1,37 @@
-// Read-only memory maps: weights are used where they lie on disk.
+// Read-only memory maps: weights are used where they lie on disk. Where the file system cannot map files (some FUSE and network
+// file systems), the same addresses are filled by reading, and only those that somebody has asked for.
 
 import ByteJSON
 import Glibc
+import Synchronization
 
-/// A whole file mapped read-only; the mapping lasts as long as this object.
+/// A whole file at fixed addresses, read-only, for as long as this object lasts: mapped, or read where it cannot be mapped.
 public final class MappedFile: @unchecked Sendable {
+    /// How much of a file that cannot be mapped is read when it is opened.
+    public enum Extent {
+        /// All of it.
+        case whole
+        /// Nothing: whoever looks at a part of `bytes` calls `load` before.
+        case onDemand
+    }
+
     /// The path as given.
     public let path: String
-    /// The file's bytes.
+    /// The file's bytes. Of a file opened with `Extent.onDemand` only what has been loaded may be looked at; the rest
+    /// may have no memory behind it.
     public let bytes: UnsafeRawBufferPointer
+    /// Where the bytes come from, if they are read; nil of a file that is mapped.
+    private let reading: Reading?
 
-    /// Maps the regular file at `path`. Throws where it cannot be opened, is not a regular file, or cannot
-    /// be mapped.
-    public init(path: String) throws(FileError) {
+    /// Opens the regular file at `path`. Throws where it cannot be opened, is not a regular file, or can neither be mapped
+    /// nor read.
+    public init(path: String, _ extent: Extent = .whole) throws(FileError) {
         self.path = path
         // Not to wait at a pipe that nobody writes to: it is refused below.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw FileError("open", path) }
-        defer { close(descriptor) }
+        var isKept = false
+        defer { if !isKept { close(descriptor) } }
         var info = stat()
         guard fstat(descriptor, &info) == 0 else { throw FileError("examine", path) }
         guard info.st_mode & S_IFMT == S_IFREG else {
@@ -27,14 +41,42 @@ public final class MappedFile: @unchecked Sendable {
         let size = Int(info.st_size)
         guard size > 0 else {
             bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+            reading = nil
             return
         }
-        guard let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED
-        else { throw FileError("map", path) }
+        if let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED {
+            bytes = UnsafeRawBufferPointer(start: base, count: size)
+            reading = nil
+            return
+        }
+        let error = FileError("map", path)
+        guard MappedFile.canBeReadInstead(error.code) else { throw error }
+        // Addresses alone: what nobody loads takes no memory, and looking at it ends the process instead of finding zeros.
+        guard
+            let base = mmap(
+                nil, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+            base != MAP_FAILED
+        else { throw FileError("reserve memory for", path) }
         bytes = UnsafeRawBufferPointer(start: base, count: size)
+        reading = Reading(descriptor: descriptor, base: base, size: size)
+        isKept = true
+        MappedFile.unmapped.withLock { $0[path] = Unmapped(size: size, code: error.code) }
+        if extent == .whole { try load(0..<size) }
     }
 
-    /// Calls `body` with the file's bytes and keeps the mapping until it returns.
+    /// Whether an error of `mmap` says that this file system, or this sandbox, maps no files, rather than that memory lacks.
+    private static func canBeReadInstead(_ code: Int32) -> Bool {
+        [ENODEV, EINVAL, EACCES, EPERM, ENOSYS, EOPNOTSUPP].contains(code)
+    }
+
+    /// Makes the bytes in `range` those of the file; nothing to do where it is mapped. Throws `FileError`.
+    public func load(_ range: Range<Int>) throws(FileError) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
+        guard let reading, !range.isEmpty else { return }
+        try reading.load(range, of: path)
+    }
+
+    /// Calls `body` with the file's bytes and keeps them until it returns.
     public func withBytes<R, E: Error>(
         _ body: (UnsafeBufferPointer<UInt8>) throws(E) -> R
     ) throws(E) -> R {
@@ -50,6 +92,87 @@ public final class MappedFile: @unchecked Sendable {
     deinit {
         if let base = bytes.baseAddress {
             munmap(UnsafeMutableRawPointer(mutating: base), bytes.count)
+        }
+    }
+
+    // MARK: Files that could not be mapped
+
+    /// A file that this process could not map.
+    private struct Unmapped {
+        let size: Int
+        let code: Int32
+    }
+
+    private static let unmapped = Mutex<[String: Unmapped]>([:])
+
+    /// What a user should know of the files that this process could not map, for the log; nil where there were none.
+    public static var unmappedNote: String? {
+        let files = unmapped.withLock { $0 }
+        guard let first = files.min(by: { $0.key < $1.key }) else { return nil }
+        let megabytes = files.values.reduce(0) { $0 + $1.size } / 1_000_000
+        let rest = files.count > 1 ? " and \(files.count - 1) other files" : ""
+        let memory =
+            megabytes < 100
+            ? ""
+            : ", which takes up to \(megabytes) MB of memory in each worker; a local disk needs none"
+        return
+            "\(first.key)\(rest) cannot be mapped (\(String(cString: strerror(first.value.code)))), and are read into memory instead\(memory)"
+    }
+}
+
+/// Fills reserved addresses with the bytes of a file, part by part.
+private final class Reading: Sendable {
+    private let descriptor: Int32
+    private let base: Int
+    private let size: Int
+    /// Whether each part of `Reading.part` bytes is there.
+    private let isThere: Mutex<[Bool]>
+
+    /// Bytes that are read at least: a multiple of any machine's page.
+    private static let part = 1 << 16
+
+    /// The file behind `descriptor`, of which this closes it, at `base`, an address without access yet.
+    init(descriptor: Int32, base: UnsafeMutableRawPointer, size: Int) {
+        self.descriptor = descriptor
+        self.base = Int(bitPattern: base)
+        self.size = size
+        isThere = Mutex(Array(repeating: false, count: (size - 1) / Reading.part + 1))
+    }
+
+    deinit { close(descriptor) }
+
+    func load(_ range: Range<Int>, of path: String) throws(FileError) {
+        let parts = range.lowerBound / Reading.part...(range.upperBound - 1) / Reading.part
+        try isThere.withLock { (isThere) throws(FileError) in
+            var next = parts.lowerBound
+            while next <= parts.upperBound {
+                guard !isThere[next] else {
+                    next += 1
+                    continue
+                }
+                var end = next + 1
+                while end <= parts.upperBound, !isThere[end] { end += 1 }
+                try read(next * Reading.part..<min(size, end * Reading.part), of: path)
+                for part in next..<end { isThere[part] = true }
+                next = end
+            }
+        }
+    }
+
+    private func read(_ range: Range<Int>, of path: String) throws(FileError) {
+        let start = UnsafeMutableRawPointer(bitPattern: base + range.lowerBound)!
+        guard mprotect(start, range.count, PROT_READ | PROT_WRITE) == 0 else {
+            throw FileError("reserve memory for", path)
+        }
+        var done = 0
+        while done < range.count {
+            let count = pread(
+                descriptor, start + done, range.count - done, off_t(range.lowerBound + done))
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw FileError("read", path) }
+            // It was longer when it was opened.
+            guard count > 0 else { throw FileError("read", path, code: ENODATA) }
+            done += count
         }
     }
 }

@@ -51,7 +51,7 @@ public struct NPZReader: Sendable {
 
     /// Maps `path` and reads its central directory. Throws `FileError`, `UnexpectedFileError` or `NPZError`.
     public init(path: String) throws {
-        file = try MappedFile(path: path)
+        file = try MappedFile(path: path, .onDemand)
         do {
             members = try NPZReader.readDirectory(file)
         } catch {
@@ -90,9 +90,11 @@ public struct NPZReader: Sendable {
 
     /// Type and shape of array `name`, without reading or unpacking its data. Throws as `tensor` does.
     public func tensorHeader(_ name: String) throws -> (elementType: ElementType, shape: [Int]) {
-        let scan = try scan(name)
-        let type = try elementType(of: name, scan.header, dataSize: scan.dataSize)
-        return (type, scan.header.shape)
+        let member = try member(name)
+        let (header, length) = try frontHeader(
+            of: member, try storedBytes(of: member, loading: NPZReader.longestHeader))
+        let type = try elementType(of: name, header, dataSize: member.size - length)
+        return (type, header.shape)
     }
 
     private func elementType(
@@ -122,23 +124,29 @@ public struct NPZReader: Sendable {
     public func scan(_ name: String) throws -> ArrayScan {
         let member = try member(name)
         let packed = try storedBytes(of: member)
-        guard member.method != 0 else {
-            let (header, data) = try header(in: packed, of: member)
-            return ArrayScan(
-                name: name, path: file.path, header: header, size: packed.count,
-                source: .bytes(packed, dataOffset: data, crc32: member.crc), owner: file)
-        }
-        // Headers are 128 bytes as a rule, and never more than 64 KiB in versions that are in use.
-        let front = OwnedBytes(count: min(member.size, 1 << 16))
+        let (header, data) = try frontHeader(of: member, packed)
+        return ArrayScan(
+            name: name, path: file.path, header: header, size: member.size,
+            source: member.method == 0
+                ? .bytes(packed, dataOffset: data, crc32: member.crc)
+                : .deflated(packed, dataOffset: data, crc32: member.crc), owner: file)
+    }
+
+    /// Headers are 128 bytes as a rule, and never more than 64 KiB in versions that are in use; packed, they are no longer.
+    private static let longestHeader = 1 << 16
+
+    /// The header of `member`, of which `packed` is the front at least.
+    private func frontHeader(
+        of member: Member, _ packed: UnsafeRawBufferPointer
+    ) throws -> (header: NPYHeader, length: Int) {
+        guard member.method != 0 else { return try header(in: packed, of: member) }
+        let front = OwnedBytes(count: min(member.size, NPZReader.longestHeader))
         let (_, produced, status) = Inflater(.raw).read(packed, into: front.bytes)
         if case .damaged(let reason) = status {
             throw bad(member, "does not inflate (\(reason))")
         }
-        let (header, data) = try header(
+        return try header(
             in: UnsafeRawBufferPointer(rebasing: front.bytes[..<produced]), of: member)
-        return ArrayScan(
-            name: name, path: file.path, header: header, size: member.size,
-            source: .deflated(packed, dataOffset: data, crc32: member.crc), owner: file)
     }
 
     private func header(
@@ -165,11 +173,18 @@ public struct NPZReader: Sendable {
         return member
     }
 
-    /// What the archive has of `member`, as it is packed.
-    private func storedBytes(of member: Member) throws -> UnsafeRawBufferPointer {
+    /// What the archive has of `member`, as it is packed: of long ones the first `limit` bytes.
+    private func storedBytes(
+        of member: Member, loading limit: Int = .max
+    ) throws -> UnsafeRawBufferPointer {
         let archive = file.bytes
         let start = member.localOffset
-        guard start + 30 <= archive.count, archive.u32(start) == 0x0403_4B50 else {
+        func hasHeader() throws -> Bool {
+            guard start + 30 <= archive.count else { return false }
+            try file.load(start..<start + 30)
+            return archive.u32(start) == 0x0403_4B50
+        }
+        guard try hasHeader() else {
             throw bad(member, "has no local header where the directory says")
         }
         // Sizes in local headers may be placeholders; only the lengths of name and extra field count.
@@ -177,8 +192,6 @@ public struct NPZReader: Sendable {
         guard data <= archive.count, member.compressedSize <= archive.count - data else {
             throw bad(member, "reaches beyond the end of the file")
         }
-        let stored = UnsafeRawBufferPointer(
-            rebasing: archive[data..<data + member.compressedSize])
         switch member.method {
         case 0:
             guard member.size == member.compressedSize else {
@@ -196,7 +209,9 @@ public struct NPZReader: Sendable {
                 path: file.path, array: member.name,
                 reason: "uses compression method \(member.method), expected stored or deflated")
         }
-        return stored
+        let part = data..<data + min(member.compressedSize, limit)
+        try file.load(part)
+        return UnsafeRawBufferPointer(rebasing: archive[part])
     }
 
     private func contents(
@@ -237,6 +252,7 @@ public struct NPZReader: Sendable {
         func damaged(_ reason: String) -> NPZError { .badArchive(path: file.path, reason: reason) }
         // The end record is 22 bytes plus a comment of at most 65,535.
         let earliest = max(0, archive.count - 22 - 65_535)
+        try file.load(earliest..<archive.count)
         guard archive.count >= 22,
             let end = stride(from: archive.count - 22, through: earliest, by: -1).first(where: {
                 archive.u32($0) == 0x0605_4B50
@@ -245,15 +261,18 @@ public struct NPZReader: Sendable {
         else { throw damaged("there is no ZIP directory at its end") }
         var count = Int(archive.u16(end + 10))
         var offset = Int(archive.u32(end + 16))
+        if end >= 20 { try file.load(end - 20..<end) }
         if end >= 20, archive.u32(end - 20) == 0x0706_4B50 {
             guard let record = Int(exactly: archive.u64(end - 20 + 8)),
                 record <= archive.count - 56,
-                archive.u32(record) == 0x0606_4B50,
+                try loaded(file, record, 56).u32(record) == 0x0606_4B50,
                 let wideCount = Int(exactly: archive.u64(record + 32)),
                 let wideOffset = Int(exactly: archive.u64(record + 48))
             else { throw damaged("its ZIP64 directory is damaged") }
             (count, offset) = (wideCount, wideOffset)
         }
+        // It lies before its end record, whatever it says of its own size.
+        if (0...end).contains(offset) { try file.load(offset..<archive.count) }
         var members: [String: Member] = [:]
         for _ in 0..<count {
             guard offset >= 0, offset <= archive.count - 46, archive.u32(offset) == 0x0201_4B50
@@ -265,6 +284,14 @@ public struct NPZReader: Sendable {
             }
         }
         return members
+    }
+
+    /// The file's bytes, with `count` of them at `offset` loaded.
+    private static func loaded(
+        _ file: MappedFile, _ offset: Int, _ count: Int
+    ) throws -> UnsafeRawBufferPointer {
+        try file.load(offset..<offset + count)
+        return file.bytes
     }
 
     private static func readEntry(

@@ -76,7 +76,7 @@ public struct SafetensorsFile: Sendable {
     /// Maps `path` and checks every entry: sizes, bounds, overlaps, holes. Throws `FileError`,
     /// `UnexpectedFileError` or `SafetensorsError`.
     public init(path: String) throws {
-        let file = try MappedFile(path: path)
+        let file = try MappedFile(path: path, .onDemand)
         do {
             try self.init(file)
         } catch {
@@ -91,6 +91,7 @@ public struct SafetensorsFile: Sendable {
             throw SafetensorsError.truncatedHeader(
                 path: path, announced: 8, fileSize: file.bytes.count)
         }
+        try file.load(0..<8)
         let announced = UInt64(littleEndian: file.bytes.loadUnaligned(as: UInt64.self))
         guard announced <= 100_000_000 else {
             throw SafetensorsError.headerTooLarge(path: path, announced: announced)
@@ -100,6 +101,7 @@ public struct SafetensorsFile: Sendable {
             throw SafetensorsError.truncatedHeader(
                 path: path, announced: announced, fileSize: file.bytes.count)
         }
+        try file.load(8..<8 + headerLength)
         let header = UnsafeRawBufferPointer(rebasing: file.bytes[8..<8 + headerLength])
         let data = UnsafeRawBufferPointer(rebasing: file.bytes[(8 + headerLength)...])
         (entries, tensors, otherTypes) = try SafetensorsFile.readEntries(
@@ -206,8 +208,25 @@ public struct SafetensorsFile: Sendable {
         tensors[ExactString(name)] != nil || otherTypes[ExactString(name)] != nil
     }
 
-    /// The tensor called `name`. Throws where there is none, or one of a type that is no weights'.
-    public func tensor(_ name: String) throws(SafetensorsError) -> StoredTensor {
+    /// The tensor called `name`. Throws `SafetensorsError` where there is none, or one of a type that is no weights', and
+    /// `FileError` where it can be neither mapped nor read.
+    public func tensor(_ name: String) throws -> StoredTensor {
+        let tensor = try entry(name)
+        let start = tensor.bytes.baseAddress.map { $0 - file.bytes.baseAddress! } ?? 0
+        try file.load(start..<start + tensor.bytes.count)
+        return tensor
+    }
+
+    /// Type and shape of the tensor called `name`, without reading its numbers. Throws `SafetensorsError` as `tensor` does.
+    public func tensorHeader(
+        _ name: String
+    ) throws(SafetensorsError) -> (elementType: ElementType, shape: [Int]) {
+        let tensor = try entry(name)
+        return (tensor.elementType, tensor.shape)
+    }
+
+    /// The tensor called `name`, whose bytes may not have been read.
+    private func entry(_ name: String) throws(SafetensorsError) -> StoredTensor {
         if let tensor = tensors[ExactString(name)] { return tensor }
         guard let dtype = otherTypes[ExactString(name)] else {
             throw .missingTensor(path: file.path, tensor: name)

@@ -44,7 +44,11 @@ public struct UnexpectedFileError: Error, Equatable, CustomStringConvertible {
 
 extension MappedFile {
     /// What it is; nil where its first bytes tell nothing.
-    public var kind: FileKind? { withBytes { FileKind(UnsafeRawBufferPointer($0)) } }
+    public var kind: FileKind? {
+        let front = 0..<min(bytes.count, FileKind.head)
+        guard (try? load(front)) != nil else { return nil }
+        return withBytes { FileKind(UnsafeRawBufferPointer(rebasing: $0[front])) }
+    }
 
     /// What a reader throws that took this file for an `expected` one and failed with `error`: an `UnexpectedFileError`
     /// where the file is of another kind that is known, else `error`.

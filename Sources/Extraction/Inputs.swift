@@ -15,10 +15,10 @@ struct InputFile: Sendable {
     /// See `MappedFile.identity`.
     let identity: String
 
-    init(_ file: MappedFile, headerLength: Int) {
+    init(_ file: MappedFile, headerLength: Int) throws(FileError) {
         path = file.path
         size = file.bytes.count
-        identity = file.identity(headerLength: min(headerLength, size))
+        identity = try file.identity(headerLength: min(headerLength, size))
     }
 
     /// The last component of the path.
@@ -59,8 +59,8 @@ public struct Inputs: Sendable {
             )
         }
         checkpoint =
-            weights.files.map { InputFile($1.file, headerLength: 8 + $1.headerLength) }
-            + (try others.map { InputFile(try MappedFile(path: $0), headerLength: .max) })
+            try weights.files.map { try InputFile($1.file, headerLength: 8 + $1.headerLength) }
+            + others.map { try InputFile(MappedFile(path: $0), headerLength: .max) }
         weightTypes = weights.elementTypes.map(\.rawValue)
         var saes: [SAE] = []
         for chosen in plan.saes {
@@ -70,7 +70,7 @@ public struct Inputs: Sendable {
                 dIn: dIn, hookName: chosen.hook.description, label: plan.label)
             saes.append(
                 SAE(
-                    chosen: chosen, file: InputFile(source.file, headerLength: 1 << 16),
+                    chosen: chosen, file: try InputFile(source.file, headerLength: 1 << 16),
                     dIn: dIn, dSAE: try source.dSAE()))
         }
         (self.saes, self.warnings) = (saes, warnings)
@@ -80,18 +80,21 @@ public struct Inputs: Sendable {
 extension MappedFile {
     /// SHA-256 over the file's size, its first `headerLength` bytes and 64 blocks of 64 KiB spread evenly
     /// from front to end; a file of up to 4 MiB, or one that is all header, is hashed whole. Lower-case hex.
-    func identity(headerLength: Int) -> String {
+    func identity(headerLength: Int) throws(FileError) -> String {
         var hash = SHA256()
+        func update(_ range: Range<Int>) throws(FileError) {
+            try load(range)
+            hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[range]))
+        }
         withUnsafeBytes(of: UInt64(bytes.count).littleEndian) { hash.update(bufferPointer: $0) }
         let block = 1 << 16
         if bytes.count <= 64 * block || headerLength >= bytes.count {
-            hash.update(bufferPointer: bytes)
+            try update(0..<bytes.count)
         } else {
-            hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[..<headerLength]))
+            try update(0..<headerLength)
             for i in 0..<64 {
                 let start = (bytes.count - block) * i / 63
-                hash.update(
-                    bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[start..<start + block]))
+                try update(start..<start + block)
             }
         }
         return hexadecimal(hash.finalize())

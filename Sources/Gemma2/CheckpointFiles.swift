@@ -117,11 +117,17 @@ public struct CheckpointFiles: Sendable {
     }
 
     /// The tensor that this checkpoint calls `name`. Throws where it is missing or of no weights' type.
-    func tensor(_ name: String) throws -> StoredTensor {
-        guard index != nil else { return try files[0].file.tensor(name) }
+    func tensor(_ name: String) throws -> StoredTensor { try file(of: name).tensor(name) }
+
+    /// Its shape, without reading it. Throws alike.
+    func shape(of name: String) throws -> [Int] { try file(of: name).tensorHeader(name).shape }
+
+    /// The file that has the tensor called `name`. Throws where the index names none.
+    func file(of name: String) throws(SafetensorsError) -> SafetensorsFile {
+        guard index != nil else { return files[0].file }
         guard let shard = shardOfTensor[ExactString(name)] else {
             throw SafetensorsError.missingTensor(path: listPath, tensor: name)
         }
-        return try files[shard].file.tensor(name)
+        return files[shard].file
     }
 }

@@ -63,21 +63,27 @@ public struct CheckpointTensors {
         warnings =
             files.warnings
             + [unknown.warning(files.listPath, "tensors", limit: 5)].compactMap { $0 }
-        for (name, _) in tensors { _ = try tensor(name) }
+        for (name, _) in tensors { try checkShape(name) }
         if config.hasTiedEmbeddings, files.has(CheckpointTensors.unembedding) {
             try checkTied(config)
         }
     }
 
-    /// Tensor `name` of the table, of the table's shape. Throws where it has another, or is of no weights' type.
+    /// Tensor `name` of the table. Throws where it has another shape than the table's, or is of no weights' type.
     func tensor(_ name: String) throws -> StoredTensor {
-        let tensor = try files.tensor(CheckpointTensors.name(name, in: files))
-        guard let shape = shapes[name], tensor.shape == shape else {
+        try checkShape(name)
+        return try files.tensor(CheckpointTensors.name(name, in: files))
+    }
+
+    /// Looks at the header of tensor `name` of the table. Throws alike.
+    private func checkShape(_ name: String) throws {
+        let found = CheckpointTensors.name(name, in: files)
+        let (shape, expected) = (try files.shape(of: found), shapes[name] ?? [])
+        guard shape == expected else {
             throw CheckpointError.wrongShape(
-                path: tensor.path, tensor: tensor.name, shape: tensor.shape,
-                expected: shapes[name] ?? [])
+                path: try files.file(of: found).file.path, tensor: found, shape: shape,
+                expected: expected)
         }
-        return tensor
     }
 
     // MARK: Names

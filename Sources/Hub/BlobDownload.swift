@@ -5,7 +5,6 @@
 // file systems), or its holder makes no headway, each downloads by itself, and the last to rename wins with the same bytes.
 
 import ArrayFiles
-import Crypto
 import FoundationEssentials
 import Glibc
 import Logging
@@ -29,30 +28,7 @@ final class DownloadSink: Sendable {
         /// Which exchange's body is at hand, and its next byte within the file.
         var exchange = 0
         var position: Int?
-        var hash: Hash
-    }
-
-    private enum Hash {
-        case sha256(SHA256)
-        case gitBlob(Insecure.SHA1)
-
-        mutating func update(_ bytes: UnsafeRawBufferPointer) {
-            switch self {
-            case .sha256(var hash):
-                hash.update(bufferPointer: bytes)
-                self = .sha256(hash)
-            case .gitBlob(var hash):
-                hash.update(bufferPointer: bytes)
-                self = .gitBlob(hash)
-            }
-        }
-
-        var digits: String {
-            switch self {
-            case .sha256(let hash): hexadecimal(hash.finalize())
-            case .gitBlob(let hash): hexadecimal(hash.finalize())
-            }
-        }
+        var hash: ContentHash
     }
 
     let path: String
@@ -67,16 +43,7 @@ final class DownloadSink: Sendable {
     ) throws {
         (descriptor, path) = try createUniqueFile(in: folder)
         self.report = report
-        let hash: Hash
-        switch file.digest {
-        case .sha256: hash = .sha256(SHA256())
-        case .gitBlob:
-            // What git hashes is the content after this header.
-            var sha1 = Insecure.SHA1()
-            sha1.update(data: Array("blob \(file.size)\0".utf8))
-            hash = .gitBlob(sha1)
-        }
-        state = Mutex(State(hash: hash))
+        state = Mutex(State(hash: ContentHash(of: file)))
     }
 
     deinit { close(descriptor) }
@@ -86,6 +53,9 @@ final class DownloadSink: Sendable {
 
     /// The digest of all bytes so far.
     var digest: String { state.withLock { $0.hash.digits } }
+
+    /// The digest under which the bytes so far are to lie in the cache; nil where they are not the file's.
+    var proof: RepositoryFile.Digest? { state.withLock { $0.hash.proof } }
 
     /// Appends `bytes` of an earlier download. Throws `FileError` or `TooLong`.
     func append(_ bytes: UnsafeRawBufferPointer, limit: Int) throws {
@@ -159,22 +129,34 @@ struct BlobDownload: Sendable {
 
     private var blob: String { cache.blob(file.digest.name) }
     private var folder: String { cache.partials(file.digest.name) }
-    private var isThere: Bool { fileSize(blob) == file.size && fileExists(blob) }
+    private var isThere: Bool {
+        fileSize(blob) == file.size && fileExists(blob)
+            // Of a content that the listing has no name of its own for, nobody knows its place beforehand.
+            || paths.allSatisfy { cache.has($0, of: commit, size: file.size) }
+    }
 
     /// Returns when the content is in the cache and the files are linked to it. Throws `HubError` and `FileError`.
     func run() async throws {
+        var digest = file.digest
         if !isThere {
             let lock = try await waitForTurn()
             defer { lock?.release() }
-            if !isThere { try await download(isLocked: lock?.isHeld == true) }
+            if !isThere { digest = try await download(isLocked: lock?.isHeld == true) }
         }
-        for path in paths { try cache.link(path, of: commit, to: file) }
+        let stored = RepositoryFile(path: file.path, size: file.size, digest: digest)
+        for path in paths where !cache.has(path, of: commit, size: file.size) {
+            try cache.link(path, of: commit, to: stored)
+        }
     }
+
+    /// Git keeps no larger files by themselves: one that is listed without SHA-256 is a mirror's fault.
+    private static let largestPlainFile = 10 << 20
 
     /// Most times that one begins anew because somebody has cleared away what was there.
     private static let attempts = 3
 
-    private func download(isLocked: Bool) async throws {
+    /// The digest under which the content then lies in the cache.
+    private func download(isLocked: Bool) async throws -> RepositoryFile.Digest {
         var isFresh = false
         var attempt = 0
         while true {
@@ -192,14 +174,15 @@ struct BlobDownload: Sendable {
                 // Another process was faster.
                 unlink(sink.path)
                 try? removeTree(folder)
-                return
+                return file.digest
             }
-            if got == file.digest.name {
+            if sink.count == file.size, let digest = sink.proof {
                 try sink.synchronize()
+                let blob = cache.blob(digest.name)
                 try makeParentDirectories(of: blob)
                 if rename(sink.path, blob) == 0 {
                     try? removeTree(folder)
-                    return
+                    return digest
                 }
                 // Where it has been taken for a leftover, or the cache has been cleared, it is begun again.
                 let error = FileError("rename", sink.path)
@@ -211,9 +194,18 @@ struct BlobDownload: Sendable {
             }
             report(-sink.count, .found)
             unlink(sink.path)
+            let settings = client.settings
+            if case .gitBlob = file.digest, file.size > BlobDownload.largestPlainFile,
+                adopted == nil
+            {
+                throw HubError.noDigest(
+                    cache.reference, file: file.path, expected: file.digest.name,
+                    endpoint: settings.namedEndpoint)
+            }
             guard !isFresh else {
                 throw HubError.damaged(
-                    cache.reference, file: file.path, expected: file.digest.name, got: got)
+                    cache.reference, file: file.path, expected: file.digest.name, got: got,
+                    mirror: settings.isEndpointGiven ? settings.endpoint : nil)
             }
             // What was taken over may be what is wrong. Other processes' parts are theirs.
             if let adopted { unlink(adopted) }

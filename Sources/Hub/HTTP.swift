@@ -6,10 +6,12 @@ import Glibc
 /// A request without a body.
 struct HTTPRequest: Sendable {
     var method = "GET"
-    let url: URL
+    var url: URL
     var headers: [String: String] = [:]
     /// Seconds without a byte after which it has failed.
     let timeout: Double
+    /// The variable that says so, for messages.
+    let timeoutName: String
     /// Seconds after which it has failed however much has come; nil for no such limit.
     var limit: Double?
 }

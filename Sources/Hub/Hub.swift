@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import FoundationEssentials
+import Glibc
 import Logging
 import Synchronization
 
@@ -10,13 +11,28 @@ import Synchronization
 public struct RepositorySnapshot: Sendable {
     /// The repository and the revision asked for.
     public let reference: RepositoryReference
-    /// The commit's 40 hexadecimal digits.
-    public let commit: String
+    /// The commit that the files lie under: the revision's, or an earlier one whose files stand for its own.
+    public var commit: String { earlier?.commit ?? current }
+    /// The revision's commit: 40 hexadecimal digits.
+    fileprivate let current: String
     fileprivate let cache: HubCache
     /// Nil where only the cache's files are known.
     fileprivate let listing: RepositoryListing?
     /// Why nothing can be downloaded; nil where it can.
     fileprivate let isolation: String?
+    /// Why nothing can be added to the cache; nil where it can.
+    fileprivate var obstacle: FileError?
+    /// Files of an earlier commit, where nothing can be added and they are more than there are of this one.
+    fileprivate var earlier: EarlierFiles?
+    fileprivate let copies = Copies()
+
+    fileprivate init(
+        _ reference: RepositoryReference, at commit: String, in cache: HubCache,
+        _ listing: RepositoryListing?, isolation: String? = nil
+    ) {
+        (self.reference, current, self.cache) = (reference, commit, cache)
+        (self.listing, self.isolation) = (listing, isolation)
+    }
 
     /// Whether it is known what the dataset's card says of its files.
     public var isCardKnown: Bool { listing?.card != nil }
@@ -27,6 +43,17 @@ public struct RepositorySnapshot: Sendable {
     /// The folder that the files lie in or will.
     public var folder: String { cache.snapshot(commit) }
 
+    /// What is said where `file` must be put into the cache and cannot be; nil where it can.
+    fileprivate func refusal(_ file: String, _ settings: HubSettings) -> HubError? {
+        obstacle.map {
+            .cacheNotWritable(
+                reference, file: file,
+                reason: "cannot \($0.operation) \($0.path): \(String(cString: strerror($0.code)))",
+                directory: settings.cacheDirectory, source: settings.cacheSource,
+                commit: earlier?.commit)
+        }
+    }
+
     /// The paths of the commit's files, or of those in the cache where no more is known. Throws `FileError`.
     public func paths() throws -> [String] {
         try listing.map { Array($0.files.keys) } ?? cache.files(of: commit)
@@ -34,19 +61,34 @@ public struct RepositorySnapshot: Sendable {
 
     /// Whether the file at `path` exists in the repository, as far as is known.
     public func contains(_ path: String) -> Bool {
-        listing.map { $0.files[path] != nil } ?? cache.has(path, of: commit, size: nil)
+        listing.map { $0.files[path] != nil } ?? cache.has(path, of: current, size: nil)
     }
 
     /// Whether the file at `path` is in the cache, whole.
     public func isCached(_ path: String) -> Bool {
-        cache.has(path, of: commit, size: listing?.files[path]?.size)
+        let file = listing?.files[path]
+        if let earlier { return file.map(earlier.have) ?? false }
+        return cache.has(path, of: current, size: file?.size)
     }
 
     /// Whether the content of the file at `path` is in the cache, if under another commit or path.
     public func hasContent(_ path: String) -> Bool {
         guard let file = listing?.files[path] else { return isCached(path) }
+        return isCached(path) || hasBlob(file)
+            || obstacle == nil && copies.copy(of: file, in: cache, notIn: current) != nil
+    }
+
+    private func hasBlob(_ file: RepositoryFile) -> Bool {
         let blob = cache.blob(file.digest.name)
-        return isCached(path) || fileExists(blob) && fileSize(blob) == file.size
+        return fileExists(blob) && fileSize(blob) == file.size
+    }
+
+    /// Puts the content of `file`, which the cache has, at `path`. Throws `FileError`.
+    fileprivate func place(_ file: RepositoryFile, at path: String) throws {
+        if !hasBlob(file), let copy = copies.copy(of: file, in: cache, notIn: current) {
+            try cache.makeBlob(of: file, from: copy)
+        }
+        try cache.link(path, of: current, to: file)
     }
 
     /// Bytes of the file at `path`.
@@ -117,7 +159,9 @@ public final class Hub: Sendable {
             }
             client =
                 settings.isOffline || absence != nil
-                ? nil : HubClient(settings, transport: URLSessionTransport(), log: log)
+                ? nil
+                : HubClient(
+                    settings, transport: URLSessionTransport(settings.authorities), log: log)
         #else
             absence = "this sae-extract was built without its Hub client"
             client = nil
@@ -133,8 +177,7 @@ public final class Hub: Sendable {
             let listing = cache.listing(commit)
             guard listing != nil || isDirectory(cache.snapshot(commit)) else { return nil }
             return RepositorySnapshot(
-                reference: reference, commit: commit, cache: cache, listing: listing,
-                isolation: isolation)
+                reference, at: commit, in: cache, listing, isolation: isolation)
         }
         guard let client else {
             let found = known.flatMap { cached($0, isolation) }
@@ -147,7 +190,7 @@ public final class Hub: Sendable {
         {
             return found
         }
-        let silence = "\(settings.endpoint) does not answer"
+        let silence = "\(settings.namedEndpoint) does not answer"
         let fallback = known.flatMap { cached($0, silence) }
         if let fallback, isDown.load(ordering: .relaxed) { return fallback }
         let commit: String
@@ -177,8 +220,17 @@ public final class Hub: Sendable {
         }
         // In our own folder: Hugging Face's reference waits until the files of the commit are there.
         keep { try cache.noteCommit(commit) }
-        return RepositorySnapshot(
-            reference: reference, commit: commit, cache: cache, listing: listing, isolation: nil)
+        var snapshot = RepositorySnapshot(reference, at: commit, in: cache, listing)
+        if let obstacle = cache.obstacle(to: commit) {
+            snapshot.obstacle = obstacle
+            if let listing, let other = cache.commitToUse(insteadOf: commit, listing) {
+                snapshot.earlier = EarlierFiles(other, in: cache)
+                log.info(
+                    "\(reference) is now commit \(commit), and the cache cannot be added to (\(obstacle.path): \(String(cString: strerror(obstacle.code)))): using the files of commit \(other) that are the same"
+                )
+            }
+        }
+        return snapshot
     }
 
     /// The files of a dataset's split `train`. Throws `HubError` and `FileError`.
@@ -217,6 +269,11 @@ public final class Hub: Sendable {
                     snapshot.reference, file: path,
                     page: settings.endpoint + snapshot.reference.page)
             }
+            if let missing = request.missing.first,
+                let refusal = snapshot.refusal(missing, settings)
+            {
+                throw refusal
+            }
             guard let first = request.toDownload.paths.first else { continue }
             guard let client, let file = snapshot.listing?.files[first], snapshot.isolation == nil
             else { throw missing(snapshot, file: first) }
@@ -247,7 +304,7 @@ public final class Hub: Sendable {
                     throw missing(snapshot, file: path)
                 }
                 if snapshot.hasContent(path) {
-                    try snapshot.cache.link(path, of: snapshot.commit, to: file)
+                    try snapshot.place(file, at: path)
                 } else {
                     paths[file.digest.name, default: []].append(path)
                 }
@@ -278,9 +335,13 @@ public final class Hub: Sendable {
 
     /// Writes down which commits the revisions are, now that all of `requests` is there: for runs without the network.
     public func settle(_ requests: [HubRequest]) {
-        for request in requests where request.snapshot.isolation == nil && client != nil {
-            keep { try request.snapshot.cache.setCommit(request.snapshot.commit) }
-            request.snapshot.cache.tidy()
+        for request in requests {
+            let snapshot = request.snapshot
+            guard client != nil, snapshot.isolation == nil, snapshot.obstacle == nil else {
+                continue
+            }
+            keep { try snapshot.cache.setCommit(snapshot.commit) }
+            snapshot.cache.tidy()
         }
     }
 
@@ -313,6 +374,7 @@ public final class Hub: Sendable {
         }
         return .notCached(
             reference, file: file, reason: reason, cache: settings.cacheDirectory,
-            command: settings.fetchCommand)
+            command: settings.fetchCommand,
+            unreadable: HubCache(reference, in: settings.cacheDirectory).unreadable)
     }
 }

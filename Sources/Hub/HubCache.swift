@@ -18,7 +18,7 @@ struct HubCache: Sendable {
     let reference: RepositoryReference
     /// `…/models--google--gemma-2-2b`.
     let folder: String
-    private let root: String
+    let root: String
 
     init(_ reference: RepositoryReference, in root: String) {
         (self.reference, self.root) = (reference, root)
@@ -27,7 +27,7 @@ struct HubCache: Sendable {
 
     // MARK: Revisions
 
-    private var ownFolder: String { folder + "/.sae-extract" }
+    var ownFolder: String { folder + "/.sae-extract" }
 
     /// The commit that the revision is, as far as the cache knows: one that somebody has downloaded, else one that has been
     /// seen.
@@ -169,7 +169,7 @@ struct HubCache: Sendable {
         let temporary = "\(ownFolder)/\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
         guard symlink(content, temporary) == 0 else {
             // A file system without symlinks: the content itself goes there, as huggingface_hub does it.
-            guard [EPERM, EOPNOTSUPP, ENOSYS].contains(errno) else {
+            guard hasNoLinks(errno) else {
                 throw FileError("create", temporary)
             }
             guard rename(self.blob(blob), target) == 0 || fileExists(target) else {
@@ -186,3 +186,6 @@ struct HubCache: Sendable {
         guard has(path, of: commit, size: file.size) else { throw FileError("open", target) }
     }
 }
+
+/// Whether this is how `symlink` fails on a file system without links.
+func hasNoLinks(_ code: Int32) -> Bool { [EPERM, EOPNOTSUPP, ENOSYS].contains(code) }

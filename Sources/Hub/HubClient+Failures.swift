@@ -4,7 +4,6 @@ import ArrayFiles
 import ByteJSON
 import FoundationEssentials
 import Glibc
-import Glibc
 import Logging
 
 extension HubClient {
@@ -20,21 +19,28 @@ extension HubClient {
 
     /// Longest wait for the next attempt that a server can ask for, in seconds.
     private static let maximumPause = 600.0
+
     // MARK: Refusals
 
     /// Throws what an answer of 400 or more means.
     func check(
-        _ response: HTTPResponse, body: [UInt8], _ reference: RepositoryReference, file: String?,
-        isByCommit: Bool = true
+        _ response: HTTPResponse, from route: Route, body: [UInt8],
+        _ reference: RepositoryReference, file: String?, isByCommit: Bool = true
     ) throws {
         guard response.status >= 400 else { return }
         let page = settings.endpoint + reference.page
         let source = settings.token?.source
         let code = response["X-Error-Code"]
         switch (response.status, code) {
+        case (_, "GatedRepo") where !isEndpoint(route.url),
+            (401, _) where !isEndpoint(route.url):
+            throw HubError.tokenNotSent(
+                reference, host: address(route.url), sender: route.sender ?? settings.endpoint,
+                status: response.status, hasToken: source != nil)
         case (_, "GatedRepo"):
             throw source.map { .gatedForToken(reference, page: page, tokenSource: $0) }
-                ?? HubError.gatedWithoutToken(reference, page: page)
+                ?? HubError.gatedWithoutToken(
+                    reference, page: page, unreadable: settings.unreadableToken)
         case (_, "RevisionNotFound"):
             // The revision itself was asked for first; after that it is its commit.
             throw isByCommit && !reference.isCommit
@@ -45,17 +51,19 @@ extension HubClient {
             throw HubError.invalidToken(source: source ?? "the environment")
         case (_, "RepoNotFound"), (401, _),
             (404, _) where file == nil:
-            throw HubError.noRepository(reference, page: page, tokenSource: source)
+            throw HubError.noRepository(
+                reference, page: page, tokenSource: source, unreadable: settings.unreadableToken)
         case (404, _): throw HubError.noFile(reference, file: file ?? "", page: page)
         case (429, _):
             throw HubError.rateLimited(
-                endpoint: settings.endpoint,
+                endpoint: address(route.url),
                 seconds: pause(response).map { Int($0.rounded(.up)) }.flatMap { $0 > 0 ? $0 : nil },
                 hasToken: source != nil)
         default:
             throw Refusal(
                 error: .refused(
-                    what: "\(reference)\(file.map { "/\($0)" } ?? "")", status: response.status,
+                    what: "\(reference)\(file.map { "/\($0)" } ?? "")",
+                    host: address(route.url), sender: route.sender, status: response.status,
                     message: message(response, body)),
                 pause: pause(response))
         }
@@ -64,10 +72,29 @@ extension HubClient {
     /// The server's own words, made fit for a log: one line, not long, and never the token.
     func message(_ response: HTTPResponse, _ body: [UInt8]) -> String {
         let parsed = body.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
-        var text = response["X-Error-Message"] ?? parsed?.object?["error"]?.string ?? ""
+        var text =
+            response["X-Error-Message"] ?? parsed?.object?["error"]?.string
+            ?? HubClient.reason(in: String(decoding: body.prefix(1 << 16), as: UTF8.self))
         text = String(text.map { $0.isNewline ? " " : $0 })
         text = String(text.unicodeScalars.filter { $0.properties.generalCategory != .control })
         return String(redacted(text).prefix(200))
+    }
+
+    /// Of a storage's error (XML) its code and message, of a page (HTML) its title, of plain text its first line.
+    private static func reason(in body: String) -> String {
+        func element(_ name: String) -> String? {
+            guard let start = body.firstRange(of: "<\(name)>"),
+                let end = body[start.upperBound...].firstRange(of: "</\(name)>")
+            else { return nil }
+            let text = trimmed(body[start.upperBound..<end.lowerBound])
+            return text.isEmpty || text.contains("<") ? nil : text
+        }
+        let parts = [element("Code"), element("Message")].compactMap { $0 }
+        if !parts.isEmpty { return parts.joined(separator: ": ") }
+        if let title = element("title") ?? element("TITLE") ?? element("h1") { return title }
+        let text = trimmed(body)
+        guard !text.hasPrefix("<"), !text.hasPrefix("{"), !text.hasPrefix("[") else { return "" }
+        return String(text.prefix { !$0.isNewline })
     }
 
     func redacted(_ text: String) -> String {
@@ -115,7 +142,8 @@ extension HubClient {
     struct Refusal: Error {
         let error: HubError
         let pause: Double?
-        var isTransient = false
+        /// Whether it may be otherwise in a moment; nil: as the error says.
+        var isTransient: Bool?
     }
 
     // MARK: Repetition
@@ -133,13 +161,8 @@ extension HubClient {
             var isTransient: Bool?
             do {
                 return try await body(attempt)
-            } catch let failure as NetworkFailure {
-                problem = .unreachable(
-                    endpoint: settings.endpoint, reason: redacted(failure.reason))
-                isTransient = failure.isTransient
             } catch let refusal as Refusal {
-                (problem, asked) = (refusal.error, refusal.pause)
-                if refusal.isTransient { isTransient = true }
+                (problem, asked, isTransient) = (refusal.error, refusal.pause, refusal.isTransient)
             } catch let error as HubError {
                 problem = error
                 if case .rateLimited(_, let seconds, _) = error { asked = seconds.map(Double.init) }
@@ -161,10 +184,11 @@ extension HubClient {
 
     private func reason(_ problem: HubError) -> String {
         switch problem {
-        case .unreachable(_, let reason): reason
+        case .unreachable(let host, let sender, let reason):
+            sender == nil ? reason : "\(host): \(reason)"
         case .rateLimited: "too many requests (429)"
-        case .refused(_, let status, let message):
-            "the server answers \(status)\(message.isEmpty ? "" : " (\(message))")"
+        case .refused(_, let host, _, let status, let message):
+            "\(host) answers \(status)\(message.isEmpty ? "" : " (\(message))")"
         default: "\(problem)"
         }
     }

@@ -54,7 +54,15 @@ struct HubClient: Sendable {
         var next: URL? = url("\(reference.apiPath)/tree/\(commit)?recursive=true")
         var seen: Set<URL> = []
         while let page = next {
-            let (value, response) = try await json(page, reference, isByCommit: true)
+            let value: JSONValue
+            let response: HTTPResponse
+            do {
+                (value, response) = try await json(page, reference, isByCommit: true, isList: true)
+            } catch let error as HubError {
+                guard case .noListing = error, let siblings = try? await siblings(reference, commit)
+                else { throw error }
+                return siblings
+            }
             guard listing.add(page: value) else {
                 throw HubError.notAHub(
                     endpoint: settings.endpoint,
@@ -66,6 +74,20 @@ struct HubClient: Sendable {
                     reason: "the list of \(reference)'s files does not end")
             }
             next = try nextPage(response, after: page)
+        }
+        return listing
+    }
+
+    /// The files of `commit` as the answer that names it has them (`siblings`), for mirrors that have no other list. Nil where it
+    /// lacks their digests. Throws `HubError`.
+    private func siblings(
+        _ reference: RepositoryReference, _ commit: String
+    ) async throws -> RepositoryListing? {
+        let address = url("\(reference.apiPath)/revision/\(commit)?blobs=true")
+        let (value, _) = try await json(address, reference, isByCommit: true, patience: .little)
+        var listing = RepositoryListing()
+        guard let files = value.object?["siblings"], listing.add(siblings: files) else {
+            return nil
         }
         return listing
     }
@@ -99,31 +121,40 @@ struct HubClient: Sendable {
     ) async throws {
         let request = HTTPRequest(
             method: "HEAD", url: resolveURL(file, reference, commit), headers: standardHeaders,
-            timeout: settings.metadataTimeout, limit: 10 * settings.metadataTimeout)
+            timeout: settings.metadataTimeout, timeoutName: HubSettings.metadataTimeoutName,
+            limit: 10 * settings.metadataTimeout)
         try await repeating(what: "\(reference)/\(file.path)") { _ in
-            let (response, _) = try await follow(request, stoppingAtStorage: true) { _, _ in }
-            try check(response, body: [], reference, file: file.path)
+            let (response, route) = try await follow(request, stoppingAtStorage: true) { _, _, _ in
+            }
+            // A mirror that does not know HEAD will say at the file itself what there is to say.
+            if [405, 501].contains(response.status) { return }
+            try check(response, from: route, body: [], reference, file: file.path)
             try check(response, is: file, commit, reference)
         }
     }
 
     private func json(
-        _ url: URL, _ reference: RepositoryReference, isByCommit: Bool,
+        _ url: URL, _ reference: RepositoryReference, isByCommit: Bool, isList: Bool = false,
         patience: Patience = .full
     ) async throws -> (JSONValue, HTTPResponse) {
         let request = HTTPRequest(
             url: url, headers: standardHeaders, timeout: settings.metadataTimeout,
-            limit: 10 * settings.metadataTimeout)
+            timeoutName: HubSettings.metadataTimeoutName, limit: 10 * settings.metadataTimeout)
         return try await repeating(patience: patience, what: place(url)) { _ in
             let content = Content()
-            let (response, _) = try await follow(request, stoppingAtStorage: false) { _, bytes in
+            let (response, route) = try await follow(request, stoppingAtStorage: false) {
+                _, _, bytes in
                 guard content.append(bytes, limit: HubClient.maximumMetadata) else {
                     throw HubError.notAHub(
                         endpoint: settings.endpoint, reason: "\(place(url)) does not end")
                 }
             }
+            if isList, response.status == 404, response["X-Error-Code"] == nil {
+                throw HubError.noListing(
+                    reference, address: address(url) + url.path, endpoint: settings.namedEndpoint)
+            }
             try check(
-                response, body: content.bytes, reference, file: nil,
+                response, from: route, body: content.bytes, reference, file: nil,
                 isByCommit: isByCommit)
             do {
                 let value = try content.bytes.withUnsafeBufferPointer {
@@ -180,10 +211,12 @@ struct HubClient: Sendable {
         let end = min(file.size, begin + window)
         var headers = standardHeaders
         if begin > 0 || end < file.size { headers["Range"] = "bytes=\(begin)-\(end - 1)" }
-        let request = HTTPRequest(url: source, headers: headers, timeout: settings.bodyTimeout)
+        let request = HTTPRequest(
+            url: source, headers: headers, timeout: settings.bodyTimeout,
+            timeoutName: HubSettings.bodyTimeoutName)
         let content = Content()
-        let (response, final) = try await follow(request, stoppingAtStorage: false) {
-            response, bytes in
+        let (response, route) = try await follow(request, stoppingAtStorage: false) {
+            url, response, bytes in
             switch response.status {
             case 200, 206:
                 // A server may answer a range with the whole; no other beginning is one that was asked for.
@@ -192,7 +225,7 @@ struct HubClient: Sendable {
                     let offset = contentStart(response)
                     guard offset == begin else {
                         throw HubError.notAHub(
-                            endpoint: settings.endpoint,
+                            endpoint: address(url),
                             reason:
                                 "asked for \(file.path) from byte \(begin) on, it sends it from \(offset.map { "\($0)" } ?? "somewhere")"
                         )
@@ -204,22 +237,24 @@ struct HubClient: Sendable {
         } redirected: { response in
             try check(response, is: file, commit, reference)
         }
-        if isEndpoint(final) {
-            try check(response, body: content.bytes, reference, file: file.path)
+        if isEndpoint(route.url) || response["X-Error-Code"] != nil || response.status == 401 {
+            try check(response, from: route, body: content.bytes, reference, file: file.path)
         }
         guard [200, 206].contains(response.status) else {
             // A storage's address is refused when its time is over, and the Hub gives another.
             throw Refusal(
                 error: .refused(
-                    what: place(final), status: response.status,
+                    what: "\(reference)/\(file.path)", host: address(route.url),
+                    sender: route.sender, status: response.status,
                     message: message(response, content.bytes)),
                 pause: pause(response), isTransient: true)
         }
         guard sink.count >= end || sink.count == file.size else {
-            throw NetworkFailure(
-                reason: "the body ended at byte \(sink.count), expected \(end)")
+            throw unreachable(
+                route,
+                NetworkFailure(reason: "the body ended at byte \(sink.count), expected \(end)"))
         }
-        return final
+        return route.url
     }
 
     /// The first byte of `Content-Range: bytes FIRST-LAST/SIZE`.
@@ -257,46 +292,80 @@ struct HubClient: Sendable {
 
     // MARK: One exchange
 
-    private typealias Body = @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+    private typealias Body = @Sendable (URL, HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+
+    /// Whose answer it is, and who sent on to it.
+    struct Route {
+        var url: URL
+        /// The hosts that answered before, for messages.
+        var senders: [String]
+
+        var sender: String? { senders.isEmpty ? nil : senders.joined(separator: " and ") }
+    }
 
     /// Sends `request` and goes where it is sent on to. The last answer, and whose it is. With `stoppingAtStorage` it does
-    /// not leave the Hub; the answer that would is the last.
+    /// not leave the Hub for the storage of a file; the answer that would is the last.
     private func follow(
         _ request: HTTPRequest, stoppingAtStorage: Bool, body: @escaping Body,
         redirected: (HTTPResponse) throws -> Void = { _ in }
-    ) async throws -> (HTTPResponse, URL) {
-        var url = request.url
+    ) async throws -> (HTTPResponse, Route) {
+        // An address of a storage's has come from the Hub before.
+        var route = Route(
+            url: request.url, senders: isEndpoint(request.url) ? [] : [settings.namedEndpoint])
         for _ in 0...HubClient.maximumRedirects {
+            let url = route.url
             var headers = request.headers
             if mayIdentify(to: url), let token = settings.token {
                 headers["Authorization"] = "Bearer \(token.secret)"
             }
             log.trace("\(request.method) \(place(url)) \(headers["Range"] ?? "")")
-            let response = try await transport.send(
-                HTTPRequest(
-                    method: request.method, url: url, headers: headers,
-                    timeout: request.timeout, limit: request.limit)
-            ) { response, bytes in
-                if !(300..<400).contains(response.status) { try body(response, bytes) }
+            var hop = request
+            (hop.url, hop.headers) = (url, headers)
+            let response: HTTPResponse
+            do {
+                response = try await transport.send(hop) { response, bytes in
+                    if !(300..<400).contains(response.status) { try body(url, response, bytes) }
+                }
+            } catch let failure as NetworkFailure {
+                throw unreachable(route, failure)
             }
             guard [301, 302, 303, 307, 308].contains(response.status) else {
                 try redirected(response)
-                return (response, url)
+                return (response, route)
             }
             guard let location = response["Location"],
-                let next = URL(string: location, relativeTo: url)?.absoluteURL,
-                isSafe(next, after: url)
+                let next = URL(string: location, relativeTo: url)?.absoluteURL
             else {
-                throw HubError.notAHub(
-                    endpoint: settings.endpoint,
-                    reason: "\(place(url)) leads to an address that is not followed")
+                throw badRedirect(route, "leads to an address that is none, and is not followed")
+            }
+            guard isSafe(next, after: url) else {
+                throw badRedirect(
+                    route,
+                    "leads to \(address(next)), which is not followed: \(next.user != nil ? "it holds a user's name" : "that is no https")"
+                )
             }
             try redirected(response)
-            if stoppingAtStorage, !isEndpoint(next) { return (response, url) }
-            url = next
+            // Mirrors that send on for good have the Hub itself behind them.
+            let isForGood = [301, 308].contains(response.status)
+            if stoppingAtStorage, !isEndpoint(next), !isForGood { return (response, route) }
+            if address(next) != address(url) { route.senders.append(address(url)) }
+            route.url = next
         }
-        throw HubError.notAHub(
-            endpoint: settings.endpoint, reason: "\(place(request.url)) leads in circles")
+        throw badRedirect(route, "leads in circles")
+    }
+
+    private func badRedirect(_ route: Route, _ reason: String) -> HubError {
+        .notAHub(endpoint: address(route.url), reason: "\(place(route.url)) \(reason)")
+    }
+
+    /// What the network's `failure` on the way to a host is, with the proxy that stands before it.
+    private func unreachable(_ route: Route, _ failure: NetworkFailure) -> Refusal {
+        let proxy = settings.proxies.proxy(for: route.url).map { "through the proxy \($0): " }
+        return Refusal(
+            error: .unreachable(
+                host: address(route.url), sender: route.sender,
+                reason: redacted((proxy ?? "") + failure.reason)),
+            pause: nil, isTransient: failure.isTransient)
     }
 
     private var standardHeaders: [String: String] {
@@ -330,7 +399,14 @@ struct HubClient: Sendable {
         redacted("\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")\(url.path)")
     }
 
-    private func isEndpoint(_ url: URL) -> Bool {
+    /// Scheme and host of `url`, for messages; the endpoint as it was given.
+    func address(_ url: URL) -> String {
+        if isEndpoint(url) { return settings.namedEndpoint }
+        return redacted(
+            "\(url.scheme ?? "")://\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")")
+    }
+
+    func isEndpoint(_ url: URL) -> Bool {
         func port(_ url: URL) -> Int { url.port ?? (url.scheme == "https" ? 443 : 80) }
         return url.scheme?.lowercased() == endpoint.scheme?.lowercased()
             && url.host?.lowercased() == endpoint.host?.lowercased() && port(url) == port(endpoint)

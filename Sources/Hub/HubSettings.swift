@@ -8,17 +8,27 @@ import Glibc
 public struct HubSettings: Sendable {
     /// The Hub's address without a slash at the end: `HF_ENDPOINT`.
     public let endpoint: String
+    /// Whether `HF_ENDPOINT` says so.
+    let isEndpointGiven: Bool
     /// The folder of the cache.
     public let cacheDirectory: String
+    /// What names it, for messages: a variable, or "the home folder of user 12345".
+    public let cacheSource: String
     /// The variable that forbids the network; nil where it is allowed.
     public let offlineVariable: String?
     /// Who one is to the Hub, if one says so.
     let token: AccessToken?
+    /// A file that may hold a token and cannot be read, with the reason; nil where there is none, or another token.
+    let unreadableToken: String?
     /// Seconds in which a server must send something: metadata and bodies.
     let metadataTimeout: Double
     let bodyTimeout: Double
     /// Seconds before the first repetition of a request that failed.
     let firstPause: Double
+    /// The proxies that libcurl takes from the environment.
+    let proxies: ProxySettings
+    /// Whose certificates are trusted.
+    let authorities: CertificateAuthorities
     /// How a user gets what is missing, `sae-extract fetch …`, for messages.
     public var fetchCommand = "sae-extract fetch"
     /// What requests say they come from.
@@ -26,39 +36,108 @@ public struct HubSettings: Sendable {
     /// Whether downloads begin even where the cache's file system says that it has not the room.
     public var ignoresFreeSpace = false
 
+    /// The variables that say how long a server may be silent.
+    static let metadataTimeoutName = "HF_HUB_ETAG_TIMEOUT"
+    static let bodyTimeoutName = "HF_HUB_DOWNLOAD_TIMEOUT"
+
     /// Whether the network is not to be used.
     public var isOffline: Bool { offlineVariable != nil }
 
-    /// Reads `environment`. Throws `HubError.badSetting`.
-    public init(environment: [String: String]) throws(HubError) {
-        func value(_ name: String) -> String? {
-            environment[name].flatMap { $0.isEmpty ? nil : $0 }
+    /// The endpoint with the variable that names it, if one does.
+    var namedEndpoint: String { isEndpointGiven ? "\(endpoint) (HF_ENDPOINT)" : endpoint }
+
+    /// Reads `environment`, of whose variables those in `malformed` are not valid UTF-8. Throws `HubError.badSetting`, and
+    /// `HubError.noHome` where nothing says where the cache is.
+    public init(
+        environment: [String: String], malformed: Set<String> = []
+    ) throws(HubError) {
+        func value(_ name: String) throws(HubError) -> String? {
+            guard !malformed.contains(name) else {
+                throw .badSetting(
+                    name, "is not valid UTF-8; rename the file or folder, or give another one")
+            }
+            return environment[name].flatMap { $0.isEmpty ? nil : $0 }
         }
-        let home = value("HOME") ?? FileManager.default.homeDirectoryForCurrentUser.path
-        func path(_ text: String) -> String { expand(text, home, environment) }
-        let hubHome = path(
-            value("HF_HOME") ?? (value("XDG_CACHE_HOME") ?? "\(home)/.cache") + "/huggingface")
-        cacheDirectory = path(
-            value("HF_HUB_CACHE") ?? value("HUGGINGFACE_HUB_CACHE") ?? "\(hubHome)/hub")
-        endpoint = try HubSettings.endpoint(value("HF_ENDPOINT") ?? "https://huggingface.co")
-        offlineVariable = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].first { isTrue(value($0)) }
-        token =
-            isTrue(value("HF_HUB_DISABLE_IMPLICIT_TOKEN"))
-            ? nil
-            : try AccessToken(
-                environment: environment,
-                file: path(value("HF_TOKEN_PATH") ?? "\(hubHome)/token"))
+        /// `text` with `~` and variables replaced, as Python does.
+        func path(_ text: String) throws(HubError) -> String {
+            let (used, path) = try expand(text, environment) { () throws(HubError) in
+                try HubSettings.home(value("HOME"))?.path
+            }
+            for name in used { _ = try value(name) }
+            return path
+        }
+        /// The first of `names` that is set.
+        func first(_ names: String...) throws(HubError) -> (name: String, text: String)? {
+            for name in names {
+                if let text = try value(name) { return (name, text) }
+            }
+            return nil
+        }
+        /// Hugging Face's folder, and what names it.
+        func hubHome() throws(HubError) -> (source: String, path: String) {
+            if let (name, text) = try first("HF_HOME") { return (name, try path(text)) }
+            if let (name, text) = try first("XDG_CACHE_HOME") {
+                return (name, try path(text + "/huggingface"))
+            }
+            guard let home = HubSettings.home(try value("HOME")) else {
+                throw .noHome(user: Int(getuid()))
+            }
+            return (home.source, try path("\(home.path)/.cache/huggingface"))
+        }
+        if let (name, text) = try first("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE") {
+            (cacheSource, cacheDirectory) = (name, try path(text))
+        } else {
+            let home = try hubHome()
+            (cacheSource, cacheDirectory) = (home.source, home.path + "/hub")
+        }
+        let given = try value("HF_ENDPOINT")
+        isEndpointGiven = given != nil
+        endpoint = try HubSettings.endpoint(given ?? "https://huggingface.co")
+        var offline: String?
+        for name in ["TRANSFORMERS_OFFLINE", "HF_HUB_OFFLINE"] where isTrue(try value(name)) {
+            offline = name
+        }
+        offlineVariable = offline
+        if isTrue(try value("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
+            (token, unreadableToken) = (nil, nil)
+        } else if let found = try AccessToken(variables: value) {
+            (token, unreadableToken) = (found, nil)
+        } else {
+            let file: String
+            if let (_, text) = try first("HF_TOKEN_PATH") {
+                file = try path(text)
+            } else {
+                // Without a home there is no such file either.
+                file = (try? hubHome().path).map { $0 + "/token" } ?? ""
+            }
+            (token, unreadableToken) = try AccessToken.read(file)
+        }
         func seconds(_ name: String, _ standard: Double) throws(HubError) -> Double {
-            guard let text = value(name) else { return standard }
+            guard let text = try value(name) else { return standard }
             guard let number = Double(text), number > 0, number <= 86400 else {
                 throw .badSetting(
                     name, "'\(text)' is not a number of seconds; give one, or unset it")
             }
             return number
         }
-        metadataTimeout = try seconds("HF_HUB_ETAG_TIMEOUT", 10)
-        bodyTimeout = try seconds("HF_HUB_DOWNLOAD_TIMEOUT", 10)
+        metadataTimeout = try seconds(HubSettings.metadataTimeoutName, 10)
+        bodyTimeout = try seconds(HubSettings.bodyTimeoutName, 10)
         firstPause = try seconds("SAE_EXTRACT_RETRY_SECONDS", 1)
+        proxies = ProxySettings(environment: environment)
+        authorities = CertificateAuthorities(environment: environment)
+    }
+
+    /// The user's home folder without a slash at its end, and what names it. Nil where nothing does, as in a container that
+    /// runs as a user whom it does not know.
+    private static func home(_ variable: String?) -> (source: String, path: String)? {
+        func trimmed(_ path: String) -> String {
+            var path = path
+            while path.hasSuffix("/") { path.removeLast() }
+            return path
+        }
+        if let variable { return ("HOME", trimmed(variable)) }
+        guard let entry = getpwuid(getuid()), let folder = entry.pointee.pw_dir else { return nil }
+        return ("the home folder of user \(getuid())", trimmed(String(cString: folder)))
     }
 
     private static func endpoint(_ text: String) throws(HubError) -> String {
@@ -92,30 +171,49 @@ struct AccessToken: Sendable, CustomStringConvertible {
 
     var description: String { "the token from \(source)" }
 
-    /// The first of `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` and the file. Throws `HubError.badSetting` where it cannot
-    /// be sent.
-    init?(environment: [String: String], file: String) throws(HubError) {
-        let found = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].lazy.compactMap { name in
-            environment[name].flatMap(AccessToken.token(in:)).map { (source: name, secret: $0) }
-        }.first
-        if let found {
-            (source, secret) = found
-        } else if let text = try? String(contentsOfFile: file, encoding: .utf8),
-            let content = AccessToken.token(in: text)
-        {
-            (source, secret) = (file, content)
-        } else {
-            return nil
+    /// The first of `HF_TOKEN` and `HUGGING_FACE_HUB_TOKEN` that has one. Throws `HubError.badSetting` where it cannot be
+    /// sent.
+    init?(variables value: (String) throws(HubError) -> String?) throws(HubError) {
+        for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+            guard let text = try value(name).map({ trimmed($0) }), !text.isEmpty else { continue }
+            try self.init(secret: text, from: name)
+            return
+        }
+        return nil
+    }
+
+    /// The token in the file at `path`, or why it cannot be read; neither where there is no file. Throws
+    /// `HubError.badSetting` where it cannot be sent.
+    static func read(_ path: String) throws(HubError) -> (AccessToken?, unreadable: String?) {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else {
+            guard errno != ENOENT, errno != ENOTDIR else { return (nil, nil) }
+            return (nil, "\(path) cannot be read (\(String(cString: strerror(errno))))")
+        }
+        defer { close(descriptor) }
+        // Far more than a token has.
+        var bytes = [UInt8](repeating: 0, count: 1 << 16)
+        let count = Glibc.read(descriptor, &bytes, bytes.count)
+        guard count >= 0 else {
+            return (nil, "\(path) cannot be read (\(String(cString: strerror(errno))))")
+        }
+        let text = trimmed(String(decoding: bytes[..<count], as: UTF8.self))
+        return text.isEmpty ? (nil, nil) : (try AccessToken(secret: text, from: path), nil)
+    }
+
+    private init(secret: String, from source: String) throws(HubError) {
+        let quotes: Set<Character> = ["\"", "'", "`", "“", "”", "‘", "’"]
+        guard !secret.contains(where: quotes.contains) else {
+            throw .badSetting(
+                source,
+                "is not a token: it holds quotation marks, which some files of variables keep (docker --env-file); give it without"
+            )
         }
         guard secret.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
             throw .badSetting(
                 source, "is not a token: it holds spaces or characters that no token has")
         }
-    }
-
-    private static func token(in text: String) -> String? {
-        let token = trimmed(text)
-        return token.isEmpty ? nil : token
+        (self.source, self.secret) = (source, secret)
     }
 }
 
@@ -124,12 +222,21 @@ private func isTrue(_ value: String?) -> Bool {
     ["1", "ON", "YES", "TRUE"].contains(value?.uppercased() ?? "")
 }
 
-/// `path` with `~` and `$NAME` or `${NAME}` replaced, as Python's `expanduser` and `expandvars` do.
-private func expand(_ path: String, _ home: String, _ environment: [String: String]) -> String {
+/// `path` with `~` and `$NAME` or `${NAME}` replaced, as Python's `expanduser` and `expandvars` do, and the names of the
+/// variables in it. Where there is no home, `~` stays.
+private func expand<E: Error>(
+    _ path: String, _ environment: [String: String], home: () throws(E) -> String?
+) throws(E) -> (variables: [String], path: String) {
     var path = path
-    if path == "~" || path.hasPrefix("~/") { path = home + path.dropFirst() }
-    return path.replacing(/\$(?:([A-Za-z0-9_]+)|\{([^}]*)\})/) { match in
+    if path == "~" || path.hasPrefix("~/"), let home = try home() {
+        path = home + path.dropFirst()
+        if path.isEmpty { path = "/" }
+    }
+    var names: [String] = []
+    path = path.replacing(/\$(?:([A-Za-z0-9_]+)|\{([^}]*)\})/) { match in
         let name = String(match.1 ?? match.2 ?? "")
+        names.append(name)
         return environment[name] ?? String(match.0)
     }
+    return (names, path)
 }

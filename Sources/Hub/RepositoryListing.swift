@@ -12,7 +12,8 @@ public struct RepositoryFile: Equatable, Sendable {
     /// What its content must hash to, which is its name in the cache.
     let digest: Digest
 
-    /// SHA-256 for files in large file storage (LFS), else git's id of the content.
+    /// SHA-256 for files in large file storage (LFS), else git's id of the content. A mirror that leaves LFS out of its list
+    /// gives for such a file git's id of the pointer to it.
     enum Digest: Equatable, Sendable {
         case sha256(String)
         case gitBlob(String)
@@ -50,6 +51,22 @@ struct RepositoryListing: Equatable, Sendable {
                 let file = RepositoryListing.file(
                     path, size: lfs?["size"]?.integer ?? object["size"]?.integer,
                     blob: object["oid"]?.string, sha256: lfs?["oid"]?.string)
+            else { return false }
+            files[path] = file
+        }
+        return true
+    }
+
+    /// Adds the `siblings` of `/api/…/revision/…?blobs=true`. False where they are not of that form, or lack sizes or ids.
+    mutating func add(siblings: JSONValue) -> Bool {
+        guard let entries = siblings.array else { return false }
+        for entry in entries {
+            let lfs = entry.object?["lfs"]?.object
+            guard let object = entry.object, let path = object["rfilename"]?.string,
+                isRelativePath(path),
+                let file = RepositoryListing.file(
+                    path, size: lfs?["size"]?.integer ?? object["size"]?.integer,
+                    blob: object["blobId"]?.string, sha256: lfs?["sha256"]?.string)
             else { return false }
             files[path] = file
         }

@@ -1,5 +1,6 @@
 // The transport of the package's trait Hub, on Foundation's URLSession and thereby libcurl.
 #if Hub
+    import CCurlAuthorities
     import Foundation
     import FoundationNetworking
     import Glibc
@@ -27,12 +28,19 @@
         /// The tasks that were answered by a redirect.
         private let redirected = Mutex<Set<Int>>([])
         private let session = Mutex<URLSession?>(nil)
+        private let authorities: CertificateAuthorities
+
+        /// A transport that trusts `authorities`, as all of this process' then do.
+        init(_ authorities: CertificateAuthorities) {
+            self.authorities = authorities
+        }
 
         /// Made by the first exchange: it keeps its delegate.
         private func urlSession() -> URLSession {
             session.withLock { session in
                 if let session { return session }
                 prepareEnvironment()
+                trust_authorities(authorities.file?.path, authorities.folder?.path)
                 let configuration = URLSessionConfiguration.ephemeral
                 configuration.urlCache = nil
                 configuration.httpCookieStorage = nil
@@ -79,16 +87,24 @@
         private func watch(_ task: URLSessionDataTask, _ request: HTTPRequest) async throws {
             while true {
                 try await Task.sleep(for: .seconds(min(0.25, request.timeout / 4)))
-                let isOver = exchanges.withLock { exchanges -> Bool in
+                let name = request.timeoutName
+                let reason = exchanges.withLock { exchanges -> String? in
                     guard !exchanges.values.contains(where: \.isBusy),
                         let exchange = exchanges[task.taskIdentifier]
-                    else { return false }
+                    else { return nil }
                     let now = ContinuousClock.now
-                    return now - exchange.lastSign > .seconds(request.timeout)
-                        || request.limit.map { now - exchange.start > .seconds($0) } ?? false
+                    if now - exchange.lastSign > .seconds(request.timeout) {
+                        return
+                            "\(exchange.response == nil ? "no answer" : "no more bytes") within \(shortDecimals(request.timeout)) s (\(name))"
+                    }
+                    guard let limit = request.limit, now - exchange.start > .seconds(limit) else {
+                        return nil
+                    }
+                    return
+                        "no end of the answer within \(shortDecimals(limit)) s (\(shortDecimals(limit / request.timeout)) times \(name))"
                 }
-                if isOver {
-                    end(task, .failure(NetworkFailure(reason: "no answer in time")))
+                if let reason {
+                    end(task, .failure(NetworkFailure(reason: reason)))
                     return
                 }
             }
@@ -180,7 +196,7 @@
             note(task.response, of: task)
             let response = exchanges.withLock { $0[task.taskIdentifier]?.response }
             if let error {
-                end(task, .failure(URLSessionTransport.failure(error)))
+                end(task, .failure(failure(error)))
             } else if let response {
                 end(task, .success(response))
             } else {
@@ -202,27 +218,50 @@
             }
         }
 
-        private static func failure(_ error: any Error) -> NetworkFailure {
+        private func failure(_ error: any Error) -> NetworkFailure {
             let words = error.localizedDescription
             guard let error = error as? URLError else { return NetworkFailure(reason: words) }
-            return switch error.code {
-            case .timedOut: NetworkFailure(reason: "no answer in time")
+            switch error.code {
+            case .timedOut: return NetworkFailure(reason: "no answer in time")
             case .cannotFindHost, .dnsLookupFailed:
-                NetworkFailure(reason: "the host's name is not known (\(words))")
-            case .cannotConnectToHost: NetworkFailure(reason: "no connection (\(words))")
+                return NetworkFailure(reason: "the host's name is not known (\(words))")
+            case .cannotConnectToHost: return NetworkFailure(reason: "no connection (\(words))")
             case .networkConnectionLost:
-                NetworkFailure(reason: "the connection was lost (\(words))")
+                return NetworkFailure(reason: "the connection was lost (\(words))")
             default:
-                // URLSession has no code of its own for what libcurl says of certificates.
-                if words.contains("certificate") {
-                    NetworkFailure(
-                        reason:
-                            "\(words): if your network has a certificate authority of its own, add it to the system's (update-ca-certificates)",
-                        isTransient: false)
-                } else {
-                    NetworkFailure(reason: words)
+                // URLSession has no codes of its own for what libcurl says of TLS.
+                guard let advice = certificateAdvice(words.lowercased()) else {
+                    return NetworkFailure(reason: words)
                 }
+                return NetworkFailure(reason: "\(words): \(advice)", isTransient: false)
             }
         }
+
+        /// What to do about a failure of TLS, by libcurl's words in lower case; nil where they are of something else.
+        private func certificateAdvice(_ words: String) -> String? {
+            func has(_ parts: String...) -> Bool { parts.contains(where: words.contains) }
+            if has("verify locations", "trust anchors", "cacert") {
+                return
+                    "the certificates cannot be read; \(authorities.description). Correct or unset that variable"
+            }
+            if has("wrong version number", "packet length too long", "unknown protocol") {
+                return "no TLS is spoken there: give http instead of https, or the right port"
+            }
+            guard has("certificate") else { return nil }
+            if has("expired", "not yet valid") {
+                return "check this machine's date and time, and whether that certificate is renewed"
+            }
+            if has("subject name", "does not match") {
+                return
+                    "the certificate is another host's: a proxy or a login page may answer in its place"
+            }
+            return
+                "\(authorities.description); if your network has a certificate authority of its own, name the file that has its certificate (PEM) in SSL_CERT_FILE, or add it to the system's (update-ca-certificates, as root)"
+        }
+    }
+
+    /// `number` without a fraction that is zero.
+    private func shortDecimals(_ number: Double) -> String {
+        number == number.rounded() && number < 1e9 ? "\(Int(number))" : "\(number)"
     }
 #endif

@@ -85,10 +85,7 @@ public struct SAEFile: Sendable {
             names = reader.entries.map(\.name)
             configPath = directory + "/cfg.json"
             find = { try reader.tensor($0) }
-            findHeader = {
-                let tensor = try reader.tensor($0)
-                return (tensor.elementType, tensor.shape)
-            }
+            findHeader = { try reader.tensorHeader($0) }
         } else {
             throw SAEError.noFiles(directory: directory)
         }

@@ -60,10 +60,11 @@ enum ExitStatus: Int32 {
         self =
             switch error {
             case .badSetting, .noRepository, .noRevision, .noFile, .noCorpus: .usage
-            case .gatedWithoutToken, .gatedForToken, .invalidToken, .unreachable, .rateLimited,
-                .refused, .changed, .notAHub, .damaged, .notCached, .noClient:
+            case .gatedWithoutToken, .gatedForToken, .invalidToken, .tokenNotSent, .unreachable,
+                .rateLimited, .refused, .changed, .noListing, .notAHub, .damaged, .noDigest,
+                .notCached, .noClient:
                 .unavailable
-            case .diskFull, .cleared: .ioError
+            case .noHome, .cacheNotWritable, .diskFull, .cleared: .ioError
             }
     }
 

@@ -72,7 +72,8 @@ struct InputResolver {
 
     /// The Hub. Throws `HubError`.
     func makeHub() throws -> Hub {
-        var settings = try HubSettings(environment: environment)
+        var settings = try HubSettings(
+            environment: environment, malformed: variablesThatAreNotUTF8())
         settings.userAgent = "sae-extract/\(Extraction.version)"
         settings.fetchCommand = fetchCommand
         settings.ignoresFreeSpace = options.ignoresFreeSpace

@@ -50,6 +50,7 @@ struct Invocation {
         for warning in plan.warnings { log.warning("\(RunProgress.printable(warning))") }
         let inputs = try Inputs(plan)
         for warning in inputs.warnings { log.warning("\(warning)") }
+        if let note = MappedFile.unmappedNote { log.warning("\(note)") }
         var state = StateFolder(plan, Configuration(plan, inputs))
         // All that can refuse the run comes before anything is removed or written for it.
         if !overwriting { try state.check(beginning: plan) }
