@@ -147,6 +147,7 @@ let package = Package(
             name: "HubTests",
             dependencies: [
                 "Hub", "ArrayFiles", "ByteJSON", "TestSupport",
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),

@@ -12,6 +12,7 @@
 // FAULT_NAMES=KIND:FOLDER, for names made in FOLDER and below: dos refuses the characters that exFAT does, short names beyond 143
 // bytes, fold takes upper and lower case for one.
 // FAULT_SYNC=WHAT:ERROR: fsync and fdatasync of a folder or file end with ERROR, or (open-folder) opening a folder does.
+// FAULT_MAP=ERRNO:PART, in any process: files with PART in their paths cannot be mapped.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
@@ -30,8 +32,12 @@
 static char point[32], fault[16], once[512];
 static int target = -1;
 static atomic_int count;
+static char unmapped[256];
+static int unmappedError;
 
 __attribute__((constructor)) static void start(void) {
+    const char *map = getenv("FAULT_MAP");
+    if (map && sscanf(map, "%d:%255[^\n]", &unmappedError, unmapped) != 2) unmapped[0] = 0;
     const char *text = getenv("FAULT_AT");
     char line[512] = "";
     int f = open("/proc/self/cmdline", O_RDONLY);
@@ -231,6 +237,28 @@ int open(const char *path, int flags, ...) {
     if (error) return errno = error, -1;
     char room[4096];
     return real(folded(path, room), flags, mode);
+}
+
+static int cannotMap(int descriptor) {
+    char link[64], path[1024] = "";
+    if (descriptor < 0 || !unmapped[0]) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n <= 0 || !strstr(path, unmapped)) return 0;
+    errno = unmappedError;
+    return 1;
+}
+
+void *mmap(void *address, size_t size, int access, int flags, int descriptor, off_t offset) {
+    static void *(*real)(void *, size_t, int, int, int, off_t);
+    if (!real) real = dlsym(RTLD_NEXT, "mmap");
+    return cannotMap(descriptor) ? MAP_FAILED : real(address, size, access, flags, descriptor, offset);
+}
+
+void *mmap64(void *address, size_t size, int access, int flags, int descriptor, off64_t offset) {
+    static void *(*real)(void *, size_t, int, int, int, off64_t);
+    if (!real) real = dlsym(RTLD_NEXT, "mmap64");
+    return cannotMap(descriptor) ? MAP_FAILED : real(address, size, access, flags, descriptor, offset);
 }
 
 void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,

@@ -25,7 +25,16 @@ public final class MappedFile: @unchecked Sendable {
 
     /// Opens the regular file at `path`. Throws where it cannot be opened, is not a regular file, or can neither be mapped
     /// nor read.
-    public init(path: String, _ extent: Extent = .whole) throws(FileError) {
+    public convenience init(path: String, _ extent: Extent = .whole) throws(FileError) {
+        try self.init(path: path, extent) { descriptor, size in
+            mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0)
+        }
+    }
+
+    /// As above; `map` maps so many bytes of a descriptor's file, or fails as `mmap` does.
+    init(
+        path: String, _ extent: Extent, map: (Int32, Int) -> UnsafeMutableRawPointer?
+    ) throws(FileError) {
         self.path = path
         // Not to wait at a pipe that nobody writes to: it is refused below.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -44,7 +53,7 @@ public final class MappedFile: @unchecked Sendable {
             reading = nil
             return
         }
-        if let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED {
+        if let base = map(descriptor, size), base != MAP_FAILED {
             bytes = UnsafeRawBufferPointer(start: base, count: size)
             reading = nil
             return
@@ -116,7 +125,7 @@ public final class MappedFile: @unchecked Sendable {
             ? ""
             : ", which takes up to \(megabytes) MB of memory in each worker; a local disk needs none"
         return
-            "\(first.key)\(rest) cannot be mapped (\(String(cString: strerror(first.value.code)))), and are read into memory instead\(memory)"
+            "\(first.key)\(rest) cannot be mapped (\(String(cString: strerror(first.value.code)))), and \(files.count > 1 ? "are" : "is") read into memory instead\(memory)"
     }
 }
 

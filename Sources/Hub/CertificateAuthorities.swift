@@ -35,6 +35,9 @@ struct CertificateAuthorities: Sendable {
         (self.file, self.folder, self.unusable) = (file, folder, unusable)
     }
 
+    /// The variable to name a file in, for messages: one that counts before it would hide another.
+    var variable: String { file?.variable ?? "SSL_CERT_FILE" }
+
     /// What counts, for messages.
     var description: String {
         let named = [file, folder].compactMap { $0 }.map { "\($0.path) (\($0.variable))" }

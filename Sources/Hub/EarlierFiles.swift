@@ -7,35 +7,30 @@ import Synchronization
 
 extension HubCache {
     /// What keeps this process from adding files of `commit`: no permission, a read-only file system, a full one. Nil where nothing
-    /// does. Makes our own folder, and nothing else that stays.
+    /// does. Makes the repository's folders, and nothing else that stays.
     func obstacle(to commit: String) -> FileError? {
         let snapshots = folder + "/snapshots"
         do {
             try makeDirectories(snapshots)
             try makeDirectories(ownFolder)
-            for path in [ownFolder, snapshots, snapshot(commit), folder + "/blobs"]
-            where isDirectory(path) && access(path, W_OK | X_OK) != 0 {
-                throw FileError("add to", path)
-            }
-            // A full file system shows in its answers alone.
-            let probe = "\(ownFolder)/\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
-            if symlink("nowhere", probe) == 0 {
-                unlink(probe)
-            } else if !hasNoLinks(errno) {
-                throw FileError("create", probe)
-            }
-            let target = snapshot(commit)
-            if !isDirectory(target) {
-                guard mkdir(target, 0o777) == 0 || errno == EEXIST else {
-                    throw FileError("create", target)
-                }
-                // Another process may have put something there by now; then it stays.
-                rmdir(target)
-            }
-            return nil
         } catch {
-            return error as? FileError
+            return error
         }
+        let refusals = [EACCES, EPERM, EROFS]
+        for path in [ownFolder, snapshots, snapshot(commit), folder + "/blobs"]
+        where access(path, W_OK | X_OK) != 0 && refusals.contains(errno) {
+            return FileError("add to", path)
+        }
+        // A full file system shows in its answers alone. Not where others look: they may be making the same folder.
+        let probe = "\(ownFolder)/\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
+        defer { unlink(probe) }
+        if symlink("nowhere", probe) != 0, !hasNoLinks(errno), errno != ENOENT {
+            return FileError("create", probe)
+        }
+        let folder = probe + ".d"
+        defer { rmdir(folder) }
+        if mkdir(folder, 0o777) != 0, errno != ENOENT { return FileError("create", folder) }
+        return nil
     }
 
     /// The commits that the cache has files of, the one that the revision is known to be first.
@@ -77,25 +72,37 @@ extension HubCache {
         return ContentHash.proof(that: path, is: file) != nil
     }
 
-    /// A file that is not a link to a blob and has the content of `file`: of a cache that was made where there are no links.
-    func copy(of file: RepositoryFile, notIn commit: String) -> String? {
-        commits().lazy.filter { $0 != commit }.compactMap { other -> String? in
+    /// A file that is not a link to a blob: of a cache that was made where there are no links.
+    struct Copy {
+        let path: String
+        /// What it is, with the digest under which it lies among the blobs.
+        let file: RepositoryFile
+    }
+
+    /// The copy of `file` in the folder of another commit; nil where there is none with its content.
+    func copy(of file: RepositoryFile, notIn commit: String) -> Copy? {
+        commits().lazy.filter { $0 != commit }.compactMap { other -> Copy? in
             let path = "\(snapshot(other))/\(file.path)"
             var info = stat()
             guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFREG,
                 isProven(file, in: other)
             else { return nil }
-            return path
+            guard case .gitBlob = file.digest else { return Copy(path: path, file: file) }
+            return ContentHash.proof(that: path, is: file).map { digest in
+                Copy(
+                    path: path,
+                    file: RepositoryFile(path: file.path, size: file.size, digest: digest))
+            }
         }.first
     }
 
-    /// Makes a blob of `copy`, the file at a path of another commit, whose content is that of `file`. Throws `FileError`.
-    func makeBlob(of file: RepositoryFile, from copy: String) throws {
-        let blob = blob(file.digest.name)
+    /// Makes a blob of `copy`. Throws `FileError`.
+    func makeBlob(of copy: Copy) throws {
+        let blob = blob(copy.file.digest.name)
         try makeParentDirectories(of: blob)
-        if Glibc.link(copy, blob) == 0 || errno == EEXIST { return }
+        if Glibc.link(copy.path, blob) == 0 || errno == EEXIST { return }
         try makeDirectories(ownFolder)
-        let content = try MappedFile(path: copy)
+        let content = try MappedFile(path: copy.path)
         try OutputFile.make(path: blob, temporaryDirectory: ownFolder) {
             try $0.write(content.bytes)
         }
@@ -140,10 +147,10 @@ final class EarlierFiles: Sendable {
 
 /// Copies of contents that have no blob, looked for once.
 final class Copies: Sendable {
-    private let known = Mutex<[String: String?]>([:])
+    private let known = Mutex<[String: HubCache.Copy?]>([:])
 
     /// The copy of `file` in `cache`, in the folder of another commit than `commit`; nil where there is none.
-    func copy(of file: RepositoryFile, in cache: HubCache, notIn commit: String) -> String? {
+    func copy(of file: RepositoryFile, in cache: HubCache, notIn commit: String) -> HubCache.Copy? {
         if let known = known.withLock({ $0[file.path] }) { return known }
         let copy = cache.copy(of: file, notIn: commit)
         known.withLock { _ = $0.updateValue(copy, forKey: file.path) }

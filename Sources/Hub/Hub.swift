@@ -86,7 +86,8 @@ public struct RepositorySnapshot: Sendable {
     /// Puts the content of `file`, which the cache has, at `path`. Throws `FileError`.
     fileprivate func place(_ file: RepositoryFile, at path: String) throws {
         if !hasBlob(file), let copy = copies.copy(of: file, in: cache, notIn: current) {
-            try cache.makeBlob(of: file, from: copy)
+            try cache.makeBlob(of: copy)
+            return try cache.link(path, of: current, to: copy.file)
         }
         try cache.link(path, of: current, to: file)
     }
@@ -190,20 +191,26 @@ public final class Hub: Sendable {
         {
             return found
         }
-        let silence = "\(settings.namedEndpoint) does not answer"
+        let silence = "\(settings.namedEndpoint) gives no answer that can be used"
         let fallback = known.flatMap { cached($0, silence) }
         if let fallback, isDown.load(ordering: .relaxed) { return fallback }
+        /// What the cache has, where `error` leaves nothing better. Throws `error` otherwise.
+        func fallBack(_ error: any Error) throws -> RepositorySnapshot {
+            guard let hubError = error as? HubError, hubError.leavesTheCache, let fallback else {
+                throw error
+            }
+            isDown.store(true, ordering: .relaxed)
+            log.warning("\(error)")
+            log.warning("using what the cache has of \(reference), and of all else that is needed")
+            return fallback
+        }
         let commit: String
         let card: DatasetCard
         do {
             (commit, card) = try await client.information(
                 reference, patience: fallback == nil ? .full : .little)
-        } catch let error as HubError {
-            guard error.isOutage || error.isAboutToken, let fallback else { throw error }
-            isDown.store(true, ordering: .relaxed)
-            log.warning("\(error)")
-            log.warning("using what the cache has of \(reference), and of all else that is needed")
-            return fallback
+        } catch {
+            return try fallBack(error)
         }
         var listing = cache.listing(commit)
         if listing == nil || reference.kind == .dataset && listing?.card != card {
@@ -211,7 +218,11 @@ public final class Hub: Sendable {
             if let listing {
                 fresh = listing
             } else {
-                fresh = try await client.listing(reference, commit: commit)
+                do {
+                    fresh = try await client.listing(reference, commit: commit)
+                } catch {
+                    return try fallBack(error)
+                }
             }
             if reference.kind == .dataset { fresh.card = card }
             listing = fresh
@@ -226,7 +237,7 @@ public final class Hub: Sendable {
             if let listing, let other = cache.commitToUse(insteadOf: commit, listing) {
                 snapshot.earlier = EarlierFiles(other, in: cache)
                 log.info(
-                    "\(reference) is now commit \(commit), and the cache cannot be added to (\(obstacle.path): \(String(cString: strerror(obstacle.code)))): using the files of commit \(other) that are the same"
+                    "\(reference) is commit \(commit), and the cache cannot be added to (\(obstacle.path): \(String(cString: strerror(obstacle.code)))): using the files of commit \(other) that are the same"
                 )
             }
         }

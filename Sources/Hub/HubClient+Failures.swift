@@ -63,7 +63,7 @@ extension HubClient {
             throw Refusal(
                 error: .refused(
                     what: "\(reference)\(file.map { "/\($0)" } ?? "")",
-                    host: address(route.url), sender: route.sender, status: response.status,
+                    host: answerer(route.url), sender: route.sender, status: response.status,
                     message: message(response, body)),
                 pause: pause(response))
         }

@@ -12,11 +12,9 @@ import Synchronization
 struct HubClient: Sendable {
     let settings: HubSettings
     let log: Logger
-    private let transport: any HTTPTransport
-    private let endpoint: URL
+    let transport: any HTTPTransport
+    let endpoint: URL
 
-    /// Most answers to follow from one address to the next.
-    private static let maximumRedirects = 8
     /// Longest answer that is not a file.
     private static let maximumMetadata = 256 << 20
 
@@ -151,7 +149,7 @@ struct HubClient: Sendable {
             }
             if isList, response.status == 404, response["X-Error-Code"] == nil {
                 throw HubError.noListing(
-                    reference, address: address(url) + url.path, endpoint: settings.namedEndpoint)
+                    reference, address: origin(url) + url.path, endpoint: settings.namedEndpoint)
             }
             try check(
                 response, from: route, body: content.bytes, reference, file: nil,
@@ -244,7 +242,7 @@ struct HubClient: Sendable {
             // A storage's address is refused when its time is over, and the Hub gives another.
             throw Refusal(
                 error: .refused(
-                    what: "\(reference)/\(file.path)", host: address(route.url),
+                    what: "\(reference)/\(file.path)", host: answerer(route.url),
                     sender: route.sender, status: response.status,
                     message: message(response, content.bytes)),
                 pause: pause(response), isTransient: true)
@@ -287,143 +285,6 @@ struct HubClient: Sendable {
         }
         if let got = response["X-Linked-Size"].flatMap({ Int($0) }), got != file.size {
             throw mismatch("size", "\(file.size)", "\(got)")
-        }
-    }
-
-    // MARK: One exchange
-
-    private typealias Body = @Sendable (URL, HTTPResponse, UnsafeRawBufferPointer) throws -> Void
-
-    /// Whose answer it is, and who sent on to it.
-    struct Route {
-        var url: URL
-        /// The hosts that answered before, for messages.
-        var senders: [String]
-
-        var sender: String? { senders.isEmpty ? nil : senders.joined(separator: " and ") }
-    }
-
-    /// Sends `request` and goes where it is sent on to. The last answer, and whose it is. With `stoppingAtStorage` it does
-    /// not leave the Hub for the storage of a file; the answer that would is the last.
-    private func follow(
-        _ request: HTTPRequest, stoppingAtStorage: Bool, body: @escaping Body,
-        redirected: (HTTPResponse) throws -> Void = { _ in }
-    ) async throws -> (HTTPResponse, Route) {
-        // An address of a storage's has come from the Hub before.
-        var route = Route(
-            url: request.url, senders: isEndpoint(request.url) ? [] : [settings.namedEndpoint])
-        for _ in 0...HubClient.maximumRedirects {
-            let url = route.url
-            var headers = request.headers
-            if mayIdentify(to: url), let token = settings.token {
-                headers["Authorization"] = "Bearer \(token.secret)"
-            }
-            log.trace("\(request.method) \(place(url)) \(headers["Range"] ?? "")")
-            var hop = request
-            (hop.url, hop.headers) = (url, headers)
-            let response: HTTPResponse
-            do {
-                response = try await transport.send(hop) { response, bytes in
-                    if !(300..<400).contains(response.status) { try body(url, response, bytes) }
-                }
-            } catch let failure as NetworkFailure {
-                throw unreachable(route, failure)
-            }
-            guard [301, 302, 303, 307, 308].contains(response.status) else {
-                try redirected(response)
-                return (response, route)
-            }
-            guard let location = response["Location"],
-                let next = URL(string: location, relativeTo: url)?.absoluteURL
-            else {
-                throw badRedirect(route, "leads to an address that is none, and is not followed")
-            }
-            guard isSafe(next, after: url) else {
-                throw badRedirect(
-                    route,
-                    "leads to \(address(next)), which is not followed: \(next.user != nil ? "it holds a user's name" : "that is no https")"
-                )
-            }
-            try redirected(response)
-            // Mirrors that send on for good have the Hub itself behind them.
-            let isForGood = [301, 308].contains(response.status)
-            if stoppingAtStorage, !isEndpoint(next), !isForGood { return (response, route) }
-            if address(next) != address(url) { route.senders.append(address(url)) }
-            route.url = next
-        }
-        throw badRedirect(route, "leads in circles")
-    }
-
-    private func badRedirect(_ route: Route, _ reason: String) -> HubError {
-        .notAHub(endpoint: address(route.url), reason: "\(place(route.url)) \(reason)")
-    }
-
-    /// What the network's `failure` on the way to a host is, with the proxy that stands before it.
-    private func unreachable(_ route: Route, _ failure: NetworkFailure) -> Refusal {
-        let proxy = settings.proxies.proxy(for: route.url).map { "through the proxy \($0): " }
-        return Refusal(
-            error: .unreachable(
-                host: address(route.url), sender: route.sender,
-                reason: redacted((proxy ?? "") + failure.reason)),
-            pause: nil, isTransient: failure.isTransient)
-    }
-
-    private var standardHeaders: [String: String] {
-        // Compressed bodies have other lengths and no ranges.
-        ["Accept-Encoding": "identity", "User-Agent": settings.userAgent]
-    }
-
-    // MARK: Addresses
-
-    private func url(_ path: String) -> URL { URL(string: settings.endpoint + path)! }
-
-    private func resolveURL(
-        _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String
-    ) -> URL {
-        let path = file.path.split(separator: "/").map { escaped($0) }.joined(separator: "/")
-        return url("\(reference.page)/resolve/\(commit)/\(path)")
-    }
-
-    private func escaped(_ text: some StringProtocol) -> String {
-        // RFC 3986's unreserved characters.
-        let plain = Set(
-            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~".utf8)
-        return text.utf8.map {
-            plain.contains($0)
-                ? String(UnicodeScalar($0)) : "%" + hexadecimal([$0]).uppercased()
-        }.joined()
-    }
-
-    /// An address for logs: signatures are in the query.
-    private func place(_ url: URL) -> String {
-        redacted("\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")\(url.path)")
-    }
-
-    /// Scheme and host of `url`, for messages; the endpoint as it was given.
-    func address(_ url: URL) -> String {
-        if isEndpoint(url) { return settings.namedEndpoint }
-        return redacted(
-            "\(url.scheme ?? "")://\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")")
-    }
-
-    func isEndpoint(_ url: URL) -> Bool {
-        func port(_ url: URL) -> Int { url.port ?? (url.scheme == "https" ? 443 : 80) }
-        return url.scheme?.lowercased() == endpoint.scheme?.lowercased()
-            && url.host?.lowercased() == endpoint.host?.lowercased() && port(url) == port(endpoint)
-    }
-
-    /// Whether the token may be sent there: to the Hub alone, and so that nobody between can read it.
-    private func mayIdentify(to url: URL) -> Bool {
-        let host = url.host?.lowercased() ?? ""
-        let isLoopback = loopbackHosts.contains(host)
-        return isEndpoint(url) && (url.scheme?.lowercased() == "https" || isLoopback)
-    }
-
-    private func isSafe(_ next: URL, after url: URL) -> Bool {
-        switch next.scheme?.lowercased() {
-        case "https": next.user == nil
-        case "http": url.scheme?.lowercased() == "http" && next.user == nil
-        default: false
         }
     }
 }

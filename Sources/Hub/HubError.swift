@@ -89,7 +89,7 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
         case .rateLimited(let endpoint, let seconds, let hasToken):
             "\(endpoint) refuses more requests for now (429)\(seconds.map { "; it says to wait \($0) seconds" } ?? "")\(hasToken ? "" : "; a token in HF_TOKEN raises the limit"). Run the same command again later; on a cluster, `sae-extract fetch` once and set HF_HUB_OFFLINE=1 in the jobs"
         case .refused(let what, let host, nil, let status, let message):
-            "\(what): \(host) answers \(status)\(message.isEmpty ? "" : " (\(message))"); \(status >= 500 ? "run the same command again later" : "check HF_ENDPOINT and the token")"
+            "\(what): \(host) answers \(status)\(message.isEmpty ? "" : " (\(message))"); \(status == 407 ? "the proxy wants a user and a password: give them in its address, https_proxy=http://USER:PASSWORD@HOST:PORT" : status >= 500 ? "run the same command again later" : "check HF_ENDPOINT and the token")"
         case .refused(let what, let host, let sender?, let status, let message):
             "\(what): \(host) answers \(status)\(message.isEmpty ? "" : " (\(message))"). \(sender) answered and sends on to it; \(status >= 500 ? "run the same command again later" : "if it stays so, something on the way (firewall, https_proxy) refuses that host, or this machine's clock is wrong")"
         case .notAHub(let endpoint, let reason):
@@ -124,6 +124,12 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// Whether it is the token that the Hub refuses, whatever it is for.
-    var isAboutToken: Bool { if case .invalidToken = self { true } else { false } }
+    /// Whether it says nothing against what is in the cache: nobody answers, something else answers in the Hub's place (a proxy's
+    /// refusal, a login page), or the token is refused, whatever it is for.
+    var leavesTheCache: Bool {
+        switch self {
+        case .invalidToken, .tokenNotSent, .notAHub, .noListing, .refused: true
+        default: isOutage
+        }
+    }
 }

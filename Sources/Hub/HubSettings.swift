@@ -54,7 +54,9 @@ public struct HubSettings: Sendable {
         func value(_ name: String) throws(HubError) -> String? {
             guard !malformed.contains(name) else {
                 throw .badSetting(
-                    name, "is not valid UTF-8; rename the file or folder, or give another one")
+                    name,
+                    "is not valid UTF-8; give another value, or rename the file or folder that it names"
+                )
             }
             return environment[name].flatMap { $0.isEmpty ? nil : $0 }
         }

@@ -240,7 +240,10 @@
         /// What to do about a failure of TLS, by libcurl's words in lower case; nil where they are of something else.
         private func certificateAdvice(_ words: String) -> String? {
             func has(_ parts: String...) -> Bool { parts.contains(where: words.contains) }
-            if has("verify locations", "trust anchors", "cacert") {
+            if has(
+                "verify locations", "trust anchors", "setting certificate file",
+                "setting certificate path")
+            {
                 return
                     "the certificates cannot be read; \(authorities.description). Correct or unset that variable"
             }
@@ -256,7 +259,7 @@
                     "the certificate is another host's: a proxy or a login page may answer in its place"
             }
             return
-                "\(authorities.description); if your network has a certificate authority of its own, name the file that has its certificate (PEM) in SSL_CERT_FILE, or add it to the system's (update-ca-certificates, as root)"
+                "\(authorities.description); if your network has a certificate authority of its own, name the file that has its certificate (PEM) in \(authorities.variable), or add it to the system's (update-ca-certificates, as root)"
         }
     }
 

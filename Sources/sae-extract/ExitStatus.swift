@@ -71,7 +71,10 @@ enum ExitStatus: Int32 {
     /// Says what went wrong and ends the process, at once: short of memory, OpenBLAS' own end can wait for ever.
     func exit(saying error: any Error) -> Never {
         Console.shared.endDrawing()
-        writeToStandardError("Error: \(error)\n")
+        let text =
+            (error as? UsageError).map { "\(SettingSource.named($0.flag)): \($0.message)" }
+            ?? "\(error)"
+        writeToStandardError("Error: \(text)\n")
         _exit(rawValue)
     }
 }

@@ -47,6 +47,7 @@ enum Main {
         }
         let arguments: [String]
         do {
+            try SettingSource.look(Array(CommandLine.arguments.dropFirst()), environment)
             arguments = try CommandLineArguments.normalized(
                 Array(CommandLine.arguments.dropFirst()), environment: environment)
         } catch {
@@ -66,6 +67,10 @@ enum Main {
                 SAEExtract.exit()
             }
         } catch {
+            if let note = SettingSource.note(on: SAEExtract.message(for: error)) {
+                writeToStandardError("\(SAEExtract.fullMessage(for: error))\n\(note)\n")
+                _exit(SAEExtract.exitCode(for: error).rawValue)
+            }
             SAEExtract.exit(withError: error)
         }
         do {

@@ -31,6 +31,39 @@ struct DiskTests: Resuming {
         #expect(try results("out") == results("whole", layers: 4))
     }
 
+    /// On a file system that cannot map files they are read, with the same results and a word about it.
+    @Test(arguments: [
+        (ENODEV, ""), (EINVAL, ".safetensors"), (EPERM, "params.npz"), (EOPNOTSUPP, ".json"),
+    ])
+    func filesThatCannotBeMapped(code: Int32, part: String) throws {
+        let expected = folder.file("expected")
+        let mapped = try Tool.run(Tool.tinyArguments(saveDirectory: expected))
+        #expect(mapped.status == 0 && !mapped.errors.contains("cannot be mapped"))
+        let outcome = try Tool.run(
+            Tool.tinyArguments(saveDirectory: folder.file("out")) + ["--workers", "2"],
+            environment: [
+                "LD_PRELOAD": try FaultShim.build(in: folder),
+                "FAULT_MAP": "\(code):\(part.isEmpty ? TestData.tiny : part)",
+            ])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(
+            outcome.errors.components(separatedBy: "cannot be mapped").count == 2,
+            "\(outcome.errors)")
+        #expect(try Tool.results(in: folder.file("out")) == Tool.results(in: expected))
+    }
+
+    @Test func memoryThatLacksIsNoReasonToRead() throws {
+        let outcome = try Tool.run(
+            Tool.tinyArguments(saveDirectory: folder.file("out")),
+            environment: [
+                "LD_PRELOAD": try FaultShim.build(in: folder),
+                "FAULT_MAP": "\(ENOMEM):.safetensors",
+            ])
+        #expect(outcome.status == 74, "\(outcome.errors)")
+        #expect(outcome.errors.contains("cannot map"))
+        #expect(outcome.errors.contains("raise the limit on memory"))
+    }
+
     /// One call of the system fails, in the middle of something; what was finished before counts.
     @Test(arguments: [
         ("append:5:ENOSPC", "No space left on device"), ("append:5:EIO", "Input/output error"),

@@ -113,6 +113,8 @@ struct DocumentationTests {
         ]
         var script = ""
         var hub: TestHub?
+        // Of its own: another block may have one too.
+        let hubFolder = try TemporaryFolder()
         switch block.circumstances.first {
         case nil: break
         case "fault":
@@ -133,7 +135,7 @@ struct DocumentationTests {
             }
         case "hub":
             hub = try TestHub(
-                fixtureIn: folder, options: Array(block.circumstances.dropFirst()))
+                fixtureIn: hubFolder, options: Array(block.circumstances.dropFirst()))
             environment["HF_ENDPOINT"] = hub!.endpoint
             environment["HF_HOME"] = folder.file("cache")
         default: Issue.record("\(block): \(block.circumstances) is not known")
@@ -158,7 +160,7 @@ struct DocumentationTests {
         let output = String(
             decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
-        withExtendedLifetime(hub) {}
+        withExtendedLifetime((hub, hubFolder)) {}
         return output.components(separatedBy: mark + "\n").dropLast().map {
             var lines = $0.components(separatedBy: "\n")
             if lines.last == "" { lines.removeLast() }

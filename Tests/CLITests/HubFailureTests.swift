@@ -131,12 +131,16 @@ extension HubTests {
         try hub.setFaults(#"[{"path": "revision", "delay": 1000}]"#)
         expect(
             try run(arguments("out"), ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 69,
-            saying: ["no answer in time; trying again", "cannot reach"])
+            saying: [
+                "no answer within 0.3 s (HF_HUB_ETAG_TIMEOUT); trying again",
+                "cannot reach \(hub.endpoint) (HF_ENDPOINT)",
+            ])
         // One that always has a little more to say is given up too.
         try hub.setFaults(#"[{"path": "tree", "rate": 100, "times": 1}]"#)
         expect(
             try run(["saes"], ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 0,
-            saying: ["no answer in time; trying again"])
+            saying: ["no end of the answer within 3 s (10 times HF_HUB_ETAG_TIMEOUT); trying again"]
+        )
     }
 
     @Test func aRepositoryThatChangesMeanwhile() throws {
@@ -235,7 +239,9 @@ extension HubTests {
         expect(
             try run(some), exits: 69, saying: ["the body ended at byte 0"])
         try hub.setFaults(#"[{"path": "\#(file)", "status": 500}]"#)
-        expect(try run(some), exits: 69, saying: ["the server answers 500", "again later"])
+        expect(
+            try run(some), exits: 69,
+            saying: ["params.npz: \(hub.storage) answers 500", "again later"])
         // All else is there, and this file is not.
         try hub.setFaults("[]")
         expect(

@@ -67,7 +67,8 @@ struct HubTests {
                 "/s/n/u/$NONE"
             ),
             (["HF_HOME": ""], "\(folder.path)/.cache/huggingface/hub"),
-            (["HOME": "/"], "/.cache/huggingface/hub"), (["HOME": "/h//"], "/h/.cache/huggingface/hub"),
+            (["HOME": "/"], "/.cache/huggingface/hub"),
+            (["HOME": "/h//"], "/h/.cache/huggingface/hub"),
             (["HF_HOME": "my cache/x"], "my cache/x/hub"),
         ] {
             #expect(try settings(variables).cacheDirectory == place)

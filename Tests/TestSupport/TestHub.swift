@@ -35,6 +35,8 @@ public final class TestHub {
     public let root: String
     /// For `HF_ENDPOINT`.
     public let endpoint: String
+    /// Where it redirects to for large files.
+    public let storage: String
     private let process = Process()
     private let input = Pipe()
 
@@ -60,11 +62,11 @@ public final class TestHub {
         }
         guard
             let addresses = try JSONSerialization.jsonObject(with: line) as? [String: String],
-            let endpoint = addresses["endpoint"]
+            let endpoint = addresses["endpoint"], let storage = addresses["storage"]
         else {
             throw SetupError(reason: "hub-server says \(String(decoding: line, as: UTF8.self))")
         }
-        self.endpoint = endpoint
+        (self.endpoint, self.storage) = (endpoint, storage)
     }
 
     /// Serves the tiny fixture under the names of what it stands for, from `folder`. Its larger files are LFS files.

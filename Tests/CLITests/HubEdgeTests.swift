@@ -1,0 +1,214 @@
+// Caches that others wrote, that nothing can be added to, or that are nowhere; and where settings come from.
+
+import ArrayFiles
+import ByteJSON
+import Foundation
+import TestSupport
+import Testing
+
+extension HubTests {
+    /// One layer of one site, from the Hub alone.
+    func small(_ saveDirectory: String) -> [String] {
+        [
+            "--layers", "0", "--layer_types", "res", "--n_docs", "2", "--save_dir",
+            folder.file(saveDirectory),
+        ]
+    }
+
+    /// Without root's right to write and read everything.
+    var withoutPrivilege: [String] {
+        getuid() == 0 ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
+    }
+
+    /// In a mount namespace of its own, after `script`.
+    func mounted(_ script: String) -> [String] {
+        [
+            "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c",
+            "set -e; \(script)\n\"$@\"", "bash",
+        ]
+    }
+
+    func shell(_ script: String) throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/bash")
+        process.arguments = ["-c", "set -e; " + script]
+        process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
+        try process.run()
+        let watchdog = Watchdog(process)
+        defer { watchdog.stop() }
+        process.waitUntilExit()
+        try #require(process.terminationStatus == 0)
+    }
+
+    /// A model on the Hub that can be changed. Returns the cache's folder of it.
+    private func ownModel() throws -> String {
+        let model = "hub/models/google/gemma-2-2b"
+        try FileManager.default.removeItem(atPath: folder.file(model))
+        try folder.copy(TestData.tiny + "/model", model)
+        try shell("chmod -R u+w \(model)")
+        return home + "/hub/models--google--gemma-2-2b"
+    }
+
+    private func commits(_ repository: String) throws -> [String] {
+        try directoryContents(repository + "/snapshots")
+    }
+
+    // MARK: A cache that nothing can be added to
+
+    /// The commit has moved on; what the run needs is the same.
+    @Test(arguments: ["chmod", "read-only", "full"])
+    func aCacheThatCannotBeAddedTo(kind: String) throws {
+        let repository = try ownModel()
+        expect(try run(small("first")), exits: 0)
+        let old = try #require(try commits(repository).first)
+        try folder.write("news".utf8, "hub/models/google/gemma-2-2b/README.md")
+        defer { try? shell("chmod -R u+w hf") }
+        let launcher: [String]
+        switch kind {
+        case "chmod":
+            try shell("chmod -R a-w hf")
+            launcher = withoutPrivilege
+        case "read-only":
+            launcher = mounted(
+                "mount --bind \"$HF_HOME\" \"$HF_HOME\"; mount -o remount,bind,ro \"$HF_HOME\"")
+        default:
+            launcher = mounted(
+                """
+                cp -a "$HF_HOME" "$HF_HOME.full"
+                mount -t tmpfs -o size=20m,nr_inodes=400 tmpfs "$HF_HOME"
+                cp -a "$HF_HOME.full/." "$HF_HOME"
+                i=0; while : 2>/dev/null >"$HF_HOME/filler$i"; do i=$((i + 1)); done 2>/dev/null
+                """)
+        }
+        expect(
+            try run(small("second"), launcher: launcher), exits: 0,
+            saying: [
+                "google/gemma-2-2b is commit", "cannot be added to",
+                "using the files of commit \(old) that are the same",
+            ])
+        #expect(
+            try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
+        let manifest = try MappedFile(path: folder.file("second/run.json")).parsedJSON()
+        let entry = manifest.object?["runs"]?.array?.first?.object
+        #expect(entry?["model"]?.object?["commit"]?.string == old)
+        #expect(try commits(repository) == [old])
+
+        // Another content is not used in silence: the way out is named, and it leads there.
+        let config = hub.root + "/models/google/gemma-2-2b/config.json"
+        try TestData.write(try TestData.bytes(config) + Array("\n".utf8), to: config)
+        expect(
+            try run(small("third"), launcher: launcher), exits: 74,
+            saying: [
+                "config.json of google/gemma-2-2b", "\(home)/hub (from HF_HOME)", "Set HF_HOME",
+                old,
+            ])
+        #expect(!fileExists(folder.file("third")))
+        expect(try run(small("fourth") + ["--revision", old], launcher: launcher), exits: 0)
+        #expect(try commits(repository) == [old])
+    }
+
+    /// As huggingface_hub makes it where there are no links, or HF_HUB_DISABLE_SYMLINKS is set: files in place of links.
+    @Test(arguments: [false, true]) func aCacheOfCopies(isReadOnly: Bool) throws {
+        let repository = try ownModel()
+        expect(try run(small("first")), exits: 0)
+        let old = try #require(try commits(repository).first)
+        try shell(
+            """
+            cd '\(repository)'
+            for f in snapshots/*/*; do cp --remove-destination "$(realpath "$f")" "$f"; done
+            rm -r blobs .sae-extract
+            """)
+        try folder.write("news".utf8, "hub/models/google/gemma-2-2b/README.md")
+        try hub.clearLog()
+        if isReadOnly { try shell("chmod -R a-w hf") }
+        defer { try? shell("chmod -R u+w hf") }
+        let outcome = try run(small("second"), launcher: isReadOnly ? withoutPrivilege : [])
+        expect(outcome, exits: 0, saying: isReadOnly ? ["of commit \(old) that are the same"] : [])
+        #expect(
+            try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
+        #expect(try !hub.requests().contains(where: \.isForBody))
+        #expect(try commits(repository).count == (isReadOnly ? 1 : 2))
+        // A copy that is of the same size and not the same is not taken.
+        try shell("chmod -R u+w hf; rm -rf '\(repository)/blobs' '\(repository)/.sae-extract'")
+        try shell(
+            "rm -rf $(ls -d '\(repository)'/snapshots/* | grep -v \(old)); sed -i s/10000.0/10001.0/ '\(repository)/snapshots/\(old)/config.json'"
+        )
+        expect(try run(small("third")), exits: 0)
+        #expect(
+            try Tool.results(in: folder.file("third")) == Tool.results(in: folder.file("first")))
+        #expect(try hub.requests().contains { $0.isForBody && $0.path.contains("config.json") })
+    }
+
+    @Test func whatCannotBeReadIsNamed() throws {
+        let repository = try ownModel()
+        expect(try run(["fetch"] + small("out")), exits: 0)
+        defer { try? shell("chmod -R u+rwX hf") }
+        for (path, mode) in [("refs/main", "000"), ("snapshots", "000")] {
+            try shell("rm -rf '\(repository)/.sae-extract'; chmod \(mode) '\(repository)/\(path)'")
+            expect(
+                try run(small("out"), ["HF_HUB_OFFLINE": "1"], launcher: withoutPrivilege),
+                exits: 69,
+                saying: ["HF_HUB_OFFLINE is set", "\(repository)/\(path): Permission denied"])
+            try shell("chmod -R u+rwX '\(repository)'")
+        }
+    }
+
+    @Test func whereTheCacheIsAndWhoSaysSo() throws {
+        let nowhere = withoutPrivilege + ["/usr/bin/env"]
+        for (changes, words) in [
+            (["HOME=/proc", "-u", "HF_HOME"], ["/proc/.cache/huggingface/hub (from HOME)"]),
+            (
+                ["XDG_CACHE_HOME=/proc", "-u", "HF_HOME"],
+                ["/proc/huggingface/hub (from XDG_CACHE_HOME)"]
+            ),
+            (["HF_HOME=/proc/x"], ["/proc/x/hub (from HF_HOME)"]),
+            (["HF_HUB_CACHE=/proc/y"], ["/proc/y (from HF_HUB_CACHE)"]),
+        ] {
+            let options = changes.filter { $0.hasPrefix("-") || $0 == "HF_HOME" }
+            let launcher = nowhere + options + changes.filter { $0.contains("=") }
+            expect(
+                try run(small("out"), launcher: launcher), exits: 74,
+                saying: words + ["Set HF_HOME to a folder that you may write to"])
+            // With all inputs at hand nobody asks for it.
+            expect(
+                try run(
+                    Tool.tinyArguments(saveDirectory: folder.file("local")) + ["--dry_run"],
+                    launcher: launcher), exits: 0)
+        }
+    }
+
+    /// Swift would read another path, and make that folder.
+    @Test func variablesThatAreNotUTF8() throws {
+        let odd = folder.file("caf")
+        for variable in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN_PATH"] {
+            expect(
+                try run(
+                    small("out"),
+                    launcher: [
+                        "/bin/bash", "-c", "export \(variable)='\(odd)'$'\\xe9'; \"$@\"", "bash",
+                    ]), exits: 64, saying: ["\(variable): is not valid UTF-8"])
+        }
+        expect(
+            try run(
+                ["--layers", "0"],
+                launcher: [
+                    "/bin/bash", "-c",
+                    "export SAE_EXTRACT_SAVE_DIR='\(odd)'$'\\xe9'; \"$@\"", "bash",
+                ]), exits: 64, saying: ["SAE_EXTRACT_SAVE_DIR: is not valid UTF-8"])
+        #expect(try !directoryContents(folder.path).contains { $0.hasPrefix("caf") })
+    }
+
+    @Test func aFlagFromTheEnvironmentIsNamedWithItsVariable() throws {
+        let layers = ["SAE_EXTRACT_LAYERS": "99"] as [String: String?]
+        expect(
+            try Tool.run(
+                Array(Tool.tinyArguments(saveDirectory: folder.file("out")).dropFirst(5)),
+                environment: layers), exits: 64,
+            saying: ["--layers (SAE_EXTRACT_LAYERS): 99 is out of range"])
+        expect(
+            try Tool.run(["--layers", "0"], environment: ["SAE_EXTRACT_N_DOCS": "many"]), exits: 64,
+            saying: ["'many' is invalid", "--n_docs comes from SAE_EXTRACT_N_DOCS"])
+        let own = try Tool.run(["--layers", "0", "--n_docs", "many"])
+        #expect(!own.errors.contains("comes from"))
+    }
+}

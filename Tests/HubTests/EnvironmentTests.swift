@@ -1,0 +1,114 @@
+// What the environment says of proxies, certificates and the cache, and what proves a content.
+
+import Crypto
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Hub
+
+struct EnvironmentTests {
+    @Test func theProxyOnTheWayIsKnown() throws {
+        func proxy(_ url: String, _ environment: [String: String]) throws -> String? {
+            ProxySettings(environment: environment).proxy(for: try #require(URL(string: url)))
+        }
+        for (environment, url, expected) in [
+            (["https_proxy": "http://p:3128"], "https://a.test", "http://p:3128 (https_proxy)"),
+            (["https_proxy": "http://p:3128"], "http://a.test", nil),
+            (["HTTPS_PROXY": "p"], "https://a.test", "p (HTTPS_PROXY)"),
+            // Only in small letters: HTTP_PROXY may be a client's header.
+            (["HTTP_PROXY": "p"], "http://a.test", nil),
+            (["http_proxy": "p", "all_proxy": "q"], "http://a.test", "p (http_proxy)"),
+            (["ALL_PROXY": "q"], "http://a.test", "q (ALL_PROXY)"),
+            (["https_proxy": ""], "https://a.test", nil),
+            (["https_proxy": "p", "no_proxy": ".test"], "https://a.test", nil),
+            (["https_proxy": "p", "no_proxy": "b.test, a.test"], "https://a.test", nil),
+            (["https_proxy": "p", "NO_PROXY": "*"], "https://a.test", nil),
+            (["https_proxy": "p", "no_proxy": "est"], "https://a.test", "p (https_proxy)"),
+            (["https_proxy": "p"], "https://127.0.0.1:4", nil),
+            (["https_proxy": "http://me:word@p:1"], "https://a.test", "http://p:1 (https_proxy)"),
+            (["https_proxy": "me:word@p:1"], "https://a.test", "p:1 (https_proxy)"),
+        ] as [([String: String], String, String?)] {
+            #expect(try proxy(url, environment) == expected, "\(environment) \(url)")
+        }
+    }
+
+    @Test func theFirstFileOfAuthoritiesThatCanBeReadCounts() throws {
+        let folder = try TemporaryFolder()
+        let (a, b) = (try folder.write([], "a.pem"), try folder.write([], "b.pem"))
+        let gone = folder.file("gone.pem")
+        func counts(_ environment: [String: String]) -> [String?] {
+            let found = CertificateAuthorities(environment: environment)
+            return [found.file?.variable, found.file?.path, found.folder?.variable]
+        }
+        #expect(counts([:]) == [nil, nil, nil])
+        #expect(
+            counts(["SSL_CERT_FILE": a, "CURL_CA_BUNDLE": b]) == ["CURL_CA_BUNDLE", b, nil])
+        #expect(
+            counts(["REQUESTS_CA_BUNDLE": a, "CURL_CA_BUNDLE": b])
+                == ["REQUESTS_CA_BUNDLE", a, nil])
+        #expect(
+            counts(["CURL_CA_BUNDLE": gone, "SSL_CERT_FILE": a, "SSL_CERT_DIR": folder.path])
+                == ["SSL_CERT_FILE", a, "SSL_CERT_DIR"])
+        #expect(
+            counts(["REQUESTS_CA_BUNDLE": folder.path, "SSL_CERT_FILE": a])
+                == ["SSL_CERT_FILE", a, "REQUESTS_CA_BUNDLE"])
+        let words = CertificateAuthorities(environment: ["SSL_CERT_FILE": gone]).description
+        #expect(words.contains("SSL_CERT_FILE names \(gone): No such file"))
+    }
+
+    @Test func whatNamesTheCache() throws {
+        for (environment, source) in [
+            (["HOME": "/h"], "HOME"), (["HOME": "/h", "XDG_CACHE_HOME": "/x"], "XDG_CACHE_HOME"),
+            (["HOME": "/h", "HF_HOME": "~/x"], "HF_HOME"), (["HF_HUB_CACHE": "/c"], "HF_HUB_CACHE"),
+            (["HUGGINGFACE_HUB_CACHE": "/c"], "HUGGINGFACE_HUB_CACHE"),
+            ([:], "the home folder of user \(getuid())"),
+        ] as [([String: String], String)] {
+            #expect(try HubSettings(environment: environment).cacheSource == source)
+        }
+        // Only what is used must be readable text.
+        for (environment, malformed, isBad) in [
+            (["HF_HOME": "?"], "HF_HOME", true), (["HF_HOME": "/h", "HOME": "?"], "HOME", false),
+            (["HF_HOME": "~/x", "HOME": "?"], "HOME", true),
+            (["HF_HOME": "$SCRATCH/x", "SCRATCH": "?"], "SCRATCH", true),
+            (["HF_HUB_CACHE": "/c", "HF_TOKEN_PATH": "?"], "HF_TOKEN_PATH", true),
+        ] as [([String: String], String, Bool)] {
+            var error: HubError?
+            do {
+                _ = try HubSettings(environment: environment, malformed: [malformed])
+            } catch let caught {
+                error = caught
+            }
+            #expect(
+                (error.map { "\($0)".hasPrefix("\(malformed): is not valid UTF-8") } ?? false)
+                    == isBad)
+        }
+    }
+
+    /// Git's id of a pointer proves the content that it points to, and no other.
+    @Test func aPointersIdProvesItsContent() throws {
+        let folder = try TemporaryFolder()
+        let content = Array("a large file".utf8)
+        let sha256 = SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
+        func gitID(_ bytes: [UInt8]) -> String {
+            Insecure.SHA1.hash(data: Array("blob \(bytes.count)\0".utf8) + bytes)
+                .map { String(format: "%02x", $0) }.joined()
+        }
+        let pointer = Array(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:\(sha256)\nsize \(content.count)\n"
+                .utf8)
+        let listed = RepositoryFile(
+            path: "f", size: content.count, digest: .gitBlob(gitID(pointer)))
+        let path = try folder.write(content, "f")
+        #expect(ContentHash.proof(that: path, is: listed) == .sha256(sha256))
+        let plain = RepositoryFile(path: "f", size: content.count, digest: .gitBlob(gitID(content)))
+        #expect(ContentHash.proof(that: path, is: plain) == plain.digest)
+        let other = try folder.write(content.dropLast() + [0], "other")
+        for file in [listed, plain] {
+            #expect(ContentHash.proof(that: other, is: file) == nil)
+            #expect(ContentHash.proof(that: folder.file("none"), is: file) == nil)
+        }
+        let longer = try folder.write(content + [0], "longer")
+        #expect(ContentHash.proof(that: longer, is: listed) == nil)
+    }
+}
