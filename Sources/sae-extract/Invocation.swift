@@ -107,7 +107,8 @@ struct Invocation {
         ).run()
         let seconds = (ContinuousClock.now - clock) / .seconds(1)
         finish(
-            ends, plan, state, manifest.withLock { $0 }, display.finish(), seconds, control)
+            ends, plan, state, manifest.withLock { $0 }, display.finish(), seconds, control,
+            rankSource: scheduler.source)
     }
 
     /// Whether results that are there are to go.
@@ -143,7 +144,7 @@ struct Invocation {
 
     private func finish(
         _ ends: [WorkerEnd], _ plan: RunPlan, _ state: StateFolder, _ manifest: Manifest,
-        _ progress: RunProgress, _ seconds: Double, _ control: StopControl
+        _ progress: RunProgress, _ seconds: Double, _ control: StopControl, rankSource: String?
     ) -> Never {
         let failures = ends.compactMap { end -> (status: Int32?, message: String)? in
             if case .failed(let status, let message) = end { (status, message) } else { nil }
@@ -182,6 +183,12 @@ struct Invocation {
             log.info(
                 "\(progress.authors.count) authors, \(progress.tokens) tokens computed\(rate), \(decimals(seconds, 1)) s in all; results in \(plan.saveDirectory)\(rest)"
             )
+            // Not to be missed at any --log_level: whoever did not mean to start one of several has lost authors.
+            if let rankSource,
+                let line = Invocation.lastLine(plan, rankSource, isComplete: isComplete)
+            {
+                writeToStandardError(line + "\n")
+            }
             _exit(0)
         }
         // How to go on is said at any --log_level; it is what the exit code stands for.
@@ -209,6 +216,21 @@ struct Invocation {
             isCommon
                 ? first.status ?? ExitStatus.workerFailed.rawValue
                 : ExitStatus.workerFailed.rawValue)
+    }
+
+    /// Which share of the authors one of several separately started ranks had; nil where there is one rank.
+    private static func lastLine(_ plan: RunPlan, _ source: String, isComplete: Bool) -> String? {
+        guard plan.placement.worldSize > 1 else { return nil }
+        let count = plan.authors.count
+        let shares = plan.ranks.flatMap {
+            AuthorShare.shares(rank: $0, worldSize: plan.worldSize, authorCount: count)
+        }
+        let authors = Set(shares.map(\.number)).count
+        let part =
+            shares.contains { $0.parts > 1 } && shares.count < plan.worldSize ? "a part of " : ""
+        return
+            "rank \(plan.placement.rank) of \(plan.placement.worldSize) (\(source)): \(part)\(authors) of \(count) authors; "
+            + (isComplete ? "all \(count) are complete" : "the other ranks have the rest")
     }
 
     private var advice: String {

@@ -1,8 +1,9 @@
 // Which rank this process is, from its flags or from what started it.
 
 import Extraction
+import Glibc
 
-/// What a scheduler's variables say, and what is to be said of them.
+/// What flags and launchers' variables say, and what is to be said of them.
 struct SchedulerPlacement: Equatable {
     var placement = RankPlacement()
     /// Where rank and world come from: "--rank", "torchrun", …
@@ -11,101 +12,138 @@ struct SchedulerPlacement: Equatable {
     var notes: [String] = []
     /// Something that is probably not what a user wants.
     var warnings: [String] = []
-
-    static func == (a: SchedulerPlacement, b: SchedulerPlacement) -> Bool {
-        a.placement == b.placement && a.source == b.source && a.notes == b.notes
-            && a.warnings == b.warnings
-    }
 }
 
 extension SchedulerPlacement {
-    /// One of the schedulers that number their tasks.
-    private struct Scheduler {
-        let name: String
-        let rank: String
-        let worldSize: String
-        /// Tasks on this machine, and which of them this is.
-        let localCount: String
-        let localRank: String
-    }
-
-    private static let schedulers = [
-        Scheduler(
-            name: "torchrun", rank: "RANK", worldSize: "WORLD_SIZE", localCount: "LOCAL_WORLD_SIZE",
-            localRank: "LOCAL_RANK"),
-        Scheduler(
-            name: "Open MPI", rank: "OMPI_COMM_WORLD_RANK", worldSize: "OMPI_COMM_WORLD_SIZE",
-            localCount: "OMPI_COMM_WORLD_LOCAL_SIZE", localRank: "OMPI_COMM_WORLD_LOCAL_RANK"),
-        Scheduler(
-            name: "srun", rank: "SLURM_PROCID", worldSize: "SLURM_NTASKS",
-            localCount: "SLURM_STEP_TASKS_PER_NODE", localRank: "SLURM_LOCALID"),
-    ]
-
-    /// Flags first, then torchrun, Open MPI, srun; a world of one counts as none. Throws `UsageError`.
-    init(rank: Int?, worldSize: Int?, environment: [String: String]) throws {
+    /// Flags first, then what launchers set; a world of one counts as none. Who computes all authors although others do
+    /// too is slow; who leaves authors to others that do not exist has lost them: so without a sign that this process was
+    /// started as a task, and where launchers contradict each other, it does all, with a warning. `slurmStep` and
+    /// `process` are as `SlurmStep` wants them. Throws `UsageError`.
+    init(
+        rank: Int?, worldSize: Int?, environment: [String: String],
+        slurmStep: () -> String? = SlurmStep.daemonAbove, process: Int32 = getpid()
+    ) throws {
         if rank != nil || worldSize != nil {
             guard let rank, let worldSize else {
                 throw UsageError(
                     rank == nil ? "--rank" : "--world_size",
                     "is missing: --rank and --world_size go together")
             }
-            try SchedulerPlacement.check(rank, worldSize, flag: "--rank", "--rank", "--world_size")
-            placement = RankPlacement(rank: rank, worldSize: worldSize)
+            placement = try TaskClaim.placement(
+                rank: ("--rank", rank), worldSize: ("--world_size", worldSize))
             source = "--rank"
             return
         }
-        for scheduler in SchedulerPlacement.schedulers {
-            guard let rank = environment[scheduler.rank],
-                let worldSize = environment[scheduler.worldSize], worldSize != "1"
-            else { continue }
-            if scheduler.name == "srun", !SchedulerPlacement.isStep(environment) {
+        var claims: [TaskClaim] = []
+        var unsigned: TaskClaim?
+        for launcher in TaskLauncher.all {
+            guard let claim = try TaskClaim(launcher, environment) else { continue }
+            if launcher.signs.isEmpty || launcher.signs.contains(where: { environment[$0] != nil })
+            {
+                claims.append(claim)
+            } else if claim.placement.worldSize > 1 {
+                unsigned = claim
+            }
+        }
+        let slurm = try SlurmStep(environment, ancestor: slurmStep, process: process)
+        if let claim = slurm.claim { claims.append(claim) }
+
+        let several = claims.filter { $0.placement.worldSize > 1 }
+        if let first = several.first {
+            take(first, of: several)
+            if source == "srun", let warning = slurm.warning { warnings.append(warning) }
+            if source != nil, let unsigned, unsigned.placement.rank != placement.rank {
                 warnings.append(
-                    "SLURM_NTASKS is \(worldSize), but this process was not started by srun: it does all authors by itself. To share them out, start it with srun, or give --rank and --world_size"
-                )
-                continue
-            }
-            guard let rank = Int(rank), let worldSize = Int(worldSize) else {
-                throw UsageError(
-                    "--rank",
-                    "\(scheduler.rank)=\(rank) and \(scheduler.worldSize)=\(worldSize) (\(scheduler.name)) are not both whole numbers; correct them or give --rank and --world_size"
+                    "\(unsigned.words), but LOCAL_RANK is not set, so they are not torchrun's and count for nothing; unset them"
                 )
             }
-            try SchedulerPlacement.check(
-                rank, worldSize, flag: "--rank", scheduler.rank, scheduler.worldSize)
-            // Slurm writes "2(x3)" for two tasks on each of three machines.
-            let local = environment[scheduler.localCount]?.prefix { $0.isNumber }
-            placement = RankPlacement(
-                rank: rank, worldSize: worldSize,
-                localCount: local.flatMap { Int($0) }.map { max(1, $0) } ?? 1,
-                localRank: environment[scheduler.localRank].flatMap { Int($0) } ?? 0)
-            source = scheduler.name
             return
         }
-        if let task = environment["SLURM_ARRAY_TASK_ID"] {
+        if let warning = try warningOfRanks(
+            environment, unsigned, slurm, hasClaim: !claims.isEmpty)
+        {
+            warnings.append(warning)
+        }
+        for name in TaskLauncher.arrayIndices {
+            guard let task = environment[name], let number = Int(task),
+                number > 0 || name != "LSB_JOBINDEX"
+            else { continue }
             notes.append(
                 "array task \(task) without --rank and --world_size: this task does all authors (right for an array over layers)"
             )
+            return
         }
     }
 
-    private static func check(
-        _ rank: Int, _ worldSize: Int, flag: String, _ rankName: String, _ worldName: String
-    ) throws {
-        guard worldSize >= 1 else {
-            throw UsageError("--world_size", "\(worldName) is \(worldSize); give at least 1")
+    /// Takes the innermost launcher's word, `first`, where no other runs as many tasks and says otherwise: one that runs
+    /// fewer may have started it, one on each machine. Where srun or torchrun is certain to have started this process,
+    /// the others' variables are what was left of something else.
+    private mutating func take(_ first: TaskClaim, of claims: [TaskClaim]) {
+        func contradicts(_ a: TaskClaim, _ b: TaskClaim) -> Bool {
+            (a.placement.rank, a.placement.worldSize) != (b.placement.rank, b.placement.worldSize)
         }
-        guard (0..<worldSize).contains(rank) else {
-            throw UsageError(
-                flag,
-                "\(rankName) is \(rank), which is not in 0 to \(worldSize - 1) (\(worldName) is \(worldSize)); ranks count from 0"
+        let other = claims.first {
+            contradicts($0, first) && $0.placement.worldSize >= first.placement.worldSize
+        }
+        if let direct = claims.last, direct.launcher == "srun", direct.isCertain {
+            (placement, source) = (direct.placement, direct.launcher)
+            if let rest = claims.first(where: { contradicts($0, direct) }) {
+                warnings.append(
+                    "\(rest.words) (\(rest.launcher)), but srun has started this process, as task \(placement.rank) of \(placement.worldSize): srun's word counts; unset the others"
+                )
+            }
+        } else if let other, !first.isCertain {
+            warnings.append(
+                "\(first.words) (\(first.launcher)), but \(other.words) (\(other.launcher)): launchers contradict each other, so this process does all authors by itself. To share them out, give --rank and --world_size; else unset what is not meant"
             )
+        } else {
+            (placement, source) = (first.placement, first.launcher)
         }
     }
 
-    /// Whether this is a task of a job step. Slurm numbers the batch script's own and an interactive shell's
-    /// steps from the top of 32 bits (slurm.h, SLURM_BATCH_SCRIPT and its neighbours).
-    private static func isStep(_ environment: [String: String]) -> Bool {
-        guard let text = environment["SLURM_STEP_ID"], let step = UInt32(text) else { return false }
-        return step < 0xFFFF_FFF0
+    /// Where no launcher has numbered this process, but something looks as if one had.
+    private func warningOfRanks(
+        _ environment: [String: String], _ unsigned: TaskClaim?, _ slurm: SlurmStep, hasClaim: Bool
+    ) throws -> String? {
+        let alone = "it does all authors by itself"
+        if let unsigned {
+            return
+                "\(unsigned.words), but nothing says that torchrun has started this process (LOCAL_RANK is not set): \(alone). To share them out, start it with torchrun, or give --rank and --world_size; else unset both"
+        }
+        if let tasks = slurm.askedTasks {
+            return
+                "SLURM_NTASKS is \(tasks), but \(slurm.reason): \(alone). To share them out, start it with srun, or give --rank and --world_size"
+        }
+        // A launcher that runs one task explains the others' variables.
+        guard !hasClaim else { return nil }
+        for launcher in TaskLauncher.all {
+            guard let rank = environment[launcher.rank] else { continue }
+            guard let number = Int(rank), number >= 0 else {
+                // A word as plain as RANK may mean anything.
+                guard launcher.signs.isEmpty else { continue }
+                throw UsageError(
+                    "--rank",
+                    "\(launcher.rank)=\(rank) (\(launcher.name)) is no whole number of at least 0; correct it or give --rank and --world_size"
+                )
+            }
+            return
+                "\(launcher.rank) is \(rank), but \(launcher.worldSize.first.map { "\($0) is not set" } ?? "\(launcher.name) does not say how many tasks there are"): \(alone). To share them out, give --rank and --world_size"
+        }
+        for (rank, count) in TaskLauncher.machines {
+            guard let node = environment[rank].flatMap({ Int($0) }),
+                let nodes = environment[count], nodes != "1"
+            else { continue }
+            return
+                "\(rank) is \(node) and \(count) is \(nodes), which number machines, not processes: \(alone). To share them out, start it with torchrun, or give --rank and --world_size"
+        }
+        // A launcher that is not known.
+        let name = environment.keys.sorted().first { name in
+            (name.hasSuffix("_RANK") || name.hasSuffix("_RANKID"))
+                && !["LOCAL", "NODE", "GROUP", "ROLE"].contains(where: name.contains)
+                && environment[name].flatMap { UInt32($0) } != nil
+        }
+        return name.map {
+            "\($0) is \(environment[$0]!), of a launcher that is not known: \(alone). To share them out, give --rank and --world_size"
+        }
     }
 }

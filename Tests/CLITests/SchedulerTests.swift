@@ -9,9 +9,12 @@ import Testing
 
 struct SchedulerTests {
     private func placement(
-        _ environment: [String: String], rank: Int? = nil, worldSize: Int? = nil
+        _ environment: [String: String], rank: Int? = nil, worldSize: Int? = nil,
+        slurmStep: String? = nil, process: Int32 = 77
     ) throws -> SchedulerPlacement {
-        try SchedulerPlacement(rank: rank, worldSize: worldSize, environment: environment)
+        try SchedulerPlacement(
+            rank: rank, worldSize: worldSize, environment: environment, slurmStep: { slurmStep },
+            process: process)
     }
 
     private static let torchrun = [
@@ -66,10 +69,12 @@ struct SchedulerTests {
         try check(Self.torchrun, 3, 8, 4, 3, "torchrun")
         try check(Self.openMPI, 1, 2, 2, 1, "Open MPI")
         try check(Self.srun, 5, 6, 2, 1, "srun")
-        // In this order.
+        // torchrun on each machine, by mpirun's or srun's only task there.
         let all = Self.torchrun.merging(Self.openMPI) { a, _ in a }.merging(Self.srun) { a, _ in a }
         #expect(try placement(all).source == "torchrun")
-        #expect(try placement(all.merging(["WORLD_SIZE": "1"]) { $1 }).source == "Open MPI")
+        #expect(
+            try placement(Self.srun.merging(["RANK": "0", "WORLD_SIZE": "1"]) { $1 }).source
+                == "srun")
         let flags = try placement(all, rank: 0, worldSize: 2)
         #expect(flags.source == "--rank" && flags.placement.worldSize == 2)
         // Asked for by flags, a world of one is one.
@@ -78,6 +83,176 @@ struct SchedulerTests {
             try placement([:])
                 == SchedulerPlacement(
                     placement: RankPlacement(), source: nil, notes: [], warnings: []))
+    }
+
+    /// Rank, world, local rank and local count of each launcher of MPI programs, as it sets them.
+    @Test(arguments: [
+        ("PMI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+        ("PMI", "PMI_RANK", "PMI_SIZE", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"),
+        (
+            "MVAPICH", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK",
+            "MV2_COMM_WORLD_LOCAL_SIZE"
+        ),
+        ("PALS", "PALS_RANKID", "PMI_SIZE", "PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+        ("PALS", "PALS_RANKID", "PALS_SIZE", "PALS_LOCAL_RANKID", "PMI_LOCAL_SIZE"),
+        (
+            "jsrun", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK",
+            "JSM_NAMESPACE_LOCAL_SIZE"
+        ),
+        ("Horovod", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
+        ("Platform MPI", "MPI_RANKID", "MPI_NRANKS", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ])
+    func launchersOfMPIPrograms(
+        name: String, rank: String, world: String, localRank: String, localCount: String
+    ) throws {
+        var environment = [rank: "5", world: "8", localRank: "1", localCount: "4"]
+        var found = try placement(environment)
+        #expect(
+            found.placement == RankPlacement(rank: 5, worldSize: 8, localCount: 4, localRank: 1))
+        #expect(found.source == name && found.warnings == [])
+        // Under srun, which started one daemon on each of two machines.
+        let daemons = [
+            "SLURM_STEP_ID": "3", "SLURM_PROCID": "1", "SLURM_NTASKS": "8",
+            "SLURM_STEP_NUM_TASKS": "2", "SLURM_TASK_PID": "12",
+        ]
+        found = try placement(environment.merging(daemons) { $1 }, slurmStep: "3")
+        #expect(found.source == name && found.placement.worldSize == 8 && found.warnings == [])
+        environment[rank] = "five"
+        let error = #expect(throws: UsageError.self) { try placement(environment) }
+        #expect(error?.description.contains("\(rank)=five") == true, "\(String(describing: error))")
+    }
+
+    @Test func fluxSaysOnHowManyMachines() throws {
+        let found = try placement([
+            "FLUX_TASK_RANK": "3", "FLUX_JOB_SIZE": "7", "FLUX_JOB_NNODES": "2",
+            "FLUX_TASK_LOCAL_ID": "3", "PMI_RANK": "3", "PMI_SIZE": "7",
+        ])
+        #expect(
+            found.placement == RankPlacement(rank: 3, worldSize: 7, localCount: 4, localRank: 3))
+        #expect(found.source == "Flux" && found.warnings == [])
+    }
+
+    // MARK: Signs that are missing
+
+    /// What is left in a shell, what a platform sets for machines or pods, what nobody knows: all authors, one warning.
+    @Test(arguments: [
+        (
+            ["RANK": "0", "WORLD_SIZE": "4"], "RANK is 0 and WORLD_SIZE is 4",
+            "LOCAL_RANK is not set"
+        ),
+        (["RANK": "1"], "RANK is 1", "WORLD_SIZE is not set"),
+        (
+            ["PET_NODE_RANK": "1", "PET_NNODES": "4"], "PET_NODE_RANK is 1 and PET_NNODES is 4",
+            "machines"
+        ),
+        (["PET_RANK": "0", "PET_NNODES": "4"], "PET_RANK is 0", "machines"),
+        (["PMIX_RANK": "2", "PMIX_NAMESPACE": "x"], "PMIX_RANK is 2", "does not say how many"),
+        (["PALS_RANKID": "2"], "PALS_RANKID is 2", "PALS_SIZE is not set"),
+        (["ALPS_APP_PE": "2"], "ALPS_APP_PE is 2", "does not say how many"),
+        (["XMPI_WORLD_RANK": "2", "XMPI_LOCAL_RANK": "2"], "XMPI_WORLD_RANK is 2", "not known"),
+    ])
+    func withoutASignAllAuthors(
+        environment: [String: String], seen: String, reason: String
+    ) throws {
+        let found = try placement(environment)
+        #expect(found.placement == RankPlacement() && found.source == nil)
+        #expect(found.warnings.count == 1)
+        for word in [seen, reason, "does all authors", "--rank and --world_size"] {
+            #expect(found.warnings.first?.contains(word) == true, "\(found.warnings)")
+        }
+        #expect(try placement(environment, rank: 1, worldSize: 4).warnings == [])
+    }
+
+    /// Nothing is said where a launcher runs one task, nor of variables that may mean anything.
+    @Test(arguments: [
+        ["OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMIX_RANK": "0"],
+        ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "PMIX_RANK": "0"],
+        ["PET_NODE_RANK": "0", "PET_NNODES": "1"], ["RANK": "colonel"], ["LOCAL_RANK": "0"],
+        ["WORLD_SIZE": "4"], ["PMI_SIZE": "4"], ["MY_RANK": "high"],
+    ])
+    func aTaskAloneIsAlone(environment: [String: String]) throws {
+        #expect(try placement(environment) == SchedulerPlacement())
+    }
+
+    /// Where two launchers run as many tasks and number this process otherwise, one is a rest of something else.
+    @Test func contradictionsAreSaid() throws {
+        let pmi = ["PMI_RANK": "0", "PMI_SIZE": "4"]
+        let step = [
+            "SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8",
+            "SLURM_NTASKS": "8", "SLURM_TASK_PID": "77",
+        ]
+        var found = try placement(pmi.merging(step) { $1 }, process: 78)
+        #expect(found.placement == RankPlacement() && found.source == nil)
+        #expect(found.warnings.count == 1)
+        #expect(found.warnings[0].contains("PMI_RANK is 0 and PMI_SIZE is 4"))
+        #expect(found.warnings[0].contains("SLURM_PROCID is 5 of 8 tasks"))
+        // srun has started this very process.
+        found = try placement(pmi.merging(step) { $1 })
+        #expect(found.source == "srun" && found.placement.rank == 5)
+        #expect(found.warnings.count == 1 && found.warnings[0].contains("unset the others"))
+        found = try placement(Self.torchrun.merging(step) { $1 })
+        #expect(found.source == "srun" && found.placement.worldSize == 8)
+        // torchrun has numbered its workers otherwise than srun did the machines.
+        let elastic = [
+            "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "x",
+        ]
+        let machines = ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"]
+        found = try placement(elastic.merging(machines) { $1 })
+        #expect(found.source == "torchrun" && found.placement.rank == 1 && found.warnings == [])
+        // A shell's rest beside what srun says, or the same.
+        found = try placement(step.merging(["RANK": "0", "WORLD_SIZE": "4"]) { $1 }, process: 78)
+        #expect(found.source == "srun" && found.warnings.count == 1)
+        found = try placement(step.merging(["RANK": "5", "WORLD_SIZE": "8"]) { $1 }, process: 78)
+        #expect(found.source == "srun" && found.warnings == [])
+    }
+
+    // MARK: Slurm
+
+    /// A step smaller than its job, with the job's SLURM_NTASKS kept (srun -E).
+    @Test func theStepsNumberOfTasksCounts() throws {
+        let task = [
+            "SLURM_STEP_ID": "1", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_PROCID": "1",
+            "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_GTIDS": "0,1",
+            "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2",
+            "SLURM_TASKS_PER_NODE": "4",
+        ]
+        var found = try placement(task, slurmStep: "1")
+        #expect(
+            found.placement == RankPlacement(rank: 1, worldSize: 2, localCount: 2, localRank: 1))
+        #expect(found.warnings.count == 1)
+        #expect(
+            found.warnings[0].contains("SLURM_NTASKS is 4")
+                && found.warnings[0].contains("SLURM_STEP_NUM_TASKS"))
+        #expect(try placement(task.merging(["SLURM_NTASKS": "2"]) { $1 }).warnings == [])
+        // A batch script that was submitted from within that step: it has the step's variables still.
+        let batch = ["SLURM_GTIDS": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"]
+        found = try placement(task.merging(batch) { $1 })
+        #expect(found.placement == RankPlacement() && found.warnings.count == 1)
+        // The same where a step has one task a machine, and Slurm's daemon tells.
+        let wide = task.merging(batch) { $1 }.merging(["SLURM_STEP_TASKS_PER_NODE": "1(x2)"]) { $1 }
+        #expect(try placement(wide, slurmStep: "0").source == "srun")
+        for step in ["batch", "extern", "interactive"] {
+            #expect(try placement(wide, slurmStep: step).placement == RankPlacement())
+        }
+    }
+
+    @Test(arguments: [
+        ("2(x3)", "2", 2), ("2(x2),1", "2", 1), ("3,2(x2),1", "3", 1), ("4", "0", 4),
+        ("4", "1", nil), ("x", "0", nil),
+    ])
+    func tasksOfAMachine(text: String, node: String, count: Int?) {
+        #expect(
+            SlurmStep.tasksHere(["SLURM_STEP_TASKS_PER_NODE": text, "SLURM_NODEID": node]) == count)
+    }
+
+    /// The one shell of `srun --pty`, and what it starts.
+    @Test func aShellOnSrunsTerminalIsNotATask() throws {
+        let found = try placement(Self.srun.merging(["SLURM_PTY_PORT": "4711"]) { $1 })
+        #expect(found.placement == RankPlacement() && found.source == nil)
+        #expect(found.warnings.count == 1 && found.warnings[0].contains("--pty"))
+        // mpirun in it is what counts.
+        let inner = ["SLURM_PTY_PORT": "4711"].merging(Self.openMPI) { $1 }
+        #expect(try placement(Self.srun.merging(inner) { $1 }).source == "Open MPI")
     }
 
     /// `sbatch --ntasks=4` sets these for its one process; so do interactive shells.
@@ -96,6 +271,14 @@ struct SchedulerTests {
 
     @Test func anArrayIsNotRanks() throws {
         let array = ["SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"]
+        for other in [
+            ["PBS_ARRAY_INDEX": "3"], ["LSB_JOBINDEX": "3"], ["JOB_COMPLETION_INDEX": "0"],
+        ] {
+            #expect(try placement(other).notes.count == 1)
+        }
+        for none in [["LSB_JOBINDEX": "0"], ["SGE_TASK_ID": "undefined"]] {
+            #expect(try placement(none).notes == [])
+        }
         let found = try placement(array)
         #expect(found.placement == RankPlacement())
         #expect(found.notes.count == 1 && found.notes[0].contains("does all authors"))
@@ -109,6 +292,13 @@ struct SchedulerTests {
         (["RANK": "-1", "WORLD_SIZE": "8"], "RANK is -1"),
         (["RANK": "x", "WORLD_SIZE": "8"], "RANK=x"),
         (["OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "0"], "OMPI_COMM_WORLD_SIZE is 0"),
+        (
+            ["SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "2"],
+            "SLURM_PROCID is 3"
+        ),
+        (["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "2k"], "SLURM_NTASKS=2k"),
+        (["PMIX_RANK": "first"], "PMIX_RANK=first"),
+        (["FLUX_TASK_RANK": "-1"], "FLUX_TASK_RANK=-1"),
     ])
     func nonsenseIsRefused(environment: [String: String], mention: String) throws {
         let error = #expect(throws: UsageError.self) { try placement(environment) }
@@ -120,7 +310,5 @@ struct SchedulerTests {
         #expect(throws: UsageError.self) { try placement([:], worldSize: 2) }
         #expect(throws: UsageError.self) { try placement([:], rank: 2, worldSize: 2) }
         #expect(throws: UsageError.self) { try placement([:], rank: 0, worldSize: 0) }
-        // One of torchrun's two, from whatever program, is not torchrun.
-        #expect(try placement(["RANK": "1"]).placement == RankPlacement())
     }
 }

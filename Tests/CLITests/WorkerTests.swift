@@ -74,9 +74,10 @@ struct WorkerTests {
         try run(tiny("1"))
         let ranks = try (0..<7).map { rank in
             let environment =
-                switch rank % 3 {
-                case 0: ["RANK": "\(rank)", "WORLD_SIZE": "7"]
+                switch rank % 4 {
+                case 0: ["RANK": "\(rank)", "WORLD_SIZE": "7", "LOCAL_RANK": "\(rank)"]
                 case 1: ["OMPI_COMM_WORLD_RANK": "\(rank)", "OMPI_COMM_WORLD_SIZE": "7"]
+                case 2: ["PMI_RANK": "\(rank)", "PMI_SIZE": "7"]
                 default:
                     ["SLURM_PROCID": "\(rank)", "SLURM_NTASKS": "7", "SLURM_STEP_ID": "0"]
                 }
@@ -99,6 +100,30 @@ struct WorkerTests {
         #expect(outcome.errors.contains("[rank 0] google/gemma-2-2b: 4 layers"))
         #expect(outcome.errors.contains("[rank 0] orchard: this rank's share is done"))
         #expect(outcome.errors.contains("of memory") && outcome.errors.contains("of mapped files"))
+    }
+
+    /// Whoever did not mean to be one of several reads it in the last line, whatever else is said.
+    @Test(arguments: ["error", "critical", "info"])
+    func aShareIsTheLastWord(level: String) throws {
+        func last(_ rank: Int, of world: Int) throws -> String {
+            let outcome = try Tool.run(
+                tiny("r\(world)") + ["--log_level", level],
+                environment: [
+                    "SLURM_STEP_ID": "0", "SLURM_PROCID": "\(rank)",
+                    "SLURM_STEP_NUM_TASKS": "\(world)",
+                ])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            return outcome.errors.split(separator: "\n").last.map(String.init) ?? ""
+        }
+        #expect(
+            try last(0, of: 2)
+                == "rank 0 of 2 (srun): 3 of 5 authors; the other ranks have the rest")
+        #expect(try last(1, of: 2) == "rank 1 of 2 (srun): 2 of 5 authors; all 5 are complete")
+        // One that has nothing to do is one of several all the same.
+        #expect(try last(0, of: 2) == "rank 0 of 2 (srun): 3 of 5 authors; all 5 are complete")
+        #expect(
+            try last(6, of: 8)
+                == "rank 6 of 8 (srun): a part of 1 of 5 authors; the other ranks have the rest")
     }
 
     // MARK: Lost workers

@@ -65,11 +65,13 @@ public struct Tool {
     /// Hub is one that does not answer, and its cache is nowhere: no test depends on what a machine has downloaded.
     public static func environment(_ changes: [String: String?]) -> [String: String] {
         let foreign = [
-            "SAE_EXTRACT_", "SLURM_", "OMPI_", "HF_", "HUGGING", "TRANSFORMERS_", "http_proxy",
+            "SAE_EXTRACT_", "SLURM_", "OMPI_", "PMI", "MV2_", "PALS_", "FLUX_", "JSM_", "HF_",
+            "HUGGING", "TRANSFORMERS_", "http_proxy",
             "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy",
         ]
         var variables = ProcessInfo.processInfo.environment.filter { name, _ in
-            !foreign.contains(where: name.hasPrefix) && name != "RANK" && name != "WORLD_SIZE"
+            !foreign.contains(where: name.hasPrefix) && !name.hasSuffix("RANK")
+                && !name.hasSuffix("WORLD_SIZE")
         }
         variables["HF_ENDPOINT"] = "http://127.0.0.1:9"
         variables["HF_HOME"] = "/nowhere/huggingface"
