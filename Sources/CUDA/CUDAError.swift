@@ -60,23 +60,12 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
     }
 
     private static func advice(_ function: String, _ code: Int) -> String {
-        switch (function.hasPrefix("cublas"), code) {
-        case (false, 35):
-            "the driver is too old for libcudart: install a newer one, or name an older libcudart in SAE_EXTRACT_CUDART_LIB (sae-extract devices shows both)"
-        case (false, 46), (false, 3):
-            "the device is in use exclusively or is not ready: see nvidia-smi, or use another one (CUDA_VISIBLE_DEVICES)"
-        case (false, 803), (false, 804):
-            "the driver's library and the loaded driver are of different versions: restart the machine, or run in a container that fits the driver"
-        case (false, 34):
-            "the toolkit's stub was found instead of the driver: name the driver's library in SAE_EXTRACT_CUDA_DRIVER_LIB"
-        case (false, 221):
-            "libnvidia-ptxjitcompiler.so.1, a part of the driver, is missing: make it visible to the container"
-        case (false, 999) where function == "cuInit":
-            "the driver is there but cannot be used: see whether nvidia-smi works, whether the kernel module nvidia_uvm is loaded, and who may use /dev/nvidia*"
-        case (false, 214), (false, 719), (false, 700), (false, 999), (true, 13), (true, 14):
-            "the device is lost to this process: run the same command again to continue; if it happens again, see dmesg (Xid) and the device's health (nvidia-smi -q)"
-        default:
-            "see sae-extract devices, and run the same command again to continue"
+        if function.hasPrefix("cublas") {
+            return [13, 14].contains(code)
+                ? CUDAErrorAdvice("", 719)!.advice
+                : "see whether libcublas and the driver go together (sae-extract devices), and whether other processes fill the device (nvidia-smi)"
         }
+        return CUDAErrorAdvice(function, code)?.advice
+            ?? "see what nvidia-smi, dmesg (Xid) and sae-extract devices say, and please report this number if they say nothing"
     }
 }

@@ -152,9 +152,16 @@ extension CUDALibraries {
             _ = driver.cuGetErrorName(status, &name)
             _ = driver.cuGetErrorString(status, &meaning)
         }
+        // What the driver does not know it calls so, or leaves out.
+        func text(_ pointer: UnsafePointer<CChar>?) -> String? {
+            pointer.map { String(cString: $0) }.flatMap {
+                ["", "unrecognized error code"].contains($0) ? nil : $0
+            }
+        }
+        let known = CUDAErrorAdvice(function, Int(status))
         return .call(
             function: function, code: Int(status),
-            name: name.map { String(cString: $0) } ?? "an unknown error",
-            meaning: meaning.map { String(cString: $0) } ?? "of which the driver says nothing")
+            name: text(name) ?? known?.name ?? "an error without a name",
+            meaning: text(meaning) ?? known?.meaning ?? "of which the driver says nothing")
     }
 }

@@ -34,6 +34,20 @@ extension CUDATests {
         ("FAKE_CUDA_CC", "75", "compute capability 7.5, the kernels need 8.0 or later"),
         ("FAKE_CUDA_INIT", "804", "of different versions: restart the machine"),
         ("FAKE_CUDA_INIT", "999", "nvidia_uvm"),
+        // On machines with NVSwitch, before the fabric manager is up; the stand-in's driver does not know the number.
+        ("FAKE_CUDA_INIT", "802", "CUDA_ERROR_SYSTEM_NOT_READY (802), system not yet initialized"),
+        ("FAKE_CUDA_INIT", "802", "systemctl status nvidia-fabricmanager"),
+        ("FAKE_CUDA_INIT", "803", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)"),
+        ("FAKE_CUDA_INIT", "804", "cuda-compat"), ("FAKE_CUDA_INIT", "304", "/dev/nvidia*"),
+        ("FAKE_CUDA_INIT", "3", "the driver or the device is not ready"),
+        ("FAKE_CUDA_INIT", "805", "nvidia-cuda-mps-control"),
+        ("FAKE_CUDA_INIT", "4711", "an error without a name (4711)"),
+        ("FAKE_CUDA_INIT", "4711", "please report this number"),
+        // Exclusive mode, and two tasks on one device.
+        ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "start one task a device"),
+        ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "MPS"),
+        ("FAKE_CUDA_FAIL", "cudaSetDevice:1:101", "CUDA_VISIBLE_DEVICES names a device"),
+        ("FAKE_CUDA_FAIL", "cudaSetDevice:1:214", "ECC"),
         ("CUDA_VISIBLE_DEVICES", "", "CUDA_VISIBLE_DEVICES is ''"),
         ("CUDA_VISIBLE_DEVICES", "7", "CUDA_VISIBLE_DEVICES is '7'"),
         ("FAKE_CUDA_CRASH", "1", "ended the process that asked it"),
@@ -44,6 +58,10 @@ extension CUDATests {
         let outcome = try run(small("out", documents: 2), exits: 69, [variable: value])
         #expect(outcome.errors.contains(message), "\(outcome.errors)")
         #expect(outcome.errors.contains("--device cpu") || outcome.errors.contains("nvidia-smi"))
+        // Where nothing was begun there is nothing to continue.
+        #expect(
+            value == "cudaSetDevice:1:214" || !outcome.errors.contains("to continue"),
+            "\(outcome.errors)")
     }
 
     @Test func aDriverTooOldForTheKernels() throws {

@@ -1,0 +1,167 @@
+// What the numbers of NVIDIA's errors mean to those who meet them (cuda.h, CUresult; driver_types.h, cudaError), and what
+// can be done. Drivers name those that they know; one that is older than a number does not.
+
+/// One error of the driver or the runtime.
+struct CUDAErrorAdvice {
+    /// As the driver names it.
+    let name: String
+    /// What it means, where the driver says nothing.
+    let meaning: String
+    /// The next step.
+    let advice: String
+
+    /// The error `code` of `function`; nil for one that is not known.
+    init?(_ function: String, _ code: Int) {
+        if code == 999, function == "cuInit" {
+            (name, meaning) = ("CUDA_ERROR_UNKNOWN", "unknown error")
+            advice =
+                "the driver is there but cannot be used: see whether nvidia-smi works, whether the kernel module nvidia_uvm is loaded, and who may use /dev/nvidia*"
+            return
+        }
+        guard let known = CUDAErrorAdvice.known[code] else { return nil }
+        (name, meaning, advice) = known
+    }
+
+    private static let lost =
+        "the device is lost to this process: run the same command again to continue; if it happens again, see dmesg (Xid) and the device's health (nvidia-smi -q)"
+    private static let damaged =
+        "the device's memory or links have failed: run the same command again to continue, on another device (CUDA_VISIBLE_DEVICES) if it comes again, and have it reset or looked after (nvidia-smi -q -d ECC, dmesg)"
+    private static let kernels =
+        "the kernels are made for devices of compute capability 8.0 and later and drivers of CUDA 11.8 and later: take a device and a driver that are (sae-extract devices shows both)"
+    private static let mps =
+        "the MPS server does not serve this process: see whether nvidia-cuda-mps-control runs, as this user, with the same CUDA_MPS_PIPE_DIRECTORY, and how many clients it has; or run without MPS"
+
+    private static let known: [Int: (name: String, meaning: String, advice: String)] = [
+        2: (
+            "CUDA_ERROR_OUT_OF_MEMORY", "out of memory",
+            "end other processes on the device (nvidia-smi), or give a smaller --batch_size"
+        ),
+        3: (
+            "CUDA_ERROR_NOT_INITIALIZED", "initialization error",
+            "the driver or the device is not ready: see whether nvidia-smi works; after an update of the driver, restart the machine"
+        ),
+        34: (
+            "CUDA_ERROR_STUB_LIBRARY", "CUDA driver is a stub library",
+            "the toolkit's stub was found instead of the driver: name the driver's library in SAE_EXTRACT_CUDA_DRIVER_LIB"
+        ),
+        35: (
+            "cudaErrorInsufficientDriver",
+            "CUDA driver version is insufficient for CUDA runtime version",
+            "the driver is too old for libcudart: install a newer one, or name an older libcudart in SAE_EXTRACT_CUDART_LIB (sae-extract devices shows both)"
+        ),
+        36: (
+            "cudaErrorCallRequiresNewerDriver",
+            "API call is not supported in the installed CUDA driver",
+            "the driver is too old for libcudart: install a newer one, or name an older libcudart in SAE_EXTRACT_CUDART_LIB (sae-extract devices shows both)"
+        ),
+        46: (
+            "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable",
+            "the device is in exclusive mode (nvidia-smi -q -d COMPUTE), and another process has it: start one task a device, use another device (CUDA_VISIBLE_DEVICES), or share it by MPS (nvidia-cuda-mps-control -d)"
+        ),
+        100: (
+            "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected",
+            "see nvidia-smi, whether the job or container was given a device, and CUDA_VISIBLE_DEVICES"
+        ),
+        101: (
+            "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal",
+            "CUDA_VISIBLE_DEVICES names a device that is not there, or one has fallen off the bus: see nvidia-smi and dmesg (Xid 79)"
+        ),
+        102: (
+            "CUDA_ERROR_DEVICE_NOT_LICENSED", "device doesn't have valid Grid license",
+            "this virtual GPU has no licence: see nvidia-smi -q and the service nvidia-gridd"
+        ),
+        200: ("CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid", kernels),
+        201: (
+            "CUDA_ERROR_INVALID_CONTEXT", "invalid device context",
+            "another library of this process has closed the device, or the driver has: run the same command again to continue; if it happens again, see dmesg (Xid), and please report it"
+        ),
+        209: (
+            "CUDA_ERROR_NO_BINARY_FOR_GPU",
+            "no kernel image is available for execution on the device", kernels
+        ),
+        214: ("CUDA_ERROR_ECC_UNCORRECTABLE", "uncorrectable ECC error encountered", damaged),
+        218: ("CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed", kernels),
+        220: (
+            "CUDA_ERROR_NVLINK_UNCORRECTABLE",
+            "uncorrectable NVLink error detected during the execution", damaged
+        ),
+        221: (
+            "CUDA_ERROR_JIT_COMPILER_NOT_FOUND", "PTX JIT compiler library not found",
+            "libnvidia-ptxjitcompiler.so.1, a part of the driver, is missing: make it visible to the container"
+        ),
+        222: (
+            "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+            "the provided PTX was compiled with an unsupported toolchain", kernels
+        ),
+        223: (
+            "CUDA_ERROR_JIT_COMPILATION_DISABLED", "PTX JIT compilation was disabled",
+            "unset CUDA_DISABLE_PTX_JIT and CUDA_DISABLE_JIT"
+        ),
+        304: (
+            "CUDA_ERROR_OPERATING_SYSTEM", "OS call failed or operation not supported on this OS",
+            "the system refuses the driver something: see who may use /dev/nvidia*, the limits (ulimit -a), whether the container was given all of the device's files, and dmesg"
+        ),
+        700: ("CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered", lost),
+        702: (
+            "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated",
+            "a device that also drives a display ends what takes long: use another one (CUDA_VISIBLE_DEVICES), or give a smaller --batch_size"
+        ),
+        710: ("CUDA_ERROR_ASSERT", "device-side assert triggered", lost),
+        714: ("CUDA_ERROR_HARDWARE_STACK_ERROR", "hardware stack error", lost),
+        715: ("CUDA_ERROR_ILLEGAL_INSTRUCTION", "an illegal instruction was encountered", lost),
+        716: ("CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address", lost),
+        717: (
+            "CUDA_ERROR_INVALID_ADDRESS_SPACE",
+            "operation not supported on global/shared address space", lost
+        ),
+        718: ("CUDA_ERROR_INVALID_PC", "invalid program counter", lost),
+        719: ("CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure", lost),
+        800: (
+            "CUDA_ERROR_NOT_PERMITTED", "operation not permitted",
+            "see who may use /dev/nvidia*, and whether the container may"
+        ),
+        801: (
+            "CUDA_ERROR_NOT_SUPPORTED", "operation not supported",
+            "this device, slice or driver lacks something that is needed: take another one (sae-extract devices shows what there is), and please report it"
+        ),
+        802: (
+            "CUDA_ERROR_SYSTEM_NOT_READY", "system not yet initialized",
+            "on machines with NVSwitch the fabric manager must run, in the driver's very version: systemctl status nvidia-fabricmanager, systemctl start nvidia-fabricmanager; right after a start of the machine, wait a minute"
+        ),
+        803: (
+            "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+            "system has unsupported display driver / cuda driver combination",
+            "the driver's library and the loaded driver are of different versions: restart the machine, or run in a container that fits the driver (cat /proc/driver/nvidia/version)"
+        ),
+        804: (
+            "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+            "forward compatibility was attempted on non supported HW",
+            "the driver's library and the loaded driver are of different versions: restart the machine if the driver was updated; if the library is that of cuda-compat (LD_LIBRARY_PATH, /usr/local/cuda/compat), which GeForce devices do not take, remove it or update the driver"
+        ),
+        805: (
+            "CUDA_ERROR_MPS_CONNECTION_FAILED",
+            "MPS client failed to connect to the MPS control daemon or the MPS server", mps
+        ),
+        806: (
+            "CUDA_ERROR_MPS_RPC_FAILURE",
+            "the remote procedural call between the MPS server and the MPS client failed", mps
+        ),
+        807: (
+            "CUDA_ERROR_MPS_SERVER_NOT_READY",
+            "MPS server is not ready to accept new MPS client requests", mps
+        ),
+        808: (
+            "CUDA_ERROR_MPS_MAX_CLIENTS_REACHED",
+            "the hardware resources required to create MPS client have been exhausted", mps
+        ),
+        809: (
+            "CUDA_ERROR_MPS_MAX_CONNECTIONS_REACHED",
+            "the hardware resources required to device connections have been exhausted", mps
+        ),
+        810: (
+            "CUDA_ERROR_MPS_CLIENT_TERMINATED", "the MPS client has been terminated by the server",
+            mps
+        ),
+        999: ("CUDA_ERROR_UNKNOWN", "unknown error", lost),
+    ]
+}
