@@ -41,7 +41,7 @@ let package = Package(
             name: "sae-extract",
             dependencies: [
                 "Results", "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders",
-                "Tensors", "CUDA", "Hub", "ArrayFiles", "ByteJSON",
+                "Tensors", "CUDA", "Hub", "ArrayFiles", "ByteJSON", "CStartup",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
@@ -52,7 +52,8 @@ let package = Package(
         .target(
             name: "Results",
             dependencies: [
-                "Extraction", "SparseAutoencoders", "Gemma2", "ArrayFiles", "ByteJSON", "CReport",
+                "Extraction", "SparseAutoencoders", "Gemma2", "Tensors", "ArrayFiles", "ByteJSON",
+                "CReport",
             ],
             // Goes through files entry by entry.
             swiftSettings: kernels),
@@ -178,6 +179,7 @@ let package = Package(
             // #embed is of C23.
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
         .target(name: "CCurlAuthorities", cSettings: [.unsafeFlags(["-std=c2x"])]),
+        .target(name: "CStartup", cSettings: [.unsafeFlags(["-std=c2x"])]),
         .target(
             name: "CReport", exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),

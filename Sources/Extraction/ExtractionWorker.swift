@@ -436,7 +436,7 @@ final class ExtractionWorker<B: Backend> {
             try backend.load(
                 rows: longest, bytesPerRow: model.bytesPerToken, encoders: saes.count)
             log.info(
-                "\(plan.label): \(config.nLayers) layers, \(plan.saes.count) SAEs; \(backend.kernels), \(backend.products), \(plan.threads) \(plan.threads == 1 ? "thread" : "threads")"
+                "\(plan.label): \(config.nLayers) layers, \(plan.saes.count) SAEs; \(backend.kernels), \(backend.products), \(plan.threadsDescription())"
             )
             return Extractor(
                 plan: plan, head: head, model: model, saes: Dictionary(uniqueKeysWithValues: saes),

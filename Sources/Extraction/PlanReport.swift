@@ -71,7 +71,7 @@ public enum PlanReport {
         lines += [
             "",
             "\(plan.authors.count) authors, \(documents) documents, \(total) tokens; batch size \(plan.batchLimit.description)",
-            "this invocation is \(here) of \(plan.worldSize), \(plan.threads) \(plan.threads == 1 ? "thread" : "threads") each",
+            "this invocation is \(here) of \(plan.worldSize), \(plan.threadsDescription(each: true))",
             "to be written: \(size.description)",
         ]
         if let names = FileNameCheck(plan).description { lines.append("names of files: \(names)") }

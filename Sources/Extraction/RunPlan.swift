@@ -44,6 +44,8 @@ public struct RunPlan: Codable, Sendable {
     public let workers: Int
     /// Threads that each worker computes on.
     public let threads: Int
+    /// What keeps them from being as many as the machine has cores.
+    public let threadLimit: String?
     /// The command line, for `run.json`.
     public let commandLine: [String]
     /// What the corpus and the selection should be said of: a sentence each, for the parent's log.
@@ -60,6 +62,12 @@ public struct RunPlan: Codable, Sendable {
     public var ranks: Range<Int> { placement.rank * workers..<(placement.rank + 1) * workers }
     /// Ranks in all.
     public var worldSize: Int { placement.worldSize * workers }
+
+    /// "2 threads", with `each` of several "2 threads each", and what limits them.
+    func threadsDescription(each: Bool = false) -> String {
+        "\(threads) \(threads == 1 ? "thread" : "threads")\(each ? " each" : "")"
+            + (threadLimit.map { " (\($0))" } ?? "")
+    }
 
     /// The plan without its documents, as workers get it.
     func withoutAuthors() -> RunPlan {
@@ -104,17 +112,12 @@ public struct RunPlan: Codable, Sendable {
         rows = authors.map(\.documents.count).max() ?? 0
         placement = options.placement
         workers = devices.isEmpty ? options.workers ?? 1 : devices.count
-        threads = options.threads ?? RunPlan.threads(options.placement, workers: workers)
+        // Where several invocations run on a machine and none is bound to cores of its own, they divide them too.
+        let (cores, limit) = AvailableCores(environment: ProcessInfo.processInfo.environment)
+            .share(of: placement.localCount)
+        threads = options.threads ?? max(1, cores / workers)
+        threadLimit = options.threads == nil ? limit?.rawValue : nil
         commandLine = options.commandLine
-    }
-
-    /// The cores that this invocation may use, divided among its workers. Where several invocations run on a
-    /// machine and none is bound to cores of its own, they divide them too.
-    private static func threads(_ placement: RankPlacement, workers: Int) -> Int {
-        let info = ProcessInfo.processInfo
-        let isBound = info.activeProcessorCount < info.processorCount
-        let sharing = (isBound ? 1 : placement.localCount) * workers
-        return max(1, info.activeProcessorCount / sharing)
     }
 
     /// The spelling of the results that are in `--save_dir`, else today's.

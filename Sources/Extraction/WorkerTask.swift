@@ -33,6 +33,10 @@ public struct WorkerTask: Codable, Sendable {
         assignments.map { ($0.share.number, $0.author.documents.count / $0.share.parts) }
     }
 
+    /// Threads and processes that the worker may have at once: its own three besides those that compute and, beside a
+    /// device, those that write and the driver's.
+    public var taskCount: Int { plan.threads + 2 + (device == nil ? 0 : 2 * plan.threads + 10) }
+
     /// How many ranks there are.
     public var worldSize: Int { plan.worldSize }
 
@@ -77,17 +81,20 @@ public enum WorkerEvent: Codable, Equatable, Sendable {
 
 /// Asks a worker to end after the batch in hand.
 public final class StopFlag: Sendable {
-    private let isRaised = Atomic<Bool>(false)
+    private let flag = Atomic<Bool>(false)
 
     /// A flag that is not raised.
     public init() {}
 
     /// Raises the flag, for good.
-    public func raise() { isRaised.store(true, ordering: .relaxed) }
+    public func raise() { flag.store(true, ordering: .relaxed) }
+
+    /// Whether it is raised.
+    public var isRaised: Bool { flag.load(ordering: .relaxed) }
 
     /// Throws `StopRequest` where the flag is raised.
     public func check() throws(StopRequest) {
-        if isRaised.load(ordering: .relaxed) { throw StopRequest() }
+        if isRaised { throw StopRequest() }
     }
 }
 

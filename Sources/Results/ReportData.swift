@@ -3,12 +3,12 @@
 
 import ArrayFiles
 import ByteJSON
-import Dispatch
 import Extraction
 import FoundationEssentials
 import Gemma2
 import Glibc
 import Synchronization
+import Tensors
 
 /// Which features get into a report, and how much of each.
 public struct ReportOptions: Sendable {
@@ -113,7 +113,7 @@ public struct ReportData {
         let authors = run.authors
         withoutActuallyEscaping(body) { body in
             nonisolated(unsafe) let body = body
-            DispatchQueue.concurrentPerform(iterations: authors.count) { number in
+            ThreadPool.ofAvailableCores().forEach(authors.count) { number, _ in
                 let result = Swift.Result {
                     do {
                         return try body(number, authors[number])

@@ -2,11 +2,11 @@
 
 import ArrayFiles
 import ByteJSON
-import Dispatch
 import Extraction
 import FoundationEssentials
 import Gemma2
 import Synchronization
+import Tensors
 
 /// What is found of one file.
 public struct FileFinding: Sendable {
@@ -38,12 +38,13 @@ public struct Verification {
     public func check(_ report: (FileFinding) throws -> Void) rethrows -> Bool {
         var isGood = true
         let counts = Mutex([HookPoint: Int]())
+        let threads = ThreadPool.ofAvailableCores()
         for author in run.authors {
             let checks = checks(of: author) { hook, count in
                 counts.withLock { $0[hook, default: 0] += count }
             }
             let findings = Mutex([[FileFinding]](repeating: [], count: checks.count))
-            DispatchQueue.concurrentPerform(iterations: checks.count) { index in
+            threads.forEach(checks.count) { index, _ in
                 let found = checks[index]()
                 findings.withLock { $0[index] = found }
             }

@@ -130,7 +130,7 @@ public enum BackendError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .noThreads(let count, let reason):
-            "cannot start \(count) threads: \(reason); give fewer with --threads or raise the limit (ulimit -u)"
+            "cannot start \(count) threads: \(reason); give fewer with --threads, end other processes, or raise the limit"
         case .noMemory(let bytes, let threads):
             "cannot reserve \(bytes >> 20) MiB of memory for matrix products on \(threads) threads; raise the limit (ulimit -v, or the job's memory) or give fewer --threads"
         }

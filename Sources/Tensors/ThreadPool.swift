@@ -1,13 +1,14 @@
 // Threads that share out numbered pieces of work. Which thread takes which piece never matters: a piece's
 // operands are fixed by its number, so results are the same for any number of threads.
 
+import FoundationEssentials
 import Glibc
 import Synchronization
 
 /// A fixed set of threads, the calling one among them.
 public final class ThreadPool: @unchecked Sendable {
     /// How many threads work, the caller's included.
-    public let threadCount: Int
+    public private(set) var threadCount: Int
 
     private typealias Work = (_ item: Int, _ thread: Int) -> Void
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -23,13 +24,33 @@ public final class ThreadPool: @unchecked Sendable {
     private var threads: [pthread_t] = []
 
     /// Starts `threadCount - 1` threads that sleep until there is work. Throws where the system gives none.
-    public init(threadCount: Int) throws(BackendError) {
+    public convenience init(threadCount: Int) throws(BackendError) {
         precondition(threadCount > 0)
+        self.init()
+        for index in 1..<threadCount { try start(index, of: threadCount) }
         self.threadCount = threadCount
+    }
+
+    /// As many threads as the system gives, `count` at most: for work that can do with one.
+    public convenience init(upTo count: Int) {
+        self.init()
+        for index in 1..<max(count, 1) {
+            guard (try? start(index, of: count)) != nil else { return }
+            threadCount = index + 1
+        }
+    }
+
+    /// A thread for each core that this process may use, or as many as the system gives.
+    public static func ofAvailableCores() -> ThreadPool {
+        let cores = AvailableCores(environment: ProcessInfo.processInfo.environment)
+        return ThreadPool(upTo: cores.share().cores)
+    }
+
+    private init() {
+        threadCount = 1
         pthread_mutex_init(lock, nil)
         pthread_cond_init(begun, nil)
         pthread_cond_init(finished, nil)
-        for index in 1..<max(threadCount, 1) { try start(index, of: threadCount) }
     }
 
     deinit {
@@ -113,7 +134,10 @@ public final class ThreadPool: @unchecked Sendable {
             }, start.toOpaque())
         guard status == 0 else {
             start.release()
-            throw .noThreads(count: count, reason: String(cString: strerror(status)))
+            throw .noThreads(
+                count: count,
+                reason:
+                    "\(String(cString: strerror(status))): \(TaskLimits.ofThisProcess.description)")
         }
         threads.append(thread)
     }

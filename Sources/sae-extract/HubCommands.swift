@@ -19,7 +19,7 @@ struct HubCommands {
         self.command = command
         options = try command.options()
         resolver = InputResolver(
-            options, environment: environment, log: log, arguments: CommandLine.arguments,
+            options, environment: environment, log: log, arguments: ProcessArguments.all,
             subcommand: subcommand)
         let control = StopControl(advice: "run the same command again to continue")
         StopSignals.handle { control.receive($0) }

@@ -72,6 +72,7 @@ struct InputResolver {
 
     /// The Hub. Throws `HubError`.
     func makeHub() throws -> Hub {
+        try Launcher.checkTasks(asksHub: true)
         var settings = try HubSettings(
             environment: environment, malformed: variablesThatAreNotUTF8())
         settings.userAgent = "sae-extract/\(Extraction.version)"

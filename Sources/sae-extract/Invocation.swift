@@ -6,6 +6,7 @@ import FoundationEssentials
 import Glibc
 import Logging
 import Synchronization
+import Tensors
 
 /// One run of the main job.
 struct Invocation {
@@ -20,9 +21,9 @@ struct Invocation {
     /// Runs and exits; returns after a dry run. Throws what stops a run before it begins.
     func run() async throws {
         let control = StopControl(advice: advice)
-        StopSignals.handle { control.receive($0) }
+        StopSignals.handle({ control.receive($0) }, meanwhile: { control.look() })
         var options = try command.options()
-        options.commandLine = CommandLine.arguments
+        options.commandLine = ProcessArguments.all
         let scheduler = try SchedulerPlacement(
             rank: command.execution.rank, worldSize: command.execution.worldSize,
             environment: environment)
@@ -33,10 +34,15 @@ struct Invocation {
             log.info(
                 "rank \(scheduler.placement.rank) of \(scheduler.placement.worldSize) (\(source))")
         }
+        if let threads = options.threads,
+            let warning = AvailableCores(environment: environment).warning(threads: threads)
+        {
+            log.warning("\(warning)")
+        }
         let overwriting = try isOverwriting(scheduler.placement)
 
         let resolver = InputResolver(
-            options, environment: environment, log: log, arguments: CommandLine.arguments)
+            options, environment: environment, log: log, arguments: ProcessArguments.all)
         guard
             let locations = try await resolver.locations(isDryRun: command.output.isDryRun)
         else { return }
@@ -61,6 +67,7 @@ struct Invocation {
             try printToStandardOutput(text)
         }
         try size.check(ignoringShortage: options.ignoresFreeSpace, log: log)
+        try Launcher.checkTasks(WorkerTask.tasks(plan, state))
         let manifest = Mutex(
             try Manifest(plan, inputs, state, overwriting: overwriting))
         if plan.naming.labelName != OutputNaming(label: plan.label).labelName {
@@ -106,8 +113,11 @@ struct Invocation {
             }
         ).run()
         let seconds = (ContinuousClock.now - clock) / .seconds(1)
+        let progress = display.finish()
+        // From here on nothing waits for another thread.
+        control.end()
         finish(
-            ends, plan, state, manifest.withLock { $0 }, display.finish(), seconds, control,
+            ends, plan, state, manifest.withLock { $0 }, progress, seconds, control,
             rankSource: scheduler.source)
     }
 
@@ -226,8 +236,7 @@ struct Invocation {
             AuthorShare.shares(rank: $0, worldSize: plan.worldSize, authorCount: count)
         }
         let authors = Set(shares.map(\.number)).count
-        let part =
-            shares.contains { $0.parts > 1 } && shares.count < plan.worldSize ? "a part of " : ""
+        let part = shares.contains { $0.parts > 1 } ? "a part of " : ""
         return
             "rank \(plan.placement.rank) of \(plan.placement.worldSize) (\(source)): \(part)\(authors) of \(count) authors; "
             + (isComplete ? "all \(count) are complete" : "the other ranks have the rest")

@@ -23,15 +23,23 @@ enum WorkerEnd: Equatable {
 enum LauncherError: Error, CustomStringConvertible {
     /// Address space is limited too tightly for the threads that wait for workers.
     case noMemory(bytes: Int)
+    /// libdispatch looks up there which of its threads run, and ends the process where it cannot.
+    case noProc
     /// The system gives no thread.
     case noThread(reason: String)
+    /// The system does not give as many threads and processes as are needed.
+    case noTasks(count: Int, reason: String)
 
     var description: String {
         switch self {
         case .noMemory(let bytes):
             "cannot reserve \(bytes >> 20) MiB of memory to start workers; raise the limit (ulimit -v, or the job's memory)"
+        case .noProc:
+            "/proc is not there or cannot be read, and only inspect, verify, report and help can do without it; mount it (mount -t proc proc /proc, or the sandbox's own way)"
         case .noThread(let reason):
-            "cannot start a thread: \(reason); raise the limits (ulimit -u, ulimit -v)"
+            "cannot start a thread: \(reason); end other processes, or raise the limit"
+        case .noTasks(let count, let reason):
+            "cannot start \(count) threads and processes, as many as this command may need besides those that it has: \(reason); end other processes, give fewer --threads and --workers, or raise the limit"
         }
     }
 }
@@ -93,6 +101,22 @@ final class Launcher: Sendable {
         munmap(room, threadSpace)
     }
 
+    /// Fails where the system does not give the threads and processes that `workers` need and that wait for them or,
+    /// without, for a child that is asked for devices. Throws `LauncherError`.
+    static func checkTasks(_ workers: [WorkerTask] = [], asksHub: Bool = false) throws {
+        guard access("/proc/self/task", R_OK | X_OK) == 0 else { throw LauncherError.noProc }
+        // This one, that which hears of signals, libdispatch's pool, which is as large as the machine if there is work for
+        // it, and those of Subprocess, libdispatch itself and the display. Requests have some more.
+        let cores = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        let own = 8 + min(cores, 3 * max(1, workers.count) + 1) + (asksHub ? 4 : 0)
+        let children = workers.isEmpty ? 1 : workers.reduce(0) { $0 + $1.taskCount }
+        // Some of them may be there already.
+        let count = max(0, own + children - TaskLimits.ownThreads)
+        if let reason = TaskLimits.reasonAgainst(count) {
+            throw LauncherError.noTasks(count: count, reason: reason)
+        }
+    }
+
     /// Starts all workers and returns when all have ended, with their ends in the tasks' order.
     func run() async -> [WorkerEnd] {
         await withTaskGroup(of: (Int, WorkerEnd).self) { group in
@@ -141,8 +165,9 @@ final class Launcher: Sendable {
                         ).map { (Environment.Key(stringLiteral: $0), $1) })),
                 input: .inputWriter, output: .sequence, error: .sequence
             ) { [order] execution in
-                let (requests, requester) = AsyncStream<Void>.makeStream()
-                let watching = Task { [process = execution.processIdentifier.value] in
+                let process = execution.processIdentifier.value
+                self.control.add(process)
+                let watching = Task {
                     await self.watch(process, status)
                 }
                 defer { watching.cancel() }
@@ -152,7 +177,6 @@ final class Launcher: Sendable {
                             separatedBy: .unicodeScalarSequence(["\n"]), bufferingPolicy: .unbounded
                         )
                         try? await self.readEvents(lines, task, status)
-                        requester.finish()
                     }
                     group.addTask {
                         let lines = execution.standardError.strings(
@@ -163,11 +187,6 @@ final class Launcher: Sendable {
                     group.addTask {
                         // A worker that has died does not read; its end says why.
                         _ = try? await execution.standardInputWriter.write(order)
-                        self.control.add(requester)
-                        for await _ in requests {
-                            _ = try? await execution.standardInputWriter.write(
-                                WorkerEntry.stopLine + "\n")
-                        }
                     }
                 }
             }
@@ -176,7 +195,7 @@ final class Launcher: Sendable {
             return .failed(
                 status: ExitStatus.ioError.rawValue,
                 message:
-                    "\(name(of: task, nil)): cannot be started: \(error); check the limits on processes and memory (ulimit -a)"
+                    "\(name(of: task, nil)): cannot be started: \(error)\(TaskLimits.ofThisProcess.known.map { " (\($0))" } ?? ""); check the limits on processes and memory (ulimit -a)"
             )
         }
     }
@@ -265,7 +284,11 @@ final class Launcher: Sendable {
                     status: failure.status,
                     message: isAlone ? failure.message : "\(name): \(failure.message)")
             }
-            return .failed(status: nil, message: "\(name): exited with code \(code)\(lastWords)")
+            // One that got no thread to tell its parent by has said so in its log.
+            let isRefused = code == ExitStatus.ioError.rawValue
+            return .failed(
+                status: isRefused ? code : nil,
+                message: "\(name): exited with code \(code)\(lastWords)")
         case .signaled(let signal):
             // A scheduler's signal can come before the worker is ready for it.
             if control.signal != nil, StopSignals.all.contains(signal) { return .stopped }
@@ -332,57 +355,4 @@ private struct KernelKills {
     }
 
     var haveHappened: Bool { KernelKills.count ?? 0 > before ?? 0 }
-}
-
-/// Passes a wish to end on to the workers.
-final class StopControl: Sendable {
-    private struct State {
-        var signal: Int32?
-        var interruptions = 0
-        var hasWorkers = false
-        var requesters: [AsyncStream<Void>.Continuation] = []
-    }
-
-    private let state = Mutex(State())
-
-    /// How the run is continued, in words.
-    private let advice: String
-
-    init(advice: String) {
-        self.advice = advice
-    }
-
-    /// The first signal that came.
-    var signal: Int32? { state.withLock(\.signal) }
-
-    /// Before there are workers there is nothing to finish. A second Ctrl-C does not wait either.
-    func receive(_ signal: Int32) {
-        let name = StopSignals.name(signal)
-        let isLate: Bool = state.withLock {
-            if signal == SIGINT { $0.interruptions += 1 }
-            guard $0.hasWorkers, $0.interruptions < 2 else { return true }
-            if $0.signal == nil {
-                $0.signal = signal
-                writeToStandardError("\(name): finishing the batches in hand\n")
-            }
-            for requester in $0.requesters { requester.yield() }
-            return false
-        }
-        if isLate {
-            Console.shared.endDrawing()
-            writeToStandardError("stopped by \(name); \(advice)\n")
-            _exit(ExitStatus.stopped.rawValue)
-        }
-    }
-
-    /// From now on there are workers.
-    func begin() { state.withLock { $0.hasWorkers = true } }
-
-    /// `requester` is told when the worker it belongs to is to end.
-    func add(_ requester: AsyncStream<Void>.Continuation) {
-        state.withLock {
-            $0.requesters.append(requester)
-            if $0.signal != nil { requester.yield() }
-        }
-    }
 }

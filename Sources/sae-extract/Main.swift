@@ -23,18 +23,17 @@ enum Main {
         // Where it is ignored, as some launchers leave it, nobody learns how a worker ended.
         signal(SIGCHLD, SIG_DFL)
         raiseFileLimit()
-        switch CommandLine.arguments.dropFirst().first {
+        switch ProcessArguments.own.first {
         case WorkerEntry.argument: WorkerEntry.main()
         case DeviceDiscovery.argument: DeviceDiscovery.main()
         default: break
         }
-        startWithoutThreads()
         shareHeap()
         do {
             try checkArguments()
             try expandLibraryPaths()
             try CommandLineArguments.checkSubcommand(
-                Array(CommandLine.arguments.dropFirst()),
+                ProcessArguments.own,
                 among: SAEExtract.configuration.subcommands.map { $0._commandName } + ["help"])
             // Before anything asynchronous.
             try Launcher.checkMemory()
@@ -42,14 +41,20 @@ enum Main {
             ExitStatus(for: error).exit(saying: error)
         }
         let environment = ProcessInfo.processInfo.environment
-        if CommandLine.arguments.dropFirst().first == "--version" {
+        if ProcessArguments.own.first == "--version" {
+            // Before what is asynchronous, which begins with the call.
+            do {
+                try Launcher.checkTasks()
+            } catch {
+                ExitStatus(for: error).exit(saying: error)
+            }
             await printVersion(environment)
         }
         let arguments: [String]
         do {
-            try SettingSource.look(Array(CommandLine.arguments.dropFirst()), environment)
+            try SettingSource.look(ProcessArguments.own, environment)
             arguments = try CommandLineArguments.normalized(
-                Array(CommandLine.arguments.dropFirst()), environment: environment)
+                ProcessArguments.own, environment: environment)
         } catch {
             ExitStatus(for: error).exit(saying: error)
         }
@@ -76,10 +81,16 @@ enum Main {
         do {
             let name = type(of: command)._commandName
             if CommandLineArguments.otherCommands.contains(name),
-                CommandLine.arguments.dropFirst().first != name
+                ProcessArguments.own.first != name
             {
                 throw UsageError(
                     name, "must be the first word, its flags behind it: sae-extract \(name) ...")
+            }
+            // What only reads results does with one thread, and without /proc.
+            if !(command is SAEExtract.Inspect || command is SAEExtract.Report
+                || command is SAEExtract.Verify)
+            {
+                try Launcher.checkTasks()
             }
             switch command {
             case let fetch as SAEExtract.Fetch:
@@ -130,14 +141,12 @@ private func raiseFileLimit() {
 
 /// Swift would read a path that is not UTF-8 as another one. Throws `UsageError`.
 private func checkArguments() throws {
-    for (index, argument) in CommandLine.arguments.enumerated() {
-        guard let bytes = CommandLine.unsafeArgv[index], String(validatingCString: bytes) == nil
-        else { continue }
-        let flag = CommandLine.arguments[..<index].last { $0.hasPrefix("--") }
-        throw UsageError(
-            flag ?? "arguments",
-            "'\(argument)' is not valid UTF-8; rename the file or folder, or give another name")
-    }
+    guard let index = ProcessArguments.firstInvalid else { return }
+    let flag = ProcessArguments.all[..<index].last { $0.hasPrefix("--") }
+    throw UsageError(
+        flag ?? "arguments",
+        "'\(ProcessArguments.all[index])' is not valid UTF-8; rename the file or folder, or give another name"
+    )
 }
 
 /// Expands `~` in the variables that name libraries, for this process and those that it starts. Throws `UsageError`.
@@ -147,16 +156,6 @@ private func expandLibraryPaths() throws {
         let path = try UsageError.expandingHome(value, of: name)
         if path != value { setenv(name, path, 1) }
     }
-}
-
-/// Begins anew unless OpenBLAS was told to start no threads: it starts one for each core as it is loaded, each with
-/// 128 MiB of address space, and the parent has no use for them.
-private func startWithoutThreads() {
-    let variable = "OPENBLAS_NUM_THREADS"
-    guard getenv(variable).map({ String(cString: $0) }) != "1" else { return }
-    setenv(variable, "1", 1)
-    // Where it cannot, the threads are only in the way.
-    execv("/proc/self/exe", CommandLine.unsafeArgv)
 }
 
 /// Keeps this process' threads to one heap. glibc would reserve 128 MiB of address space for each, which a limit

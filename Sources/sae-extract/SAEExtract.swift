@@ -34,7 +34,7 @@ struct SAEExtract: ParsableCommand {
             --n_docs is SAE_EXTRACT_N_DOCS (authors split at newlines). ~ at the front of a path is the home folder.
 
             A run that was killed or stopped is continued by the same command. Several processes share the \
-            work as ranks: --rank and --world_size, or what torchrun, srun or Open MPI say.
+            work as ranks: --rank and --world_size, or what torchrun, srun, mpirun and other launchers say.
 
             Exit codes: 0 done, 1 a worker failed and the rest finished, 64 usage, 65 bad corpus, \
             checkpoint or SAE, 69 device or Hub unavailable, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
@@ -290,7 +290,8 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("threads"),
             help: ArgumentHelp(
-                "Threads that a worker computes on. (default: cores / workers)", valueName: "n"))
+                "Threads that a worker computes on. (default: cores that the process may use / workers)",
+                valueName: "n"))
         var threads: Int?
 
         @Option(
@@ -303,7 +304,7 @@ struct SAEExtract: ParsableCommand {
         @Option(
             name: .customLong("rank"),
             help: ArgumentHelp(
-                "Which of several separately started processes this is, from 0. (default: torchrun's, Open MPI's or srun's)",
+                "Which of several separately started processes this is, from 0. (default: the launcher's: torchrun's, srun's, mpirun's)",
                 valueName: "n"))
         var rank: Int?
 

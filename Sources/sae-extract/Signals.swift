@@ -4,6 +4,7 @@
 import Extraction
 import FoundationEssentials
 import Glibc
+import Tensors
 
 /// The pipe's writing end. A plain global, because a signal handler may not run initializers.
 private nonisolated(unsafe) var signalPipe: Int32 = -1
@@ -23,8 +24,12 @@ enum StopSignals {
         return names[signal] ?? "signal \(signal)"
     }
 
-    /// Calls `handler` on a thread of its own for each signal that comes. To be called once.
-    static func handle(_ handler: @escaping @Sendable (Int32) -> Void) {
+    /// Calls `handler` on a thread of its own for each signal that comes and, once one has come, `meanwhile` every second
+    /// without another. To be called once.
+    static func handle(
+        _ handler: @escaping @Sendable (Int32) -> Void,
+        meanwhile: @escaping @Sendable () -> Void = {}
+    ) {
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { return }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -32,7 +37,13 @@ enum StopSignals {
         let reading = ends[0]
         startThread {
             var byte: UInt8 = 0
+            var patience: Int32 = -1
             while true {
+                var waiting = pollfd(fd: reading, events: Int16(POLLIN), revents: 0)
+                let ready = poll(&waiting, 1, patience)
+                if ready == 0 { meanwhile() }
+                guard ready > 0 else { continue }
+                patience = 1000
                 let count = read(reading, &byte, 1)
                 if count == 1 { handler(Int32(byte)) }
                 if count == 0 { return }
@@ -66,6 +77,9 @@ func startThread(_ body: @escaping @Sendable () -> Void) {
         }, start.toOpaque())
     guard status == 0 else {
         ExitStatus.ioError.exit(
-            saying: LauncherError.noThread(reason: String(cString: strerror(status))))
+            saying: LauncherError.noThread(
+                reason:
+                    "\(String(cString: strerror(status))): \(TaskLimits.ofThisProcess.description)")
+        )
     }
 }

@@ -50,7 +50,7 @@ struct SlurmStep {
         _ environment: [String: String], _ ancestor: () -> String?
     ) -> Bool {
         // Task 0 alone has the terminal, and a shell on it starts one process at a time.
-        if environment["SLURM_PTY_PORT"] != nil {
+        if environment.keys.contains(where: { $0.hasPrefix("SLURM_PTY_") }) {
             reason = "this process was started from a shell on srun's terminal (--pty)"
             return true
         }

@@ -11,25 +11,32 @@ import Synchronization
 enum WorkerEntry {
     /// The argument that makes a process a worker.
     static let argument = "__worker"
-    /// The line after the task that asks the worker to end after the batch in hand.
-    static let stopLine = "stop"
+
+    private static let stop = StopFlag()
+    private static let hasTask = Atomic(false)
 
     /// Reads the task, carries it out, and exits.
     static func main() -> Never {
-        let stop = StopFlag()
-        StopSignals.handle { _ in stop.raise() }
+        StopSignals.handle { _ in
+            // Its task may never come, where the parent gets no threads.
+            guard hasTask.load(ordering: .sequentiallyConsistent) else {
+                _exit(ExitStatus.stopped.rawValue)
+            }
+            stop.raise()
+        }
         let input = LineReader(descriptor: STDIN_FILENO)
         let order: WorkerOrder
         do {
             guard let line = input.next() else { throw WorkerOrderError.none }
             order = try JSONDecoder().decode(WorkerOrder.self, from: Data(line))
+            hasTask.store(true, ordering: .sequentiallyConsistent)
         } catch {
             writeToStandardError(
                 "Error: standard input has no task for a worker (\(error)); run sae-extract without \(argument)\n"
             )
             _exit(ExitStatus.usage.rawValue)
         }
-        watch(input, stop)
+        watch(input)
         let prefix = order.task.worldSize > 1 ? "[rank \(order.task.rank)] " : ""
         LoggingSystem.bootstrap { _ in StandardErrorLog(level: order.logLevel, prefix: prefix) }
         send(.started(process: getpid()))
@@ -48,16 +55,14 @@ enum WorkerEntry {
 
     /// The parent holds the other end of standard input; when it is gone, so is the reason for the work. What
     /// is in the journal stays.
-    private static func watch(_ input: LineReader, _ stop: StopFlag) {
+    private static func watch(_ input: LineReader) {
         var info = stat()
         // A task given by hand, in a file, ends like any file.
         guard fstat(STDIN_FILENO, &info) == 0, [S_IFIFO, S_IFSOCK].contains(info.st_mode & S_IFMT)
         else { return }
         nonisolated(unsafe) let input = input
         startThread {
-            while let line = input.next() {
-                if line == Array(stopLine.utf8) { stop.raise() }
-            }
+            while input.next() != nil {}
             _exit(ExitStatus.stopped.rawValue)
         }
     }
@@ -74,6 +79,7 @@ enum WorkerEntry {
         let line = Array(data) + [0x0A]
         var rest = line[...]
         while !rest.isEmpty {
+            waitForParent()
             let count = rest.withUnsafeBytes {
                 Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count)
             }
@@ -81,6 +87,22 @@ enum WorkerEntry {
             // Nobody listens: the parent is gone, and the reader of standard input ends the process.
             guard count > 0 else { return }
             rest = rest.dropFirst(count)
+        }
+    }
+}
+
+extension WorkerEntry {
+    /// Seconds that a worker which is to end waits for a parent that does not read.
+    private static let patience = 3
+
+    /// Returns once the parent can be written to. Ends the process where it was asked to end and the parent does not
+    /// read: it may get no thread to do so by.
+    private static func waitForParent() {
+        var seconds = 0
+        var output = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+        while poll(&output, 1, 1000) == 0 {
+            seconds = stop.isRaised ? seconds + 1 : 0
+            if seconds >= patience { _exit(ExitStatus.stopped.rawValue) }
         }
     }
 }

@@ -1,0 +1,167 @@
+// Threads and processes that the system does not give, and a kernel's files that are not there: an end within seconds,
+// with the reason, or none the worse for it.
+
+import Foundation
+import TestSupport
+import Testing
+
+struct TaskLimitTests {
+    private let folder: TemporaryFolder
+
+    init() throws {
+        folder = try TemporaryFolder()
+    }
+
+    // MARK: ulimit -u
+
+    /// A user that nothing else runs as, since the limit counts all that a user has; root passes all limits.
+    private static let user = ["setpriv", "--reuid", "12348", "--regid", "12348", "--clear-groups"]
+
+    /// Whether such a user can be had here, and may run what was built.
+    static let hasUser: Bool = {
+        let outcome = try? Tool.run(["--help"], launcher: ["/usr/bin/env"] + user)
+        return geteuid() == 0 && outcome?.status == 0
+    }()
+
+    private func run(_ arguments: [String], tasks: Int) throws -> Tool.Outcome {
+        chmod(folder.path, 0o777)
+        return try Tool.run(
+            arguments,
+            launcher: ["/usr/bin/env"] + TaskLimitTests.user
+                + ["/bin/bash", "-c", "ulimit -u \(tasks); exec \"$@\"", "bash"])
+    }
+
+    private func job(_ name: String) -> [String] {
+        Tool.tinyArguments(saveDirectory: folder.file(name)) + [
+            "--device", "cpu", "--threads", "2",
+        ]
+    }
+
+    @Test(.enabled(if: hasUser)) func fewTasks() throws {
+        var ends: Set<Int32> = []
+        for tasks in [1, 2, 4, 6, 8, 10, 12, 16, 400] {
+            let outcome = try run(job("few \(tasks)"), tasks: tasks)
+            ends.insert(outcome.status)
+            guard outcome.status != 0 else { continue }
+            #expect(outcome.status == 74, "\(tasks): \(outcome.status) \(outcome.errors)")
+            #expect(outcome.errors.contains("ulimit -u is \(tasks)"), "\(tasks): \(outcome.errors)")
+        }
+        #expect(ends == [0, 74])
+    }
+
+    @Test(.enabled(if: hasUser), arguments: [["--threads", "64"], ["--workers", "20"]])
+    func moreThanThereMayBe(flags: [String]) throws {
+        let outcome = try run(job("many") + flags, tasks: 24)
+        #expect(outcome.status == 74, "\(outcome.errors)")
+        #expect(
+            outcome.errors.contains("Error: cannot start") && outcome.errors.contains(flags[0])
+                && outcome.errors.contains("ulimit -u is 24"), "\(outcome.errors)")
+    }
+
+    /// What needs no threads takes none, and what can do with fewer does.
+    @Test(.enabled(if: hasUser)) func resultsAreReadWithOneThread() throws {
+        let made = try run(job("out"), tasks: 400)
+        #expect(made.status == 0, "\(made.errors)")
+        for command in ["inspect", "verify", "report"] {
+            let outcome = try run([command, folder.file("out")], tasks: 1)
+            #expect(outcome.status == 0, "\(command): \(outcome.errors)")
+        }
+        for command in [["devices"], ["--version"], ["fetch", "--layers", "0"]] {
+            let outcome = try run(command, tasks: 1)
+            #expect(outcome.status == 74, "\(command): \(outcome.errors)")
+            #expect(outcome.errors.contains("ulimit -u is 1"), "\(command): \(outcome.errors)")
+        }
+    }
+
+    // MARK: Threads that are refused later
+
+    /// Refuses all threads after the first FEW_THREADS.
+    private func fewThreads() throws -> String {
+        let source = try folder.write(
+            Array(
+                """
+                #define _GNU_SOURCE
+                #include <dlfcn.h>
+                #include <errno.h>
+                #include <pthread.h>
+                #include <stdlib.h>
+                static int made;
+                int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *value) {
+                    int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = dlsym(RTLD_NEXT, "pthread_create");
+                    const char *few = getenv("FEW_THREADS");
+                    if (few && __sync_add_and_fetch(&made, 1) > atoi(few)) return EAGAIN;
+                    return real(thread, attributes, body, value);
+                }
+                """.utf8), "few.c")
+        let compiler = Process()
+        compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        compiler.arguments = [
+            "cc", "-shared", "-fPIC", "-o", folder.file("few.so"), source, "-ldl",
+        ]
+        try compiler.run()
+        compiler.waitUntilExit()
+        try #require(compiler.terminationStatus == 0)
+        return folder.file("few.so")
+    }
+
+    /// They were there when the run tried, and are gone when it needs them: nothing but a signal ends that, and one does.
+    @Test func aSignalEndsARunThatGetsNoThreads() throws {
+        let cores = sysconf(Int32(_SC_NPROCESSORS_ONLN))
+        // The two trials, and the thread that hears of signals.
+        let tried = (7 + min(cores, 4) + 1) + 1 + (6 + min(cores, 7) + 2 * 4)
+        for more in [0, 2, 3, 4, 5, 6] {
+            let tool = try RunningTool(
+                Tool.arguments(
+                    corpus: try folder.write(SyntheticCorpus.jsonl(documents: 1000), "c.jsonl"),
+                    layers: [0, 1], saveDirectory: folder.file("out \(more)"))
+                    + [
+                        "--device", "cpu", "--workers", "2", "--threads", "2", "--progress", "none",
+                    ],
+                environment: [
+                    "LD_PRELOAD": try fewThreads(), "FEW_THREADS": "\(tried + more)",
+                ])
+            _ = tool.wait { _ in usleep(1_500_000) == 0 }
+            tool.send(SIGTERM)
+            #expect([75, 74, 0].contains(tool.wait()), "\(more): \(tool.log)")
+        }
+    }
+
+    // MARK: No /proc
+
+    private static let withoutProc = [
+        "/usr/bin/env", "unshare", "-m", "/bin/bash", "-c",
+        "mount -t tmpfs none /proc && exec \"$@\"",
+        "bash",
+    ]
+    static let canHideProc: Bool = {
+        let command = withoutProc.dropLast(2) + ["mount -t tmpfs none /proc", "bash"]
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: command[0])
+        process.arguments = Array(command.dropFirst())
+        process.standardError = FileHandle.nullDevice
+        guard (try? process.run()) != nil else { return false }
+        process.waitUntilExit()
+        return process.terminationStatus == 0
+    }()
+
+    /// Results are read without it; whatever needs more threads than one says what is missing. No flag is lost on the way.
+    @Test(.enabled(if: canHideProc)) func withoutProc() throws {
+        let made = try Tool.run(job("out"))
+        #expect(made.status == 0, "\(made.errors)")
+        for command in ["inspect", "verify", "report"] {
+            let outcome = try Tool.run(
+                [command, folder.file("out")], launcher: TaskLimitTests.withoutProc)
+            #expect(outcome.status == 0, "\(command): \(outcome.errors)")
+        }
+        for command in [job("none"), ["devices"], ["--version"], ["fetch", "--layers", "0"]] {
+            let outcome = try Tool.run(command, launcher: TaskLimitTests.withoutProc)
+            #expect(outcome.status == 74, "\(command): \(outcome.errors)")
+            #expect(
+                outcome.errors.hasPrefix("Error: /proc is not there")
+                    && outcome.errors.split(separator: "\n").count == 1, "\(outcome.errors)")
+        }
+        #expect(!FileManager.default.fileExists(atPath: folder.file("none")))
+        let misspelt = try Tool.run(["--layerz", "0"], launcher: TaskLimitTests.withoutProc)
+        #expect(misspelt.status == 64 && misspelt.errors.contains("--layerz"))
+    }
+}
