@@ -15,6 +15,8 @@ extension HubClient {
         var url: URL
         /// The hosts that answered before, for messages.
         var senders: [String]
+        /// Whether the last of them sends all requests on to it, as mirrors do, and not this file's.
+        var isForGood = false
 
         var sender: String? { senders.isEmpty ? nil : senders.joined(separator: " and ") }
     }
@@ -64,7 +66,10 @@ extension HubClient {
             // Mirrors that send on for good have the Hub itself behind them.
             let isForGood = [301, 308].contains(response.status)
             if stoppingAtStorage, !isEndpoint(next), !isForGood { return (response, route) }
-            if address(next) != address(url) { route.senders.append(address(url)) }
+            if address(next) != address(url) {
+                route.senders.append(address(url))
+                route.isForGood = isForGood
+            }
             route.url = next
         }
         throw badRedirect(route, "leads in circles")

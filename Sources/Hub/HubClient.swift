@@ -64,7 +64,9 @@ struct HubClient: Sendable {
             guard listing.add(page: value) else {
                 throw HubError.notAHub(
                     endpoint: settings.endpoint,
-                    reason: "the list of \(reference)'s files is not of the form expected")
+                    reason:
+                        "the list of \(reference)'s files is not of the form expected (of each file path, size and id)"
+                )
             }
             guard seen.insert(page).inserted, seen.count < 10_000 else {
                 throw HubError.notAHub(
@@ -235,7 +237,8 @@ struct HubClient: Sendable {
         } redirected: { response in
             try check(response, is: file, commit, reference)
         }
-        if isEndpoint(route.url) || response["X-Error-Code"] != nil || response.status == 401 {
+        // A Hub's answer, of whichever host; a storage's says nothing of repositories and tokens.
+        if isEndpoint(route.url) || route.isForGood || response["X-Error-Code"] != nil {
             try check(response, from: route, body: content.bytes, reference, file: file.path)
         }
         guard [200, 206].contains(response.status) else {
@@ -245,7 +248,7 @@ struct HubClient: Sendable {
                     what: "\(reference)/\(file.path)", host: answerer(route.url),
                     sender: route.sender, status: response.status,
                     message: message(response, content.bytes)),
-                pause: pause(response), isTransient: true)
+                pause: pause(response), isTransient: response.status != 401)
         }
         guard sink.count >= end || sink.count == file.size else {
             throw unreachable(

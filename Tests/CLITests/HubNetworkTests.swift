@@ -123,6 +123,13 @@ extension HubTests {
         try fails(
             #"{"port": "storage", "status": 503, "body": "no room\nmore"}"#,
             ["\(hub.storage) answers 503 (no room)", answered])
+        try hub.clearLog()
+        try fails(
+            #"{"port": "storage", "status": 401, "body": "who"}"#,
+            ["\(hub.storage) answers 401 (who)", answered])
+        #expect(
+            try hub.requests().count { $0.port == "storage" && $0.status == 401 } <= 4,
+            "nobody asks again")
         try fails(
             #"{"port": "storage", "redirect": "\#(hub.storage){path}"}"#,
             ["\(hub.storage) does not answer as a Hugging Face Hub", "in circles"])
