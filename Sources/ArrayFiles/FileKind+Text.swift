@@ -14,6 +14,7 @@ extension FileKind {
         guard body.allSatisfy(isOfText) else { return nil }
         let text = String(decoding: body, as: UTF8.self)
         let visible = text.drop(while: \.isWhitespace)
+        guard !visible.isEmpty else { return nil }
         if let found = pointer(visible) ?? markup(visible) ?? refusal(visible, size: head.count) {
             return found
         }
