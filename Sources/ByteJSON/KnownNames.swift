@@ -105,11 +105,11 @@ extension JSONValue {
             JSONText.append(compact: self, to: &bytes)
         }
         let text = String(decoding: bytes, as: UTF8.self)
-        guard text.count > 100 else { return text }
+        guard text.count > 200 else { return text }
         return switch self {
         case .array(let elements): "a list of \(elements.count)"
         case .object(let object): "an object with \(object.members.count) keys"
-        default: text.prefix(100) + "…"
+        default: text.prefix(200) + "…"
         }
     }
 

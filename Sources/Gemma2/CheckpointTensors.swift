@@ -128,8 +128,8 @@ public struct CheckpointTensors {
     private static let otherForms: [Rule] = [
         (
             [
-                "lora_", ".base_layer.", ".modules_to_save.", "ia3_l", "vera_lambda", ".hada_w",
-                ".lokr_w", ".oft_",
+                "lora_", ".base_layer.", ".modules_to_save.", "ia3_l", "vera_lambda", "hada_w",
+                "lokr_w",
             ],
             "belongs to an adapter that is not merged: merge it into the model (merge_and_unload of peft), save that, and give the folder"
         ),
@@ -140,7 +140,8 @@ public struct CheckpointTensors {
                 ".weight_scale", ".weight_scale_inv", ".weight_scale_2", ".input_scale",
                 ".output_scale", ".weight_packed", ".weight_shape", ".weight_zero_point",
                 ".input_zero_point", ".weight_g_idx", ".weight_global_scale", ".k_scale",
-                ".v_scale", ".q_scale", ".zero_point", ".biases", "._data", "._scale", ".codebooks",
+                ".kv_scale", ".scale_weight", ".weight_scales", ".act_scale", ".v_scale",
+                ".q_scale", ".zero_point", ".biases", "._data", "._scale", ".codebooks",
                 ".codes",
             ],
             "belongs to a quantised checkpoint, which this program does not read; give the one in float32, bfloat16 or float16 that it was made from"

@@ -114,6 +114,8 @@ private struct TokenizerJSON {
     private var top: [(key: String, value: JSONValue)] = []
     /// The model, without its pieces and merges.
     private var model: [(key: String, value: JSONValue)] = []
+    /// Which of its pieces and merges the model has.
+    private var parts: Set<String> = []
     /// Keys that are not known.
     var unknown = UnknownNames()
     private let skipsPieces: Bool
@@ -152,7 +154,9 @@ private struct TokenizerJSON {
     private mutating func readModel(_ scanner: inout JSONScanner) throws(JSONSyntaxError) {
         var piece: [UInt8] = []
         try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
-            switch String(decoding: key, as: UTF8.self) {
+            let name = String(decoding: key, as: UTF8.self)
+            if ["vocab", "merges"].contains(name) { parts.insert(name) }
+            switch name {
             case "vocab" where skipsPieces, "merges" where skipsPieces: try scanner.skipValue()
             case "vocab":
                 try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
@@ -166,7 +170,7 @@ private struct TokenizerJSON {
                 try scanner.readArray { (scanner) throws(JSONSyntaxError) in
                     try readMerge(&scanner, &piece)
                 }
-            case let name: model.append((name, try JSONValue(from: &scanner)))
+            default: model.append((name, try JSONValue(from: &scanner)))
             }
         }
     }
@@ -211,6 +215,9 @@ private struct TokenizerJSON {
                 reason:
                     "its model has type \(model["type"]?.excerpt ?? "missing") and byte_fallback \(model["byte_fallback"]?.excerpt ?? "missing"), expected \"BPE\" and true",
                 isAboutKind: true)
+        }
+        for part in ["vocab", "merges"] where !parts.contains(part) {
+            throw Vocabulary.Problem(reason: "its model has no \(part)")
         }
         try checkNormalizer(top["normalizer"])
         try checkPreTokenizer(top["pre_tokenizer"])
@@ -267,6 +274,9 @@ private struct TokenizerJSON {
         let own = ["normalizers", "pretokenizers", "processors"].lazy.compactMap {
             value.object?[$0]?.array
         }.first
+        if let single = value.object?["single"]?.array {
+            return "a \(type) of \(JSONValue.array(single).excerpt)"
+        }
         let kinds = (own ?? []).map { $0.object?["type"]?.string ?? "?" }.joined(separator: ", ")
         return kinds.isEmpty ? "of type \(type)" : "a \(type) of \(kinds)"
     }

@@ -58,6 +58,8 @@ struct CheckpointTensorsTests {
             ("model.layers.0.mlp.up_proj.weight_scale", "quantised"),
             ("model.layers.0.mlp.up_proj.scales", "quantised"),
             ("model.layers.0.mlp.up_proj.SCB", "quantised"),
+            ("model.layers.0.self_attn.kv_scale", "quantised"),
+            ("model.layers.0.mlp.up_proj.hada_w1_a", "adapter"),
         ])
     func whatWouldChangeNumbersIsRefused(name: String, reason: String) throws {
         let error = #expect(throws: CheckpointError.self) { try tensors { zeros(&$0, name) } }

@@ -146,6 +146,18 @@ struct TokenizerKindTests {
         #expect(text.contains("its \(key) is ") && text.contains(reason), "\(text)")
     }
 
+    @Test(arguments: ["vocab", "merges"])
+    func whatIsMissingIsNamed(part: String) {
+        let text = refusal {
+            try read {
+                var model = $0["model"]!.object!
+                model[part] = nil
+                $0["model"] = .object(model)
+            }
+        }
+        #expect(text.contains("its model has no \(part)"), "\(text)")
+    }
+
     private func addToken(_ rest: JSONObject) -> (inout JSONObject) -> Void {
         {
             var token = JSONObject([("id", 640), ("content", "<|im|>")])
