@@ -73,13 +73,18 @@ public struct ArrayScan: @unchecked Sendable {
 
     /// Bytes of an element; nil where they are no plain numbers of 1, 2, 4 or 8 bytes, lowest first.
     public var elementSize: Int? {
-        let type = header.descr
-        guard let order = type.first, let kind = type.dropFirst().first,
-            let size = Int(type.dropFirst(2)), [1, 2, 4, 8].contains(size),
-            order == "<" || (order == "|" && size == 1), "fiub".contains(kind)
+        guard let order = header.descr.first,
+            let size = ArrayScan.sizes[String(header.descr.dropFirst())],
+            order == "<" || (order == "|" && size == 1)
         else { return nil }
         return size
     }
+
+    /// NumPy's numbers, without the order of their bytes.
+    private static let sizes = [
+        "f2": 2, "f4": 4, "f8": 8, "i1": 1, "i2": 2, "i4": 4, "i8": 8, "u1": 1, "u2": 2, "u4": 4,
+        "u8": 8, "b1": 1,
+    ]
 
     /// Calls `body` with each element whose bits are not all zero: its index in the order in which elements are
     /// stored, ascending, and its bits. In time proportional to what is not zero, and to the packed size. Sizes and
