@@ -6,7 +6,7 @@ import TestSupport
 @testable import ArrayFiles
 
 extension FuzzTarget {
-    static let arrays = [safetensors, npy, npz, inflate, deflate, pickle]
+    static let arrays = [safetensors, npy, npz, activations, inflate, deflate, pickle]
 
     // MARK: safetensors
 
@@ -131,6 +131,10 @@ extension FuzzTarget {
             check((try? scanned.get()) != nil, "array \(name) is read, and not gone through")
             check(data.withUnsafeBytes { nonzero($0, size: size) } == found, "other elements")
         }
+        try readActivations(path)
+    }
+
+    private static func readActivations(_ path: String) throws {
         let file = try ActivationsFile(path: path)
         var before = (-1, -1)
         try file.forEachEntry { row, feature, value in
@@ -139,6 +143,58 @@ extension FuzzTarget {
             check(feature < file.features && value != 0, "an entry that is none")
             before = (row, feature)
         }
+    }
+
+    private static let memberNames = [
+        "activations", "metadata", "indices", "indptr", "format", "shape", "data", "other",
+    ]
+
+    /// Archives whose checksums are right, which random changes would never give. An input is members end to end: which of
+    /// the names, two bytes of length, and the bytes.
+    private static let activations = FuzzTarget("activations", dictionary: npyWords) {
+        func members(_ members: [(String, NPYHeader, [UInt8])]) -> [UInt8] {
+            members.flatMap { name, header, data in
+                let bytes = header.encoded + data
+                let number = UInt8(memberNames.firstIndex(of: name)!)
+                return [number, UInt8(bytes.count & 0xFF), UInt8(bytes.count >> 8)] + bytes
+            }
+        }
+        func numbers(_ values: [Int32]) -> [UInt8] { values.withUnsafeBytes(Array.init) }
+        func metadata(_ tokens: [Int32]) -> (String, NPYHeader, [UInt8]) {
+            let metadata = FeatureMetadata(
+                author: "a", documentCount: 1, layer: 0, tokensPerDocument: tokens, saeName: "s")
+            return ("metadata", FeatureMetadata.header, metadata.pickle)
+        }
+        let one: Int32 = 0x3F80_0000
+        return [
+            members([
+                (
+                    "activations", NPYHeader(descr: "<f4", shape: [2, 2, 2]),
+                    numbers([0, one, 0, 0, one, 0, 0, 0])
+                ),
+                metadata([2, 1]),
+            ]),
+            members([
+                ("indices", NPYHeader(descr: "<i4", shape: [3]), numbers([0, 4, 2])),
+                ("indptr", NPYHeader(descr: "<i4", shape: [5]), numbers([0, 2, 2, 3, 3])),
+                ("format", NPYHeader(descr: "|S3", shape: []), Array("csr".utf8)),
+                ("shape", NPYHeader(descr: "<i8", shape: [2]), numbers([4, 0, 5, 0])),
+                ("data", NPYHeader(descr: "<f4", shape: [3]), numbers([one, one, one])),
+                metadata([2, 1]),
+            ]),
+        ]
+    } body: { input in
+        var archive = ZipBuilder()
+        var rest = Array(input)[...]
+        while rest.count >= 3 {
+            let head = Array(rest.prefix(3))
+            let member = Array(rest.dropFirst(3).prefix(Int(head[1]) | Int(head[2]) << 8))
+            rest = rest.dropFirst(3 + member.count)
+            archive.add(
+                memberNames[Int(head[0]) % memberNames.count] + ".npy", member,
+                crc: member.withUnsafeBytes { crc32($0) })
+        }
+        try readActivations(Workspace.file(archive.bytes))
     }
 
     // MARK: DEFLATE
