@@ -10,11 +10,15 @@ import TestSupport
 extension FuzzTarget {
     static let corpora = [corpus, gzip, zstd]
 
+    /// A stream of zstd may ask for a window of 2 GB, as `zstd --long=31` does; it is reserved, and filled as the data grow.
+    private static let windowArguments = ["-malloc_limit_mb=2300"]
+
     private static let corpus = FuzzTarget(
         "corpus",
         dictionary: jsonWords + [
             "{\"style\":\"", "\",\"text\":\"", "\"}\n", "[{", "},{", "}]", "\r\n",
-        ]
+        ],
+        arguments: windowArguments
     ) {
         let records = try corpusLines().prefix(3)
         return [
@@ -53,7 +57,7 @@ extension FuzzTarget {
         try contents(Workspace.file(input))
     }
 
-    private static let zstd = FuzzTarget("zstd") {
+    private static let zstd = FuzzTarget("zstd", arguments: windowArguments) {
         let text = Array(try corpusLines().prefix(2).joined(separator: [0x0A]))
         let frame = text.withUnsafeBufferPointer { compressed($0, .zstd) }
         let skipped: [UInt8] = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3]
