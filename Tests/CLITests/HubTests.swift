@@ -362,7 +362,7 @@ struct HubTests {
                 .utf8, root + "/.card.json")
         expect(
             try run(some + ["--data_repo", "some/corpus", "--save_dir", folder.file("card")]),
-            exits: 65, saying: ["data/test-00000-of-00001.jsonl, line 1", "not a JSON record"])
+            exits: 65, saying: ["data/test-00000-of-00001.jsonl, line 1", "is text, not JSONL"])
 
         // Known by its card to whoever has asked before, with the network or without.
         let offline = try run(
