@@ -47,7 +47,9 @@ extension MappedFile {
     public var kind: FileKind? {
         let front = 0..<min(bytes.count, FileKind.head)
         guard (try? load(front)) != nil else { return nil }
-        return withBytes { FileKind(UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: $0[front]))) }
+        return withBytes {
+            FileKind(UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: $0[front])))
+        }
     }
 
     /// What a reader throws that took this file for an `expected` one and failed with `error`: an `UnexpectedFileError`
