@@ -24,6 +24,8 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
             ? .otherKind(path: path, reason: problem.reason)
             : .badFile(path: path, reason: problem.reason)
     }
+    /// A file beside the tokenizer's says otherwise than that.
+    case contradiction(path: String, reason: String)
 
     /// What is wrong, where, and the next step.
     public var description: String {
@@ -34,6 +36,8 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
             "\(path): \(reason); take the file from the Gemma-2 model's repository again"
         case .otherKind(let path, let reason):
             "\(path): \(reason); save the tokenizer without that, or take the file from the Gemma-2 model's repository"
+        case .contradiction(let path, let reason):
+            "\(path): \(reason); save the tokenizer again, so that its files agree (transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW)), or remove the file that is not meant"
         }
     }
 }
@@ -116,12 +120,27 @@ public struct GemmaTokenizer: Sendable {
         }
     }
 
-    /// Looks at what the tokenizer in `directory` says of itself, without its pieces: what is to be said of it, and the id of
-    /// `<bos>` where that is quickly found. Throws as reading it does.
+    /// Looks at what the tokenizer in `directory`, and what lies beside it, says of itself, without its pieces: what is to be
+    /// said of it, and the id of `<bos>` where that is quickly found. Throws as reading it does, and where what lies beside it
+    /// would change ids.
     public static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
         let file = try file(in: directory)
-        return file.hasSuffix(".json")
+        let found =
+            file.hasSuffix(".json")
             ? try check(tokenizerJSON: file) : try check(sentencePieceModel: file)
+        let companions = try TokenizerCompanions(
+            directory: directory, tokenizer: file, added: found.added)
+        return (found.warnings + companions.warnings, found.bos)
+    }
+
+    /// What a tokenizer's file says of itself.
+    struct Findings {
+        /// What is to be said of it.
+        var warnings: [String] = []
+        /// The id of `<bos>`, where that is quickly found.
+        var bos: Int?
+        /// The tokens that are cut out of texts.
+        var added: Set<ExactString>
     }
 
     /// One more than the largest id.

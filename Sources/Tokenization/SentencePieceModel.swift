@@ -3,6 +3,7 @@
 // convert_slow_tokenizer.py, generate_merges.
 
 import ArrayFiles
+import ByteJSON
 
 extension GemmaTokenizer {
     /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` where it is damaged or
@@ -12,12 +13,15 @@ extension GemmaTokenizer {
     }
 
     /// Reads the file at `path`, which is small, and gives the id of `<bos>`. Throws as reading a tokenizer does.
-    static func check(
-        sentencePieceModel path: String
-    ) throws -> (warnings: [String], bos: Int?) {
+    static func check(sentencePieceModel path: String) throws -> Findings {
         let model = try read(path) { $0 }
         let bos = Array("<bos>".utf8)
-        return ([], model.pieces.firstIndex { model.bytes[$0.range].elementsEqual(bos) })
+        return Findings(
+            bos: model.pieces.firstIndex { model.bytes[$0.range].elementsEqual(bos) },
+            added: Set(
+                model.pieces.filter(\.isAdded).map {
+                    ExactString(String(decoding: model.bytes[$0.range], as: UTF8.self))
+                }))
     }
 
     /// Reads the model at `path` and makes something of it.

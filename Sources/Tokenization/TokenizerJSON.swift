@@ -13,12 +13,15 @@ extension GemmaTokenizer {
 
     /// Reads of the file at `path` all but its pieces and merges, and gives what is to be said of it. Throws as reading
     /// the whole does.
-    static func check(
-        tokenizerJSON path: String
-    ) throws -> (warnings: [String], bos: Int?) {
+    static func check(tokenizerJSON path: String) throws -> Findings {
         let contents = try read(path, TokenizerJSON(skippingPieces: true)) { $0 }
-        let bos = contents.addedTokens.first { $0.content == Array("<bos>".utf8) }?.id
-        return ([contents.unknown.warning(path, "keys", limit: 40)].compactMap { $0 }, bos)
+        return Findings(
+            warnings: [contents.unknown.warning(path, "keys", limit: 40)].compactMap { $0 },
+            bos: contents.addedTokens.first { $0.content == Array("<bos>".utf8) }?.id,
+            added: Set(
+                contents.addedTokens.map {
+                    ExactString(String(decoding: $0.content, as: UTF8.self))
+                }))
     }
 
     /// Reads the file at `path` into `contents` and makes something of it.
@@ -30,6 +33,7 @@ extension GemmaTokenizer {
         var contents = contents
         do {
             try file.withBytes { try contents.read($0) }
+            try file.checkIsNoAnswer()
             try contents.checkKind()
             return try make(contents)
         } catch let error as JSONSyntaxError {
@@ -44,6 +48,8 @@ extension GemmaTokenizer {
         let modelOnly = try Vocabulary(bytes: contents.bytes, pieces: contents.vocabulary)
         var (bytes, pieces) = (contents.bytes, contents.vocabulary)
         var addedTokens = AddedTokens()
+        // A token that is no piece gets the next free id from the tokenizers library, whatever the file says.
+        var nextID = contents.vocabulary.count
         for token in contents.addedTokens {
             let name = String(decoding: token.content, as: UTF8.self)
             guard !token.content.isEmpty, (0..<TokenizerJSON.idLimit).contains(token.id) else {
@@ -57,9 +63,16 @@ extension GemmaTokenizer {
                             "added token '\(name)' has id \(token.id), but \(id) in the vocabulary")
                 }
             } else {
+                guard token.id == nextID else {
+                    throw Vocabulary.Problem(
+                        reason:
+                            "added token '\(name)' has id \(token.id), but the next that is free is \(nextID), which Hugging Face's tokenizers give it"
+                    )
+                }
                 pieces.append((bytes.count..<bytes.count + token.content.count, token.id))
                 bytes += token.content
             }
+            nextID = max(nextID, token.id + 1)
             addedTokens.insert(token.content, id: TokenID(token.id))
         }
         let vocabulary = try Vocabulary(bytes: bytes, pieces: pieces)
