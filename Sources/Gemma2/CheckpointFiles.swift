@@ -35,10 +35,11 @@ public struct CheckpointFiles: Sendable {
             lacksPrefix = CheckpointFiles.lacksPrefix(names)
             (index, shardOfTensor) = (nil, [:])
             warnings =
-                fileExists(indexPath)
-                ? [
-                    "\(directory): has \(CheckpointFiles.singleName) and, beside it, shards with \(CheckpointFiles.indexName); the single file is read, as transformers does; remove the one that is not meant"
-                ] : []
+                CheckpointFiles.adapterWarnings(directory)
+                + (fileExists(indexPath)
+                    ? [
+                        "\(directory): has \(CheckpointFiles.singleName) and, beside it, shards with \(CheckpointFiles.indexName); the single file is read, as transformers does; remove the one that is not meant"
+                    ] : [])
             return
         }
         guard isListed(indexPath) else { throw CheckpointError.noWeights(directory: directory) }
@@ -59,7 +60,15 @@ public struct CheckpointFiles: Sendable {
         shardOfTensor = shards
         names = entries.map(\.tensor)
         lacksPrefix = CheckpointFiles.lacksPrefix(names)
-        warnings = []
+        warnings = CheckpointFiles.adapterWarnings(directory)
+    }
+
+    /// What is to be said of an adapter beside the weights: with peft, transformers loads it, and the model that it names.
+    private static func adapterWarnings(_ directory: String) -> [String] {
+        guard isListed(directory + "/adapter_config.json") else { return [] }
+        return [
+            "\(directory): has adapter_config.json beside the model's weights: the adapter is not applied here; if it is meant, merge it first (peft: merge_and_unload, then save_pretrained), else remove the file"
+        ]
     }
 
     private static func lacksPrefix(_ names: [String]) -> Bool {

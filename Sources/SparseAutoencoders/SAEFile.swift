@@ -127,6 +127,7 @@ public struct SAEFile: Sendable {
         // The configuration first: it says of what kind the tensors are.
         let config = try configPath.map { try SAEConfig(path: $0) }
         var warnings = try config?.check(dIn: dIn, hookName: hookName, label: label) ?? []
+        if let warning = bothFormsWarning { warnings.append(warning) }
         for (name, kind) in SAEFile.otherKinds where names.contains(name) {
             throw SAEError.unsupported(path: file.path, reason: "has the tensor \(name): \(kind)")
         }
@@ -151,6 +152,15 @@ public struct SAEFile: Sendable {
         for name in names where !SAEFile.knownNames.contains(name) { unknown.append(name) }
         warnings += [unknown.warning(file.path, "tensors", limit: 5)].compactMap { $0 }
         return warnings
+    }
+
+    /// What is to be said where the other form of SAE lies beside the one that is read.
+    private var bothFormsWarning: String? {
+        let directory = parentFolder(of: file.path)
+        let others = SAEFile.fileNames.dropFirst().filter { isListed("\(directory)/\($0)") }
+        guard configPath == nil, !others.isEmpty else { return nil }
+        return
+            "\(directory): has \(SAEFile.fileNames[0]) and, beside it, \(others.joined(separator: " and ")); \(SAEFile.fileNames[0]) is read, the rest counts for nothing; remove what is not meant"
     }
 
     private static let knownNames: Set<String> = [

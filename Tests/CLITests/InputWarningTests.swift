@@ -30,6 +30,16 @@ struct InputWarningTests {
         #expect(count("model_name", in: outcome.errors) == 1)
     }
 
+    /// With peft, transformers would load the adapter and the model that it names.
+    @Test func anAdapterBesideWeightsIsNamed() throws {
+        var job = try Job()
+        try job.copyModel()
+        try TestData.write("{}".utf8, to: job.model + "/adapter_config.json")
+        let outcome = try Tool.run(job.arguments + ["--dry_run"])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(count("adapter_config.json", in: outcome.errors) == 1, "\(outcome.errors)")
+    }
+
     @Test func aDryRunSaysThemToo() throws {
         let job = try job()
         let outcome = try Tool.run(job.arguments + ["--dry_run"])

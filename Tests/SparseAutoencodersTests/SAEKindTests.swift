@@ -37,6 +37,18 @@ struct SAEKindTests {
         }
     }
 
+    /// `params.npz` counts; what lies beside it is named.
+    @Test func bothFormsInOneFolder() throws {
+        try folder.copy(
+            TestData.tiny
+                + "/sae/gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_46/params.npz",
+            "sae/params.npz")
+        let warnings = try check()
+        #expect(warnings.count == 1, "\(warnings)")
+        #expect(warnings.first?.contains("params.npz is read") == true)
+        #expect(warnings.first?.contains("cfg.json and sae_weights.safetensors") == true)
+    }
+
     @Test func formsThatMeanTheSame() throws {
         #expect(try check(label: "google/gemma-2-2b") == [])
         let changes: [(inout JSONObject) -> Void] = [
