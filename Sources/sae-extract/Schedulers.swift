@@ -34,6 +34,8 @@ extension SchedulerPlacement {
             source = "--rank"
             return
         }
+        // Templates and containers set variables to nothing: that is as good as not set.
+        let environment = environment.filter { !$0.value.allSatisfy(\.isWhitespace) }
         var claims: [TaskClaim] = []
         var unsigned: TaskClaim?
         for launcher in TaskLauncher.all {

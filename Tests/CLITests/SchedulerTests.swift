@@ -169,6 +169,7 @@ struct SchedulerTests {
         ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "PMIX_RANK": "0"],
         ["PET_NODE_RANK": "0", "PET_NNODES": "1"], ["RANK": "colonel"], ["LOCAL_RANK": "0"],
         ["WORLD_SIZE": "4"], ["PMI_SIZE": "4"], ["MY_RANK": "high"],
+        ["RANK": "", "WORLD_SIZE": "", "LOCAL_RANK": ""], ["PMI_RANK": " ", "PMI_SIZE": ""],
     ])
     func aTaskAloneIsAlone(environment: [String: String]) throws {
         #expect(try placement(environment) == SchedulerPlacement())
