@@ -1,5 +1,7 @@
 // Kinds of text: pointers, pages, servers' answers, tables, JSON.
 
+import ByteJSON
+
 extension FileKind {
     /// The kind of a text that begins with `head`; nil where that is no text.
     static func ofText(_ head: [UInt8]) -> FileKind? {
@@ -99,21 +101,40 @@ extension FileKind {
     /// The few words with which servers refuse a file, which some clients then save as the file.
     private static func refusal(_ text: Substring, size: Int) -> FileKind? {
         guard size < 2000 else { return nil }
+        let found = FileKind.refusal(excerpt(text, limit: 120))
         let lower = text.lowercased()
-        let phrases = [
-            "access to model ", "access to dataset ", "access denied", "accessdenied",
-            "cannot access gated repo", "entry not found", "repository not found", "not found",
-            "invalid username or password", "invalid credentials", "unauthorized", "forbidden",
-            "too many requests", "internal server error", "bad gateway", "service unavailable",
+        let beginnings = [
+            "access to model ", "access to dataset ", "cannot access gated repo",
+            "invalid username or password",
         ]
-        let isStatus = lower.prefixMatch(of: /[45][0-9]{2}:? [a-z]/) != nil
-        if isStatus || phrases.contains(where: lower.hasPrefix) {
-            return .refusal(excerpt(text, limit: 120))
-        }
-        let start = lower.filter { !$0.isWhitespace }
-        guard start.hasPrefix("{\"error\":\"") else { return nil }
-        let value = text.split(separator: "\"", omittingEmptySubsequences: false)
-        return value.count > 3 ? .refusal(excerpt(value[3], limit: 120)) : nil
+        if beginnings.contains(where: lower.hasPrefix) { return found }
+        // Nothing else may stand there: texts begin with these words too.
+        // The number of a status may stand before them.
+        let letters = lower.filter { $0.isLetter || $0.isNumber || $0 == " " }
+        let words = letters.split(separator: " ").map(String.init)
+            .drop { $0.count == 3 && $0.allSatisfy(\.isNumber) }.joined(separator: " ")
+        let whole = [
+            "access denied", "accessdenied", "entry not found", "repository not found",
+            "revision not found", "not found", "invalid credentials", "unauthorized", "forbidden",
+            "too many requests", "internal server error", "bad gateway", "service unavailable",
+            "gateway timeout",
+        ]
+        if whole.contains(words) { return found }
+        return errorObject(text).map { .refusal(excerpt($0[...], limit: 120)) }
+    }
+
+    /// What a server says in JSON, where `text` is no more than that.
+    private static func errorObject(_ text: Substring) -> String? {
+        guard text.hasPrefix("{") else { return nil }
+        let value = Array(text.utf8).withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
+        let keys: Set<String> = [
+            "cause", "code", "detail", "error", "error_code", "error_description", "errors",
+            "message", "path", "request_id", "requestId", "status", "statusCode", "timestamp",
+        ]
+        guard let object = value?.object, object.members.allSatisfy({ keys.contains($0.key) }),
+            let said = object["error"]?.string, !said.isEmpty
+        else { return nil }
+        return said
     }
 
     /// A table in text: a line of short names, and a second one with as many separators.

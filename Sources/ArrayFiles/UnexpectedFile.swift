@@ -62,7 +62,25 @@ extension MappedFile {
     }
 }
 
+extension MappedFile {
+    /// Fails where this file, JSON as it may be, holds what a server said in its place. Throws `UnexpectedFileError`.
+    public func checkIsNoAnswer() throws(UnexpectedFileError) {
+        guard let kind, case .refusal = kind, let sentence = kind.sentence(insteadOf: .json) else {
+            return
+        }
+        throw UnexpectedFileError(path: path, kind: kind, sentence: sentence)
+    }
+}
+
 extension FileKind {
+    /// Whether it is told by what a text says.
+    public var isText: Bool {
+        switch self {
+        case .empty, .encoded, .marked: false
+        default: !isBinary
+        }
+    }
+
     /// "is parquet, not JSONL; convert it…"; nil where this is what is expected, or may be.
     public func sentence(insteadOf expected: ExpectedFile) -> String? {
         switch (self, expected) {

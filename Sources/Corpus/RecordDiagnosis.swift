@@ -50,6 +50,8 @@ struct RecordDiagnosis {
     /// Where the file is no JSON at all, or goes on as something else.
     private var otherKind: CorpusError? {
         guard let kind = FileKind(rest) else { return nil }
+        // What stands behind a bracket is a part of a text, and no text of a kind of its own.
+        if isInArray, kind.isText { return nil }
         if isFirst {
             // JSON's own scalars are records of another form.
             if case .text = kind, (try? JSONValue(parsing: record)) != nil { return nil }

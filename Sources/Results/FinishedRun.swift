@@ -21,6 +21,8 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
     case nothingComplete(directory: String)
     /// A file is not what its name says.
     case badFile(path: String, reason: String)
+    /// A file of a kind that is not looked at.
+    case otherFile(path: String, kind: String?)
     /// Nothing of an author, a layer or a site that was asked for.
     case absent(what: String, present: [String], flag: String)
 
@@ -41,6 +43,8 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
             "\(directory): no author's files are complete yet; wait for the run, or run the same command again to continue it"
         case .badFile(let path, let reason):
             "\(path): \(reason); the file is damaged or was changed: remove it and run the same command again to have it made anew"
+        case .otherFile(let path, let kind):
+            "\(path): is \(kind.map { "\($0), and " } ?? "")none of .npz, .npy, .safetensors, run.json, and the JSON files of tokens and texts that a run writes; give one of these, or the folder that a run wrote to"
         case .absent(let what, let present, let flag):
             "\(what) is not there; give \(flag) one of: \(present.joined(separator: ", "))"
         }

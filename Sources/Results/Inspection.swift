@@ -50,12 +50,7 @@ public struct Inspection {
             try inspectText(path, output, options)
         } else {
             // What is not there says so.
-            let kind = try MappedFile(path: path).kind
-            throw ResultsError.badFile(
-                path: path,
-                reason:
-                    "is \(kind.map { "\($0.name), and " } ?? "")none of .npz, .npy, .safetensors, run.json, and the JSON files of tokens and texts that a run writes"
-            )
+            throw ResultsError.otherFile(path: path, kind: try MappedFile(path: path).kind?.name)
         }
         if json["path"] == nil { json["path"] = .string(path) }
     }

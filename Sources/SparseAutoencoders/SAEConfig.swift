@@ -11,7 +11,7 @@ struct SAEConfig {
     private let top: JSONObject
     private let metadata: JSONObject
 
-    /// Reads the file at `path`. Throws `FileError` or `SAEError`.
+    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError` or `SAEError`.
     init(path: String) throws {
         let file = try MappedFile(path: path)
         let value: JSONValue
@@ -22,8 +22,10 @@ struct SAEConfig {
                 SAEError.unsupported(path: path, reason: "not JSON: \(error)"), as: .json)
         }
         guard let object = value.object else {
-            throw SAEError.unsupported(path: path, reason: "not a JSON object")
+            throw SAEError.unsupported(
+                path: path, reason: "is \(value.excerpt), expected a JSON object")
         }
+        try file.checkIsNoAnswer()
         (self.path, top) = (path, object)
         switch object["metadata"] {
         case nil, .null: metadata = JSONObject()

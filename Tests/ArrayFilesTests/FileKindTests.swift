@@ -235,4 +235,22 @@ struct FileKindTests {
         }
         #expect(error?.description.contains("nobody-of-this-name") == true)
     }
+
+    /// What servers say in place of a file, and what only begins so.
+    @Test func answersAreTheWholeFile() {
+        func isAnswer(_ text: String) -> Bool {
+            let kind = Array(text.utf8).withUnsafeBytes { FileKind($0) }
+            if case .refusal = kind { return true }
+            return false
+        }
+        for text in [
+            #"{"error":"Repository not found"}"#, #"{"error": "x", "message": "y"}"#,
+            "404: Not Found", "Not Found\n", "Entry not found",
+            "Access to model google/gemma-2-2b is restricted. You must be authenticated.",
+        ] { #expect(isAnswer(text), "\(text)") }
+        for text in [
+            #"{"error":"low quality scan","style":"a","text":"tide"}"#, #"{"error": ""}"#,
+            "Not found in the sea, the tide rose.", "404 birds came", "Forbidden fruit",
+        ] { #expect(!isAnswer(text), "\(text)") }
+    }
 }

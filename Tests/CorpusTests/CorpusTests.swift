@@ -96,6 +96,17 @@ struct CorpusTests {
         #expect(texts(authors) == ["a": ["b"]])
     }
 
+    /// What stands behind the bracket is an element, not a table or another text.
+    @Test(arguments: [
+        (#"["a","b"]"#, "a string"), ("[1,2]", "a number"), (#"["a\tb","c"]"#, "a string"),
+        ("[section]\nkey=1", "not a JSON object"),
+    ])
+    func elementsOfArraysAreNamed(text: String, mention: String) throws {
+        let error = #expect(throws: CorpusError.self) { try read(text.utf8) }
+        let said = "\(String(describing: error))"
+        #expect(said.contains(mention) && !said.contains("CSV"), "\(said)")
+    }
+
     @Test func arraysAreReadLikeLines() throws {
         let whole = try TestData.bytes(TestData.tiny + "/authormix.jsonl")
         let lines = whole.split(separator: 0x0A)
