@@ -10,3 +10,8 @@ public func decimals(_ value: Double, _ places: Int) -> String {
         }
     }
 }
+
+/// "1 author", "2 authors".
+public func counted(_ count: Int, _ noun: String) -> String {
+    "\(count) \(noun)\(count == 1 ? "" : "s")"
+}

@@ -29,6 +29,8 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 
     private var nextStep: String {
         switch code {
+        case ENOENT where operation == "create a file in":
+            "the folder was removed meanwhile, as a run with --overwrite does: see that no other run has it, and run the same command again"
         case ENOENT, ENOTDIR: "check the spelling of the path and that it exists on this machine"
         case EACCES, EPERM, EROFS: "check the permissions of the file and of the folders above it"
         case EISDIR: "give a file, not a folder"
@@ -45,7 +47,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         case ENODATA where operation == "read":
             "the file became shorter while it was read: see that nobody writes to it, then run the same command again"
         case EINVAL where operation == "read": "give a regular file"
-        case EINVAL where ["create", "rename"].contains(operation), EILSEQ:
+        case EINVAL where operation.hasPrefix("create") || operation == "rename", EILSEQ:
             "its file system may refuse a character of the name; give another name, or a path on another file system"
         default: "check the disk and the file system, then run the same command again"
         }

@@ -16,19 +16,38 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
     /// An array that is wanted is not there.
     case missingArray(path: String, array: String, present: [String])
 
-    /// What is wrong, where, and the next step.
-    public var description: String {
+    /// The file.
+    public var path: String {
         switch self {
-        case .badArchive(let path, let reason):
-            "\(path): \(reason); the file is damaged or not an .npz archive: download or export it again"
-        case .badArray(let path, let reason):
-            "\(path): \(reason); the file is damaged or not a .npy array of plain numbers: download or export it again"
-        case .badMember(let path, let member, let reason):
-            "\(path): array \(member) \(reason); the file is damaged: download or export it again"
-        case .unsupported(let path, let array, let reason):
-            "\(path): array \(array) \(reason); save it again with np.savez as float32"
-        case .missingArray(let path, let array, let present):
-            "\(path): array \(array) is not in the archive, which has \(present.isEmpty ? "none" : present.sorted().joined(separator: ", ")); check that this is the right file"
+        case .badArchive(let path, _), .badArray(let path, _), .badMember(let path, _, _),
+            .unsupported(let path, _, _), .missingArray(let path, _, _):
+            path
+        }
+    }
+
+    /// What is wrong with it, without a next step.
+    public var reason: String {
+        switch self {
+        case .badArchive(_, let reason), .badArray(_, let reason): reason
+        case .badMember(_, let array, let reason), .unsupported(_, let array, let reason):
+            "array \(array) \(reason)"
+        case .missingArray(_, let array, let present):
+            "array \(array) is not in the archive, which has \(present.isEmpty ? "none" : present.sorted().joined(separator: ", "))"
+        }
+    }
+
+    /// What is wrong, where, and the next step.
+    public var description: String { "\(path): \(reason); \(nextStep)" }
+
+    private var nextStep: String {
+        switch self {
+        case .badArchive:
+            "the file is damaged or not an .npz archive: download or export it again"
+        case .badArray:
+            "the file is damaged or not a .npy array of plain numbers: download or export it again"
+        case .badMember: "the file is damaged: download or export it again"
+        case .unsupported: "save it again with np.savez as float32"
+        case .missingArray: "check that this is the right file"
         }
     }
 }

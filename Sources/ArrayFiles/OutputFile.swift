@@ -124,7 +124,8 @@ public func createUniqueFile(
 ) throws(FileError) -> (descriptor: Int32, path: String) {
     let path = "\(directory)/\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
     let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw FileError("create", path) }
+    // The name means nothing to anybody.
+    guard descriptor >= 0 else { throw FileError("create a file in", directory) }
     return (descriptor, path)
 }
 

@@ -1,5 +1,7 @@
 // A file of another kind than its reader's: what it is, and what to do.
 
+import ByteJSON
+
 /// What a reader expects a file to be.
 public enum ExpectedFile: Sendable {
     /// A corpus: JSONL or a JSON array.
@@ -20,7 +22,8 @@ public enum ExpectedFile: Sendable {
     fileprivate var name: String {
         switch self {
         case .records: "JSONL"
-        case .json, .result: "JSON"
+        case .json: "JSON"
+        case .result: "what a run wrote"
         case .sentencePiece: "a SentencePiece model"
         case .safetensors: "safetensors"
         case .npz: "an .npz archive"
@@ -37,6 +40,13 @@ public struct UnexpectedFileError: Error, Equatable, CustomStringConvertible {
     public let kind: FileKind
     /// What it is and what to do about it, to be put after the path.
     public let sentence: String
+
+    /// The same where a run wrote the file; nil where the kind alone does not tell what is wrong.
+    public var ofResult: UnexpectedFileError? {
+        kind.sentence(insteadOf: .result).map {
+            UnexpectedFileError(path: path, kind: kind, sentence: $0)
+        }
+    }
 
     /// "model.safetensors: is a Git LFS pointer, …".
     public var description: String { "\(path): \(sentence)" }
@@ -63,6 +73,25 @@ extension MappedFile {
 }
 
 extension MappedFile {
+    /// The file's content, one JSON object. Throws `UnexpectedFileError` where the file is of another kind than `expected`,
+    /// or holds what a server said in its place, else what `failure` makes of the reason.
+    public func jsonObject(
+        as expected: ExpectedFile = .json, or failure: (_ reason: String) -> any Error
+    ) throws -> JSONObject {
+        let value: JSONValue
+        do {
+            value = try parsedJSON()
+        } catch {
+            throw explained(failure("is not JSON: \(error)"), as: expected)
+        }
+        guard let object = value.object else {
+            throw explained(
+                failure("is \(value.excerpt), expected a JSON object"), as: expected)
+        }
+        try checkIsNoAnswer()
+        return object
+    }
+
     /// Fails where this file, JSON as it may be, holds what a server said in its place. Throws `UnexpectedFileError`.
     public func checkIsNoAnswer() throws(UnexpectedFileError) {
         guard let kind, case .refusal = kind, let sentence = kind.sentence(insteadOf: .json) else {

@@ -17,6 +17,8 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
     case whichModel(directory: String, asked: String?, present: [String])
     /// A file of a run is not there.
     case missingFile(path: String)
+    /// A file where the folder of a run is wanted.
+    case noFolder(path: String)
     /// No author's files are complete yet.
     case nothingComplete(directory: String)
     /// A file is not what its name says.
@@ -26,9 +28,23 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
     /// Nothing of an author, a layer or a site that was asked for.
     case absent(what: String, present: [String], flag: String)
 
+    /// What `error`, thrown by the reader of a file that a run wrote, is to say: such a file is made anew, not downloaded
+    /// again.
+    public static func ofResult(_ error: any Error) -> any Error {
+        switch error {
+        case let error as NPZError: ResultsError.badFile(path: error.path, reason: error.reason)
+        case let error as UnexpectedFileError:
+            error.ofResult
+                ?? ResultsError.badFile(path: error.path, reason: "is \(error.kind.name)")
+        default: error
+        }
+    }
+
     /// What is wrong, where, and the next step.
     public var description: String {
         switch self {
+        case .noFolder(let path):
+            "\(path): is a file; give the folder that a run wrote to (its --save_dir)"
         case .noRun(let directory):
             "\(directory): there is no run.json, so this is not a --save_dir of sae-extract (yet); give the folder that a run wrote to"
         case .badManifest(let path, let reason):
@@ -178,20 +194,17 @@ public struct FinishedRun: Sendable {
     private static func entries(in directory: String) throws -> [JSONObject] {
         let path = directory + "/run.json"
         guard fileExists(path) else {
+            guard !fileExists(directory) || isDirectory(directory) else {
+                throw ResultsError.noFolder(path: directory)
+            }
             // A folder that is not there says so itself.
             _ = try directoryContents(directory)
             throw ResultsError.noRun(directory: directory)
         }
-        let file = try MappedFile(path: path)
-        let value: JSONValue
-        do {
-            value = try file.parsedJSON()
-        } catch {
-            throw file.explained(
-                ResultsError.badManifest(path: path, reason: "is not JSON: \(error)"),
-                as: .result)
+        let manifest = try MappedFile(path: path).jsonObject(as: .result) {
+            ResultsError.badManifest(path: path, reason: $0)
         }
-        guard let runs = value.object?["runs"]?.array?.compactMap(\.object) else {
+        guard let runs = manifest["runs"]?.array?.compactMap(\.object) else {
             throw ResultsError.badManifest(path: path, reason: "has no list of runs")
         }
         return runs

@@ -120,7 +120,13 @@ public struct Inspection {
                 "\(text("device")), \(text("dtype")), \((run.entry["kernels"]?.array ?? []).compactMap(\.string).joined(separator: ", "))"
             ),
             ("arrays", "documents \(run.rows), tokens \(run.columns)"),
-            ("in all", "\(run.authors.count) authors, \(documents) documents, \(tokens) tokens"),
+            (
+                "in all",
+                [
+                    counted(run.authors.count, "author"), counted(documents, "document"),
+                    counted(tokens, "token"),
+                ].joined(separator: ", ")
+            ),
             ("features", "\(run.hasRawValues ? "activations" : "1") where above \(run.threshold)"),
         ])
         for note in run.notes { lines.append("  note: \(note)") }

@@ -169,7 +169,8 @@ private func finding(
             name: name, description: "\(byteCount(found.size))\(note), \(try content.get())",
             problem: nil)
     } catch {
-        return FileFinding(name: name, description: "", problem: withoutPath(error, path))
+        return FileFinding(
+            name: name, description: "", problem: withoutPath(ResultsError.ofResult(error), path))
     }
 }
 

@@ -120,8 +120,13 @@ extension SAEExtract {
             }
             for note in run.notes { writeToStandardError("warning: \(note)\n") }
             let clock = ContinuousClock.now
-            let data = try ReportData(run, options).json { sae in
-                writeToStandardError("\(sae.hook)\n")
+            let data: JSONObject
+            do {
+                data = try ReportData(run, options).json { sae in
+                    writeToStandardError("\(sae.hook)\n")
+                }
+            } catch {
+                throw ResultsError.ofResult(error)
             }
             let page = ReportPage.html(data, title: "\(run.label): \(directory)")
             let parent = parentFolder(of: path)
@@ -131,7 +136,7 @@ extension SAEExtract {
             }
             let seconds = (ContinuousClock.now - clock) / .seconds(1)
             try printToStandardOutput(
-                "\(path): \(run.authors.count) authors, \(run.saes.count) SAEs, \(byteCount(page.count)), made in \(decimals(seconds, 1)) s\n"
+                "\(path): \(counted(run.authors.count, "author")), \(counted(run.saes.count, "SAE")), \(byteCount(page.count)), made in \(decimals(seconds, 1)) s\n"
             )
         }
 
@@ -220,10 +225,11 @@ extension SAEExtract {
             let isComplete = run.isComplete
             let waiting =
                 run.incompleteAuthors.isEmpty
-                ? "" : " (\(run.incompleteAuthors.count) more authors are not)"
+                ? ""
+                : " (\(run.incompleteAuthors.count == 1 ? "1 more author is" : "\(run.incompleteAuthors.count) more authors are") not)"
             let verdict = bad > 0 ? "\(bad) bad" : isGood ? "all good" : "bad"
             try printToStandardOutput(
-                "\(directory): \(count) files of \(run.authors.count) authors, \(verdict)\(isComplete ? "" : ", but the run is not complete\(waiting)")\n"
+                "\(directory): \(counted(count, "file")) of \(counted(run.authors.count, "author")), \(verdict)\(isComplete ? "" : ", but the run is not complete\(waiting)")\n"
             )
             if !isGood || !isComplete { _exit(ExitStatus.badData.rawValue) }
         }
