@@ -60,6 +60,11 @@ public struct KeyProblem: Error {
     /// The values that ask for nothing else.
     public let expected: [JSONValue]
 
+    /// A complaint about `key`, with the keys above it.
+    public init(key: String, found: JSONValue, expected: [JSONValue]) {
+        (self.key, self.found, self.expected) = (key, found, expected)
+    }
+
     /// "attention_bias is true, expected false or null", or that the key must not be there.
     public var reason: String {
         let values = expected.map(\.excerpt).joined(separator: " or ")

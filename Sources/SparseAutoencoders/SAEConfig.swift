@@ -13,19 +13,9 @@ struct SAEConfig {
 
     /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError` or `SAEError`.
     init(path: String) throws {
-        let file = try MappedFile(path: path)
-        let value: JSONValue
-        do {
-            value = try file.parsedJSON()
-        } catch {
-            throw file.explained(
-                SAEError.unsupported(path: path, reason: "not JSON: \(error)"), as: .json)
+        let object = try MappedFile(path: path).jsonObject {
+            SAEError.unsupported(path: path, reason: $0)
         }
-        guard let object = value.object else {
-            throw SAEError.unsupported(
-                path: path, reason: "is \(value.excerpt), expected a JSON object")
-        }
-        try file.checkIsNoAnswer()
         (self.path, top) = (path, object)
         switch object["metadata"] {
         case nil, .null: metadata = JSONObject()
@@ -45,9 +35,18 @@ struct SAEConfig {
         try require(
             "apply_b_dec_to_input", [.bool(false)], missing: "which SAELens takes for true")
         var unknown = UnknownNames()
-        do {
+        do throws(KeyProblem) {
             try SAEConfig.keys.check(top, unknown: &unknown)
             try SAEConfig.metadataKeys.check(metadata, place: "metadata.", unknown: &unknown)
+            for (object, place) in [(top, ""), (metadata, "metadata.")] {
+                let key = "model_from_pretrained_kwargs"
+                guard let value = object[key], value != .null else { continue }
+                guard let loading = value.object else {
+                    throw KeyProblem(key: place + key, found: value, expected: [.null])
+                }
+                try SAEConfig.loadingKeys.check(
+                    loading, place: "\(place)\(key).", unknown: &unknown)
+            }
         } catch {
             throw SAEError.unsupported(path: path, reason: error.reason)
         }
@@ -133,7 +132,9 @@ struct SAEConfig {
 
     /// Keys about the model and what the SAE was trained on.
     private static let modelKeys = (
-        used: ["hook_layer", "hook_name", "hook_point", "model_name"],
+        used: [
+            "hook_layer", "hook_name", "hook_point", "model_from_pretrained_kwargs", "model_name",
+        ],
         harmless: [
             "context_size", "dataset_path", "dataset_trust_remote_code",
             "exclude_special_tokens", "hf_hook_name", "is_dataset_tokenized", "model_class_name",
@@ -146,12 +147,23 @@ struct SAEConfig {
             "d_out": [.null], "hf_hook_name_out": [.null], "hook_head_index": [.null],
             "hook_head_index_out": [.null], "hook_layer_out": [.null], "hook_name_out": [.null],
             "hook_point_head_index": [.null],
-            // TransformerLens' other processing of the model would move what the SAE was trained on.
-            "model_from_pretrained_kwargs": [
-                .null, .object([:]), .object(["center_writing_weights": .bool(false)]),
-            ],
         ] as [String: [JSONValue]]
     )
+
+    /// How TransformerLens loaded the model that the SAE was trained on (HookedTransformer.from_pretrained). Its processing of
+    /// weights would move what the SAE was trained on.
+    private static let loadingKeys = KnownNames(
+        harmless: [
+            "cache_dir", "default_padding_side", "default_prepend_bos", "device", "device_map",
+            "dtype", "local_files_only", "move_to_device", "n_devices", "token", "torch_dtype",
+            "trust_remote_code",
+        ],
+        changing: [
+            "center_unembed": [.bool(false), .null],
+            "center_writing_weights": [.bool(false), .null],
+            "fold_ln": [.bool(false), .null], "fold_value_biases": [.bool(false), .null],
+            "refactor_factored_attn_matrices": [.bool(false), .null],
+        ])
 
     private static let metadataKeys = KnownNames(
         used: modelKeys.used, harmless: modelKeys.harmless, changing: modelKeys.changing)

@@ -62,7 +62,8 @@ struct SAEKindTests {
             { $0["model_name"] = "google/gemma-2-2b" },
             {
                 $0["model_from_pretrained_kwargs"] = .object([
-                    "center_writing_weights": .bool(false)
+                    "center_writing_weights": .bool(false), "fold_ln": .bool(false),
+                    "n_devices": 2, "dtype": "bfloat16",
                 ])
             },
             version6([
@@ -106,8 +107,17 @@ struct SAEKindTests {
             (["rescale_acts_by_decoder_norm": .bool(true)], "rescale_acts_by_decoder_norm is true"),
             (
                 ["model_from_pretrained_kwargs": .object(["center_writing_weights": .bool(true)])],
-                "model_from_pretrained_kwargs is"
+                "model_from_pretrained_kwargs.center_writing_weights is true, expected false"
             ),
+            (
+                [
+                    "metadata": .object([
+                        "model_from_pretrained_kwargs": .object(["fold_ln": .bool(true)])
+                    ])
+                ],
+                "metadata.model_from_pretrained_kwargs.fold_ln is true"
+            ),
+            (["model_from_pretrained_kwargs": "fast"], "model_from_pretrained_kwargs is \"fast\""),
         ] as [(JSONObject, String)])
     func otherConfigurationsAreRefused(values: JSONObject, reason: String) throws {
         try configure { for (key, value) in values.members { $0[key] = value } }
