@@ -50,11 +50,13 @@ public struct CheckpointFiles: Sendable {
         let entries = try CheckpointFiles.readIndex(indexPath)
         for (tensor, file) in entries {
             let key = ExactString(file)
-            if opened[key] == nil {
-                opened[key] = files.count
+            let shard = opened[key] ?? files.count
+            if shard == files.count {
+                try CheckpointFiles.checkShard(file, of: indexPath, in: directory)
                 files.append((file, try SafetensorsFile(path: "\(directory)/\(file)")))
+                opened[key] = shard
             }
-            shards[ExactString(tensor)] = opened[key]
+            shards[ExactString(tensor)] = shard
         }
         self.files = files
         shardOfTensor = shards
@@ -75,6 +77,24 @@ public struct CheckpointFiles: Sendable {
         names.contains { $0.hasPrefix("layers.") } && !names.contains { $0.hasPrefix("model.") }
     }
 
+    /// Fails where the shard called `name`, which the index at `path` names, is not there or none that is read.
+    private static func checkShard(
+        _ name: String, of path: String, in directory: String
+    ) throws(CheckpointError) {
+        let shard = "\(directory)/\(name)"
+        guard isListed(shard) else {
+            throw .missingShard(path: path, shard: shard)
+        }
+        let kind = name.hasSuffix(".safetensors") ? nil : FileKind(path: shard)
+        guard kind != .torch, kind != .pickle else {
+            throw .otherContents(
+                directory: path,
+                reason:
+                    "names \(name), weights in PyTorch's form (pickle), which could run programs when opened and are not read; download the safetensors with their own index, or save them so: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)"
+            )
+        }
+    }
+
     /// The names of the files of weights that the index at `path` names. Throws `FileError`, `UnexpectedFileError` or
     /// `CheckpointError`.
     public static func weightNames(index path: String) throws -> [String] {
@@ -84,19 +104,15 @@ public struct CheckpointFiles: Sendable {
 
     private static func readIndex(_ path: String) throws -> [(tensor: String, file: String)] {
         func bad(_ reason: String) -> CheckpointError { .badIndex(path: path, reason: reason) }
-        let file = try MappedFile(path: path)
-        let value: JSONValue
-        do {
-            value = try file.parsedJSON()
-        } catch {
-            throw file.explained(bad("not JSON: \(error)"), as: .json)
-        }
-        guard let map = value.object?["weight_map"]?.object else {
-            throw file.explained(bad("has no weight_map object"), as: .json)
+        let index = try MappedFile(path: path).jsonObject(or: bad)
+        guard let map = index["weight_map"]?.object else {
+            throw bad(
+                index["weight_map"].map { "weight_map is \($0.excerpt), expected an object" }
+                    ?? "has no weight_map")
         }
         return try map.members.map { tensor, value in
             guard let name = value.string else {
-                throw bad("\(tensor) is not mapped to a file name")
+                throw bad("\(tensor) is mapped to \(value.excerpt), expected a file name")
             }
             // A shard lies beside its index; anything else could read any file of the user's.
             guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.utf8.contains(0)
@@ -131,11 +147,18 @@ public struct CheckpointFiles: Sendable {
     /// Its shape, without reading it. Throws alike.
     func shape(of name: String) throws -> [Int] { try file(of: name).tensorHeader(name).shape }
 
-    /// The file that has the tensor called `name`. Throws where the index names none.
-    func file(of name: String) throws(SafetensorsError) -> SafetensorsFile {
-        guard index != nil else { return files[0].file }
+    /// The file that has the tensor called `name`. Throws where the index names none, or one that does not have it.
+    func file(of name: String) throws -> SafetensorsFile {
+        guard let index else { return files[0].file }
         guard let shard = shardOfTensor[ExactString(name)] else {
-            throw SafetensorsError.missingTensor(path: listPath, tensor: name)
+            throw SafetensorsError.missingTensor(path: index, tensor: name)
+        }
+        guard files[shard].file.has(name) else {
+            throw CheckpointError.badIndex(
+                path: index,
+                reason:
+                    "says that \(name) is in \(files[shard].name), which does not have it: index and shards were not saved together"
+            )
         }
         return files[shard].file
     }

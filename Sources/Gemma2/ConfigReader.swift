@@ -61,6 +61,15 @@ struct ConfigReader {
         object[key] == .null ? nil : try positive(key, default: fallback)
     }
 
+    /// `bos_token_id`; nil where it is null or missing.
+    func bosTokenID() throws -> Int? {
+        guard let value = object["bos_token_id"], value != .null else { return nil }
+        guard let id = value.integer else {
+            throw bad("bos_token_id", expected: "a whole number or null")
+        }
+        return id
+    }
+
     /// `sliding_window`. Configurations of the first days have `sliding_window_size` beside it.
     func window() throws -> Int {
         let window = try size("sliding_window", default: 4096)
@@ -144,6 +153,13 @@ struct ConfigReader {
 }
 
 extension ConfigReader {
+    /// Keys that say how weights were quantised. Refused before anything else, where they say anything. MLX and older
+    /// GPTQ and AWQ files have theirs at the top.
+    static let quantisationKeys = [
+        "quantization_config", "compression_config", "quantization", "quant_method",
+        "quantization_method",
+    ]
+
     /// The keys of the file's top.
     static let keys = KnownNames(
         used: [
@@ -177,9 +193,7 @@ extension ConfigReader {
             // What a task needs that is not this one.
             "finetuning_task", "id2label", "is_decoder", "label2id", "num_labels", "prefix",
             "problem_type", "task_specific_params", "tie_encoder_decoder", "tokenizer_class",
-            // Refused before anything else, where it says anything.
-            "compression_config", "quantization_config",
-        ],
+        ] + quantisationKeys,
         changing: [
             "add_cross_attention": [.bool(false), .null],
             "attention_bias": [.bool(false), .null],

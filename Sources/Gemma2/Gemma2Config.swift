@@ -14,6 +14,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case otherContents(directory: String, reason: String)
     /// The index of shards cannot be used.
     case badIndex(path: String, reason: String)
+    /// A file that the index of shards names is not there.
+    case missingShard(path: String, shard: String)
     /// The configuration says that the weights are quantised.
     case quantised(path: String, key: String, value: String)
     /// A tensor's shape is not what the configuration asks for.
@@ -35,6 +37,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .otherContents(let directory, let reason): "\(directory): \(reason)"
         case .badIndex(let path, let reason):
             "\(path): \(reason); download the checkpoint's index again"
+        case .missingShard(let path, let shard):
+            "\(shard) is not there, but \(path) names it; download that file too"
         case .wrongShape(let path, let tensor, let shape, let expected):
             "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json; the two belong to different checkpoints\(shape.dropFirst() == expected.dropFirst() && tensor.hasSuffix("embed_tokens.weight") ? ", or tokens were added and vocab_size was not made \(shape[0])" : "")"
         case .quantised(let path, let key, let value):
@@ -90,28 +94,15 @@ public struct Gemma2Config: Equatable, Sendable {
 
     /// Reads `path`. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
     public init(path: String) throws {
-        let file = try MappedFile(path: path)
-        let value: JSONValue
-        do {
-            value = try file.parsedJSON()
-        } catch {
-            throw file.explained(
-                CheckpointError.badConfig(path: path, reason: "not JSON: \(error)"), as: .json)
+        let object = try MappedFile(path: path).jsonObject {
+            CheckpointError.badConfig(path: path, reason: $0)
         }
-        guard let object = value.object else {
-            throw CheckpointError.badConfig(path: path, reason: "not a JSON object")
-        }
-        do {
-            try self.init(ConfigReader(path: path, object: object))
-        } catch {
-            // A server's answer may be JSON too.
-            throw file.explained(error, as: .json)
-        }
+        try self.init(ConfigReader(path: path, object: object))
     }
 
     private init(_ r: ConfigReader) throws {
         // Before anything else: what else such a file says belongs to another kind of checkpoint.
-        for key in ["quantization_config", "compression_config"] {
+        for key in ConfigReader.quantisationKeys {
             guard let value = r.object[key], value != .null else { continue }
             throw CheckpointError.quantised(path: r.path, key: key, value: value.excerpt)
         }
@@ -126,7 +117,7 @@ public struct Gemma2Config: Equatable, Sendable {
         nLayers = try r.size("num_hidden_layers", in: 1...1024)
         nHeads = try r.size("num_attention_heads")
         nKVHeads = try r.size("num_key_value_heads")
-        dHead = try r.size("head_dim")
+        dHead = try r.size("head_dim", default: 256)
         dVocab = try r.size("vocab_size")
         nContext = try r.size("max_position_embeddings", default: 8192, in: 2...1 << 24)
         epsilon = try r.positive("rms_norm_eps", default: 1e-6)
@@ -137,7 +128,7 @@ public struct Gemma2Config: Equatable, Sendable {
         hasTiedEmbeddings = try r.bool("tie_word_embeddings", default: true)
         rotaryBase = try r.rotaryBase(&unknown)
         isLocal = try r.localLayers(count: nLayers)
-        bosTokenID = r.object["bos_token_id"]?.integer
+        bosTokenID = try r.bosTokenID()
         warnings =
             try r.classWarnings() + r.activationWarnings()
             + [unknown.warning(r.path, "keys", limit: 40)].compactMap { $0 }

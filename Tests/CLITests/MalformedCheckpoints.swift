@@ -168,11 +168,52 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "missing shard", exits: 65,
-            mentioning: ["model-00002-of-00003.safetensors", "No such file", "check"]
+            mentioning: [
+                "model-00002-of-00003.safetensors is not there, but ", "index.json names it",
+                "download",
+            ]
         ) {
             try $0.changeShards("model.safetensors.index.json") { _ in }
             try FileManager.default.removeItem(
                 atPath: $0.model + "/model-00002-of-00003.safetensors")
+        },
+        MalformedInput(
+            "tensor that the index puts into another shard", exits: 65,
+            mentioning: [
+                "index.json: says that model.norm.weight is in model-00001-of-00003.safetensors",
+                "does not have it", "again",
+            ]
+        ) {
+            try $0.changeShards("model.safetensors.index.json") {
+                try Job.replace(
+                    "\"model.norm.weight\": \"model-00003",
+                    by: "\"model.norm.weight\": \"model-00001",
+                    in: &$0)
+            }
+        },
+        MalformedInput(
+            "index that names a pickle", exits: 65,
+            mentioning: [
+                "index.json: names pytorch_model-00003-of-00003.bin", "(pickle)",
+                "download the safetensors",
+            ]
+        ) {
+            let name = "pytorch_model-00003-of-00003.bin"
+            try $0.changeShards("model.safetensors.index.json") {
+                let text = String(decoding: $0, as: UTF8.self)
+                $0 = Array(
+                    text.replacingOccurrences(of: "model-00003-of-00003.safetensors", with: name)
+                        .utf8)
+            }
+            try TestData.write([0x80, 2, 0x7D, 0x71, 0, 0x2E], to: "\($0.model)/\(name)")
+        },
+        MalformedInput(
+            "index whose weight_map is a list", exits: 65,
+            mentioning: ["index.json: weight_map is [], expected an object", "again"]
+        ) {
+            try $0.changeShards("model.safetensors.index.json") {
+                $0 = Array("{\"weight_map\": []}".utf8)
+            }
         },
         MalformedInput(
             "tensor that the index does not have", exits: 65,

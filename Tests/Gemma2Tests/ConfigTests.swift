@@ -86,6 +86,8 @@ struct ConfigTests {
             (["architectures": ["LlamaForCausalLM"]], "architectures is [\"LlamaForCausalLM\"]"),
             (["text_config": .object([:])], "text_config is {}"),
             (["is_encoder_decoder": .bool(true)], "is_encoder_decoder is true"),
+            (["bos_token_id": [2]], "bos_token_id is [2], expected a whole number or null"),
+            (["bos_token_id": "<bos>"], "bos_token_id is \"<bos>\""),
         ] as [(JSONObject, String)])
     func anotherModelIsRefused(values: JSONObject, reason: String) throws {
         let error = #expect(throws: CheckpointError.self) { try config(setting: values) }
@@ -93,8 +95,13 @@ struct ConfigTests {
         #expect(text.contains("config.json: \(reason)"), "\(text)")
     }
 
+    /// As transformers has it.
+    @Test func headsAre256WideWithoutAWord() throws {
+        #expect(try config { $0["head_dim"] = nil }.dHead == 256)
+    }
+
     /// Before anything else: such a file may lack much that others have.
-    @Test(arguments: ["quantization_config", "compression_config"])
+    @Test(arguments: ["quantization_config", "compression_config", "quantization"])
     func quantisedCheckpointsAreNamed(key: String) throws {
         let error = #expect(throws: CheckpointError.self) {
             try config { $0 = [key: .object(["quant_method": "gptq", "bits": 4])] }
