@@ -38,18 +38,8 @@ struct TokenizerCompanions {
     /// The object at `path`; nil where there is no file.
     private static func object(at path: String) throws -> JSONObject? {
         guard isListed(path) else { return nil }
-        let file = try MappedFile(path: path)
-        do {
-            let value = try file.parsedJSON()
-            guard let object = value.object else {
-                throw TokenizerError.badFile(
-                    path: path, reason: "is \(value.excerpt), expected a JSON object")
-            }
-            return object
-        } catch {
-            let reason = (error as? JSONSyntaxError).map { "not JSON: \($0)" }
-            throw file.explained(
-                reason.map { TokenizerError.badFile(path: path, reason: $0) } ?? error, as: .json)
+        return try MappedFile(path: path).jsonObject {
+            TokenizerError.badFile(path: path, reason: $0)
         }
     }
 

@@ -37,7 +37,7 @@ extension GemmaTokenizer {
             try contents.checkKind()
             return try make(contents)
         } catch let error as JSONSyntaxError {
-            throw file.explained(bad("not the JSON of a tokenizer: \(error)"), as: .json)
+            throw file.explained(bad("is not the JSON of a tokenizer: \(error)"), as: .json)
         } catch let problem as Vocabulary.Problem {
             throw TokenizerError(problem, path: path)
         }
@@ -142,6 +142,7 @@ private struct TokenizerJSON {
         try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
             switch String(decoding: key, as: UTF8.self) {
             case "added_tokens":
+                try TokenizerJSON.expect("[", "added_tokens", &scanner)
                 try scanner.readArray { (scanner) throws(JSONSyntaxError) in
                     try readAddedToken(&scanner)
                 }
@@ -150,6 +151,16 @@ private struct TokenizerJSON {
             }
         }
         try scanner.expectEnd()
+    }
+
+    /// Fails where the value of `key`, which is next, does not begin with `bracket`.
+    private static func expect(
+        _ bracket: Character, _ key: String, _ scanner: inout JSONScanner
+    ) throws(JSONSyntaxError) {
+        guard let next = scanner.peek(), next != bracket.asciiValue else { return }
+        let value = try JSONValue(from: &scanner)
+        throw scanner.failure(
+            "\(key) is \(value.excerpt), expected \(bracket == "[" ? "a list" : "an object")")
     }
 
     private mutating func readAddedToken(_ scanner: inout JSONScanner) throws(JSONSyntaxError) {
@@ -166,12 +177,14 @@ private struct TokenizerJSON {
 
     private mutating func readModel(_ scanner: inout JSONScanner) throws(JSONSyntaxError) {
         var piece: [UInt8] = []
+        try TokenizerJSON.expect("{", "model", &scanner)
         try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
             let name = String(decoding: key, as: UTF8.self)
             if ["vocab", "merges"].contains(name) { parts.insert(name) }
             switch name {
             case "vocab" where skipsPieces, "merges" where skipsPieces: try scanner.skipValue()
             case "vocab":
+                try TokenizerJSON.expect("{", "model.vocab", &scanner)
                 try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
                     guard let id = try scanner.readScalar().integer,
                         (0..<TokenizerJSON.idLimit).contains(id)
@@ -180,6 +193,7 @@ private struct TokenizerJSON {
                     for byte in key.indices { bytes.append(key[byte]) }
                 }
             case "merges":
+                try TokenizerJSON.expect("[", "model.merges", &scanner)
                 try scanner.readArray { (scanner) throws(JSONSyntaxError) in
                     try readMerge(&scanner, &piece)
                 }
@@ -324,6 +338,7 @@ private struct TokenizerJSON {
 
     /// Gemma's puts `<bos>` before a text, as this program does by itself.
     private func checkPostProcessor(_ value: JSONValue?) throws(Vocabulary.Problem) {
+        var addsBOS = false
         for step in steps(value, "processors") {
             let type = step.object?["type"]?.string
             // What it trims are offsets, which nobody looks at.
@@ -338,6 +353,12 @@ private struct TokenizerJSON {
                         "its post_processor is \(words(step)), expected none or Gemma's, which puts <bos> before a text and nothing behind it",
                     isAboutKind: true)
             }
+            guard single.count == 1 || !addsBOS else {
+                throw Vocabulary.Problem(
+                    reason: "its post_processor puts <bos> before a text more than once",
+                    isAboutKind: true)
+            }
+            addsBOS = addsBOS || single.count == 2
             let ids = step.object?["special_tokens"]?.object?["<bos>"]?.object?["ids"]?.array
             let bos = addedTokens.first { $0.content == Array("<bos>".utf8) }?.id
             guard single.count == 1 || ids == nil || bos == nil || ids == [.integer(bos!)] else {

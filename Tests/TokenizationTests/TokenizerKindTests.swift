@@ -146,6 +146,39 @@ struct TokenizerKindTests {
         #expect(text.contains("its \(key) is ") && text.contains(reason), "\(text)")
     }
 
+    @Test func twoPostProcessorsWouldPutTwoBOS() {
+        let text = refusal {
+            try read {
+                let processor = $0["post_processor"]!
+                $0["post_processor"] = .object([
+                    "type": "Sequence", "processors": [processor, processor],
+                ])
+            }
+        }
+        #expect(text.contains("puts <bos> before a text more than once"), "\(text)")
+    }
+
+    @Test(arguments: [
+        ("added_tokens", "added_tokens is null, expected a list"),
+        ("model", "model is null, expected an object"),
+        ("vocab", "model.vocab is null, expected an object"),
+        ("merges", "model.merges is null, expected a list"),
+    ])
+    func nullIsNamed(key: String, reason: String) {
+        let text = refusal {
+            try read {
+                if ["vocab", "merges"].contains(key) {
+                    var model = $0["model"]!.object!
+                    model[key] = .null
+                    $0["model"] = .object(model)
+                } else {
+                    $0[key] = .null
+                }
+            }
+        }
+        #expect(text.contains(reason), "\(text)")
+    }
+
     @Test(arguments: ["vocab", "merges"])
     func whatIsMissingIsNamed(part: String) {
         let text = refusal {
