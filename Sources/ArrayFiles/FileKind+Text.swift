@@ -21,6 +21,11 @@ extension FileKind {
             return found
         }
         if visible.hasPrefix("{") || visible.hasPrefix("[") { return isMarked ? .marked : .json }
+        // A whole value of another kind is JSON too.
+        let word = String(visible).split(whereSeparator: \.isWhitespace)
+        if word.count == 1, ["null", "true", "false"].contains(word[0]) || Double(word[0]) != nil {
+            return .json
+        }
         if visible.utf8.starts(with: [0xEF, 0xBB, 0xBF]) { return .marked }
         if ["(dp", "(lp", "ccopy_reg", "cnumpy"].contains(where: visible.hasPrefix) {
             return .pickle

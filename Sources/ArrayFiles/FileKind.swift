@@ -64,7 +64,8 @@ public enum FileKind: Equatable, Sendable {
         } else if head.prefix(512).allSatisfy({ $0 == 0 }) {
             self = .zeros
         } else if let found = FileKind.marks.first(where: { $0.fits(head) })?.kind
-            ?? FileKind.byStructure(head) ?? FileKind.encoding(head) ?? FileKind.ofText(head)
+            ?? FileKind.byStructure(head) ?? FileKind.ofRecords(head) ?? FileKind.encoding(head)
+            ?? FileKind.ofText(head)
         {
             self = found
         } else {

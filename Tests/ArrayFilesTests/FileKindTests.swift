@@ -108,6 +108,14 @@ struct FileKindTests {
         Sample("PDF", "%PDF-1.7\n", "is PDF"),
         Sample("SQLite", "SQLite format 3\0", "SQLite"),
         Sample("parquet", Array("PAR1".utf8) + noise, "is parquet"),
+        Sample(
+            "TFRecord", [5, 0, 0, 0, 0, 0, 0, 0, 0xEA, 0xB2, 0x04, 0x3E] + noise, "is TFRecord"),
+        Sample(
+            "BSON",
+            [20, 0, 0, 0, 2] + Array("text\0".utf8) + [5, 0, 0, 0] + Array("calm\0\0".utf8),
+            "is BSON"),
+        Sample(
+            "MessagePack", [0x82, 0xA5] + Array("style".utf8) + [0xA1, 0x61], "is MessagePack"),
         Sample("Arrow", "ARROW1\0\0", "Arrow"),
         Sample("old Feather", Array("FEA1".utf8) + noise, "Arrow"),
         Sample(
@@ -161,7 +169,9 @@ struct FileKindTests {
         #expect(kind([])?.sentence(insteadOf: .records) == nil)
         #expect(kind([])?.sentence(insteadOf: .json)?.contains("is empty") == true)
         #expect(kind(Array(" {\"a\":1}".utf8))?.sentence(insteadOf: .records) == nil)
-        #expect(kind(Array("[1]".utf8))?.sentence(insteadOf: .json) == nil)
+        for text in ["[1]", "null\n", " -1.5e3", "true"] {
+            #expect(kind(Array(text.utf8))?.sentence(insteadOf: .json) == nil)
+        }
         #expect(kind(FileKindTests.zip("W_enc.npy"))?.sentence(insteadOf: .npz) == nil)
         #expect(
             kind(FileKindTests.zip("W_enc.npy"))?.sentence(insteadOf: .npy)?.contains(".npz")
