@@ -138,7 +138,22 @@ extension SchedulerPlacement {
             return
                 "\(rank) is \(node) and \(count) is \(nodes), which number machines, not processes: \(alone). To share them out, start it with torchrun, or give --rank and --world_size"
         }
+        for name in TaskLauncher.all.flatMap(\.worldSize) {
+            guard let count = environment[name].flatMap({ Int($0) }), count > 1 else { continue }
+            return
+                "\(name) is \(count), but nothing says which of them this process is: \(alone). To share them out, give --rank and --world_size"
+        }
+        if let hosts = environment["SM_HOSTS"], hosts.contains(",") {
+            return
+                "SM_HOSTS is \(hosts): \(alone), as on every other host. To share them out, give --rank and --world_size"
+        }
         // A launcher that is not known.
+        if let name = TaskLauncher.batchTasks.first(where: {
+            environment[$0].flatMap { Int($0) } ?? 0 > 1
+        }) {
+            return
+                "\(name) is \(environment[name]!), but nothing says how many tasks there are: \(alone). To share them out, give --rank and --world_size"
+        }
         let name = environment.keys.sorted().first { name in
             (name.hasSuffix("_RANK") || name.hasSuffix("_RANKID"))
                 && !["LOCAL", "NODE", "GROUP", "ROLE"].contains(where: name.contains)

@@ -67,6 +67,9 @@ struct TaskLauncher {
         (rank: "NODE_RANK", count: "NNODES"),
     ]
 
+    /// Numbers, from 1, of tasks that a batch system's own means start (pbsdsh, blaunch). A job's script is the first.
+    static let batchTasks = ["PBS_TASKNUM", "LSF_PM_TASKID"]
+
     /// Where a batch system says which element of an array this is.
     static let arrayIndices = [
         "SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_TASK_ID", "LSB_JOBINDEX",

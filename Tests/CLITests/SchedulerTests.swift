@@ -150,6 +150,18 @@ struct SchedulerTests {
         (["PALS_RANKID": "2"], "PALS_RANKID is 2", "PALS_SIZE is not set"),
         (["ALPS_APP_PE": "2"], "ALPS_APP_PE is 2", "does not say how many"),
         (["XMPI_WORLD_RANK": "2", "XMPI_LOCAL_RANK": "2"], "XMPI_WORLD_RANK is 2", "not known"),
+        (["WORLD_SIZE": "4"], "WORLD_SIZE is 4", "which of them"),
+        (
+            ["WORLD_SIZE": "8", "NODE_RANK": "1", "LOCAL_RANK": "3"], "WORLD_SIZE is 8",
+            "which of them"
+        ),
+        (["PMI_SIZE": "4"], "PMI_SIZE is 4", "which of them"),
+        (["PBS_TASKNUM": "2"], "PBS_TASKNUM is 2", "how many tasks"),
+        (["LSF_PM_TASKID": "3"], "LSF_PM_TASKID is 3", "how many tasks"),
+        (
+            ["SM_HOSTS": "[\"algo-1\",\"algo-2\"]", "SM_CURRENT_HOST": "algo-2"],
+            "SM_HOSTS is [\"algo-1\"", "every other host"
+        ),
     ])
     func withoutASignAllAuthors(
         environment: [String: String], seen: String, reason: String
@@ -168,7 +180,8 @@ struct SchedulerTests {
         ["OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMIX_RANK": "0"],
         ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "PMIX_RANK": "0"],
         ["PET_NODE_RANK": "0", "PET_NNODES": "1"], ["RANK": "colonel"], ["LOCAL_RANK": "0"],
-        ["WORLD_SIZE": "4"], ["PMI_SIZE": "4"], ["MY_RANK": "high"],
+        ["WORLD_SIZE": "1"], ["PMI_SIZE": "1"], ["MY_RANK": "high"], ["WORLD_SIZE": "large"],
+        ["PBS_TASKNUM": "1"], ["LSF_PM_TASKID": "1"], ["SM_HOSTS": "[\"algo-1\"]"],
         ["RANK": "", "WORLD_SIZE": "", "LOCAL_RANK": ""], ["PMI_RANK": " ", "PMI_SIZE": ""],
     ])
     func aTaskAloneIsAlone(environment: [String: String]) throws {
