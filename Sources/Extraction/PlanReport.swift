@@ -70,7 +70,7 @@ public enum PlanReport {
             : "ranks \(plan.ranks.lowerBound) to \(plan.ranks.upperBound - 1)"
         lines += [
             "",
-            "\(plan.authors.count) authors, \(documents) documents, \(total) tokens; batch size \(plan.batchLimit.description)",
+            "\(counted(plan.authors.count, "author")), \(counted(documents, "document")), \(counted(total, "token")); batch size \(plan.batchLimit.description)",
             "this invocation is \(here) of \(plan.worldSize), \(plan.threadsDescription(each: true))",
             "to be written: \(size.description)",
         ]

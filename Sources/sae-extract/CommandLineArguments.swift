@@ -15,7 +15,7 @@ enum CommandLineArguments {
         case layers
         /// Authors' names, which may contain anything else: at newlines, in the environment alone.
         case newlines
-        /// A flag without a value: on with 1, true or yes.
+        /// A flag without a value: in the environment on with 1, true, yes or on, off with 0, false, no or off.
         case `switch`
     }
 
@@ -130,15 +130,24 @@ enum CommandLineArguments {
             let variable = "SAE_EXTRACT_" + name.uppercased()
             guard let value = environment[variable], !value.isEmpty else { continue }
             if splitting == .switch {
-                guard ["1", "true", "yes"].contains(value.lowercased()) else { continue }
+                guard try isOn(value, variable) else { continue }
                 last.append(Occurrence(name: name, values: []))
             } else {
-                last.append(
-                    Occurrence(
-                        name: name, values: try split([value], splitting, source: variable)))
+                let values = try split([value], splitting, source: variable)
+                // A list without an element is as good as none.
+                if !values.isEmpty { last.append(Occurrence(name: name, values: values)) }
             }
         }
         return stray + last.flatMap(rewritten)
+    }
+
+    private static func isOn(_ value: String, _ variable: String) throws(UsageError) -> Bool {
+        let word = value.lowercased()
+        if ["1", "true", "yes", "on"].contains(word) { return true }
+        guard ["0", "false", "no", "off"].contains(word) else {
+            throw UsageError(variable, "is '\(value)'; give 1, true or yes, or 0, false or no")
+        }
+        return false
     }
 
     private static func split(

@@ -71,10 +71,7 @@ enum ExitStatus: Int32 {
     /// Says what went wrong and ends the process, at once: short of memory, OpenBLAS' own end can wait for ever.
     func exit(saying error: any Error) -> Never {
         Console.shared.endDrawing()
-        let text =
-            (error as? UsageError).map { "\(SettingSource.named($0.flag)): \($0.message)" }
-            ?? "\(error)"
-        writeToStandardError("Error: \(text)\n")
+        writeToStandardError("Error: \(SettingSource.named(in: "\(error)"))\n")
         _exit(rawValue)
     }
 }

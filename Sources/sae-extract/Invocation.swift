@@ -90,8 +90,12 @@ struct Invocation {
         try state.removeStalePartials()
         let others = try manifest.withLock { try $0.write(.unfinished) }
         if let other = others.first, plan.placement.worldSize == 1 {
+            let outcome =
+                overwriting
+                ? "--overwrite has removed what it had done, and it may end with an error; end it before the next --overwrite"
+                : "both compute what neither has finished yet; nothing is harmed, but one is enough"
             log.warning(
-                "another run (process \(other.identifier)) is at work on the same results in \(plan.saveDirectory): both compute what neither has finished yet; nothing is harmed, but one is enough"
+                "another run (process \(other.identifier)) is at work on the same results in \(plan.saveDirectory): \(outcome)"
             )
         }
 
@@ -191,7 +195,7 @@ struct Invocation {
                 ? ""
                 : "; other ranks have not ended, and their authors are not complete (if they have, look whether --workers is equal on all)"
             log.info(
-                "\(progress.authors.count) authors, \(progress.tokens) tokens computed\(rate), \(decimals(seconds, 1)) s in all; results in \(plan.saveDirectory)\(rest)"
+                "\(counted(progress.authors.count, "author")), \(counted(progress.tokens, "token")) computed\(rate), \(decimals(seconds, 1)) s in all; results in \(plan.saveDirectory)\(rest)"
             )
             // Not to be missed at any --log_level: whoever did not mean to start one of several has lost authors.
             if let rankSource,
@@ -205,7 +209,7 @@ struct Invocation {
         let isKept = state.isInPlace
         let done =
             isKept
-            ? "\(progress.batches) batches were computed in \(decimals(seconds, 1)) s and are kept; \(advice)"
+            ? "\(progress.batches == 1 ? "1 batch was" : "\(progress.batches) batches were") computed in \(decimals(seconds, 1)) s and \(progress.batches == 1 ? "is" : "are") kept; \(advice)"
             : "what was computed has been removed; \(advice)"
         guard let first = failures.first else {
             let name = control.signal.map { "by \(StopSignals.name($0))" } ?? "from outside"

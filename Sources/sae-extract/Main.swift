@@ -184,7 +184,8 @@ struct StandardErrorLog: LogHandler {
 
     func log(event: LogEvent) {
         let level = event.level == .info ? "" : "\(event.level): "
-        writeToStandardError("\(prefix)\(level)\(event.message)\n")
+        let message = SettingSource.named(in: "\(event.message)")
+        writeToStandardError("\(prefix)\(level)\(message)\n")
     }
 }
 

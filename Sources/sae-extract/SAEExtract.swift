@@ -249,7 +249,9 @@ struct SAEExtract: ParsableCommand {
 
         @Flag(
             name: .customLong("overwrite"),
-            help: "Remove what an earlier run of this model left in --save_dir, and start anew.")
+            help:
+                "Remove what earlier runs of this model left in --save_dir of the files that this command makes, and start anew."
+        )
         var isOverwriting = false
 
         @Flag(

@@ -30,9 +30,19 @@ enum SettingSource {
         }
     }
 
-    /// "--n_docs (SAE_EXTRACT_N_DOCS)" for a flag whose value that variable gives, else the flag.
-    static func named(_ flag: String) -> String {
-        variables.withLock { $0[flag] }.map { "\(flag) (\($0))" } ?? flag
+    /// `message` with the variable behind each flag that it names and whose value a variable gives: "--n_docs
+    /// (SAE_EXTRACT_N_DOCS)".
+    static func named(in message: String) -> String {
+        variables.withLock { $0 }.reduce(message) { text, setting in
+            // One flag's name may begin with another's.
+            let flag = text.ranges(of: setting.key).first { range in
+                text[range.upperBound...].first.map {
+                    !($0.isLetter || $0.isNumber || $0 == "_")
+                } ?? true
+            }
+            guard let flag else { return text }
+            return text[..<flag.upperBound] + " (\(setting.value))" + text[flag.upperBound...]
+        }
     }
 
     /// Which variable gives the flag that the parser complains of in `message`, in a line; nil where none does.

@@ -101,6 +101,40 @@ struct CommandLineTests {
         #expect(outcome.errors.contains("'many'") && outcome.errors.contains("--n_docs"))
     }
 
+    @Test func switchesInTheEnvironmentAreOnOffOrRefused() throws {
+        for (word, isOn) in [("yes", true), ("On", true), ("0", false), ("no", false), ("", false)]
+        {
+            let command = try options(["--layers", "0"], ["SAE_EXTRACT_OVERWRITE": word])
+            #expect(command.output.isOverwriting == isOn)
+        }
+        let outcome = try Tool.run(
+            ["--layers", "0"], environment: ["SAE_EXTRACT_OVERWRITE": "maybe"])
+        #expect(outcome.status == 64)
+        #expect(
+            outcome.errors.contains(
+                "SAE_EXTRACT_OVERWRITE: is 'maybe'; give 1, true or yes, or 0, false or no"))
+    }
+
+    /// Whatever reader complains of it.
+    @Test func theVariableBehindAFlagIsNamed() throws {
+        let outcome = try Tool.run(
+            Tool.arguments(
+                corpus: TestData.tiny + "/authormix.jsonl", layers: [0], saveDirectory: "unused")
+                + ["--dry_run"],
+            environment: [
+                "SAE_EXTRACT_SAE_FEATURES": "3", "SAE_EXTRACT_INCLUDE_AUTHORS": "nobody",
+            ])
+        #expect(outcome.errors.contains("--sae_features (SAE_EXTRACT_SAE_FEATURES)"))
+        let filter = try Tool.run(
+            Tool.arguments(
+                corpus: TestData.tiny + "/authormix.jsonl", layers: [0], saveDirectory: "unused")
+                + ["--dry_run"],
+            environment: ["SAE_EXTRACT_INCLUDE_AUTHORS": "nobody"])
+        #expect(
+            filter.errors.contains("--include_authors (SAE_EXTRACT_INCLUDE_AUTHORS): no record's"),
+            "\(filter.errors)")
+    }
+
     @Test func everyFlagIsKnownToTheNormalizer() throws {
         // The help's flags are the table's flags.
         let help = try Tool.run(["--help"])
