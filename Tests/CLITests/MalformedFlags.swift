@@ -152,7 +152,7 @@ extension MalformedInputTests {
 
     /// Takes from a command the right to pass over permissions, which it has where tests run as root. (Another
     /// user would do, but could not enter the folders above the binary if they are root's alone.)
-    private static let withoutPrivilege =
+    static let withoutPrivilege =
         getuid() == 0
         ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
 

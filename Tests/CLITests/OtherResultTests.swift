@@ -29,6 +29,32 @@ struct OtherResultTests {
             #expect(inspect.status == 65 && inspect.errors.contains("is a Git LFS pointer"))
             try folder.write(whole, "out/\(name)")
         }
+        // What a run wrote is made anew, not downloaded.
+        let name = try #require(names.first { $0.hasSuffix(".npz") })
+        let whole = try TestData.bytes("\(out)/\(name)")
+        for damaged in [Array(whole[..<300]), Array("It was calm.\n".utf8)] {
+            try folder.write(damaged, "out/\(name)")
+            for command in ["report", "verify"] {
+                let outcome = try Tool.run([command, out])
+                let text = outcome.errors + outcome.output
+                #expect(outcome.status == 65 && text.contains("\(name): "), "\(text)")
+                #expect(text.contains("run the same command again"), "\(text)")
+                #expect(!text.contains("download"), "\(text)")
+            }
+        }
+        for command in ["report", "verify"] {
+            let outcome = try Tool.run([command, "\(out)/\(name)"])
+            #expect(outcome.status == 65)
+            #expect(
+                outcome.errors.contains("\(name): is a file; give the folder that a run wrote to"))
+        }
+        // Where the page cannot be made the folder is named, not a name that nobody gave.
+        try folder.write(whole, "out/\(name)")
+        try FileManager.default.setAttributes([.posixPermissions: 0o555], ofItemAtPath: out)
+        let closed = try Tool.run(["report", out], launcher: MalformedInputTests.withoutPrivilege)
+        #expect(closed.status == 74, "\(closed.errors)")
+        #expect(closed.errors.contains("cannot create a file in \(out): Permission denied"))
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: out)
         try folder.write(MalformedInputTests.pointer, "out/run.json")
         for command in ["inspect", "verify", "report"] {
             let outcome = try Tool.run([command, out])
