@@ -39,7 +39,7 @@ struct SignalTests {
     /// As a scheduler does it: the signal goes to every process of the job, and comes again.
     @Test func signalsToAllProcessesAreOne() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
-        #expect(tool.waitForBatches(7))
+        #expect(tool.waitForBatches(7, workers: 2))
         for process in tool.workers + [tool.identifier] { kill(process, SIGTERM) }
         tool.send(SIGTERM)
         #expect(tool.wait() == 75, "\(tool.log)")
@@ -48,7 +48,7 @@ struct SignalTests {
 
     @Test func aSecondInterruptDoesNotWait() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
-        #expect(tool.waitForBatches(7))
+        #expect(tool.waitForBatches(7, workers: 2))
         // Workers that cannot end by themselves.
         for worker in tool.workers { kill(worker, SIGSTOP) }
         tool.send(SIGINT)
@@ -61,7 +61,7 @@ struct SignalTests {
     /// Nor does it where a scheduler's signal came first.
     @Test func aSecondInterruptAfterAnotherSignalDoesNotWait() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
-        #expect(tool.waitForBatches(7))
+        #expect(tool.waitForBatches(7, workers: 2))
         for worker in tool.workers { kill(worker, SIGSTOP) }
         tool.send(SIGTERM)
         #expect(tool.wait { $0.log.contains("finishing the batches in hand") })

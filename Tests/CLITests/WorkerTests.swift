@@ -137,7 +137,7 @@ struct WorkerTests {
     @Test func aKilledWorkerIsReportedAndTheOthersFinish() throws {
         let arguments = try long(400)
         let tool = try RunningTool(arguments + ["--workers", "2"])
-        #expect(tool.waitForBatches(5))
+        try #require(tool.waitForBatches(5, workers: 2))
         kill(tool.workers[0], SIGKILL)
         #expect(tool.wait() == 1)
         #expect(tool.log.contains("(cpu), author 'author "), "\(tool.log)")
@@ -193,7 +193,7 @@ struct WorkerTests {
 
     @Test func theParentsDeathEndsTheWorkers() throws {
         let tool = try RunningTool(try long() + ["--workers", "2"])
-        #expect(tool.waitForBatches(5))
+        try #require(tool.waitForBatches(5, workers: 2))
         let workers = tool.workers
         #expect(workers.count == 2)
         tool.send(SIGKILL)
@@ -206,7 +206,7 @@ struct WorkerTests {
     @Test func aStoppedWorkerIsReported() throws {
         let tool = try RunningTool(
             try long() + ["--workers", "2"], environment: ["SAE_EXTRACT_STOPPED_SECONDS": "2"])
-        #expect(tool.waitForBatches(5))
+        try #require(tool.waitForBatches(5, workers: 2))
         kill(tool.workers[1], SIGSTOP)
         #expect(tool.wait() == 1)
         #expect(tool.log.contains("was stopped (SIGSTOP) for 2 seconds"), "\(tool.log)")

@@ -75,9 +75,11 @@ public final class RunningTool: @unchecked Sendable {
         return false
     }
 
-    /// Waits until `count` batches have been computed.
-    public func waitForBatches(_ count: Int) -> Bool {
-        wait { $0.events.count { $0.hasPrefix(#"{"batch""#) } >= count }
+    /// Waits until `count` batches have been computed, and so many workers have begun.
+    public func waitForBatches(_ count: Int, workers: Int = 1) -> Bool {
+        wait {
+            $0.events.count { $0.hasPrefix(#"{"batch""#) } >= count && $0.workers.count >= workers
+        }
     }
 
     /// Sends `signal` to the parent.
