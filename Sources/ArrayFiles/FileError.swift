@@ -12,6 +12,13 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     public let code: Int32
     /// Where `path` is a link to what is not there, that.
     private let danglingTarget: String?
+    /// What lies at `path` in place of what belongs there.
+    private let mismatch: Mismatch?
+
+    private struct Mismatch: Equatable {
+        let found: String
+        let expected: String
+    }
 
     /// A failed `operation` on `path`; `code` is `errno` unless given.
     public init(_ operation: String, _ path: String, code: Int32 = errno) {
@@ -19,11 +26,45 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         self.path = path
         self.code = code
         danglingTarget = [ENOENT, ELOOP].contains(code) ? danglingLinkTarget(path) : nil
+        mismatch = nil
+    }
+
+    /// At `path`, in a folder of ours or of results, lies `entry` where `expected` belongs: somebody else has put it there.
+    public init(_ path: String, isA entry: Entry, expected: String) {
+        (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
+        let target = entry == .link ? linkTarget(path).map { " to \($0)" } ?? "" : ""
+        mismatch = Mismatch(found: entry.rawValue + target, expected: expected)
+    }
+
+    /// What an entry of a folder is.
+    public enum Entry: String, Sendable {
+        case file = "a file"
+        case folder = "a folder"
+        case link = "a link"
+        case pipe = "a pipe (FIFO)"
+        case socket = "a socket"
+        case device = "a device"
+
+        /// By `st_mode`.
+        public init(_ mode: mode_t) {
+            switch mode & S_IFMT {
+            case S_IFREG: self = .file
+            case S_IFDIR: self = .folder
+            case S_IFLNK: self = .link
+            case S_IFIFO: self = .pipe
+            case S_IFSOCK: self = .socket
+            default: self = .device
+            }
+        }
     }
 
     /// What failed, where, why, and what to do about it.
     public var description: String {
-        danglingTarget.map { "cannot \(operation) \(path): \(danglingLinkSentence($0))" }
+        if let mismatch {
+            return
+                "cannot use \(path): it is \(mismatch.found), and \(mismatch.expected) of this program's own belongs there; somebody else has put it there: see what it is, remove it, and run the same command again"
+        }
+        return danglingTarget.map { "cannot \(operation) \(path): \(danglingLinkSentence($0))" }
             ?? "cannot \(operation) \(path): \(String(cString: strerror(code))); \(nextStep)"
     }
 
@@ -71,6 +112,11 @@ public func danglingLinkTarget(_ path: String) -> String? {
     guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFLNK, stat(path, &info) != 0,
         [ENOENT, ENOTDIR, ELOOP].contains(errno)
     else { return nil }
+    return linkTarget(path)
+}
+
+/// What the link at `path` says.
+public func linkTarget(_ path: String) -> String? {
     var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
     let count = buffer.withUnsafeMutableBytes {
         readlink(path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
@@ -101,6 +147,13 @@ public func directoryContents(
 ) throws(FileError) -> [String] {
     guard let directory = opendir(path) else { throw FileError("list", path) }
     defer { closedir(directory) }
+    return try entryNames(of: directory, path, endingIn: ending)
+}
+
+/// The names in the open folder that end in `ending`, sorted by bytes, without "." and ".."; `path` names it in errors.
+func entryNames(
+    of directory: OpaquePointer, _ path: String, endingIn ending: String
+) throws(FileError) -> [String] {
     var names: [String] = []
     errno = 0
     while let entry = readdir(directory) {

@@ -16,12 +16,17 @@ public struct FileSeal: Codable, Equatable, Sendable {
 
     /// The seal of the file at `path`; nil where there is none. Throws `FileError` where it cannot be read.
     public init?(path: String) throws(FileError) {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // Not to wait at a pipe, nor to read a device without end.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             if errno == ENOENT { return nil }
             throw FileError("open", path)
         }
         defer { close(descriptor) }
+        var info = stat()
+        guard fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
+            throw FileError(path, isA: FileError.Entry(info.st_mode), expected: "a file")
+        }
         self = try FileSeal(reading: descriptor, path: path)
     }
 

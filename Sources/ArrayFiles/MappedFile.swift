@@ -31,14 +31,32 @@ public final class MappedFile: @unchecked Sendable {
         }
     }
 
-    /// As above; `map` maps so many bytes of a descriptor's file, or fails as `mmap` does.
-    init(
+    /// The same of the file at `place`, in a folder that others may write to.
+    public convenience init(_ place: GuardedPath) throws(FileError) {
+        guard let descriptor = try place.open() else {
+            throw FileError("open", place.path, code: ENOENT)
+        }
+        try self.init(descriptor: descriptor, path: place.path, .whole) { descriptor, size in
+            mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0)
+        }
+    }
+
+    /// As the first; `map` maps so many bytes of a descriptor's file, or fails as `mmap` does.
+    convenience init(
         path: String, _ extent: Extent, map: (Int32, Int) -> UnsafeMutableRawPointer?
     ) throws(FileError) {
-        self.path = path
         // Not to wait at a pipe that nobody writes to: it is refused below.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw FileError("open", path) }
+        try self.init(descriptor: descriptor, path: path, extent, map: map)
+    }
+
+    /// Takes over `descriptor`.
+    private init(
+        descriptor: Int32, path: String, _ extent: Extent,
+        map: (Int32, Int) -> UnsafeMutableRawPointer?
+    ) throws(FileError) {
+        self.path = path
         var isKept = false
         defer { if !isKept { close(descriptor) } }
         var info = stat()

@@ -2,31 +2,46 @@
 
 import Glibc
 
-/// A file written under a temporary path and renamed to its place by `commit`. Without `commit` it is
-/// removed when the object goes.
+/// A file written under a temporary name and renamed to its place by `commit`. Without `commit` it is removed when the
+/// object goes. Its own folders are entered through no link, and a link in its place is replaced.
 public final class OutputFile {
     /// Where the file is to be.
-    public let path: String
+    public let place: GuardedPath
     /// Bytes written so far.
     public private(set) var count = 0
-    private let temporaryPath: String
+    private let temporary: GuardedPath
     private let descriptor: Int32
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
     private var buffered = 0
     private var isCommitted = false
 
-    /// Begins a file for `path`, written in the folder `temporaryDirectory`, which must be on the same file
-    /// system. Throws where it cannot be created there.
-    public init(path: String, temporaryDirectory: String) throws(FileError) {
-        self.path = path
-        (descriptor, temporaryPath) = try createUniqueFile(in: temporaryDirectory)
+    /// Begins a file for `place`, written in `folder`, which must be on the same file system. Throws where it cannot be
+    /// created there.
+    public init(_ place: GuardedPath, begunIn folder: GuardedPath) throws(FileError) {
+        self.place = place
+        guard let opened = try folder.folder() else {
+            throw FileError("create a file in", folder.path, code: ENOENT)
+        }
+        let name: String
+        (descriptor, name) = try opened.createUnique()
+        temporary = folder / name
+    }
+
+    /// The same for a file whose folders a user has given.
+    public convenience init(path: String, temporaryDirectory: String) throws(FileError) {
+        try self.init(GuardedPath(file: path), begunIn: GuardedPath(temporaryDirectory))
     }
 
     deinit {
         close(descriptor)
         buffer.deallocate()
-        if !isCommitted { unlink(temporaryPath) }
+        if !isCommitted { try? temporary.remove() }
     }
+
+    private var path: String { place.path }
+
+    /// Gives the file these permissions, as far as the file system has any.
+    public func setMode(_ mode: mode_t) { fchmod(descriptor, mode) }
 
     /// Appends `bytes`.
     public func write(_ bytes: UnsafeRawBufferPointer) throws(FileError) {
@@ -63,39 +78,73 @@ public final class OutputFile {
     @discardableResult
     public func commit() throws(FileError) -> FileSeal {
         let seal = try complete()
-        guard rename(temporaryPath, path) == 0 else { throw FileError("rename", path) }
+        guard let folder = try temporary.parent.folder() else {
+            throw FileError("rename", path, code: ENOENT)
+        }
+        try folder.rename(temporary.name, to: place.name, in: try place.existingParent())
         isCommitted = true
         return seal
     }
 
-    /// Makes the file at `path` of what `body` writes, and returns its seal. Where another process has removed the
+    /// Makes the file at `place` of what `body` writes, and returns its seal. Where another process has removed the
     /// unfinished file as a leftover, it is written again.
     @discardableResult
     public static func make(
-        path: String, temporaryDirectory: String, _ body: (OutputFile) throws -> Void
+        _ place: GuardedPath, begunIn folder: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> FileSeal {
         while true {
-            let file = try OutputFile(path: path, temporaryDirectory: temporaryDirectory)
+            let file = try OutputFile(place, begunIn: folder)
             try body(file)
             do {
                 return try file.commit()
             } catch {
                 // Where the folder has gone with it, the next attempt cannot be created.
-                guard error.operation == "rename", error.code == ENOENT,
-                    !fileExists(file.temporaryPath)
+                guard error.operation == "rename", error.code == ENOENT, !file.temporary.exists
                 else { throw error }
             }
         }
+    }
+
+    /// The same for a file whose folders a user has given.
+    @discardableResult
+    public static func make(
+        path: String, temporaryDirectory: String, _ body: (OutputFile) throws -> Void
+    ) throws -> FileSeal {
+        try make(GuardedPath(file: path), begunIn: GuardedPath(temporaryDirectory), body)
+    }
+
+    /// Makes the file as `make` does, and gives a descriptor with which writing goes on at its end.
+    public static func makeKeepingOpen(
+        _ place: GuardedPath, begunIn folder: GuardedPath, _ body: (OutputFile) throws -> Void
+    ) throws -> Int32 {
+        var kept: Int32 = -1
+        do {
+            try make(place, begunIn: folder) { file in
+                if kept >= 0 { close(kept) }
+                kept = -1
+                try body(file)
+                kept = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 0)
+                guard kept >= 0 else { throw FileError("open", place.path) }
+            }
+        } catch {
+            if kept >= 0 { close(kept) }
+            throw error
+        }
+        return kept
     }
 
     /// Puts the file in its place unless something is there already; says whether it did. Of several
     /// processes, on whatever machines, one does.
     public func commitIfAbsent() throws(FileError) -> Bool {
         try complete()
-        if link(temporaryPath, path) == 0 { return true }
+        guard let folder = try temporary.parent.folder() else {
+            throw FileError("rename", path, code: ENOENT)
+        }
+        let code = folder.link(temporary.name, as: place.name, in: try place.existingParent())
+        if code == 0 { return true }
         // A file system without hard links says so in many ways (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, …): nearly as good.
         // What is wrong otherwise shows in the renaming.
-        if errno == EEXIST || fileExists(path) { return false }
+        if code == EEXIST || place.exists { return false }
         try commit()
         return true
     }
@@ -104,7 +153,7 @@ public final class OutputFile {
     private func complete() throws(FileError) -> FileSeal {
         try flush()
         guard synchronizeToDisk(descriptor) else { throw FileError("write", path) }
-        return try FileSeal(reading: descriptor, path: temporaryPath)
+        return try FileSeal(reading: descriptor, path: temporary.path)
     }
 
     private func flush() throws(FileError) {
@@ -117,16 +166,35 @@ public final class OutputFile {
     }
 }
 
-/// Creates a file in `directory` under a name that no other process on any machine has, ending in
-/// `.partial`, open for reading and writing.
+extension Folder {
+    /// Creates a file under a name that no other process on any machine has, ending in `.partial`, open for reading and
+    /// writing. Throws `FileError`.
+    public func createUnique() throws(FileError) -> (descriptor: Int32, name: String) {
+        let name = "\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
+        do {
+            if let descriptor = try open(name, O_RDWR | O_CREAT | O_EXCL) {
+                return (descriptor, name)
+            }
+        } catch {
+            // The name means nothing to anybody.
+            throw FileError("create a file in", path, code: error.code)
+        }
+        throw FileError("create a file in", path, code: ENOENT)
+    }
+}
+
+/// Creates a file as `Folder.createUnique` does in the folder at `directory`, which a user has given. Throws `FileError`.
 public func createUniqueFile(
     in directory: String
 ) throws(FileError) -> (descriptor: Int32, path: String) {
-    let path = "\(directory)/\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
-    let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-    // The name means nothing to anybody.
-    guard descriptor >= 0 else { throw FileError("create a file in", directory) }
-    return (descriptor, path)
+    let folder: Folder
+    do {
+        folder = try Folder(directory)
+    } catch {
+        throw FileError("create a file in", directory, code: error.code)
+    }
+    let (descriptor, name) = try folder.createUnique()
+    return (descriptor, folder.path(of: name))
 }
 
 /// Writes all of `bytes` to `descriptor`; `path` names it in errors.

@@ -23,10 +23,20 @@ public func synchronizeToDisk(_ descriptor: Int32, dataOnly: Bool = false) -> Bo
 public func synchronizeDirectory(_ path: String) throws(FileError) {
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else {
-        if [EACCES, EPERM, EINVAL, EOPNOTSUPP, ENOSYS].contains(errno) { return }
+        if isWithoutSynchronizing(errno) { return }
         throw FileError("synchronize", path)
     }
     defer { close(descriptor) }
+    try synchronizeFolder(descriptor, path)
+}
+
+/// Whether an error of opening a folder, to synchronize it, means no more than that it cannot be synchronized.
+func isWithoutSynchronizing(_ code: Int32) -> Bool {
+    [EACCES, EPERM, EINVAL, EOPNOTSUPP, ENOSYS].contains(code)
+}
+
+/// Makes the entries of the folder open as `descriptor` reach the disk; `path` names it in errors.
+func synchronizeFolder(_ descriptor: Int32, _ path: String) throws(FileError) {
     // What was to be lost is lost with these alone; others say that folders cannot be synchronized here.
     guard synchronizeToDisk(descriptor) || ![EIO, ENOSPC, EDQUOT].contains(errno) else {
         throw FileError("synchronize", path)
