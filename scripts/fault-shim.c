@@ -233,10 +233,83 @@ int open(const char *path, int flags, ...) {
     va_end(rest);
     if (ends(path, ".safetensors") && due("load") && (errno = strike())) return -1;
     int error = flags & O_CREAT ? nameError(path) : 0;
-    if (flags & O_DIRECTORY) error = syncError("open-folder");
+    if (flags & O_DIRECTORY && !(flags & O_PATH)) error = syncError("open-folder");
     if (error) return errno = error, -1;
     char room[4096];
     return real(folded(path, room), flags, mode);
+}
+
+// The path of `name` in the open folder, in `room`.
+static const char *whole(int folder, const char *name, char room[8192]) {
+    if (folder == AT_FDCWD || name[0] == '/') return name;
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", folder);
+    ssize_t n = readlink(link, room, 4095);
+    if (n <= 0) return name;
+    snprintf(room + n, 8192 - n, "/%s", name);
+    return room;
+}
+
+int openat(int folder, const char *name, int flags, ...) {
+    static int (*real)(int, const char *, int, ...);
+    if (!real) real = dlsym(RTLD_NEXT, "openat");
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    char room[8192], other[4096];
+    const char *path = whole(folder, name, room);
+    int error = flags & O_CREAT ? nameError(path) : 0;
+    // Not to enter or to list it.
+    if (flags & O_DIRECTORY && !(flags & (O_PATH | O_NONBLOCK))) error = syncError("open-folder");
+    if (error) return errno = error, -1;
+    const char *same = folded(path, other);
+    return same == path ? real(folder, name, flags, mode) : real(AT_FDCWD, same, flags, mode);
+}
+
+int mkdirat(int folder, const char *name, mode_t mode) {
+    static int (*real)(int, const char *, mode_t);
+    if (!real) real = dlsym(RTLD_NEXT, "mkdirat");
+    char room[8192];
+    int error = nameError(whole(folder, name, room));
+    return error ? (errno = error, -1) : real(folder, name, mode);
+}
+
+int unlinkat(int folder, const char *name, int flags) {
+    static int (*real)(int, const char *, int);
+    if (!real) real = dlsym(RTLD_NEXT, "unlinkat");
+    char room[8192], other[4096];
+    const char *path = whole(folder, name, room), *same = folded(path, other);
+    return same == path ? real(folder, name, flags) : real(AT_FDCWD, same, flags);
+}
+
+int fstatat(int folder, const char *name, struct stat *info, int flags) {
+    static int (*real)(int, const char *, struct stat *, int);
+    if (!real) real = dlsym(RTLD_NEXT, "fstatat");
+    char room[8192], other[4096];
+    const char *path = whole(folder, name, room), *same = folded(path, other);
+    return same == path ? real(folder, name, info, flags) : real(AT_FDCWD, same, info, flags);
+}
+
+int linkat(int from, const char *old, int to, const char *new, int flags) {
+    static int (*real)(int, const char *, int, const char *, int);
+    if (!real) real = dlsym(RTLD_NEXT, "linkat");
+    char room[8192];
+    int error = nameError(whole(to, new, room));
+    return error ? (errno = error, -1) : real(from, old, to, new, flags);
+}
+
+int renameat(int from, const char *old, int to, const char *new) {
+    static int (*real)(int, const char *, int, const char *);
+    if (!real) real = dlsym(RTLD_NEXT, "renameat");
+    char room[8192];
+    int error = nameError(whole(to, new, room));
+    if (error) return errno = error, -1;
+    int isFinal = ends(new, ".npz") || ends(new, ".npy");
+    if (isFinal && due("rename-before") && (errno = strike())) return -1;
+    int result = real(from, old, to, new);
+    if (isFinal && due("rename-after")) strike();
+    return result;
 }
 
 static int cannotMap(int descriptor) {

@@ -55,7 +55,8 @@ public struct CompletedAuthors {
         saveDirectory: String, folder: String, saes: [String: String], naming: OutputNaming
     ) {
         (self.saveDirectory, self.naming) = (saveDirectory, naming)
-        for receipt in (try? ReceiptReader().new(in: "\(saveDirectory)/\(folder)")) ?? [] {
+        let opened = GuardedPath(saveDirectory, below: folder).flatMap { try? $0.folder() }
+        for receipt in opened.flatMap({ try? ReceiptReader().new(in: $0) }) ?? [] {
             receipts.add(receipt, saes: saes, naming)
         }
         numbers = Dictionary(

@@ -248,7 +248,7 @@ final class ExtractionWorker<B: Backend> {
                 case .changed:
                     log.warning("\(path) is not as it was written; it is made again")
                     // Another rank may look at its size only, and think all is done.
-                    try removeTree(path)
+                    try GuardedPath(plan.saveDirectory, name).remove()
                     return true
                 }
             }
@@ -404,7 +404,7 @@ final class ExtractionWorker<B: Backend> {
             // Once more: another run may have begun before this one showed that it has.
             try task.state.checkClaim()
         } catch {
-            try removeTree(journal.path)
+            try journal.place.remove()
             throw error
         }
         self.journal = journal

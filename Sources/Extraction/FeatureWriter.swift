@@ -48,8 +48,8 @@ struct FeatureWriter {
             case .shared(.tokens): writeTokens
             case .shared(.texts): writeTexts
             }
-        let path = "\(plan.saveDirectory)/\(item.name(naming, author: author.author))"
-        return try state.makeFile(path) { file in
+        let place = GuardedPath(plan.saveDirectory, item.name(naming, author: author.author))
+        return try state.makeFile(place) { file in
             try stop.check()
             try body(file)
         }

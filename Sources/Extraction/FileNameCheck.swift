@@ -103,13 +103,13 @@ public struct FileNameCheck {
         let pairs = similarNames
         guard !characters.isEmpty || longest != nil || !pairs.isEmpty else { return }
         let runs = StateFolder.runs(of: plan.saveDirectory)
-        try makeDirectories(runs)
-        let folder = "\(runs)/\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
-        guard mkdir(folder, 0o777) == 0 else { throw FileError("create", folder) }
-        defer { try? removeTree(folder) }
-        let trial = NameTrial(folder: folder)
+        let place = runs / "\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
+        let trial = NameTrial(folder: try place.makeFolder())
+        defer { try? place.remove() }
         // What fails with any name is not about names.
-        if let code = try trial.refusal("plain") { throw FileError("create", folder, code: code) }
+        if let code = try trial.refusal("plain") {
+            throw FileError("create", place.path, code: code)
+        }
         var refused: [(scalar: Unicode.Scalar, code: Int32)] = []
         for start in stride(from: 0, to: characters.count, by: FileNameCheck.groupSize) {
             let end = min(start + FileNameCheck.groupSize, characters.count)
@@ -194,22 +194,26 @@ public struct FileNameCheck {
 
     /// Makes files to see whether they can be made.
     private struct NameTrial {
-        let folder: String
+        let folder: Folder
 
         /// The error of making a file called `name`; nil where it was made, and removed again. Throws `FileError` for an error
         /// that is not about the name.
-        func refusal(_ name: String) throws -> Int32? {
-            let path = "\(folder)/\(name)"
-            let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-            guard descriptor >= 0 else {
-                guard !FileNameCheck.otherCodes.contains(errno) else {
-                    throw FileError("create", path)
-                }
-                return errno
+        func refusal(_ name: String) throws(FileError) -> Int32? {
+            do {
+                try make(name)
+            } catch {
+                if FileNameCheck.otherCodes.contains(error.code) { throw error }
+                return error.code
+            }
+            try folder.remove(name)
+            return nil
+        }
+
+        private func make(_ name: String) throws(FileError) {
+            guard let descriptor = try folder.open(name, O_WRONLY | O_CREAT | O_EXCL) else {
+                throw FileError("create", folder.path(of: name), code: ENOENT)
             }
             close(descriptor)
-            unlink(path)
-            return nil
         }
 
         /// Those of `characters` that a name cannot have, and the errors.
@@ -227,12 +231,9 @@ public struct FileNameCheck {
 
         /// Whether a file called `first` is found under the name of `second`.
         func areOne(_ first: String, _ second: String) throws -> Bool {
-            let path = "\(folder)/\(first)"
-            let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-            guard descriptor >= 0 else { throw FileError("create", path) }
-            close(descriptor)
-            defer { unlink(path) }
-            return fileExists("\(folder)/\(second)")
+            try make(first)
+            defer { try? folder.remove(first) }
+            return try folder.status(of: second) != nil
         }
     }
 }

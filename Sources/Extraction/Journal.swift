@@ -99,7 +99,7 @@ final class JournalWriter: @unchecked Sendable {
     /// How long a batch may be without reaching the disk.
     private static let synchronizationInterval = Duration.seconds(5)
 
-    let path: String
+    let place: GuardedPath
     private let descriptor: Int32
     /// Where the next frame begins.
     private(set) var end: Int
@@ -111,21 +111,22 @@ final class JournalWriter: @unchecked Sendable {
     /// `FileError`.
     ///
     /// With `isSynchronizedAside`, batches are brought to the disk every few seconds by a thread of its own.
-    init(directory: String, header: JournalHeader, isSynchronizedAside: Bool = false) throws {
+    init(
+        directory: GuardedPath, header: JournalHeader, isSynchronizedAside: Bool = false
+    ) throws {
         synchronizing = isSynchronizedAside ? DispatchQueue(label: "synchronizing") : nil
         let name = uniqueName(host: header.host, process: header.process)
-        let path = "\(directory)/\(name).journal"
+        place = directory / "\(name).journal"
         let payload = Array(try JSONEncoder().encode(header))
         let head = FrameHead(
             author: .max, batch: .max, documents: 0, length: payload.count,
             crc: payload.withUnsafeBytes { crc32($0) })
         let start = JournalWriter.signature + head.encoded + payload
-        try OutputFile.make(path: path, temporaryDirectory: directory) { try $0.write(start) }
-        try synchronizeDirectory(directory)
-        self.path = path
+        descriptor = try OutputFile.makeKeepingOpen(place, begunIn: directory) {
+            try $0.write(start)
+        }
         end = start.count
-        descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
-        guard descriptor >= 0 else { throw FileError("write", path) }
+        try directory.synchronize()
     }
 
     deinit { close(descriptor) }
@@ -174,20 +175,22 @@ final class JournalWriter: @unchecked Sendable {
     /// Returns once all batches are on the disk. From any thread.
     func synchronize() throws(FileError) {
         if let error = failure.withLock({ $0 }) { throw error }
-        guard synchronizeToDisk(descriptor, dataOnly: true) else { throw FileError("write", path) }
+        guard synchronizeToDisk(descriptor, dataOnly: true) else {
+            throw FileError("write", place.path)
+        }
     }
 
     /// Fails where the file is not in its place any more, so that nobody else sees its batches. Throws
     /// `StateRemovedError`.
-    func checkInPlace() throws { try Extraction.checkInPlace(descriptor, path) }
+    func checkInPlace() throws { try Extraction.checkInPlace(descriptor, place) }
 
     private func append(_ bytes: [UInt8]) throws {
         do {
-            try bytes.withUnsafeBytes { try writeAll($0, to: descriptor, path: path) }
+            try bytes.withUnsafeBytes { try writeAll($0, to: descriptor, path: place.path) }
             end += bytes.count
         } catch {
             // Half a frame would hide what a later one says.
-            ftruncate(descriptor, off_t(end))
+            cutOff(descriptor, at: end)
             throw error
         }
     }
@@ -203,34 +206,30 @@ final class JournalReader {
         var sections: [RecordSection: Range<Int>]
     }
 
-    let path: String
+    let place: GuardedPath
     /// nil where it is damaged or not there yet.
     private(set) var header: JournalHeader?
     private var descriptor: Int32
     private var position = 0
     private(set) var damage: [String] = []
 
-    /// Opens the journal at `path`; nil where there is none (any more). Throws `FileError`.
-    init?(path: String) throws(FileError) {
-        self.path = path
-        descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            if errno == ENOENT { return nil }
-            throw FileError("open", path)
-        }
+    /// Opens the journal at `place`; nil where there is none (any more). Throws `FileError`.
+    init?(_ place: GuardedPath) throws(FileError) {
+        self.place = place
+        guard let opened = try place.open() else { return nil }
+        descriptor = opened
         try readHeader()
     }
 
     deinit { close(descriptor) }
 
+    /// The path, for messages.
+    var path: String { place.path }
+
     /// Opens the file anew: a network file system then asks its server what other machines have appended. A file
     /// that has gone stays open. Throws `FileError`.
     func reopen() throws(FileError) {
-        let new = open(path, O_RDONLY | O_CLOEXEC)
-        guard new >= 0 else {
-            if errno == ENOENT { return }
-            throw FileError("open", path)
-        }
+        guard let new = try place.open() else { return }
         close(descriptor)
         descriptor = new
     }

@@ -44,11 +44,11 @@ final class JournalUnion: @unchecked Sendable {
     }
 
     private func refreshAll(_ fromOtherMachines: Bool) throws {
-        for path in try folder.paths(".journal") {
-            if let reader = readers[path] {
+        for place in try folder.places(".journal") {
+            if let reader = readers[place.path] {
                 if fromOtherMachines { try reader.reopen() }
             } else {
-                readers[path] = try JournalReader(path: path)
+                readers[place.path] = try JournalReader(place)
             }
         }
         for (path, reader) in readers.sorted(by: { $0.key < $1.key }) {
@@ -70,9 +70,9 @@ final class JournalUnion: @unchecked Sendable {
     /// Takes in a batch that `journal`, this process' own, has just got: what was written need not be read.
     func add(_ batch: JournalReader.Batch, of journal: JournalWriter) throws {
         try lock.withLock { _ in
-            let path = journal.path
+            let path = journal.place.path
             // Where the file is gone, that is found when the author's files are to be made.
-            guard let reader = try readers[path] ?? JournalReader(path: path) else { return }
+            guard let reader = try readers[path] ?? JournalReader(journal.place) else { return }
             readers[path] = reader
             reader.skip(to: journal.end)
             add(batch, of: reader)

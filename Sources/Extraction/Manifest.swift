@@ -72,8 +72,8 @@ public struct Manifest {
     private var computedTokens = 0
     private var workers: [(rank: Int, seconds: [String: Double])] = []
 
-    private var path: String { plan.saveDirectory + "/run.json" }
-    private var folder: String { StateFolder.runs(of: plan.saveDirectory) }
+    private var place: GuardedPath { GuardedPath(plan.saveDirectory, "run.json") }
+    private var folder: GuardedPath { StateFolder.runs(of: plan.saveDirectory) }
 
     /// An entry for `plan`. Throws `UsageError` where the manifest that is there is not one of ours, so that
     /// nothing is lost at the end of a run. One that was damaged is made again of its entries.
@@ -92,13 +92,14 @@ public struct Manifest {
 
     /// The entries of the manifest that is there; none where there is no file.
     private func runs() throws -> [JSONValue] {
-        guard fileExists(path) else { return [] }
-        let value = try? MappedFile(path: path).parsedJSON()
+        guard try place.status() != nil else { return [] }
+        let value = try? MappedFile(place).parsedJSON()
         guard let runs = value?.object?["runs"]?.array else {
-            let entries = (try? directoryContents(folder)) ?? []
+            let entries = (try? folder.names()) ?? []
             if entries.contains(where: { $0.hasSuffix(".json") }) { return [] }
             throw UsageError(
-                "--save_dir", "\(path) is there but is not a manifest of sae-extract; move it away")
+                "--save_dir", "\(place) is there but is not a manifest of sae-extract; move it away"
+            )
         }
         return runs
     }
@@ -119,21 +120,21 @@ public struct Manifest {
     /// work on the same results. Throws `FileError`.
     @discardableResult
     public func write(_ outcome: RunOutcome) throws -> [RunningProcess] {
-        try makeDirectories(folder)
-        try write(.object(entry(outcome)), to: "\(folder)/\(id).json")
+        try folder.makeFolder()
+        try write(.object(entry(outcome)), to: folder / "\(id).json")
         // Another invocation may add its entry while this one writes the whole. The last to write looks once
         // more, and finds all.
         var before: [String] = []
         var atWork: [RunningProcess] = []
         while true {
             // Names of versions before this one have colons.
-            let now = try directoryContents(folder, endingIn: ".json")
+            let now = try folder.names(endingIn: ".json")
                 .map { (key: $0.replacing(":", with: ""), name: $0) }
                 .sorted { $0.key < $1.key }.map(\.name)
             if now == before { return atWork }
             before = now
             let entries = now.compactMap { name in
-                try? MappedFile(path: "\(folder)/\(name)").parsedJSON()
+                try? MappedFile(folder / name).parsedJSON()
             }
             atWork = entries.compactMap(\.object).filter { entry in
                 entry["outcome"]?.string == RunOutcome.unfinished.rawValue
@@ -145,14 +146,14 @@ public struct Manifest {
                 "format": .string("sae-extract run manifest"), "format_version": .integer(1),
                 "runs": .array(others + entries),
             ]
-            try write(.object(manifest), to: path)
+            try write(.object(manifest), to: place)
         }
     }
 
-    private func write(_ value: JSONValue, to path: String) throws {
+    private func write(_ value: JSONValue, to place: GuardedPath) throws {
         var text: [UInt8] = []
         JSONText.append(value, compactScalars: true, to: &text)
-        try OutputFile.make(path: path, temporaryDirectory: folder) { try $0.write(text + [0x0A]) }
+        try OutputFile.make(place, begunIn: folder) { try $0.write(text + [0x0A]) }
     }
 
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {

@@ -57,19 +57,19 @@ final class ReceiptReader: Sendable {
 
     /// The receipts in `folder` that no call has given yet, by file name. Receipts never change: each is read once. What
     /// cannot be read, or goes meanwhile, attests nothing. Throws `FileError` where the folder cannot be listed.
-    func new(in folder: String) throws -> [AuthorReceipt] {
+    func new(in folder: Folder) throws -> [AuthorReceipt] {
         try positions.withLock { positions in
             var receipts: [AuthorReceipt] = []
-            for name in try directoryContents(folder, endingIn: ".receipt")
-            where positions[name] == nil {
-                guard let bytes = try? MappedFile(path: "\(folder)/\(name)").withBytes(Array.init)
-                else { continue }
+            for name in try folder.names(endingIn: ".receipt") where positions[name] == nil {
+                guard let bytes = try ReceiptReader.bytes(of: name, in: folder, from: 0) else {
+                    continue
+                }
                 positions[name] = bytes.count
                 if let receipt = AuthorReceipt(json: bytes) { receipts.append(receipt) }
             }
-            for name in try directoryContents(folder, endingIn: ".receipts") {
+            for name in try folder.names(endingIn: ".receipts") {
                 let start = positions[name] ?? 0
-                let bytes = ReceiptReader.bytes(of: "\(folder)/\(name)", from: start)
+                let bytes = try ReceiptReader.bytes(of: name, in: folder, from: start) ?? []
                 // What has no end yet is being written, or was when its process was killed.
                 guard let end = bytes.lastIndex(of: 0x0A) else { continue }
                 receipts += bytes[..<end].split(separator: 0x0A).compactMap {
@@ -88,12 +88,21 @@ final class ReceiptReader: Sendable {
     func reset() { positions.withLock { $0 = [:] } }
 
     /// Opened each time, so that a network file system asks its server what other machines have appended.
-    private static func bytes(of path: String, from start: Int) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return [] }
+    private static func bytes(
+        of name: String, in folder: Folder, from start: Int
+    ) throws(FileError) -> [UInt8]? {
+        let descriptor: Int32
+        do {
+            guard let opened = try folder.open(name) else { return nil }
+            descriptor = opened
+        } catch {
+            // A link or a pipe is nothing that a run has left.
+            if error.operation == "use" { throw error }
+            return nil
+        }
         defer { close(descriptor) }
         var info = stat()
-        guard fstat(descriptor, &info) == 0, info.st_size > start else { return [] }
+        guard fstat(descriptor, &info) == 0, info.st_size > start else { return nil }
         let size = Int(info.st_size) - start
         return [UInt8](unsafeUninitializedCapacity: size) { out, count in
             count = 0
@@ -112,7 +121,7 @@ final class ReceiptReader: Sendable {
 final class ReceiptWriter: Sendable {
     /// The file's name in the folder, and its path.
     let name: String
-    private let path: String
+    private let place: GuardedPath
     private let descriptor: Int32
     private let end: Mutex<Int>
 
@@ -120,13 +129,11 @@ final class ReceiptWriter: Sendable {
     init(_ state: StateFolder, _ receipt: AuthorReceipt) throws {
         name =
             uniqueName(host: ProcessInfo.processInfo.hostName, process: getpid()) + ".receipts"
-        path = "\(state.directory)/\(name)"
+        place = state.directory / name
         let line = try receipt.line()
-        _ = try state.makeFile(path) { try $0.write(line) }
-        try synchronizeDirectory(state.directory)
+        descriptor = try state.makeFileKeepingOpen(place) { try $0.write(line) }
         end = Mutex(line.count)
-        descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
-        guard descriptor >= 0 else { throw FileError("write", path) }
+        try state.directory.synchronize()
     }
 
     deinit { close(descriptor) }
@@ -140,25 +147,31 @@ final class ReceiptWriter: Sendable {
         let line = try receipt.line()
         try end.withLock { end in
             do {
-                try line.withUnsafeBytes { try writeAll($0, to: descriptor, path: path) }
+                try line.withUnsafeBytes { try writeAll($0, to: descriptor, path: place.path) }
                 guard synchronizeToDisk(descriptor, dataOnly: true) else {
-                    throw FileError("write", path)
+                    throw FileError("write", place.path)
                 }
             } catch {
                 // Half a line would spoil the next one.
-                ftruncate(descriptor, off_t(end))
+                cutOff(descriptor, at: end)
                 throw error
             }
             end += line.count
         }
-        try checkInPlace(descriptor, path)
+        try checkInPlace(descriptor, place)
     }
 }
 
 /// Fails where the file that `descriptor` is open on is not at `path` any more. Throws `StateRemovedError`.
-func checkInPlace(_ descriptor: Int32, _ path: String) throws {
-    var (own, there) = (stat(), stat())
-    guard fstat(descriptor, &own) == 0, stat(path, &there) == 0, own.st_dev == there.st_dev,
-        own.st_ino == there.st_ino
-    else { throw StateRemovedError(path: path) }
+func checkInPlace(_ descriptor: Int32, _ place: GuardedPath) throws {
+    var own = stat()
+    guard fstat(descriptor, &own) == 0, let there = try? place.status(),
+        own.st_dev == there.st_dev, own.st_ino == there.st_ino
+    else { throw StateRemovedError(path: place.path) }
+}
+
+/// Shortens a file that is being written to `end` bytes, and goes on there.
+func cutOff(_ descriptor: Int32, at end: Int) {
+    ftruncate(descriptor, off_t(end))
+    lseek(descriptor, off_t(end), SEEK_SET)
 }

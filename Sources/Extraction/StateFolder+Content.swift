@@ -20,18 +20,23 @@ extension StateFolder {
     }
 
     /// The files that `clear` removes, as far as they are there.
-    private func cleared(_ plan: RunPlan) throws -> [String] {
+    private func cleared(_ plan: RunPlan) throws -> [GuardedPath] {
         let present = Set(try contents(of: saveDirectory).map(ExactString.init))
         return spellings(plan).flatMap { naming in
             plan.authors.flatMap { author in
                 plan.items(in: .both).map { $0.name(naming, author: author.author) }
             }
-        }.filter { present.contains(ExactString($0)) }.map { "\(saveDirectory)/\($0)" }
+        }.filter { present.contains(ExactString($0)) }.map { GuardedPath(saveDirectory, $0) }
     }
 
     /// Bytes that `clear` would free. Throws `FileError`.
     func clearableBytes(_ plan: RunPlan) throws -> Int {
-        (try cleared(plan) + ownFiles(plan)).reduce(0) { $0 + fileSize($1) }
+        try (cleared(plan) + ownFiles(plan)).reduce(0) { sum, place in
+            guard let info = try place.status(), info.st_mode & S_IFMT == S_IFREG else {
+                return sum
+            }
+            return sum + Int(info.st_size)
+        }
     }
 
     /// How many files `clear` would remove. Throws `FileError`.
@@ -40,16 +45,16 @@ extension StateFolder {
     }
 
     /// The state's files, of all configurations.
-    private func ownFiles(_ plan: RunPlan) throws -> [String] {
+    private func ownFiles(_ plan: RunPlan) throws -> [GuardedPath] {
         try spellings(plan).map { StateFolder.labelDirectory($0, in: saveDirectory) }
             .flatMap { try configurationFolders(in: $0) }
-            .flatMap { folder in try contents(of: folder).map { "\(folder)/\($0)" } }
+            .flatMap { folder in try folder.names().map { folder / $0 } }
     }
 
     /// Bytes that journals have of the authors with these numbers. Throws `FileError`.
     func journalBytes(ofAuthors authors: Set<Int>) throws -> Int {
-        try paths(".journal").reduce(0) {
-            $0 + (try JournalReader(path: $1)?.size(ofAuthors: authors) ?? 0)
+        try places(".journal").reduce(0) {
+            $0 + (try JournalReader($1)?.size(ofAuthors: authors) ?? 0)
         }
     }
 
@@ -61,25 +66,27 @@ extension StateFolder {
         // going on in a folder that is another's.
         for naming in spellings(plan) {
             let folder = StateFolder.labelDirectory(naming, in: saveDirectory)
-            guard fileExists(folder) else { continue }
-            try makeDirectories(removed)
-            let away = "\(removed)/\(String(UInt64.random(in: .min ... .max), radix: 16))"
-            guard rename(folder, away) == 0 else { throw FileError("rename", folder) }
+            guard let models = try folder.parent.folder(), try folder.folder() != nil else {
+                continue
+            }
+            let away = String(UInt64.random(in: .min ... .max), radix: 16)
+            try models.rename(folder.name, to: away, in: try removed.makeFolder())
         }
         known.receipts.removeAll()
         known.reader.reset()
         // Those that whoever was at work has put there meanwhile too.
-        for path in try files + cleared(plan) { try removeTree(path) }
+        for place in try files + cleared(plan) { try place.remove() }
         try removeRemains()
         return try contents(of: saveDirectory).count { $0.hasPrefix(naming.start) }
     }
 
     /// Removes what `clear` has put aside, also where it was killed then.
     private func removeRemains() throws {
-        for name in try contents(of: removed) { try removeTree("\(removed)/\(name)") }
+        guard let folder = try removed.folder() else { return }
+        for name in try folder.names() { try folder.removeTree(name) }
     }
 
-    private var removed: String { StateFolder.root(of: saveDirectory) + "/removed" }
+    private var removed: GuardedPath { StateFolder.root(of: saveDirectory) / "removed" }
 
     // MARK: Content
 
@@ -87,10 +94,10 @@ extension StateFolder {
         [".journal", ".receipts", ".receipt"].contains(where: name.hasSuffix)
     }
 
-    /// The names in `folder` that end in `ending`; none where it is not there.
-    func contents(of folder: String, endingIn ending: String = "") throws -> [String] {
+    /// The names in `folder`; none where it is not there.
+    func contents(of folder: String) throws -> [String] {
         do {
-            return try directoryContents(folder, endingIn: ending)
+            return try directoryContents(folder)
         } catch  where error.code == ENOENT {
             return []
         } catch  where error.code == ENOTDIR {
@@ -98,20 +105,19 @@ extension StateFolder {
         }
     }
 
-    /// Paths of the files whose names end in `ending`, by name.
-    func paths(_ ending: String) throws -> [String] {
-        try contents(of: directory, endingIn: ending).map { "\(directory)/\($0)" }
+    /// The files whose names end in `ending`, by name.
+    func places(_ ending: String) throws -> [GuardedPath] {
+        try directory.names(endingIn: ending).map { directory / $0 }
     }
 
     /// What has been completed for this configuration, by whichever process: what is known, and what has come since.
     /// Throws `FileError`.
     func completed() throws -> Receipts {
-        do {
-            for receipt in try known.reader.new(in: directory) {
+        // Nothing has begun where there is no folder.
+        if let folder = try directory.folder() {
+            for receipt in try known.reader.new(in: folder) {
                 known.receipts.add(receipt, saes: configuration.saes, naming)
             }
-        } catch let error as FileError where error.code == ENOENT {
-            // Nothing has begun here.
         }
         return known.receipts
     }
@@ -137,19 +143,17 @@ extension StateFolder {
     /// Removes what killed processes were writing, where nobody has touched it for an hour, or removing.
     public func removeStalePartials() throws {
         try removeRemains()
-        for path in try partials() {
-            var info = stat()
-            if stat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 {
-                try removeTree(path)
+        for place in try partials() {
+            if let info = try place.status(), time(nil) - info.st_mtim.tv_sec > 3600 {
+                try place.remove()
             }
         }
     }
 
     /// Files being written, or left so by killed processes. A writer whose file goes writes it again.
-    private func partials() throws -> [String] {
+    private func partials() throws -> [GuardedPath] {
         let runs = StateFolder.runs(of: saveDirectory)
-        return try paths(".partial")
-            + contents(of: runs).filter { $0.hasSuffix(".partial") }.map { "\(runs)/\($0)" }
+        return try places(".partial") + runs.names(endingIn: ".partial").map { runs / $0 }
     }
 
     /// Files of `plan`'s authors with these numbers that are not in their places. Throws `FileError`.
@@ -163,14 +167,14 @@ extension StateFolder {
     /// Whether a run for the label that `naming` is for has left anything finished in `saveDirectory`.
     static func hasResults(of naming: OutputNaming, in saveDirectory: String) -> Bool {
         let folder = labelDirectory(naming, in: saveDirectory)
-        return ((try? directoryContents(folder)) ?? []).contains {
-            ((try? directoryContents("\(folder)/\($0)")) ?? []).contains(where: isResult)
+        return ((try? folder.names()) ?? []).contains {
+            ((try? (folder / $0).names()) ?? []).contains(where: isResult)
         }
     }
 
     /// Whether anything that was finished is kept here. Throws `FileError`.
     public func hasResults() throws -> Bool {
-        try contents(of: directory).contains(where: StateFolder.isResult)
+        try directory.names().contains(where: StateFolder.isResult)
     }
 
     /// Removes journals whose batches are all in complete files, and partial files, once every author of `plan`
@@ -187,16 +191,16 @@ extension StateFolder {
         guard areComplete(plan.items) else { return false }
         // The files' names and the receipts reach the disk before what they were made from goes.
         try synchronizeDirectory(saveDirectory)
-        try synchronizeDirectory(directory)
+        try directory.synchronize()
         var complete: [[OutputItem]: Bool] = [plan.items: true]
-        for path in try paths(".journal") {
+        for place in try places(".journal") {
             // Another run may be at work for other layers or formats.
-            let items = try JournalReader(path: path)?.header?.items ?? []
+            let items = try JournalReader(place)?.header?.items ?? []
             let isComplete = complete[items] ?? areComplete(items)
             complete[items] = isComplete
-            if isComplete { try removeTree(path) }
+            if isComplete { try place.remove() }
         }
-        for path in try partials() { try removeTree(path) }
+        for place in try partials() { try place.remove() }
         return true
     }
 }

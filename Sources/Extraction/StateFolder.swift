@@ -28,10 +28,10 @@ public struct StateFolder: Codable, Sendable {
     /// The names of its files.
     let naming: OutputNaming
     /// The folder of the model label.
-    let labelDirectory: String
+    let labelDirectory: GuardedPath
     /// The folder of the configuration.
-    let directory: String
-    private let claimPath: String
+    let directory: GuardedPath
+    private let claimPath: GuardedPath
     let configuration: Configuration
     /// The folder's random number when this run began.
     private var generation = ""
@@ -57,8 +57,9 @@ public struct StateFolder: Codable, Sendable {
         saveDirectory = plan.saveDirectory
         naming = plan.naming
         labelDirectory = StateFolder.labelDirectory(plan.naming, in: plan.saveDirectory)
-        claimPath = StateFolder.root(of: plan.saveDirectory) + "/claims/\(plan.naming.folderName)"
-        directory = "\(labelDirectory)/\(configuration.fingerprint)"
+        claimPath =
+            StateFolder.root(of: plan.saveDirectory) / "claims" / plan.naming.folderName
+        directory = labelDirectory / configuration.fingerprint
         self.configuration = configuration
     }
 
@@ -68,17 +69,19 @@ public struct StateFolder: Codable, Sendable {
     }
 
     /// The folder of the label that `naming` is for.
-    static func labelDirectory(_ naming: OutputNaming, in saveDirectory: String) -> String {
-        "\(root(of: saveDirectory))/models/\(naming.folderName)"
+    static func labelDirectory(_ naming: OutputNaming, in saveDirectory: String) -> GuardedPath {
+        root(of: saveDirectory) / "models" / naming.folderName
     }
 
-    /// Our own files' folder in `saveDirectory`.
-    static func root(of saveDirectory: String) -> String { saveDirectory + "/.sae-extract" }
+    /// Our own files' folder in `saveDirectory`. Whoever may write to that may put links there.
+    static func root(of saveDirectory: String) -> GuardedPath {
+        GuardedPath(saveDirectory, ".sae-extract")
+    }
 
     /// The folder of `run.json`'s entries.
-    static func runs(of saveDirectory: String) -> String { root(of: saveDirectory) + "/runs" }
+    static func runs(of saveDirectory: String) -> GuardedPath { root(of: saveDirectory) / "runs" }
 
-    private var configurationPath: String { directory + "/configuration.json" }
+    private var configurationPath: GuardedPath { directory / "configuration.json" }
 
     // MARK: Opening
 
@@ -87,9 +90,8 @@ public struct StateFolder: Codable, Sendable {
         var differences: [String] = []
         for folder in try configurationFolders(in: labelDirectory) where folder != directory {
             // A run that failed before its first batch holds nothing.
-            guard try contents(of: folder).contains(where: StateFolder.isResult) else { continue }
-            let path = folder + "/configuration.json"
-            guard let theirs = StateFolder.configuration(at: path) else {
+            guard try folder.names().contains(where: StateFolder.isResult) else { continue }
+            guard let theirs = StateFolder.configuration(at: folder / "configuration.json") else {
                 differences.append(
                     "\(folder): has results, but no configuration.json that can be read")
                 continue
@@ -111,24 +113,26 @@ public struct StateFolder: Codable, Sendable {
         }
     }
 
-    private static func configuration(at path: String) -> Configuration? {
-        guard let bytes = try? MappedFile(path: path).withBytes({ Data($0) }) else { return nil }
+    private static func configuration(at place: GuardedPath) -> Configuration? {
+        guard let bytes = try? MappedFile(place).withBytes({ Data($0) }) else { return nil }
         return try? JSONDecoder().decode(Configuration.self, from: bytes)
     }
 
     /// The folders of a label's configurations.
-    func configurationFolders(in labelDirectory: String) throws -> [String] {
-        try contents(of: labelDirectory).map { "\(labelDirectory)/\($0)" }.filter(isDirectory)
+    func configurationFolders(in labelDirectory: GuardedPath) throws -> [GuardedPath] {
+        try labelDirectory.names().map { labelDirectory / $0 }.filter {
+            try $0.status().map { $0.st_mode & S_IFMT == S_IFDIR } ?? false
+        }
     }
 
     /// The SAEs of journals and of files that are there, by hook; of files made with this configuration's own, none.
     private func saesInUse() throws -> [String: Set<String>] {
         var used: [String: Set<String>] = [:]
-        for path in try paths(".journal") {
+        for place in try places(".journal") {
             let saes = try known.journals.withLock { journals in
-                if let saes = journals[path] { return saes }
-                let saes = try JournalReader(path: path)?.header?.saes
-                journals[path] = saes
+                if let saes = journals[place.path] { return saes }
+                let saes = try JournalReader(place)?.header?.saes
+                journals[place.path] = saes
                 return saes ?? [:]
             }
             for (hook, sae) in saes { used[hook, default: []].insert(sae) }
@@ -164,29 +168,29 @@ public struct StateFolder: Codable, Sendable {
     /// Makes the folder, after `check`, and claims the label for this configuration. Throws
     /// `ConfigurationConflict` or `FileError`.
     public mutating func open() throws {
-        try makeDirectories(directory)
+        try directory.makeFolder()
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         let text = Array(try encoder.encode(configuration))
         let number = String(UInt64.random(in: .min ... .max), radix: 16)
-        for (path, content) in [(configurationPath, text), (generationPath, Array(number.utf8))]
-        where !fileExists(path) {
-            let file = try OutputFile(path: path, temporaryDirectory: directory)
+        for (place, content) in [(configurationPath, text), (generationPath, Array(number.utf8))]
+        where !place.exists {
+            let file = try OutputFile(place, begunIn: directory)
             try file.write(content)
             _ = try file.commitIfAbsent()
         }
         generation = presentGeneration ?? ""
         guard StateFolder.configuration(at: claimPath) != configuration else { return }
         let runs = StateFolder.runs(of: saveDirectory)
-        try makeDirectories(runs)
-        try makeDirectories(StateFolder.root(of: saveDirectory) + "/claims")
-        try OutputFile.make(path: claimPath, temporaryDirectory: runs) { try $0.write(text) }
+        try runs.makeFolder()
+        try claimPath.parent.makeFolder()
+        try OutputFile.make(claimPath, begunIn: runs) { try $0.write(text) }
         do {
             // Whoever had the claim may have had its first results meanwhile.
             try check()
         } catch {
             if StateFolder.configuration(at: claimPath) == configuration {
-                try removeTree(claimPath)
+                try claimPath.remove()
             }
             throw error
         }
@@ -208,18 +212,30 @@ public struct StateFolder: Codable, Sendable {
         try check()
     }
 
-    private var generationPath: String { directory + "/generation" }
+    private var generationPath: GuardedPath { directory / "generation" }
 
     private var presentGeneration: String? {
-        (try? MappedFile(path: generationPath))?.withBytes { String(decoding: $0, as: UTF8.self) }
+        (try? MappedFile(generationPath))?.withBytes { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// Makes the file at `path` of what `body` writes, begun in this folder. Fails where `--overwrite` has removed the
+    /// Makes the file at `place` of what `body` writes, begun in this folder. Fails where `--overwrite` has removed the
     /// folder since this run began, even if it is there again: a file begun in the old folder cannot be put in its place,
     /// and one begun in the new is noticed here. Throws `StateRemovedError`, `FileError` and what `body` throws.
-    func makeFile(_ path: String, _ body: (OutputFile) throws -> Void) throws -> FileSeal {
-        try OutputFile.make(path: path, temporaryDirectory: directory) { file in
-            guard isInPlace else { throw StateRemovedError(path: directory) }
+    func makeFile(
+        _ place: GuardedPath, _ body: (OutputFile) throws -> Void
+    ) throws -> FileSeal {
+        try OutputFile.make(place, begunIn: directory) { file in
+            guard isInPlace else { throw StateRemovedError(path: directory.path) }
+            try body(file)
+        }
+    }
+
+    /// The same, and a descriptor with which writing goes on at the file's end.
+    func makeFileKeepingOpen(
+        _ place: GuardedPath, _ body: (OutputFile) throws -> Void
+    ) throws -> Int32 {
+        try OutputFile.makeKeepingOpen(place, begunIn: directory) { file in
+            guard isInPlace else { throw StateRemovedError(path: directory.path) }
             try body(file)
         }
     }

@@ -5,6 +5,7 @@ import ByteJSON
 import Extraction
 import FoundationEssentials
 import Gemma2
+import Glibc
 import SparseAutoencoders
 
 /// Why results cannot be read. Each names the file and the next step.
@@ -23,6 +24,8 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
     case nothingComplete(directory: String)
     /// A file is not what its name says.
     case badFile(path: String, reason: String)
+    /// A link to `target` where a page would show what it leads to.
+    case link(path: String, target: String)
     /// A file of a kind that is not looked at.
     case otherFile(path: String, kind: String?)
     /// Nothing of an author, a layer or a site that was asked for.
@@ -59,6 +62,8 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
             "\(directory): no author's files are complete yet; wait for the run, or run the same command again to continue it"
         case .badFile(let path, let reason):
             "\(path): \(reason); the file is damaged or was changed: remove it and run the same command again to have it made anew"
+        case .link(let path, let target):
+            "\(path): is a link to \(target): the page would show what that holds to everybody who may read the page; put the file itself in its place (cp -L, git annex unlock), and make the report again"
         case .otherFile(let path, let kind):
             "\(path): is \(kind.map { "\($0), and " } ?? "")none of .npz, .npy, .safetensors, run.json, and the JSON files of tokens and texts that a run writes; give one of these, or the folder that a run wrote to"
         case .absent(let what, let present, let flag):
@@ -309,6 +314,26 @@ public struct FinishedRun: Sendable {
 
     /// Whether all authors of all ranks are complete.
     public var isComplete: Bool { isWhole && !authors.isEmpty }
+
+    /// Fails where one of the run's files is a link: somebody else may have put it there, for another file of this user's to
+    /// be shown. Throws `ResultsError` and `FileError`.
+    public func checkForLinks() throws {
+        let folder = try Folder(directory)
+        let names = saes.flatMap { sae in
+            authors.flatMap { author in
+                [false, true].map {
+                    naming.activations(sae.hook, author: author.name, isSparse: $0)
+                }
+            }
+        }
+        for name in ["run.json"] + authors.flatMap(\.files.keys) + names {
+            guard let info = try folder.status(of: name), info.st_mode & S_IFMT == S_IFLNK else {
+                continue
+            }
+            let path = folder.path(of: name)
+            throw ResultsError.link(path: path, target: linkTarget(path) ?? "another file")
+        }
+    }
 
     /// Path of an author's activations: the sparse file where it is there, else the dense one.
     public func activationsPath(_ hook: HookPoint, of author: Author) -> String {

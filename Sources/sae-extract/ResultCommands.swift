@@ -113,6 +113,7 @@ extension SAEExtract {
                 throw ResultsError.nothingComplete(directory: directory)
             }
             let path = try destination(of: run)
+            try run.checkForLinks()
             var options = ReportOptions()
             (options.featureCount, options.contextCount) = (top, contexts)
             for feature in features {
@@ -131,7 +132,11 @@ extension SAEExtract {
             let page = ReportPage.html(data, title: "\(run.label): \(directory)")
             let parent = parentFolder(of: path)
             let folder = parent.isEmpty ? (path.hasPrefix("/") ? "/" : ".") : parent
+            var before = stat()
+            let isThere = stat(path, &before) == 0
             try OutputFile.make(path: path, temporaryDirectory: folder) {
+                // A page that others may not read stays so.
+                if isThere { $0.setMode(before.st_mode & 0o777) }
                 try $0.write(page)
             }
             let seconds = (ContinuousClock.now - clock) / .seconds(1)
@@ -149,8 +154,13 @@ extension SAEExtract {
                 try output.map { try UsageError.expandingHome($0, of: "--output") }
                 ?? "\(run.directory)/\(name)"
             guard !path.isEmpty else { throw UsageError("--output", "is empty; name a file") }
-            if fileExists(path), let resolved = realpath(path, nil) {
-                // Of a link, the file that it leads to.
+            if output == nil {
+                // Somebody else may have put a link there: it would lead to any file of the user's.
+                if let info = try GuardedPath(file: path).status(), info.st_mode & S_IFMT == S_IFLNK {
+                    throw FileError(path, isA: .link, expected: "a file")
+                }
+            } else if fileExists(path), let resolved = realpath(path, nil) {
+                // Of a link that a user names, the file that it leads to.
                 path = String(cString: resolved)
                 free(resolved)
             }

@@ -104,20 +104,22 @@ struct JournalTests {
     @Test func aJournalThatIsNotInItsPlaceIsNoticed() throws {
         let journal = try journal(1)
         try journal.checkInPlace()
-        let bytes = try TestData.bytes(journal.path)
-        try FileManager.default.removeItem(atPath: journal.path)
+        let bytes = try TestData.bytes(journal.place.path)
+        try FileManager.default.removeItem(atPath: journal.place.path)
         let error = #expect(throws: StateRemovedError.self) { try journal.checkInPlace() }
-        #expect(error?.path == journal.path)
+        #expect(error?.path == journal.place.path)
         // Nor is a copy of it the same.
-        try TestData.write(bytes, to: journal.path)
+        try TestData.write(bytes, to: journal.place.path)
         #expect(throws: StateRemovedError.self) { try journal.checkInPlace() }
     }
 
     /// Whoever opens a journal finds its header there, and nothing else lies beside it.
     @Test func aJournalAppearsWithItsHeader() throws {
         let journal = try journal(0)
-        #expect(try JournalReader(path: journal.path)?.header?.kernels == "k")
-        let others = try directoryContents(state.directory).filter { !$0.hasSuffix(".journal") }
+        #expect(try JournalReader(journal.place)?.header?.kernels == "k")
+        let others = try directoryContents(state.directory.path).filter {
+            !$0.hasSuffix(".journal")
+        }
         #expect(others == ["configuration.json", "generation"])
     }
 
@@ -125,7 +127,7 @@ struct JournalTests {
     @Test func aJournalThatGoesMeanwhileIsStillRead() throws {
         let journal = try journal(2)
         let union = try union()
-        try FileManager.default.removeItem(atPath: journal.path)
+        try FileManager.default.removeItem(atPath: journal.place.path)
         try union.refresh(fromOtherMachines: true)
         let author = AuthorJournal(union: union, number: 4, batchCount: 2)
         #expect(try author.documents(of: 1) == record(1).documents)
@@ -149,8 +151,8 @@ struct JournalTests {
     @Test func ofTwoJournalsTheFirstByNameCounts() throws {
         for (name, count, first) in [("b", 3, 0), ("a", 2, 10)] {
             try FileManager.default.moveItem(
-                atPath: try journal(count, first: first).path,
-                toPath: "\(state.directory)/\(name).journal")
+                atPath: try journal(count, first: first).place.path,
+                toPath: "\(state.directory.path)/\(name).journal")
         }
         let author = AuthorJournal(union: try union(), number: 4, batchCount: 3)
         let tokens = try (0..<3).map { try author.documents(of: $0)[0].tokens[2] }
@@ -158,10 +160,10 @@ struct JournalTests {
     }
 
     @Test func aTornLastRecordIsNotThere() throws {
-        let path = try journal(3).path
+        let path = try journal(3).place.path
         let bytes = try TestData.bytes(path)
         // Records of equal content have equal size.
-        let two = try journal(2).path
+        let two = try journal(2).place.path
         let size = bytes.count - (try TestData.bytes(two).count)
         try FileManager.default.removeItem(atPath: two)
         for cut in [1, 20, size - FrameHead.size, size - 5, size] {
@@ -172,7 +174,7 @@ struct JournalTests {
 
     /// Whichever byte is wrong, no wrong record comes out of it, and what stands before is there.
     @Test func anyWrongByteCostsRecordsOnly() throws {
-        let path = try journal(3).path
+        let path = try journal(3).place.path
         let bytes = try TestData.bytes(path)
         var kept = Set<[Int]>()
         for position in bytes.indices {
@@ -191,9 +193,10 @@ struct JournalTests {
     }
 
     @Test func anEmptyOrForeignFileIsNoJournal() throws {
-        try TestData.write([], to: state.directory + "/a.journal")
+        try TestData.write([], to: state.directory.path + "/a.journal")
         try TestData.write(
-            "not one of ours, but long enough to be one".utf8, to: state.directory + "/b.journal")
+            "not one of ours, but long enough to be one".utf8,
+            to: state.directory.path + "/b.journal")
         try journal(1)
         #expect(present(try union(), 1) == [0])
     }
@@ -226,22 +229,22 @@ struct JournalTests {
                 author: 4, batch: 1 + i, documents: 2, [EncodedSection(section, bytes)])
         }
         try journal.append(author: 4, batch: 100, documents: 2, sections)
-        let reader = try #require(try JournalReader(path: journal.path))
+        let reader = try #require(try JournalReader(journal.place))
         #expect(try reader.newBatches { $0 == 4 }.map(\.batch) == [0, 100])
         #expect(reader.damage.count == wrong.count)
         // Of other authors nothing but the heads is read.
-        let other = try #require(try JournalReader(path: journal.path))
+        let other = try #require(try JournalReader(journal.place))
         #expect(try other.newBatches { $0 == 3 }.isEmpty && other.damage.isEmpty)
     }
 
     @Test(arguments: [0, 32, 1000])
     func aFrameLongerThanAnyFileIsNotWaitedFor(less: Int) throws {
-        let path = try journal(1).path
-        let size = try #require(try JournalReader(path: path)).size(ofAuthors: [4])
+        let path = try journal(1).place.path
+        let size = try #require(try JournalReader(GuardedPath(file: path))).size(ofAuthors: [4])
         let head = FrameHead(author: 4, batch: 1, documents: 2, length: .max - less, crc: 0)
         try TestData.write(try TestData.bytes(path) + head.encoded, to: path)
         for author in [3, 4] {
-            let reader = try #require(try JournalReader(path: path))
+            let reader = try #require(try JournalReader(GuardedPath(file: path)))
             #expect(try reader.size(ofAuthors: [author]) == (author - 3) * size)
             #expect(try reader.newBatches { $0 == author }.count == author - 3)
         }
@@ -252,7 +255,7 @@ struct JournalTests {
     /// A run that goes on does not need the room again that its journals have taken.
     @Test func whatIsJournaledIsNotAskedForAgain() throws {
         let before = try SizeEstimate(plan, inputs, state, overwriting: false)
-        let path = try journal(3).path
+        let path = try journal(3).place.path
         let after = try SizeEstimate(plan, inputs, state, overwriting: false)
         let frames = try state.journalBytes(ofAuthors: [4])
         #expect(frames > 3 * FrameHead.size && frames < fileSize(path))
@@ -268,7 +271,7 @@ struct JournalTests {
     @Test func whatOverwritingRemovesIsRoom() throws {
         let naming = OutputNaming(label: plan.label)
         let before = try state.clearableBytes(plan)
-        let path = try journal(2).path
+        let path = try journal(2).place.path
         let names = [
             naming.file(.tokens, author: plan.authors[0].author),
             naming.activations(hook, author: plan.authors[1].author, isSparse: true),

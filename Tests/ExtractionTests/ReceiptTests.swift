@@ -42,7 +42,9 @@ struct ReceiptTests {
     }
 
     private func files(_ ending: String) throws -> [String] {
-        try directoryContents(state.directory, endingIn: ending).map { "\(state.directory)/\($0)" }
+        try directoryContents(state.directory.path, endingIn: ending).map {
+            "\(state.directory.path)/\($0)"
+        }
     }
 
     /// Another process' view of the same folder.
@@ -94,7 +96,8 @@ struct ReceiptTests {
     @Test func receiptsInFilesOfTheirOwnAreRead() throws {
         try state.add(receipt(0))
         let line = try TestData.bytes(try files(".receipts")[0]).dropLast()
-        try TestData.write(line.dropFirst(9), to: state.directory + "/0123456789abcdef.receipt")
+        try TestData.write(
+            line.dropFirst(9), to: state.directory.path + "/0123456789abcdef.receipt")
         try FileManager.default.removeItem(atPath: try files(".receipts")[0])
         #expect(try known(other()) == [0])
         #expect(try other().hasResults())

@@ -39,7 +39,7 @@ extension FuzzTarget {
     /// A journal as it lies on the disk.
     private static let journal = FuzzTarget("journal", dictionary: ["SAEJRNL1", "\u{46}EAS"]) {
         let folder = try TemporaryFolder()
-        let writer = try JournalWriter(directory: folder.path, header: journalHeader)
+        let writer = try JournalWriter(directory: GuardedPath(folder.path), header: journalHeader)
         for (i, values) in ActivationValues.allCases.enumerated() {
             try writer.append(author: 4, batch: i, documents: 2, try sections(values))
         }
@@ -53,7 +53,8 @@ extension FuzzTarget {
     private static let frames = FuzzTarget("journal-frames") {
         try ActivationValues.allCases.map { values in
             let folder = try TemporaryFolder()
-            let writer = try JournalWriter(directory: folder.path, header: journalHeader)
+            let writer = try JournalWriter(
+                directory: GuardedPath(folder.path), header: journalHeader)
             let batch = try writer.append(author: 1, batch: 0, documents: 2, try sections(values))
             let start = batch.sections.values.map(\.lowerBound).min()!
             // The table of sections: four bytes, and sixteen for each.
@@ -90,7 +91,9 @@ extension FuzzTarget {
     private static func readJournal(_ path: String) throws {
         let size = fileSize(path)
         for wanted in [0..<2, 0..<0, 0..<Int.max] {
-            guard let reader = try JournalReader(path: path) else { fatalError("no journal") }
+            guard let reader = try JournalReader(GuardedPath(file: path)) else {
+                fatalError("no journal")
+            }
             check(try reader.size(ofAuthors: [0, 1]) <= size, "frames of more than the file has")
             for batch in try reader.newBatches(wanted.contains) {
                 check(wanted.contains(batch.author), "a batch of an author not asked for")
