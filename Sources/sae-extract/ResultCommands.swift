@@ -156,7 +156,8 @@ extension SAEExtract {
             guard !path.isEmpty else { throw UsageError("--output", "is empty; name a file") }
             if output == nil {
                 // Somebody else may have put a link there: it would lead to any file of the user's.
-                if let info = try GuardedPath(file: path).status(), info.st_mode & S_IFMT == S_IFLNK {
+                if let info = try GuardedPath(file: path).status(), info.st_mode & S_IFMT == S_IFLNK
+                {
                     throw FileError(path, isA: .link, expected: "a file")
                 }
             } else if fileExists(path), let resolved = realpath(path, nil) {
