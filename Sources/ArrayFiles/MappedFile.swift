@@ -20,6 +20,8 @@ public final class MappedFile: @unchecked Sendable {
     /// The file's bytes. Of a file opened with `Extent.onDemand` only what has been loaded may be looked at; the rest
     /// may have no memory behind it.
     public let bytes: UnsafeRawBufferPointer
+    /// Which version of the file was opened.
+    public let version: FileVersion
     /// Where the bytes come from, if they are read; nil of a file that is mapped.
     private let reading: Reading?
 
@@ -65,6 +67,7 @@ public final class MappedFile: @unchecked Sendable {
             let isFolder = info.st_mode & S_IFMT == S_IFDIR
             throw FileError("read", path, code: isFolder ? EISDIR : EINVAL)
         }
+        version = FileVersion(path: path, info)
         let size = Int(info.st_size)
         guard size > 0 else {
             bytes = UnsafeRawBufferPointer(start: nil, count: 0)

@@ -44,6 +44,7 @@ final class ExtractionWorker<B: Backend> {
     private let writing: BackgroundWork?
     private var tokenizing: Tokenizing?
     private var extractor: Extractor<B>?
+    private var watch: FileWatch?
     private var journal: JournalWriter?
     private var checksTaps: Bool
     private var batchCount = 0
@@ -379,6 +380,8 @@ final class ExtractionWorker<B: Backend> {
     /// Puts a batch in the journal.
     private func keep(_ record: BatchRecord, _ batch: Int, of work: Work) throws {
         let sequences = work.sequences[work.batches[batch]]
+        // Weights are used where they lie, for hours: what was computed with others is not kept.
+        try watch?.check()
         let journal = try self.journal ?? beginJournal()
         let place = try journal.append(
             author: work.number, batch: batch, documents: sequences.count,
@@ -412,6 +415,7 @@ final class ExtractionWorker<B: Backend> {
     }
 
     private func load() throws -> Extractor<B> {
+        let watch = try FileWatch(task.inputs)
         let extractor = try timing.measure(.loading) {
             let head = tokenizing!.head
             let config = try Gemma2Config(path: plan.locations.modelDirectory + "/config.json")
@@ -446,6 +450,8 @@ final class ExtractionWorker<B: Backend> {
                     try writing.begin { body($0) }
                 }, log: log)
         }
+        try watch.check()
+        self.watch = watch
         log.info("\(MemoryUse().description) after loading")
         send(.loaded(kernels: backend.kernels, products: backend.products))
         self.extractor = extractor

@@ -14,9 +14,11 @@ struct InputFile: Sendable {
     let size: Int
     /// See `MappedFile.identity`.
     let identity: String
+    /// What was looked at.
+    let version: FileVersion
 
     init(_ file: MappedFile, headerLength: Int) throws(FileError) {
-        path = file.path
+        (path, version) = (file.path, file.version)
         size = file.bytes.count
         identity = try file.identity(headerLength: min(headerLength, size))
     }
@@ -41,6 +43,9 @@ public struct Inputs: Sendable {
     let saes: [SAE]
     /// What the files hold that somebody may have meant and that changes nothing. Each names its file.
     public let warnings: [String]
+
+    /// Which versions of the files were looked at: workers use these and no others.
+    var versions: [FileVersion] { (checkpoint + saes.map(\.file)).map(\.version) }
 
     /// Looks at the files that `plan` names: at all that can be told without reading weights. Throws the readers' errors.
     public init(_ plan: RunPlan) throws {

@@ -1,5 +1,6 @@
 // What a worker is told, and what it tells.
 
+import ArrayFiles
 import CUDA
 import Corpus
 import FoundationEssentials
@@ -15,6 +16,8 @@ public struct WorkerTask: Codable, Sendable {
     /// The plan, without documents.
     let plan: RunPlan
     let state: StateFolder
+    /// The checkpoint's and the SAEs' files, as the parent has looked at them.
+    let inputs: [FileVersion]
     /// The worker's rank among all.
     public let rank: Int
     /// Its authors, in order.
@@ -41,12 +44,14 @@ public struct WorkerTask: Codable, Sendable {
     public var worldSize: Int { plan.worldSize }
 
     /// The tasks of `plan`'s workers.
-    public static func tasks(_ plan: RunPlan, _ state: StateFolder) -> [WorkerTask] {
+    public static func tasks(
+        _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder
+    ) -> [WorkerTask] {
         plan.ranks.map { rank in
             let shares = AuthorShare.shares(
                 rank: rank, worldSize: plan.worldSize, authorCount: plan.authors.count)
             return WorkerTask(
-                plan: plan.withoutAuthors(), state: state, rank: rank,
+                plan: plan.withoutAuthors(), state: state, inputs: inputs.versions, rank: rank,
                 assignments: shares.map { Assignment(share: $0, author: plan.authors[$0.number]) },
                 checksTaps: rank == plan.ranks.lowerBound)
         }

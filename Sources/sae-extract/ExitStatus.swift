@@ -38,7 +38,7 @@ enum ExitStatus: Int32 {
             switch error {
             case is UsageError, is SAEChoiceError: .usage
             case is CorpusError, is TokenizerError, is CheckpointError, is SafetensorsError,
-                is NPZError, is SAEError, is NonFiniteError, is ResultsError,
+                is NPZError, is SAEError, is NonFiniteError, is ResultsError, is ChangedFileError,
                 is UnexpectedFileError:
                 .badData
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.

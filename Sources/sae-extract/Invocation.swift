@@ -67,7 +67,7 @@ struct Invocation {
             try printToStandardOutput(text)
         }
         try size.check(ignoringShortage: options.ignoresFreeSpace, log: log)
-        try Launcher.checkTasks(WorkerTask.tasks(plan, state))
+        try Launcher.checkTasks(WorkerTask.tasks(plan, inputs, state))
         let manifest = Mutex(
             try Manifest(plan, inputs, state, overwriting: overwriting))
         if plan.naming.labelName != OutputNaming(label: plan.label).labelName {
@@ -100,7 +100,7 @@ struct Invocation {
         }
 
         let clock = ContinuousClock.now
-        let tasks = WorkerTask.tasks(plan, state)
+        let tasks = WorkerTask.tasks(plan, inputs, state)
         let display = ProgressDisplay(
             tasks, command.execution.progress,
             seconds: environment[ProgressDisplay.secondsVariable].flatMap(Double.init)

@@ -229,6 +229,52 @@ struct WorkerTests {
         #expect(tool.log.contains("check --model_path"))
     }
 
+    /// The checkpoint's file is written over in place, as a download does: what was computed before counts, nothing after.
+    @Test func aChangedCheckpointIsReported() throws {
+        let model = try folder.copy(TestData.tiny + "/model-single", "model")
+        let weights = model + "/model.safetensors"
+        let good = try TestData.bytes(weights)
+        var arguments = try long(200)
+        arguments.replace([TestData.tiny + "/model"], with: [model])
+        let tool = try RunningTool(arguments)
+        #expect(tool.waitForBatches(3))
+        func overwrite(_ bytes: [UInt8]) {
+            let descriptor = open(weights, O_WRONLY)
+            #expect(pwrite(descriptor, bytes, bytes.count, 0) == bytes.count)
+            close(descriptor)
+        }
+        // Other numbers, all of them finite.
+        overwrite(good[..<(good.count / 2)] + [UInt8](repeating: 0x3C, count: good.count / 2))
+        #expect(tool.wait() == 65, "\(tool.log)")
+        #expect(tool.log.contains("\(weights): was changed while this run used it"), "\(tool.log)")
+        #expect(tool.log.contains("run the same command again"))
+        overwrite(good)
+        #expect(try Tool.run(arguments).status == 0)
+        #expect(
+            try Tool.run(arguments.dropLast() + [folder.file("whole")]).status == 0)
+        #expect(
+            try Tool.results(in: folder.file("out")) == Tool.results(in: folder.file("whole")))
+    }
+
+    /// Between the parent's look at the checkpoint and a worker's loading of it.
+    @Test func aCheckpointThatChangesBeforeItIsLoadedIsReported() throws {
+        let model = try folder.copy(TestData.tiny + "/model-single", "model")
+        var arguments = try long(50)
+        arguments.replace([TestData.tiny + "/model"], with: [model])
+        let mark = folder.file("struck")
+        let tool = try RunningTool(
+            arguments,
+            environment: [
+                "LD_PRELOAD": try FaultShim.build(in: folder), "FAULT_AT": "load:1:PAUSE:\(mark)",
+            ])
+        #expect(tool.wait { _ in fileExists(mark) })
+        try TestData.write(
+            try TestData.bytes(TestData.tiny + "/model-single/model.safetensors"),
+            to: model + "/model.safetensors")
+        #expect(tool.wait() == 65, "\(tool.log)")
+        #expect(tool.log.contains("model.safetensors: was changed while this run used it"))
+    }
+
     /// One whose memory is capped so low that it cannot go on.
     @Test func cappedMemoryIsReported() throws {
         let arguments = try long(20) + ["--threads", "1"]
