@@ -92,7 +92,8 @@ struct DocumentationTests {
                 atPath: folder.file(name), withDestinationPath: "\(TestData.packageRoot)/\(name)")
         }
         var exports: [String] = []
-        for block in try DocumentationTests.blocks(of: document) {
+        for block in try DocumentationTests.blocks(of: document)
+        where Tool.hasLimits || !block.circumstances.starts(with: ["limit", "-v"]) {
             let found = try run(block, in: folder, exports)
             exports += block.steps.map(\.command).filter { $0.hasPrefix("export ") }
             for (step, output) in zip(block.steps, found) {

@@ -10,6 +10,9 @@ struct MalformedInputTests {
     func isReported(input: MalformedInput) throws {
         var job = try Job()
         try input.damage(&job)
+        guard Tool.hasLimits || !job.launcher.contains(where: { $0.contains("ulimit -v") }) else {
+            return
+        }
         let outcome = try Tool.run(job.arguments, launcher: job.launcher)
         #expect(outcome.status == input.status, "\(outcome.errors)")
         for mention in input.mentions {

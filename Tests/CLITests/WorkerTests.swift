@@ -276,7 +276,7 @@ struct WorkerTests {
     }
 
     /// One whose memory is capped so low that it cannot go on.
-    @Test func cappedMemoryIsReported() throws {
+    @Test(.enabled(if: Tool.hasLimits)) func cappedMemoryIsReported() throws {
         let arguments = try long(20) + ["--threads", "1"]
         var reports: [Int32: Int] = [:]
         for limit in stride(from: 200_000, through: 600_000, by: 50_000) {

@@ -28,6 +28,11 @@ public struct Tool {
         return folder.path + "/sae-extract"
     }()
 
+    /// Whether address space can be limited: not with a sanitizer (scripts/check-sanitizers), which takes terabytes of it.
+    public static let hasLimits = ["ASAN_OPTIONS", "TSAN_OPTIONS"].allSatisfy {
+        ProcessInfo.processInfo.environment[$0] == nil
+    }
+
     /// Runs with `arguments`, `environment` added to or (nil) taken from this process' own. `launcher` is a
     /// command put before the binary.
     public static func run(

@@ -1,0 +1,30 @@
+// For builds with ThreadSanitizer: tells it of the waiting in Swift's Mutex, which lies in a library that is built without
+// it and would make every contended lock look like a race. The compiler puts the uncontended way into each caller, where
+// ThreadSanitizer sees it.
+// Symbols: swift, stdlib/public/Synchronization/Mutex/LinuxImpl.swift (_MutexHandle._lockSlow, _MutexHandle._unlockSlow).
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdint.h>
+
+#define SWIFT __attribute__((swiftcall))
+#define SELF __attribute__((swift_context))
+#define LOCK_SLOW "$s15Synchronization12_MutexHandleV9_lockSlowyys6UInt32VF"
+#define UNLOCK_SLOW "$s15Synchronization12_MutexHandleV11_unlockSlowyyF"
+
+extern void __tsan_acquire(void *);
+extern void __tsan_release(void *);
+
+SWIFT void lock(uint32_t thread, SELF void *mutex) __asm__(LOCK_SLOW);
+SWIFT void lock(uint32_t thread, SELF void *mutex) {
+    SWIFT void (*theirs)(uint32_t, SELF void *) = (SWIFT void (*)(uint32_t, SELF void *))dlsym(RTLD_NEXT, LOCK_SLOW);
+    theirs(thread, mutex);
+    __tsan_acquire(mutex);
+}
+
+SWIFT void unlock(SELF void *mutex) __asm__(UNLOCK_SLOW);
+SWIFT void unlock(SELF void *mutex) {
+    SWIFT void (*theirs)(SELF void *) = (SWIFT void (*)(SELF void *))dlsym(RTLD_NEXT, UNLOCK_SLOW);
+    __tsan_release(mutex);
+    theirs(mutex);
+}
