@@ -7,51 +7,119 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pickle
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import scipy.sparse
 
-from .errors import RunError
-
-try:
-    from numpy._core.multiarray import _reconstruct
-except ImportError:  # NumPy 1
-    from numpy.core.multiarray import _reconstruct
-
-# Bytes of a dense array in memory at a time. Larger blocks fall out of the processor's cache.
-BLOCK_BYTES = 1 << 20
+from . import npy, pickles
+from .errors import RunError, excerpt
+from .opening import BLOCK_BYTES, open_file, read_text
 
 # A metadata member has some hundred bytes and four for each document.
 METADATA_BYTES = 64 << 20
 
+# The directory of an archive of six members has some 400 bytes. Python makes ten times as much of one.
+DIRECTORY_BYTES = 1 << 20
+
+# What the libraries raise for damaged files. RuntimeError is of passwords, and of JSON that is nested too deep.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+
 
 @contextlib.contextmanager
-def _reading(path: Path, advice: str):
+def _reading(path: Path, advice: str) -> Iterator[None]:
     """Turns what the libraries raise for a missing or damaged file into `RunError`."""
     try:
         yield
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such file; {advice}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError) as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        raise RunError(f"{path}: is damaged or not a file of sae-extract ({reason}); {advice}") from error
+    except pickles.RefusedPickle as error:
+        raise RunError(
+            f"{path}: {error}. sae-extract and NumPy write no such thing there, and numpy.load(…, allow_pickle=True) would "
+            f"run what it says: ask who made the file, or {advice}"
+        ) from None
+    except DAMAGE as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__
+        raise RunError(f"{path}: is damaged or not a file of sae-extract ({excerpt(reason)}); {advice}") from None
+    except MemoryError:
+        raise RunError(f"{path}: what it holds needs more memory than there is; {advice}, or take a larger machine") from None
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+class _DirectoryReader:
+    """A file as `zipfile` reads it, but no more than `limit` bytes at once while there is a limit.
+
+    An archive's directory may say any size of itself.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.limit: int | None = DIRECTORY_BYTES
+        self.file = file
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if self.limit is None:
+            return self.file.read(size)
+        if size > self.limit:
+            raise ValueError(f"its directory has {size} bytes, more than {self.limit}")
+        # `zipfile` looks for the directory's end in what follows the place where it may be at the earliest.
+        return self.file.read(size if size >= 0 else self.limit)
+
+
+@contextlib.contextmanager
+def _archive(path: Path, advice: str) -> Iterator[zipfile.ZipFile]:
+    with _reading(path, advice), open_file(path, advice) as file:
+        reader = _DirectoryReader(file)
+        with zipfile.ZipFile(reader) as archive:
+            reader.limit = None
+            yield archive
 
 
 def _expect(path: Path, what: str, expected, got, advice: str) -> None:
     if expected != got:
-        raise RunError(f"{path}: {what}: expected {expected}, got {got}; {advice}")
+        raise RunError(f"{path}: {what}: expected {excerpt(expected)}, got {excerpt(got)}; {advice}")
 
 
-def read_json(path: Path, length: int, advice: str) -> list:
-    """The JSON array of `length` elements in `path`."""
+def read_texts(path: Path, length: int, advice: str) -> list[str]:
+    """The JSON array of `length` texts in `path`."""
+    value = _read_list(path, length, advice)
+    for number, text in enumerate(value):
+        if type(text) is not str:
+            raise RunError(f"{path}: document {number}: expected a text, got {type(text).__name__}; {advice}")
+    return value
+
+
+def read_pieces(path: Path, shape: tuple[int, int], advice: str) -> list[list[str]]:
+    """The JSON array of `shape[0]` arrays of `shape[1]` texts in `path`."""
+    value = _read_list(path, shape[0], advice)
+    for number, row in enumerate(value):
+        if type(row) is not list or not all(type(piece) is str for piece in row):
+            raise RunError(f"{path}: document {number}: expected an array of texts, got something else; {advice}")
+        if len(row) != shape[1]:
+            raise RunError(f"{path}: document {number}: expected {shape[1]} pieces, got {len(row)}; {advice}")
+    return value
+
+
+def _read_list(path: Path, length: int, advice: str) -> list:
     with _reading(path, advice):
-        value = json.loads(path.read_bytes().decode("utf-8"))
+        value = json.loads(read_text(path, advice))
     if not isinstance(value, list):
         raise RunError(f"{path}: expected a JSON array, got {type(value).__name__}; {advice}")
     _expect(path, "number of documents", length, len(value), advice)
@@ -60,88 +128,100 @@ def read_json(path: Path, length: int, advice: str) -> list:
 
 def read_metric(path: Path, shape: tuple[int, int], advice: str) -> np.ndarray:
     """The float16 (D, T) array in `path`, as float32."""
-    with _reading(path, advice), open(path, "rb") as file:
-        values = np.lib.format.read_array(file, allow_pickle=False)
-        _end(file)
-    _expect(path, "shape (D, T)", shape, values.shape, advice)
-    _expect(path, "dtype", "float16", str(values.dtype), advice)
-    return values.astype(np.float32)
+    with _reading(path, advice), open_file(path, advice) as file:
+        header = npy.read_header(file)
+        _expect(path, "shape (D, T)", shape, header.shape, advice)
+        _expect(path, "dtype", "float16", header.dtype_name, advice)
+        return npy.read_values(file, header).astype(np.float32)
 
 
-class _MetadataUnpickler(pickle.Unpickler):
-    """Admits what NumPy pickles arrays with, under the names of NumPy 1 and 2, and nothing that could do harm."""
-
-    ADMITTED = {  # noqa: RUF012
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module, name):
-        try:
-            return self.ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is refused") from None
+def _open_member(archive: zipfile.ZipFile, name: str) -> BinaryIO:
+    info = archive.getinfo(name + ".npy")
+    # The only ways of NumPy and sae-extract. Others may announce gigabytes for a dictionary.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in a way that NumPy does not use, {info.compress_type}")
+    return archive.open(info)
 
 
-def _read_header(member) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(member)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(member)
-    raise ValueError(f"a member has version {version} of NumPy's format")
-
-
-def _end(member) -> None:
-    # The checksum of a member is compared at its end, so the end must be read.
-    if member.read(1):
-        raise ValueError(f"{member.name} is longer than its header says")
-
-
-def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(name + ".npy") as member:
-        values = np.lib.format.read_array(member, allow_pickle=False)
-        _end(member)
-    return values
+def _read_member(path: Path, archive: zipfile.ZipFile, name: str, types: list[str], shape: tuple, advice: str) -> np.ndarray:
+    with _open_member(archive, name) as member:
+        header = npy.read_header(member)
+        if header.dtype_name not in types:
+            _expect(path, f"dtype of {name}", " or ".join(types), header.dtype_name, advice)
+        _expect(path, f"shape of {name}", shape, header.shape, advice)
+        return npy.read_values(member, header)
 
 
 def read_metadata(path: Path, advice: str) -> dict:
     """The dictionary `metadata` of an activations file: author, docs_count, layer, tokens_per_doc (int32 (D,)), sae_name.
 
-    It is a pickle. Only the types that NumPy pickles arrays with are admitted: no code of the file's is run.
+    It is a pickle, and read as plain data: see `pickles`.
     """
-    with _reading(path, advice), zipfile.ZipFile(path) as archive:
-        if archive.getinfo("metadata.npy").file_size > METADATA_BYTES:
-            raise ValueError("its metadata is too large")
-        with archive.open("metadata.npy") as member:
-            shape, _, dtype = _read_header(member)
-            if shape != () or dtype != np.dtype(object):
-                raise ValueError(f"its metadata is {dtype} {shape}, not one object")
-            try:
-                value = _MetadataUnpickler(member).load()
-            except Exception as error:  # Bytes that are no pickle may raise anything.
-                raise ValueError(f"its metadata cannot be unpickled: {error}") from error
-            _end(member)
+    with _archive(path, advice) as archive, _open_member(archive, "metadata") as member:
+        header = npy.read_header(member)
+        if header.shape != () or header.descr != "|O":
+            raise ValueError(f"its metadata is {header.dtype_name} {header.shape}, not one object")
+        content = member.read(METADATA_BYTES + 1)
+        if len(content) > METADATA_BYTES:
+            raise ValueError(f"its metadata has more than {METADATA_BYTES >> 20} MB")
+        try:
+            value = pickles.load(content)
+        except pickles.PickleError as error:
+            raise type(error)(f"its metadata {error}") from None
         # An object array of shape () is pickled as itself, so there is one array around the dictionary.
-        metadata = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
-        keys = ["author", "docs_count", "layer", "tokens_per_doc", "sae_name"]
-        if not isinstance(metadata, dict) or not set(keys) <= set(metadata):
-            raise ValueError(f"its metadata is not a dictionary of {', '.join(keys)}")
+        found = value.objects[0] if isinstance(value, pickles.Array) and value.type.is_object and value.shape == () else None
+        return _metadata(found)
+
+
+def _metadata(found) -> dict:
+    kinds = {"author": str, "docs_count": int, "layer": int, "tokens_per_doc": object, "sae_name": str}
+    if not isinstance(found, dict) or not set(kinds) <= set(found):
+        raise ValueError(f"its metadata is not a dictionary of {', '.join(kinds)}")
+    metadata = {key: found[key] for key in kinds}
+    for key, kind in kinds.items():
+        if kind is not object and type(metadata[key]) is not kind:
+            raise ValueError(f"its metadata's {key} is not {'a text' if kind is str else 'an integer'}")
+    tokens = metadata["tokens_per_doc"]
+    if isinstance(tokens, pickles.Array) and len(tokens.shape) == 1 and tokens.type.descr in ("<i4", "<i8", "<u4"):
+        counts = np.frombuffer(tokens.data, tokens.type.descr).astype(np.int64)
+    elif isinstance(tokens, (list, tuple)) and all(type(count) is int for count in tokens):
+        counts = np.array(tokens, np.int64)
+    else:
+        raise ValueError("its metadata's tokens_per_doc is not an array of integers")
+    if counts.size and not 0 <= counts.min() <= counts.max() < 1 << 31:
+        raise ValueError("its metadata's tokens_per_doc has numbers that are no counts")
+    metadata["tokens_per_doc"] = counts.astype(np.int32)
     return metadata
 
 
 def read_sparse(path: Path, shape: tuple[int, int], advice: str) -> scipy.sparse.csr_matrix:
     """The CSR matrix float32 (D*T, F) of a `.sparse.npz` file."""
-    with _reading(path, advice), zipfile.ZipFile(path) as archive:
-        stored, form = tuple(_read_member(archive, "shape").tolist()), _read_member(archive, "format").item()
+    (rows, width), integers = shape, ["int32", "int64"]
+    with _archive(path, advice) as archive:
+        form = _read_member(path, archive, "format", ["|S3"], (), advice).item()
         _expect(path, "format", b"csr", form, advice)
+        stored = tuple(_read_member(path, archive, "shape", integers, (2,), advice).tolist())
         _expect(path, "shape (D*T, F)", shape, stored, advice)
-        data, indices, indptr = (_read_member(archive, name) for name in ("data", "indices", "indptr"))
-        _expect(path, "dtype", "float32", str(data.dtype), advice)
+        indptr = _read_member(path, archive, "indptr", integers, (rows + 1,), advice)
+        if indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
+            raise ValueError("its indptr does not ascend from 0")
+        count = int(indptr[-1])
+        if count > rows * width:
+            raise ValueError(f"its indptr announces {count} entries in {rows * width} places")
+        indices = _read_member(path, archive, "indices", integers, (count,), advice)
+        data = _read_member(path, archive, "data", ["float32"], (count,), advice)
+        if count and not 0 <= indices.min() <= indices.max() < width:
+            raise ValueError(f"its indices are not all from 0 to {width - 1}")
+        ascends = np.ones(count + 1, bool)
+        ascends[1:-1] = indices[1:] > indices[:-1]
+        # Where a row begins, the last of the row before does not matter.
+        ascends[indptr] = True
+        if not ascends.all():
+            raise ValueError("its indices do not ascend within a row")
+        if not data.all():
+            raise ValueError("it has entries that are 0")
         matrix = scipy.sparse.csr_matrix((data, indices, indptr), shape=shape)
-        matrix.check_format(full_check=True)
+    matrix.has_sorted_indices = True
     return matrix
 
 
@@ -151,45 +231,47 @@ def read_dense(path: Path, shape: tuple[int, int, int], advice: str) -> scipy.sp
     The array is unpacked a MB at a time: what is in memory is one such block and what fires.
     """
     rows, width = shape[0] * shape[1], shape[2]
-    columns, values, counts = [], [], []
-    with _reading(path, advice), zipfile.ZipFile(path) as archive, archive.open("activations.npy") as member:
-        stored, is_fortran, dtype = _read_header(member)
-        _expect(path, "shape (D, T, F)", shape, tuple(stored), advice)
-        _expect(path, "dtype", "float32", str(dtype), advice)
-        _expect(path, "order", "C", "Fortran" if is_fortran else "C", advice)
-        step = max(1, BLOCK_BYTES // max(1, 4 * width))
-        for start in range(0, rows, step):
-            count = min(step, rows - start)
-            size = 4 * count * width
+    columns, values = [], []
+    with _archive(path, advice) as archive, _open_member(archive, "activations") as member:
+        header = npy.read_header(member)
+        _expect(path, "shape (D, T, F)", shape, header.shape, advice)
+        _expect(path, "dtype", "float32", header.dtype_name, advice)
+        _expect(path, "order", "C", "Fortran" if header.is_fortran else "C", advice)
+        indptr = np.zeros(rows + 1, np.int64)
+        # Whole rows, or a part of one.
+        step = max(1, BLOCK_BYTES // 4)
+        step = step // width * width or step
+        for start in range(0, rows * width, step):
+            size = 4 * min(step, rows * width - start)
             block = member.read(size)
             if len(block) != size:
                 raise ValueError("its array ends too early")
-            block = np.frombuffer(block, dtype)
+            block = np.frombuffer(block, "<f4")
             where = np.flatnonzero(block != 0)  # Ten times as fast as np.nonzero(block).
-            row, column = np.divmod(where, width)
+            first, offset = divmod(start, width)
+            row, column = np.divmod(where + offset, width)
             columns.append(column.astype(np.int32))
             values.append(block[where])
-            counts.append(np.bincount(row, minlength=count))
-        _end(member)
-    indptr = np.zeros(rows + 1, np.int64)
-    if rows:
-        np.cumsum(np.concatenate(counts), out=indptr[1:])
-    columns = np.concatenate(columns) if columns else np.zeros(0, np.int32)
-    values = np.concatenate(values).astype(np.float32, copy=False) if values else np.zeros(0, np.float32)
-    matrix = scipy.sparse.csr_matrix((values, columns, indptr), shape=(rows, width))
+            counts = np.bincount(row)
+            indptr[first + 1 : first + 1 + len(counts)] += counts
+        npy.check_end(member)
+        np.cumsum(indptr, out=indptr)
+        columns = np.concatenate(columns) if columns else np.zeros(0, np.int32)
+        values = np.concatenate(values).astype(np.float32, copy=False) if values else np.zeros(0, np.float32)
+        matrix = scipy.sparse.csr_matrix((values, columns, indptr), shape=(rows, width))
     matrix.has_sorted_indices = True
     return matrix
 
 
-def check_metadata(path: Path, metadata: dict, expected: dict, advice: str) -> None:
-    """Fails where a file's `metadata` is not what `expected` has."""
+def check_metadata(path: Path, metadata: dict, expected: dict, rows: int, advice: str) -> None:
+    """Fails where a file's `metadata` is not what `expected` has: of `tokens_per_doc` without the padding to `rows`."""
     for key, value in expected.items():
         what, got = f"metadata[{key!r}]", metadata[key]
-        if isinstance(got, np.ndarray):
-            got = got.tolist()
-        if isinstance(value, list) and isinstance(got, list):
-            _expect(path, f"length of {what}", len(value), len(got), advice)
-            for number, (ours, theirs) in enumerate(zip(value, got)):
-                _expect(path, f"{what}[{number}]", ours, theirs, advice)
+        if key == "tokens_per_doc":
+            _expect(path, f"length of {what}", rows, len(got), advice)
+            padded = np.zeros(rows, np.int64)
+            padded[: len(value)] = value
+            for number in np.flatnonzero(padded != got)[:1]:
+                _expect(path, f"{what}[{number}]", padded[number], got[number], advice)
         else:
             _expect(path, what, value, got, advice)

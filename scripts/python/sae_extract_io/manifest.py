@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 
-from .errors import RunError
+from .checks import SITES, check_author, check_entry
+from .errors import RunError, excerpt
+from .opening import read_text
 from .receipts import names_start, with_completed
-
-SITES = ("res", "mlp", "att")
 
 
 @dataclass
@@ -37,7 +38,9 @@ class Manifest:
         """What to do about a file: the command of the last invocation that was for `hook`, or of the last."""
         entry = next((e for e in reversed(self.invocations) if hook is None or hook in _hooks(e)), self.invocations[-1])
         command = [word for word in entry.get("command", []) if word != "--overwrite"]
-        return f"run the same command again to {purpose}" + (f": {shlex.join(command)}" if command else "")
+        # Whoever wrote run.json chose the words: another program's command is not advised.
+        is_ours = bool(command) and PurePath(command[0]).name == "sae-extract"
+        return f"run the same command again to {purpose}" + (f": {shlex.join(command)}" if is_ours else "")
 
 
 def read_manifest(directory: Path, model: str | None) -> Manifest:
@@ -56,7 +59,7 @@ def read_manifest(directory: Path, model: str | None) -> Manifest:
     entries = [with_completed(directory, entry, receipts) for entry in entries]
     for entry in entries:
         for author in entry["authors"]:
-            _check_author(path, author, entry["shape"])
+            check_author(path, author, entry["shape"])
 
     saes: dict[tuple[int, str], dict] = {}
     authors: dict[str, dict] = {}
@@ -84,56 +87,42 @@ def read_manifest(directory: Path, model: str | None) -> Manifest:
     )
 
 
-def missing_ranks(manifest: Manifest) -> tuple[list[int], int]:
-    """The ranks that have no entry, and of how many, by the last entry; none where some set of ranks is whole."""
+def missing_ranks(manifest: Manifest) -> str:
+    """The ranks that have no entry, and of how many, by the last entry: "0, 2 of 4"; empty where some set of ranks is whole."""
     ranks: dict[int, set[int]] = {}
     for entry in manifest.invocations:
         ranks.setdefault(entry["world_size"], set()).update(entry["ranks"])
     if any(len(present) == size for size, present in ranks.items()):
-        return [], 0
+        return ""
     size = manifest.invocations[-1]["world_size"]
-    return sorted(set(range(size)) - ranks[size]), size
+    # There may be more than there is memory for.
+    first = list(islice((rank for rank in range(size) if rank not in ranks[size]), 10))
+    more = size - len(ranks[size]) - len(first)
+    return ", ".join(map(str, first)) + (f" and {more} more" if more else "") + f" of {size}"
 
 
 def _entries(path: Path) -> list[dict]:
     try:
-        value = json.loads(path.read_bytes().decode("utf-8"))
+        value = json.loads(read_text(path, "give the folder that was --save_dir of a run of sae-extract"))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{path}: there is no such file; give the folder that was --save_dir of a run of sae-extract") from None
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise RunError(f"{path}: is damaged ({error}); run the same command again to make it") from error
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    except (RecursionError, ValueError) as error:
+        raise RunError(f"{path}: is damaged ({excerpt(error)}); run the same command again to make it") from None
     if not isinstance(value, dict) or value.get("format") != "sae-extract run manifest":
         raise RunError(f"{path}: is not a manifest of sae-extract; give the folder that was --save_dir of a run")
     if value.get("format_version") != 1:
         raise RunError(
-            f"{path}: format_version: expected 1, got {value.get('format_version')}; install the sae_extract_io that "
+            f"{path}: format_version: expected 1, got {excerpt(value.get('format_version'))}; install the sae_extract_io that "
             "came with the sae-extract that made it"
         )
     entries = value.get("runs")
-    if not entries:
+    if not isinstance(entries, list) or not entries:
         raise RunError(f"{path}: has no runs; run the same command again")
-    needed = {"model", "saes", "authors", "authors_not_complete", "settings", "shape", "ranks", "world_size"}
     for entry in entries:
-        if not needed <= set(entry):
-            absent = ", ".join(sorted(needed - set(entry)))
-            raise RunError(f"{path}: an entry lacks {absent}; run the same command again to make it")
+        check_entry(path, entry)
     return entries
-
-
-def _check_author(path: Path, author: dict, shape: dict) -> None:
-    counts = author["tokens_per_row"]
-    if not (
-        author["documents"] == len(counts) == len(author["source_lines"]) <= shape["documents"]
-        and author["tokens"] == sum(counts)
-        and all(0 <= count <= shape["tokens"] for count in counts)
-        and all(0 <= row < len(counts) for row in author["truncated_rows"])
-    ):
-        raise RunError(
-            f"{path}: author {author['author']!r}: documents, tokens, tokens_per_row, source_lines and truncated_rows do not "
-            f"agree with each other and the shape {shape}; run the same command again to make it"
-        )
 
 
 def _hooks(entry: dict) -> dict[tuple[int, str], dict]:

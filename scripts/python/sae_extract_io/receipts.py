@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import zlib
 from pathlib import Path
+
+from .checks import check_author
+from .errors import RunError
+from .opening import BLOCK_BYTES, check_is_folder, open_file
 
 KINDS = {"dense": ["{}.npz"], "sparse": ["{}.sparse.npz"], "both": ["{}.npz", "{}.sparse.npz"]}
 SHARED = ["entropy_loss__{}.npy", "cross_entropy_loss__{}.npy", "tokens__{}.json", "full_texts__{}.json"]
@@ -35,9 +40,11 @@ def with_completed(directory: Path, entry: dict, cache: dict) -> dict:
     waiting, receipts = set(entry["authors_not_complete"]), cache[folder]
     found = []
     for name in entry["authors_not_complete"]:
-        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # Of a receipt that is none.
+        # What a receipt that is none raises.
+        with contextlib.suppress(AttributeError, KeyError, OverflowError, RunError, TypeError, ValueError):
             author, counts = _author(entry, receipts.get(name, []))
             if author is not None:
+                check_author(folder, author, entry["shape"])
                 found.append((author, counts))
     if not found:
         return entry
@@ -48,46 +55,69 @@ def with_completed(directory: Path, entry: dict, cache: dict) -> dict:
     entry["authors_not_complete"] = [name for name in entry["authors_not_complete"] if name in waiting]
     entry["tokens"] = before + more
     entry["saes"] = [
-        {**sae, "mean_l0": (before * sae.get("mean_l0", 0) + sum(c.get(sae["hook"], 0) for _, c in found)) / max(1, before + more)}
+        {
+            **sae,
+            "mean_l0": (before * sae.get("mean_l0", 0) + sum(c.get(sae["hook"], 0) for _, c in found)) / max(1, before + more),
+        }
         for sae in entry["saes"]
     ]
     return entry
 
 
 def _state_folder(directory: Path, entry: dict) -> Path | None:
+    """The folder of an entry's receipts, if there is one. Raises `RunError` where a part of its path is a link."""
     if "state" in entry:
         parts = Path(entry["state"]).parts
-        return directory.joinpath(*parts) if parts[:1] == (".sae-extract",) and ".." not in parts else None
-    # Older versions did not name it; where a label has several, nothing tells which.
+        if parts[:1] != (".sae-extract",) or ".." in parts:
+            return None
+    else:
+        # Older versions did not name it; where a label has several, nothing tells which.
+        parts = (".sae-extract", "models", entry["model"]["label"].replace("/", "_"))
+        if parts[-1] in (".", ".."):
+            return None
+    folder = directory
+    for part in parts:
+        folder /= part
+        check_is_folder(folder)
+    if "state" in entry:
+        return folder
     try:
-        label = entry["model"]["label"].replace("/", "_")
-        folders = [path for path in (directory / ".sae-extract" / "models" / label).iterdir() if path.is_dir()]
-    except OSError:
+        folders = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    except (OSError, ValueError):
         return None
     return folders[0] if len(folders) == 1 else None
 
 
 def _receipts(folder: Path) -> dict[str, list[dict]]:
-    """All receipts in `folder`, by author."""
+    """All receipts in `folder`, by author. Raises `RunError` where something else than a file has a receipts' name."""
     texts = []
     try:
         for path in sorted(folder.iterdir()):
             if path.suffix == ".receipt":
-                texts.append(path.read_bytes())
+                texts.append(_content(path))
             elif path.suffix == ".receipts":
-                for line in path.read_bytes().split(b"\n")[:-1]:
+                for line in _content(path).split(b"\n")[:-1]:
                     if line[:8] == b"%08x" % zlib.crc32(line[9:]):
                         texts.append(line[9:])
-    except OSError:
+    except (OSError, ValueError):
         pass  # Its run may have ended, or been overwritten, meanwhile.
     receipts: dict[str, list[dict]] = {}
     for text in texts:
         try:
             receipt = json.loads(text.decode("utf-8"))
             receipts.setdefault(receipt["author"], []).append(receipt)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, RecursionError, TypeError, ValueError):
             continue
     return receipts
+
+
+def _content(path: Path) -> bytes:
+    """What is in `path`, to the first MB of nothing but NUL bytes: a hole in a file may be larger than any disk."""
+    content = bytearray()
+    with open_file(path, "run the same command again") as file:
+        while (block := file.read(BLOCK_BYTES)) and block != bytes(len(block)):
+            content += block
+    return bytes(content)
 
 
 def _author(entry: dict, receipts: list[dict]) -> tuple[dict | None, dict]:
@@ -95,16 +125,18 @@ def _author(entry: dict, receipts: list[dict]) -> tuple[dict | None, dict]:
     if not receipts:
         return None, {}
     start, counts, sealed = names_start(entry), {}, {}
+    activations = re.compile(re.escape(start) + r"(res|mlp|att)__activations__.*__layer_(\d+)\.(?:sparse\.)?npz", re.DOTALL)
     for receipt in receipts:
-        foreign = []
+        foreign = set()
         for sae in entry["saes"]:
             identity = f"{sae['sae_name']}, {sae.get('size')} bytes, identity {sae.get('identity')}"
             if receipt["saes"].get(sae["hook"], identity) == identity:
-                counts.setdefault(sae["hook"], receipt["firingCounts"].get(sae["hook"], 0))
+                counts.setdefault(sae["hook"], int(receipt["firingCounts"].get(sae["hook"], 0)))
             else:
-                foreign.append((f"{start}{sae['site']}__activations__", f"__layer_{sae['layer']}."))
+                foreign.add((sae["site"], str(sae["layer"])))
         for name, seal in receipt["files"].items():
-            if not any(name.startswith(begin) and end in name for begin, end in foreign):
+            of_hook = activations.fullmatch(name)
+            if of_hook is None or of_hook.groups() not in foreign:
                 sealed[name] = seal
     first, begin = receipts[0], f"{start}tokens__"
     encoded = next((name[len(begin) : -len(".json")] for name in sealed if name.startswith(begin)), None)

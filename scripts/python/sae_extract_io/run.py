@@ -14,8 +14,11 @@ import numpy as np
 import scipy.sparse
 
 from . import files, frames
-from .errors import RunError, UnfinishedRunWarning
+from .errors import RunError, UnfinishedRunWarning, printable
 from .manifest import Manifest, missing_ranks, read_manifest
+
+# Of more positions than this a file must be as large as they are, before anything is made of what run.json announces.
+POSITIONS = 1 << 24
 
 METRICS = {"cross_entropy_loss": ".npy", "entropy_loss": ".npy", "tokens": ".json", "full_texts": ".json"}
 
@@ -59,21 +62,20 @@ def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
             f"{Path(directory) / 'run.json'}: is not as a manifest is ({type(error).__name__}: {error}); "
             "run the same command again to have it written anew"
         ) from error
-    ranks, world_size = missing_ranks(run._manifest)
+    ranks = missing_ranks(run._manifest)
     problems = []
     if run.incomplete:
         problems.append(f"{len(run)} of {len(run) + len(run.incomplete)} authors are complete")
         problems.append(f"authors not complete: {_listed(run.incomplete)}")
     if ranks:
-        absent = ", ".join(map(str, ranks))
-        problems.append(f"ranks {absent} of {world_size} have not been run, and their authors are not known")
+        problems.append(f"ranks {ranks} have not been run, and their authors are not known")
     names = [name for missing in run.missing.values() for name in missing]
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         problems.append(f"not there: {names[0]}{more}, of {_listed(list(run.missing))}")
     if problems:
         message = f"{directory} is not complete: {'; '.join(problems)}; {run._manifest.advice(purpose='complete it')}"
-        warnings.warn(message, UnfinishedRunWarning, stacklevel=2)
+        warnings.warn(UnfinishedRunWarning(message), stacklevel=2)
     return run
 
 
@@ -248,7 +250,7 @@ class Run:
         ]
         if self.incomplete:
             lines.append(f"not complete: {_listed(self.incomplete)}")
-        return "\n  ".join(lines)
+        return "\n  ".join(printable(line) for line in lines)
 
 
 class Author:
@@ -289,6 +291,7 @@ class Author:
     @property
     def real(self) -> np.ndarray:
         """bool (documents, T): where there is a token, not padding."""
+        self._check_size()
         return np.arange(self._run.shape[1]) < self.tokens_per_document[:, np.newaxis]
 
     @property
@@ -303,18 +306,14 @@ class Author:
     @cached_property
     def tokens(self) -> list[list[str]]:
         """The pieces of each document, without padding."""
-        path, advice = self._path("tokens"), self._run._manifest.advice()
-        rows = files.read_json(path, self.documents, advice)
-        columns = self._run.shape[1]
-        for number, row in enumerate(rows):
-            if len(row) != columns:
-                raise RunError(f"{path}: document {number}: expected {columns} pieces, got {len(row)}; {advice}")
+        shape = self.documents, self._run.shape[1]
+        rows = files.read_pieces(self._path("tokens"), shape, self._run._manifest.advice())
         return [row[:count] for row, count in zip(rows, self._entry["tokens_per_row"])]
 
     @cached_property
     def texts(self) -> list[str]:
         """The text of each document, whole, also where its tokens were cut."""
-        return files.read_json(self._path("full_texts"), self.documents, self._run._manifest.advice())
+        return files.read_texts(self._path("full_texts"), self.documents, self._run._manifest.advice())
 
     @property
     def token_table(self) -> TokenTable:
@@ -367,6 +366,7 @@ class Author:
 
         Raises `RunError`: the run has not that layer and site, the file is missing or damaged, or it is not what run.json says.
         """
+        self._check_size()
         rows, columns = self._run.shape
         width = self._run._width(layer, site)
         path, advice = self._features_path(layer, site), self._run._manifest.advice((layer, site))
@@ -430,10 +430,25 @@ class Author:
 
     def _features_path(self, layer: int, site: str) -> Path:
         sparse, dense = (self._run.directory / name for name in self._features_names(layer, site))
-        if not sparse.exists() and not dense.exists():
+        if not os.path.exists(sparse) and not os.path.exists(dense):
             advice = self._run._manifest.advice((layer, site))
             raise RunError(f"{dense}: there is no such file, nor {sparse.name}; {advice}")
-        return sparse if sparse.exists() else dense
+        return sparse if os.path.exists(sparse) else dense
+
+    def _check_size(self) -> None:
+        """Fails where run.json announces more than is there. A few bytes of it can ask for any amount of memory."""
+        rows, columns = self._run.shape
+        if rows * columns <= POSITIONS:
+            return
+        path, advice = self._path("cross_entropy_loss"), self._run._manifest.advice()
+        try:
+            size = os.stat(path).st_size
+        except OSError as error:
+            raise RunError(f"{path}: cannot be looked at ({error.strerror}); {advice}") from None
+        if size < 2 * rows * columns:
+            raise RunError(
+                f"{path}: run.json announces ({rows}, {columns}) numbers, its {size} bytes cannot hold them; {advice}"
+            )
 
     def _missing(self, present: set[str]) -> list[str]:
         names = [self._name(kind) for kind in METRICS if self._name(kind) not in present]
@@ -443,15 +458,14 @@ class Author:
     def _check_metadata(self, path: Path, layer: int, site: str) -> dict:
         advice = self._run._manifest.advice((layer, site))
         metadata = files.read_metadata(path, advice)
-        padding = [0] * (self._run.shape[0] - self.documents)
         expected = {
             "author": self.name,
             "docs_count": self.documents,
             "layer": layer,
-            "tokens_per_doc": self._entry["tokens_per_row"] + padding,
+            "tokens_per_doc": self._entry["tokens_per_row"],
             "sae_name": self._run.saes[layer, site]["sae_name"],
         }
-        files.check_metadata(path, metadata, expected, advice)
+        files.check_metadata(path, metadata, expected, self._run.shape[0], advice)
         return metadata
 
     def _metric(self, kind: str) -> np.ma.MaskedArray:
