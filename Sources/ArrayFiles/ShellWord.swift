@@ -1,5 +1,28 @@
-/// `text` as a shell takes it for one word.
+// Words of commands that messages suggest.
+
+/// `text` as a shell takes it for one word. It is printable, and stays what it is where it is printed and copied from there.
 public func shellWord(_ text: String) -> String {
-    text.wholeMatch(of: /[A-Za-z0-9_.,:=\/@%+-]+/) != nil
-        ? text : "'" + text.replacing("'", with: "'\\''") + "'"
+    let isPlain = text.utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"):
+            true
+        default: "_.,:=/@%+-".utf8.contains(byte)
+        }
+    }
+    if isPlain, !text.isEmpty { return text }
+    // By scalars: a mark that follows a quote makes one `Character` with it.
+    func quoted(_ replacements: [Unicode.Scalar: String]) -> String {
+        text.unicodeScalars.map { replacements[$0] ?? String($0) }.joined()
+    }
+    var isPrintable = true
+    // As ls quotes names; bash, zsh and POSIX of 2024 read $'\033' so.
+    let word = escapingUnprintable(quoted(["\\": "\\\\", "'": "\\'"])) { scalar in
+        isPrintable = false
+        return String(scalar).utf8.map { byte in
+            let digits = String(byte, radix: 8)
+            return "\\" + String(repeating: "0", count: 3 - digits.utf8.count) + digits
+        }.joined()
+    }
+    return isPrintable ? "'" + quoted(["'": "'\\''"]) + "'" : "$'" + word + "'"
 }

@@ -101,7 +101,7 @@ public struct Configuration: Codable, Equatable, Sendable {
 }
 
 /// `save_dir` holds results that do not go with this run's.
-public struct ConfigurationConflict: Error, Equatable, CustomStringConvertible {
+public struct ConfigurationConflict: ErrorWithLines, Equatable, CustomStringConvertible {
     /// The folder.
     public let saveDirectory: String
     /// Each difference, by name.
@@ -109,11 +109,19 @@ public struct ConfigurationConflict: Error, Equatable, CustomStringConvertible {
     /// Whether it is a run that has begun there, rather than results.
     public var isAtWork = false
 
-    /// All differences and what to do.
-    public var description: String {
-        let list = differences.map { "  \($0)\n" }.joined()
-        return isAtWork
-            ? "a run of another configuration has begun in \(saveDirectory) since this one did:\n\(list)Give another --save_dir, or let that run end or stop it, and run this command again."
-            : "\(saveDirectory) holds results of another configuration:\n\(list)Give another --save_dir, or the settings of the results that are there, or --overwrite to remove them and start anew."
+    /// All differences, a line each, and what to do.
+    public var lines: [String] {
+        [
+            isAtWork
+                ? "a run of another configuration has begun in \(saveDirectory) since this one did:"
+                : "\(saveDirectory) holds results of another configuration:"
+        ] + differences.map { "  \($0)" } + [
+            isAtWork
+                ? "Give another --save_dir, or let that run end or stop it, and run this command again."
+                : "Give another --save_dir, or the settings of the results that are there, or --overwrite to remove them and start anew."
+        ]
     }
+
+    /// The same in one text.
+    public var description: String { lines.joined(separator: "\n") }
 }

@@ -11,12 +11,12 @@ import Tensors
 
 /// `--dry_run`.
 public enum PlanReport {
-    /// What `plan` would do, in lines of text: SAEs, authors with documents, tokens and what is already done,
+    /// What `plan` would do, in lines: SAEs, authors with documents, tokens and what is already done,
     /// who does what, sizes. Nothing is written. Throws the readers' errors and `FileError`.
-    public static func text(
+    public static func lines(
         _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder, _ size: SizeEstimate,
         overwriting: Bool, log: Logger
-    ) throws -> String {
+    ) throws -> [String] {
         let tokenizing = try Tokenizing(plan)
         let threads = try ThreadPool(threadCount: plan.threads)
         let numbers = Array(plan.authors.indices)
@@ -75,6 +75,6 @@ public enum PlanReport {
             "to be written: \(size.description)",
         ]
         if let names = FileNameCheck(plan).description { lines.append("names of files: \(names)") }
-        return lines.map { $0 + "\n" }.joined()
+        return lines
     }
 }

@@ -10,8 +10,9 @@ public func byteCount(_ count: Int) -> String {
     return unit == 0 ? "\(count) bytes" : "\(decimals(value, value < 10 ? 1 : 0)) \(units[unit])"
 }
 
-/// Rows of columns as wide as their widest entry, numbers to the right.
+/// Rows of columns as wide as their widest entry, as it is printed; numbers to the right.
 public func textTable(_ rows: [[String]]) -> [String] {
+    let rows = rows.map { $0.map(printable) }
     guard let columns = rows.first?.indices else { return [] }
     let widths = columns.map { column in rows.map { $0[column].count }.max()! }
     let areNumbers = columns.map { column in

@@ -76,8 +76,8 @@ public enum WorkerEvent: Codable, Equatable, Sendable {
     case authorDone(author: Int, made: Int)
     /// The worker's share of an author is done; other ranks have the rest.
     case shareDone(author: Int)
-    /// The worker ends because of an error. `status` is the exit code for it.
-    case failed(status: Int32, message: String)
+    /// The worker ends because of an error. `status` is the exit code for it, `message` has its lines.
+    case failed(status: Int32, message: [String])
     /// The worker ends because it was asked to.
     case stopped
     /// The worker has done all it was told to.

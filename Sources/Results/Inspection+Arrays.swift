@@ -168,7 +168,7 @@ extension Inspection {
                     let own = fires[position].sorted(by: isStronger)
                     let shown = own.prefix(options.top).map(name).joined(separator: " ")
                     return [
-                        "\(position)", pieces.map { Inspection.visible($0[position]) } ?? "?",
+                        "\(position)", pieces.map { $0[position] } ?? "?",
                         "\(own.count)", shown + (own.count > options.top ? " …" : ""),
                     ]
                 })
@@ -202,11 +202,6 @@ extension Inspection {
             throw ResultsError.absent(
                 what: "document \(document)", present: ["0 to \(count - 1)"], flag: "--document")
         }
-    }
-
-    /// A piece on one line.
-    static func visible(_ piece: String) -> String {
-        piece.replacing("\n", with: "\\n").replacing("\t", with: "\\t").replacing("\r", with: "\\r")
     }
 
     // MARK: Arrays
@@ -335,8 +330,7 @@ extension Inspection {
                 + own.enumerated().map { position, value in
                     [
                         "\(position)",
-                        pieces.flatMap { Inspection.piece($0, document, position) }
-                            .map(Inspection.visible) ?? "?",
+                        pieces.flatMap { Inspection.piece($0, document, position) } ?? "?",
                         decimals(Double(value), 3),
                     ]
                 })

@@ -209,7 +209,7 @@ public struct Inspection {
             addTable(
                 "most frequent",
                 [["token", "times"]]
-                    + top.map { [Inspection.visible($0.key.string), "\($0.value)"] })
+                    + top.map { [$0.key.string, "\($0.value)"] })
             json = [
                 "kind": "tokens", "documents": .integer(documents.count), "tokens": .integer(total),
                 "different": .integer(counts.count),
@@ -220,7 +220,7 @@ public struct Inspection {
             ]
             guard let document = options.document else { return }
             try Inspection.check(document, of: documents.count)
-            lines += ["", documents[document].map(Inspection.visible).joined(separator: " ")]
+            lines += ["", documents[document].joined(separator: " ")]
             json["document"] = .array(documents[document].map(JSONValue.string))
         } else {
             let texts = try AuthorFiles.texts(path)
@@ -233,7 +233,10 @@ public struct Inspection {
             ]
             guard let document = options.document else { return }
             try Inspection.check(document, of: texts.count)
-            lines += ["", texts[document]]
+            lines.append("")
+            lines += texts[document].unicodeScalars.split(
+                separator: "\n", omittingEmptySubsequences: false
+            ).map { String($0) }
             json["document"] = .string(texts[document])
         }
     }

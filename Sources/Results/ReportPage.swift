@@ -14,7 +14,7 @@ public enum ReportPage {
         var page: [UInt8] = []
         // Between the places come, in order, what is put there; a place is a name in at signs.
         let parts: [String: [UInt8]] = [
-            "TITLE": escaped(title), "CSS": embedded(creport_css()),
+            "TITLE": titleText(title), "CSS": embedded(creport_css()),
             "JS": embedded(creport_js()), "DATA": withoutTags(json),
         ]
         var rest = embedded(creport_html())[...]
@@ -47,10 +47,17 @@ public enum ReportPage {
         return out
     }
 
-    private static func escaped(_ text: String) -> [UInt8] {
-        Array(
-            text.replacing("&", with: "&amp;").replacing("<", with: "&lt;")
-                .utf8)
+    /// `text` as the page's title, in one line: spaces stand for what is not printable.
+    private static func titleText(_ text: String) -> [UInt8] {
+        var out: [UInt8] = []
+        for byte in escapingUnprintable(text, { _ in " " }).utf8 {
+            switch byte {
+            case UInt8(ascii: "&"): out += Array("&amp;".utf8)
+            case UInt8(ascii: "<"): out += Array("&lt;".utf8)
+            default: out.append(byte)
+            }
+        }
+        return out
     }
 }
 

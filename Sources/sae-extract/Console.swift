@@ -39,11 +39,10 @@ final class Console: Sendable {
         return (Int(size.ws_col), Int(size.ws_row))
     }
 
-    /// Writes `text`, which ends its line. Where nobody listens any more, the run goes on.
-    func write(_ text: String) {
+    /// Writes `lines`, made printable, and their ends. Where nobody listens any more, the run goes on.
+    func write(_ lines: [String]) {
+        let text = lines.map { printable($0) + "\n" }.joined()
         state.withLock { state in
-            // Authors' names and texts are whatever a corpus holds.
-            let text = RunProgress.printable(text, keeping: "\n\t")
             put(erasing(state.drawn) + text + drawing(state.drawn))
         }
     }

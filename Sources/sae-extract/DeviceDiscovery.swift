@@ -33,7 +33,7 @@ struct DeviceDiscovery {
         alarm(UInt32(DeviceDiscovery(environment: environment).patience + 5))
         let probe = DeviceProbe(environment: environment)
         if let data = try? JSONEncoder().encode(probe) {
-            try? printToStandardOutput(String(decoding: data, as: UTF8.self))
+            try? printJSON(Array(data))
         }
         // The driver's own end is no concern of ours.
         _exit(0)
@@ -224,7 +224,7 @@ struct DeviceDiscovery {
                 "a run with these flags unset has \(probe.devices.count) \(probe.devices.count == 1 ? "worker" : "workers"), one a device"
             )
         }
-        try printToStandardOutput(lines.map { $0 + "\n" }.joined())
+        try printLines(lines)
         if let problem = probe.problem { throw DeviceError(description: problem) }
     }
 }

@@ -71,7 +71,8 @@ enum ExitStatus: Int32 {
     /// Says what went wrong and ends the process, at once: short of memory, OpenBLAS' own end can wait for ever.
     func exit(saying error: any Error) -> Never {
         Console.shared.endDrawing()
-        writeToStandardError("Error: \(SettingSource.named(in: "\(error)"))\n")
+        Console.shared.write(
+            messageLines(error).map(SettingSource.named(in:)).after("Error: "))
         _exit(rawValue)
     }
 }

@@ -29,19 +29,20 @@ struct HubCommands {
     func fetch() async throws {
         guard let hub = try resolver.makeHubIfNeeded() else {
             try options.check()
-            try printToStandardOutput("Nothing to download: all inputs are given as local paths.\n")
+            try printLine("Nothing to download: all inputs are given as local paths.")
             return
         }
         let inputs = try await resolver.resolve(hub)
-        try printToStandardOutput(HubReport(inputs.requests, hub).text)
+        try printLines(HubReport(inputs.requests, hub).lines)
         if command.output.isDryRun {
             try await hub.check(inputs.requests.map(\.request))
             return
         }
         try await resolver.download(inputs, hub)
-        try printToStandardOutput(
-            "\nAll is in \(hub.settings.cacheDirectory). A run with the same flags needs no network: set HF_HUB_OFFLINE=1.\n"
-        )
+        try printLines([
+            "",
+            "All is in \(hub.settings.cacheDirectory). A run with the same flags needs no network: set HF_HUB_OFFLINE=1.",
+        ])
     }
 
     /// Prints the SAEs that exist. Throws `UsageError`, `SAEChoiceError`, `HubError` and `FileError`.
@@ -87,7 +88,7 @@ struct HubCommands {
                 ? "* taken by a run with these flags (--sae_features \(options.saeFeatures), --target_l0 \(options.targetL0)\(options.saeIDs.isEmpty ? "" : ", --sae_id"))"
                 : "none would be taken with --sae_features \(options.saeFeatures)",
         ]
-        try printToStandardOutput(lines.map { $0 + "\n" }.joined())
+        try printLines(lines)
     }
 
     /// The SAE that a run would take; nil where it would take none. Throws `SAEChoiceError` where one that is named does not
@@ -114,7 +115,7 @@ struct HubReport {
         (self.requests, self.hub) = (requests, hub)
     }
 
-    var text: String {
+    var lines: [String] {
         var lines: [String] = []
         var (count, needed) = (0, 0)
         for (name, request) in requests {
@@ -136,6 +137,6 @@ struct HubReport {
             "",
             "to be downloaded: \(count) \(count == 1 ? "file" : "files"), \(byteCount(needed)); cache: \(hub.settings.cacheDirectory)",
         ]
-        return lines.map { $0 + "\n" }.joined()
+        return lines
     }
 }

@@ -44,10 +44,11 @@ struct InputResolver {
         guard let hub else { return inputs.locations }
         if isDryRun, !inputs.isComplete {
             try await hub.check(inputs.requests.map(\.request))
-            try printToStandardOutput(HubReport(inputs.requests, hub).text)
-            try printToStandardOutput(
-                "\nWhat else would be done can be said once these are there: \(hub.settings.fetchCommand)\n"
-            )
+            try printLines(
+                HubReport(inputs.requests, hub).lines + [
+                    "",
+                    "What else would be done can be said once these are there: \(hub.settings.fetchCommand)",
+                ])
             return nil
         }
         try await download(inputs, hub)

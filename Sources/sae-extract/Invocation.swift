@@ -53,7 +53,7 @@ struct Invocation {
         }
         let plan = try RunPlan(
             options, at: locations, devices: devices, startsAnew: overwriting)
-        for warning in plan.warnings { log.warning("\(RunProgress.printable(warning))") }
+        for warning in plan.warnings { log.warning("\(warning)") }
         let inputs = try Inputs(plan)
         for warning in inputs.warnings { log.warning("\(warning)") }
         if let note = MappedFile.unmappedNote { log.warning("\(note)") }
@@ -62,9 +62,9 @@ struct Invocation {
         if !overwriting { try state.check(beginning: plan) }
         let size = try SizeEstimate(plan, inputs, state, overwriting: overwriting)
         if command.output.isDryRun {
-            let text = try PlanReport.text(
+            let lines = try PlanReport.lines(
                 plan, inputs, state, size, overwriting: overwriting, log: log)
-            try printToStandardOutput(text)
+            try printLines(lines)
         }
         try size.check(ignoringShortage: options.ignoresFreeSpace, log: log)
         try Launcher.checkTasks(WorkerTask.tasks(plan, inputs, state))
@@ -160,7 +160,7 @@ struct Invocation {
         _ ends: [WorkerEnd], _ plan: RunPlan, _ state: StateFolder, _ manifest: Manifest,
         _ progress: RunProgress, _ seconds: Double, _ control: StopControl, rankSource: String?
     ) -> Never {
-        let failures = ends.compactMap { end -> (status: Int32?, message: String)? in
+        let failures = ends.compactMap { end -> (status: Int32?, message: [String])? in
             if case .failed(let status, let message) = end { (status, message) } else { nil }
         }
         let isStopped = ends.contains(.stopped)
@@ -201,7 +201,7 @@ struct Invocation {
             if let rankSource,
                 let line = Invocation.lastLine(plan, rankSource, isComplete: isComplete)
             {
-                writeToStandardError(line + "\n")
+                writeErrorLine(line)
             }
             _exit(0)
         }
@@ -213,15 +213,15 @@ struct Invocation {
             : "what was computed has been removed; \(advice)"
         guard let first = failures.first else {
             let name = control.signal.map { "by \(StopSignals.name($0))" } ?? "from outside"
-            writeToStandardError("stopped \(name): \(done)\n")
+            writeErrorLine("stopped \(name): \(done)")
             _exit(ExitStatus.stopped.rawValue)
         }
-        for failure in failures { writeToStandardError("Error: \(failure.message)\n") }
+        for failure in failures { Console.shared.write(failure.message.after("Error: ")) }
         let isRefused = failures.contains { $0.status == ExitStatus.otherConfiguration.rawValue }
         if progress.batches > 0 || failures.count < ends.count, !isRefused, isKept,
             (try? state.hasResults()) == true
         {
-            writeToStandardError("\(done)\n")
+            writeErrorLine(done)
         }
         // Where nobody got through, and all for the same reason, that is the exit code.
         let isCommon =

@@ -15,8 +15,8 @@ import Tensors
 enum WorkerEnd: Equatable {
     case done
     case stopped
-    /// Its own exit code where it ended by itself, and what there is to say.
-    case failed(status: Int32?, message: String)
+    /// Its own exit code where it ended by itself, and what there is to say, in lines.
+    case failed(status: Int32?, message: [String])
 }
 
 /// Why no workers can be started.
@@ -128,7 +128,7 @@ final class Launcher: Sendable {
                 ends[index] = end
                 ended(index, end)
                 if case .failed(_, let message) = end, tasks.count > 1 {
-                    log.error("\(message); the other workers go on")
+                    log.error("\(message.joined(separator: " / ")); the other workers go on")
                 }
             }
             return ends
@@ -138,7 +138,7 @@ final class Launcher: Sendable {
     /// What is known of a worker while it runs.
     private struct Status {
         var author: String?
-        var failure: (status: Int32, message: String)?
+        var failure: (status: Int32, message: [String])?
         var lastWords: [String] = []
         var secondsStopped = 0
     }
@@ -194,9 +194,9 @@ final class Launcher: Sendable {
         } catch {
             return .failed(
                 status: ExitStatus.ioError.rawValue,
-                message:
+                message: [
                     "\(name(of: task, nil)): cannot be started: \(error)\(TaskLimits.ofThisProcess.known.map { " (\($0))" } ?? ""); check the limits on processes and memory (ulimit -a)"
-            )
+                ])
         }
     }
 
@@ -228,7 +228,7 @@ final class Launcher: Sendable {
     ) async throws {
         let prefix = task.worldSize > 1 ? "[rank \(task.rank)] " : ""
         for try await line in lines {
-            writeToStandardError((line.hasPrefix(prefix) ? "" : prefix) + line + "\n")
+            writeErrorLine((line.utf8.starts(with: prefix.utf8) ? "" : prefix) + line)
             guard !line.allSatisfy(\.isWhitespace) else { continue }
             status.value.withLock {
                 if $0.lastWords.count < 2 {
@@ -282,13 +282,13 @@ final class Launcher: Sendable {
                 let isAlone = task.worldSize == 1
                 return .failed(
                     status: failure.status,
-                    message: isAlone ? failure.message : "\(name): \(failure.message)")
+                    message: isAlone ? failure.message : failure.message.after("\(name): "))
             }
             // One that got no thread to tell its parent by has said so in its log.
             let isRefused = code == ExitStatus.ioError.rawValue
             return .failed(
                 status: isRefused ? code : nil,
-                message: "\(name): exited with code \(code)\(lastWords)")
+                message: ["\(name): exited with code \(code)\(lastWords)"])
         case .signaled(let signal):
             // A scheduler's signal can come before the worker is ready for it.
             if control.signal != nil, StopSignals.all.contains(signal) { return .stopped }
@@ -296,7 +296,7 @@ final class Launcher: Sendable {
                 status.secondsStopped >= stopLimit
                 ? "was stopped (SIGSTOP) for \(stopLimit) seconds and has been ended; find out who stopped it"
                 : "was ended by \(StopSignals.name(signal)): \(cause(signal, kills))"
-            return .failed(status: nil, message: "\(name): \(reason)\(lastWords)")
+            return .failed(status: nil, message: ["\(name): \(reason)\(lastWords)"])
         }
     }
 

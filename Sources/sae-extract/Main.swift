@@ -72,11 +72,7 @@ enum Main {
                 SAEExtract.exit()
             }
         } catch {
-            if let note = SettingSource.note(on: SAEExtract.message(for: error)) {
-                writeToStandardError("\(SAEExtract.fullMessage(for: error))\n\(note)\n")
-                _exit(SAEExtract.exitCode(for: error).rawValue)
-            }
-            SAEExtract.exit(withError: error)
+            exit(refusing: arguments, error)
         }
         do {
             let name = type(of: command)._commandName
@@ -115,14 +111,36 @@ enum Main {
     }
 }
 
+/// Says what the parser says of `arguments`, and ends the process as it would.
+private func exit(refusing arguments: [String], _ error: any Error) -> Never {
+    let code = SAEExtract.exitCode(for: error)
+    // Help and completions.
+    if code == .success { SAEExtract.exit(withError: error) }
+    // Its message has lines of its own, and arguments between them, which may be names of files (inspect *): made of
+    // printable ones, all line breaks are the message's.
+    var said = error
+    do {
+        _ = try SAEExtract.parseAsRoot(arguments.map(printable))
+    } catch {
+        said = error
+    }
+    var lines = SAEExtract.fullMessage(for: said).split(
+        separator: "\n", omittingEmptySubsequences: false
+    ).map(String.init)
+    if let note = SettingSource.note(on: SAEExtract.message(for: error)) { lines.append(note) }
+    Console.shared.write(lines)
+    _exit(code.rawValue)
+}
+
 /// Version, commit, and what computes.
 private func printVersion(_ environment: [String: String]) async -> Never {
     let commit = sourceCommit.isEmpty ? "" : " (\(sourceCommit))"
     let devices = await DeviceDiscovery(environment: environment).summary()
     let kernels = OpenBLASKernels.preferred(environment).map { "; workers take \($0)" } ?? ""
-    try? printToStandardOutput(
-        "sae-extract \(Extraction.version)\(commit)\n\(OpenBLASBackend.library)\(kernels)\n\(devices)\n"
-    )
+    try? printLines([
+        "sae-extract \(Extraction.version)\(commit)", "\(OpenBLASBackend.library)\(kernels)",
+        devices,
+    ])
     _exit(0)
 }
 
@@ -185,11 +203,18 @@ struct StandardErrorLog: LogHandler {
     func log(event: LogEvent) {
         let level = event.level == .info ? "" : "\(event.level): "
         let message = SettingSource.named(in: "\(event.message)")
-        writeToStandardError("\(prefix)\(level)\(message)\n")
+        writeErrorLine("\(prefix)\(level)\(message)")
     }
 }
 
-/// Writes `text` to standard error; where nobody listens any more, the run goes on.
-func writeToStandardError(_ text: String) {
-    Console.shared.write(text)
+/// Writes `line`, made printable, and its end to standard error; where nobody listens any more, the run goes on.
+func writeErrorLine(_ line: String) {
+    Console.shared.write([line])
+}
+
+extension [String] {
+    /// The lines of a message with `head` before them.
+    func after(_ head: String) -> [String] {
+        [head + (first ?? "")] + dropFirst()
+    }
 }

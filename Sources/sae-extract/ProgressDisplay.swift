@@ -77,10 +77,10 @@ final class ProgressDisplay: Sendable {
         case .plain:
             let line = current.plainLine(at: now)
             // Who asks for it gets it at any --log_level.
-            if isAsked { writeToStandardError(line + "\n") } else { log.info("\(line)") }
+            if isAsked { writeErrorLine(line) } else { log.info("\(line)") }
         case .json:
             guard hasNews.exchange(false, ordering: .relaxed) else { return }
-            try? printToStandardOutput(current.jsonLine(at: now))
+            try? printJSON(current.jsonLine(at: now))
         case .auto, .none: break
         }
     }

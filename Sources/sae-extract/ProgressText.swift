@@ -8,10 +8,14 @@ import Glibc
 
 /// A line as a terminal shows it.
 struct TerminalLine: Equatable {
-    /// The text, without control characters.
+    /// The text, printable.
     let text: String
     /// Whether it tells of a failure.
-    var isAlarm = false
+    let isAlarm: Bool
+
+    init(text: String, isAlarm: Bool = false) {
+        (self.text, self.isAlarm) = (printable(text), isAlarm)
+    }
 }
 
 extension RunProgress {
@@ -54,7 +58,7 @@ extension RunProgress {
         let (done, total) = (worker.documentsDone, worker.documentsTotal)
         var parts = [
             Part(
-                text: worker.author.map { RunProgress.fitted(RunProgress.printable($0), 24) } ?? "",
+                text: worker.author.map { RunProgress.fitted(printable($0), 24) } ?? "",
                 dispensability: 1),
             Part(text: "\(done)/\(total) documents", dispensability: 3),
         ]
@@ -145,14 +149,13 @@ extension RunProgress {
         let device = workers.compactMap(\.deviceMemory)
         if !device.isEmpty { parts.append("\(byteCount(device.reduce(0, +))) on GPUs") }
         let at = workers.filter(\.isRunning).compactMap(\.author)
-            .map { RunProgress.printable($0) }
         if !at.isEmpty { parts.append("at \(at.joined(separator: ", "))") }
         let failed = workers.filter { $0.phase == .failed }.map { "\($0.rank)" }
         if !failed.isEmpty { parts.append("failed: rank \(failed.joined(separator: ", "))") }
         return parts.joined(separator: ", ")
     }
 
-    /// For scripts, one line.
+    /// For scripts, one line, without its end.
     func jsonLine(at time: Double) -> [UInt8] {
         func optional(_ value: Double?) -> JSONValue {
             value.map { .number(($0 * 10).rounded() / 10) } ?? .null
@@ -180,7 +183,7 @@ extension RunProgress {
         ]
         var line: [UInt8] = []
         JSONText.append(compact: .object(object), to: &line)
-        return line + [0x0A]
+        return line
     }
 
     // MARK: Words
@@ -202,23 +205,6 @@ extension RunProgress {
             place -= 3
         }
         return String(digits)
-    }
-
-    /// `text` without what a terminal would take for a command, or for a change of direction.
-    static func printable(_ text: String, keeping kept: String = "") -> String {
-        String(
-            String.UnicodeScalarView(
-                text.unicodeScalars.map { scalar in
-                    switch scalar.properties.generalCategory {
-                    case .control, .lineSeparator, .paragraphSeparator:
-                        kept.unicodeScalars.contains(scalar) ? scalar : "?"
-                    case .format
-                    where (0x202A...0x202E).contains(scalar.value)
-                        || (0x2066...0x2069).contains(scalar.value):
-                        "?"
-                    default: scalar
-                    }
-                }))
     }
 
     /// Columns that `text` takes in a terminal.

@@ -53,13 +53,11 @@ extension SAEExtract {
             let path = try UsageError.expandingHome(path, of: "PATH")
             let inspection = try Inspection(path, options)
             guard json else {
-                return try printToStandardOutput(
-                    inspection.lines.map { RunProgress.printable($0, keeping: "\n\t") + "\n" }
-                        .joined())
+                return try printLines(inspection.lines)
             }
             var text: [UInt8] = []
             JSONText.append(.object(inspection.json), compactScalars: true, to: &text)
-            try printToStandardOutput(text + [0x0A])
+            try printJSON(text)
         }
     }
 
@@ -119,12 +117,12 @@ extension SAEExtract {
             for feature in features {
                 options.extraFeatures[feature.hook, default: []].append(feature.number)
             }
-            for note in run.notes { writeToStandardError("warning: \(note)\n") }
+            for note in run.notes { writeErrorLine("warning: \(note)") }
             let clock = ContinuousClock.now
             let data: JSONObject
             do {
                 data = try ReportData(run, options).json { sae in
-                    writeToStandardError("\(sae.hook)\n")
+                    writeErrorLine("\(sae.hook)")
                 }
             } catch {
                 throw ResultsError.ofResult(error)
@@ -140,8 +138,8 @@ extension SAEExtract {
                 try $0.write(page)
             }
             let seconds = (ContinuousClock.now - clock) / .seconds(1)
-            try printToStandardOutput(
-                "\(path): \(counted(run.authors.count, "author")), \(counted(run.saes.count, "SAE")), \(byteCount(page.count)), made in \(decimals(seconds, 1)) s\n"
+            try printLine(
+                "\(path): \(counted(run.authors.count, "author")), \(counted(run.saes.count, "SAE")), \(byteCount(page.count)), made in \(decimals(seconds, 1)) s"
             )
         }
 
@@ -215,32 +213,32 @@ extension SAEExtract {
                 count += 1
                 if let problem = finding.problem {
                     bad += 1
-                    try printToStandardOutput("BAD   \(finding.name): \(problem)\n")
+                    try printLine("BAD   \(finding.name): \(problem)")
                 } else if !quiet {
-                    try printToStandardOutput("ok    \(finding.name): \(finding.description)\n")
+                    try printLine("ok    \(finding.name): \(finding.description)")
                 }
             }
             let strangers = try verification.strangers()
             if let first = strangers.first {
                 let more = strangers.count > 1 ? " and \(strangers.count - 1) more" : ""
-                try printToStandardOutput(
-                    "note  \(first)\(more): not in run.json as made by a run that is complete\n")
+                try printLine(
+                    "note  \(first)\(more): not in run.json as made by a run that is complete")
             }
             let unsealed = verification.namesWithoutSeal.count
             if unsealed > 0 {
-                try printToStandardOutput(
-                    "note  of \(unsealed) files run.json has no checksum: their content alone was looked at\n"
+                try printLine(
+                    "note  of \(unsealed) files run.json has no checksum: their content alone was looked at"
                 )
             }
-            for note in run.notes { try printToStandardOutput("note  \(note)\n") }
+            for note in run.notes { try printLine("note  \(note)") }
             let isComplete = run.isComplete
             let waiting =
                 run.incompleteAuthors.isEmpty
                 ? ""
                 : " (\(run.incompleteAuthors.count == 1 ? "1 more author is" : "\(run.incompleteAuthors.count) more authors are") not)"
             let verdict = bad > 0 ? "\(bad) bad" : isGood ? "all good" : "bad"
-            try printToStandardOutput(
-                "\(directory): \(counted(count, "file")) of \(counted(run.authors.count, "author")), \(verdict)\(isComplete ? "" : ", but the run is not complete\(waiting)")\n"
+            try printLine(
+                "\(directory): \(counted(count, "file")) of \(counted(run.authors.count, "author")), \(verdict)\(isComplete ? "" : ", but the run is not complete\(waiting)")"
             )
             if !isGood || !isComplete { _exit(ExitStatus.badData.rawValue) }
         }

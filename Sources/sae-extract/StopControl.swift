@@ -39,7 +39,7 @@ final class StopControl: Sendable {
             guard $0.hasWorkers, $0.interruptions < 2 else { return true }
             if $0.signal == nil {
                 $0.signal = signal
-                writeToStandardError("\(name): finishing the batches in hand\n")
+                writeErrorLine("\(name): finishing the batches in hand")
             }
             for worker in $0.workers { StopControl.ask(worker) }
             return false
@@ -77,7 +77,7 @@ final class StopControl: Sendable {
 
     private func leave(_ signal: Int32) -> Never {
         Console.shared.endDrawing()
-        writeToStandardError("stopped by \(StopSignals.name(signal)); \(advice)\n")
+        writeErrorLine("stopped by \(StopSignals.name(signal)); \(advice)")
         _exit(ExitStatus.stopped.rawValue)
     }
 

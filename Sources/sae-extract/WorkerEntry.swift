@@ -1,6 +1,7 @@
 // The worker's side of the pipe: its task comes on standard input, what it does goes to standard output.
 // By hand: `sae-extract __worker < task.json`.
 
+import ArrayFiles
 import Extraction
 import FoundationEssentials
 import Glibc
@@ -31,8 +32,8 @@ enum WorkerEntry {
             order = try JSONDecoder().decode(WorkerOrder.self, from: Data(line))
             hasTask.store(true, ordering: .sequentiallyConsistent)
         } catch {
-            writeToStandardError(
-                "Error: standard input has no task for a worker (\(error)); run sae-extract without \(argument)\n"
+            writeErrorLine(
+                "Error: standard input has no task for a worker (\(error)); run sae-extract without \(argument)"
             )
             _exit(ExitStatus.usage.rawValue)
         }
@@ -48,7 +49,7 @@ enum WorkerEntry {
             _exit(ExitStatus.stopped.rawValue)
         } catch {
             let status = ExitStatus(for: error)
-            send(.failed(status: status.rawValue, message: "\(error)"))
+            send(.failed(status: status.rawValue, message: messageLines(error)))
             _exit(status.rawValue)
         }
     }
