@@ -26,20 +26,21 @@ public func printableJSON(_ utf8: [UInt8]) -> [UInt8] {
 public func escapingUnprintable(_ text: String, _ escape: (Unicode.Scalar) -> String) -> String {
     guard text.utf8.contains(where: { !(0x20..<0x7F).contains($0) }) else { return text }
     let scalars = Array(text.unicodeScalars)
-    var out = String.UnicodeScalarView()
+    var out: [UInt8] = []
+    out.reserveCapacity(text.utf8.count)
     // The one before, where it stays.
     var previous: Unicode.Scalar?
     for (i, scalar) in scalars.enumerated() {
         let next = i + 1 < scalars.count ? scalars[i + 1] : nil
         if isPrintable(scalar, after: previous, before: next) {
-            out.append(scalar)
+            out.append(contentsOf: UTF8.encode(scalar)!)
             previous = scalar
         } else {
-            out.append(contentsOf: escape(scalar).unicodeScalars)
+            out.append(contentsOf: escape(scalar).utf8)
             previous = nil
         }
     }
-    return String(out)
+    return String(decoding: out, as: UTF8.self)
 }
 
 private func pythonEscape(_ scalar: Unicode.Scalar) -> String {
