@@ -230,6 +230,10 @@ extension RunProgress {
             out.append(character)
             width += own
         }
+        // One that has nothing to join any more would be shown as an escape, which takes room.
+        while out.unicodeScalars.last?.properties.isJoinControl == true {
+            out.unicodeScalars.removeLast()
+        }
         return out
     }
 }

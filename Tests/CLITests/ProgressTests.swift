@@ -102,6 +102,20 @@ struct ProgressTests: Resuming {
             RunProgress.fitted("abc勃朗", 6) == "abc勃" || RunProgress.fitted("abc勃朗", 6) == "abc勃朗")
     }
 
+    /// Cut anywhere, names of strangers take no more room than there is.
+    @Test func namesOfStrangersFit() {
+        for name in ["a\u{1B}[2J\n\u{202E}cd", "می‌خواهم می‌خواهم", "क्‍षक्‍षक्‍ष", "👩‍🚒👩‍🚒1️⃣", "勃\u{E0100}朗"] {
+            var progress = progress(workers: 2)
+            progress.add(.author(name: name), rank: 0, at: 1)
+            for columns in 10...80 {
+                for line in progress.liveLines(at: 6, columns: columns, rows: 5) {
+                    #expect(RunProgress.displayWidth(line.text) <= columns, "\(line.text)")
+                    #expect(!line.text.unicodeScalars.contains("\u{1B}"))
+                }
+            }
+        }
+    }
+
     // MARK: The real thing
 
     /// The log stands above the live lines, whole; nothing of them is left at the end.
