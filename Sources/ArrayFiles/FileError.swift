@@ -178,9 +178,15 @@ public func isReadable(_ path: String) -> Bool {
     access(path, R_OK) == 0
 }
 
+/// The names between the slashes of `path`, empty ones too. A slash with a combining mark behind it is one `Character` with
+/// that, and a slash for the system all the same.
+public func pathSteps(_ path: String) -> [String] {
+    path.unicodeScalars.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+}
+
 /// The folder that `path` lies in; empty for a name alone, and for what lies in the root.
 public func parentFolder(of path: String) -> String {
-    path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+    path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[..<$0]) } ?? ""
 }
 
 /// Makes the folders above `path`; what is there already stays.

@@ -32,7 +32,7 @@ public final class Folder: Sendable {
 
     /// The path of the entry called `name`, for messages.
     public func path(of name: String) -> String {
-        path.isEmpty ? name : path.hasSuffix("/") ? path + name : "\(path)/\(name)"
+        path.isEmpty || path.utf8.last == UInt8(ascii: "/") ? path + name : "\(path)/\(name)"
     }
 
     /// What lies under `name`, be it a link; nil where nothing does. Throws `FileError`.

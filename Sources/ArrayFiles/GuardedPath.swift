@@ -17,7 +17,7 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
 
     /// The place at `path` below `root`, as a file says it; nil where a part of it does not lead downwards.
     public init?(_ root: String, below path: String) {
-        let steps = path.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+        let steps = pathSteps(path)
         guard steps.allSatisfy(GuardedPath.isName) else { return nil }
         (self.root, self.steps) = (root, steps)
     }
@@ -29,8 +29,8 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
     /// The file at `path`, which a user has given: its folder may be a link, itself it may not.
     public init(file path: String) {
         let folder = parentFolder(of: path)
-        root = folder.isEmpty && path.hasPrefix("/") ? "/" : folder
-        steps = [path.split(separator: "/").last.map(String.init) ?? path]
+        root = folder.isEmpty && path.utf8.first == UInt8(ascii: "/") ? "/" : folder
+        steps = [pathSteps(path).last { !$0.isEmpty } ?? path]
     }
 
     /// `name` in the folder at this place.
@@ -48,7 +48,7 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
     public var path: String {
         let below = steps.joined(separator: "/")
         if below.isEmpty || root.isEmpty { return root + below }
-        return root.hasSuffix("/") ? root + below : "\(root)/\(below)"
+        return root.utf8.last == UInt8(ascii: "/") ? root + below : "\(root)/\(below)"
     }
 
     /// The path.

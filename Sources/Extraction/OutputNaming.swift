@@ -16,13 +16,13 @@ public struct OutputNaming: Codable, Equatable, Sendable {
     /// `__` finds it whole.
     public init(label: String) {
         labelName = String(
-            decoding: OutputNaming.units(label.replacing("/", with: "_")).joined(), as: UTF8.self)
+            decoding: OutputNaming.units(OutputNaming.withoutSlashes(label)).joined(), as: UTF8.self)
         folderName = OutputNaming.folderName(labelName)
     }
 
     /// Names for `label` as versions before this one spelt them, with nothing but its slashes replaced.
     public init(earlierSpellingOf label: String) {
-        labelName = label.replacing("/", with: "_")
+        labelName = OutputNaming.withoutSlashes(label)
         folderName = labelName
     }
 
@@ -30,6 +30,11 @@ public struct OutputNaming: Codable, Equatable, Sendable {
     public init(labelName: String) {
         self.labelName = labelName
         folderName = OutputNaming.folderName(labelName)
+    }
+
+    /// By scalars: a slash with a combining mark behind it is one `Character` with that.
+    private static func withoutSlashes(_ label: String) -> String {
+        String(String.UnicodeScalarView(label.unicodeScalars.map { $0 == "/" ? "_" : $0 }))
     }
 
     /// Characters that some file systems refuse, those of Windows above all, beside control characters.

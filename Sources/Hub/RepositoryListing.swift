@@ -129,6 +129,5 @@ struct RepositoryListing: Equatable, Sendable {
 
 /// Whether `path` stays within the folder that it is taken to be in.
 private func isRelativePath(_ path: String) -> Bool {
-    let parts = path.split(separator: "/", omittingEmptySubsequences: false)
-    return !path.utf8.contains(0) && parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+    !path.utf8.contains(0) && pathSteps(path).allSatisfy { !["", ".", ".."].contains($0) }
 }

@@ -151,8 +151,8 @@ extension FinishedRun {
     /// configuration of the label; where there are several, nothing tells which.
     private func stateFolder(of entry: JSONObject) -> String? {
         if let folder = entry["state"]?.string {
-            let parts = folder.split(separator: "/")
-            return parts.first == ".sae-extract" && !parts.contains("..") ? folder : nil
+            let place = GuardedPath(directory, below: folder)
+            return place?.steps.first == ".sae-extract" ? folder : nil
         }
         let folder = ".sae-extract/models/\(naming.labelName)"
         let names = ((try? directoryContents("\(directory)/\(folder)")) ?? []).filter {

@@ -137,7 +137,10 @@ struct FolderTests {
         try FileManager.default.removeItem(atPath: temporary.file("own/deep"))
     }
 
-    @Test(arguments: ["..", ".", "a/..", "../outside", "a//b", "/a", "", "a/\u{0}"])
+    @Test(arguments: [
+        "..", ".", "a/..", "../outside", "a//b", "/a", "", "a/\u{0}", "../\u{301}x",
+        "a/../\u{301}x",
+    ])
     func pathsInFilesLeadDownwards(path: String) {
         #expect(GuardedPath("/r", below: path) == nil)
     }

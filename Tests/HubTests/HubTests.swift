@@ -166,6 +166,7 @@ struct HubTests {
     @Test(arguments: [
         #"{"type": "file"}"#, #"[{"path": "x"}]"#, #"[{"type": "file", "path": "x", "size": 1}]"#,
         #"[{"type": "file", "path": "../x", "size": 1, "oid": "BLOB"}]"#,
+        #"[{"type": "file", "path": "a/../\u0301x", "size": 1, "oid": "BLOB"}]"#,
         #"[{"type": "file", "path": "/x", "size": 1, "oid": "BLOB"}]"#,
         #"[{"type": "file", "path": "a/./x", "size": 1, "oid": "BLOB"}]"#,
         #"[{"type": "file", "path": "x", "size": -1, "oid": "BLOB"}]"#,
