@@ -24,13 +24,13 @@ struct Tokenizing {
     /// Reads the tokenizer of `plan`'s checkpoint. Throws the readers' errors, and `UsageError` where the prefix
     /// is too long for the model.
     init(_ plan: RunPlan) throws {
-        let configPath = plan.locations.modelDirectory + "/config.json"
+        let configPath = plan.locations.model.config + "/config.json"
         let config = try Gemma2Config(path: configPath)
-        tokenizer = try GemmaTokenizer(directory: plan.locations.modelDirectory)
+        tokenizer = try GemmaTokenizer(directory: plan.locations.model.tokenizer)
         guard tokenizer.count <= config.dVocab else {
             throw CheckpointError.tooFewRows(
                 path: configPath, rows: config.dVocab,
-                tokenizer: try GemmaTokenizer.file(in: plan.locations.modelDirectory),
+                tokenizer: try GemmaTokenizer.file(in: plan.locations.model.tokenizer),
                 lastID: tokenizer.count - 1)
         }
         head = SequenceHead(prefix: plan.prefix, tokenizer)

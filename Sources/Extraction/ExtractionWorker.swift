@@ -418,10 +418,10 @@ final class ExtractionWorker<B: Backend> {
         let watch = try FileWatch(task.inputs)
         let extractor = try timing.measure(.loading) {
             let head = tokenizing!.head
-            let config = try Gemma2Config(path: plan.locations.modelDirectory + "/config.json")
+            let config = try Gemma2Config(path: plan.locations.model.config + "/config.json")
             let longest = plan.columns + head.tokens.count
             let model = try Gemma2Model(
-                try CheckpointFiles(directory: plan.locations.modelDirectory), config: config,
+                try CheckpointFiles(directory: plan.locations.model.weights), config: config,
                 maximumLength: longest, on: backend)
             var parameters = [SAEParameters?](repeating: nil, count: plan.saes.count)
             try parameters.withUnsafeMutableBufferPointer { parameters in

@@ -38,12 +38,32 @@ public struct ChosenSAE: Codable, Sendable {
     }
 }
 
+/// The folders that a checkpoint's files lie in: one, but for a cache that has them of several commits.
+public struct ModelFolders: Codable, Sendable {
+    /// The folder of `config.json`.
+    public let config: String
+    /// The folder of the tokenizer's file.
+    public let tokenizer: String
+    /// The folder of the weights and their index.
+    public let weights: String
+
+    /// The folders of the parts.
+    public init(config: String, tokenizer: String, weights: String) {
+        (self.config, self.tokenizer, self.weights) = (config, tokenizer, weights)
+    }
+
+    /// The folder `directory` for all.
+    public init(_ directory: String) {
+        self.init(config: directory, tokenizer: directory, weights: directory)
+    }
+}
+
 /// Where a run's inputs lie.
 public struct InputLocations: Codable, Sendable {
     /// The model's name in file names and logs.
     public let label: String
-    /// The checkpoint's folder.
-    public let modelDirectory: String
+    /// The checkpoint's folders.
+    public let model: ModelFolders
     /// Nil for a local checkpoint.
     public let modelOrigin: HubOrigin?
     /// One SAE for each hook, by layer and then site.
@@ -55,10 +75,10 @@ public struct InputLocations: Codable, Sendable {
 
     /// The locations of everything that a run reads.
     public init(
-        label: String, modelDirectory: String, modelOrigin: HubOrigin? = nil, saes: [ChosenSAE],
+        label: String, model: ModelFolders, modelOrigin: HubOrigin? = nil, saes: [ChosenSAE],
         dataPaths: [String], corpusOrigin: HubOrigin? = nil
     ) {
-        (self.label, self.modelDirectory, self.modelOrigin) = (label, modelDirectory, modelOrigin)
+        (self.label, self.model, self.modelOrigin) = (label, model, modelOrigin)
         (self.saes, self.dataPaths, self.corpusOrigin) = (saes, dataPaths, corpusOrigin)
     }
 }

@@ -49,13 +49,13 @@ public struct Inputs: Sendable {
 
     /// Looks at the files that `plan` names: at all that can be told without reading weights. Throws the readers' errors.
     public init(_ plan: RunPlan) throws {
-        let folder = plan.locations.modelDirectory
-        let configPath = folder + "/config.json"
+        let folders = plan.locations.model
+        let configPath = folders.config + "/config.json"
         let config = try Gemma2Config(path: configPath)
-        let weights = try CheckpointFiles(directory: folder)
+        let weights = try CheckpointFiles(directory: folders.weights)
         let tensors = try CheckpointTensors(weights, config)
-        let tokenizerPath = try GemmaTokenizer.file(in: folder)
-        let tokenizer = try GemmaTokenizer.check(directory: folder)
+        let tokenizerPath = try GemmaTokenizer.file(in: folders.tokenizer)
+        let tokenizer = try GemmaTokenizer.check(directory: folders.tokenizer)
         let others = [configPath, tokenizerPath]
         var warnings = config.warnings + tensors.warnings + tokenizer.warnings
         if let id = config.bosTokenID, let bos = tokenizer.bos, id != bos {

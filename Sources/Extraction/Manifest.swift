@@ -202,7 +202,7 @@ public struct Manifest {
                 ([
                     "label": .string(plan.label),
                     "name_in_files": .string(plan.naming.labelName),
-                    "path": .string(plan.locations.modelDirectory),
+                    "path": .string(plan.locations.model.weights),
                     "files": .array(
                         inputs.checkpoint.map { .object(JSONObject($0.entry("name", $0.name))) }),
                 ] as JSONObject).adding(plan.locations.modelOrigin)),

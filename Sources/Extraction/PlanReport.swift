@@ -26,7 +26,7 @@ public enum PlanReport {
         let naming = plan.naming
 
         var lines = [
-            "model      \(plan.label) in \(plan.locations.modelDirectory)",
+            "model      \(plan.label) in \(plan.locations.model.weights)",
             "corpus     \(plan.locations.dataPaths.joined(separator: ", "))",
             "device     \(plan.devices.isEmpty ? "cpu" : plan.devices.map { "\($0.name) (\($0.token))" }.joined(separator: ", ")), \(plan.precision.rawValue)",
             "results    \(plan.saveDirectory), (\(plan.rows), \(plan.columns)) documents and tokens an author",

@@ -180,14 +180,15 @@ struct BlobDownload: Sendable {
                 try sink.synchronize()
                 let blob = cache.blob(digest.name)
                 try makeParentDirectories(of: blob)
-                if rename(sink.path, blob) == 0 {
+                do throws(FileError) {
+                    try cache.move(sink.path, to: blob)
                     try? removeTree(folder)
                     return digest
+                } catch {
+                    // Where it has been taken for a leftover, or the cache has been cleared, it is begun again.
+                    attempt += 1
+                    guard error.code == ENOENT, attempt < BlobDownload.attempts else { throw error }
                 }
-                // Where it has been taken for a leftover, or the cache has been cleared, it is begun again.
-                let error = FileError("rename", sink.path)
-                attempt += 1
-                guard error.code == ENOENT, attempt < BlobDownload.attempts else { throw error }
                 report(-sink.count, .found)
                 unlink(sink.path)
                 continue

@@ -1,14 +1,16 @@
-// Files of one commit that lie in the cache under another: in a cache that nothing can be added to they are used where they are, if
-// their contents are proven to be those of the commit asked for; copies (of a cache without links) become contents of their own.
+// Files of one commit that lie in the cache under another: where nothing can be added to the cache they are used where they are, if
+// their contents are proven to be those of the commit asked for; else they are linked or copied under it.
 
 import ArrayFiles
 import Glibc
 import Synchronization
 
 extension HubCache {
-    /// What keeps this process from adding files of `commit`: no permission, a read-only file system, a full one. Nil where nothing
+    /// What keeps this process from adding `files` of `commit`: no permission, a read-only file system, a full one. Nil where nothing
     /// does. Makes the repository's folders, and nothing else that stays.
-    func obstacle(to commit: String) -> FileError? {
+    func obstacle(
+        to commit: String, _ files: [(file: RepositoryFile, isToBeDownloaded: Bool)]
+    ) -> FileError? {
         let snapshots = folder + "/snapshots"
         do {
             try makeDirectories(snapshots)
@@ -16,9 +18,22 @@ extension HubCache {
         } catch {
             return error
         }
+        var folders = [ownFolder, snapshots, snapshot(commit)]
+        for (file, isToBeDownloaded) in files {
+            // Others may have made some of the folders on the way.
+            var path = file.path[...]
+            while let slash = path.lastIndex(of: "/") {
+                path = path[..<slash]
+                folders.append("\(snapshot(commit))/\(path)")
+            }
+            if isToBeDownloaded { folders += [folder + "/blobs", partials(file.digest.name)] }
+        }
+        var seen: Set<String> = []
         let refusals = [EACCES, EPERM, EROFS]
-        for path in [ownFolder, snapshots, snapshot(commit), folder + "/blobs"]
-        where access(path, W_OK | X_OK) != 0 && refusals.contains(errno) {
+        for path in folders
+        where seen.insert(path).inserted && access(path, W_OK | X_OK) != 0
+            && refusals.contains(errno)
+        {
             return FileError("add to", path)
         }
         // A full file system shows in its answers alone. Not where others look: they may be making the same folder.
@@ -40,17 +55,42 @@ extension HubCache {
         return all.filter { $0 == known } + all.filter { $0 != known }
     }
 
-    /// The commit with the most of the files of `listing`, as far as names and sizes tell, if it has more of them than `commit`.
-    func commitToUse(insteadOf commit: String, _ listing: RepositoryListing) -> String? {
-        func count(_ commit: String) -> Int {
-            listing.files.values.count { has($0.path, of: commit, size: $0.size) }
+    /// Of the commits that have all of `paths`, as far as is known whole, the one with the most files; nil where none but `known` has.
+    func commit(having paths: [String], insteadOf known: String?) -> String? {
+        var best: (commit: String, count: Int)?
+        for other in commits() where other != known {
+            let listing = listing(other)
+            guard paths.allSatisfy({ has($0, of: other, size: listing?.files[$0]?.size) }) else {
+                continue
+            }
+            let count = (try? files(of: other).count) ?? 0
+            if count > best?.count ?? 0 { best = (other, count) }
         }
-        var (best, most) = (commit, count(commit))
-        for other in commits() where other != commit {
-            let count = count(other)
-            if count > most { (best, most) = (other, count) }
-        }
-        return best == commit ? nil : best
+        return best?.commit
+    }
+
+    /// The name of the blob that the file at `path` of `commit` is a link to; nil where it is none.
+    private func blobName(_ path: String, of commit: String) -> String? {
+        var target = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let length = readlink("\(snapshot(commit))/\(path)", &target, target.count)
+        guard length > 0 else { return nil }
+        return String(
+            decoding: target[..<length].map(UInt8.init(bitPattern:)), as: UTF8.self
+        ).split(separator: "/").last.map(String.init)
+    }
+
+    /// The digest that a blob's name says; nil where it says none.
+    private func digest(_ blob: String) -> RepositoryFile.Digest? {
+        if isHexadecimal(blob, count: 64) { return .sha256(blob) }
+        return isCommitID(blob) ? .gitBlob(blob) : nil
+    }
+
+    /// The path of the blob that the file at `path` of `commit` is a link to, where its content is not what its name says.
+    func damagedBlob(_ path: String, of commit: String) -> String? {
+        guard let name = blobName(path, of: commit), let digest = digest(name) else { return nil }
+        let link = "\(snapshot(commit))/\(path)"
+        let file = RepositoryFile(path: path, size: fileSize(link), digest: digest)
+        return ContentHash.proof(that: link, is: file) == nil ? blob(name) : nil
     }
 
     /// Whether the file at `file.path` of `commit` is proven to have the content of `file`: by the name of the blob that
@@ -58,54 +98,53 @@ extension HubCache {
     func isProven(_ file: RepositoryFile, in commit: String) -> Bool {
         guard has(file.path, of: commit, size: file.size) else { return false }
         let path = "\(snapshot(commit))/\(file.path)"
-        var target = [CChar](repeating: 0, count: Int(PATH_MAX))
-        let length = readlink(path, &target, target.count)
-        if length > 0 {
-            let blob = String(
-                decoding: target[..<length].map(UInt8.init(bitPattern:)), as: UTF8.self
-            ).split(separator: "/").last.map(String.init)
+        if let blob = blobName(file.path, of: commit) {
             if blob == file.digest.name { return true }
             // Names of one kind tell contents apart.
-            if let blob, isHexadecimal(blob, count: file.digest.name.utf8.count) { return false }
+            if isHexadecimal(blob, count: file.digest.name.utf8.count) { return false }
         }
         if let listed = listing(commit)?.files[file.path], listed == file { return true }
         return ContentHash.proof(that: path, is: file) != nil
     }
 
-    /// A file that is not a link to a blob: of a cache that was made where there are no links.
+    /// A content that the listing has no name of a blob for: a file of a cache that was made where there are no links, or one
+    /// that a mirror lists by another digest than that it lies under.
     struct Copy {
         let path: String
         /// What it is, with the digest under which it lies among the blobs.
         let file: RepositoryFile
     }
 
-    /// The copy of `file` in the folder of another commit; nil where there is none with its content.
+    /// The content of `file` in the folder of another commit; nil where there is none.
     func copy(of file: RepositoryFile, notIn commit: String) -> Copy? {
         commits().lazy.filter { $0 != commit }.compactMap { other -> Copy? in
+            guard isProven(file, in: other) else { return nil }
             let path = "\(snapshot(other))/\(file.path)"
-            var info = stat()
-            guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFREG,
-                isProven(file, in: other)
-            else { return nil }
-            guard case .gitBlob = file.digest else { return Copy(path: path, file: file) }
-            return ContentHash.proof(that: path, is: file).map { digest in
+            func copy(_ digest: RepositoryFile.Digest) -> Copy {
                 Copy(
                     path: path,
                     file: RepositoryFile(path: file.path, size: file.size, digest: digest))
             }
+            if let blob = blobName(file.path, of: other), let digest = digest(blob),
+                fileExists(self.blob(blob))
+            {
+                return copy(digest)
+            }
+            guard case .gitBlob = file.digest else { return copy(file.digest) }
+            return ContentHash.proof(that: path, is: file).map(copy)
         }.first
     }
 
-    /// Makes a blob of `copy`. Throws `FileError`.
+    /// Makes a blob of `copy`, if there is none. Throws `FileError`.
     func makeBlob(of copy: Copy) throws {
         let blob = blob(copy.file.digest.name)
+        if fileExists(blob), fileSize(blob) == copy.file.size { return }
         try makeParentDirectories(of: blob)
-        if Glibc.link(copy.path, blob) == 0 || errno == EEXIST { return }
-        try makeDirectories(ownFolder)
-        let content = try MappedFile(path: copy.path)
-        try OutputFile.make(path: blob, temporaryDirectory: ownFolder) {
-            try $0.write(content.bytes)
+        if linkat(AT_FDCWD, copy.path, AT_FDCWD, blob, AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST {
+            return
         }
+        try makeDirectories(ownFolder)
+        try copyIntoPlace(copy.path, blob)
     }
 
     /// What of the cache cannot be read, and why; nil where all can that there is.
@@ -124,36 +163,30 @@ extension HubCache {
     }
 }
 
-/// The files of an earlier commit that stand for those of the one asked for, in a cache that nothing can be added to.
-final class EarlierFiles: Sendable {
-    /// The earlier commit.
-    let commit: String
+/// What has been found of contents under other commits than a snapshot's own: each is looked at once.
+final class KnownContents: Sendable {
     private let cache: HubCache
-    /// Whether the content of a file, by its path, is proven equal: looked at once.
     private let proven = Mutex<[String: Bool]>([:])
+    private let copies = Mutex<[String: HubCache.Copy?]>([:])
 
-    init(_ commit: String, in cache: HubCache) {
-        (self.commit, self.cache) = (commit, cache)
+    init(_ cache: HubCache) {
+        self.cache = cache
     }
 
-    /// Whether the earlier commit's file at the path of `file` has its content.
-    func have(_ file: RepositoryFile) -> Bool {
-        if let known = proven.withLock({ $0[file.path] }) { return known }
+    /// Whether the file at the path of `file` of `commit` is proven to have its content.
+    func isProven(_ file: RepositoryFile, in commit: String) -> Bool {
+        let key = "\(commit)/\(file.path)"
+        if let known = proven.withLock({ $0[key] }) { return known }
         let isProven = cache.isProven(file, in: commit)
-        proven.withLock { $0[file.path] = isProven }
+        proven.withLock { $0[key] = isProven }
         return isProven
     }
-}
 
-/// Copies of contents that have no blob, looked for once.
-final class Copies: Sendable {
-    private let known = Mutex<[String: HubCache.Copy?]>([:])
-
-    /// The copy of `file` in `cache`, in the folder of another commit than `commit`; nil where there is none.
-    func copy(of file: RepositoryFile, in cache: HubCache, notIn commit: String) -> HubCache.Copy? {
-        if let known = known.withLock({ $0[file.path] }) { return known }
+    /// The content of `file` in the folder of another commit than `commit`; nil where there is none.
+    func copy(of file: RepositoryFile, notIn commit: String) -> HubCache.Copy? {
+        if let known = copies.withLock({ $0[file.path] }) { return known }
         let copy = cache.copy(of: file, notIn: commit)
-        known.withLock { _ = $0.updateValue(copy, forKey: file.path) }
+        copies.withLock { _ = $0.updateValue(copy, forKey: file.path) }
         return copy
     }
 }

@@ -7,134 +7,6 @@ import Glibc
 import Logging
 import Synchronization
 
-/// A repository at one commit.
-public struct RepositorySnapshot: Sendable {
-    /// The repository and the revision asked for.
-    public let reference: RepositoryReference
-    /// The commit that the files lie under: the revision's, or an earlier one whose files stand for its own.
-    public var commit: String { earlier?.commit ?? current }
-    /// The revision's commit: 40 hexadecimal digits.
-    fileprivate let current: String
-    fileprivate let cache: HubCache
-    /// Nil where only the cache's files are known.
-    fileprivate let listing: RepositoryListing?
-    /// Why nothing can be downloaded; nil where it can.
-    fileprivate let isolation: String?
-    /// Why nothing can be added to the cache; nil where it can.
-    fileprivate var obstacle: FileError?
-    /// Files of an earlier commit, where nothing can be added and they are more than there are of this one.
-    fileprivate var earlier: EarlierFiles?
-    fileprivate let copies = Copies()
-
-    fileprivate init(
-        _ reference: RepositoryReference, at commit: String, in cache: HubCache,
-        _ listing: RepositoryListing?, isolation: String? = nil
-    ) {
-        (self.reference, current, self.cache) = (reference, commit, cache)
-        (self.listing, self.isolation) = (listing, isolation)
-    }
-
-    /// Whether it is known what the dataset's card says of its files.
-    public var isCardKnown: Bool { listing?.card != nil }
-
-    /// Whether all files of the commit are known, not only those in the cache.
-    public var isListed: Bool { listing != nil }
-
-    /// The folder that the files lie in or will.
-    public var folder: String { cache.snapshot(commit) }
-
-    /// What is said where `file` must be put into the cache and cannot be; nil where it can.
-    fileprivate func refusal(_ file: String, _ settings: HubSettings) -> HubError? {
-        obstacle.map {
-            .cacheNotWritable(
-                reference, file: file,
-                reason: "cannot \($0.operation) \($0.path): \(String(cString: strerror($0.code)))",
-                directory: settings.cacheDirectory, source: settings.cacheSource,
-                commit: earlier?.commit)
-        }
-    }
-
-    /// The paths of the commit's files, or of those in the cache where no more is known. Throws `FileError`.
-    public func paths() throws -> [String] {
-        try listing.map { Array($0.files.keys) } ?? cache.files(of: commit)
-    }
-
-    /// Whether the file at `path` exists in the repository, as far as is known.
-    public func contains(_ path: String) -> Bool {
-        listing.map { $0.files[path] != nil } ?? cache.has(path, of: current, size: nil)
-    }
-
-    /// Whether the file at `path` is in the cache, whole.
-    public func isCached(_ path: String) -> Bool {
-        let file = listing?.files[path]
-        if let earlier { return file.map(earlier.have) ?? false }
-        return cache.has(path, of: current, size: file?.size)
-    }
-
-    /// Whether the content of the file at `path` is in the cache, if under another commit or path.
-    public func hasContent(_ path: String) -> Bool {
-        guard let file = listing?.files[path] else { return isCached(path) }
-        return isCached(path) || hasBlob(file)
-            || obstacle == nil && copies.copy(of: file, in: cache, notIn: current) != nil
-    }
-
-    private func hasBlob(_ file: RepositoryFile) -> Bool {
-        let blob = cache.blob(file.digest.name)
-        return fileExists(blob) && fileSize(blob) == file.size
-    }
-
-    /// Puts the content of `file`, which the cache has, at `path`. Throws `FileError`.
-    fileprivate func place(_ file: RepositoryFile, at path: String) throws {
-        if !hasBlob(file), let copy = copies.copy(of: file, in: cache, notIn: current) {
-            try cache.makeBlob(of: copy)
-            return try cache.link(path, of: current, to: copy.file)
-        }
-        try cache.link(path, of: current, to: file)
-    }
-
-    /// Bytes of the file at `path`.
-    public func size(_ path: String) -> Int {
-        listing?.files[path]?.size ?? fileSize("\(folder)/\(path)")
-    }
-}
-
-/// Files of one snapshot that are to be in the cache.
-public struct HubRequest: Sendable {
-    /// The repository's files.
-    public let snapshot: RepositorySnapshot
-    /// The paths of those wanted.
-    public let paths: [String]
-
-    /// A request for `paths` of `snapshot`.
-    public init(_ snapshot: RepositorySnapshot, _ paths: [String]) {
-        (self.snapshot, self.paths) = (snapshot, paths)
-    }
-
-    /// The paths that are not in the cache.
-    public var missing: [String] { paths.filter { !snapshot.isCached($0) } }
-
-    /// The paths whose contents are not in the cache, one for each content, and their bytes.
-    public var toDownload: (paths: [String], bytes: Int) {
-        var seen: Set<String> = []
-        let paths = paths.filter { path in
-            !snapshot.hasContent(path)
-                && seen.insert(snapshot.listing?.files[path]?.digest.name ?? path).inserted
-        }
-        return (paths, paths.reduce(0) { $0 + snapshot.size($1) })
-    }
-
-    /// Bytes that the file system must have room for. What is there of broken off downloads has its room already: it gives
-    /// way when one is continued.
-    fileprivate var roomNeeded: Int {
-        let (paths, bytes) = toDownload
-        return paths.reduce(bytes) { room, path in
-            guard let file = snapshot.listing?.files[path] else { return room }
-            let parts = snapshot.cache.earlierPartials(file.digest.name)
-            return room - min(file.size, parts.reduce(0) { $0 + $1.size })
-        }
-    }
-}
-
 /// The Hugging Face Hub and its cache on this machine.
 public final class Hub: Sendable {
     /// What the environment says.
@@ -143,8 +15,10 @@ public final class Hub: Sendable {
     private let client: HubClient?
     /// Why there is no client where the network may be used; nil where there is one.
     private let absence: String?
-    /// Whether it has not answered: then it is not asked about what the cache has.
+    /// Whether nobody has answered: then it is not asked about what the cache has.
     private let isDown = Atomic(false)
+    /// What has been said of other commits' files.
+    private let said = Mutex<Set<String>>([])
 
     /// The Hub by `settings`.
     public init(_ settings: HubSettings, log: Logger) {
@@ -182,85 +56,182 @@ public final class Hub: Sendable {
         }
         guard let client else {
             let found = known.flatMap { cached($0, isolation) }
-            guard let found else { throw missing(reference, file: nil, isolation ?? "") }
+            guard let found else { throw missing(reference, [], isolation ?? "") }
             return found
         }
         // A commit never changes; what its card says is not in every listing.
-        if reference.isCommit, let found = cached(reference.revision, nil), found.isListed,
-            reference.kind == .model || found.isCardKnown
+        if reference.isCommit, let found = cached(reference.revision, nil),
+            found.listing?.isChecked == true, reference.kind == .model || found.isCardKnown
         {
             return found
         }
         let silence = "\(settings.namedEndpoint) gives no answer that can be used"
         let fallback = known.flatMap { cached($0, silence) }
         if let fallback, isDown.load(ordering: .relaxed) { return fallback }
-        /// What the cache has, where `error` leaves nothing better. Throws `error` otherwise.
-        func fallBack(_ error: any Error) throws -> RepositorySnapshot {
+        let information: RepositoryInformation
+        var listing: RepositoryListing
+        do {
+            information = try await client.information(
+                reference, patience: fallback == nil ? .full : .little)
+            let cached = cache.listing(information.commit)
+            listing =
+                if let cached, cached.flaw(information) == nil { cached } else {
+                    try await client.wholeListing(reference, information)
+                }
+            listing.isChecked = information.names != nil
+            // Where there is no README there is no card.
+            if reference.kind == .dataset {
+                listing.card =
+                    information.card
+                    ?? (listing.files[readme] == nil ? DatasetCard() : cached?.card)
+            }
+            // A cache that may only be read is good for what is in it.
+            if listing != cached { keep { try cache.store(listing, of: information.commit) } }
+        } catch {
+            // What the cache has, where the error leaves nothing better.
             guard let hubError = error as? HubError, hubError.leavesTheCache, let fallback else {
                 throw error
             }
-            isDown.store(true, ordering: .relaxed)
+            // The refusal of one repository says nothing of the others.
+            if hubError.isOutage { isDown.store(true, ordering: .relaxed) }
             log.warning("\(error)")
-            log.warning("using what the cache has of \(reference), and of all else that is needed")
+            log.warning(
+                "using what the cache has of \(reference)\(hubError.isOutage ? ", and of all else that is needed" : "")"
+            )
             return fallback
         }
-        let commit: String
-        let card: DatasetCard
-        do {
-            (commit, card) = try await client.information(
-                reference, patience: fallback == nil ? .full : .little)
-        } catch {
-            return try fallBack(error)
+        // In our own folder: Hugging Face's reference waits until the files of the commit are there.
+        keep { [information] in try cache.noteCommit(information.commit) }
+        return RepositorySnapshot(reference, at: information.commit, in: cache, listing)
+    }
+
+    // MARK: What is wanted
+
+    /// A request for `paths` of `snapshot`, which are to lie in one folder. Where some are missing and cannot be added to the cache,
+    /// the folder is that of another commit whose files are proven to be the same, if there is one; `rivals` are paths that must
+    /// not be there, because whoever reads the folder would take them instead.
+    public func request(
+        _ snapshot: RepositorySnapshot, _ paths: [String], without rivals: [String] = []
+    ) -> HubRequest {
+        let missing = paths.filter { !snapshot.isCached($0) }
+        guard !missing.isEmpty, let listing = snapshot.listing else {
+            return HubRequest(snapshot, paths)
         }
-        var listing = cache.listing(commit)
-        if listing == nil || reference.kind == .dataset && listing?.card != card {
-            var fresh: RepositoryListing
-            if let listing {
-                fresh = listing
-            } else {
-                do {
-                    fresh = try await client.listing(reference, commit: commit)
-                } catch {
-                    return try fallBack(error)
+        let files = paths.compactMap { listing.files[$0] }
+        let lacking = missing.compactMap { listing.files[$0] }
+        guard files.count == paths.count,
+            let obstacle = snapshot.cache.obstacle(
+                to: snapshot.current, lacking.map { ($0, !snapshot.hasContent($0.path)) })
+        else { return HubRequest(snapshot, paths) }
+        var snapshot = snapshot
+        snapshot.obstacle = obstacle
+        snapshot.other = snapshot.cache.commits().first { other in
+            other != snapshot.current
+                && files.allSatisfy { snapshot.cache.has($0.path, of: other, size: $0.size) }
+                && !rivals.contains { snapshot.cache.has($0, of: other, size: nil) }
+                && files.allSatisfy { snapshot.contents.isProven($0, in: other) }
+        }
+        if let other = snapshot.other,
+            said.withLock({ $0.insert(snapshot.cache.snapshot(other)).inserted })
+        {
+            log.info(
+                "\(snapshot.reference) is commit \(snapshot.current), and the cache cannot be added to (\(obstacle.path): \(String(cString: strerror(obstacle.code)))): using the files of commit \(other) that are the same"
+            )
+        }
+        return HubRequest(snapshot, paths)
+    }
+
+    /// A request for each of `groups` of paths of `snapshot`: all of one folder if that is possible, else each of its own. The
+    /// others as `request`.
+    public func requests(
+        _ snapshot: RepositorySnapshot, _ groups: [[String]], without rivals: [String] = []
+    ) -> [HubRequest] {
+        let whole = request(snapshot, groups.flatMap { $0 }, without: rivals)
+        if !whole.isPossible {
+            let parts = groups.map { request(snapshot, $0, without: rivals) }
+            if parts.allSatisfy(\.isPossible) { return parts }
+        }
+        return groups.map { HubRequest(whole.snapshot, $0, of: whole.paths) }
+    }
+
+    /// What is said where `file` of `request` must be put into the cache and cannot be; nil where it can.
+    private func refusal(_ file: String, _ request: HubRequest) -> HubError? {
+        request.snapshot.obstacle.map {
+            .cacheNotWritable(
+                request.snapshot.reference, file: file,
+                reason: "cannot \($0.operation) \($0.path): \(String(cString: strerror($0.code)))",
+                directory: settings.cacheDirectory, source: settings.cacheSource,
+                commit: request.snapshot.cache.commit(
+                    having: request.wanted, insteadOf: request.snapshot.current))
+        }
+    }
+
+    /// The path of a dataset's card.
+    private var readme: String { "README.md" }
+
+    /// The files of a dataset's split `train`, and the snapshot with what its card says. Throws `HubError` and `FileError`.
+    public func trainingFiles(
+        _ snapshot: RepositorySnapshot
+    ) async throws -> (files: [String], snapshot: RepositorySnapshot) {
+        let snapshot = try await withCard(snapshot)
+        let paths = try snapshot.paths()
+        let choice: TrainSplit.Choice
+        do {
+            choice = try TrainSplit.choose(paths, snapshot.listing?.card ?? DatasetCard())
+        } catch {
+            throw noCorpus(snapshot, error.reason)
+        }
+        if let shard = missingShards(choice.files).first {
+            throw snapshot.isListed
+                ? HubError.noFile(
+                    snapshot.reference, file: shard,
+                    page: settings.endpoint + snapshot.reference.page)
+                : missing(snapshot, [shard])
+        }
+        let script = "\(snapshot.reference.id.split(separator: "/").last ?? "").py"
+        let remarks =
+            choice.remarks
+            + (paths.contains(script)
+                ? ["\(script), which says in Python what its data are, is not run"] : [])
+        for remark in remarks { log.warning("\(snapshot.reference): \(remark)") }
+        if !snapshot.isListed {
+            // Nothing else says that they are whole.
+            for file in choice.files {
+                if let blob = snapshot.cache.damagedBlob(file, of: snapshot.current) {
+                    throw HubError.damagedInCache(snapshot.reference, file: file, path: blob)
                 }
             }
-            if reference.kind == .dataset { fresh.card = card }
-            listing = fresh
-            // A cache that may only be read is good for what is in it.
-            keep { [fresh] in try cache.store(fresh, of: commit) }
         }
-        // In our own folder: Hugging Face's reference waits until the files of the commit are there.
-        keep { try cache.noteCommit(commit) }
-        var snapshot = RepositorySnapshot(reference, at: commit, in: cache, listing)
-        if let obstacle = cache.obstacle(to: commit) {
-            snapshot.obstacle = obstacle
-            if let listing, let other = cache.commitToUse(insteadOf: commit, listing) {
-                snapshot.earlier = EarlierFiles(other, in: cache)
-                log.info(
-                    "\(reference) is commit \(commit), and the cache cannot be added to (\(obstacle.path): \(String(cString: strerror(obstacle.code)))): using the files of commit \(other) that are the same"
-                )
-            }
+        return (choice.files, snapshot)
+    }
+
+    /// `snapshot` with what its README says, where that is all that can tell. Throws `HubError` and `FileError`.
+    private func withCard(_ snapshot: RepositorySnapshot) async throws -> RepositorySnapshot {
+        guard !snapshot.isCardKnown, snapshot.contains(readme) else { return snapshot }
+        let request = request(snapshot, [readme])
+        if request.isPossible, snapshot.isolation == nil, client != nil {
+            try await check([request])
+            try await download([request])
+        }
+        guard request.missing.isEmpty else { return snapshot }
+        let path = "\(request.snapshot.folder)/\(readme)"
+        guard !DatasetCard.hasConfigs(readme: path) else {
+            throw noCorpus(
+                snapshot,
+                "its card (\(path)) says under configs which files are its data, and \(isolation ?? snapshot.isolation ?? "\(settings.namedEndpoint) does not pass that on (cardData)")"
+            )
+        }
+        var snapshot = snapshot
+        snapshot.listing?.card = DatasetCard()
+        if let listing = snapshot.listing {
+            keep { try snapshot.cache.store(listing, of: snapshot.current) }
         }
         return snapshot
     }
 
-    /// The files of a dataset's split `train`. Throws `HubError` and `FileError`.
-    public func trainingFiles(_ snapshot: RepositorySnapshot) throws -> [String] {
-        switch TrainSplit.choose(try snapshot.paths(), snapshot.listing?.card ?? DatasetCard()) {
-        case .success(let files):
-            if let shard = missingShards(files).first {
-                throw snapshot.isListed
-                    ? HubError.noFile(
-                        snapshot.reference, file: shard,
-                        page: settings.endpoint + snapshot.reference.page)
-                    : missing(snapshot, file: shard)
-            }
-            return files
-        case .failure(let problem):
-            throw HubError.noCorpus(
-                snapshot.reference, reason: problem.reason,
-                page: settings.endpoint + snapshot.reference.page)
-        }
+    private func noCorpus(_ snapshot: RepositorySnapshot, _ reason: String) -> HubError {
+        .noCorpus(
+            snapshot.reference, reason: reason, page: settings.endpoint + snapshot.reference.page)
     }
 
     // MARK: Downloading
@@ -275,19 +246,17 @@ public final class Hub: Sendable {
         for request in requests {
             let snapshot = request.snapshot
             for path in request.paths where !snapshot.contains(path) {
-                guard snapshot.isListed else { throw missing(snapshot, file: path) }
+                guard snapshot.isListed else { throw missing(snapshot, [path] + request.wanted) }
                 throw HubError.noFile(
                     snapshot.reference, file: path,
                     page: settings.endpoint + snapshot.reference.page)
             }
-            if let missing = request.missing.first,
-                let refusal = snapshot.refusal(missing, settings)
-            {
+            if let missing = request.missing.first, let refusal = refusal(missing, request) {
                 throw refusal
             }
             guard let first = request.toDownload.paths.first else { continue }
             guard let client, let file = snapshot.listing?.files[first], snapshot.isolation == nil
-            else { throw missing(snapshot, file: first) }
+            else { throw missing(snapshot, [first] + request.wanted) }
             needed += request.roomNeeded
             try await client.checkAccess(to: file, snapshot.reference, commit: snapshot.commit)
         }
@@ -312,7 +281,7 @@ public final class Hub: Sendable {
             var paths: [String: [String]] = [:]
             for path in request.missing {
                 guard let file = snapshot.listing?.files[path] else {
-                    throw missing(snapshot, file: path)
+                    throw missing(snapshot, [path])
                 }
                 if snapshot.hasContent(path) {
                     try snapshot.place(file, at: path)
@@ -323,7 +292,7 @@ public final class Hub: Sendable {
             for path in request.toDownload.paths {
                 guard let client, snapshot.isolation == nil,
                     let file = snapshot.listing?.files[path]
-                else { throw missing(snapshot, file: path) }
+                else { throw missing(snapshot, [path]) }
                 downloads.append(
                     BlobDownload(
                         file: file, paths: paths[file.digest.name] ?? [path],
@@ -371,21 +340,28 @@ public final class Hub: Sendable {
         settings.offlineVariable.map { "\($0) is set" }
     }
 
-    /// Why `file`, or something, of what is known of `snapshot` cannot be had.
-    public func missing(_ snapshot: RepositorySnapshot, file: String) -> HubError {
-        missing(snapshot.reference, file: file, isolation ?? snapshot.isolation ?? "")
+    /// Why the first of `files` of what is known of `snapshot` cannot be had.
+    public func missing(_ snapshot: RepositorySnapshot, _ files: [String]) -> HubError {
+        missing(snapshot.reference, files, isolation ?? snapshot.isolation ?? "")
+    }
+
+    /// Why the SAE asked for cannot be had of what is known of `snapshot`.
+    public func missing(_ snapshot: RepositorySnapshot, what: String) -> HubError {
+        missing(snapshot.reference, [], isolation ?? snapshot.isolation ?? "", what: what)
     }
 
     private func missing(
-        _ reference: RepositoryReference, file: String?, _ reason: String
+        _ reference: RepositoryReference, _ files: [String], _ reason: String, what: String? = nil
     ) -> HubError {
+        let what = what ?? files.first
         if let absence, !settings.isOffline {
             return .noClient(
-                reference, file: file, reason: absence, cache: settings.cacheDirectory)
+                reference, file: what, reason: absence, cache: settings.cacheDirectory)
         }
+        let cache = HubCache(reference, in: settings.cacheDirectory)
         return .notCached(
-            reference, file: file, reason: reason, cache: settings.cacheDirectory,
-            command: settings.fetchCommand,
-            unreadable: HubCache(reference, in: settings.cacheDirectory).unreadable)
+            reference, file: what, reason: reason, cache: settings.cacheDirectory,
+            command: settings.fetchCommand, unreadable: cache.unreadable,
+            commit: cache.commit(having: files, insteadOf: cache.commit))
     }
 }

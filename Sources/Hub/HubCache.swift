@@ -177,12 +177,16 @@ struct HubCache: Sendable {
             }
             return
         }
-        guard rename(temporary, target) == 0 else {
+        if rename(temporary, target) != 0 {
             let error = FileError("rename", target)
             unlink(temporary)
-            throw error
+            // `snapshots` may be a link to another file system.
+            guard error.code == EXDEV else { throw error }
+            try replace(target, byLinkTo: content)
         }
+        if has(path, of: commit, size: file.size) { return }
         // Where `snapshots` is a link itself, the way back leads elsewhere.
+        try replace(target, byLinkTo: try realPath(self.blob(blob)))
         guard has(path, of: commit, size: file.size) else { throw FileError("open", target) }
     }
 }

@@ -29,19 +29,25 @@ struct HubClient: Sendable {
 
     // MARK: Metadata
 
-    /// The commit that a repository's revision is, and of a dataset's card the what tells its training files. Throws
-    /// `HubError`.
+    /// The commit that a repository's revision is, and what is said with it. Throws `HubError`.
     func information(
         _ reference: RepositoryReference, patience: Patience
-    ) async throws -> (commit: String, card: DatasetCard) {
+    ) async throws -> RepositoryInformation {
         let path = "\(reference.apiPath)/revision/\(escaped(reference.revision))"
         let (value, _) = try await json(
             url(path), reference, isByCommit: false, patience: patience)
-        guard let commit = value.object?["sha"]?.string, isCommitID(commit) else {
+        guard let information = RepositoryInformation(value) else {
             throw HubError.notAHub(
                 endpoint: settings.endpoint, reason: "\(path) names no commit (sha)")
         }
-        return (commit, DatasetCard(value.object?["cardData"]))
+        guard !reference.isCommit || information.commit == reference.revision else {
+            throw HubError.notAHub(
+                endpoint: settings.namedEndpoint,
+                reason:
+                    "asked for the commit \(reference.revision) of \(reference.id), it answers with the commit \(information.commit)"
+            )
+        }
+        return information
     }
 
     /// All files of `commit`. Throws `HubError`.
@@ -80,7 +86,7 @@ struct HubClient: Sendable {
 
     /// The files of `commit` as the answer that names it has them (`siblings`), for mirrors that have no other list. Nil where it
     /// lacks their digests. Throws `HubError`.
-    private func siblings(
+    func siblings(
         _ reference: RepositoryReference, _ commit: String
     ) async throws -> RepositoryListing? {
         let address = url("\(reference.apiPath)/revision/\(commit)?blobs=true")

@@ -49,10 +49,12 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
         commit: String?)
     /// Files of the cache were removed while others were downloaded.
     case cleared(directory: String, file: String)
-    /// The network is not to be used, and the cache has not got it.
+    /// The content at `path` in the cache, which `file` is a link to, is not what its name says.
+    case damagedInCache(RepositoryReference, file: String, path: String)
+    /// The network is not to be used, and the cache has not got it. `commit` is one that it has it of.
     case notCached(
         RepositoryReference, file: String?, reason: String, cache: String, command: String,
-        unreadable: String?)
+        unreadable: String?, commit: String?)
     /// This program was built without its client, or what the client needs is not there.
     case noClient(RepositoryReference, file: String?, reason: String, cache: String)
     /// A dataset without files that can be read.
@@ -102,12 +104,15 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
             "\(directory): \(needed) bytes are to be downloaded, but \(free) are free; free some space, or set HF_HOME to a larger file system (--ignore_free_space, if the file system says less than there is)"
         case .cacheNotWritable(
             let repository, let file, let reason, let directory, let source, let commit):
-            "\(file) of \(repository) is to be put into the cache \(directory) (from \(source)), and it cannot be added to: \(reason). Set HF_HOME to a folder that you may write to\(commit.map { ", or take the commit that is there: give \($0) as the revision (--revision, --sae_revision or --data_revision)" } ?? "")"
+            "\(file) of \(repository) is to be put into the cache \(directory) (from \(source)), and it cannot be added to: \(reason). Set HF_HOME to a folder that you may write to\(commit.map { ", or take the commit that is there: give \($0) as the revision (\(repository.revisionFlags))" } ?? "")"
         case .cleared(let directory, let file):
             "\(directory): \(file) was there and has gone meanwhile; run the same command again, and see that nobody clears the cache while it is used"
+        case .damagedInCache(let repository, let file, let path):
+            "\(file) of \(repository) in the cache is not what its name says: the content of \(path) has another digest; it was cut short or changed. Remove it and run the same command with network, or give the file in --data_path to read it as it is"
         case .notCached(
-            let repository, let file, let reason, let cache, let command, let unreadable):
-            "\(reason), and \(file.map { "\($0) of " } ?? "")\(repository) is not in the cache \(cache)\(unreadable.map { " as far as it can be read (\($0))" } ?? ""); where there is network and the same cache, run `\(command)`"
+            let repository, let file, let reason, let cache, let command, let unreadable,
+            let commit):
+            "\(reason), and \(file.map { "\($0) of " } ?? "")\(repository) is not in the cache \(cache)\(unreadable.map { " as far as it can be read (\($0))" } ?? ""); where there is network and the same cache, run `\(command)`\(commit.map { ". The cache has it of commit \($0): give that as the revision (\(repository.revisionFlags)) to use it" } ?? "")"
         case .noClient(let repository, let file, let reason, let cache):
             "\(file.map { "\($0) of " } ?? "")\(repository) is not in the cache \(cache), and \(reason); download it with `hf download` or another sae-extract, or give local paths"
         case .noCorpus(let repository, let reason, let page):

@@ -34,6 +34,11 @@ public struct RepositoryReference: Hashable, Codable, Sendable, CustomStringConv
     /// "google/gemma-2-2b", or with its revision where that is not `main`.
     public var description: String { revision == "main" ? id : "\(id) (revision \(revision))" }
 
+    /// The flags that its revision may be given with, for messages.
+    var revisionFlags: String {
+        kind == .dataset ? "--data_revision" : "--revision for the model, --sae_revision for SAEs"
+    }
+
     /// The path of its API: `/api/models/google/gemma-2-2b`.
     var apiPath: String { "/api/\(kind.rawValue)s/\(id)" }
 

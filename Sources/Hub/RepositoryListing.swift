@@ -2,6 +2,7 @@
 
 import ArrayFiles
 import ByteJSON
+import Logging
 
 /// A file of a repository.
 public struct RepositoryFile: Equatable, Sendable {
@@ -26,24 +27,75 @@ public struct RepositoryFile: Equatable, Sendable {
     }
 }
 
+/// What the Hub says of a repository's revision.
+struct RepositoryInformation: Sendable {
+    /// The commit that it is.
+    let commit: String
+    /// What a dataset's card says of its files; nil where the answer does not tell.
+    let card: DatasetCard?
+    /// The paths of the commit's files; nil where the answer has none. Of very large repositories it may not have all.
+    let names: Set<String>?
+
+    /// Reads the answer of `/api/…/revision/…`. Nil where it names no commit.
+    init?(_ answer: JSONValue) {
+        guard let commit = answer.object?["sha"]?.string, isCommitID(commit) else { return nil }
+        self.commit = commit
+        let card = answer.object?["cardData"]
+        self.card = card?.object == nil ? nil : DatasetCard(card)
+        let names = answer.object?["siblings"]?.array?.compactMap {
+            $0.object?["rfilename"]?.string
+        }
+        self.names = names.flatMap { $0.isEmpty ? nil : Set($0) }
+    }
+}
+
 /// The files of one commit, which never change.
-struct RepositoryListing: Equatable, Sendable {
+struct RepositoryListing: Sendable {
     /// By path.
     private(set) var files: [String: RepositoryFile] = [:]
     /// What a dataset's card says of its files; nil where that is not known.
     var card: DatasetCard?
+    /// Whether it has all files that the Hub named with the commit.
+    var isChecked = false
+    /// The folders that a page named.
+    private var folders: Set<String> = []
 
     init(files: [RepositoryFile] = []) {
         for file in files { self.files[file.path] = file }
     }
 
+    /// Why it cannot be the whole list of the commit's files, as far as `information` and itself tell; nil where it may be.
+    func flaw(_ information: RepositoryInformation) -> String? {
+        if files.isEmpty { return "is empty" }
+        if let names = information.names {
+            let lost = names.filter { files[$0] == nil }
+            if let first = lost.min() {
+                return
+                    "lacks \(lost.count) of the \(names.count) that are named with the commit, among them \(first)"
+            }
+        }
+        // Git has no folders without files.
+        var filled: Set<Substring> = []
+        for path in files.keys {
+            var folder = path[...]
+            while let slash = folder.lastIndex(of: "/") {
+                folder = folder[..<slash]
+                guard filled.insert(folder).inserted else { break }
+            }
+        }
+        return folders.filter { !filled.contains($0[...]) }.min().map {
+            "has the folder \($0) and no file in it"
+        }
+    }
+
     // MARK: The Hub's form
 
-    /// Adds the entries of one page of `/api/…/tree/…`. Folders are passed over. False where it is not such a page.
+    /// Adds the entries of one page of `/api/…/tree/…`. Of folders the names are noted. False where it is not such a page.
     mutating func add(page: JSONValue) -> Bool {
         guard let entries = page.array else { return false }
         for entry in entries {
             guard let object = entry.object, let type = object["type"]?.string else { return false }
+            if type == "directory", let path = object["path"]?.string { folders.insert(path) }
             if type != "file" { continue }
             guard let path = object["path"]?.string, isRelativePath(path) else { return false }
             let lfs = object["lfs"]?.object
@@ -88,7 +140,7 @@ struct RepositoryListing: Equatable, Sendable {
 
     // MARK: The cache's form
 
-    /// Reads `trees/COMMIT.json` as huggingface_hub (from 2.0) writes it, and our own, which is the same with a member
+    /// Reads `trees/COMMIT.json` as huggingface_hub (from 2.0) writes it, and our own, which is the same with two members
     /// more. Nil where there is none or it is of another form: it can be asked for again.
     init?(path: String) {
         guard fileExists(path), let value = try? MappedFile(path: path).parsedJSON(),
@@ -103,7 +155,13 @@ struct RepositoryListing: Equatable, Sendable {
             else { return nil }
             files[path] = file
         }
-        card = object["card"]?.object.map(DatasetCard.init(cached:))
+        // No repository is empty: whoever wrote that had no answer.
+        if files.isEmpty { return nil }
+        isChecked = object["is_checked"]?.bool == true
+        if let configs = object["configs"] {
+            card = DatasetCard()
+            card?.configs = configs
+        }
     }
 
     /// The form that `init(path:)` reads.
@@ -122,8 +180,39 @@ struct RepositoryListing: Equatable, Sendable {
         var object: JSONObject = [
             "format_version": .integer(1), "files": .object(JSONObject(members)),
         ]
-        if let card { object["card"] = .object(card.json) }
+        if isChecked { object["is_checked"] = .bool(true) }
+        if let card { object["configs"] = card.configs }
         return .object(object)
+    }
+}
+
+extension RepositoryListing: Equatable {
+    static func == (first: RepositoryListing, second: RepositoryListing) -> Bool {
+        (first.files, first.isChecked) == (second.files, second.isChecked)
+            && first.card == second.card
+    }
+}
+
+extension HubClient {
+    /// All files of the commit that `information` names. Of two lists that the Hub gives, the tree's and that of the names with the
+    /// commit, one must be whole. Throws `HubError`.
+    func wholeListing(
+        _ reference: RepositoryReference, _ information: RepositoryInformation
+    ) async throws -> RepositoryListing {
+        let tree = try await listing(reference, commit: information.commit)
+        guard let flaw = tree.flaw(information) else { return tree }
+        if let other = try? await siblings(reference, information.commit),
+            other.flaw(information) == nil,
+            tree.files.keys.allSatisfy({ other.files[$0] != nil })
+        {
+            log.warning(
+                "\(reference): the list of files of \(settings.namedEndpoint) \(flaw); taking the one that it gives with the commit"
+            )
+            return other
+        }
+        throw HubError.notAHub(
+            endpoint: settings.namedEndpoint,
+            reason: "the list of \(reference)'s files \(flaw)")
     }
 }
 

@@ -1,150 +1,276 @@
 // Which of a dataset's files are its split `train`: what the card names, else what the files' names say, after the rules of
-// Python's datasets library (data_files.py) as far as they concern JSON.
-
-import ByteJSON
-import FoundationEssentials
-import Glibc
-
-/// What a dataset's card says of its files, in the configuration that is read without naming one.
-struct DatasetCard: Equatable, Sendable {
-    /// The files of the split `train`, as patterns; nil where none are named.
-    var patterns: [String]?
-    /// The only folder that counts.
-    var folder: String?
-    /// The names of the configurations, where there are several and none is the one to take.
-    var choices: [String] = []
-
-    init() {}
-
-    /// Reads `cardData` of the Hub's answer.
-    init(_ card: JSONValue?) {
-        let configurations = (card?.object?["configs"]?.array ?? []).compactMap(\.object)
-        let standard =
-            configurations.first { $0["default"]?.bool == true }
-            ?? configurations.first { $0["config_name"]?.string == "default" }
-            ?? (configurations.count == 1 ? configurations[0] : nil)
-        guard let standard else {
-            choices = configurations.map { $0["config_name"]?.string ?? "?" }
-            return
-        }
-        folder = standard["data_dir"]?.string
-        func strings(_ value: JSONValue?) -> [String] {
-            value?.string.map { [$0] } ?? value?.array?.compactMap(\.string) ?? []
-        }
-        guard let files = standard["data_files"] else { return }
-        // A name, names, or lists of names by split.
-        var named = strings(files)
-        for entry in files.array ?? [files] {
-            guard let object = entry.object, object["split"]?.string == "train" else { continue }
-            named += strings(object["path"])
-        }
-        patterns = named.isEmpty ? nil : named
-    }
-
-    /// Reads what `json` has written.
-    init(cached object: JSONObject) {
-        patterns = object["patterns"]?.array?.compactMap(\.string)
-        folder = object["folder"]?.string
-        choices = object["choices"]?.array?.compactMap(\.string) ?? []
-    }
-
-    /// For the cache.
-    var json: JSONObject {
-        var object: JSONObject = ["choices": .array(choices.map(JSONValue.string))]
-        if let patterns { object["patterns"] = .array(patterns.map(JSONValue.string)) }
-        if let folder { object["folder"] = .string(folder) }
-        return object
-    }
-}
+// Python's datasets library (data_files.py, load.py) as far as they concern JSON.
 
 /// Choosing a dataset's training files.
 enum TrainSplit {
-    /// The endings of files that the corpus reader takes.
-    private static let kinds = [[".jsonl", ".ndjson"], [".json"]]
-    private static let compressions = ["", ".gz", ".zst"]
-
-    /// The training files among `paths`, in order; the reason where there are none.
-    static func choose(_ paths: [String], _ card: DatasetCard) -> Result<[String], NoTrainSplit> {
-        guard card.choices.isEmpty else {
-            return .failure(
-                NoTrainSplit(
-                    reason:
-                        "it has several configurations, none of them the default: \(card.choices.joined(separator: ", "))"
-                ))
-        }
-        let paths = paths.filter { path in
-            card.folder.map { path.hasPrefix($0 + "/") } ?? true
-        }
-        let readable = paths.filter { kind($0) != nil && !isHidden($0) }.sorted {
-            $0.utf8.lexicographicallyPrecedes($1.utf8)
-        }
-        guard !readable.isEmpty else {
-            let hasParquet = paths.contains { $0.hasSuffix(".parquet") }
-            return .failure(
-                NoTrainSplit(
-                    reason: hasParquet
-                        ? "it has parquet files only, which this program does not read"
-                        : "it has no JSON or JSONL files"))
-        }
-        if let patterns = card.patterns {
-            let named = patterns.flatMap { pattern in readable.filter { matches($0, pattern) } }
-            var seen: Set<String> = []
-            let files = named.filter { seen.insert($0).inserted }
-            if !files.isEmpty { return .success(files) }
-            return .failure(
-                NoTrainSplit(
-                    reason:
-                        "its card names \(patterns.joined(separator: ", ")) for the split train, and no JSON or JSONL file is of that name"
-                ))
-        }
-        let training = readable.filter { !words($0).isDisjoint(with: ["train", "training"]) }
-        let others: Set = [
-            "test", "testing", "eval", "evaluation", "valid", "validation", "val", "dev",
-        ]
-        let chosen =
-            training.isEmpty ? readable.filter { words($0).isDisjoint(with: others) } : training
-        // The same records may be there in both forms.
-        let byKind = kinds.indices.map { index in chosen.filter { kind($0) == index } }
-        guard let files = byKind.first(where: { !$0.isEmpty }) else {
-            return .failure(
-                NoTrainSplit(
-                    reason:
-                        "none of its files is of a split train: \(readable.joined(separator: ", "))"
-                ))
-        }
-        return .success(files)
+    /// The training files, in the order in which they are read.
+    struct Choice: Equatable {
+        var files: [String] = []
+        /// What is to be said of them.
+        var remarks: [String] = []
     }
 
-    private static func kind(_ path: String) -> Int? {
-        kinds.firstIndex { endings in
-            endings.contains { ending in
-                compressions.contains { path.hasSuffix(ending + $0) }
-            }
+    // MARK: Kinds
+
+    private static let json = [".json", ".jsonl", ".ndjson"]
+    private static let compressions = ["", ".gz", ".zst"]
+
+    /// Endings of other data that the datasets library reads; the first wins a draw over JSON.
+    private static let others: Set = [
+        ".parquet", ".geoparquet", ".gpq", ".lance", ".vortex", ".arrow", ".csv", ".tsv", ".txt",
+        ".tar", ".xml", ".hdf5", ".h5", ".zip",
+    ]
+
+    /// All endings within the name of the file at `path`: ".jsonl" and ".gz".
+    private static func endings(_ path: String) -> [String] {
+        name(path).split(separator: ".", omittingEmptySubsequences: false).dropFirst()
+            .map { "." + $0 }
+    }
+
+    private static func isJSON(_ path: String) -> Bool {
+        endings(path).contains(where: json.contains)
+    }
+
+    /// Whether the corpus reader takes it.
+    private static func isReadable(_ path: String) -> Bool {
+        json.contains { ending in compressions.contains { path.hasSuffix(ending + $0) } }
+    }
+
+    /// Whether most of `paths` are JSON: then the library reads these. In a draw parquet, lance, vortex and arrow go first.
+    private static func areMostlyJSON(_ paths: [String]) -> Bool {
+        var counts: [String: Int] = [:]
+        for ending in paths.flatMap({ endings($0.lowercased()) })
+        where json.contains(ending) || others.contains(ending) {
+            counts[ending, default: 0] += 1
         }
+        let preferred = [".csv", ".json", ".jsonl", ".arrow", ".vortex", ".lance", ".parquet"]
+        let most = counts.max { first, second in
+            func rank(_ ending: String) -> Int { preferred.firstIndex(of: ending) ?? -1 }
+            return (first.value, rank(first.key), first.key)
+                < (second.value, rank(second.key), second.key)
+        }
+        return most.map { json.contains($0.key) } ?? false
+    }
+
+    // MARK: Names
+
+    private static func name(_ path: String) -> Substring {
+        path.split(separator: "/").last ?? ""
     }
 
     /// What is about the data and not of them.
-    private static func isHidden(_ path: String) -> Bool {
-        let parts = path.split(separator: "/")
-        return ["dataset_infos.json", "dataset_info.json"].contains(parts.last ?? "")
-            || parts.contains { $0.hasPrefix(".") || $0.hasPrefix("__") }
+    private static let ignored: Set<Substring> = [
+        "README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip",
+        "dataset_dict.json",
+    ]
+
+    /// The paths of the form of `pattern`, sorted. What is hidden, or about the data, is meant only where it is named.
+    private static func resolve(_ pattern: GlobPattern, _ paths: [String]) -> [String] {
+        func hidden(_ path: String) -> Int {
+            path.split(separator: "/").count { $0.hasPrefix(".") && $0.contains { $0 != "." } }
+        }
+        func special(_ path: String) -> Int {
+            path.split(separator: "/").dropLast().count { $0.hasPrefix("__") }
+        }
+        return paths.filter { path in
+            pattern.matches(path)
+                && (!ignored.contains(name(path)) || name(pattern.text) == name(path))
+                && hidden(path) == hidden(pattern.text) && special(path) == special(pattern.text)
+        }.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     }
 
-    /// The path's words: what lies between characters that are no letters.
-    private static func words(_ path: String) -> Set<String> {
-        Set(path.lowercased().split { !$0.isLetter }.map(String.init))
+    private static let keywords = [
+        ("train", ["train", "training"]), ("validation", ["validation", "valid", "dev", "val"]),
+        ("test", ["test", "testing", "eval", "evaluation"]),
+    ]
+    private static let gap = "[-._ 0-9]"
+
+    private static func folderPatterns(_ word: String) -> [String] {
+        [
+            "**/\(word)/**", "**/\(word)\(gap)*/**", "**/*\(gap)\(word)/**",
+            "**/*\(gap)\(word)\(gap)*/**",
+        ]
     }
 
-    private static func matches(_ path: String, _ pattern: String) -> Bool {
-        // A star does not pass a slash; two do.
-        fnmatch(pattern, path, pattern.contains("**") ? 0 : FNM_PATHNAME) == 0
-            || pattern.hasPrefix("**/") && fnmatch(String(pattern.dropFirst(3)), path, 0) == 0
+    private static func filePatterns(_ word: String) -> [String] {
+        ["**/\(word)\(gap)*", "**/*\(gap)\(word)\(gap)*"]
     }
-}
 
-/// Why a dataset cannot be read.
-struct NoTrainSplit: Error {
-    let reason: String
+    private static func splits(
+        _ patterns: (String) -> [String]
+    ) -> [(split: String, patterns: [GlobPattern])] {
+        keywords.map { ($0.0, $0.1.flatMap(patterns).map { GlobPattern($0)! }) }
+    }
+
+    private static let byFolder = splits(folderPatterns)
+    private static let byFile = splits(filePatterns)
+
+    private static let digits = String(repeating: "[0-9]", count: 5)
+    private static func shards(_ split: String) -> GlobPattern {
+        GlobPattern("data/\(split)-\(digits)-of-\(digits)*.*")!
+    }
+
+    /// The patterns of the split `train` where names tell. Throws where they tell of other splits alone.
+    private static func patterns(_ paths: [String]) throws(NoTrainSplit) -> [GlobPattern] {
+        func refusal(_ splits: [String]) -> NoTrainSplit {
+            NoTrainSplit(
+                reason:
+                    "by their names its files are of the \(splits.count == 1 ? "split" : "splits") \(splits.joined(separator: ", ")), and none is of a split train"
+            )
+        }
+        let sharded = resolve(shards("*"), paths)
+        if !sharded.isEmpty {
+            let splits = Set(
+                sharded.map { path -> String in
+                    let name = String(name(path))
+                    let ends = name.matches(of: /-[0-9]{5}-of-[0-9]{4}/)
+                    return ends.last.map { String(name[..<$0.range.lowerBound]) } ?? name
+                })
+            guard splits.contains("train") else { throw refusal(splits.sorted()) }
+            return [shards("train")]
+        }
+        for families in [byFolder, byFile] {
+            let found = families.filter { family in
+                family.patterns.contains { pattern in !resolve(pattern, paths).isEmpty }
+            }
+            if found.isEmpty { continue }
+            guard let train = found.first(where: { $0.split == "train" }) else {
+                throw refusal(found.map(\.split))
+            }
+            return train.patterns
+        }
+        return [GlobPattern("**")!]
+    }
+
+    // MARK: Choosing
+
+    /// The training files among `paths`. Throws where there are none, or some that cannot be read.
+    static func choose(_ paths: [String], _ card: DatasetCard) throws(NoTrainSplit) -> Choice {
+        guard !paths.contains(".huggingface.yaml") else {
+            throw NoTrainSplit(
+                reason:
+                    "it says in .huggingface.yaml which files are its data, which this program does not read"
+            )
+        }
+        let training = try card.training()
+        let prefix = training.folder.isEmpty ? "" : training.folder + "/"
+        let inside = paths.filter { $0.utf8.starts(with: prefix.utf8) }.map {
+            String(decoding: $0.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
+        }
+        var choice: Choice
+        if let patterns = training.patterns {
+            choice = try named(patterns, inside, prefix)
+        } else {
+            choice = try unnamed(inside, prefix)
+        }
+        for file in choice.files where !isReadable(file) {
+            throw NoTrainSplit(
+                reason:
+                    "\(prefix)\(file) is one of its training files, and is not read: its name does not end in .json, .jsonl or .ndjson, nor in these and .gz or .zst"
+            )
+        }
+        let stems = Dictionary(grouping: choice.files, by: stem).values.filter { $0.count > 1 }
+        for twins in stems.sorted(by: { $0[0] < $1[0] }) {
+            choice.remarks.append(
+                "\(twins.map { prefix + $0 }.joined(separator: " and ")) may hold the same records; all are read, as the datasets library does"
+            )
+        }
+        choice.files = choice.files.map { prefix + $0 }
+        return choice
+    }
+
+    /// The files of `patterns`, which the card names.
+    private static func named(
+        _ patterns: [String], _ paths: [String], _ prefix: String
+    ) throws(NoTrainSplit) -> Choice {
+        let all = patterns.map { prefix + $0 }.joined(separator: ", ")
+        func refusal(_ rest: String) -> NoTrainSplit {
+            NoTrainSplit(reason: "its card names \(all) for the split train, and \(rest)")
+        }
+        var choice = Choice()
+        for text in patterns {
+            guard let pattern = GlobPattern(text) else {
+                throw refusal(
+                    "\(text) is no pattern of files of this repository that is read (no address, no .., ** only as a whole part of a path)"
+                )
+            }
+            let found = resolve(pattern, paths)
+            let data = found.filter { isJSON($0) || endings($0).contains(where: others.contains) }
+            guard !data.isEmpty || pattern.isWild else {
+                throw refusal(
+                    found.isEmpty
+                        ? "it has no file \(prefix)\(text)\(text.contains("{") ? " (braces stand for themselves)" : "")"
+                        : "\(prefix)\(text) is no JSON or JSONL file")
+            }
+            if let other = data.first(where: { !isJSON($0) }) {
+                throw refusal("\(prefix)\(other) is no JSON or JSONL file")
+            }
+            if data.isEmpty {
+                choice.remarks.append("no JSON or JSONL file is of the name \(prefix)\(text)")
+            }
+            add(data, to: &choice)
+        }
+        guard !choice.files.isEmpty else { throw refusal("no JSON or JSONL file is of that name") }
+        return choice
+    }
+
+    /// The files whose names say that they are of the split train, or all where names say nothing.
+    private static func unnamed(
+        _ paths: [String], _ prefix: String
+    ) throws(NoTrainSplit) -> Choice {
+        let place = prefix.isEmpty ? "it" : "its folder \(prefix.dropLast())"
+        var choice = Choice()
+        for pattern in try patterns(paths) { add(resolve(pattern, paths), to: &choice) }
+        let data = choice.files.filter {
+            isJSON($0) || endings($0).contains(where: others.contains)
+        }
+        guard data.contains(where: isJSON) else {
+            throw NoTrainSplit(
+                reason: data.contains { $0.hasSuffix(".parquet") }
+                    ? "\(place) has parquet files only, which this program does not read"
+                    : "\(place) has no JSON or JSONL files\(paths.contains { isJSON($0) && !ignored.contains(name($0)) } ? " of the split train" : "")"
+            )
+        }
+        guard areMostlyJSON(data) else {
+            throw NoTrainSplit(
+                reason:
+                    "most of its training files are no JSON, and are what the datasets library reads: \(data.filter { !isJSON($0) }.map { prefix + $0 }.joined(separator: ", "))"
+            )
+        }
+        choice.files = data.filter { isJSON($0) || endings($0).contains(".zip") }
+        let rest = data.filter { !choice.files.contains($0) }
+        if !rest.isEmpty {
+            choice.remarks.append(
+                "passed over, as most training files are JSON: \(rest.map { prefix + $0 }.joined(separator: ", "))"
+            )
+        }
+        let doubtful = choice.files.filter { path in
+            (byFolder + byFile).contains { family in
+                family.split != "train" && family.patterns.contains { $0.matches(path) }
+            }
+        }
+        if !doubtful.isEmpty {
+            choice.remarks.append(
+                "read as training files, as the datasets library does, though their names speak of another split too: \(doubtful.map { prefix + $0 }.joined(separator: ", "))"
+            )
+        }
+        return choice
+    }
+
+    /// Adds `files`, each once, whatever patterns it is of.
+    private static func add(_ files: [String], to choice: inout Choice) {
+        let known = Set(choice.files)
+        choice.files += files.filter { !known.contains($0) }
+    }
+
+    /// `path` without its ending, and without that of its compression.
+    private static func stem(_ path: String) -> String {
+        var path = path
+        for ending in compressions.dropFirst() + json where path.hasSuffix(ending) {
+            path.removeLast(ending.count)
+        }
+        return path
+    }
 }
 
 /// Of files named `…-00000-of-00002…` those that are not among `paths`; the files that do not count themselves are no reason.

@@ -64,6 +64,7 @@ enum ExitStatus: Int32 {
                 .rateLimited, .refused, .changed, .noListing, .notAHub, .damaged, .noDigest,
                 .notCached, .noClient:
                 .unavailable
+            case .damagedInCache: .badData
             case .noHome, .cacheNotWritable, .diskFull, .cleared: .ioError
             }
     }

@@ -108,14 +108,14 @@ struct InputResolver {
         if let folder { try CheckpointFiles.checkFolder(folder) }
         var requests: [(String, HubRequest)] = []
 
-        var modelDirectory = folder ?? ""
+        var model = ModelFolders(folder ?? "")
         var modelOrigin: HubOrigin?
         if folder == nil {
-            let (request, snapshot) = try await model(hub!)
-            requests.append(("model", request))
-            (modelDirectory, modelOrigin) = (snapshot.folder, snapshot.origin)
+            let needed = try await self.model(hub!)
+            requests += needed.requests.map { ("model", $0) }
+            (model, modelOrigin) = (needed.folders, needed.requests.origin)
         }
-        try options.check(try Gemma2Config(path: modelDirectory + "/config.json"))
+        try options.check(try Gemma2Config(path: model.config + "/config.json"))
 
         let saes: [ChosenSAE]
         if let tree {
@@ -128,24 +128,25 @@ struct InputResolver {
         var dataPaths = options.dataPath.map { [$0] } ?? []
         var corpusOrigin: HubOrigin?
         if options.dataPath == nil {
-            let snapshot = try await hub!.snapshot(
-                try reference(
-                    .dataset, options.dataRepository, options.dataRevision, "--data_repo",
-                    "--data_revision"))
-            let files = try hub!.trainingFiles(snapshot)
+            let (files, snapshot) = try await hub!.trainingFiles(
+                try await hub!.snapshot(
+                    try reference(
+                        .dataset, options.dataRepository, options.dataRevision, "--data_repo",
+                        "--data_revision")))
             if !snapshot.isListed || !snapshot.isCardKnown {
                 let what = snapshot.isListed ? "what its card says of them" : "all of its files"
                 log.warning(
                     "\(snapshot.reference): without the network \(what) is not known; reading \(files.joined(separator: ", "))"
                 )
             }
-            requests.append(("corpus", HubRequest(snapshot, files)))
-            dataPaths = files.map { "\(snapshot.folder)/\($0)" }
-            corpusOrigin = snapshot.origin
+            let needed = hub!.requests(snapshot, files.map { [$0] })
+            requests += needed.merged.map { ("corpus", $0) }
+            dataPaths = zip(needed, files).map { "\($0.snapshot.folder)/\($1)" }
+            corpusOrigin = needed.origin
         }
         return ResolvedInputs(
             locations: InputLocations(
-                label: label, modelDirectory: modelDirectory, modelOrigin: modelOrigin, saes: saes,
+                label: label, model: model, modelOrigin: modelOrigin, saes: saes,
                 dataPaths: dataPaths, corpusOrigin: corpusOrigin),
             requests: requests)
     }
@@ -197,23 +198,38 @@ struct InputResolver {
         return reference
     }
 
-    private func model(_ hub: Hub) async throws -> (HubRequest, RepositorySnapshot) {
+    /// What is needed of the model, and the folders that it will lie in: one, but for a cache that has it in several and cannot be
+    /// added to.
+    private func model(
+        _ hub: Hub
+    ) async throws -> (requests: [HubRequest], folders: ModelFolders) {
         let snapshot = try await hub.snapshot(
             try reference(.model, options.model, options.modelRevision, "--model", "--revision"))
         let isSharded = !snapshot.contains(CheckpointFiles.singleName)
-        let index = isSharded ? [CheckpointFiles.indexName] : []
-        let small = [HubRequest(snapshot, ["config.json"] + index)]
-        try await hub.check(small)
-        try await hub.download(small)
-        let weights =
-            isSharded
-            ? try CheckpointFiles.weightNames(
-                index: "\(snapshot.folder)/\(CheckpointFiles.indexName)")
-            : [CheckpointFiles.singleName]
-        let tokenizer =
-            GemmaTokenizer.fileNames.first(where: snapshot.contains) ?? GemmaTokenizer.fileNames[0]
+        let single = CheckpointFiles.singleName
+        let rivals = isSharded ? [single] : []
+        var weights = [single]
+        if isSharded {
+            weights = [CheckpointFiles.indexName]
+            let small = hub.requests(snapshot, [["config.json"], weights], without: rivals)
+            try await hub.check(small)
+            try await hub.download(small)
+            weights += try CheckpointFiles.weightNames(
+                index: "\(small[1].snapshot.folder)/\(CheckpointFiles.indexName)")
+        } else {
+            let small = hub.requests(snapshot, [["config.json"]])
+            try await hub.check(small)
+            try await hub.download(small)
+        }
+        let names = GemmaTokenizer.fileNames
+        let tokenizer = names.first(where: snapshot.contains) ?? names[0]
+        let requests = hub.requests(
+            snapshot, [["config.json"], [tokenizer], weights],
+            without: rivals + names.prefix { $0 != tokenizer })
+        let folders = requests.map(\.snapshot.folder)
         return (
-            HubRequest(snapshot, ["config.json", tokenizer] + index + weights), snapshot
+            requests.merged,
+            ModelFolders(config: folders[0], tokenizer: folders[1], weights: folders[2])
         )
     }
 
@@ -250,20 +266,27 @@ struct InputResolver {
                     !$0.isListed && $0.reference.id == error.repository
                 })
             else { throw error }
-            throw hub.missing(snapshot, file: "the SAE asked for")
+            throw hub.missing(snapshot, what: "the SAE asked for")
         }
-        let saes = chosen.map { hook, id in
-            let snapshot = snapshots[hook.site]!
-            return ChosenSAE(
-                hook: hook, id: id, directory: "\(snapshot.folder)/\(id)", origin: snapshot.origin)
-        }
-        let requests = try Site.allCases.filter(options.sites.contains).map { site in
+        var directories: [HookPoint: String] = [:]
+        var origins: [Site: HubOrigin] = [:]
+        var requests: [(String, HubRequest)] = []
+        for site in Site.allCases where options.sites.contains(site) {
+            let own = chosen.filter { $0.hook.site == site }
             let snapshot = snapshots[site]!
             let paths = Set(try snapshot.paths())
-            let files = chosen.filter { $0.hook.site == site }.flatMap {
-                SAEFile.files(in: $0.id.description, of: paths)
+            let needed = hub.requests(
+                snapshot, own.map { SAEFile.files(in: $0.id.description, of: paths) },
+                without: own.flatMap { $0.id.rivals(of: paths) })
+            for ((hook, id), request) in zip(own, needed) {
+                directories[hook] = "\(request.snapshot.folder)/\(id)"
             }
-            return ("\(site.rawValue) SAEs", HubRequest(snapshot, files))
+            origins[site] = needed.origin
+            requests += needed.merged.map { ("\(site.rawValue) SAEs", $0) }
+        }
+        let saes = chosen.map { hook, id in
+            ChosenSAE(
+                hook: hook, id: id, directory: directories[hook]!, origin: origins[hook.site])
         }
         return (saes, requests)
     }
@@ -318,10 +341,23 @@ struct InputResolver {
     }
 }
 
-extension RepositorySnapshot {
-    /// For `run.json`.
-    fileprivate var origin: HubOrigin {
-        HubOrigin(repository: reference.id, revision: reference.revision, commit: commit)
+extension [HubRequest] {
+    /// For `run.json`: the commit whose files these are, or have the contents of.
+    fileprivate var origin: HubOrigin? {
+        first.map {
+            HubOrigin(
+                repository: $0.snapshot.reference.id, revision: $0.snapshot.reference.revision,
+                commit: Set(map(\.snapshot.commit)).count == 1
+                    ? $0.snapshot.commit : $0.snapshot.current)
+        }
+    }
+}
+
+extension SAEIdentifier {
+    /// The files that would be read in place of those listed at `paths`.
+    fileprivate func rivals(of paths: Set<String>) -> [String] {
+        let archive = "\(self)/params.npz"
+        return paths.contains(archive) ? [] : [archive]
     }
 }
 

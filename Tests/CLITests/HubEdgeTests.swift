@@ -41,7 +41,7 @@ extension HubTests {
     }
 
     /// A model on the Hub that can be changed. Returns the cache's folder of it.
-    private func ownModel() throws -> String {
+    func ownModel() throws -> String {
         let model = "hub/models/google/gemma-2-2b"
         try FileManager.default.removeItem(atPath: folder.file(model))
         try folder.copy(TestData.tiny + "/model", model)
@@ -49,7 +49,7 @@ extension HubTests {
         return home + "/hub/models--google--gemma-2-2b"
     }
 
-    private func commits(_ repository: String) throws -> [String] {
+    func commits(_ repository: String) throws -> [String] {
         try directoryContents(repository + "/snapshots")
     }
 

@@ -26,7 +26,7 @@ extension RunPlan {
         try self.init(
             options,
             at: InputLocations(
-                label: label, modelDirectory: directory, saes: saes,
+                label: label, model: ModelFolders(directory), saes: saes,
                 dataPaths: [try #require(options.dataPath)]), devices: [])
     }
 }

@@ -141,11 +141,10 @@ struct HubTests {
             listing.files["w.npz"]
                 == RepositoryFile(path: "w.npz", size: 5_000_000_000, digest: .sha256(sha)))
         var card = DatasetCard()
-        card.patterns = ["data/*.json"]
-        card.folder = "data"
-        card.choices = ["a", "b"]
-        for known in [nil, DatasetCard(), card] {
+        card.configs = try json(#"[{"config_name": "a", "data_files": "*.json"}]"#)
+        for (known, isChecked) in [(nil, false), (DatasetCard(), true), (card, false)] {
             listing.card = known
+            listing.isChecked = isChecked
             var text: [UInt8] = []
             JSONText.append(listing.json, to: &text)
             let path = try folder.write(text, "listing.json")
@@ -160,7 +159,44 @@ struct HubTests {
         let read = try #require(RepositoryListing(path: theirs))
         #expect(read.files["w"]?.size == 9 && read.files["w"]?.digest == .sha256(sha))
         #expect(read.files["c"]?.digest == .gitBlob(blob))
-        #expect(read.card == nil, "there is none in it")
+        #expect(read.card == nil && !read.isChecked, "there is none in it")
+        let empty = try folder.write(#"{"format_version": 1, "files": {}}"#.utf8, "empty.json")
+        #expect(RepositoryListing(path: empty) == nil, "no repository is empty")
+    }
+
+    /// A list that was cut short, or that leaves folders out, is not the list.
+    @Test func listsThatLackFiles() throws {
+        func flaw(_ page: String, _ names: [String]?) throws -> String? {
+            var listing = RepositoryListing()
+            let isList = listing.add(
+                page: try json(
+                    "[" + page.replacing("OID", with: "\"oid\": \"\(blob)\", \"size\": 1") + "]"))
+            #expect(isList)
+            let siblings = names.map { names in
+                #", "siblings": ["#
+                    + names.map { #"{"rfilename": "\#($0)"}"# }.joined(separator: ",") + "]"
+            }
+            let information = try #require(
+                RepositoryInformation(try json(#"{"sha": "\#(blob)"\#(siblings ?? "")}"#)))
+            return listing.flaw(information)
+        }
+        let one = #"{"type": "file", "path": "d/e/a", OID}"#
+        let folders =
+            #"{"type": "directory", "path": "d", OID}, {"type": "directory", "path": "d/e", OID}"#
+        #expect(try flaw(one, nil) == nil)
+        #expect(try flaw(one, []) == nil, "a mirror that names none")
+        #expect(try flaw(one, ["d/e/a"]) == nil)
+        #expect(try flaw("\(folders), \(one)", ["d/e/a"]) == nil)
+        // Of very large repositories not all may be named.
+        #expect(try flaw(#"\#(one), {"type": "file", "path": "b", OID}"#, ["b"]) == nil)
+        #expect(try flaw("", nil) == "is empty")
+        #expect(try flaw(folders, nil) == "is empty")
+        #expect(
+            try flaw(#"\#(one), {"type": "directory", "path": "f", OID}"#, nil)
+                == "has the folder f and no file in it")
+        #expect(
+            try flaw(one, ["d/e/a", "z", "y"])
+                == "lacks 2 of the 3 that are named with the commit, among them y")
     }
 
     @Test(arguments: [
@@ -262,83 +298,7 @@ struct HubTests {
         #expect(error.map { "\($0)".contains("q of a/b") } == true)
     }
 
-    // MARK: Training files
-
-    @Test func trainingFilesAreFoundByName() throws {
-        func chosen(_ paths: [String], _ patterns: [String]? = nil) -> [String]? {
-            var card = DatasetCard()
-            card.patterns = patterns
-            return try? TrainSplit.choose(paths, card).get()
-        }
-        for (paths, expected) in [
-            (["README.md", "train.jsonl", "test.jsonl"], ["train.jsonl"]),
-            (
-                ["data/train-00001-of-00002.json.gz", "data/train-00000-of-00002.json.gz"],
-                ["data/train-00000-of-00002.json.gz", "data/train-00001-of-00002.json.gz"]
-            ),
-            (["train/a.json", "validation/a.json"], ["train/a.json"]),
-            (
-                ["AuthorMix_train.ndjson.zst", "AuthorMix_dev.ndjson.zst"],
-                ["AuthorMix_train.ndjson.zst"]
-            ),
-            // Only whole words: "trained", "strain".
-            (["trained.jsonl", "strain.jsonl", "training.jsonl"], ["training.jsonl"]),
-            (["authors.json"], ["authors.json"]),
-            (["authors.json", "authors-test.json"], ["authors.json"]),
-            (["train.json", "train.jsonl"], ["train.jsonl"]),
-            (
-                ["authors.json", "dataset_infos.json", ".cache/authors.json", "__x/a.json"],
-                ["authors.json"]
-            ),
-        ] {
-            #expect(chosen(paths) == expected)
-        }
-        #expect(chosen(["test.jsonl"]) == nil && chosen(["train.parquet"]) == nil)
-        #expect(chosen([]) == nil)
-        #expect(chosen(["dataset_infos.json", "data/train.parquet"]) == nil)
-        var card = DatasetCard()
-        card.folder = "sub"
-        #expect(
-            try TrainSplit.choose(["old/a.json", "sub/a.json", "subway/a.json"], card).get()
-                == ["sub/a.json"])
-        card.choices = ["en", "fr"]
-        #expect(throws: NoTrainSplit.self) { try TrainSplit.choose(["a.json"], card).get() }
-        let paths = ["a.jsonl", "b/c.jsonl", "b/d/e.jsonl", "b/x.txt"]
-        #expect(chosen(paths, ["b/*.jsonl"]) == ["b/c.jsonl"])
-        #expect(chosen(paths, ["b/**"]) == ["b/c.jsonl", "b/d/e.jsonl"])
-        #expect(chosen(paths, ["**/*.jsonl"]) == ["b/c.jsonl", "b/d/e.jsonl", "a.jsonl"].sorted())
-        #expect(chosen(paths, ["b/d/e.jsonl", "a.jsonl"]) == ["b/d/e.jsonl", "a.jsonl"])
-        #expect(chosen(paths, ["nothing"]) == nil)
-    }
-
-    @Test func cardsNameTrainingFiles() throws {
-        for (card, expected) in [
-            (#"{}"#, nil), (#"{"configs": []}"#, nil),
-            (#"{"configs": [{"config_name": "default"}]}"#, nil),
-            (#"{"configs": [{"config_name": "x", "data_files": "a.json"}]}"#, ["a.json"]),
-            (#"{"configs": [{"config_name": "x", "data_files": ["a", "b"]}]}"#, ["a", "b"]),
-            (
-                #"{"configs": [{"config_name": "x", "data_files": "a"}, {"config_name": "default", "data_files": [{"split": "test", "path": "t"}, {"split": "train", "path": ["p", "q"]}]}]}"#,
-                ["p", "q"]
-            ),
-            (
-                #"{"configs": [{"config_name": "x", "data_files": "a"}, {"config_name": "y", "default": true, "data_files": "b"}]}"#,
-                ["b"]
-            ),
-            (
-                #"{"configs": [{"config_name": "x", "data_files": "a"}, {"config_name": "y", "data_files": "b"}]}"#,
-                nil
-            ),
-        ] as [(String, [String]?)] {
-            #expect(DatasetCard(try json(card)).patterns == expected)
-        }
-        let several = DatasetCard(
-            try json(#"{"configs": [{"config_name": "en"}, {"config_name": "fr"}]}"#))
-        #expect(several.choices == ["en", "fr"])
-        let folder = DatasetCard(
-            try json(#"{"configs": [{"config_name": "default", "data_dir": "sub"}]}"#))
-        #expect(folder.folder == "sub" && folder.choices.isEmpty)
-    }
+    // MARK: Shards
 
     @Test func shardsThatLackAreNamed() {
         #expect(missingShards(["a.jsonl", "train-00000-of-00001.json"]) == [])

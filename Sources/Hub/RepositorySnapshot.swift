@@ -1,0 +1,148 @@
+// A repository at one commit, and what a run wants of it.
+
+import ArrayFiles
+import Glibc
+
+/// A repository at one commit.
+public struct RepositorySnapshot: Sendable {
+    /// The repository and the revision asked for.
+    public let reference: RepositoryReference
+    /// The commit that the files lie under: the revision's, or another one whose files stand for its own.
+    public var commit: String { other ?? current }
+    /// The revision's commit: 40 hexadecimal digits.
+    public let current: String
+    let cache: HubCache
+    /// Nil where only the cache's files are known.
+    var listing: RepositoryListing?
+    /// Why nothing can be downloaded; nil where it can.
+    let isolation: String?
+    /// Why what is missing cannot be added to the cache; nil where it can, or nothing is.
+    var obstacle: FileError?
+    /// The commit whose files are used, where nothing can be added and they are proven to be those of this one.
+    var other: String?
+    let contents: KnownContents
+
+    init(
+        _ reference: RepositoryReference, at commit: String, in cache: HubCache,
+        _ listing: RepositoryListing?, isolation: String? = nil
+    ) {
+        (self.reference, current, self.cache) = (reference, commit, cache)
+        (self.listing, self.isolation) = (listing, isolation)
+        contents = KnownContents(cache)
+    }
+
+    /// Whether it is known what the dataset's card says of its files.
+    public var isCardKnown: Bool { listing?.card != nil }
+
+    /// Whether all files of the commit are known, not only those in the cache.
+    public var isListed: Bool { listing != nil }
+
+    /// The folder that the files lie in or will.
+    public var folder: String { cache.snapshot(commit) }
+
+    /// The paths of the commit's files, or of those in the cache where no more is known. Throws `FileError`.
+    public func paths() throws -> [String] {
+        try listing.map { Array($0.files.keys) } ?? cache.files(of: commit)
+    }
+
+    /// Whether the file at `path` exists in the repository, as far as is known.
+    public func contains(_ path: String) -> Bool {
+        listing.map { $0.files[path] != nil } ?? cache.has(path, of: current, size: nil)
+    }
+
+    /// Whether the file at `path` is in the cache, whole.
+    public func isCached(_ path: String) -> Bool {
+        let file = listing?.files[path]
+        if let other { return file.map { contents.isProven($0, in: other) } ?? false }
+        return cache.has(path, of: current, size: file?.size)
+    }
+
+    /// Whether the content of the file at `path` is in the cache, if under another commit or path.
+    public func hasContent(_ path: String) -> Bool {
+        guard let file = listing?.files[path] else { return isCached(path) }
+        return isCached(path) || hasBlob(file) || contents.copy(of: file, notIn: current) != nil
+    }
+
+    private func hasBlob(_ file: RepositoryFile) -> Bool {
+        let blob = cache.blob(file.digest.name)
+        return fileExists(blob) && fileSize(blob) == file.size
+    }
+
+    /// Puts the content of `file`, which the cache has, at `path`. Throws `FileError`.
+    func place(_ file: RepositoryFile, at path: String) throws {
+        if !hasBlob(file), let copy = contents.copy(of: file, notIn: current) {
+            try cache.makeBlob(of: copy)
+            return try cache.link(path, of: current, to: copy.file)
+        }
+        try cache.link(path, of: current, to: file)
+    }
+
+    /// Bytes of the file at `path`.
+    public func size(_ path: String) -> Int {
+        listing?.files[path]?.size ?? fileSize("\(folder)/\(path)")
+    }
+}
+
+/// Files of one snapshot that are to be in the cache.
+public struct HubRequest: Sendable {
+    /// The repository's files.
+    public let snapshot: RepositorySnapshot
+    /// The paths of those wanted.
+    public let paths: [String]
+
+    /// All that is wanted of the repository, as far as is known.
+    let wanted: [String]
+
+    /// A request for `paths` of `snapshot`.
+    public init(_ snapshot: RepositorySnapshot, _ paths: [String]) {
+        self.init(snapshot, paths, of: paths)
+    }
+
+    init(_ snapshot: RepositorySnapshot, _ paths: [String], of wanted: [String]) {
+        (self.snapshot, self.paths, self.wanted) = (snapshot, paths, wanted)
+    }
+
+    /// Whether all of it is in the cache or can be put there.
+    public var isPossible: Bool { snapshot.obstacle == nil || snapshot.other != nil }
+
+    /// The paths that are not in the cache.
+    public var missing: [String] { paths.filter { !snapshot.isCached($0) } }
+
+    /// The paths whose contents are not in the cache, one for each content, and their bytes.
+    public var toDownload: (paths: [String], bytes: Int) {
+        var seen: Set<String> = []
+        let paths = paths.filter { path in
+            !snapshot.hasContent(path)
+                && seen.insert(snapshot.listing?.files[path]?.digest.name ?? path).inserted
+        }
+        return (paths, paths.reduce(0) { $0 + snapshot.size($1) })
+    }
+
+    /// Bytes that the file system must have room for. What is there of broken off downloads has its room already: it gives
+    /// way when one is continued.
+    var roomNeeded: Int {
+        let (paths, bytes) = toDownload
+        return paths.reduce(bytes) { room, path in
+            guard let file = snapshot.listing?.files[path] else { return room }
+            let parts = snapshot.cache.earlierPartials(file.digest.name)
+            return room - min(file.size, parts.reduce(0) { $0 + $1.size })
+        }
+    }
+}
+
+extension [HubRequest] {
+    /// The same with one request for each folder.
+    public var merged: [HubRequest] {
+        reduce(into: []) { merged, request in
+            if let place = merged.firstIndex(where: {
+                $0.snapshot.folder == request.snapshot.folder
+            }) {
+                merged[place] = HubRequest(
+                    merged[place].snapshot, merged[place].paths + request.paths,
+                    of: request.wanted)
+            } else {
+                merged.append(request)
+            }
+        }
+    }
+}

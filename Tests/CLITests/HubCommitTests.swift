@@ -1,0 +1,243 @@
+// Caches with several commits, of which none or only some may be added to, and caches whose folders lie elsewhere.
+
+import ArrayFiles
+import ByteJSON
+import Foundation
+import TestSupport
+import Testing
+
+extension HubTests {
+    private var saes: String { "hub/models/google/gemma-scope-2b-pt-res" }
+
+    /// A repository of SAEs on the Hub that can be changed. Returns the cache's folder of it.
+    private func ownSAEs() throws -> String {
+        try FileManager.default.removeItem(atPath: folder.file(saes))
+        let source = try #require(
+            ["/sae/gemma-scope-2b-pt-res", "/sae/res"].map { TestData.tiny + $0 }.first(
+                where: isDirectory))
+        try shell("cp -rL '\(source)' '\(saes)'; chmod -R u+w '\(saes)'")
+        return home + "/hub/models--google--gemma-scope-2b-pt-res"
+    }
+
+    private func change(_ text: String) throws { try folder.write(text.utf8, saes + "/NOTE") }
+
+    private func commits(in saveDirectory: String) throws -> (model: String?, sae: String?) {
+        let entry = try MappedFile(path: folder.file(saveDirectory + "/run.json")).parsedJSON()
+            .object?["runs"]?.array?.first?.object
+        return (
+            entry?["model"]?.object?["commit"]?.string,
+            entry?["saes"]?.array?.first?.object?["commit"]?.string
+        )
+    }
+
+    // MARK: A cache that nothing can be added to
+
+    /// What a run needs counts, not what else there is of a commit.
+    @Test func theCommitThatHasWhatIsNeeded() throws {
+        let repository = try ownSAEs()
+        expect(try run(small("first")), exits: 0)
+        let first = try #require(try commits(repository).first)
+        try change("2")
+        expect(try run(["fetch"] + small("x") + ["--layers", "1", "2", "3"]), exits: 0)
+        try change("3")
+        defer { try? shell("chmod -R u+w hf") }
+        try shell("chmod -R a-w hf")
+        expect(
+            try run(small("second"), launcher: withoutPrivilege), exits: 0,
+            saying: ["using the files of commit \(first) that are the same"])
+        #expect(try commits(in: "second").sae == first)
+        #expect(
+            try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
+        // Of two commits.
+        let both = try run(small("both") + ["--layers", "0", "1"], launcher: withoutPrivilege)
+        expect(both, exits: 0, saying: ["commit \(first)"])
+        #expect(
+            both.errors.components(separatedBy: "that are the same").count == 3, "\(both.errors)")
+        let now = try #require(try commits(in: "both").sae)
+        #expect(try !commits(repository).contains(now), "the commit whose contents they all have")
+        // The advice names a commit only where it has what is needed.
+        let other = try run(small("x") + ["--target_l0", "13"], launcher: withoutPrivilege)
+        expect(other, exits: 74, saying: ["average_l0_13/params.npz", "Set HF_HOME"])
+        #expect(!other.errors.contains("take the commit"))
+        let all = ["--layers", "0", "--target_l0", "46"]
+        let note = folder.file(saes + "/layer_0/width_16k/average_l0_46/params.npz")
+        try TestData.write(try TestData.bytes(note) + [0], to: note)
+        let changed = try run(small("x") + all, launcher: withoutPrivilege)
+        expect(
+            changed, exits: 74,
+            saying: ["give \(first) as the revision", "--sae_revision for SAEs"])
+        // And following it leads there; with a whole commit's id, too, what cannot be added is said.
+        expect(
+            try run(small("y") + all + ["--sae_revision", first], launcher: withoutPrivilege),
+            exits: 0)
+        expect(
+            try run(
+                small("x") + ["--sae_revision", first, "--layers", "1"], launcher: withoutPrivilege),
+            exits: 0, saying: ["that are the same"])
+        expect(
+            try run(
+                small("x") + ["--sae_revision", first, "--target_l0", "13"],
+                launcher: withoutPrivilege),
+            exits: 74, saying: ["is to be put into the cache", "Set HF_HOME"])
+    }
+
+    /// Somebody has got some small files of the new commit since.
+    @Test func aModelThatLiesInTwoCommits() throws {
+        let repository = try ownModel()
+        expect(try run(small("first")), exits: 0)
+        let old = try #require(try commits(repository).first)
+        try shell("echo >> hub/models/google/gemma-2-2b/config.json")
+        expect(try run(["fetch"] + small("x") + ["--dry_run"]), exits: 0)
+        #expect(try commits(repository).count == 2)
+        defer { try? shell("chmod -R u+w hf") }
+        try shell("chmod -R a-w hf")
+        expect(
+            try run(small("second"), launcher: withoutPrivilege), exits: 0,
+            saying: ["using the files of commit \(old) that are the same"])
+        #expect(
+            try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
+        let now = try #require(try commits(repository).first { $0 != old })
+        #expect(try commits(in: "second").model == now)
+    }
+
+    /// A file that would be read in place of those that are the same.
+    @Test func aFolderWithAnotherFileBesideIsNotTaken() throws {
+        let repository = try ownModel()
+        expect(try run(small("first")), exits: 0)
+        let old = try #require(try commits(repository).first)
+        try folder.write("news".utf8, "hub/models/google/gemma-2-2b/README.md")
+        let single = "\(repository)/snapshots/\(old)/model.safetensors"
+        try TestData.write(
+            try TestData.bytes(TestData.tiny + "/model-single/model.safetensors"), to: single)
+        defer { try? shell("chmod -R u+w hf") }
+        try shell("chmod -R a-w hf")
+        expect(
+            try run(small("second"), launcher: withoutPrivilege), exits: 74,
+            saying: ["is to be put into the cache", "Set HF_HOME"])
+    }
+
+    /// Another user has made the folder of a layer, or of a download.
+    @Test func foldersOfOthersWithinTheCache() throws {
+        let some = ["fetch"] + small("x")
+        expect(try run(some), exits: 0)
+        let repository = home + "/hub/models--google--gemma-scope-2b-pt-res"
+        let layer = try "\(repository)/snapshots/\(#require(try commits(repository).first))/layer_0"
+        defer { try? shell("chmod -R u+w hf") }
+        try shell("chmod -R a-w '\(layer)'")
+        expect(
+            try run(some + ["--target_l0", "13"], launcher: withoutPrivilege), exits: 74,
+            saying: ["average_l0_13/params.npz", "cannot add to \(layer)", "Set HF_HOME"])
+        #expect(try hub.requests().filter { $0.isForBody && $0.path.contains("l0_13") }.isEmpty)
+        try shell("chmod -R u+w '\(layer)'")
+        let blob = URL(fileURLWithPath: "\(layer)/width_16k/average_l0_46/params.npz")
+            .resolvingSymlinksInPath().lastPathComponent
+        let part = "\(repository)/.sae-extract/\(blob)"
+        try shell("rm '\(repository)/blobs/\(blob)'; mkdir '\(part)'; chmod a-w '\(part)'")
+        expect(
+            try run(some, launcher: withoutPrivilege), exits: 74,
+            saying: ["cannot add to \(part)", "Set HF_HOME"])
+    }
+
+    // MARK: Without the network
+
+    @Test func theCommitThatIsThereIsNamed() throws {
+        expect(try run(["fetch"] + small("x")), exits: 0)
+        let repository = home + "/hub/models--google--gemma-2-2b"
+        let there = try #require(try commits(repository).first)
+        let offline = ["HF_HUB_OFFLINE": "1"] as [String: String?]
+        // Another tool has asked for the configuration of a newer commit.
+        let new = String(repeating: "a", count: 40)
+        try shell(
+            """
+            cd '\(repository)'; mkdir snapshots/\(new); cp -P snapshots/\(there)/config.json snapshots/\(new)
+            printf \(new) > refs/main
+            """)
+        let advice = ["The cache has it of commit \(there)", "--revision for the model"]
+        expect(try run(small("x"), offline), exits: 69, saying: advice)
+        expect(try run(small("a") + ["--revision", there], offline), exits: 0)
+        // A reference to what is not there, and none.
+        try shell("cd '\(repository)'; rm -r snapshots/\(new) .sae-extract")
+        expect(try run(small("x"), offline), exits: 69, saying: advice)
+        try shell("rm -r '\(repository)/refs'")
+        expect(try run(small("x"), offline), exits: 69, saying: advice)
+        try shell("rm -r '\(repository)'/snapshots/*")
+        #expect(try !run(small("x"), offline).errors.contains("The cache has it"))
+    }
+
+    /// Without a list of the files, the blob's name is what says that the corpus is whole.
+    @Test func aCorpusThatWasCutShort() throws {
+        expect(try run(["fetch"] + small("x")), exits: 0)
+        let repository = home + "/hub/datasets--hallisky--AuthorMix"
+        try shell("rm -r '\(repository)/.sae-extract'")
+        let offline = ["HF_HUB_OFFLINE": "1"] as [String: String?]
+        expect(try run(small("a"), offline), exits: 0)
+        let blob = try
+            "\(repository)/blobs/\(#require(try directoryContents(repository + "/blobs").first))"
+        let content = try TestData.bytes(blob)
+        let lines = content.split(separator: 10).prefix(6).joined(separator: [10])
+        for damaged in [Array(lines) + [10], content.map { $0 == 0x61 ? 0x62 : $0 }] {
+            try TestData.write(damaged, to: blob)
+            expect(
+                try run(small("b"), offline), exits: 65,
+                saying: ["train.jsonl of hallisky/AuthorMix", blob, "Remove it", "--data_path"])
+        }
+        #expect(!fileExists(folder.file("b")))
+        try TestData.write(content, to: blob)
+        // A copy has no such name.
+        try shell(
+            "cd '\(repository)/snapshots/'*; cp --remove-destination \"$(realpath train.jsonl)\" train.jsonl"
+        )
+        expect(try run(small("c"), offline), exits: 0)
+    }
+
+    // MARK: Elsewhere
+
+    /// `blobs` or `snapshots` on another file system, by a link.
+    @Test(arguments: ["blobs", "snapshots", ""]) func foldersElsewhere(name: String) throws {
+        let elsewhere = "/dev/shm/sae-extract-\(UInt64.random(in: 0 ... .max))"
+        defer { try? FileManager.default.removeItem(atPath: elsewhere) }
+        for repository in ["models--google--gemma-2-2b", "models--google--gemma-scope-2b-pt-res"] {
+            let place = "\(elsewhere)/\(repository)"
+            let link = "\(home)/hub/\(repository)" + (name.isEmpty ? "" : "/\(name)")
+            try shell("mkdir -p '\(place)' \"$(dirname '\(link)')\"; ln -s '\(place)' '\(link)'")
+        }
+        expect(try run(small("first")), exits: 0)
+        let left =
+            try FileManager.default.subpathsOfDirectory(atPath: folder.path)
+            + FileManager.default.subpathsOfDirectory(atPath: elsewhere)
+        #expect(
+            !left.contains {
+                $0.hasSuffix(".incomplete") || $0.hasSuffix(".partial") || $0.hasSuffix(".link")
+            })
+        try hub.clearLog()
+        expect(try run(small("second")), exits: 0)
+        #expect(try !hub.requests().contains(where: \.isForBody))
+        expect(try run(small("third"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
+        // What was cut short is replaced there too.
+        try shell(
+            "cd '\(home)/hub/models--google--gemma-2-2b'; f=$(ls -d snapshots/*/model-00001*); : > \"$(realpath \"$f\")\""
+        )
+        expect(try run(small("fourth")), exits: 0)
+        #expect(
+            try Tool.results(in: folder.file("fourth")) == Tool.results(in: folder.file("first")))
+    }
+
+    /// A mirror lists git's id of the pointer, and the content lies under its SHA-256.
+    @Test func aMirrorWithoutDigestsMovesOn() throws {
+        let mirror = try TestHub(root: hub.root, options: ["--no_lfs", "--lfs_above", "100000"])
+        let repository = try ownModel()
+        func fetch() throws -> Tool.Outcome {
+            try Tool.run(["fetch"] + small("x"), environment: mirror.environment(home: home))
+        }
+        expect(try fetch(), exits: 0)
+        for own in ["", "rm -r '\(repository)/.sae-extract'"] {
+            try shell(own)
+            try mirror.clearLog()
+            try folder.write("news \(own)".utf8, "hub/models/google/gemma-2-2b/README.md")
+            expect(try fetch(), exits: 0)
+            #expect(try !mirror.requests().contains { $0.port == "storage" && $0.isForBody })
+        }
+        #expect(try commits(repository).count == 3)
+        try checkCache()
+    }
+}
