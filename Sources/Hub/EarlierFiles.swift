@@ -30,11 +30,13 @@ extension HubCache {
         }
         var seen: Set<String> = []
         let refusals = [EACCES, EPERM, EROFS]
-        for path in folders
-        where seen.insert(path).inserted && access(path, W_OK | X_OK) != 0
-            && refusals.contains(errno)
-        {
-            return FileError("add to", path)
+        for path in folders where seen.insert(path).inserted {
+            if fileExists(path), !isDirectory(path) {
+                return FileError("add to", path, code: ENOTDIR)
+            }
+            if access(path, W_OK | X_OK) != 0, refusals.contains(errno) {
+                return FileError("add to", path)
+            }
         }
         // A full file system shows in its answers alone. Not where others look: they may be making the same folder.
         let probe = "\(ownFolder)/\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
@@ -115,10 +117,13 @@ extension HubCache {
         let file: RepositoryFile
     }
 
-    /// The content of `file` in the folder of another commit; nil where there is none.
-    func copy(of file: RepositoryFile, notIn commit: String) -> Copy? {
+    /// The content of `file` in the folder of another commit, where `isProven` says that it is; nil where there is none.
+    func copy(
+        of file: RepositoryFile, notIn commit: String,
+        isProven: @escaping (RepositoryFile, String) -> Bool
+    ) -> Copy? {
         commits().lazy.filter { $0 != commit }.compactMap { other -> Copy? in
-            guard isProven(file, in: other) else { return nil }
+            guard isProven(file, other) else { return nil }
             let path = "\(snapshot(other))/\(file.path)"
             func copy(_ digest: RepositoryFile.Digest) -> Copy {
                 Copy(
@@ -185,7 +190,7 @@ final class KnownContents: Sendable {
     /// The content of `file` in the folder of another commit than `commit`; nil where there is none.
     func copy(of file: RepositoryFile, notIn commit: String) -> HubCache.Copy? {
         if let known = copies.withLock({ $0[file.path] }) { return known }
-        let copy = cache.copy(of: file, notIn: commit)
+        let copy = cache.copy(of: file, notIn: commit) { self.isProven($0, in: $1) }
         copies.withLock { _ = $0.updateValue(copy, forKey: file.path) }
         return copy
     }

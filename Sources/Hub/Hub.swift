@@ -89,7 +89,13 @@ public final class Hub: Sendable {
             if listing != cached { keep { try cache.store(listing, of: information.commit) } }
         } catch {
             // What the cache has, where the error leaves nothing better.
-            guard let hubError = error as? HubError, hubError.leavesTheCache, let fallback else {
+            guard let hubError = error as? HubError, hubError.leavesTheCache else { throw error }
+            guard let fallback else {
+                if let other = cache.commit(having: [], insteadOf: known) {
+                    log.warning(
+                        "the cache has files of \(reference.id) of commit \(other): give that as the revision (\(reference.revisionFlags)) to use it"
+                    )
+                }
                 throw error
             }
             // The refusal of one repository says nothing of the others.

@@ -37,6 +37,9 @@ public struct RepositorySnapshot: Sendable {
     /// Whether all files of the commit are known, not only those in the cache.
     public var isListed: Bool { listing != nil }
 
+    /// Whether nothing can be asked for or downloaded.
+    public var isIsolated: Bool { isolation != nil }
+
     /// The folder that the files lie in or will.
     public var folder: String { cache.snapshot(commit) }
 

@@ -136,7 +136,7 @@ struct InputResolver {
             if !snapshot.isListed || !snapshot.isCardKnown {
                 let what = snapshot.isListed ? "what its card says of them" : "all of its files"
                 log.warning(
-                    "\(snapshot.reference): without the network \(what) is not known; reading \(files.joined(separator: ", "))"
+                    "\(snapshot.reference): \(snapshot.isIsolated ? "without the network " : "")\(what) is not known; reading \(files.joined(separator: ", "))"
                 )
             }
             let needed = hub!.requests(snapshot, files.map { [$0] })

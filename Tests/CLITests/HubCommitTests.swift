@@ -160,6 +160,10 @@ extension HubTests {
         expect(try run(small("x"), offline), exits: 69, saying: advice)
         try shell("rm -r '\(repository)/refs'")
         expect(try run(small("x"), offline), exits: 69, saying: advice)
+        try hub.setFaults(#"[{"status": 503}]"#)
+        expect(
+            try run(small("x")), exits: 69,
+            saying: ["503", "the cache has files of google/gemma-2-2b of commit \(there)"])
         try shell("rm -r '\(repository)'/snapshots/*")
         #expect(try !run(small("x"), offline).errors.contains("The cache has it"))
     }
