@@ -141,6 +141,13 @@ static const char *faultyName(const char *path, const char *kind) {
     size_t n = strlen(kind);
     if (!fault || !name || strncmp(fault, kind, n) || fault[n] != ':') return 0;
     const char *folder = fault + n + 1;
+    // The folder may be relative, and the path is not where it is made of a handle.
+    char here[4096] = "";
+    if (folder[0] != '/' && path[0] == '/' && getcwd(here, sizeof here)) {
+        size_t m = strlen(here);
+        if (strncmp(path, here, m) || path[m] != '/') return 0;
+        path += m + 1;
+    }
     n = strlen(folder);
     return strncmp(path, folder, n) || path[n] != '/' ? 0 : name + 1;
 }

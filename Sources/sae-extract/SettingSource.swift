@@ -34,11 +34,9 @@ enum SettingSource {
     /// (SAE_EXTRACT_N_DOCS)".
     static func named(in message: String) -> String {
         variables.withLock { $0 }.reduce(message) { text, setting in
-            // One flag's name may begin with another's.
+            // With a value behind it, it is part of a command to be copied; one flag's name may begin with another's.
             let flag = text.ranges(of: setting.key).first { range in
-                text[range.upperBound...].first.map {
-                    !($0.isLetter || $0.isNumber || $0 == "_")
-                } ?? true
+                text[range.upperBound...].first.map { ":;,.)".contains($0) } ?? true
             }
             guard let flag else { return text }
             return text[..<flag.upperBound] + " (\(setting.value))" + text[flag.upperBound...]
