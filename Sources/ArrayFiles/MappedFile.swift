@@ -77,6 +77,7 @@ public final class MappedFile: @unchecked Sendable {
         if let base = map(descriptor, size), base != MAP_FAILED {
             bytes = UnsafeRawBufferPointer(start: base, count: size)
             reading = nil
+            MappedFile.remember(base, size, path)
             return
         }
         let error = FileError("map", path)
@@ -121,6 +122,7 @@ public final class MappedFile: @unchecked Sendable {
 
     deinit {
         if let base = bytes.baseAddress {
+            if reading == nil { MappedFile.forget(base) }
             munmap(UnsafeMutableRawPointer(mutating: base), bytes.count)
         }
     }

@@ -32,6 +32,11 @@ public struct NPYHeader: Equatable, Sendable {
             + [1, 0, UInt8(text.count & 0xFF), UInt8(text.count >> 8)] + text
     }
 
+    /// Bytes of the longest header that is read. NumPy itself reads 10,000 unless it is told to trust the file.
+    static let longest = 1 << 16
+    /// Most dimensions, as NumPy 2 has them.
+    fileprivate static let mostDimensions = 64
+
     /// Reads a header from the front of `bytes`; `length` is where the data begins. Throws a sentence.
     static func read(
         _ bytes: UnsafeRawBufferPointer
@@ -48,6 +53,9 @@ public struct NPYHeader: Equatable, Sendable {
             wide
             ? Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt32.self)))
             : Int(UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt16.self)))
+        guard count <= longest else {
+            throw NPYHeaderProblem("has a header of \(count) bytes, more than \(longest)")
+        }
         guard count <= bytes.count - start else {
             throw NPYHeaderProblem("is cut short within its header")
         }
@@ -175,6 +183,10 @@ private struct HeaderParser {
             }
             guard size >= 0 else {
                 throw NPYHeaderProblem("has a negative size \(size) in its shape")
+            }
+            guard sizes.count < NPYHeader.mostDimensions else {
+                throw NPYHeaderProblem(
+                    "has a shape of more than \(NPYHeader.mostDimensions) dimensions")
             }
             sizes.append(size)
             if !take(",") {

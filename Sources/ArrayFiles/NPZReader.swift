@@ -81,7 +81,7 @@ public struct NPZReader: Sendable {
     /// Names of the arrays, without `.npy`.
     public var names: [String] { Array(members.keys) }
 
-    /// The header of array `name` and a copy of its data, of whatever type. Throws `NPZError`.
+    /// The header of array `name` and a copy of its data, of whatever type. Throws `NPZError` and `FileError`.
     public func array(_ name: String) throws -> (header: NPYHeader, data: [UInt8]) {
         let array = try locate(name)
         return withExtendedLifetime(array.owner) { (array.header, Array(array.data)) }
@@ -98,7 +98,8 @@ public struct NPZReader: Sendable {
         return (header, UnsafeRawBufferPointer(rebasing: bytes[length...]), owner)
     }
 
-    /// Array `name` as a tensor of floats. Throws `NPZError` where it is missing or of another type.
+    /// Array `name` as a tensor of floats. Throws `NPZError` where it is missing or of another type, `FileError` where the system
+    /// gives no memory to unpack it to.
     public func tensor(_ name: String) throws -> StoredTensor {
         let (header, data, owner) = try locate(name)
         return StoredTensor(
@@ -114,6 +115,25 @@ public struct NPZReader: Sendable {
             of: member, try storedBytes(of: member, loading: NPZReader.longestHeader))
         let type = try elementType(of: name, header, dataSize: member.size - length)
         return (type, header.shape)
+    }
+
+    /// Up to how many bytes weights may unpack to whatever they take in the file.
+    static let freelyUnpacked = 64 << 20
+    /// Trained weights pack to four fifths, pruned ones to less; zeros alone pack to a thousandth.
+    private static let mostUnpacking = 64
+
+    /// Fails where array `name`, which holds weights, would unpack to much more than there is in the file: one of a few megabytes
+    /// could ask for all memory. Throws `NPZError`.
+    public func checkUnpacking(ofWeights name: String) throws {
+        let member = try member(name)
+        guard member.method != 0, member.size > NPZReader.freelyUnpacked,
+            member.size / NPZReader.mostUnpacking > member.compressedSize
+        else { return }
+        throw NPZError.unsupported(
+            path: file.path, array: name,
+            reason:
+                "unpacks to \(member.size) bytes, more than \(NPZReader.mostUnpacking) times the \(member.compressedSize) that it takes in the file, as no trained weights do"
+        )
     }
 
     private func elementType(
@@ -151,15 +171,16 @@ public struct NPZReader: Sendable {
                 : .deflated(packed, dataOffset: data, crc32: member.crc), owner: file)
     }
 
-    /// Headers are 128 bytes as a rule, and never more than 64 KiB in versions that are in use; packed, they are no longer.
-    private static let longestHeader = 1 << 16
+    /// The front of a member that has all of its header; packed, it is no longer.
+    private static let longestHeader = NPYHeader.longest + 12
 
     /// The header of `member`, of which `packed` is the front at least.
     private func frontHeader(
         of member: Member, _ packed: UnsafeRawBufferPointer
     ) throws -> (header: NPYHeader, length: Int) {
         guard member.method != 0 else { return try header(in: packed, of: member) }
-        let front = OwnedBytes(count: min(member.size, NPZReader.longestHeader))
+        let front = try OwnedBytes(
+            count: min(member.size, NPZReader.longestHeader), for: file.path)
         let (_, produced, status) = Inflater(.raw).read(packed, into: front.bytes)
         if case .damaged(let reason) = status {
             throw bad(member, "does not inflate (\(reason))")
@@ -243,7 +264,7 @@ public struct NPZReader: Sendable {
     private func inflate(
         _ member: Member, _ stored: UnsafeRawBufferPointer
     ) throws -> (UnsafeRawBufferPointer, AnyObject) {
-        let memory = OwnedBytes(count: member.size)
+        let memory = try OwnedBytes(count: member.size, for: file.path)
         let inflater = Inflater(.raw)
         var (input, output) = (stored, memory.bytes)
         while true {
@@ -371,11 +392,17 @@ public struct NPZReader: Sendable {
 final class OwnedBytes {
     let bytes: UnsafeMutableRawBufferPointer
 
-    init(count: Int) {
-        bytes = .allocate(byteCount: count, alignment: 64)
+    /// `count` bytes for what the file at `path` holds. Throws `FileError` where the system does not give them.
+    init(count: Int, for path: String) throws(FileError) {
+        var memory: UnsafeMutableRawPointer?
+        let status = posix_memalign(&memory, 64, max(1, count))
+        guard status == 0, let memory else {
+            throw FileError("reserve memory for", path, code: status)
+        }
+        bytes = UnsafeMutableRawBufferPointer(start: memory, count: count)
     }
 
-    deinit { bytes.deallocate() }
+    deinit { free(bytes.baseAddress) }
 }
 
 extension UnsafeRawBufferPointer {

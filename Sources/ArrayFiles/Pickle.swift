@@ -113,6 +113,9 @@ private struct Unpickler {
     private var budget = 10_000_000
     /// Lists and dictionaries in all, and so how deep they can lie in each other.
     private var containers = 4096
+    /// Bytes of the longest name of a type: NumPy's have no more (`f4`, `O8`, `S1048576`). One that grew with each use would be
+    /// a way of asking for memory.
+    private static let longestType = 16
 
     /// What can be on the stack besides values.
     private indirect enum Item {
@@ -181,9 +184,9 @@ private struct Unpickler {
         case UInt8(ascii: "u"):
             let items = try popToMark()
             try setItems(items)
-        case UInt8(ascii: "q"): memo[try length(1)] = try top()
-        case UInt8(ascii: "r"): memo[try length(4)] = try top()
-        case 0x94: memo[memo.count] = try top()
+        case UInt8(ascii: "q"): try put(try length(1))
+        case UInt8(ascii: "r"): try put(try length(4))
+        case 0x94: try put(memo.count)
         case UInt8(ascii: "h"): try get(try length(1))
         case UInt8(ascii: "j"): try get(try length(4))
         case UInt8(ascii: "c"): stack.append(.global(try line(), try line()))
@@ -215,7 +218,7 @@ private struct Unpickler {
             guard case .value(.list(let values)) = arguments, let type = values.first?.string else {
                 throw damaged("a type without a name")
             }
-            push(.dtype(type))
+            try pushType(type)
         case "scalar" where isNumPy:
             guard case .value(.list(let values)) = arguments, values.count == 2,
                 case .dtype(let type) = values[0], case .bytes(let data) = values[1]
@@ -238,7 +241,12 @@ private struct Unpickler {
             guard state.count > 1, let order = state[1].string else {
                 throw damaged("a type without a byte order")
             }
-            push(.dtype(order + type))
+            let orders = ["<", ">", "|", "="]
+            guard orders.contains(order), !orders.contains(where: type.hasPrefix) else {
+                throw damaged(
+                    "a type with another byte order than one of \(orders.joined(separator: " "))")
+            }
+            try pushType(order + type)
         case .emptyArray:
             // (version, shape, type, is Fortran, data)
             guard state.count == 5, let shape = state[1].integers, case .dtype(let type) = state[2]
@@ -260,6 +268,13 @@ private struct Unpickler {
     // MARK: The stack
 
     private mutating func push(_ value: PickleValue) { stack.append(.value(value)) }
+
+    private mutating func pushType(_ name: String) throws(PickleError) {
+        guard name.utf8.count <= Unpickler.longestType else {
+            throw damaged("a type with a name of \(name.utf8.count) bytes")
+        }
+        push(.dtype(name))
+    }
 
     private mutating func pushContainer(_ value: PickleValue) throws(PickleError) {
         containers -= 1
@@ -306,10 +321,21 @@ private struct Unpickler {
             if value == .list([]) || value == .dictionary([]) {
                 throw .refused("a list or dictionary in two places")
             }
-            budget -= value.weight
-            guard budget > 0 else { throw .refused("too many values") }
+            try charge(value)
         }
         stack.append(item)
+    }
+
+    private mutating func put(_ slot: Int) throws(PickleError) {
+        let item = try top()
+        // A list that is kept here is copied where it grows.
+        if case .value(let value) = item { try charge(value) }
+        memo[slot] = item
+    }
+
+    private mutating func charge(_ value: PickleValue) throws(PickleError) {
+        budget -= value.weight
+        guard budget > 0 else { throw .refused("too many values") }
     }
 
     private mutating func append(_ values: [PickleValue]) throws(PickleError) {

@@ -16,7 +16,7 @@ final class ByteSource {
     let compression: FileKind?
 
     /// Opens `path`. Throws `FileError` where it cannot be opened or is a folder.
-    init(path: String) throws {
+    init(path: String, window: CompressionWindow = .any) throws {
         self.path = path
         descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw FileError("open", path) }
@@ -40,7 +40,7 @@ final class ByteSource {
         decoder =
             switch kind {
             case FileKind.gzip: Gzip()
-            case FileKind.zstd: Zstd()
+            case FileKind.zstd: Zstd(window)
             default: Plain()
             }
         compression = decoder is Plain ? nil : kind
@@ -141,16 +141,29 @@ private final class Gzip: Decoder {
     }
 }
 
+/// How much memory a compressed file may ask for, to look back in.
+public enum CompressionWindow: Sendable {
+    /// As much as the format allows, 2 GiB (`zstd --long=31`): the file is the user's own.
+    case any
+    /// As much as zstd gives without being told otherwise, 128 MiB, and Hugging Face's datasets give: a stranger's file of a few
+    /// kilobytes could ask for 2 GiB.
+    case usual
+
+    fileprivate var log: Int32 { self == .any ? 31 : 27 }
+}
+
 /// Zstandard, any number of frames.
 private final class Zstd: Decoder {
-    private let stream: OpaquePointer? = {
-        let stream = ZSTD_createDStream()
-        // The window of `zstd --long=31`, which is refused by default.
-        ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, 31)
-        return stream
-    }()
+    private let stream: OpaquePointer?
+    private let window: CompressionWindow
     /// What the last call hinted: 0 once a frame is complete.
     private var hint = 0
+
+    init(_ window: CompressionWindow) {
+        self.window = window
+        stream = ZSTD_createDStream()
+        ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, window.log)
+    }
 
     deinit { ZSTD_freeDStream(stream) }
 
@@ -162,6 +175,14 @@ private final class Zstd: Decoder {
         var target = ZSTD_outBuffer(dst: out.baseAddress, size: out.count, pos: 0)
         let status = ZSTD_decompressStream(stream, &target, &source)
         guard ZSTD_isError(status) == 0 else {
+            if window == .usual,
+                ZSTD_getErrorCode(status) == ZSTD_error_frameParameter_windowTooLarge
+            {
+                throw DecodingProblem(
+                    reason:
+                        "its zstd stream asks for a window of more than \((1 << window.log) >> 20) MiB of memory, the most that a file of the Hub may have; where it is trusted, give it with --data_path, else"
+                )
+            }
             let reason = String(cString: ZSTD_getErrorName(status))
             throw DecodingProblem(reason: "the zstd stream is damaged (\(reason))")
         }

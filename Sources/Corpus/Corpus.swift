@@ -93,13 +93,16 @@ public enum Corpus {
     }
 
     /// The documents that `selection` accepts from the files at `paths` (JSONL or a JSON array each; plain, gzip or
-    /// zstd). Lines are counted on from one file to the next. Throws `FileError` or `CorpusError`.
-    public static func read(paths: [String], _ selection: Selection) throws -> Reading {
+    /// zstd, with as large a window as `window` says). Lines are counted on from one file to the next. Throws `FileError` or
+    /// `CorpusError`.
+    public static func read(
+        paths: [String], _ selection: Selection, window: CompressionWindow = .any
+    ) throws -> Reading {
         var accepted = Accepted(selection)
         var linesBefore = 0
         for path in paths where !accepted.isComplete {
             var parser = RecordParser(selection)
-            let reader = try RecordReader(path: path)
+            let reader = try RecordReader(path: path, window: window)
             while !accepted.isComplete,
                 try reader.next({ record, line in
                     do throws(RecordProblem) {

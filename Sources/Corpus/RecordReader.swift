@@ -28,9 +28,9 @@ final class RecordReader {
     var lineCount: Int { line - (endsWithNewline ? 1 : 0) }
 
     /// Opens `path` and looks whether it is an array.
-    init(path: String) throws {
+    init(path: String, window: CompressionWindow) throws {
         self.path = path
-        source = try ByteSource(path: path)
+        source = try ByteSource(path: path, window: window)
         while filled < 3, try fill() {}
         if buffer[..<filled].starts(with: [0xEF, 0xBB, 0xBF]) { position = 3 }  // byte order mark
         switch try nextVisibleByte() {

@@ -16,7 +16,7 @@ extension Receipts {
         _ receipt: AuthorReceipt, _ items: [OutputItem], _ naming: OutputNaming,
         in directory: String
     ) -> JSONObject {
-        let tokens = receipt.tokens.reduce(0, +)
+        let tokens = receipt.tokens.clampedSum
         let files = items.map { $0.name(naming, author: receipt.author) }.compactMap { name in
             seal(of: name, in: directory).map { (name, $0) }
         }

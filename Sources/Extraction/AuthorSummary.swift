@@ -21,7 +21,8 @@ struct AuthorSummary {
     private(set) var crossEntropySum = 0.0
     private(set) var entropySum = 0.0
 
-    /// Counts what `journal` has of `sequences`, with the features of `hooks`. Throws `FileError`.
+    /// Counts what `journal` has of `sequences`, with the features of `hooks`. Throws `FileError` and
+    /// `JournalChangedError`.
     init(
         _ author: AuthorDocuments, _ sequences: [TokenSequence], _ journal: AuthorJournal,
         hooks: [HookPoint]
@@ -30,8 +31,8 @@ struct AuthorSummary {
         lines = author.documents.map(\.line)
         tokens = sequences.map(\.tokens.count)
         truncatedRows = sequences.indices.filter { sequences[$0].isTruncated }
-        dividedBatches = (0..<journal.batchCount).filter(journal.isDivided)
-        for batch in 0..<journal.batchCount {
+        dividedBatches = journal.batches.indices.filter(journal.isDivided)
+        for batch in journal.batches.indices {
             for document in try journal.documents(of: batch) {
                 crossEntropySum += document.crossEntropy.reduce(0) { $0 + Double($1) }
                 entropySum += document.entropy.reduce(0) { $0 + Double($1) }

@@ -33,6 +33,25 @@ enum RecordSection: Hashable, Sendable {
     case features(HookPoint)
 }
 
+/// What the records of a run cannot go beyond.
+struct RecordLimits {
+    /// What is stored of a feature that fires.
+    var values: ActivationValues
+    /// A feature fires above this.
+    var threshold: Float
+    /// Features of each hook's SAE (`d_sae`); of hooks that are not there any number.
+    var widths: [HookPoint: Int]
+}
+
+extension RecordLimits {
+    /// Those of `plan`, whose SAEs have `widths` features.
+    init(_ plan: RunPlan, widths: [Int]) {
+        self.init(
+            values: plan.activationValues, threshold: plan.featureThreshold,
+            widths: Dictionary(uniqueKeysWithValues: zip(plan.saes.map(\.hook), widths)))
+    }
+}
+
 /// A part of a record as it lies in a journal.
 struct EncodedSection: Sendable {
     let section: RecordSection
@@ -90,48 +109,76 @@ extension BatchRecord {
         return sections + encoded.map { $0! }
     }
 
-    /// Whether `bytes` are as many as a section of this kind says, and its rows in order, so that decoding cannot fail.
-    /// Features may be with values or without.
-    static func isWhole(_ section: RecordSection, _ bytes: ArraySlice<UInt8>) -> Bool {
+    /// How many rows `bytes` have, if they are a section of this kind that a run with `limits` can have written: as long as it
+    /// says, its rows and columns in order and within the SAE's features, its numbers such as are computed. What a checksum
+    /// cannot tell: another version, or somebody, may have written it. Documents have a row for each token; a division has
+    /// none.
+    static func rowCount(
+        _ section: RecordSection, _ bytes: ArraySlice<UInt8>, _ limits: RecordLimits
+    ) -> Int? {
         bytes.withUnsafeBytes { bytes in
-            /// The number at `offset`, if it is there and counts something of at least `size` bytes each.
-            func count(_ offset: Int, of size: Int) -> Int? {
-                guard offset <= bytes.count - 8 else { return nil }
-                let count = bytes.loadUnaligned(fromByteOffset: offset, as: Int64.self)
-                return (0...Int64(bytes.count / size)).contains(count) ? Int(count) : nil
-            }
             switch section {
-            case .documents:
-                guard let documents = count(0, of: 8) else { return false }
-                var end = 8
-                for _ in 0..<documents {
-                    // An Int32 and two Float16 each.
-                    guard let tokens = count(end, of: 8) else { return false }
-                    end += 8 + 8 * tokens
-                }
-                return end == bytes.count
-            case .division: return bytes.count == 8
-            case .features:
-                guard let rows = count(0, of: 8), let entries = count(8, of: 4) else {
-                    return false
-                }
-                let columns = featuresHeadSize + 8 * (rows + 1)
-                guard [columns + 4 * entries, columns + 8 * entries].contains(bytes.count) else {
-                    return false
-                }
-                var before = 0
-                for row in 0...rows {
-                    let start = bytes.loadUnaligned(
-                        fromByteOffset: featuresHeadSize + 8 * row, as: Int64.self)
-                    guard start >= before, row > 0 || start == 0 else { return false }
-                    before = Int(start)
-                }
-                return before == entries
+            case .documents: tokenCount(bytes)
+            case .division: bytes.count == 8 && bytes.number(0, Int64.self) > 1 ? 0 : nil
+            case .features(let hook): featureRows(bytes, hook, limits)
             }
         }
     }
 
-    /// The `documents` section back.
+    private static func tokenCount(_ bytes: UnsafeRawBufferPointer) -> Int? {
+        guard let documents = bytes.claimedCount(at: 0, of: 8) else { return nil }
+        var (end, rows) = (8, 0)
+        for _ in 0..<documents {
+            // An Int32 and two Float16 each.
+            guard let tokens = bytes.claimedCount(at: end, of: 8),
+                8 * tokens <= bytes.count - end - 8
+            else { return nil }
+            let metrics = end + 8 + 4 * tokens
+            for place in 0..<2 * tokens {
+                // NaN is none either.
+                guard bytes.number(metrics + 2 * place, Float16.self) >= 0 else { return nil }
+            }
+            end += 8 + 8 * tokens
+            rows += tokens
+        }
+        return end == bytes.count ? rows : nil
+    }
+
+    private static func featureRows(
+        _ bytes: UnsafeRawBufferPointer, _ hook: HookPoint, _ limits: RecordLimits
+    ) -> Int? {
+        guard let rows = bytes.claimedCount(at: 0, of: 8),
+            let entries = bytes.claimedCount(at: 8, of: 4)
+        else {
+            return nil
+        }
+        let columns = featuresHeadSize + 8 * (rows + 1)
+        let values = columns + 4 * entries
+        guard bytes.count == values + (limits.values == .raw ? 4 * entries : 0) else { return nil }
+        let width = Int32(clamping: limits.widths[hook] ?? .max)
+        var end = 0
+        for row in 0...rows {
+            let next = bytes.number(featuresHeadSize + 8 * row, Int64.self)
+            guard row > 0 ? next >= end && next <= entries : next == 0 else { return nil }
+            var before: Int32 = -1
+            for entry in end..<Int(next) {
+                let column = bytes.number(columns + 4 * entry, Int32.self)
+                guard column > before, column < width else { return nil }
+                before = column
+            }
+            end = Int(next)
+        }
+        guard end == entries else { return nil }
+        if limits.values == .raw {
+            for entry in 0..<entries {
+                let value = bytes.number(values + 4 * entry, Float.self)
+                guard value > limits.threshold, value.isFinite else { return nil }
+            }
+        }
+        return rows
+    }
+
+    /// The `documents` section back; `rowCount` must have found it one.
     static func decodeDocuments(_ bytes: [UInt8]) -> [DocumentRecord] {
         var decoder = BinaryDecoder(bytes)
         let count = decoder.next(Int64.self, count: 1)[0]
@@ -144,16 +191,26 @@ extension BatchRecord {
         }
     }
 
+    /// The `documents` section `bytes` back, if it is one of these documents.
+    static func documents(
+        _ bytes: [UInt8], of sequences: ArraySlice<TokenSequence>
+    ) -> [DocumentRecord]? {
+        let limits = RecordLimits(values: .binary, threshold: 0, widths: [:])
+        guard rowCount(.documents, bytes[...], limits) != nil else { return nil }
+        let documents = decodeDocuments(bytes)
+        let isSame = documents.elementsEqual(sequences) { $0.tokens == $1.tokens }
+        return isSame ? documents : nil
+    }
+
     /// Bytes of a `features` section before its rows.
     static let featuresHeadSize = 16
 
-    /// How many entries a `features` section has, by its head.
-    static func decodeFiringCount(_ head: [UInt8]) -> Int {
-        var decoder = BinaryDecoder(head)
-        return Int(decoder.next(Int64.self, count: 2)[1])
+    /// How many entries a `features` section of `length` bytes and `rows` rows has, which `rowCount` has found to be one.
+    static func firingCount(length: Int, rows: Int, values: ActivationValues) -> Int {
+        (length - featuresHeadSize - 8 * (rows + 1)) / (values == .raw ? 8 : 4)
     }
 
-    /// A `features` section back.
+    /// A `features` section back; `rowCount` must have found it one.
     static func decodeFeatures(_ bytes: [UInt8], values: ActivationValues) -> SparseRows {
         var decoder = BinaryDecoder(bytes)
         let header = decoder.next(Int64.self, count: 2)
@@ -193,5 +250,20 @@ struct BinaryDecoder {
             }
             initialized = count
         }
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// The number at `offset`, which lies within.
+    @inline(__always)
+    fileprivate func number<Number: BitwiseCopyable>(_ offset: Int, _: Number.Type) -> Number {
+        loadUnaligned(fromByteOffset: offset, as: Number.self)
+    }
+
+    /// The number at `offset`, if it is there and counts something of at least `size` bytes each.
+    fileprivate func claimedCount(at offset: Int, of size: Int) -> Int? {
+        guard offset <= count - 8 else { return nil }
+        let number = number(offset, Int64.self)
+        return (0...Int64(count / size)).contains(number) ? Int(number) : nil
     }
 }

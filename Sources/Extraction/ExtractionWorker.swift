@@ -97,12 +97,20 @@ final class ExtractionWorker<B: Backend> {
             ? try BackgroundWork(threadCount: threads.threadCount) : nil
         union = JournalUnion(
             task.state, authors: Set(task.assignments.map(\.share.number)),
-            kernels: backend.kernels, log: log)
+            kernels: backend.kernels, log: log
+        ) { [plan = task.plan] in
+            RecordLimits(
+                plan,
+                widths: try plan.saes.map { try SAEFile(directory: $0.directory).dSAE() })
+        }
         checksTaps = task.checksTaps
     }
 
     func run() throws {
         defer { try? journal?.synchronize() }
+        task.state.expect(
+            Dictionary(uniqueKeysWithValues: task.assignments.map { ($0.share.number, $0.author) }),
+            columns: plan.columns)
         _ = try task.state.completed()
         do {
             var waiting: [WorkerTask.Assignment] = []
@@ -168,17 +176,18 @@ final class ExtractionWorker<B: Backend> {
         send(
             .share(
                 author: number, documents: documents(Array(share)),
-                done: documents(share.filter { has($0, of: work) })))
-        for batch in share where !work.isDoneElsewhere && !has(batch, of: work) {
+                done: documents(try share.filter { try has($0, of: work) })))
+        for batch in share where !work.isDoneElsewhere {
+            guard try !has(batch, of: work) else { continue }
             try compute(batch, of: work, &waiting)
         }
         underWay.append(.end(work))
         try takeIn(until: backend.batchesInFlight - 1, &waiting)
     }
 
-    private func has(_ batch: Int, of work: Work) -> Bool {
-        union.has(
-            author: work.number, batch: batch, documents: work.batches[batch].count,
+    private func has(_ batch: Int, of work: Work) throws -> Bool {
+        try union.has(
+            author: work.number, batch: batch, work.sequences[work.batches[batch]],
             hooks: work.hooks)
     }
 
@@ -210,9 +219,12 @@ final class ExtractionWorker<B: Backend> {
             let isShared = work.assignment.share.parts > 1
             if isShared || writing == nil { try journal?.synchronize() }
             try journal?.checkInPlace()
-            func hasAll() -> Bool { work.batches.indices.allSatisfy { has($0, of: work) } }
-            if isShared || !hasAll() { try union.refresh(fromOtherMachines: isShared) }
-            isComplete = hasAll()
+            func hasAll() throws -> Bool {
+                try work.batches.indices.allSatisfy { try has($0, of: work) }
+            }
+            let hasOwn = try hasAll()
+            if isShared || !hasOwn { try union.refresh(fromOtherMachines: isShared) }
+            isComplete = try hasAll()
             guard isComplete else { return }
             guard let writing else { return try write(work, on: threads) }
             try writing.begin { [self, journal] threads in
@@ -383,11 +395,11 @@ final class ExtractionWorker<B: Backend> {
         // Weights are used where they lie, for hours: what was computed with others is not kept.
         try watch?.check()
         let journal = try self.journal ?? beginJournal()
-        let place = try journal.append(
+        let places = try journal.append(
             author: work.number, batch: batch, documents: sequences.count,
             record.sections(values: plan.activationValues, on: threads))
-        try union.add(place, of: journal)
         let tokens = sequences.reduce(0) { $0 + $1.tokens.count }
+        try union.add(author: work.number, batch: batch, rows: tokens, places, of: journal)
         batchCount += 1
         send(
             .batch(
@@ -465,20 +477,16 @@ final class ExtractionWorker<B: Backend> {
         let (items, hooks, author, sequences) = (
             work.missing, work.hooks, work.author, work.sequences
         )
-        let journal = AuthorJournal(
-            union: union, number: work.number, batchCount: work.batches.count)
+        let journal = try AuthorJournal(
+            union, number: work.number, batches: work.batches.map { work.sequences[$0] })
         send(.writing(author: journal.number))
         // Results of another configuration that have come meanwhile are not to be mixed with.
         try task.state.check()
         let summary = try AuthorSummary(author, sequences, journal, hooks: hooks)
-        let widths = try hooks.map { hook in
-            let sae = plan.saes.first { $0.hook == hook }!
-            return (hook, try SAEFile(directory: sae.directory).dSAE())
-        }
         let seals = try timing.measure(.writing) {
             try FeatureWriter(
                 plan: plan, author: author, summary: summary, journal: journal,
-                tokenizer: tokenizing!.tokenizer, widths: Dictionary(uniqueKeysWithValues: widths),
+                tokenizer: tokenizing!.tokenizer, widths: journal.limits.widths,
                 state: task.state, stop: stop
             ).write(items, on: threads)
         }

@@ -74,7 +74,7 @@ struct FeatureWriter {
     /// One array of T pieces a document.
     private func writeTokens(_ file: OutputFile) throws {
         try writeJSONArray(to: file) { append in
-            for batch in 0..<journal.batchCount {
+            for batch in journal.batches.indices {
                 for document in try journal.documents(of: batch) {
                     try append { tokensJSON(document.tokens, &$0) }
                 }
@@ -199,7 +199,7 @@ struct FeatureWriter {
 
     /// Calls `body` for each of the D rows of the metric arrays, with nil for rows without a document.
     private func forEachDocument(_ body: (DocumentRecord?) throws -> Void) throws {
-        for batch in 0..<journal.batchCount {
+        for batch in journal.batches.indices {
             for document in try journal.documents(of: batch) { try body(document) }
         }
         for _ in author.documents.count..<plan.rows { try body(nil) }
@@ -217,7 +217,7 @@ struct FeatureWriter {
             let count = document < summary.tokens.count ? summary.tokens[document] : 0
             // A batch has whole documents, so a new one begins only where its rows are used up.
             while count > 0, row == features.rowCount {
-                features = try journal.features(hook, of: batch, values: plan.activationValues)
+                features = try journal.features(hook, of: batch)
                 (batch, row) = (batch + 1, 0)
             }
             for _ in 0..<count {

@@ -42,6 +42,19 @@ public struct StateRemovedError: Error, Equatable, CustomStringConvertible {
     }
 }
 
+/// A journal that somebody has changed while this run was at work with it.
+public struct JournalChangedError: Error, Equatable, CustomStringConvertible {
+    /// The journal.
+    public let path: String
+    let author: Int
+    let batch: Int
+
+    /// What happened and what to do.
+    public var description: String {
+        "\(path): batch \(batch) of author \(author) is not as it was when this run first read it: somebody has changed the journal; find out who did, then run the same command again to have the batch computed again"
+    }
+}
+
 /// The head of a frame.
 struct FrameHead: Equatable {
     static let size = 32
@@ -131,11 +144,11 @@ final class JournalWriter: @unchecked Sendable {
 
     deinit { close(descriptor) }
 
-    /// Appends a batch of the author at place `author` in the plan's order, and says where it lies.
+    /// Appends a batch of the author at place `author` in the plan's order, and says where its sections lie.
     @discardableResult
     func append(
         author: Int, batch: Int, documents: Int, _ sections: [EncodedSection]
-    ) throws -> JournalReader.Batch {
+    ) throws -> [RecordSection: Range<Int>] {
         let table = SectionTable.encode(sections)
         let crc = sections.reduce(table.withUnsafeBytes { crc32($0) }) {
             crc32($0, followedBy: $1.crc, count: $1.bytes.count)
@@ -168,8 +181,7 @@ final class JournalWriter: @unchecked Sendable {
             places[section.section] = start..<start + section.bytes.count
             start += section.bytes.count
         }
-        return JournalReader.Batch(
-            author: author, batch: batch, documents: documents, sections: places)
+        return places
     }
 
     /// Returns once all batches are on the disk. From any thread.
@@ -202,9 +214,13 @@ final class JournalReader {
     struct Batch {
         var author: Int
         var batch: Int
-        var documents: Int
+        /// Rows of its features: its documents' tokens.
+        var rows: Int
         var sections: [RecordSection: Range<Int>]
     }
+
+    /// Bytes of the longest batch that is read: what the machine's memory cannot hold was not written by a run, or not for it.
+    private static let longestBatch = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
 
     let place: GuardedPath
     /// nil where it is damaged or not there yet.
@@ -246,9 +262,11 @@ final class JournalReader {
         position = start + FrameHead.size + head.length
     }
 
-    /// The batches appended since the last call, as far as they are whole; of authors that `isWanted` refuses
-    /// only the head is looked at.
-    func newBatches(_ isWanted: (_ author: Int) -> Bool) throws(FileError) -> [Batch] {
+    /// The batches appended since the last call, as far as they are whole and a run with `limits` can have written them; of
+    /// authors that `isWanted` refuses only the head is looked at.
+    func newBatches(
+        _ limits: RecordLimits, _ isWanted: (_ author: Int) -> Bool
+    ) throws(FileError) -> [Batch] {
         try readHeader()
         guard header != nil else {
             if try isLongEnough(1), damage.isEmpty { damage.append("its header cannot be read") }
@@ -263,7 +281,13 @@ final class JournalReader {
                 break
             }
             let start = position + FrameHead.size
-            guard isWanted(Int(head.author)) else {
+            let isTooLong = head.length > JournalReader.longestBatch
+            guard isWanted(Int(head.author)), !isTooLong else {
+                if isTooLong {
+                    damage.append(
+                        "batch \(head.batch) of author \(head.author) announces \(head.length) bytes, more than this machine's memory"
+                    )
+                }
                 guard head.length <= Int.max - start, try isLongEnough(start + head.length) else {
                     break
                 }
@@ -273,12 +297,13 @@ final class JournalReader {
             // Where the payload is not all there, the file is growing still, or torn.
             guard let payload = try read(start, count: head.length) else { break }
             if payload.withUnsafeBytes({ crc32($0) }) == head.crc,
-                let sections = SectionTable.decode(payload, at: start)
+                let (sections, rows) = SectionTable.decode(
+                    payload, at: start, documents: head.documents, limits)
             {
                 batches.append(
                     Batch(
-                        author: Int(head.author), batch: Int(head.batch),
-                        documents: Int(head.documents), sections: sections))
+                        author: Int(head.author), batch: Int(head.batch), rows: rows,
+                        sections: sections))
             } else {
                 damage.append("batch \(head.batch) of author \(head.author) is damaged")
             }
@@ -355,29 +380,42 @@ private enum SectionTable {
         return out.bytes
     }
 
-    /// Where each section lies in the file, for a payload at `offset`; nil where the table cannot be, or a section.
-    static func decode(_ payload: [UInt8], at offset: Int) -> [RecordSection: Range<Int>]? {
+    /// Where each section lies in the file, for a payload of `documents` documents at `offset`, and how many rows its features
+    /// have; nil where the table cannot be, or a section, or they do not go together.
+    static func decode(
+        _ payload: [UInt8], at offset: Int, documents: UInt32, _ limits: RecordLimits
+    ) -> (sections: [RecordSection: Range<Int>], rows: Int)? {
         guard payload.count >= 4 else { return nil }
         var decoder = BinaryDecoder(payload)
         let count = Int(decoder.next(UInt32.self, count: 1)[0])
         guard count <= (payload.count - 4) / entrySize else { return nil }
         var start = 4 + count * entrySize
         var sections: [RecordSection: Range<Int>] = [:]
+        var rowCounts: Set<Int> = []
         for _ in 0..<count {
             let place = decoder.next(Int32.self, count: 2)
             let length = decoder.next(UInt64.self, count: 1)[0]
             guard length <= UInt64(payload.count - start),
-                place[0] < 0 || Site.allCases.indices.contains(Int(place[1]))
+                place[0] < 0
+                    ? place[0] >= -2 : Site.allCases.indices.contains(Int(place[1]))
             else { return nil }
             let section: RecordSection =
                 place[0] < 0
                 ? (place[0] == -1 ? .documents : .division)
                 : .features(HookPoint(layer: Int(place[0]), site: Site.allCases[Int(place[1])]))
             let range = start..<start + Int(length)
-            guard BatchRecord.isWhole(section, payload[range]) else { return nil }
+            guard sections[section] == nil,
+                let rows = BatchRecord.rowCount(section, payload[range], limits)
+            else { return nil }
+            if section != .division { rowCounts.insert(rows) }
+            if section == .documents {
+                var head = BinaryDecoder(Array(payload[range].prefix(8)))
+                guard head.next(Int64.self, count: 1)[0] == documents else { return nil }
+            }
             sections[section] = offset + range.lowerBound..<offset + range.upperBound
             start = range.upperBound
         }
-        return sections
+        guard sections[.documents] != nil, rowCounts.count == 1 else { return nil }
+        return (sections, rowCounts.first!)
     }
 }

@@ -13,6 +13,8 @@ final class JournalUnion: @unchecked Sendable {
     private struct Location {
         let reader: JournalReader
         let range: Range<Int>
+        /// Rows that the batch has there.
+        let rows: Int
     }
 
     private struct Key: Hashable {
@@ -23,22 +25,31 @@ final class JournalUnion: @unchecked Sendable {
     private let folder: StateFolder
     private let authors: Set<Int>
     private let kernels: String?
+    private let makeLimits: () throws -> RecordLimits
     private let log: Logger
     // Guarded by `lock`.
     private let lock = Mutex(())
     private var readers: [String: JournalReader] = [:]
+    private var limits: RecordLimits?
     private var locations: [Key: [RecordSection: Location]] = [:]
-    private var documentCounts: [Key: Int] = [:]
+    /// What other journals have of sections that are in `locations`.
+    private var others: [Key: [RecordSection: [Location]]] = [:]
+    /// Batches whose documents have been compared with the corpus'.
+    private var confirmed: Set<Key> = []
     private var warned: Set<String> = []
 
     /// The union as far as `authors` (by their numbers) are concerned. A journal made with other kernels than
-    /// `kernels` is warned about.
-    init(_ folder: StateFolder, authors: Set<Int>, kernels: String?, log: Logger) {
+    /// `kernels` is warned about. `limits` are asked for when the first journal is read.
+    init(
+        _ folder: StateFolder, authors: Set<Int>, kernels: String?, log: Logger,
+        limits: @escaping () throws -> RecordLimits
+    ) {
         (self.folder, self.authors, self.kernels, self.log) = (folder, authors, kernels, log)
+        makeLimits = limits
     }
 
     /// Takes in what has been appended since, `fromOtherMachines` too. A batch found in several journals is taken
-    /// from the first by name. Throws `FileError`.
+    /// from the first by name. Throws `FileError`, and what making the limits throws.
     func refresh(fromOtherMachines: Bool = false) throws {
         try lock.withLock { _ in try refreshAll(fromOtherMachines) }
     }
@@ -52,11 +63,9 @@ final class JournalUnion: @unchecked Sendable {
             }
         }
         for (path, reader) in readers.sorted(by: { $0.key < $1.key }) {
-            let batches = try reader.newBatches(authors.contains)
+            let batches = try reader.newBatches(try allLimits(), authors.contains)
             for batch in batches { add(batch, of: reader) }
-            for message in reader.damage where warned.insert(path + message).inserted {
-                log.warning("\(path): \(message); what is missing is computed again")
-            }
+            for message in reader.damage { warn(path, message) }
             if let header = reader.header, let kernels, header.kernels != kernels, !batches.isEmpty,
                 warned.insert(path).inserted
             {
@@ -67,15 +76,27 @@ final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Takes in a batch that `journal`, this process' own, has just got: what was written need not be read.
-    func add(_ batch: JournalReader.Batch, of journal: JournalWriter) throws {
+    private func warn(_ path: String, _ damage: String) {
+        guard warned.insert(path + damage).inserted else { return }
+        log.warning("\(path): \(damage); what is missing is computed again")
+    }
+
+    /// Takes in a batch of `rows` tokens that `journal`, this process' own, has just got: what was written need not be read.
+    func add(
+        author: Int, batch: Int, rows: Int, _ sections: [RecordSection: Range<Int>],
+        of journal: JournalWriter
+    ) throws {
         try lock.withLock { _ in
             let path = journal.place.path
             // Where the file is gone, that is found when the author's files are to be made.
             guard let reader = try readers[path] ?? JournalReader(journal.place) else { return }
             readers[path] = reader
             reader.skip(to: journal.end)
+            let batch = JournalReader.Batch(
+                author: author, batch: batch, rows: rows, sections: sections)
             add(batch, of: reader)
+            let key = Key(author: author, batch: batch.batch)
+            if locations[key]?[.documents]?.reader === reader { confirmed.insert(key) }
         }
     }
 
@@ -87,22 +108,56 @@ final class JournalUnion: @unchecked Sendable {
                 let name = hook.description
                 guard reader.header?.saes[name] == folder.configuration.saes[name] else { continue }
             }
-            if let known = locations[key]?[section], known.reader.path <= reader.path { continue }
-            locations[key, default: [:]][section] = Location(reader: reader, range: range)
-            if section == .documents { documentCounts[key] = batch.documents }
+            let new = Location(reader: reader, range: range, rows: batch.rows)
+            guard let known = locations[key]?[section] else {
+                locations[key, default: [:]][section] = new
+                continue
+            }
+            // Of several the first by name counts; the others only where it turns out to be damaged.
+            let (first, second) = known.reader.path <= reader.path ? (known, new) : (new, known)
+            locations[key]![section] = first
+            if section == .documents, first.reader === reader { confirmed.remove(key) }
+            others[key, default: [:]][section, default: []].append(second)
         }
     }
 
-    /// Whether batch `batch` of author `author`, of `documents` documents, is there with `hooks`.
-    func has(author: Int, batch: Int, documents: Int, hooks: [HookPoint]) -> Bool {
+    /// Whether batch `batch` of author `author`, of the documents `sequences`, is there with `hooks`. What is there of other
+    /// documents is damaged: it is warned of, and passed over. Throws `FileError`.
+    func has(
+        author: Int, batch: Int, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint]
+    ) throws -> Bool {
         let key = Key(author: author, batch: batch)
-        return lock.withLock { _ in
-            guard let sections = locations[key], documentCounts[key] == documents else {
+        return try lock.withLock { _ in
+            guard locations[key] != nil else { return false }
+            let rows = sequences.reduce(0) { $0 + $1.tokens.count }
+            while let documents = locations[key]?[.documents], !confirmed.contains(key) {
+                if documents.rows == rows,
+                    let bytes = try documents.reader.read(documents.range),
+                    BatchRecord.documents(bytes, of: sequences) != nil
+                {
+                    confirmed.insert(key)
+                } else {
+                    discard(.documents, of: key)
+                }
+            }
+            guard confirmed.contains(key) else { return false }
+            return hooks.allSatisfy { hook in
+                while let found = locations[key]?[.features(hook)] {
+                    if found.rows == rows { return true }
+                    discard(.features(hook), of: key)
+                }
                 return false
             }
-            return sections[.documents] != nil
-                && hooks.allSatisfy { sections[.features($0)] != nil }
         }
+    }
+
+    /// Passes over a section that cannot be of the batch that `key` names.
+    private func discard(_ section: RecordSection, of key: Key) {
+        guard let bad = locations[key]?.removeValue(forKey: section) else { return }
+        warn(bad.reader.path, "batch \(key.batch) of author \(key.author) is damaged")
+        guard var rest = others[key]?[section], let next = rest.popLast() else { return }
+        others[key]?[section] = rest
+        locations[key]?[section] = next
     }
 
     /// Whether batch `batch` of author `author` was computed in parts.
@@ -112,17 +167,56 @@ final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// The bytes of one section, or the first `count` of them. Throws `FileError`.
+    /// The bytes of one section, and how many rows the batch has. Throws `FileError`, and `JournalChangedError` where it is not
+    /// there any more.
     func read(
-        _ section: RecordSection, author: Int, batch: Int, first count: Int = .max
-    ) throws -> [UInt8] {
+        _ section: RecordSection, author: Int, batch: Int
+    ) throws -> (bytes: [UInt8], rows: Int) {
         try lock.withLock { _ in
-            let location = locations[Key(author: author, batch: batch)]![section]!
-            guard let bytes = try location.reader.read(location.range.prefix(count)) else {
-                throw FileError("read", location.reader.path, code: EIO)
+            let location = try location(section, author: author, batch: batch)
+            guard let bytes = try location.reader.read(location.range) else {
+                throw JournalChangedError(
+                    path: location.reader.path, author: author, batch: batch)
             }
-            return bytes
+            return (bytes, location.rows)
         }
+    }
+
+    /// How many features of `hook` fired in a batch. Throws as `read` does.
+    func firingCount(_ hook: HookPoint, author: Int, batch: Int) throws -> Int {
+        try lock.withLock { _ in
+            let location = try location(.features(hook), author: author, batch: batch)
+            return BatchRecord.firingCount(
+                length: location.range.count, rows: location.rows, values: try allLimits().values)
+        }
+    }
+
+    /// What no record goes beyond. Throws what making it throws.
+    func limitsOfAll() throws -> RecordLimits { try lock.withLock { _ in try allLimits() } }
+
+    private func allLimits() throws -> RecordLimits {
+        let limits = try self.limits ?? makeLimits()
+        self.limits = limits
+        return limits
+    }
+
+    /// What is to be said of a section that is not what it was. Throws `JournalChangedError` where it is not there at all.
+    func change(
+        _ section: RecordSection, author: Int, batch: Int
+    ) throws -> JournalChangedError {
+        try lock.withLock { _ in
+            let path = try location(section, author: author, batch: batch).reader.path
+            return JournalChangedError(path: path, author: author, batch: batch)
+        }
+    }
+
+    private func location(
+        _ section: RecordSection, author: Int, batch: Int
+    ) throws -> Location {
+        guard let location = locations[Key(author: author, batch: batch)]?[section] else {
+            throw JournalChangedError(path: folder.directory, author: author, batch: batch)
+        }
+        return location
     }
 }
 
@@ -131,25 +225,37 @@ struct AuthorJournal {
     let union: JournalUnion
     /// The author's place in the plan's order.
     let number: Int
-    let batchCount: Int
+    /// The documents of each batch.
+    let batches: [ArraySlice<TokenSequence>]
+    let limits: RecordLimits
+
+    /// The batches of author `number`. Throws what making the union's limits throws.
+    init(_ union: JournalUnion, number: Int, batches: [ArraySlice<TokenSequence>]) throws {
+        (self.union, self.number, self.batches) = (union, number, batches)
+        limits = try union.limitsOfAll()
+    }
 
     /// Whether batch `batch` was computed in parts for want of memory.
     func isDivided(_ batch: Int) -> Bool { union.isDivided(author: number, batch: batch) }
 
     func documents(of batch: Int) throws -> [DocumentRecord] {
-        BatchRecord.decodeDocuments(try union.read(.documents, author: number, batch: batch))
+        let (bytes, _) = try union.read(.documents, author: number, batch: batch)
+        guard let documents = BatchRecord.documents(bytes, of: batches[batch]) else {
+            throw try union.change(.documents, author: number, batch: batch)
+        }
+        return documents
     }
 
     /// How many features fired.
     func firingCount(_ hook: HookPoint, of batch: Int) throws -> Int {
-        BatchRecord.decodeFiringCount(
-            try union.read(
-                .features(hook), author: number, batch: batch,
-                first: BatchRecord.featuresHeadSize))
+        try union.firingCount(hook, author: number, batch: batch)
     }
 
-    func features(_ hook: HookPoint, of batch: Int, values: ActivationValues) throws -> SparseRows {
-        BatchRecord.decodeFeatures(
-            try union.read(.features(hook), author: number, batch: batch), values: values)
+    func features(_ hook: HookPoint, of batch: Int) throws -> SparseRows {
+        let (bytes, rows) = try union.read(.features(hook), author: number, batch: batch)
+        guard BatchRecord.rowCount(.features(hook), bytes[...], limits) == rows else {
+            throw try union.change(.features(hook), author: number, batch: batch)
+        }
+        return BatchRecord.decodeFeatures(bytes, values: limits.values)
     }
 }

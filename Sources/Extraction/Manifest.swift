@@ -164,7 +164,7 @@ public struct Manifest {
             receipts.summary(ofAuthor: number).map { (number, $0) }
         }.filter { receipts.know(plan.items, of: $1.author, plan.naming) }
         let complete = Set(authors.map(\.0))
-        let tokenCount = authors.reduce(0) { $0 + $1.1.tokens.reduce(0, +) }
+        let tokenCount = authors.map(\.1.tokens.clampedSum).clampedSum
         return [
             "id": .string(id),
             "outcome": .string(outcome.rawValue),
@@ -217,9 +217,9 @@ public struct Manifest {
                     for (key, value) in sae.file.entry("path", sae.file.path) { entry[key] = value }
                     entry["d_in"] = .integer(sae.dIn)
                     entry["d_sae"] = .integer(sae.dSAE)
-                    let count = authors.reduce(0) {
-                        $0 + ($1.1.firingCounts[sae.chosen.hook.description] ?? 0)
-                    }
+                    let count = authors.map {
+                        $0.1.firingCounts[sae.chosen.hook.description] ?? 0
+                    }.clampedSum
                     entry["mean_l0"] = .number(Double(count) / Double(max(tokenCount, 1)))
                     return .object(entry.adding(sae.chosen.origin))
                 }),

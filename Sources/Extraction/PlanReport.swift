@@ -20,7 +20,9 @@ public enum PlanReport {
         let tokenizing = try Tokenizing(plan)
         let threads = try ThreadPool(threadCount: plan.threads)
         let numbers = Array(plan.authors.indices)
-        let union = JournalUnion(state, authors: Set(numbers), kernels: nil, log: log)
+        let union = JournalUnion(state, authors: Set(numbers), kernels: nil, log: log) {
+            RecordLimits(plan, widths: inputs.saes.map(\.dSAE))
+        }
         if !overwriting { try union.refresh() }
         let receipts = overwriting ? Receipts() : try state.completed()
         let naming = plan.naming
@@ -45,9 +47,9 @@ public enum PlanReport {
             let batches = tokenizing.batches(sequences, plan)
             let tokens = sequences.reduce(0) { $0 + $1.tokens.count }
             total += tokens
-            let done = batches.indices.count {
-                union.has(
-                    author: number, batch: $0, documents: batches[$0].count,
+            let done = try batches.indices.count {
+                try union.has(
+                    author: number, batch: $0, sequences[batches[$0]],
                     hooks: plan.saes.map(\.hook))
             }
             let inPlace = try plan.items.count {

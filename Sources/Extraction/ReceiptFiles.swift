@@ -52,40 +52,65 @@ extension AuthorReceipt {
 
 /// The receipts in a folder, read as they come; from several threads.
 final class ReceiptReader: Sendable {
-    /// Up to where each file has been read.
-    private let positions = Mutex<[String: Int]>([:])
+    private struct Progress {
+        /// Up to where each file has been read.
+        var positions: [String: Int] = [:]
+        /// What could not be made sense of, by path.
+        var damage: [String] = []
+    }
 
-    /// The receipts in `folder` that no call has given yet, by file name. Receipts never change: each is read once. What
-    /// cannot be read, or goes meanwhile, attests nothing. Throws `FileError` where the folder cannot be listed.
-    func new(in folder: Folder) throws -> [AuthorReceipt] {
-        try positions.withLock { positions in
+    private let progress = Mutex(Progress())
+
+    /// Bytes of receipts that are read at once: far more than those of any run.
+    private static let longest = 1 << 31
+
+    /// The receipts in `folder` that no call has given yet, by file name; without those that `isPossible` refuses. Receipts
+    /// never change: each is read once. What cannot be read, or goes meanwhile, attests nothing; `damage` tells of it. Throws
+    /// `FileError` where the folder cannot be listed, or a link or a pipe lies in place of a file.
+    func new(
+        in folder: Folder, _ isPossible: (AuthorReceipt) -> Bool = { _ in true }
+    ) throws -> [AuthorReceipt] {
+        try progress.withLock { progress in
             var receipts: [AuthorReceipt] = []
-            for name in try folder.names(endingIn: ".receipt") where positions[name] == nil {
+            func take(_ receipt: AuthorReceipt?, _ place: String) {
+                if let receipt, isPossible(receipt) {
+                    receipts.append(receipt)
+                } else {
+                    progress.damage.append(place)
+                }
+            }
+            for name in try folder.names(endingIn: ".receipt")
+            where progress.positions[name] == nil {
                 guard let bytes = try ReceiptReader.bytes(of: name, in: folder, from: 0) else {
                     continue
                 }
-                positions[name] = bytes.count
-                if let receipt = AuthorReceipt(json: bytes) { receipts.append(receipt) }
+                progress.positions[name] = bytes.count
+                take(AuthorReceipt(json: bytes), folder.path(of: name))
             }
             for name in try folder.names(endingIn: ".receipts") {
-                let start = positions[name] ?? 0
+                let start = progress.positions[name] ?? 0
                 let bytes = try ReceiptReader.bytes(of: name, in: folder, from: start) ?? []
                 // What has no end yet is being written, or was when its process was killed.
                 guard let end = bytes.lastIndex(of: 0x0A) else { continue }
-                receipts += bytes[..<end].split(separator: 0x0A).compactMap {
-                    AuthorReceipt(line: $0)
+                for line in bytes[..<end].split(separator: 0x0A) {
+                    take(
+                        AuthorReceipt(line: line),
+                        "\(folder.path(of: name)), byte \(start + line.startIndex)")
                 }
-                positions[name] = start + end + 1
+                progress.positions[name] = start + end + 1
             }
             return receipts
         }
     }
 
+    /// Where receipts were that are damaged, or cannot be those of the run.
+    var damage: [String] { progress.withLock { $0.damage } }
+
     /// Passes over the first `count` bytes of the file called `name`: their receipts are known.
-    func skip(_ name: String, to count: Int) { positions.withLock { $0[name] = count } }
+    func skip(_ name: String, to count: Int) { progress.withLock { $0.positions[name] = count } }
 
     /// Forgets what has been read.
-    func reset() { positions.withLock { $0 = [:] } }
+    func reset() { progress.withLock { $0 = Progress() } }
 
     /// Opened each time, so that a network file system asks its server what other machines have appended.
     private static func bytes(
@@ -102,7 +127,9 @@ final class ReceiptReader: Sendable {
         }
         defer { close(descriptor) }
         var info = stat()
-        guard fstat(descriptor, &info) == 0, info.st_size > start else { return nil }
+        guard fstat(descriptor, &info) == 0, info.st_size > start,
+            info.st_size - start <= longest
+        else { return nil }
         let size = Int(info.st_size) - start
         return [UInt8](unsafeUninitializedCapacity: size) { out, count in
             count = 0

@@ -32,10 +32,27 @@ struct AuthorReceipt: Codable, Sendable {
 
     /// Whether its numbers can be those of an author: what is not of our making may say anything.
     var isPlausible: Bool {
-        lines.count == tokens.count && tokens.allSatisfy((0...1 << 26).contains)
+        number >= 0 && lines.count == tokens.count && lines.allSatisfy { $0 >= 0 }
+            && tokens.allSatisfy((0...1 << 26).contains)
             && truncatedRows.allSatisfy(tokens.indices.contains)
+            && dividedBatches.allSatisfy(tokens.indices.contains)
             && firingCounts.values.allSatisfy((0...1 << 50).contains)
+            && [crossEntropySum, entropySum].allSatisfy { $0 >= 0 && $0.isFinite }
+            && files.values.allSatisfy { $0.size >= 0 }
     }
+
+    /// Whether it can be that of `author`, whose place in the plan's order is `number`, in arrays of `columns` tokens.
+    func isPlausible(of author: ExpectedAuthor, columns: Int) -> Bool {
+        number == author.number && tokens.count == author.documents
+            && tokens.allSatisfy { $0 <= columns }
+    }
+}
+
+/// What is known of an author whose files a receipt may tell of.
+struct ExpectedAuthor: Sendable {
+    var number: Int
+    /// How many documents it has.
+    var documents: Int
 }
 
 /// What receipts say, looked up by file and by author; from several threads.

@@ -92,7 +92,9 @@ public struct RunPlan: Codable, Sendable {
     ) throws {
         self.locations = locations
         selection = options.selection
-        let corpus = try Corpus.read(paths: locations.dataPaths, options.selection)
+        let corpus = try Corpus.read(
+            paths: locations.dataPaths, options.selection,
+            window: locations.corpusOrigin == nil ? .any : .usual)
         authors = corpus.authors
         warnings =
             corpus.warnings

@@ -86,6 +86,7 @@ public struct SizeEstimate: Sendable {
             guard !missing.isEmpty else { continue }
             fileCount += missing.count
             unfinished.insert(number)
+            func add(_ bytes: Int, to sum: inout Int) { sum = sum.clampedAdding(bytes) }
             let bytes = author.documents.reduce(0) { $0 + $1.text.utf8.count }
             let tokens = author.documents.reduce(0) {
                 $0 + min(plan.columns, $1.text.utf8.count / 3)
@@ -94,23 +95,25 @@ public struct SizeEstimate: Sendable {
             for item in missing {
                 switch item {
                 case .activations(let hook, let isSparse):
-                    let features = Int(Double(tokens) * firing[hook]!)
-                    let values = isRaw ? features * SizeEstimate.bytesPerFeature.raw : 0
-                    if isSparse {
-                        files += features * SizeEstimate.bytesPerFeature.sparse + values
-                    } else {
-                        files += features * SizeEstimate.bytesPerFeature.dense + values
-                        files +=
-                            plan.rows * plan.columns * saes[hook]!.dSAE * 4
-                            / SizeEstimate.zerosPerByte
+                    let features = Int(clamping: Double(tokens) * firing[hook]!)
+                    let each =
+                        isSparse
+                        ? SizeEstimate.bytesPerFeature.sparse : SizeEstimate.bytesPerFeature.dense
+                    let values = isRaw ? SizeEstimate.bytesPerFeature.raw : 0
+                    add(features.clampedMultiplied(by: each + values), to: &files)
+                    if !isSparse {
+                        let size = try SizeEstimate.denseSize(plan, saes[hook]!.dSAE)
+                        add(size / SizeEstimate.zerosPerByte, to: &files)
                     }
-                case .shared(.tokens): files += author.documents.count * plan.columns * 16
-                case .shared(.texts): files += bytes
-                case .shared: files += plan.rows * plan.columns * 2
+                case .shared(.tokens):
+                    add(author.documents.count * plan.columns * 16, to: &files)
+                case .shared(.texts): add(bytes, to: &files)
+                case .shared: add(plan.rows * plan.columns * 2, to: &files)
                 }
             }
             for hook in Set(missing.compactMap(\.hook)) {
-                journals += Int(Double(tokens) * firing[hook]!) * (isRaw ? 8 : 4)
+                let features = Int(clamping: Double(tokens) * firing[hook]!)
+                add(features.clampedMultiplied(by: isRaw ? 8 : 4), to: &journals)
             }
         }
         if fileCount > 0 {
@@ -122,6 +125,18 @@ public struct SizeEstimate: Sendable {
         }
     }
 
+    /// Bytes of an author's dense array, unpacked. Throws `UsageError` where no array can be so large.
+    private static func denseSize(_ plan: RunPlan, _ dSAE: Int) throws -> Int {
+        let size = [plan.columns, dSAE, 4].reduce(plan.rows) { $0.clampedMultiplied(by: $1) }
+        guard size < .max else {
+            throw UsageError(
+                "--max_seq_len",
+                "\(plan.maximumLength) gives arrays of (\(plan.rows), \(plan.columns), \(dSAE)) float32, more than any file can hold; give a smaller one, or --storage_format sparse"
+            )
+        }
+        return size
+    }
+
     /// Features that fire at a token, about, by hook: as many as at the tokens of authors that are complete, else as the
     /// SAE was published with.
     private static func features(_ inputs: Inputs, _ receipts: Receipts) -> [HookPoint: Double] {
@@ -130,8 +145,8 @@ public struct SizeEstimate: Sendable {
             uniqueKeysWithValues: inputs.saes.map { sae in
                 let hook = sae.chosen.hook
                 let known = complete.filter { $0.firingCounts[hook.description] != nil }
-                let tokens = known.reduce(0) { $0 + $1.tokens.reduce(0, +) }
-                let count = known.reduce(0) { $0 + $1.firingCounts[hook.description]! }
+                let tokens = known.map(\.tokens.clampedSum).clampedSum
+                let count = known.map { $0.firingCounts[hook.description]! }.clampedSum
                 let published = Double(min(sae.chosen.id.averageL0, sae.dSAE))
                 return (hook, tokens > 0 ? Double(count) / Double(tokens) : published)
             })
@@ -141,8 +156,9 @@ public struct SizeEstimate: Sendable {
     /// Throws `DiskSpaceError`.
     public func check(ignoringShortage: Bool, log: Logger) throws {
         var shortages: [DiskSpaceError.Shortage] = []
-        if let bytes = free.bytes, files + journals > bytes {
-            shortages.append(.bytes(needed: files + journals, free: bytes))
+        let needed = files.clampedAdding(journals)
+        if let bytes = free.bytes, needed > bytes {
+            shortages.append(.bytes(needed: needed, free: bytes))
         }
         if let count = free.files, fileCount > count {
             shortages.append(.files(needed: fileCount, free: count))
@@ -163,7 +179,7 @@ public struct SizeEstimate: Sendable {
         }
         if free.bytes == nil {
             log.info(
-                "\(saveDirectory): its file system does not say how much space is free; the run needs about \(byteCount(files + journals))"
+                "\(saveDirectory): its file system does not say how much space is free; the run needs about \(byteCount(needed))"
             )
         }
     }

@@ -115,11 +115,38 @@ extension StateFolder {
     func completed() throws -> Receipts {
         // Nothing has begun where there is no folder.
         if let folder = try directory.folder() {
-            for receipt in try known.reader.new(in: folder) {
+            let (authors, columns) = (known.authors.withLock { $0 }, known.columns.withLock { $0 })
+            let new = try known.reader.new(in: folder) { receipt in
+                authors[ExactString(receipt.author)].map {
+                    receipt.isPlausible(of: $0, columns: columns)
+                } ?? true
+            }
+            for receipt in new {
                 known.receipts.add(receipt, saes: configuration.saes, naming)
             }
         }
         return known.receipts
+    }
+
+    /// Has `authors`, by their places in the plan's order, and arrays of `columns` tokens compared with what receipts say.
+    func expect(_ authors: [Int: AuthorDocuments], columns: Int) {
+        let expected = authors.map { number, author in
+            (
+                ExactString(author.author),
+                ExpectedAuthor(number: number, documents: author.documents.count)
+            )
+        }
+        known.authors.withLock {
+            $0 = Dictionary(expected, uniquingKeysWith: { first, _ in first })
+        }
+        known.columns.withLock { $0 = columns }
+    }
+
+    /// What is to be said of receipts that were read: a sentence for each that is damaged.
+    public var receiptWarnings: [String] {
+        known.reader.damage.map {
+            "\($0): a receipt that is damaged, or is not of this run's making; the files that it tells of are made again"
+        }
     }
 
     /// Records what this process has completed. Throws `StateRemovedError` and `FileError`.

@@ -15,6 +15,7 @@
 //     <id>.partial                            a file being written
 
 import ArrayFiles
+import ByteJSON
 import Corpus
 import FoundationEssentials
 import Gemma2
@@ -48,6 +49,10 @@ public struct StateFolder: Codable, Sendable {
         let receipts = Receipts()
         let reader = ReceiptReader()
         let writer = Mutex<ReceiptWriter?>(nil)
+        /// The authors that this process knows of, by name; of others receipts may say what they like.
+        let authors = Mutex<[ExactString: ExpectedAuthor]>([:])
+        /// Tokens of a document at most.
+        let columns = Mutex(Int.max)
         /// The SAEs of each journal, by path.
         let journals = Mutex<[String: [String: String]]>([:])
     }
@@ -61,6 +66,10 @@ public struct StateFolder: Codable, Sendable {
             StateFolder.root(of: plan.saveDirectory) / "claims" / plan.naming.folderName
         directory = labelDirectory / configuration.fingerprint
         self.configuration = configuration
+        expect(
+            Dictionary(
+                uniqueKeysWithValues: plan.authors.enumerated().map { ($0.offset, $0.element) }),
+            columns: plan.columns)
     }
 
     /// The folder, as a path within `saveDirectory`.

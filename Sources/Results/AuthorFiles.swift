@@ -92,11 +92,12 @@ public struct ActivationsFile: Sendable {
                 throw bad("metadata has \(count) documents, the array \(documents)")
             }
         }
-        // There is a counter for each; shapes of arrays without any element say what they like.
-        let (rows, overflow) = documents.multipliedReportingOverflow(by: positions)
-        guard features <= 1 << 26, documents <= 1 << 26, !overflow, rows <= 1 << 28 else {
+        // There are counters for each; shapes of packed arrays, and of those without any element, say what they like.
+        guard SizeLimits.allow(documents: documents, tokens: positions, features: features),
+            documents * positions <= SizeLimits.rows
+        else {
             throw bad(
-                "\(documents) documents of \(positions) tokens and \(features) features are more than this program counts (67 million documents and features, 268 million tokens)"
+                "\(documents) documents of \(positions) tokens and \(features) features are more than this program counts (\(SizeLimits.words))"
             )
         }
     }
@@ -127,30 +128,61 @@ public struct ActivationsFile: Sendable {
 
     private func forEachSparseEntry(_ body: (Int, Int, Float) throws -> Void) throws {
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
-        let starts = try ActivationsFile.integers(reader, "indptr")
-        let indices = try ActivationsFile.integers(reader, "indices")
-        let data = try reader.tensor("data")
-        let values = data.floats()
-        guard starts.count == documents * positions + 1, starts.first == 0,
-            starts.last == indices.count, values.count == indices.count
+        // Headers first: a packed array may ask for any memory.
+        let (starts, count) = (
+            try reader.scan("indptr"), try reader.scan("indices").header.shape.first ?? 0
+        )
+        let values = try reader.scan("data").header.shape
+        guard starts.header.shape == [documents * positions + 1], values == [count],
+            ["<i4", "<i8"].contains(starts.header.descr)
         else {
             throw bad(
-                "indptr has \(starts.count) entries from \(starts.first ?? -1) to \(starts.last ?? -1), expected \(documents * positions + 1) from 0 to \(indices.count) indices and \(values.count) values"
+                "indptr is \(starts.header.descr) \(starts.header.shape) and data \(values), expected <i4 or <i8 [\(documents * positions + 1)] and [\(count)] as indices"
             )
         }
-        for row in 0..<starts.count - 1 {
-            guard starts[row] <= starts[row + 1], starts[row + 1] <= indices.count else {
-                throw bad("indptr does not ascend at row \(row)")
-            }
+        let ends = try rowEnds(starts, count: count)
+        let indices = try ActivationsFile.integers(reader, "indices")
+        let data = try reader.tensor("data").floats()
+        guard indices.count == count, data.count == count else {
+            throw bad("indices and data are not arrays of \(count) numbers")
+        }
+        var start = 0
+        for (row, end) in ends {
             var before = -1
-            for entry in starts[row]..<starts[row + 1] {
+            for entry in start..<end {
                 guard indices[entry] > before, indices[entry] < features else {
                     throw bad("indices of row \(row) do not ascend within 0 to \(features - 1)")
                 }
                 before = indices[entry]
-                if values[entry] != 0 { try body(row, before, values[entry]) }
+                if data[entry] != 0 { try body(row, before, data[entry]) }
             }
+            start = end
         }
+    }
+
+    /// The rows that have entries, and where those of each end, ascending to `count`. There are no more of them than entries,
+    /// however many rows there are.
+    private func rowEnds(_ starts: ArrayScan, count: Int) throws -> [(row: Int, end: Int)] {
+        func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
+        let isWide = starts.elementSize == 8
+        var ends: [(row: Int, end: Int)] = []
+        var (last, next) = (0, 0)
+        try starts.forEachNonzero { place, bits in
+            let end =
+                isWide
+                ? Int(Int64(bitPattern: bits)) : Int(Int32(truncatingIfNeeded: bits))
+            // Zeros are passed over.
+            guard place > 0, end >= last, end <= count, place == next || last == 0 else {
+                throw bad(
+                    "indptr does not ascend from 0 to \(count) at row \(max(0, place - 1))")
+            }
+            if end > last { ends.append((place - 1, end)) }
+            (last, next) = (end, place + 1)
+        }
+        guard last == count, next == documents * positions + 1 || last == 0 else {
+            throw bad("indptr ends at \(last), expected \(count) indices")
+        }
+        return ends
     }
 
     private static func integers(_ reader: NPZReader, _ name: String) throws -> [Int] {
@@ -162,6 +194,26 @@ public struct ActivationsFile: Sendable {
         }
         return integers
     }
+}
+
+/// The largest arrays of results that are gone through: far beyond those that a run makes, so that a shape cannot ask for
+/// memory that the file does not fill.
+enum SizeLimits {
+    private static let documents = 1 << 24
+    private static let tokens = 1 << 20
+    private static let features = 1 << 22
+    /// Tokens of all documents of an activations file, padding included.
+    static let rows = 1 << 28
+
+    /// Whether arrays may have these sizes.
+    static func allow(documents: Int, tokens: Int, features: Int = 1) -> Bool {
+        (0...Self.documents).contains(documents) && (0...Self.tokens).contains(tokens)
+            && (0...Self.features).contains(features)
+    }
+
+    /// The limits.
+    static let words =
+        "\(documents) documents, \(tokens) tokens each, \(rows) tokens with padding, \(features) features"
 }
 
 /// Reading an author's other files.
@@ -178,6 +230,7 @@ enum AuthorFiles {
             )
         }
         try scan.checkSize()
+        guard rows > 0, columns > 0 else { return [] }
         var values = [Float](repeating: 0, count: rows * columns)
         try scan.forEachNonzero { index, bits in
             values[index] = Float(Float16(bitPattern: UInt16(truncatingIfNeeded: bits)))

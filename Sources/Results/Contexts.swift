@@ -34,11 +34,17 @@ struct FeatureContext: Sendable {
             let place = places[feature]
             if place >= 0 { fires[Int(place)].append((row, value)) }
         }
-        return fires.map { fires in
+        return try fires.map { fires in
             var contexts: [FeatureContext] = []
             var rest = fires[...]
             while let first = rest.first {
                 let document = first.row / file.positions
+                // It was not so when features were counted.
+                guard document < lengths.count, first.row % file.positions < lengths[document]
+                else {
+                    throw ResultsError.badFile(
+                        path: file.path, reason: "changed while it was read")
+                }
                 let end = (document + 1) * file.positions
                 let own = rest.prefix { $0.row < end }
                 rest = rest.dropFirst(own.count)

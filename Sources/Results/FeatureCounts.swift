@@ -23,11 +23,17 @@ struct FeatureCounts: Sendable {
         var tokens = [Int32](repeating: 0, count: file.features)
         var documents = tokens
         var lastDocument = [Int32](repeating: -1, count: file.features)
-        var l0 = [Int32](repeating: 0, count: lengths.reduce(0, +))
-        // Place of each document's first token among all.
-        let starts = lengths.reduce(into: [0]) { $0.append($0.last! + $1) }
         let positions = file.positions
         var entries = 0
+        // Of the row at hand, and in how many rows anything fires.
+        var (l0Row, l0, rowsThatFire) = (-1, 0, 0)
+        var tokensByL0 = [0]
+        func endRow() {
+            guard l0 > 0 else { return }
+            while tokensByL0.count <= l0 { tokensByL0.append(0) }
+            tokensByL0[l0] += 1
+            rowsThatFire += 1
+        }
         var (least, largest) = range
         var notFinite = 0
         var (document, documentRow) = (-1, 0)
@@ -49,7 +55,11 @@ struct FeatureCounts: Sendable {
                 lastDocument[feature] = Int32(document)
                 documents[feature] += 1
             }
-            l0[starts[document] + position] += 1
+            if row != l0Row {
+                endRow()
+                (l0Row, l0) = (row, 0)
+            }
+            l0 += 1
             entries += 1
             if value.isFinite {
                 (least, largest) = (min(least, value), max(largest, value))
@@ -57,10 +67,9 @@ struct FeatureCounts: Sendable {
                 notFinite += 1
             }
         }
-        for count in l0 {
-            while tokensByL0.count <= count { tokensByL0.append(0) }
-            tokensByL0[Int(count)] += 1
-        }
+        endRow()
+        tokensByL0[0] = lengths.reduce(0, +) - rowsThatFire
+        self.tokensByL0 = tokensByL0
         (self.tokens, self.documents, self.entries) = (tokens, documents, entries)
         (range, self.notFinite) = ((least, largest), notFinite)
     }

@@ -47,16 +47,16 @@ extension FinishedRun {
             return sae
         }
         let since = completedSince(entry, own, format, &union)
-        let more = since.reduce(0) { $0 + ($1.entry["tokens"]?.integer ?? 0) }
+        let more = since.map { $0.entry["tokens"]?.integer ?? 0 }.clampedSum
         for sae in own {
             let before = saes.first { $0.hook == sae.hook && $0.name == sae.name }
             let recorded = max(0, min(entry["tokens"]?.integer ?? 0, 1 << 50))
-            let tokens = recorded + more
+            let tokens = recorded.clampedAdding(more)
             let isOfAll = entry["world_size"]?.integer == 1 && tokens > 0
             // Ranks tell of their own authors; an invocation for all has the whole.
             let others = isOfAll ? nil : before
-            let counted = tokens + (others?.countedTokens ?? 0)
-            let firing = since.reduce(0) { $0 + ($1.firingCounts[sae.hook.description] ?? 0) }
+            let counted = tokens.clampedAdding(others?.countedTokens ?? 0)
+            let firing = since.map { $0.firingCounts[sae.hook.description] ?? 0 }.clampedSum
             let sum =
                 Double(recorded) * sae.meanL0 + Double(firing)
                 + Double(others?.countedTokens ?? 0) * (others?.meanL0 ?? 0)
@@ -144,7 +144,13 @@ extension FinishedRun {
             ?? CompletedAuthors(
                 saveDirectory: directory, folder: folder, saes: identities, naming: naming)
         union.completed[key] = completed
-        return waiting.compactMap { completed.entry($0, hooks: saes.map(\.hook), format: format) }
+        return waiting.compactMap {
+            completed.entry($0, hooks: saes.map(\.hook), format: format)
+        }.filter { completed in
+            // Receipts that cannot be this run's tell of nothing.
+            let lengths = completed.entry["tokens_per_row"]?.array?.compactMap(\.integer) ?? []
+            return lengths.count <= rows && lengths.allSatisfy { (0...columns).contains($0) }
+        }
     }
 
     /// The state folder of `entry`'s run, within the directory. Versions that did not name it had one for each

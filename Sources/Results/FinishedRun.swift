@@ -158,9 +158,13 @@ public struct FinishedRun: Sendable {
         let entries = FinishedRun.current(runs.filter { FinishedRun.label($0) == chosen })
         let newest = entries.last!
         guard let shape = newest["shape"]?.object, let rows = shape["documents"]?.integer,
-            let columns = shape["tokens"]?.integer, (0...1 << 26).contains(rows),
-            (1...1 << 26).contains(columns)
+            let columns = shape["tokens"]?.integer
         else { throw bad("its newest run has no shape") }
+        guard columns > 0, SizeLimits.allow(documents: rows, tokens: columns) else {
+            throw bad(
+                "the shape of its newest run, (\(rows), \(columns)), cannot be (\(SizeLimits.words))"
+            )
+        }
         (self.directory, self.label, self.labels, entry) = (directory, chosen, labels, newest)
         (self.rows, self.columns) = (rows, columns)
         naming = FinishedRun.naming(of: newest)

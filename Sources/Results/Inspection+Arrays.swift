@@ -12,18 +12,18 @@ extension Inspection {
     mutating func inspectActivations(_ path: String, _ options: InspectionOptions) throws {
         let file = try ActivationsFile(path: path)
         let output = OutputName(path: path)
+        let elements = file.documents * file.positions * file.features
+        // Without metadata all rows count; an array without elements may say that it has any number of them.
         let lengths =
             file.metadata?.tokensPerDocument.map(Int.init)
-            ?? Array(repeating: file.positions, count: file.documents)
+            ?? Array(repeating: file.positions, count: elements > 0 ? file.documents : 0)
         guard lengths.allSatisfy({ (0...file.positions).contains($0) }) else {
             throw ResultsError.badFile(
                 path: path,
                 reason: "its metadata has documents of more than \(file.positions) tokens")
         }
         let counts = try FeatureCounts(file, lengths: lengths)
-        let (tokens, elements) = (
-            lengths.reduce(0, +), file.documents * file.positions * file.features
-        )
+        let tokens = lengths.reduce(0, +)
         let (least, most) = counts.range
         let isBinary = least == 1 && most == 1 && counts.notFinite == 0
         let l0 = Distribution(occurrences: counts.tokensByL0)
@@ -200,7 +200,9 @@ extension Inspection {
     static func check(_ document: Int, of count: Int) throws {
         guard (0..<count).contains(document) else {
             throw ResultsError.absent(
-                what: "document \(document)", present: ["0 to \(count - 1)"], flag: "--document")
+                what: "document \(document)",
+                present: [count > 0 ? "0 to \(count - 1)" : "none, for there are no documents"],
+                flag: "--document")
         }
     }
 
@@ -290,11 +292,13 @@ extension Inspection {
         _ options: InspectionOptions
     ) throws {
         let values = try AuthorFiles.metric(path, rows: shape[0], columns: shape[1])
+        // One without elements may say that it has any number of rows.
+        let rows = values.isEmpty ? 0 : shape[0]
         let folder = parentFolder(of: path)
         let pieces = try? AuthorFiles.tokens(output.sibling(.tokens, of: path))
         let known = Inspection.lengths(of: output, in: folder)
         // Padding is zero, and so can a prediction be.
-        let lengths = (0..<shape[0]).map { row -> Int in
+        let lengths = (0..<rows).map { row -> Int in
             if let known { return row < known.count ? min(known[row], shape[1]) : 0 }
             let own = values[row * shape[1]..<(row + 1) * shape[1]]
             return (own.lastIndex { $0 != 0 }.map { $0 - own.startIndex } ?? -1) + 1
@@ -322,7 +326,7 @@ extension Inspection {
         json["tokens"] = .integer(real.count)
         json["nats"] = .object(distribution.json(places: 6))
         guard let document = options.document else { return }
-        try Inspection.check(document, of: shape[0])
+        try Inspection.check(document, of: rows)
         let own = values[document * shape[1]..<document * shape[1] + lengths[document]]
         addTable(
             "document \(document)",

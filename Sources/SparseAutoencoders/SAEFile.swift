@@ -78,7 +78,11 @@ public struct SAEFile: Sendable {
                 return reader.names.contains(small) ? small : name
             }
             find = { try reader.tensor(spelling($0)) }
-            findHeader = { try reader.tensorHeader(spelling($0)) }
+            findHeader = { name in
+                let header = try reader.tensorHeader(spelling(name))
+                try reader.checkUnpacking(ofWeights: spelling(name))
+                return header
+            }
         } else if isListed(weights) {
             let reader = try SafetensorsFile(path: weights)
             file = reader.file
@@ -147,7 +151,7 @@ public struct SAEFile: Sendable {
         }
         let dSAE = try checkShapes(dIn: dIn)
         try config?.checkFeatures(dSAE)
-        try checkScale()
+        try checkScale(dSAE: dSAE)
         var unknown = UnknownNames()
         for name in names where !SAEFile.knownNames.contains(name) { unknown.append(name) }
         warnings += [unknown.warning(file.path, "tensors", limit: 5)].compactMap { $0 }
@@ -200,8 +204,15 @@ public struct SAEFile: Sendable {
     }
 
     /// SAELens once saved the factors of a fine-tuning; all ones, they change nothing.
-    private func checkScale() throws {
+    private func checkScale(dSAE: Int) throws {
         guard names.contains("scaling_factor") else { return }
+        // Before it is read: its shape may ask for any memory.
+        let shape = try header("scaling_factor").shape
+        guard [[dSAE], [1], []].contains(shape) else {
+            throw SAEError.wrongShape(
+                path: file.path, tensor: "scaling_factor", shape: shape,
+                expected: "[\(dSAE)] (d_sae)")
+        }
         guard try tensor("scaling_factor").floats().allSatisfy({ $0 == 1 }) else {
             throw SAEError.unsupported(
                 path: file.path,

@@ -18,6 +18,11 @@ struct MergeTable: Sendable, Equatable {
 
     /// Open addressing by pair. Size a power of two, at most half full.
     private var slots: [Slot]
+    /// What keys are multiplied by; of the product the upper bits are the slot. Odd, and in each process another, so that no file
+    /// can have all of its merges in one place of the table (Dietzfelbinger et al. 1997).
+    private let factor = MergeTable.factor
+    private let shift: UInt64
+    private static let factor = UInt64.random(in: .min ... .max) | 1
 
     /// How many pairs merge.
     private(set) var count = 0
@@ -27,6 +32,7 @@ struct MergeTable: Sendable, Equatable {
         var size = 16
         while size < 2 * capacity { size *= 2 }
         slots = Array(repeating: Slot(), count: size)
+        shift = UInt64(64 - size.trailingZeroBitCount)
     }
 
     /// Adds a merge; for a pair that is there already the later rank holds, as in Hugging Face's.
@@ -58,8 +64,7 @@ struct MergeTable: Sendable, Equatable {
 
     private func slot(of key: Int64) -> Int {
         let mask = slots.count - 1
-        let mixed = UInt64(bitPattern: key) &* 0x9E37_79B9_7F4A_7C15
-        var slot = Int(mixed >> 32) & mask
+        var slot = Int(truncatingIfNeeded: UInt64(bitPattern: key) &* factor &>> shift)
         while slots[slot].key >= 0, slots[slot].key != key { slot = (slot + 1) & mask }
         return slot
     }

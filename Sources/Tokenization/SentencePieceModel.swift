@@ -63,7 +63,7 @@ private struct SentencePieceModel {
 
     /// Bytes of the longest piece that is read: finding its merges takes time that grows as the square of it. Gemma's longest
     /// has 93.
-    private static let longestPiece = 1024
+    private static let longestPiece = Vocabulary.longestPiece
 
     var bytes: [UInt8] = []
     var pieces: [Piece] = []
@@ -154,6 +154,9 @@ private struct SentencePieceModel {
             case (3, .integer(let kind)): piece.kind = kind
             default: break
             }
+        }
+        guard !piece.score.isNaN else {
+            throw Vocabulary.Problem(reason: "piece \(pieces.count) has the score NaN")
         }
         pieces.append(piece)
     }

@@ -56,6 +56,12 @@ extension GemmaTokenizer {
                 throw Vocabulary.Problem(
                     reason: "added token '\(name)' is empty or has no valid id")
             }
+            guard token.content.count <= Vocabulary.longestPiece else {
+                throw Vocabulary.Problem(
+                    reason:
+                        "the added token of id \(token.id) has \(token.content.count) bytes, more than \(Vocabulary.longestPiece)"
+                )
+            }
             if let id = modelOnly.id(of: token.content) {
                 guard Int(id) == token.id else {
                     throw Vocabulary.Problem(

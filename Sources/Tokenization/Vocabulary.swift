@@ -17,6 +17,14 @@ struct Vocabulary: Sendable {
         var isAboutKind = false
     }
 
+    /// Bytes of the longest piece or added token that is read. Gemma's longest has 93; a text is compared with them from each of
+    /// its places on.
+    static let longestPiece = 256
+
+    /// Where hashes begin: in each process elsewhere, so that no file can have all of its pieces in one place of the table.
+    private static let seed = UInt64.random(in: .min ... .max)
+    private let seed = Vocabulary.seed
+
     /// The number of ids, used or not.
     var count: Int { ranges.count }
 
@@ -33,7 +41,8 @@ struct Vocabulary: Sendable {
             ranges[id] = range
             let slot = bytes.withUnsafeBufferPointer { all in
                 Vocabulary.slot(
-                    of: UnsafeBufferPointer(rebasing: all[range]), slots, ranges, all)
+                    of: UnsafeBufferPointer(rebasing: all[range]), slots, ranges, all,
+                    Vocabulary.seed)
             }
             guard slots[slot] < 0 else {
                 let piece = String(decoding: bytes[range], as: UTF8.self)
@@ -65,7 +74,7 @@ struct Vocabulary: Sendable {
     /// The id of `piece`, nil where there is none.
     func id(of piece: UnsafeBufferPointer<UInt8>) -> TokenID? {
         let id = bytes.withUnsafeBufferPointer {
-            slots[Vocabulary.slot(of: piece, slots, ranges, $0)]
+            slots[Vocabulary.slot(of: piece, slots, ranges, $0, seed)]
         }
         return id < 0 ? nil : id
     }
@@ -78,10 +87,10 @@ struct Vocabulary: Sendable {
     /// The slot that holds `piece`, or the free one where it belongs.
     private static func slot(
         of piece: UnsafeBufferPointer<UInt8>, _ slots: [Int32], _ ranges: [Range<Int>],
-        _ bytes: UnsafeBufferPointer<UInt8>
+        _ bytes: UnsafeBufferPointer<UInt8>, _ seed: UInt64
     ) -> Int {
         let mask = slots.count - 1
-        var slot = Int(truncatingIfNeeded: hash(piece)) & mask
+        var slot = Int(truncatingIfNeeded: hash(piece, seed)) & mask
         while slots[slot] >= 0 {
             let range = ranges[Int(slots[slot])]
             if range.count == piece.count,
@@ -95,8 +104,8 @@ struct Vocabulary: Sendable {
     }
 
     /// FNV-1a, finished by a multiplication that brings the high bits down.
-    private static func hash(_ piece: UnsafeBufferPointer<UInt8>) -> UInt64 {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    private static func hash(_ piece: UnsafeBufferPointer<UInt8>, _ seed: UInt64) -> UInt64 {
+        var hash = 0xCBF2_9CE4_8422_2325 ^ seed
         for byte in piece { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
         return hash ^ hash >> 29
     }

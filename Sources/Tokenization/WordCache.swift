@@ -16,6 +16,10 @@ public struct WordCache {
     private static let mostEntries = 1 << 17
     private static let mostBytes = 1 << 22
 
+    /// Where hashes begin: in each process elsewhere, so that no text can have all of its words in one place of the table.
+    private static let seed = UInt64.random(in: .min ... .max)
+    private let seed = WordCache.seed
+
     /// Open addressing: numbers of entries, -1 for a free slot. Its size a power of two, at most half full.
     private var slots = [Int32](repeating: -1, count: 1 << 10)
     private var entries: [Entry] = []
@@ -31,7 +35,7 @@ public struct WordCache {
         _ word: UnsafeBufferPointer<UInt8>, to out: inout [TokenID],
         _ tokenize: (inout [TokenID]) -> Void
     ) {
-        let hash = WordCache.hash(word)
+        let hash = WordCache.hash(word, seed)
         var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
         while slots[slot] >= 0 {
             let number = Int(slots[slot])
@@ -84,9 +88,9 @@ public struct WordCache {
 
     /// Eight bytes at a time, mixed by multiplications.
     @inline(__always)
-    private static func hash(_ word: UnsafeBufferPointer<UInt8>) -> UInt64 {
+    private static func hash(_ word: UnsafeBufferPointer<UInt8>, _ seed: UInt64) -> UInt64 {
         let bytes = UnsafeRawBufferPointer(word)
-        var hash = UInt64(word.count) &* 0x9E37_79B9_7F4A_7C15
+        var hash = UInt64(word.count) &* 0x9E37_79B9_7F4A_7C15 ^ seed
         var position = 0
         func mix(_ chunk: UInt64) {
             hash = (hash ^ chunk) &* 0xD6E8_FEB8_6659_FD93

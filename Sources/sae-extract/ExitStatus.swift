@@ -44,7 +44,7 @@ enum ExitStatus: Int32 {
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData
             case is FileError, is FileNameError, is BackendError, is DiskSpaceError,
-                is StateRemovedError,
+                is StateRemovedError, is JournalChangedError,
                 is MissingFilesError,
                 is LauncherError:
                 .ioError

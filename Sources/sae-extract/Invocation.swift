@@ -61,6 +61,9 @@ struct Invocation {
         // All that can refuse the run comes before anything is removed or written for it.
         if !overwriting { try state.check(beginning: plan) }
         let size = try SizeEstimate(plan, inputs, state, overwriting: overwriting)
+        if !overwriting {
+            for warning in state.receiptWarnings { log.warning("\(warning)") }
+        }
         if command.output.isDryRun {
             let lines = try PlanReport.lines(
                 plan, inputs, state, size, overwriting: overwriting, log: log)

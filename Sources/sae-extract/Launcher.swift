@@ -29,6 +29,8 @@ enum LauncherError: Error, CustomStringConvertible {
     case noThread(reason: String)
     /// The system does not give as many threads and processes as are needed.
     case noTasks(count: Int, reason: String)
+    /// Fewer files may be open than the pipes to `workers` need; without any, to a child that is asked for devices.
+    case noFiles(limit: Int, needed: Int, workers: Int)
 
     var description: String {
         switch self {
@@ -40,6 +42,8 @@ enum LauncherError: Error, CustomStringConvertible {
             "cannot start a thread: \(reason); end other processes, or raise the limit"
         case .noTasks(let count, let reason):
             "cannot start \(count) threads and processes, as many as this command may need besides those that it has: \(reason); end other processes, give fewer --threads and --workers, or raise the limit"
+        case .noFiles(let limit, let needed, let workers):
+            "\(limit) files may be open at once (ulimit -n), but \(workers > 0 ? "\(workers) \(workers == 1 ? "worker needs" : "workers need")" : "this command needs") \(needed); raise the limit (ulimit -n \(needed)\(workers > 1 ? ", ulimit -Hn for the highest there may be), or give fewer --workers" : ", ulimit -Hn for the highest there may be)")"
         }
     }
 }
@@ -101,10 +105,24 @@ final class Launcher: Sendable {
         munmap(room, threadSpace)
     }
 
+    /// Files that this process has open with each child, and besides.
+    private static let files = (eachChild: 8, own: 32)
+
+    /// Fails where fewer files may be open than `workers` need or, without any, a child that is asked for devices: Subprocess
+    /// ends the process where it cannot make a pipe. Throws `LauncherError`.
+    private static func checkFiles(workers: Int) throws {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        let needed = files.own + files.eachChild * max(1, workers)
+        guard limit.rlim_cur < rlim_t(needed) else { return }
+        throw LauncherError.noFiles(limit: Int(limit.rlim_cur), needed: needed, workers: workers)
+    }
+
     /// Fails where the system does not give the threads and processes that `workers` need and that wait for them or,
     /// without, for a child that is asked for devices. Throws `LauncherError`.
     static func checkTasks(_ workers: [WorkerTask] = [], asksHub: Bool = false) throws {
         guard access("/proc/self/task", R_OK | X_OK) == 0 else { throw LauncherError.noProc }
+        try checkFiles(workers: workers.count)
         // This one, that which hears of signals, libdispatch's pool, which is as large as the machine if there is work for
         // it, and those of Subprocess, libdispatch itself and the display. Requests have some more.
         let cores = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
@@ -139,7 +157,7 @@ final class Launcher: Sendable {
     private struct Status {
         var author: String?
         var failure: (status: Int32, message: [String])?
-        var lastWords: [String] = []
+        var lastWords = LastWords()
         var secondsStopped = 0
     }
 
@@ -229,14 +247,7 @@ final class Launcher: Sendable {
         let prefix = task.worldSize > 1 ? "[rank \(task.rank)] " : ""
         for try await line in lines {
             writeErrorLine((line.utf8.starts(with: prefix.utf8) ? "" : prefix) + line)
-            guard !line.allSatisfy(\.isWhitespace) else { continue }
-            status.value.withLock {
-                if $0.lastWords.count < 2 {
-                    $0.lastWords.append(line)
-                } else {
-                    $0.lastWords = [$0.lastWords[1], line]
-                }
-            }
+            status.value.withLock { $0.lastWords.add(line) }
         }
     }
 
@@ -271,9 +282,8 @@ final class Launcher: Sendable {
         _ termination: TerminationStatus, _ task: WorkerTask, _ status: Status, _ kills: KernelKills
     ) -> WorkerEnd {
         let name = name(of: task, status.author)
-        let lastWords =
-            status.lastWords.isEmpty
-            ? "" : "; it last said: \(status.lastWords.joined(separator: " / "))"
+        let words = status.lastWords.description
+        let lastWords = words.isEmpty ? "" : "; it last said: \(words)"
         switch termination {
         case .exited(0): return .done
         case .exited(ExitStatus.stopped.rawValue): return .stopped
@@ -295,12 +305,12 @@ final class Launcher: Sendable {
             let reason =
                 status.secondsStopped >= stopLimit
                 ? "was stopped (SIGSTOP) for \(stopLimit) seconds and has been ended; find out who stopped it"
-                : "was ended by \(StopSignals.name(signal)): \(cause(signal, kills))"
+                : "was ended by \(StopSignals.name(signal)): \(cause(signal, kills, status.lastWords))"
             return .failed(status: nil, message: ["\(name): \(reason)\(lastWords)"])
         }
     }
 
-    private func cause(_ signal: Int32, _ kills: KernelKills) -> String {
+    private func cause(_ signal: Int32, _ kills: KernelKills, _ words: LastWords) -> String {
         if signal == SIGKILL {
             return kills.haveHappened
                 ? "the kernel has killed processes for want of memory meanwhile; run the same command again with fewer --workers or more memory"
@@ -310,15 +320,22 @@ final class Launcher: Sendable {
             return
                 "a mapped file, of the checkpoint or an SAE, became shorter or its disk failed; check --model_path and --sae_dir"
         }
+        // Swift ends a process so where a check fails, by an instruction that no processor knows.
+        if [SIGILL, SIGTRAP, SIGABRT].contains(signal), let failure = words.failure {
+            return
+                "a check within the program failed (\(failure)): a mistake of this program's; please report it with what the worker said"
+        }
         if signal == SIGILL {
+            let either =
+                "a check within the program failed, or this processor does not know an instruction"
             if let kernels {
                 return
-                    "this processor does not know an instruction, perhaps of OpenBLAS' kernels \(kernels); set \(OpenBLASKernels.variable)=Haswell, and please report it with the processor's name"
+                    "\(either), perhaps of OpenBLAS' kernels \(kernels); set \(OpenBLASKernels.variable)=Haswell, and please report it with the processor's name"
             }
             let asked = getenv(OpenBLASKernels.variable).map { String(cString: $0) } ?? ""
             return asked.isEmpty
-                ? "this processor does not know an instruction; please report it with the processor's name"
-                : "this processor does not know an instruction, probably of the kernels that \(OpenBLASKernels.variable)=\(asked) asks for; unset that variable"
+                ? "\(either); please report it with the processor's name and what the worker said"
+                : "\(either), perhaps of the kernels that \(OpenBLASKernels.variable)=\(asked) asks for; unset that variable"
         }
         var limit = rlimit()
         if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,

@@ -29,6 +29,7 @@ enum Main {
         default: break
         }
         shareHeap()
+        MappedFile.explainFaults(status: ExitStatus.ioError.rawValue)
         do {
             try checkArguments()
             try expandLibraryPaths()

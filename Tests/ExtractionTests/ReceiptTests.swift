@@ -34,7 +34,8 @@ struct ReceiptTests {
         let author = plan.authors[number].author
         let names = plan.items.map { $0.name(plan.naming, author: author) }
         return AuthorReceipt(
-            author: author, number: number, lines: [number], tokens: [3], truncatedRows: [],
+            author: author, number: number, lines: plan.authors[number].documents.map(\.line),
+            tokens: plan.authors[number].documents.map { _ in 3 }, truncatedRows: [],
             dividedBatches: [], crossEntropySum: 1, entropySum: 1, firingCounts: [:],
             saes: saes ?? state.configuration.saes, kernels: "k",
             files: Dictionary(

@@ -1,0 +1,94 @@
+// A mapped file that becomes shorter, or whose disk fails, is a signal (SIGBUS) to whoever looks at the bytes that are gone. Here
+// it becomes a sentence and an exit code.
+
+import Glibc
+import Synchronization
+
+/// Where a file is mapped. In memory of its own, which a signal handler can read at any moment.
+private struct Mapping {
+    var start: UInt = 0
+    var end: UInt = 0
+    var path: UnsafeMutablePointer<CChar>?
+}
+
+// Plain globals, because a signal handler may not run initializers.
+private nonisolated(unsafe) var mappings: UnsafeMutablePointer<Mapping>?
+private nonisolated(unsafe) var exitStatus: Int32 = 74
+
+/// More files than any command maps at once; of those beyond it the name is not said.
+private let capacity = 1024
+
+/// Writes `text` to standard error, as a signal handler may.
+private func say(_ text: StaticString) {
+    _ = write(STDERR_FILENO, text.utf8Start, text.utf8CodeUnitCount)
+}
+
+extension MappedFile {
+    private static let table = Mutex(())
+
+    /// Has the process end with `status` and a sentence on standard error where a mapped file becomes shorter while it is read.
+    /// To be called once, before files are mapped.
+    public static func explainFaults(status: Int32) {
+        let memory = UnsafeMutablePointer<Mapping>.allocate(capacity: capacity)
+        memory.initialize(repeating: Mapping(), count: capacity)
+        (mappings, exitStatus) = (memory, status)
+        var action = sigaction()
+        action.__sigaction_handler.sa_sigaction = { _, info, _ in
+            // Only what is allowed in a handler: no allocation, no locks.
+            let address = info.map { UInt(bitPattern: $0.pointee._sifields._sigfault.si_addr) } ?? 0
+            var path: UnsafeMutablePointer<CChar>?
+            if let mappings {
+                for place in 0..<capacity {
+                    let mapping = mappings[place]
+                    if mapping.path != nil, mapping.start <= address, address < mapping.end {
+                        path = mapping.path
+                    }
+                }
+            }
+            say("Error: ")
+            if let path {
+                _ = Glibc.write(STDERR_FILENO, path, strlen(path))
+            } else {
+                say("a file")
+            }
+            say(
+                ": became shorter while it was read, or its disk failed; see that nobody writes to it, then run the same command again\n"
+            )
+            _exit(exitStatus)
+        }
+        action.sa_flags = SA_SIGINFO
+        sigaction(SIGBUS, &action, nil)
+    }
+
+    /// Has the handler know that the file at `path` lies at `base`.
+    static func remember(_ base: UnsafeRawPointer, _ size: Int, _ path: String) {
+        table.withLock { _ in
+            guard let mappings,
+                let place = (0..<capacity).first(where: { mappings[$0].path == nil })
+            else { return }
+            let start = UInt(bitPattern: base)
+            // A terminal would obey what stands in a name.
+            let name = path.utf8.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: "?") : $0 } + [0]
+            mappings[place] = Mapping(
+                start: start, end: start + UInt(size),
+                path: name.withUnsafeBytes {
+                    strdup($0.baseAddress!.assumingMemoryBound(to: CChar.self))
+                })
+        }
+    }
+
+    /// Has it forget what lies at `base`.
+    static func forget(_ base: UnsafeRawPointer) {
+        table.withLock { _ in
+            let start = UInt(bitPattern: base)
+            guard let mappings,
+                let place = (0..<capacity).first(where: {
+                    mappings[$0].path != nil && mappings[$0].start == start
+                })
+            else { return }
+            let path = mappings[place].path
+            mappings[place] = Mapping()
+            free(path)
+        }
+    }
+}
