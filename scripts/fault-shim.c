@@ -3,8 +3,8 @@
 // FAULT_AT=POINT:N:FAULT:FILE. POINT is load (a checkpoint's file is opened), batch (a matrix product), append (half
 // of a journal's record is written), sync (a journal is brought to the disk), write (half of a piece of another file is
 // written), rename-before or rename-after (a final file is put in its place). At the N-th time in any worker comes FAULT,
-// once: FILE is created then, and whoever finds it there goes on. SIGKILL for the worker, the parent or both; SIGILL for
-// the worker; PAUSE, of three seconds; or an error of the call: ENOSPC, EIO.
+// once: FILE is created then, and whoever finds it there goes on. SIGKILL for the worker, the parent or both; SIGILL or SIGABRT
+// for the worker, which says FAULT_WORDS before it; PAUSE, of three seconds; or an error of the call: ENOSPC, EIO.
 //
 // And lets a file system be another than it is, for all processes:
 // FAULT_SPACE=zero (it says that it has no blocks and no inodes, as some in user space do), nosys (it says nothing), small (1 MB free),
@@ -13,6 +13,7 @@
 // bytes, fold takes upper and lower case for one.
 // FAULT_SYNC=WHAT:ERROR: fsync and fdatasync of a folder or file end with ERROR, or (open-folder) opening a folder does.
 // FAULT_MAP=ERRNO:PART, in any process: files with PART in their paths cannot be mapped.
+// FAULT_CUT=PART, in any process: once they are mapped, files with PART in their paths become empty.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -46,7 +47,7 @@ __attribute__((constructor)) static void start(void) {
     // Only workers count: their second argument says what they are.
     if (!text || n <= 0 || strcmp(line + strlen(line) + 1, "__worker")) return;
     if (sscanf(text, "%31[^:]:%d:%15[^:]:%511[^\n]", point, &target, fault, once) != 4) target = -1;
-    const char *known[] = {"worker", "parent", "both", "SIGILL", "PAUSE", "ENOSPC", "EIO"};
+    const char *known[] = {"worker", "parent", "both", "SIGILL", "SIGABRT", "PAUSE", "ENOSPC", "EIO"};
     for (unsigned i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(fault, known[i])) return;
     target = -1;
@@ -65,7 +66,10 @@ static int strike(void) {
     close(f);
     if (!strcmp(fault, "ENOSPC")) return ENOSPC;
     if (!strcmp(fault, "EIO")) return EIO;
+    const char *words = getenv("FAULT_WORDS");
+    if (words && !strncmp(fault, "SIG", 3)) dprintf(2, "%s\n", words);
     if (!strcmp(fault, "SIGILL")) __builtin_trap();
+    if (!strcmp(fault, "SIGABRT")) abort();
     if (!strcmp(fault, "PAUSE")) return sleep(3), 0;
     if (strcmp(fault, "worker")) kill(getppid(), SIGKILL);
     if (strcmp(fault, "parent")) kill(getpid(), SIGKILL);
@@ -329,10 +333,25 @@ static int cannotMap(int descriptor) {
     return 1;
 }
 
+// Makes the file empty where FAULT_CUT asks for it.
+static void cutShort(int descriptor) {
+    const char *part = getenv("FAULT_CUT");
+    if (!part || descriptor < 0) return;
+    char link[64], path[1024] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n <= 0) return;
+    path[n] = 0;
+    if (strstr(path, part)) truncate(path, 0);
+}
+
 void *mmap(void *address, size_t size, int access, int flags, int descriptor, off_t offset) {
     static void *(*real)(void *, size_t, int, int, int, off_t);
     if (!real) real = dlsym(RTLD_NEXT, "mmap");
-    return cannotMap(descriptor) ? MAP_FAILED : real(address, size, access, flags, descriptor, offset);
+    if (cannotMap(descriptor)) return MAP_FAILED;
+    void *place = real(address, size, access, flags, descriptor, offset);
+    cutShort(descriptor);
+    return place;
 }
 
 void *mmap64(void *address, size_t size, int access, int flags, int descriptor, off64_t offset) {

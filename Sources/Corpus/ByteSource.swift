@@ -180,7 +180,7 @@ private final class Zstd: Decoder {
             {
                 throw DecodingProblem(
                     reason:
-                        "its zstd stream asks for a window of more than \((1 << window.log) >> 20) MiB of memory, the most that a file of the Hub may have; where it is trusted, give it with --data_path, else"
+                        "its zstd stream asks for a window of more than \((1 << window.log) >> 20) MiB of memory, the most that a file of the Hub may have; where it is trusted, give it with --data_path"
                 )
             }
             let reason = String(cString: ZSTD_getErrorName(status))

@@ -110,7 +110,7 @@ final class ExtractionWorker<B: Backend> {
         defer { try? journal?.synchronize() }
         task.state.expect(
             Dictionary(uniqueKeysWithValues: task.assignments.map { ($0.share.number, $0.author) }),
-            columns: plan.columns)
+            columns: plan.columns, areAll: false)
         _ = try task.state.completed()
         do {
             var waiting: [WorkerTask.Assignment] = []

@@ -219,6 +219,8 @@ final class JournalReader {
         var sections: [RecordSection: Range<Int>]
     }
 
+    /// Bytes of the longest header that is read: a name for each file that a run makes of an author.
+    private static let longestHeader = 1 << 26
     /// Bytes of the longest batch that is read: what the machine's memory cannot hold was not written by a run, or not for it.
     private static let longestBatch = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
 
@@ -255,6 +257,7 @@ final class JournalReader {
         let start = JournalWriter.signature.count
         guard let signature = try read(0..<start), signature == JournalWriter.signature,
             let bytes = try read(start..<start + FrameHead.size), let head = FrameHead(bytes),
+            head.length <= JournalReader.longestHeader,
             let payload = try read(start + FrameHead.size, count: head.length),
             payload.withUnsafeBytes({ crc32($0) }) == head.crc
         else { return }
@@ -283,13 +286,13 @@ final class JournalReader {
             let start = position + FrameHead.size
             let isTooLong = head.length > JournalReader.longestBatch
             guard isWanted(Int(head.author)), !isTooLong else {
-                if isTooLong {
-                    damage.append(
-                        "batch \(head.batch) of author \(head.author) announces \(head.length) bytes, more than this machine's memory"
-                    )
-                }
                 guard head.length <= Int.max - start, try isLongEnough(start + head.length) else {
                     break
+                }
+                if isTooLong, isWanted(Int(head.author)) {
+                    damage.append(
+                        "batch \(head.batch) of author \(head.author) has \(head.length) bytes, more than this machine's memory"
+                    )
                 }
                 position = start + head.length
                 continue

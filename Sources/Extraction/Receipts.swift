@@ -40,19 +40,23 @@ struct AuthorReceipt: Codable, Sendable {
             && [crossEntropySum, entropySum].allSatisfy { $0 >= 0 && $0.isFinite }
             && files.values.allSatisfy { $0.size >= 0 }
     }
-
-    /// Whether it can be that of `author`, whose place in the plan's order is `number`, in arrays of `columns` tokens.
-    func isPlausible(of author: ExpectedAuthor, columns: Int) -> Bool {
-        number == author.number && tokens.count == author.documents
-            && tokens.allSatisfy { $0 <= columns }
-    }
 }
 
-/// What is known of an author whose files a receipt may tell of.
-struct ExpectedAuthor: Sendable {
-    var number: Int
-    /// How many documents it has.
-    var documents: Int
+/// The authors that receipts may tell of.
+struct ExpectedAuthors: Sendable {
+    /// By name: the place in the plan's order, and how many documents there are.
+    var authors: [ExactString: (number: Int, documents: Int)] = [:]
+    /// Tokens of a document at most.
+    var columns = Int.max
+    /// Whether there are no others.
+    var areAll = false
+
+    /// Whether `receipt` can be that of one of these or, where there are others, of another.
+    func canHave(_ receipt: AuthorReceipt) -> Bool {
+        guard let author = authors[ExactString(receipt.author)] else { return !areAll }
+        return receipt.number == author.number && receipt.tokens.count == author.documents
+            && receipt.tokens.allSatisfy { $0 <= columns }
+    }
 }
 
 /// What receipts say, looked up by file and by author; from several threads.

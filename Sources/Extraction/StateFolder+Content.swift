@@ -115,12 +115,8 @@ extension StateFolder {
     func completed() throws -> Receipts {
         // Nothing has begun where there is no folder.
         if let folder = try directory.folder() {
-            let (authors, columns) = (known.authors.withLock { $0 }, known.columns.withLock { $0 })
-            let new = try known.reader.new(in: folder) { receipt in
-                authors[ExactString(receipt.author)].map {
-                    receipt.isPlausible(of: $0, columns: columns)
-                } ?? true
-            }
+            let expected = known.expected.withLock { $0 }
+            let new = try known.reader.new(in: folder, expected.canHave)
             for receipt in new {
                 known.receipts.add(receipt, saes: configuration.saes, naming)
             }
@@ -128,18 +124,15 @@ extension StateFolder {
         return known.receipts
     }
 
-    /// Has `authors`, by their places in the plan's order, and arrays of `columns` tokens compared with what receipts say.
-    func expect(_ authors: [Int: AuthorDocuments], columns: Int) {
-        let expected = authors.map { number, author in
-            (
-                ExactString(author.author),
-                ExpectedAuthor(number: number, documents: author.documents.count)
-            )
+    /// Has `authors`, by their places in the plan's order, and arrays of `columns` tokens compared with what receipts say. Unless
+    /// they are all of the plan's, receipts may be of others too.
+    func expect(_ authors: [Int: AuthorDocuments], columns: Int, areAll: Bool) {
+        let authors = Dictionary(
+            authors.map { (ExactString($1.author), (number: $0, documents: $1.documents.count)) },
+            uniquingKeysWith: { first, _ in first })
+        known.expected.withLock {
+            $0 = ExpectedAuthors(authors: authors, columns: columns, areAll: areAll)
         }
-        known.authors.withLock {
-            $0 = Dictionary(expected, uniquingKeysWith: { first, _ in first })
-        }
-        known.columns.withLock { $0 = columns }
     }
 
     /// What is to be said of receipts that were read: a sentence for each that is damaged.

@@ -49,10 +49,7 @@ public struct StateFolder: Codable, Sendable {
         let receipts = Receipts()
         let reader = ReceiptReader()
         let writer = Mutex<ReceiptWriter?>(nil)
-        /// The authors that this process knows of, by name; of others receipts may say what they like.
-        let authors = Mutex<[ExactString: ExpectedAuthor]>([:])
-        /// Tokens of a document at most.
-        let columns = Mutex(Int.max)
+        let expected = Mutex(ExpectedAuthors())
         /// The SAEs of each journal, by path.
         let journals = Mutex<[String: [String: String]]>([:])
     }
@@ -69,7 +66,7 @@ public struct StateFolder: Codable, Sendable {
         expect(
             Dictionary(
                 uniqueKeysWithValues: plan.authors.enumerated().map { ($0.offset, $0.element) }),
-            columns: plan.columns)
+            columns: plan.columns, areAll: true)
     }
 
     /// The folder, as a path within `saveDirectory`.

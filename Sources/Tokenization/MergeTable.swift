@@ -58,13 +58,21 @@ struct MergeTable: Sendable, Equatable {
         }
     }
 
+    /// Slots that are filled one behind the other, at most: how far a search can go.
+    var longestSearch: Int {
+        slots.reduce(into: (now: 0, most: 0)) { run, slot in
+            run.now = slot.key < 0 ? 0 : run.now + 1
+            run.most = max(run.most, run.now)
+        }.most
+    }
+
     private static func key(_ left: TokenID, _ right: TokenID) -> Int64 {
         Int64(left) << 32 | Int64(right)
     }
 
     private func slot(of key: Int64) -> Int {
         let mask = slots.count - 1
-        var slot = Int(truncatingIfNeeded: UInt64(bitPattern: key) &* factor &>> shift)
+        var slot = Int(truncatingIfNeeded: (UInt64(bitPattern: key) &* factor) &>> shift)
         while slots[slot].key >= 0, slots[slot].key != key { slot = (slot + 1) & mask }
         return slot
     }

@@ -1,16 +1,24 @@
 // What a worker that has crashed said of it.
 
 /// The lines of a process' standard error that tell why it ended: its last ones or, where Swift's runtime or its crash report
-/// wrote them, the first of those, which have the reason.
+/// wrote them, those of them that have the reason, which come first.
 struct LastWords {
-    /// What Swift's runtime said of a check that failed, or a crash report of the frame where it did.
+    /// What Swift's runtime said of a check that failed.
     private(set) var failure: String?
-    /// The first lines of a crash report.
-    private var report: [String] = []
+    /// Whether a crash report has the crash in code of Swift's, which is made for any processor.
+    private(set) var crashIsInSwift = false
     private var last: [String] = []
+    /// What a crash report says happened, and the first frames of the thread that crashed.
+    private var crash: [String] = []
+    private var part = Part.before
 
-    /// How many lines of a crash report are kept, and how many others.
-    private static let kept = (report: 4, last: 2)
+    /// Where in a crash report the next line is.
+    private enum Part {
+        case before, front, frames, rest
+    }
+
+    /// How many lines are kept, and how many frames.
+    private static let kept = (lines: 2, frames: 3)
 
     /// Takes in the next line.
     mutating func add(_ line: String) {
@@ -20,19 +28,37 @@ struct LastWords {
             ["Fatal error", "Swift runtime failure: "].contains(where: line.contains)
         {
             failure = line
-            return
         }
-        if report.isEmpty, line.hasPrefix("*** ") || line.hasPrefix("💣 ") {
-            report = [line]
-        } else if !report.isEmpty {
-            if report.count < LastWords.kept.report { report.append(line) }
-        } else if failure == nil {
-            last = last.suffix(LastWords.kept.last - 1) + [line]
+        switch part {
+        case .before:
+            if line.hasPrefix("*** Signal ") || line.hasPrefix("*** Program crashed: ") {
+                part = .front
+                addToReport(line)
+            } else if failure == nil {
+                last = last.suffix(LastWords.kept.lines - 1) + [line]
+            }
+        case .front: addToReport(line)
+        case .frames:
+            if crash.count > LastWords.kept.frames || line.first?.isNumber != true {
+                part = .rest
+            } else {
+                crashIsInSwift =
+                    crashIsInSwift
+                    || line.hasPrefix("0 ")
+                        && [".swift:", "<compiler-generated>"].contains(where: line.contains)
+                crash.append(line)
+            }
+        case .rest: break
         }
+    }
+
+    private mutating func addToReport(_ line: String) {
+        if line.hasPrefix("*** Program crashed: ") { crash = [line] }
+        if line.hasPrefix("Thread "), line.hasSuffix("crashed:") { part = .frames }
     }
 
     /// The lines in the order in which they came; empty where there are none.
     var description: String {
-        (last + (failure.map { [$0] } ?? []) + report).joined(separator: " / ")
+        (last + (failure.map { [$0] } ?? []) + crash).joined(separator: " / ")
     }
 }

@@ -320,10 +320,13 @@ final class Launcher: Sendable {
             return
                 "a mapped file, of the checkpoint or an SAE, became shorter or its disk failed; check --model_path and --sae_dir"
         }
-        // Swift ends a process so where a check fails, by an instruction that no processor knows.
-        if [SIGILL, SIGTRAP, SIGABRT].contains(signal), let failure = words.failure {
-            return
-                "a check within the program failed (\(failure)): a mistake of this program's; please report it with what the worker said"
+        // Swift ends a process so where a check fails: by an instruction that no processor knows.
+        if [SIGILL, SIGTRAP, SIGABRT].contains(signal),
+            words.failure != nil || words.crashIsInSwift
+        {
+            let mistake =
+                "a check within the program failed, which is a mistake of it; please report it"
+            return memoryLimit.map { "\(mistake). Or its memory: \($0)" } ?? mistake
         }
         if signal == SIGILL {
             let either =
@@ -337,14 +340,17 @@ final class Launcher: Sendable {
                 ? "\(either); please report it with the processor's name and what the worker said"
                 : "\(either), perhaps of the kernels that \(OpenBLASKernels.variable)=\(asked) asks for; unset that variable"
         }
+        return memoryLimit ?? "a crash; please report it"
+    }
+
+    /// What is to be said of the limit on address space; nil where there is none.
+    private var memoryLimit: String? {
         var limit = rlimit()
-        if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
+        guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
             limit.rlim_cur != rlim_t.max
-        {
-            return
-                "its memory is limited to \(limit.rlim_cur >> 10) kB (ulimit -v), which is probably not enough; raise the limit"
-        }
-        return "a crash; please report it"
+        else { return nil }
+        return
+            "its memory is limited to \(limit.rlim_cur >> 10) kB (ulimit -v), which is probably not enough; raise the limit"
     }
 }
 

@@ -294,6 +294,51 @@ struct PickleTests {
         #expect(throws: PickleError.self) { try PickleValue(pickle: [UInt8](pickle.utf8)) }
     }
 
+    private func number(_ value: Int) -> [UInt8] {
+        withUnsafeBytes(of: UInt32(value).littleEndian, Array.init)
+    }
+
+    /// A type's name grows with no use of it, and its byte order is one of four.
+    @Test func typesHaveShortNames() throws {
+        func dtype(_ name: String, orders: [String]) -> [UInt8] {
+            func text(_ text: String) -> [UInt8] {
+                Array("X".utf8) + number(text.utf8.count) + Array(text.utf8)
+            }
+            return [0x80, 3] + Array("cnumpy\ndtype\n(".utf8) + text(name) + [0x89, 0x88]
+                + Array("tR".utf8)
+                + orders.flatMap { Array("(K\u{3}".utf8) + text($0) + Array("tb".utf8) }
+                + Array(".".utf8)
+        }
+        #expect(try PickleValue(pickle: dtype("i4", orders: ["<"])) == .dtype("<i4"))
+        #expect(try PickleValue(pickle: dtype("i4", orders: ["="])) == .dtype("=i4"))
+        for (name, orders) in [
+            ("i4", ["<<"]), ("i4", [""]), ("i4", ["x"]), ("i4", ["<", "<"]), ("i4", ["|", "<"]),
+            (String(repeating: "i", count: 17), ["<"]), (String(repeating: "i", count: 16), ["<"]),
+            ("i4", [String(repeating: "<", count: 1 << 20)]),
+        ] {
+            #expect(throws: PickleError.self) {
+                try PickleValue(pickle: dtype(name, orders: orders))
+            }
+        }
+    }
+
+    /// A list that is kept and grows, or is kept again and again, is not copied each time.
+    @Test func whatIsKeptIsCounted() {
+        let many = [UInt8](repeating: UInt8(ascii: "N"), count: 200_000)
+        let grown =
+            Array("](".utf8) + many + Array("e".utf8)
+            + (0..<2000).flatMap { Array("r".utf8) + number($0) + Array("Na".utf8) }
+        let kept =
+            Array("(".utf8) + many + Array("t".utf8)
+            + (0..<2000).flatMap { Array("r".utf8) + number($0) }
+        for pickle in [grown, kept] {
+            let error = #expect(throws: PickleError.self) {
+                try PickleValue(pickle: [0x80, 3] + pickle + Array(".".utf8))
+            }
+            #expect(error == .refused("too many values"))
+        }
+    }
+
     @Test func damageIsAnError() throws {
         let pickle = metadata.pickle
         for count in 0..<pickle.count {

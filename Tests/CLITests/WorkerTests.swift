@@ -163,6 +163,72 @@ struct WorkerTests {
         #expect(outcome.errors.contains("OPENBLAS_CORETYPE=Haswell asks for; unset that variable"))
     }
 
+    /// What Swift's runtime says of a check that failed is told, whatever a crash report has after it.
+    @Test func theFirstWordsOfACrashAreKept() {
+        func words(_ lines: String) -> LastWords {
+            lines.split(separator: "\n").reduce(into: LastWords()) { $0.add(String($1)) }
+        }
+        let report = """
+            *** Signal 4: Backtracing from 0x55f8b74f731b... done ***
+
+            *** Program crashed: Illegal instruction at 0x000055f8b74f731b ***
+
+            Platform: x86_64 Linux
+
+            Thread 0 "exe" crashed:
+
+              0 [inlined] [system] 0x000055f8b74f731b Array.subscript.getter in sae-extract at //<compiler-generated>
+              1 [inlined] 0x000055f8b74f731b slot(of:) in sae-extract at /a/MergeTable.swift:68:20
+              2 0x000055f8b74f731b append + 251 in sae-extract at /a/MergeTable.swift:41:25
+              3 0x000055f8b74f731b others
+
+            Thread 1:
+
+              0              0x00007f212a11a26f poll + 79 in libc.so.6
+
+            Registers:
+            rax 0x0000000000000400  1024
+            """
+        let said = "Swift/ContiguousArrayBuffer.swift:600: Fatal error: Index out of range"
+        let whole = words("loading\nauthor a\nmore\n\(said)\n\(report)")
+        #expect(whole.failure == said && whole.crashIsInSwift)
+        #expect(
+            whole.description.hasPrefix(
+                "author a / more / \(said) / *** Program crashed: Illegal instruction at 0x"))
+        #expect(
+            whole.description.hasSuffix("append + 251 in sae-extract at /a/MergeTable.swift:41:25"))
+        let silent = words("loading\n\(report)")
+        #expect(silent.failure == nil && silent.crashIsInSwift)
+        let elsewhere = words(
+            report.replacing("0 [inlined] [system]", with: "0").replacing(
+                "Array.subscript.getter in sae-extract at //<compiler-generated>",
+                with: "sgemm_kernel + 12 in libopenblas.so.0"))
+        #expect(!elsewhere.crashIsInSwift && elsewhere.description.contains("sgemm_kernel"))
+        #expect(words("a\nb\nc").description == "b / c")
+        #expect(words("").description == "")
+        #expect(words("a\n\(said)\nb\nc").description == "a / \(said)")
+    }
+
+    /// A worker that ends so is no matter of the processor's.
+    @Test(arguments: ["SIGILL", "SIGABRT"])
+    func aFailedCheckIsNotExplainedByTheProcessor(signal: String) throws {
+        let outcome = try Tool.run(
+            try long(20),
+            environment: [
+                "LD_PRELOAD": try FaultShim.build(in: folder),
+                "FAULT_AT": "batch:3:\(signal):\(folder.file("struck"))",
+                "FAULT_WORDS": "Extraction/X.swift:7: Fatal error: Index out of range",
+                "OPENBLAS_CORETYPE": "Haswell",
+            ])
+        #expect(outcome.status == 1, "\(outcome.errors)")
+        #expect(
+            outcome.errors.contains(
+                "was ended by \(signal): a check within the program failed, which is a mistake of it; please report it; it last said: "
+            ), "\(outcome.errors)")
+        #expect(outcome.errors.contains("X.swift:7: Fatal error: Index out of range"))
+        #expect(!outcome.errors.contains("does not know an instruction"))
+    }
+
     @Test func interruptedReadsAreNoEnd() throws {
         var ends: [Int32] = [-1, -1]
         try #require(pipe(&ends) == 0)

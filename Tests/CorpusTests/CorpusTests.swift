@@ -147,6 +147,32 @@ struct CorpusTests {
         #expect(throws: CorpusError.self) { try read(gzip + [0, 0, 1]) }
     }
 
+    /// A stranger's file may not ask for gigabytes to look back in.
+    @Test func windowsOfForeignFilesAreLimited() throws {
+        let record = Array("{\"style\":\"a\",\"text\":\"x\"}\n".utf8)
+        var selection = Selection()
+        selection.minimumWords = 1
+        for log in [27, 28, 31] {
+            // RFC 8878: magic, a descriptor without anything, the window, and a raw block, the last.
+            let head = UInt32(record.count << 3 | 1)
+            let frame: [UInt8] =
+                [0x28, 0xB5, 0x2F, 0xFD, 0, UInt8((log - 10) << 3)]
+                + (0..<3).map { UInt8(truncatingIfNeeded: head >> (8 * $0)) } + record
+            let path = try folder.write(frame, "window")
+            #expect(try texts(Corpus.read(paths: [path], selection).authors) == ["a": ["x"]])
+            guard log > 27 else {
+                #expect(
+                    try Corpus.read(paths: [path], selection, window: .usual).authors.count == 1)
+                continue
+            }
+            let error = #expect(throws: CorpusError.self) {
+                try Corpus.read(paths: [path], selection, window: .usual)
+            }
+            #expect(error?.description.contains("a window of more than 128 MiB") == true)
+            #expect(error?.description.contains("--data_path") == true)
+        }
+    }
+
     @Test func recordsLongerThanTheBufferAreWhole() throws {
         let long = String(repeating: "long words ", count: 100_000)
         for text in [

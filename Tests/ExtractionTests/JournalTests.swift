@@ -50,8 +50,23 @@ struct JournalTests {
             ],
             features: [
                 hook: SparseRows(
-                    starts: [0, 1, 1, 3], columns: [7, 0, Int32(i)], values: [1, 1, 1])
+                    starts: [0, 1, 1, 3], columns: [7, 0, Int32(i + 1)], values: [1, 1, 1])
             ])
+    }
+
+    /// Its documents, as the corpus has them.
+    private func sequences(_ i: Int) -> ArraySlice<TokenSequence> {
+        record(i).documents.map { TokenSequence(tokens: $0.tokens, isTruncated: false) }[...]
+    }
+
+    private func limits(_ values: ActivationValues = .binary) -> RecordLimits {
+        RecordLimits(values: values, threshold: 0.5, widths: [hook: 1024])
+    }
+
+    private func author(
+        _ union: JournalUnion, _ count: Int, first: Int = 0
+    ) throws -> AuthorJournal {
+        try AuthorJournal(union, number: 4, batches: (0..<count).map { sequences(first + $0) })
     }
 
     /// A journal of batches 0..<count of author 4, of records that begin at `first`.
@@ -71,33 +86,39 @@ struct JournalTests {
         return journal
     }
 
-    private func union(_ authors: Set<Int> = [4]) throws -> JournalUnion {
-        let union = JournalUnion(state, authors: authors, kernels: nil, log: log)
+    private func union(
+        _ authors: Set<Int> = [4], values: ActivationValues = .binary
+    ) throws -> JournalUnion {
+        let limits = limits(values)
+        let union = JournalUnion(state, authors: authors, kernels: nil, log: log) { limits }
         try union.refresh()
         return union
     }
 
-    private func present(_ union: JournalUnion, _ count: Int) -> [Int] {
-        (0..<count).filter { union.has(author: 4, batch: $0, documents: 2, hooks: [hook]) }
+    private func present(_ union: JournalUnion, _ count: Int) throws -> [Int] {
+        try (0..<count).filter {
+            try union.has(author: 4, batch: $0, sequences($0), hooks: [hook])
+        }
     }
 
     @Test(arguments: ActivationValues.allCases)
     func recordsComeBack(values: ActivationValues) throws {
         try journal(3, values: values)
-        let union = try union()
-        #expect(present(union, 5) == [0, 1, 2])
-        let author = AuthorJournal(union: union, number: 4, batchCount: 3)
+        let union = try union(values: values)
+        #expect(try present(union, 5) == [0, 1, 2])
+        let author = try author(union, 3)
         for i in [2, 0, 1] {
             #expect(try author.documents(of: i) == record(i).documents)
-            #expect(try author.features(hook, of: i, values: values) == record(i).features[hook])
+            #expect(try author.features(hook, of: i) == record(i).features[hook])
         }
         // Another number of documents is another batch; another hook is not there.
-        #expect(!union.has(author: 4, batch: 0, documents: 3, hooks: [hook]))
         #expect(
-            !union.has(
-                author: 4, batch: 0, documents: 2, hooks: [HookPoint(layer: 3, site: .res)]))
-        #expect(!union.has(author: 3, batch: 0, documents: 2, hooks: []))
-        #expect(present(try self.union([3]), 3) == [], "of authors that are not asked for")
+            try !union.has(
+                author: 4, batch: 0, sequences(0), hooks: [HookPoint(layer: 3, site: .res)]))
+        #expect(try !union.has(author: 3, batch: 0, [], hooks: []))
+        #expect(
+            try present(try self.union([3], values: values), 3) == [],
+            "of authors that are not asked for")
     }
 
     /// Batches that no other process will find are not to count as done.
@@ -129,23 +150,23 @@ struct JournalTests {
         let union = try union()
         try FileManager.default.removeItem(atPath: journal.place.path)
         try union.refresh(fromOtherMachines: true)
-        let author = AuthorJournal(union: union, number: 4, batchCount: 2)
+        let author = try author(union, 2)
         #expect(try author.documents(of: 1) == record(1).documents)
     }
 
     @Test func aGrowingJournalIsFollowed() throws {
         let journal = try journal(1)
         let union = try union()
-        #expect(present(union, 3) == [0])
+        #expect(try present(union, 3) == [0])
         try journal.append(
             author: 4, batch: 2, documents: 2, record(2).sections(values: .binary, on: threads))
-        #expect(present(union, 3) == [0])
+        #expect(try present(union, 3) == [0])
         try union.refresh()
-        #expect(present(union, 3) == [0, 2])
+        #expect(try present(union, 3) == [0, 2])
         try journal.append(
             author: 4, batch: 1, documents: 2, record(1).sections(values: .binary, on: threads))
         try union.refresh(fromOtherMachines: true)
-        #expect(present(union, 3) == [0, 1, 2])
+        #expect(try present(union, 3) == [0, 1, 2])
     }
 
     @Test func ofTwoJournalsTheFirstByNameCounts() throws {
@@ -154,9 +175,58 @@ struct JournalTests {
                 atPath: try journal(count, first: first).place.path,
                 toPath: "\(state.directory.path)/\(name).journal")
         }
-        let author = AuthorJournal(union: try union(), number: 4, batchCount: 3)
-        let tokens = try (0..<3).map { try author.documents(of: $0)[0].tokens[2] }
-        #expect(tokens == [10, 11, 2])
+        let union = try union()
+        for (batch, record) in [10, 11, 2].enumerated() {
+            #expect(try union.has(author: 4, batch: batch, sequences(record), hooks: [hook]))
+        }
+    }
+
+    /// Where the first by name has other documents' batch, the next one's counts.
+    @Test func ofTwoJournalsTheOneOfTheseDocumentsCounts() throws {
+        for (name, first) in [("a", 10), ("b", 0), ("c", 20)] {
+            try FileManager.default.moveItem(
+                atPath: try journal(2, first: first).place.path,
+                toPath: "\(state.directory.path)/\(name).journal")
+        }
+        let union = try union()
+        #expect(try present(union, 2) == [0, 1])
+        let author = try author(union, 2)
+        #expect(try author.documents(of: 1) == record(1).documents)
+        #expect(try author.features(hook, of: 1).rowCount == 3)
+    }
+
+    /// Tokens that are another text's, or documents that are more or fewer, are of another batch.
+    @Test func batchesOfOtherDocumentsAreDamaged() throws {
+        try journal(3)
+        var other = Array(sequences(0))
+        other[0].tokens[1] = 2_000_000_000
+        let others: [ArraySlice<TokenSequence>] = [
+            other[...], sequences(0).dropLast(), sequences(0) + sequences(1), [],
+        ]
+        for wrong in others {
+            let union = try union()
+            #expect(try !union.has(author: 4, batch: 0, wrong, hooks: [hook]))
+            // It does not come again.
+            #expect(try present(union, 3) == [1, 2])
+        }
+    }
+
+    /// A journal that somebody changes while it is read is no crash.
+    @Test func aJournalThatChangesMeanwhileIsNamed() throws {
+        let path = try journal(2).place.path
+        let union = try union()
+        #expect(try present(union, 2) == [0, 1])
+        let author = try author(union, 2)
+        let file = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+        let size = fileSize(path)
+        try file.seek(toOffset: UInt64(size - 200))
+        try file.write(contentsOf: [UInt8](repeating: 0xFF, count: 200))
+        #expect(throws: JournalChangedError.self) { try author.features(hook, of: 1) }
+        #expect(throws: JournalChangedError.self) { try author.documents(of: 1) }
+        #expect(try author.firingCount(hook, of: 1) == 3)
+        try file.truncate(atOffset: 60)
+        let error = #expect(throws: JournalChangedError.self) { try author.documents(of: 0) }
+        #expect(error?.description.contains("\(path): batch 0 of author 4") == true)
     }
 
     @Test func aTornLastRecordIsNotThere() throws {
@@ -168,7 +238,7 @@ struct JournalTests {
         try FileManager.default.removeItem(atPath: two)
         for cut in [1, 20, size - FrameHead.size, size - 5, size] {
             try TestData.write(bytes.dropLast(cut), to: path)
-            #expect(present(try union(), 3) == [0, 1], "cut by \(cut)")
+            #expect(try present(try union(), 3) == [0, 1], "cut by \(cut)")
         }
     }
 
@@ -182,8 +252,8 @@ struct JournalTests {
             damaged[position] ^= 0x10
             try TestData.write(damaged, to: path)
             let union = try union()
-            let found = present(union, 3)
-            let author = AuthorJournal(union: union, number: 4, batchCount: 3)
+            let found = try present(union, 3)
+            let author = try author(union, 3)
             for i in found { #expect(try author.documents(of: i) == record(i).documents) }
             #expect(found.count < 3, "byte \(position) is not protected")
             kept.insert(found)
@@ -198,7 +268,7 @@ struct JournalTests {
             "not one of ours, but long enough to be one".utf8,
             to: state.directory.path + "/b.journal")
         try journal(1)
-        #expect(present(try union(), 1) == [0])
+        #expect(try present(try union(), 1) == [0])
     }
 
     /// A right checksum is no promise that the sections are what they say: another version may have written them.
@@ -208,6 +278,7 @@ struct JournalTests {
         sections.sort { $0.section == .documents && $1.section != .documents }
         let (documents, features) = (sections[0].bytes, sections[1].bytes)
         func number(_ value: Int64) -> [UInt8] { withUnsafeBytes(of: value, Array.init) }
+        func column(_ value: Int32) -> [UInt8] { withUnsafeBytes(of: value, Array.init) }
         let wrong: [(RecordSection, [UInt8])] = [
             (.documents, []), (.documents, number(1)), (.documents, number(-1)),
             (.documents, number(.max)), (.documents, documents + [0]),
@@ -223,18 +294,55 @@ struct JournalTests {
             (.features(hook), features.prefix(16) + number(1) + features.dropFirst(24)),
             (.features(hook), features.prefix(40) + number(2) + features.dropFirst(48)),
             (.features(hook), features.prefix(24) + number(-1) + features.dropFirst(32)),
+            (.features(hook), features.prefix(24) + number(1 << 40) + features.dropFirst(32)),
+            (.features(hook), features.prefix(8) + number(1 << 61) + features.dropFirst(16)),
+            // Columns that are not there, or in another order.
+            (.features(hook), features.prefix(48) + column(1 << 30) + features.dropFirst(52)),
+            (.features(hook), features.prefix(48) + column(-5) + features.dropFirst(52)),
+            (.features(hook), features.prefix(48) + column(1024) + features.dropFirst(52)),
+            (.features(hook), features.prefix(52) + column(1) + features.dropFirst(56)),
+            // Fewer rows than tokens.
+            (.features(hook), number(0) + number(0) + number(0)),
+            // NaN and a negative cross-entropy.
+            (.documents, documents.prefix(28) + [0xFF, 0x7F] + documents.dropFirst(30)),
+            (.documents, documents.prefix(28) + [0, 0xC0] + documents.dropFirst(30)),
+            (.documents, number(1 << 60) + documents.dropFirst(8)),
+            (.documents, documents.prefix(8) + number(1 << 60) + documents.dropFirst(16)),
+            (.division, number(1)), (.division, number(-3)),
         ]
         for (i, (section, bytes)) in wrong.enumerated() {
+            // The others as they should be.
+            let rest = sections.filter { $0.section != section }
             try journal.append(
-                author: 4, batch: 1 + i, documents: 2, [EncodedSection(section, bytes)])
+                author: 4, batch: 1 + i, documents: 2, rest + [EncodedSection(section, bytes)])
+        }
+        // Sections without documents, twice the same, of another number of documents.
+        for (i, sections) in [[sections[1]], sections + [sections[1]], sections].enumerated() {
+            try journal.append(author: 4, batch: 90 + i, documents: i == 2 ? 3 : 2, sections)
         }
         try journal.append(author: 4, batch: 100, documents: 2, sections)
         let reader = try #require(try JournalReader(journal.place))
-        #expect(try reader.newBatches { $0 == 4 }.map(\.batch) == [0, 100])
-        #expect(reader.damage.count == wrong.count)
+        #expect(try reader.newBatches(limits()) { $0 == 4 }.map(\.batch) == [0, 100])
+        #expect(reader.damage.count == wrong.count + 3)
         // Of other authors nothing but the heads is read.
         let other = try #require(try JournalReader(journal.place))
-        #expect(try other.newBatches { $0 == 3 }.isEmpty && other.damage.isEmpty)
+        #expect(try other.newBatches(limits()) { $0 == 3 }.isEmpty && other.damage.isEmpty)
+    }
+
+    /// Activations are above the threshold.
+    @Test func activationsThatCannotBeAreNone() throws {
+        let journal = try journal(0)
+        for (i, value) in [0.75, 0.5, 0, -1, Float.nan, .infinity].enumerated() {
+            var record = record(0)
+            record.features[hook]!.values[1] = value
+            try journal.append(
+                author: 4, batch: i, documents: 2, record.sections(values: .raw, on: threads))
+        }
+        let reader = try #require(try JournalReader(journal.place))
+        #expect(try reader.newBatches(limits(.raw)) { _ in true }.map(\.batch) == [0])
+        // A run that stores no activations has none of these.
+        let other = try #require(try JournalReader(journal.place))
+        #expect(try other.newBatches(limits(.binary)) { _ in true }.isEmpty)
     }
 
     @Test(arguments: [0, 32, 1000])
@@ -246,7 +354,7 @@ struct JournalTests {
         for author in [3, 4] {
             let reader = try #require(try JournalReader(GuardedPath(file: path)))
             #expect(try reader.size(ofAuthors: [author]) == (author - 3) * size)
-            #expect(try reader.newBatches { $0 == author }.count == author - 3)
+            #expect(try reader.newBatches(limits()) { $0 == author }.count == author - 3)
         }
     }
 

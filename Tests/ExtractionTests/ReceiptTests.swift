@@ -93,6 +93,46 @@ struct ReceiptTests {
         #expect(try known(reader) == [0, 1, 2])
     }
 
+    /// A right checksum is no promise: what cannot be of this plan's authors is damage, and said to be.
+    @Test func impossibleReceiptsAttestNothing() throws {
+        func attempt(_ change: (inout AuthorReceipt) -> Void) throws -> (
+            known: [Int], warnings: Int
+        ) {
+            var wrong = receipt(1)
+            change(&wrong)
+            let state = other()
+            try state.add(wrong)
+            let reader = other()
+            let found = try known(reader)
+            try FileManager.default.removeItem(atPath: try files(".receipts")[0])
+            return (found, reader.receiptWarnings.count)
+        }
+        #expect(try attempt { _ in } == ([1], 0))
+        let changes: [(inout AuthorReceipt) -> Void] = [
+            { $0.author = "nobody" }, { $0.number = 0 }, { $0.number = -1 }, { $0.number = .max },
+            { $0.tokens[0] = -1 }, { $0.tokens[0] = plan.columns + 1 }, { $0.tokens[0] = .max },
+            { $0.tokens.append(3) }, { ($0.tokens, $0.lines) = ([], []) },
+            { $0.truncatedRows = [1 << 40] }, { $0.dividedBatches = [-1] },
+            { $0.firingCounts = ["blocks.1.hook_resid_post": .max] },
+            { $0.firingCounts = ["blocks.1.hook_resid_post": -1] },
+            { $0.crossEntropySum = -1 }, { $0.files["x"] = FileSeal(size: -1, crc32: 0) },
+        ]
+        for change in changes { #expect(try attempt(change) == ([], 1)) }
+    }
+
+    /// What receipts claim adds up to no overflow.
+    @Test func claimsOfReceiptsAreBounded() throws {
+        for number in plan.authors.indices.dropFirst() {
+            var large = receipt(number)
+            large.tokens = large.tokens.map { _ in 0 }
+            large.tokens[0] = 1
+            large.firingCounts = Dictionary(
+                uniqueKeysWithValues: plan.saes.map { ($0.hook.description, 1 << 50) })
+            try state.add(large)
+        }
+        _ = try SizeEstimate(plan, inputs, other(), overwriting: false)
+    }
+
     /// As versions before wrote them.
     @Test func receiptsInFilesOfTheirOwnAreRead() throws {
         try state.add(receipt(0))

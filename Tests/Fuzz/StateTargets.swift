@@ -43,7 +43,7 @@ extension FuzzTarget {
         for (i, values) in ActivationValues.allCases.enumerated() {
             try writer.append(author: 4, batch: i, documents: 2, try sections(values))
         }
-        return [try TestData.bytes(writer.path)]
+        return [try TestData.bytes(writer.place.path)]
     } body: { input in
         try readJournal(Workspace.file(input))
     }
@@ -55,11 +55,11 @@ extension FuzzTarget {
             let folder = try TemporaryFolder()
             let writer = try JournalWriter(
                 directory: GuardedPath(folder.path), header: journalHeader)
-            let batch = try writer.append(author: 1, batch: 0, documents: 2, try sections(values))
-            let start = batch.sections.values.map(\.lowerBound).min()!
+            let places = try writer.append(author: 1, batch: 0, documents: 2, try sections(values))
+            let start = places.values.map(\.lowerBound).min()!
             // The table of sections: four bytes, and sixteen for each.
-            let payload = try TestData.bytes(writer.path)[
-                (start - 4 - 16 * batch.sections.count)...]
+            let payload = try TestData.bytes(writer.place.path)[
+                (start - 4 - 16 * places.count)...]
             return [1, 0, 0, UInt8(payload.count & 0xFF), UInt8(payload.count >> 8)] + payload
         }
     } body: { input in
@@ -95,7 +95,8 @@ extension FuzzTarget {
                 fatalError("no journal")
             }
             check(try reader.size(ofAuthors: [0, 1]) <= size, "frames of more than the file has")
-            for batch in try reader.newBatches(wanted.contains) {
+            let limits = RecordLimits(values: .binary, threshold: 0, widths: [hook: 1 << 14])
+            for batch in try reader.newBatches(limits, wanted.contains) {
                 check(wanted.contains(batch.author), "a batch of an author not asked for")
                 for (section, range) in batch.sections {
                     guard let bytes = try reader.read(range) else {
@@ -105,25 +106,18 @@ extension FuzzTarget {
                     case .documents: _ = BatchRecord.decodeDocuments(bytes)
                     case .division: break
                     case .features:
-                        let head = Array(bytes.prefix(BatchRecord.featuresHeadSize))
-                        let count = BatchRecord.decodeFiringCount(head)
-                        // The configuration says whether there are values; here, the length does.
-                        let rows = rowCount(bytes)
-                        let isRaw = bytes.count == 24 + 8 * rows + 8 * count
-                        let values = isRaw ? ActivationValues.raw : .binary
-                        let features = BatchRecord.decodeFeatures(bytes, values: values)
+                        let count = BatchRecord.firingCount(
+                            length: bytes.count, rows: batch.rows, values: limits.values)
+                        let features = BatchRecord.decodeFeatures(bytes, values: limits.values)
                         check(features.columns.count == count, "another number of entries")
+                        check(features.rowCount == batch.rows, "another number of rows")
                     }
                 }
             }
-            check(try reader.newBatches { _ in true }.isEmpty, "batches that come twice")
+            let limits = RecordLimits(values: .binary, threshold: 0, widths: [:])
+            check(
+                try reader.newBatches(limits) { _ in true }.isEmpty, "batches that come twice")
         }
-    }
-
-    /// How many rows a section of features has, by its head.
-    private static func rowCount(_ section: [UInt8]) -> Int {
-        var decoder = BinaryDecoder(section)
-        return Int(decoder.next(Int64.self, count: 1)[0])
     }
 
     // MARK: Receipts and manifests

@@ -174,14 +174,52 @@ struct TinyTokenizerTests {
             let path = try folder.write(try model(with: piece), "tokenizer.model")
             return try GemmaTokenizer(sentencePieceModel: path)
         }
-        let long = [UInt8](repeating: UInt8(ascii: "a"), count: 1024)
+        let long = [UInt8](repeating: UInt8(ascii: "a"), count: 256)
         #expect(try Array(read(long).piece(640)) == long)
         for (piece, word) in [
-            (long + [0x61], "1025 bytes"), ([0xE2, 0x96], "is not valid UTF-8"),
+            (long + [0x61], "257 bytes"), ([0xE2, 0x96], "is not valid UTF-8"),
             ([0x96, 0x81], "is not valid UTF-8"),
         ] {
             let error = #expect(throws: TokenizerError.self) { try read(piece) }
             #expect(error?.description.contains(word) == true)
         }
+    }
+
+    /// NaN has no place in an order.
+    @Test func scoresAreNumbers() throws {
+        let folder = try TemporaryFolder()
+        // Field 1 is the piece, field 2 its score.
+        let piece = [0x0A, 1, UInt8(ascii: "~"), 0x15, 0, 0, 0xC0, 0x7F] as [UInt8]
+        let path = try folder.write(
+            try TestData.bytes(TestData.tiny + "/model/tokenizer.model")
+                + [0x0A, UInt8(piece.count)] + piece, "tokenizer.model")
+        let error = #expect(throws: TokenizerError.self) {
+            try GemmaTokenizer(sentencePieceModel: path)
+        }
+        #expect(error?.description.contains("has the score NaN") == true)
+    }
+
+    /// Keys whose product with one factor differs in no bit that the slot was made of: with another, and upper bits, they are
+    /// spread.
+    @Test func mergesThatWereMadeToCollideDoNot() {
+        // The inverse of the factor that there was.
+        let factor: UInt64 = 0x9E37_79B9_7F4A_7C15
+        var inverse = factor
+        for _ in 0..<6 { inverse = inverse &* (2 &- factor &* inverse) }
+        var keys: [(TokenID, TokenID)] = []
+        var low: UInt64 = 0
+        while keys.count < 30_000 {
+            low += 1
+            let key = low &* inverse
+            guard key >> 63 == 0, key & 0x8000_0000 == 0 else { continue }
+            keys.append((TokenID(key >> 32), TokenID(truncatingIfNeeded: key & 0x7FFF_FFFF)))
+        }
+        var table = MergeTable(capacity: keys.count)
+        for (rank, key) in keys.enumerated() {
+            table.append(key.0, key.1, into: TokenID(rank), rank: rank)
+        }
+        #expect(table.count == keys.count)
+        #expect(keys.indices.allSatisfy { table.merge(keys[$0].0, keys[$0].1)?.rank == Int32($0) })
+        #expect(table.longestSearch < 1000)
     }
 }
