@@ -91,7 +91,7 @@ public struct SizeEstimate: Sendable {
             let tokens = author.documents.reduce(0) {
                 $0 + min(plan.columns, $1.text.utf8.count / 3)
             }
-            journals += tokens * 8
+            add(tokens * 8, to: &journals)
             for item in missing {
                 switch item {
                 case .activations(let hook, let isSparse):

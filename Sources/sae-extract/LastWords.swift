@@ -59,6 +59,7 @@ struct LastWords {
 
     /// The lines in the order in which they came; empty where there are none.
     var description: String {
-        (last + (failure.map { [$0] } ?? []) + crash).joined(separator: " / ")
+        let failure = failure.flatMap { crash.contains($0) ? nil : $0 }
+        return (last + (failure.map { [$0] } ?? []) + crash).joined(separator: " / ")
     }
 }

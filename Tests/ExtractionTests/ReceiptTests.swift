@@ -100,8 +100,9 @@ struct ReceiptTests {
         ) {
             var wrong = receipt(1)
             change(&wrong)
-            let state = other()
-            try state.add(wrong)
+            var writer = other()
+            try writer.open()
+            try writer.add(wrong)
             let reader = other()
             let found = try known(reader)
             try FileManager.default.removeItem(atPath: try files(".receipts")[0])
