@@ -214,7 +214,7 @@ final class JournalUnion: @unchecked Sendable {
         _ section: RecordSection, author: Int, batch: Int
     ) throws -> Location {
         guard let location = locations[Key(author: author, batch: batch)]?[section] else {
-            throw JournalChangedError(path: folder.directory, author: author, batch: batch)
+            throw JournalChangedError(path: folder.directory.path, author: author, batch: batch)
         }
         return location
     }

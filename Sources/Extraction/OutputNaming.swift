@@ -16,7 +16,8 @@ public struct OutputNaming: Codable, Equatable, Sendable {
     /// `__` finds it whole.
     public init(label: String) {
         labelName = String(
-            decoding: OutputNaming.units(OutputNaming.withoutSlashes(label)).joined(), as: UTF8.self)
+            decoding: OutputNaming.units(OutputNaming.withoutSlashes(label)).joined(), as: UTF8.self
+        )
         folderName = OutputNaming.folderName(labelName)
     }
 
