@@ -269,7 +269,7 @@ extension HubTests {
         #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
     }
 
-    @Test func aFullDiskIsSaid() throws {
+    @Test(.enabled(if: Tool.hasLimits)) func aFullDiskIsSaid() throws {
         let outcome = try run(
             ["fetch"] + arguments("out"),
             // In KiB, enough for the lists, not for the weights.

@@ -28,7 +28,8 @@ public struct Tool {
         return folder.path + "/sae-extract"
     }()
 
-    /// Whether address space can be limited: not with a sanitizer (scripts/check-sanitizers), which takes terabytes of it.
+    /// Whether address space and sizes of files can be limited: not with a sanitizer (scripts/check-sanitizers), which takes
+    /// terabytes of addresses.
     public static let hasLimits = ["ASAN_OPTIONS", "TSAN_OPTIONS"].allSatisfy {
         ProcessInfo.processInfo.environment[$0] == nil
     }
