@@ -63,7 +63,8 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
             folder = try Folder(root)
         } catch {
             if error.code == ENOENT { return nil }
-            throw error
+            // A file stands where a folder is to be.
+            throw error.code == ENOTDIR ? FileError("create", root, code: ENOTDIR) : error
         }
         for step in steps {
             guard let next = try folder.folder(step) else { return nil }
