@@ -120,8 +120,10 @@ public struct StateFolder: Codable, Sendable {
     }
 
     private static func configuration(at place: GuardedPath) -> Configuration? {
-        guard let bytes = try? MappedFile(place).withBytes({ Data($0) }) else { return nil }
-        return try? JSONDecoder().decode(Configuration.self, from: bytes)
+        // Ours have a few kilobytes.
+        guard let file = try? MappedFile(place), file.bytes.count <= 1 << 24 else { return nil }
+        return try? JSONDecoder().decode(
+            Configuration.self, from: file.withBytes { Data($0) })
     }
 
     /// The folders of a label's configurations.
@@ -221,7 +223,8 @@ public struct StateFolder: Codable, Sendable {
     private var generationPath: GuardedPath { directory / "generation" }
 
     private var presentGeneration: String? {
-        (try? MappedFile(generationPath))?.withBytes { String(decoding: $0, as: UTF8.self) }
+        guard let file = try? MappedFile(generationPath), file.bytes.count <= 64 else { return nil }
+        return file.withBytes { String(decoding: $0, as: UTF8.self) }
     }
 
     /// Makes the file at `place` of what `body` writes, begun in this folder. Fails where `--overwrite` has removed the
