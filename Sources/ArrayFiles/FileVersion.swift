@@ -3,12 +3,11 @@
 import Glibc
 import Synchronization
 
-/// A file, and which version of it was seen: the file itself, its size, and when its content was changed last.
+/// A file, and which version of it was seen: its size, and when its content was changed last. Not its number on the file
+/// system, which some in user space give anew each time.
 public struct FileVersion: Codable, Equatable, Sendable {
     /// The path as given.
     public let path: String
-    private let device: UInt64
-    private let inode: UInt64
     private let size: Int
     private let seconds: Int
     private let nanoseconds: Int
@@ -16,7 +15,7 @@ public struct FileVersion: Codable, Equatable, Sendable {
     /// What `fstat` says of the open file at `path`.
     init(path: String, _ info: stat) {
         self.path = path
-        (device, inode, size) = (UInt64(info.st_dev), UInt64(info.st_ino), Int(info.st_size))
+        size = Int(info.st_size)
         (seconds, nanoseconds) = (info.st_mtim.tv_sec, info.st_mtim.tv_nsec)
     }
 }
