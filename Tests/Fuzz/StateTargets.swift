@@ -114,7 +114,6 @@ extension FuzzTarget {
                     }
                 }
             }
-            let limits = RecordLimits(values: .binary, threshold: 0, widths: [:])
             check(
                 try reader.newBatches(limits) { _ in true }.isEmpty, "batches that come twice")
         }
