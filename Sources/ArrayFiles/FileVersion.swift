@@ -1,7 +1,6 @@
 // Whether a file that is in use is still what it was when it was looked at first.
 
 import Glibc
-import Synchronization
 
 /// A file, and which version of it was seen: its size, and when its content was changed last. Not its number on the file
 /// system, which some in user space give anew each time.

@@ -79,7 +79,7 @@ struct RecordDiagnosis {
         let count = record.count { $0 == 0 }
         guard count > 0, let first = record.firstIndex(of: 0) else { return nil }
         return file(
-            "\(count) NUL \(count == 1 ? "byte" : "bytes") in the record (from its byte \(first)), as after a crash or a full disk; restore the file, or remove this line"
+            "\(counted(count, "NUL byte")) in the record (from its byte \(first)), as after a crash or a full disk; restore the file, or remove this line"
         )
     }
 

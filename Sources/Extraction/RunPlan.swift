@@ -65,7 +65,7 @@ public struct RunPlan: Codable, Sendable {
 
     /// "2 threads", with `each` of several "2 threads each", and what limits them.
     func threadsDescription(each: Bool = false) -> String {
-        "\(threads) \(threads == 1 ? "thread" : "threads")\(each ? " each" : "")"
+        "\(counted(threads, "thread"))\(each ? " each" : "")"
             + (threadLimit.map { " (\($0))" } ?? "")
     }
 

@@ -233,20 +233,19 @@ public struct StateFolder: Codable, Sendable {
     func makeFile(
         _ place: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> FileSeal {
-        try OutputFile.make(place, begunIn: directory) { file in
-            guard isInPlace else { throw StateRemovedError(path: directory.path) }
-            try body(file)
-        }
+        try OutputFile.make(place, begunIn: directory) { try fill($0, body) }
     }
 
     /// The same, and a descriptor with which writing goes on at the file's end.
     func makeFileKeepingOpen(
         _ place: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> Int32 {
-        try OutputFile.makeKeepingOpen(place, begunIn: directory) { file in
-            guard isInPlace else { throw StateRemovedError(path: directory.path) }
-            try body(file)
-        }
+        try OutputFile.makeKeepingOpen(place, begunIn: directory) { try fill($0, body) }
+    }
+
+    private func fill(_ file: OutputFile, _ body: (OutputFile) throws -> Void) throws {
+        guard isInPlace else { throw StateRemovedError(path: directory.path) }
+        try body(file)
     }
 
     /// Whether the folder is the one that this run began in: `--overwrite` has not removed it since.

@@ -323,7 +323,7 @@ struct InputResolver {
             return
         }
         log.info(
-            "downloading \(files) \(files == 1 ? "file" : "files"), \(byteCount(total)), into \(hub.settings.cacheDirectory)"
+            "downloading \(counted(files, "file")), \(byteCount(total)), into \(hub.settings.cacheDirectory)"
         )
         let progress = DownloadProgress(total: total)
         let reporting = Task {
