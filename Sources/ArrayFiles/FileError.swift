@@ -33,7 +33,17 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     public init(_ path: String, isA entry: Entry, expected: String) {
         (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
         let target = entry == .link ? linkTarget(path).map { " to \($0)" } ?? "" : ""
-        mismatch = Mismatch(found: entry.rawValue + target, expected: expected)
+        mismatch = Mismatch(
+            found: entry.rawValue + target, expected: "\(expected) of this program's own")
+    }
+
+    /// At `path` lies a link that the user with this number has made, where links are followed that nobody but the own user or
+    /// root can have made.
+    public init(_ path: String, isALinkOfUser user: Int) {
+        (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
+        mismatch = Mismatch(
+            found: "a link\(linkTarget(path).map { " to \($0)" } ?? "") that user \(user) has made",
+            expected: "a folder, or a link that you or root have made,")
     }
 
     /// What an entry of a folder is.
@@ -60,12 +70,21 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 
     /// What failed, where, why, and what to do about it.
     public var description: String {
-        if let mismatch {
+        if mismatch != nil {
             return
-                "cannot use \(path): it is \(mismatch.found), and \(mismatch.expected) of this program's own belongs there; somebody else has put it there: see what it is, remove it, and run the same command again"
+                "\(cause); somebody else has put it there: see what it is, remove it, and run the same command again"
         }
         return danglingTarget.map { "cannot \(operation) \(path): \(danglingLinkSentence($0))" }
-            ?? "cannot \(operation) \(path): \(String(cString: strerror(code))); \(nextStep)"
+            ?? "\(cause); \(nextStep)"
+    }
+
+    /// What failed, where and why.
+    public var cause: String {
+        guard let mismatch else {
+            return "cannot \(operation) \(path): \(String(cString: strerror(code)))"
+        }
+        return
+            "cannot use \(path): it is \(mismatch.found), and \(mismatch.expected) belongs there"
     }
 
     private var nextStep: String {
@@ -189,11 +208,6 @@ public func parentFolder(of path: String) -> String {
     path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[..<$0]) } ?? ""
 }
 
-/// Makes the folders above `path`; what is there already stays.
-public func makeParentDirectories(of path: String) throws(FileError) {
-    try makeDirectories(parentFolder(of: path))
-}
-
 /// Makes the folder at `path` and those above it; what is there already stays.
 public func makeDirectories(_ path: String) throws(FileError) {
     if isDirectory(path) || path.isEmpty { return }
@@ -205,20 +219,4 @@ public func makeDirectories(_ path: String) throws(FileError) {
         throw FileError("create", path)
     }
     guard isDirectory(path) else { throw FileError("create", path, code: ENOTDIR) }
-}
-
-/// Removes the file or folder at `path` with all that is in it; what is not there, or goes meanwhile, is no
-/// error.
-public func removeTree(_ path: String) throws(FileError) {
-    var info = stat()
-    guard lstat(path, &info) == 0 else {
-        if errno == ENOENT { return }
-        throw FileError("remove", path)
-    }
-    if info.st_mode & S_IFMT == S_IFDIR {
-        for name in try directoryContents(path) { try removeTree("\(path)/\(name)") }
-        guard rmdir(path) == 0 || errno == ENOENT else { throw FileError("remove", path) }
-    } else {
-        guard unlink(path) == 0 || errno == ENOENT else { throw FileError("remove", path) }
-    }
 }

@@ -43,6 +43,11 @@ public final class Folder: Sendable {
         return nil
     }
 
+    /// Whether what is called `name` is a regular file, not a link to one. Throws `FileError`.
+    public func isFile(_ name: String) throws(FileError) -> Bool {
+        try status(of: name).map { $0.st_mode & S_IFMT == S_IFREG } ?? false
+    }
+
     /// The folder called `name`; nil where there is nothing of that name. Throws `FileError`, also where it is a link.
     public func folder(_ name: String) throws(FileError) -> Folder? {
         let path = path(of: name)
@@ -54,18 +59,53 @@ public final class Folder: Sendable {
         throw FileError("open", path, code: code)
     }
 
-    /// The folder called `name`, made where it is not there. Throws `FileError`.
-    public func makeFolder(_ name: String) throws(FileError) -> Folder {
-        if let folder = try folder(name) { return folder }
+    /// The folder called `name`, or the one that a link of that name leads to if this user or root has made the link: nobody else
+    /// makes such a one. Nil where there is nothing of that name. Throws `FileError`, also where it is another user's link.
+    public func folderOrOwnLink(_ name: String) throws(FileError) -> Folder? {
+        // The link itself: what is followed is what was looked at, whatever is put in its place meanwhile.
+        let link = openat(descriptor, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+        guard link >= 0 else {
+            if errno == ENOENT { return nil }
+            throw FileError("open", path(of: name))
+        }
+        defer { close(link) }
+        var info = stat()
+        guard fstat(link, &info) == 0, info.st_mode & S_IFMT == S_IFLNK else {
+            return try folder(name)
+        }
+        guard [geteuid(), 0].contains(info.st_uid) else {
+            throw FileError(path(of: name), isALinkOfUser: Int(info.st_uid))
+        }
+        var target = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
+        guard readlinkat(link, "", &target, Int(PATH_MAX)) > 0 else {
+            throw FileError("open", path(of: name))
+        }
+        let folder = openat(descriptor, target, O_PATH | O_DIRECTORY | O_CLOEXEC)
+        guard folder >= 0 else { throw FileError("open", path(of: name)) }
+        return Folder(path: path(of: name), descriptor: folder)
+    }
+
+    /// The folder called `name`, made where it is not there; with `orOwnLink` also by a link, as `folderOrOwnLink`. Throws
+    /// `FileError`.
+    public func makeFolder(_ name: String, orOwnLink: Bool = false) throws(FileError) -> Folder {
+        func existing() throws(FileError) -> Folder? {
+            orOwnLink ? try folderOrOwnLink(name) : try folder(name)
+        }
+        if let folder = try existing() { return folder }
         if mkdirat(descriptor, name, 0o777) == 0 {
             try synchronize()
         } else if errno != EEXIST {
             throw FileError("create", path(of: name))
         }
-        guard let folder = try folder(name) else {
+        guard let folder = try existing() else {
             throw FileError("create", path(of: name), code: ENOENT)
         }
         return folder
+    }
+
+    /// Why this process may not add entries here; nil where it may, as far as permissions say.
+    public var obstacle: FileError? {
+        faccessat(descriptor, ".", W_OK | X_OK, 0) == 0 ? nil : FileError("add to", path)
     }
 
     /// Opens the regular file called `name` with `flags`; nil where there is nothing of that name. Throws `FileError`, also
@@ -149,6 +189,11 @@ public final class Folder: Sendable {
     /// Gives the file called `name` a second name in `folder`. Returns the error's number, 0 for none.
     public func link(_ name: String, as newName: String, in folder: Folder) -> Int32 {
         linkat(descriptor, name, folder.descriptor, newName, 0) == 0 ? 0 : errno
+    }
+
+    /// Makes a link called `name` that says `content`. Returns the error's number, 0 for none.
+    public func makeLink(_ name: String, to content: String) -> Int32 {
+        symlinkat(content, descriptor, name) == 0 ? 0 : errno
     }
 
     /// Makes the entries reach the disk. Throws `FileError` as `synchronizeDirectory` does.

@@ -183,20 +183,6 @@ extension Folder {
     }
 }
 
-/// Creates a file as `Folder.createUnique` does in the folder at `directory`, which a user has given. Throws `FileError`.
-public func createUniqueFile(
-    in directory: String
-) throws(FileError) -> (descriptor: Int32, path: String) {
-    let folder: Folder
-    do {
-        folder = try Folder(directory)
-    } catch {
-        throw FileError("create a file in", directory, code: error.code)
-    }
-    let (descriptor, name) = try folder.createUnique()
-    return (descriptor, folder.path(of: name))
-}
-
 /// Writes all of `bytes` to `descriptor`; `path` names it in errors.
 public func writeAll(
     _ bytes: UnsafeRawBufferPointer, to descriptor: Int32, path: String

@@ -31,22 +31,30 @@ final class DownloadSink: Sendable {
         var hash: ContentHash
     }
 
-    let path: String
-    private let descriptor: Int32
+    /// The folder that the file is in, and its name there.
+    let folder: Folder
+    let name: String
+    let descriptor: Int32
     private let state: Mutex<State>
     private let report: @Sendable (Int, DownloadedBytes) -> Void
 
     /// A sink to a new file in `folder`. `report` is told of every byte. Throws `FileError`.
     init(
-        for file: RepositoryFile, in folder: String,
+        for file: RepositoryFile, in folder: Folder,
         report: @escaping @Sendable (Int, DownloadedBytes) -> Void
     ) throws {
-        (descriptor, path) = try createUniqueFile(in: folder)
+        self.folder = folder
+        (descriptor, name) = try folder.createUnique()
         self.report = report
         state = Mutex(State(hash: ContentHash(of: file)))
     }
 
     deinit { close(descriptor) }
+
+    private var path: String { folder.path(of: name) }
+
+    /// Removes the file.
+    func remove() { try? folder.remove(name) }
 
     /// Bytes so far.
     var count: Int { state.withLock(\.count) }
@@ -122,17 +130,18 @@ struct BlobDownload: Sendable {
     let paths: [String]
     let commit: String
     let cache: HubCache
+    /// Where it is looked up what of the cache is whole.
+    let contents: CheckedContents
     let client: HubClient
     let log: Logger
     /// Told of bytes that are there; of less than none where they were of no use.
     let report: @Sendable (Int, DownloadedBytes) -> Void
 
     private var blob: String { cache.blob(file.digest.name) }
-    private var folder: String { cache.partials(file.digest.name) }
     private var isThere: Bool {
-        fileSize(blob) == file.size && fileExists(blob)
+        contents.isWhole(blob, file)
             // Of a content that the listing has no name of its own for, nobody knows its place beforehand.
-            || paths.allSatisfy { cache.has($0, of: commit, size: file.size) }
+            || paths.allSatisfy { contents.isWhole("\(cache.snapshot(commit))/\($0)", file) }
     }
 
     /// Returns when the content is in the cache and the files are linked to it. Throws `HubError` and `FileError`.
@@ -144,7 +153,7 @@ struct BlobDownload: Sendable {
             if !isThere { digest = try await download(isLocked: lock?.isHeld == true) }
         }
         let stored = RepositoryFile(path: file.path, size: file.size, digest: digest)
-        for path in paths where !cache.has(path, of: commit, size: file.size) {
+        for path in paths where !contents.isWhole("\(cache.snapshot(commit))/\(path)", file) {
             try cache.link(path, of: commit, to: stored)
         }
     }
@@ -172,17 +181,17 @@ struct BlobDownload: Sendable {
             }
             if isThere {
                 // Another process was faster.
-                unlink(sink.path)
-                try? removeTree(folder)
+                sink.remove()
+                removeParts()
                 return file.digest
             }
             if sink.count == file.size, let digest = sink.proof {
                 try sink.synchronize()
-                let blob = cache.blob(digest.name)
-                try makeParentDirectories(of: blob)
                 do throws(FileError) {
-                    try cache.move(sink.path, to: blob)
-                    try? removeTree(folder)
+                    try cache.move(
+                        sink.name, from: sink.folder, to: digest.name, in: cache.make(.blobs))
+                    contents.trust(sink.descriptor, file)
+                    removeParts()
                     return digest
                 } catch {
                     // Where it has been taken for a leftover, or the cache has been cleared, it is begun again.
@@ -190,11 +199,11 @@ struct BlobDownload: Sendable {
                     guard error.code == ENOENT, attempt < BlobDownload.attempts else { throw error }
                 }
                 report(-sink.count, .found)
-                unlink(sink.path)
+                sink.remove()
                 continue
             }
             report(-sink.count, .found)
-            unlink(sink.path)
+            sink.remove()
             let settings = client.settings
             if case .gitBlob = file.digest, file.size > BlobDownload.largestPlainFile,
                 adopted == nil
@@ -209,7 +218,7 @@ struct BlobDownload: Sendable {
                     mirror: settings.isEndpointGiven ? settings.endpoint : nil)
             }
             // What was taken over may be what is wrong. Other processes' parts are theirs.
-            if let adopted { unlink(adopted) }
+            if let adopted { try? sink.folder.remove(adopted) }
             isFresh = true
             log.warning(
                 "\(cache.reference)/\(file.path): what came is not what it should be (\(got)); downloading it again from the start"
@@ -222,7 +231,7 @@ struct BlobDownload: Sendable {
         var attempt = 0
         while true {
             do {
-                try makeDirectories(folder)
+                let folder = try cache.make(.own([file.digest.name]))
                 return try DownloadSink(for: file, in: folder, report: report)
             } catch let error as FileError where [ENOENT, ENOTDIR].contains(error.code) {
                 attempt += 1
@@ -231,23 +240,30 @@ struct BlobDownload: Sendable {
         }
     }
 
+    /// Removes all parts of the content, which is there.
+    private func removeParts() {
+        try? cache.existing(.own())?.removeTree(file.digest.name)
+    }
+
     /// Copies what the furthest of the earlier downloads has into `sink`, and removes those that are of no more use. A copy,
     /// because its owner may still be writing: whether another machine's process lives is only known where the lock is, or
-    /// where it has not written for long. The path of what was copied.
+    /// where it has not written for long. The name of what was copied.
     private func adopt(into sink: DownloadSink, isLocked: Bool) throws -> String? {
-        let others = cache.earlierPartials(file.digest.name).filter { $0.path != sink.path }
+        let others = cache.earlierPartials(file.digest.name).filter { $0.name != sink.name }
         func isAbandoned(_ part: HubCache.Partial) -> Bool {
             isLocked || part.age > BlobDownload.silence
         }
         let furthest = others.filter { $0.size > 0 && $0.size <= file.size }
             .max { $0.size < $1.size }
-        for part in others where part.path != furthest?.path && isAbandoned(part) {
-            unlink(part.path)
+        for part in others where part.name != furthest?.name && isAbandoned(part) {
+            try? sink.folder.remove(part.name)
         }
-        guard let furthest else { return nil }
-        let descriptor = open(furthest.path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
+        guard let furthest, let descriptor = try? sink.folder.open(furthest.name) else {
+            return nil
+        }
         defer { close(descriptor) }
+        // Somebody may have linked a file there that is this user's alone.
+        guard isReadableAnyway(descriptor, byReadersOf: sink.descriptor) else { return nil }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
         defer { buffer.deallocate() }
         log.debug(
@@ -267,8 +283,8 @@ struct BlobDownload: Sendable {
                 break
             }
         }
-        if isAbandoned(furthest) { unlink(furthest.path) }
-        return furthest.path
+        if isAbandoned(furthest) { try? sink.folder.remove(furthest.name) }
+        return furthest.name
     }
 
     // MARK: The lock
@@ -288,13 +304,12 @@ struct BlobDownload: Sendable {
     /// Waits while another process downloads the same and gets on with it. The lock where it was to be had; nil or not held
     /// where one goes on without. Throws `CancellationError`.
     private func waitForTurn() async throws -> Lock? {
-        let path = cache.lock(file.digest.name)
-        guard (try? makeParentDirectories(of: path)) != nil else {
-            return nil
-        }
+        let name = "\(file.digest.name).lock"
         // Group-writable, as huggingface_hub makes it: a cache may be several users'.
-        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o664)
-        guard descriptor >= 0 else { return nil }
+        guard let folder = try? cache.make(.locks),
+            let descriptor = try? folder.open(name, O_RDWR | O_CREAT, mode: 0o664)
+        else { return nil }
+        let path = folder.path(of: name)
         var seen = -1
         var idle = 0.0
         var pause = 0.1
@@ -329,7 +344,8 @@ struct BlobDownload: Sendable {
         let theirs = ((try? directoryContents(blobs)) ?? []).filter {
             $0.hasPrefix(file.digest.name + ".")
         }
-        return theirs.reduce(0) { $0 + fileSize("\(blobs)/\($1)") }
-            + cache.earlierPartials(file.digest.name).reduce(0) { $0 + $1.size }
+        return
+            (theirs.map { fileSize("\(blobs)/\($0)") }
+            + cache.earlierPartials(file.digest.name).map(\.size)).clampedSum
     }
 }

@@ -4,51 +4,69 @@ import ArrayFiles
 import Glibc
 
 extension HubCache {
-    /// Gives the file at `path` the name `target`, replacing what is there; from one file system to another it is copied. Throws
-    /// `FileError`.
-    func move(_ path: String, to target: String) throws(FileError) {
-        if rename(path, target) == 0 { return }
-        guard errno == EXDEV else { throw FileError("rename", path) }
-        try copyIntoPlace(path, target)
-        unlink(path)
+    /// Gives the file called `name` in `folder` the name `newName` in `target`, replacing what is there; from one file system to
+    /// another it is copied. Throws `FileError`.
+    func move(
+        _ name: String, from folder: Folder, to newName: String, in target: Folder
+    ) throws(FileError) {
+        do {
+            try folder.rename(name, to: newName, in: target)
+        } catch {
+            guard error.code == EXDEV else { throw error }
+            try copy(name, from: folder, to: newName, in: target)
+            try? folder.remove(name)
+        }
     }
 
-    /// Copies the file at `path` to `target`, which appears whole or not at all. Throws `FileError`.
-    func copyIntoPlace(_ path: String, _ target: String) throws(FileError) {
-        let source = open(path, O_RDONLY | O_CLOEXEC)
-        guard source >= 0 else { throw FileError("open", path) }
+    /// Copies the file called `name` in `folder` to `newName` in `target`, which appears whole or not at all. Throws `FileError`,
+    /// also where others could read by the copy what they may not read themselves.
+    func copy(
+        _ name: String, from folder: Folder, to newName: String, in target: Folder
+    ) throws(FileError) {
+        guard let source = try folder.open(name) else {
+            throw FileError("open", folder.path(of: name), code: ENOENT)
+        }
         defer { close(source) }
         // Named as huggingface_hub names what is not complete.
         let temporary =
-            "\(target).\(String(UInt64.random(in: .min ... .max), radix: 16)).incomplete"
-        let copy = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-        guard copy >= 0 else { throw FileError("create", temporary) }
+            "\(newName).\(String(UInt64.random(in: .min ... .max), radix: 16)).incomplete"
+        guard let copy = try target.open(temporary, O_WRONLY | O_CREAT | O_EXCL) else {
+            throw FileError("create", target.path(of: temporary), code: ENOENT)
+        }
         defer { close(copy) }
         do throws(FileError) {
+            guard isReadableAnyway(source, byReadersOf: copy) else {
+                throw FileError("copy", folder.path(of: name), code: EACCES)
+            }
             let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
             defer { buffer.deallocate() }
             while true {
                 let count = read(source, buffer.baseAddress, buffer.count)
                 if count < 0, errno == EINTR { continue }
-                guard count >= 0 else { throw FileError("read", path) }
+                guard count >= 0 else { throw FileError("read", folder.path(of: name)) }
                 if count == 0 { break }
                 try writeAll(
-                    UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: copy, path: temporary)
+                    UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: copy,
+                    path: target.path(of: temporary))
             }
-            guard synchronizeToDisk(copy) else { throw FileError("write", temporary) }
-            guard rename(temporary, target) == 0 else { throw FileError("rename", target) }
+            guard synchronizeToDisk(copy) else {
+                throw FileError("write", target.path(of: temporary))
+            }
+            try target.rename(temporary, to: newName, in: target)
         } catch {
-            unlink(temporary)
+            try? target.remove(temporary)
             throw error
         }
     }
 
-    /// Makes a link to `content` at `path` without a name beside it, in place of what is there. Throws `FileError`.
-    func replace(_ path: String, byLinkTo content: String) throws(FileError) {
-        if symlink(content, path) == 0 { return }
-        guard errno == EEXIST, unlink(path) == 0, symlink(content, path) == 0 else {
-            throw FileError("create", path)
+    /// Makes a link to `content` called `name` in `folder` without a name beside it, in place of what is there. Throws `FileError`.
+    func replace(_ name: String, in folder: Folder, byLinkTo content: String) throws(FileError) {
+        var code = folder.makeLink(name, to: content)
+        if code == EEXIST {
+            try folder.remove(name)
+            code = folder.makeLink(name, to: content)
         }
+        guard code == 0 else { throw FileError("create", folder.path(of: name), code: code) }
     }
 
     /// The path of `path` without links. Throws `FileError`.
@@ -57,4 +75,15 @@ extension HubCache {
         defer { free(real) }
         return String(cString: real)
     }
+}
+
+/// Whether everybody who may read the open file `copy` may read the open file `original` too, as far as their modes say. Else a
+/// file that somebody has linked into the cache would be read by others through its copy.
+func isReadableAnyway(_ original: Int32, byReadersOf copy: Int32) -> Bool {
+    var (from, to) = (stat(), stat())
+    guard fstat(original, &from) == 0, fstat(copy, &to) == 0 else { return false }
+    let isPublic = from.st_mode & S_IROTH != 0
+    let isGroups = from.st_mode & S_IRGRP != 0 && from.st_gid == to.st_gid
+    return (to.st_mode & S_IROTH == 0 || isPublic)
+        && (to.st_mode & S_IRGRP == 0 || isPublic || isGroups)
 }

@@ -69,9 +69,12 @@ struct ContentHash {
     /// The digest under which the file at `path` lies in the cache if its content is that of `file`; nil where it is not, or
     /// cannot be read.
     static func proof(that path: String, is file: RepositoryFile) -> RepositoryFile.Digest? {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // Not to wait at a pipe that somebody puts there.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
+        var info = stat()
+        guard fstat(descriptor, &info) == 0, info.st_mode & S_IFMT == S_IFREG else { return nil }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
         defer { buffer.deallocate() }
         var hash = ContentHash(of: file)

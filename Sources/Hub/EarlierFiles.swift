@@ -2,6 +2,7 @@
 // their contents are proven to be those of the commit asked for; else they are linked or copied under it.
 
 import ArrayFiles
+import ByteJSON
 import Glibc
 import Synchronization
 
@@ -11,42 +12,46 @@ extension HubCache {
     func obstacle(
         to commit: String, _ files: [(file: RepositoryFile, isToBeDownloaded: Bool)]
     ) -> FileError? {
-        let snapshots = folder + "/snapshots"
-        do {
-            try makeDirectories(snapshots)
-            try makeDirectories(ownFolder)
+        do throws(FileError) {
+            let own = try make(.own())
+            var places: [Place] = [.own(), .snapshots, .snapshot(commit)]
+            for (file, isToBeDownloaded) in files {
+                // Others may have made some of the folders on the way.
+                var steps = pathSteps(file.path).dropLast()
+                while !steps.isEmpty {
+                    places.append(.snapshot(commit, Array(steps)))
+                    steps.removeLast()
+                }
+                if isToBeDownloaded { places += [.blobs, .own([file.digest.name])] }
+            }
+            try make(.snapshots)
+            let refusals = [EACCES, EPERM, EROFS]
+            for place in places {
+                if let obstacle = try existing(place)?.obstacle, refusals.contains(obstacle.code) {
+                    return obstacle
+                }
+            }
+            return probe(own)
         } catch {
             return error
         }
-        var folders = [ownFolder, snapshots, snapshot(commit)]
-        for (file, isToBeDownloaded) in files {
-            // Others may have made some of the folders on the way.
-            var path = file.path[...]
-            while let slash = path.lastIndex(of: "/") {
-                path = path[..<slash]
-                folders.append("\(snapshot(commit))/\(path)")
-            }
-            if isToBeDownloaded { folders += [folder + "/blobs", partials(file.digest.name)] }
+    }
+
+    /// Why no link and no folder can be made in `own`; nil where they can: a full file system shows in its answers alone. Not where
+    /// others look: they may be making the same folder.
+    private func probe(_ own: Folder) -> FileError? {
+        let name = "\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
+        let code = own.makeLink(name, to: "nowhere")
+        defer { try? own.remove(name) }
+        if code != 0, !hasNoLinks(code), code != ENOENT {
+            return FileError("create", own.path(of: name), code: code)
         }
-        var seen: Set<String> = []
-        let refusals = [EACCES, EPERM, EROFS]
-        for path in folders where seen.insert(path).inserted {
-            if fileExists(path), !isDirectory(path) {
-                return FileError("add to", path, code: ENOTDIR)
-            }
-            if access(path, W_OK | X_OK) != 0, refusals.contains(errno) {
-                return FileError("add to", path)
-            }
+        do {
+            _ = try own.makeFolder(name + ".d")
+            own.removeFolder(name + ".d")
+        } catch {
+            if error.code != ENOENT { return error }
         }
-        // A full file system shows in its answers alone. Not where others look: they may be making the same folder.
-        let probe = "\(ownFolder)/\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
-        defer { unlink(probe) }
-        if symlink("nowhere", probe) != 0, !hasNoLinks(errno), errno != ENOENT {
-            return FileError("create", probe)
-        }
-        let folder = probe + ".d"
-        defer { rmdir(folder) }
-        if mkdir(folder, 0o777) != 0, errno != ENOENT { return FileError("create", folder) }
         return nil
     }
 
@@ -62,7 +67,7 @@ extension HubCache {
         var best: (commit: String, count: Int)?
         for other in commits() where other != known {
             let listing = listing(other)
-            guard paths.allSatisfy({ has($0, of: other, size: listing?.files[$0]?.size) }) else {
+            guard paths.allSatisfy({ has($0, of: other, size: listing?[$0]?.size) }) else {
                 continue
             }
             let count = (try? files(of: other).count) ?? 0
@@ -89,30 +94,40 @@ extension HubCache {
 
     /// The path of the blob that the file at `path` of `commit` is a link to, where its content is not what its name says.
     func damagedBlob(_ path: String, of commit: String) -> String? {
-        guard let name = blobName(path, of: commit), let digest = digest(name) else { return nil }
-        let link = "\(snapshot(commit))/\(path)"
-        let file = RepositoryFile(path: path, size: fileSize(link), digest: digest)
-        return ContentHash.proof(that: link, is: file) == nil ? blob(name) : nil
+        guard let file = named(path, of: commit) else { return nil }
+        return ContentHash.proof(that: "\(snapshot(commit))/\(path)", is: file) == nil
+            ? blob(file.digest.name) : nil
     }
 
     /// Whether the file at `file.path` of `commit` is proven to have the content of `file`: by the name of the blob that
     /// it is a link to, by the commit's listing, or by its hash.
-    func isProven(_ file: RepositoryFile, in commit: String) -> Bool {
+    func isProven(_ file: RepositoryFile, in commit: String, _ contents: CheckedContents) -> Bool {
         guard has(file.path, of: commit, size: file.size) else { return false }
         let path = "\(snapshot(commit))/\(file.path)"
         if let blob = blobName(file.path, of: commit) {
-            if blob == file.digest.name { return true }
+            if blob == file.digest.name { return contents.isWhole(path, file) }
             // Names of one kind tell contents apart.
             if isHexadecimal(blob, count: file.digest.name.utf8.count) { return false }
         }
-        if let listed = listing(commit)?.files[file.path], listed == file { return true }
+        if let listed = listing(commit)?[file.path], listed == file {
+            return contents.isWhole(path, file)
+        }
         return ContentHash.proof(that: path, is: file) != nil
+    }
+
+    /// What the file at `path` of `commit` must be by the name of the blob that it is a link to; nil where that says nothing.
+    func named(_ path: String, of commit: String) -> RepositoryFile? {
+        guard let digest = blobName(path, of: commit).flatMap(digest) else { return nil }
+        return RepositoryFile(
+            path: path, size: fileSize("\(snapshot(commit))/\(path)"), digest: digest)
     }
 
     /// A content that the listing has no name of a blob for: a file of a cache that was made where there are no links, or one
     /// that a mirror lists by another digest than that it lies under.
     struct Copy {
         let path: String
+        /// The commit that it lies under.
+        let commit: String
         /// What it is, with the digest under which it lies among the blobs.
         let file: RepositoryFile
     }
@@ -127,7 +142,7 @@ extension HubCache {
             let path = "\(snapshot(other))/\(file.path)"
             func copy(_ digest: RepositoryFile.Digest) -> Copy {
                 Copy(
-                    path: path,
+                    path: path, commit: other,
                     file: RepositoryFile(path: file.path, size: file.size, digest: digest))
             }
             if let blob = blobName(file.path, of: other), let digest = digest(blob),
@@ -142,14 +157,15 @@ extension HubCache {
 
     /// Makes a blob of `copy`, if there is none. Throws `FileError`.
     func makeBlob(of copy: Copy) throws {
-        let blob = blob(copy.file.digest.name)
-        if fileExists(blob), fileSize(blob) == copy.file.size { return }
-        try makeParentDirectories(of: blob)
-        if linkat(AT_FDCWD, copy.path, AT_FDCWD, blob, AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST {
-            return
+        let blob = copy.file.digest.name
+        let blobs = try make(.blobs)
+        if fileExists(self.blob(blob)), fileSize(self.blob(blob)) == copy.file.size { return }
+        let (place, name) = place(of: copy.file.path, of: copy.commit)
+        guard let folder = try existing(place), try folder.isFile(name) else {
+            throw FileError("open", copy.path, code: ENOENT)
         }
-        try makeDirectories(ownFolder)
-        try copyIntoPlace(copy.path, blob)
+        if [0, EEXIST].contains(folder.link(name, as: blob, in: blobs)) { return }
+        try self.copy(name, from: folder, to: blob, in: blobs)
     }
 
     /// What of the cache cannot be read, and why; nil where all can that there is.
@@ -171,27 +187,29 @@ extension HubCache {
 /// What has been found of contents under other commits than a snapshot's own: each is looked at once.
 final class KnownContents: Sendable {
     private let cache: HubCache
-    private let proven = Mutex<[String: Bool]>([:])
-    private let copies = Mutex<[String: HubCache.Copy?]>([:])
+    private let contents: CheckedContents
+    private let proven = Mutex<[ExactString: Bool]>([:])
+    private let copies = Mutex<[ExactString: HubCache.Copy?]>([:])
 
-    init(_ cache: HubCache) {
-        self.cache = cache
+    init(_ cache: HubCache, _ contents: CheckedContents) {
+        (self.cache, self.contents) = (cache, contents)
     }
 
     /// Whether the file at the path of `file` of `commit` is proven to have its content.
     func isProven(_ file: RepositoryFile, in commit: String) -> Bool {
-        let key = "\(commit)/\(file.path)"
+        let key = ExactString("\(commit)/\(file.path)")
         if let known = proven.withLock({ $0[key] }) { return known }
-        let isProven = cache.isProven(file, in: commit)
+        let isProven = cache.isProven(file, in: commit, contents)
         proven.withLock { $0[key] = isProven }
         return isProven
     }
 
     /// The content of `file` in the folder of another commit than `commit`; nil where there is none.
     func copy(of file: RepositoryFile, notIn commit: String) -> HubCache.Copy? {
-        if let known = copies.withLock({ $0[file.path] }) { return known }
+        let key = ExactString(file.path)
+        if let known = copies.withLock({ $0[key] }) { return known }
         let copy = cache.copy(of: file, notIn: commit) { self.isProven($0, in: $1) }
-        copies.withLock { _ = $0.updateValue(copy, forKey: file.path) }
+        copies.withLock { _ = $0.updateValue(copy, forKey: key) }
         return copy
     }
 }

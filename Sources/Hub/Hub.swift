@@ -17,6 +17,7 @@ public final class Hub: Sendable {
     private let absence: String?
     /// Whether nobody has answered: then it is not asked about what the cache has.
     private let isDown = Atomic(false)
+    private let contents: CheckedContents
     /// What has been said of other commits' files.
     private let said = Mutex<Set<String>>([])
 
@@ -24,6 +25,7 @@ public final class Hub: Sendable {
     public init(_ settings: HubSettings, log: Logger) {
         self.settings = settings
         self.log = log
+        contents = CheckedContents(rememberingIn: settings.ownFolder, log: log)
         #if Hub
             absence =
                 URLSessionTransport.isPossible
@@ -47,12 +49,13 @@ public final class Hub: Sendable {
     /// answer. Throws `HubError` and `FileError`.
     public func snapshot(_ reference: RepositoryReference) async throws -> RepositorySnapshot {
         let cache = HubCache(reference, in: settings.cacheDirectory)
+        try cache.checkOwnFolder()
         let known = cache.commit
         func cached(_ commit: String, _ isolation: String?) -> RepositorySnapshot? {
             let listing = cache.listing(commit)
             guard listing != nil || isDirectory(cache.snapshot(commit)) else { return nil }
             return RepositorySnapshot(
-                reference, at: commit, in: cache, listing, isolation: isolation)
+                reference, at: commit, in: cache, listing, contents, isolation: isolation)
         }
         guard let client else {
             let found = known.flatMap { cached($0, isolation) }
@@ -60,8 +63,10 @@ public final class Hub: Sendable {
             return found
         }
         // A commit never changes; what its card says is not in every listing.
-        if reference.isCommit, let found = cached(reference.revision, nil),
-            found.listing?.isChecked == true, reference.kind == .model || found.isCardKnown
+        if reference.isCommit,
+            let listing = cache.ownListing(reference.revision, contents), listing.isChecked,
+            let found = cached(reference.revision, nil),
+            reference.kind == .model || found.isCardKnown
         {
             return found
         }
@@ -73,7 +78,7 @@ public final class Hub: Sendable {
         do {
             information = try await client.information(
                 reference, patience: fallback == nil ? .full : .little)
-            let cached = cache.listing(information.commit)
+            let cached = cache.ownListing(information.commit, contents)
             listing =
                 if let cached, cached.flaw(information) == nil { cached } else {
                     try await client.wholeListing(reference, information)
@@ -83,10 +88,10 @@ public final class Hub: Sendable {
             if reference.kind == .dataset {
                 listing.card =
                     information.card
-                    ?? (listing.files[readme] == nil ? DatasetCard() : cached?.card)
+                    ?? (listing[readme] == nil ? DatasetCard() : cached?.card)
             }
             // A cache that may only be read is good for what is in it.
-            if listing != cached { keep { try cache.store(listing, of: information.commit) } }
+            if listing != cached { store(listing, of: information.commit, in: cache) }
         } catch {
             // What the cache has, where the error leaves nothing better.
             guard let hubError = error as? HubError, hubError.leavesTheCache else { throw error }
@@ -108,7 +113,7 @@ public final class Hub: Sendable {
         }
         // In our own folder: Hugging Face's reference waits until the files of the commit are there.
         keep { [information] in try cache.noteCommit(information.commit) }
-        return RepositorySnapshot(reference, at: information.commit, in: cache, listing)
+        return RepositorySnapshot(reference, at: information.commit, in: cache, listing, contents)
     }
 
     // MARK: What is wanted
@@ -123,8 +128,8 @@ public final class Hub: Sendable {
         guard !missing.isEmpty, let listing = snapshot.listing else {
             return HubRequest(snapshot, paths)
         }
-        let files = paths.compactMap { listing.files[$0] }
-        let lacking = missing.compactMap { listing.files[$0] }
+        let files = paths.compactMap { listing[$0] }
+        let lacking = missing.compactMap { listing[$0] }
         guard files.count == paths.count,
             let obstacle = snapshot.cache.obstacle(
                 to: snapshot.current, lacking.map { ($0, !snapshot.hasContent($0.path)) })
@@ -135,13 +140,13 @@ public final class Hub: Sendable {
             other != snapshot.current
                 && files.allSatisfy { snapshot.cache.has($0.path, of: other, size: $0.size) }
                 && !rivals.contains { snapshot.cache.has($0, of: other, size: nil) }
-                && files.allSatisfy { snapshot.contents.isProven($0, in: other) }
+                && files.allSatisfy { snapshot.others.isProven($0, in: other) }
         }
         if let other = snapshot.other,
             said.withLock({ $0.insert(snapshot.cache.snapshot(other)).inserted })
         {
             log.info(
-                "\(snapshot.reference) is commit \(snapshot.current), and the cache cannot be added to (\(obstacle.path): \(String(cString: strerror(obstacle.code)))): using the files of commit \(other) that are the same"
+                "\(snapshot.reference) is commit \(snapshot.current), and the cache cannot be added to (\(obstacle.cause)): using the files of commit \(other) that are the same"
             )
         }
         return HubRequest(snapshot, paths)
@@ -165,7 +170,7 @@ public final class Hub: Sendable {
         request.snapshot.obstacle.map {
             .cacheNotWritable(
                 request.snapshot.reference, file: file,
-                reason: "cannot \($0.operation) \($0.path): \(String(cString: strerror($0.code)))",
+                reason: $0.cause,
                 directory: settings.cacheDirectory, source: settings.cacheSource,
                 commit: request.snapshot.cache.commit(
                     having: request.wanted, insteadOf: request.snapshot.current))
@@ -230,7 +235,7 @@ public final class Hub: Sendable {
         var snapshot = snapshot
         snapshot.listing?.card = DatasetCard()
         if let listing = snapshot.listing {
-            keep { try snapshot.cache.store(listing, of: snapshot.current) }
+            store(listing, of: snapshot.current, in: snapshot.cache)
         }
         return snapshot
     }
@@ -261,9 +266,14 @@ public final class Hub: Sendable {
                 throw refusal
             }
             guard let first = request.toDownload.paths.first else { continue }
-            guard let client, let file = snapshot.listing?.files[first], snapshot.isolation == nil
-            else { throw missing(snapshot, [first] + request.wanted) }
-            needed += request.roomNeeded
+            guard let client, let file = snapshot.listing?[first], snapshot.isolation == nil
+            else {
+                if let path = snapshot.damaged(first) {
+                    throw HubError.damagedInCache(snapshot.reference, file: first, path: path)
+                }
+                throw missing(snapshot, [first] + request.wanted)
+            }
+            needed = needed.clampedAdding(request.roomNeeded)
             try await client.checkAccess(to: file, snapshot.reference, commit: snapshot.commit)
         }
         guard needed > 0, !settings.ignoresFreeSpace else { return }
@@ -286,7 +296,7 @@ public final class Hub: Sendable {
             let snapshot = request.snapshot
             var paths: [String: [String]] = [:]
             for path in request.missing {
-                guard let file = snapshot.listing?.files[path] else {
+                guard let file = snapshot.listing?[path] else {
                     throw missing(snapshot, [path])
                 }
                 if snapshot.hasContent(path) {
@@ -297,13 +307,13 @@ public final class Hub: Sendable {
             }
             for path in request.toDownload.paths {
                 guard let client, snapshot.isolation == nil,
-                    let file = snapshot.listing?.files[path]
+                    let file = snapshot.listing?[path]
                 else { throw missing(snapshot, [path]) }
                 downloads.append(
                     BlobDownload(
                         file: file, paths: paths[file.digest.name] ?? [path],
-                        commit: snapshot.commit, cache: snapshot.cache, client: client, log: log,
-                        report: progress))
+                        commit: snapshot.commit, cache: snapshot.cache, contents: contents,
+                        client: client, log: log, report: progress))
             }
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -328,6 +338,13 @@ public final class Hub: Sendable {
             }
             keep { try snapshot.cache.setCommit(snapshot.commit) }
             snapshot.cache.tidy()
+        }
+    }
+
+    private func store(_ listing: RepositoryListing, of commit: String, in cache: HubCache) {
+        keep {
+            try cache.store(listing, of: commit)
+            contents.noteOwn(cache.listingPath(commit))
         }
     }
 

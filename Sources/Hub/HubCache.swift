@@ -27,7 +27,10 @@ struct HubCache: Sendable {
 
     // MARK: Revisions
 
-    var ownFolder: String { folder + "/.sae-extract" }
+    /// The name of our own folder in a repository's.
+    static let ownName = ".sae-extract"
+
+    var ownFolder: String { "\(folder)/\(HubCache.ownName)" }
 
     /// The commit that the revision is, as far as the cache knows: one that somebody has downloaded, else one that has been
     /// seen.
@@ -45,61 +48,102 @@ struct HubCache: Sendable {
     /// Writes down what commit the revision is, now that files of it are there: huggingface_hub takes its being written down
     /// for that. Throws `FileError`.
     func setCommit(_ commit: String) throws {
-        try makeDirectories(snapshot(commit))
-        try write(commit, in: folder)
+        try make(.snapshot(commit))
+        try write(commit, folder) { .references($0) }
     }
 
     /// Writes down what commit the revision was seen at. Throws `FileError`.
     func noteCommit(_ commit: String) throws {
         // huggingface_hub warns of a repository without this folder.
-        try makeDirectories(folder + "/snapshots")
-        try write(commit, in: ownFolder)
+        try make(.snapshots)
+        try write(commit, ownFolder) { .own(["refs"] + $0) }
     }
 
-    private func write(_ commit: String, in folder: String) throws {
+    /// Writes down, below `folder`, what commit the revision is. `place` is that of the folders that its name has.
+    private func write(_ commit: String, _ folder: String, _ place: ([String]) -> Place) throws {
         guard !reference.isCommit else { return }
         let path = "\(folder)/refs/\(reference.revision)"
         if let file = try? MappedFile(path: path), file.bytes.elementsEqual(commit.utf8) { return }
-        try makeParentDirectories(of: path)
+        let steps = pathSteps(reference.revision)
+        try write(Array(commit.utf8), as: steps.last!, in: place(Array(steps.dropLast())))
+    }
+
+    /// Makes the file called `name` in `place` of `content`: it appears whole or not at all. Throws `FileError`.
+    private func write(_ content: [UInt8], as name: String, in place: Place) throws {
+        let target = try make(place)
         // Not beside its place: every file there counts as a reference.
-        try makeDirectories(ownFolder)
-        try OutputFile.make(path: path, temporaryDirectory: ownFolder) {
-            try $0.write(Array(commit.utf8))
+        let own = try make(.own())
+        let (descriptor, temporary) = try own.createUnique()
+        defer { close(descriptor) }
+        do {
+            try content.withUnsafeBytes {
+                try writeAll($0, to: descriptor, path: own.path(of: temporary))
+            }
+            guard synchronizeToDisk(descriptor) else {
+                throw FileError("write", own.path(of: temporary))
+            }
+            try move(temporary, from: own, to: name, in: target)
+        } catch {
+            try? own.remove(temporary)
+            throw error
         }
     }
 
     // MARK: Listings
 
+    /// Where the listing of `commit` is kept.
+    func listingPath(_ commit: String) -> String { "\(ownFolder)/\(commit).json" }
+
     /// The cached listing of `commit`.
     func listing(_ commit: String) -> RepositoryListing? {
-        RepositoryListing(path: "\(ownFolder)/\(commit).json")
+        RepositoryListing(path: listingPath(commit))
             ?? RepositoryListing(path: "\(folder)/trees/\(commit).json")
+    }
+
+    /// The cached listing of `commit` that nobody but this user can have written; nil where there is none. By another one somebody
+    /// could say what contents must be.
+    func ownListing(_ commit: String, _ contents: CheckedContents) -> RepositoryListing? {
+        let path = listingPath(commit)
+        return contents.isOwn(path) ? RepositoryListing(path: path) : nil
     }
 
     /// Keeps the listing of `commit`. Throws `FileError`.
     func store(_ listing: RepositoryListing, of commit: String) throws {
-        try makeDirectories(folder + "/snapshots")
-        try makeDirectories(ownFolder)
+        try make(.snapshots)
         var text: [UInt8] = []
         JSONText.append(listing.json, to: &text)
-        try OutputFile.make(path: "\(ownFolder)/\(commit).json", temporaryDirectory: ownFolder) {
-            try $0.write(text)
-        }
+        try write(text, as: "\(commit).json", in: .own())
     }
 
     /// Removes what processes that were killed have left, as far as nobody can need it any more: small files that were
     /// begun an hour ago, and parts of contents that are there or that nobody has gone on with for a week.
     func tidy() {
-        for name in (try? directoryContents(ownFolder)) ?? [] {
-            let path = "\(ownFolder)/\(name)"
-            if isDirectory(path) {
-                let isOld = earlierPartials(name).allSatisfy { $0.age > 7 * 86400 }
-                if name != "refs", fileExists(blob(name)) || isOld { try? removeTree(path) }
-            } else if name.hasSuffix(".partial") || name.hasSuffix(".link") {
-                var info = stat()
-                if lstat(path, &info) == 0, time(nil) - info.st_mtim.tv_sec > 3600 { unlink(path) }
+        guard let own = try? existing(.own()), let names = try? own.names() else { return }
+        for name in names {
+            if isBlobName(name) {
+                tidyParts(of: name, in: own)
+            } else if name.hasSuffix(".partial") || name.hasSuffix(".link"),
+                let info = try? own.status(of: name), time(nil) - info.st_mtim.tv_sec > 3600
+            {
+                try? own.remove(name)
             }
         }
+    }
+
+    /// Removes the parts of `blob` that nobody can need any more, and their folder, unless it has something else in it: then it is
+    /// not one of ours.
+    private func tidyParts(of blob: String, in own: Folder) {
+        let parts = earlierPartials(blob)
+        guard let folder = try? own.folder(blob), let names = try? folder.names(),
+            names.allSatisfy({ $0.hasSuffix(".partial") }),
+            fileExists(self.blob(blob)) || parts.allSatisfy({ $0.age > 7 * 86400 })
+        else { return }
+        for name in names { try? folder.remove(name) }
+        own.removeFolder(blob)
+    }
+
+    private func isBlobName(_ name: String) -> Bool {
+        isCommitID(name) || isHexadecimal(name, count: 64)
     }
 
     // MARK: Files
@@ -107,17 +151,28 @@ struct HubCache: Sendable {
     /// The folder that a commit's files seem to lie in.
     func snapshot(_ commit: String) -> String { "\(folder)/snapshots/\(commit)" }
 
+    /// How deep the folders may be that are gone through: those of repositories are not.
+    private static let maximumDepth = 64
+
     /// The paths of the files that the cache has of `commit`, sorted. Throws `FileError`.
     func files(of commit: String) throws -> [String] {
-        func walk(_ path: String, _ prefix: String) throws -> [String] {
-            try directoryContents(path).flatMap { name in
-                let inner = "\(path)/\(name)"
-                if isDirectory(inner) { return try walk(inner, "\(prefix)\(name)/") }
-                return fileExists(inner) ? [prefix + name] : []
+        // Folders are entered through no link: two that lead back to where they lie would have paths without end.
+        func walk(_ folder: Folder, _ prefix: String, _ depth: Int) throws -> [String] {
+            guard depth < HubCache.maximumDepth else {
+                throw FileError("list", folder.path, code: ELOOP)
+            }
+            return try folder.names().flatMap { name -> [String] in
+                guard let info = try folder.status(of: name) else { return [] }
+                if info.st_mode & S_IFMT == S_IFDIR {
+                    return try folder.folder(name).map {
+                        try walk($0, "\(prefix)\(name)/", depth + 1)
+                    } ?? []
+                }
+                let path = folder.path(of: name)
+                return fileExists(path) && !isDirectory(path) ? [prefix + name] : []
             }
         }
-        let root = snapshot(commit)
-        return isDirectory(root) ? try walk(root, "") : []
+        return try existing(.snapshot(commit)).map { try walk($0, "", 0) } ?? []
     }
 
     /// Whether the file at `path` of `commit` is there, with `size` where that is known. One that was cut short is not.
@@ -130,12 +185,10 @@ struct HubCache: Sendable {
     /// Where the content named `blob` lies or will lie.
     func blob(_ name: String) -> String { "\(folder)/blobs/\(name)" }
 
-    /// The folder of the downloads of `blob` that are under way or were broken off.
-    func partials(_ blob: String) -> String { "\(ownFolder)/\(blob)" }
-
     /// A download that is under way or was broken off.
     struct Partial {
-        let path: String
+        /// In the folder of the content's downloads.
+        let name: String
         let size: Int
         /// Seconds since it was written to.
         let age: Int
@@ -143,51 +196,55 @@ struct HubCache: Sendable {
 
     /// The downloads of `blob` that are under way or were broken off.
     func earlierPartials(_ blob: String) -> [Partial] {
-        ((try? directoryContents(partials(blob))) ?? []).compactMap { name in
-            let path = "\(partials(blob))/\(name)"
-            var info = stat()
-            guard name.hasSuffix(".partial"), stat(path, &info) == 0,
-                info.st_mode & S_IFMT == S_IFREG
-            else { return nil }
+        guard let folder = try? existing(.own([blob])),
+            let names = try? folder.names(endingIn: ".partial")
+        else { return [] }
+        return names.compactMap { name in
+            guard let info = try? folder.status(of: name), info.st_mode & S_IFMT == S_IFREG else {
+                return nil
+            }
             return Partial(
-                path: path, size: Int(info.st_size), age: time(nil) - info.st_mtim.tv_sec)
+                name: name, size: Int(info.st_size), age: time(nil) - info.st_mtim.tv_sec)
         }
     }
-
-    /// The file that whoever downloads `blob` holds a lock on.
-    func lock(_ blob: String) -> String { "\(root)/.locks/\(reference.folderName)/\(blob).lock" }
 
     /// Makes the file at `path` of `commit` appear, with the content of `file`: a relative symlink, as the cache may be moved.
     /// Throws `FileError`.
     func link(_ path: String, of commit: String, to file: RepositoryFile) throws {
         let blob = file.digest.name
-        let target = "\(snapshot(commit))/\(path)"
-        try makeParentDirectories(of: target)
+        let (place, name) = place(of: path, of: commit)
+        let target = try make(place)
         let steps = path.utf8.count { $0 == UInt8(ascii: "/") } + 2
         let content = String(repeating: "../", count: steps) + "blobs/\(blob)"
-        try makeDirectories(ownFolder)
-        let temporary = "\(ownFolder)/\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
-        guard symlink(content, temporary) == 0 else {
+        let own = try make(.own())
+        let temporary = "\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
+        let code = own.makeLink(temporary, to: content)
+        guard code == 0 else {
             // A file system without symlinks: the content itself goes there, as huggingface_hub does it.
-            guard hasNoLinks(errno) else {
-                throw FileError("create", temporary)
+            guard hasNoLinks(code) else {
+                throw FileError("create", own.path(of: temporary), code: code)
             }
-            guard rename(self.blob(blob), target) == 0 || fileExists(target) else {
-                throw FileError("rename", target)
+            do {
+                try make(.blobs).rename(blob, to: name, in: target)
+            } catch {
+                guard try target.status(of: name) != nil else { throw error }
             }
             return
         }
-        if rename(temporary, target) != 0 {
-            let error = FileError("rename", target)
-            unlink(temporary)
+        do {
+            try own.rename(temporary, to: name, in: target)
+        } catch {
+            try? own.remove(temporary)
             // `snapshots` may be a link to another file system.
             guard error.code == EXDEV else { throw error }
-            try replace(target, byLinkTo: content)
+            try replace(name, in: target, byLinkTo: content)
         }
         if has(path, of: commit, size: file.size) { return }
         // Where `snapshots` is a link itself, the way back leads elsewhere.
-        try replace(target, byLinkTo: try realPath(self.blob(blob)))
-        guard has(path, of: commit, size: file.size) else { throw FileError("open", target) }
+        try replace(name, in: target, byLinkTo: try realPath(self.blob(blob)))
+        guard has(path, of: commit, size: file.size) else {
+            throw FileError("open", "\(snapshot(commit))/\(path)")
+        }
     }
 }
 

@@ -14,6 +14,8 @@ public struct HubSettings: Sendable {
     public let cacheDirectory: String
     /// What names it, for messages: a variable, or "the home folder of user 12345".
     public let cacheSource: String
+    /// The folder for what this user's processes remember of caches; nil where the user has no home.
+    let ownFolder: String?
     /// The variable that forbids the network; nil where it is allowed.
     public let offlineVariable: String?
     /// Who one is to the Hub, if one says so.
@@ -91,6 +93,13 @@ public struct HubSettings: Sendable {
         } else {
             let home = try hubHome()
             (cacheSource, cacheDirectory) = (home.source, home.path + "/hub")
+        }
+        // After the XDG Base Directory Specification, which counts absolute paths alone. Nothing depends on it but time.
+        if let caches = try? value("XDG_CACHE_HOME"), caches.hasPrefix("/") {
+            ownFolder = caches + "/sae-extract"
+        } else {
+            let home = (try? value("HOME")).flatMap { HubSettings.home($0) }
+            ownFolder = home.map { $0.path + "/.cache/sae-extract" }
         }
         let given = try value("HF_ENDPOINT")
         isEndpointGiven = given != nil

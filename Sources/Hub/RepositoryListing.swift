@@ -34,7 +34,7 @@ struct RepositoryInformation: Sendable {
     /// What a dataset's card says of its files; nil where the answer does not tell.
     let card: DatasetCard?
     /// The paths of the commit's files; nil where the answer has none. Of very large repositories it may not have all.
-    let names: Set<String>?
+    let names: Set<ExactString>?
 
     /// Reads the answer of `/api/…/revision/…`. Nil where it names no commit.
     init?(_ answer: JSONValue) {
@@ -43,7 +43,7 @@ struct RepositoryInformation: Sendable {
         let card = answer.object?["cardData"]
         self.card = card?.object == nil ? nil : DatasetCard(card)
         let names = answer.object?["siblings"]?.array?.compactMap {
-            $0.object?["rfilename"]?.string
+            $0.object?["rfilename"]?.string.map(ExactString.init)
         }
         self.names = names.flatMap { $0.isEmpty ? nil : Set($0) }
     }
@@ -51,8 +51,8 @@ struct RepositoryInformation: Sendable {
 
 /// The files of one commit, which never change.
 struct RepositoryListing: Sendable {
-    /// By path.
-    private(set) var files: [String: RepositoryFile] = [:]
+    /// By path. Two names that look alike and differ in their bytes ("é" in two forms) are two files.
+    private(set) var files: [ExactString: RepositoryFile] = [:]
     /// What a dataset's card says of its files; nil where that is not known.
     var card: DatasetCard?
     /// Whether it has all files that the Hub named with the commit.
@@ -61,22 +61,30 @@ struct RepositoryListing: Sendable {
     private var folders: Set<String> = []
 
     init(files: [RepositoryFile] = []) {
-        for file in files { self.files[file.path] = file }
+        for file in files { add(file) }
     }
+
+    private mutating func add(_ file: RepositoryFile) { files[ExactString(file.path)] = file }
+
+    /// The file at `path`; nil where there is none.
+    subscript(path: String) -> RepositoryFile? { files[ExactString(path)] }
+
+    /// The paths of the files.
+    var paths: [String] { files.keys.map(\.string) }
 
     /// Why it cannot be the whole list of the commit's files, as far as `information` and itself tell; nil where it may be.
     func flaw(_ information: RepositoryInformation) -> String? {
         if files.isEmpty { return "is empty" }
         if let names = information.names {
             let lost = names.filter { files[$0] == nil }
-            if let first = lost.min() {
+            if let first = lost.map(\.string).min() {
                 return
                     "lacks \(lost.count) of the \(names.count) that are named with the commit, among them \(first)"
             }
         }
         // Git has no folders without files.
         var filled: Set<Substring> = []
-        for path in files.keys {
+        for path in paths {
             var folder = path[...]
             while let slash = folder.lastIndex(of: "/") {
                 folder = folder[..<slash]
@@ -104,7 +112,7 @@ struct RepositoryListing: Sendable {
                     path, size: lfs?["size"]?.integer ?? object["size"]?.integer,
                     blob: object["oid"]?.string, sha256: lfs?["oid"]?.string)
             else { return false }
-            files[path] = file
+            add(file)
         }
         return true
     }
@@ -120,7 +128,7 @@ struct RepositoryListing: Sendable {
                     path, size: lfs?["size"]?.integer ?? object["size"]?.integer,
                     blob: object["blobId"]?.string, sha256: lfs?["sha256"]?.string)
             else { return false }
-            files[path] = file
+            add(file)
         }
         return true
     }
@@ -128,7 +136,7 @@ struct RepositoryListing: Sendable {
     private static func file(
         _ path: String, size: Int?, blob: String?, sha256: String?
     ) -> RepositoryFile? {
-        // Sizes are added up; no repository comes near this one.
+        // No repository comes near this one.
         guard let size, size >= 0, size < 1 << 50 else { return nil }
         if let sha256 {
             guard isHexadecimal(sha256, count: 64) else { return nil }
@@ -153,7 +161,7 @@ struct RepositoryListing: Sendable {
                     path, size: info["lfs_size"]?.integer ?? info["size"]?.integer,
                     blob: info["blob_id"]?.string, sha256: info["lfs_sha256"]?.string)
             else { return nil }
-            files[path] = file
+            add(file)
         }
         // No repository is empty: whoever wrote that had no answer.
         if files.isEmpty { return nil }

@@ -1,6 +1,7 @@
 // A repository at one commit, and what a run wants of it.
 
 import ArrayFiles
+import ByteJSON
 import Glibc
 
 /// A repository at one commit.
@@ -20,15 +21,17 @@ public struct RepositorySnapshot: Sendable {
     var obstacle: FileError?
     /// The commit whose files are used, where nothing can be added and they are proven to be those of this one.
     var other: String?
-    let contents: KnownContents
+    /// Where it is looked up what of the cache is whole, and what of it lies under other commits.
+    let contents: CheckedContents
+    let others: KnownContents
 
     init(
         _ reference: RepositoryReference, at commit: String, in cache: HubCache,
-        _ listing: RepositoryListing?, isolation: String? = nil
+        _ listing: RepositoryListing?, _ contents: CheckedContents, isolation: String? = nil
     ) {
         (self.reference, current, self.cache) = (reference, commit, cache)
-        (self.listing, self.isolation) = (listing, isolation)
-        contents = KnownContents(cache)
+        (self.listing, self.contents, self.isolation) = (listing, contents, isolation)
+        others = KnownContents(cache, contents)
     }
 
     /// Whether it is known what the dataset's card says of its files.
@@ -45,35 +48,46 @@ public struct RepositorySnapshot: Sendable {
 
     /// The paths of the commit's files, or of those in the cache where no more is known. Throws `FileError`.
     public func paths() throws -> [String] {
-        try listing.map { Array($0.files.keys) } ?? cache.files(of: commit)
+        try listing.map(\.paths) ?? cache.files(of: commit)
     }
 
     /// Whether the file at `path` exists in the repository, as far as is known.
     public func contains(_ path: String) -> Bool {
-        listing.map { $0.files[path] != nil } ?? cache.has(path, of: current, size: nil)
+        listing.map { $0[path] != nil } ?? cache.has(path, of: current, size: nil)
     }
 
     /// Whether the file at `path` is in the cache, whole.
     public func isCached(_ path: String) -> Bool {
-        let file = listing?.files[path]
-        if let other { return file.map { contents.isProven($0, in: other) } ?? false }
-        return cache.has(path, of: current, size: file?.size)
+        let file = listing?[path]
+        if let other { return file.map { others.isProven($0, in: other) } ?? false }
+        guard cache.has(path, of: current, size: file?.size) else { return false }
+        // Without a list, the name of what it is a link to says what it must be.
+        guard let expected = file ?? cache.named(path, of: current) else { return true }
+        return contents.isWhole("\(cache.snapshot(current))/\(path)", expected)
+    }
+
+    /// The path of what lies in the cache for the file at `path` of the right size and is not its content; nil where all is well, or
+    /// nothing is there.
+    func damaged(_ path: String) -> String? {
+        guard other == nil, !isCached(path),
+            cache.has(path, of: current, size: listing?[path]?.size)
+        else { return nil }
+        return (try? cache.realPath("\(cache.snapshot(current))/\(path)")) ?? path
     }
 
     /// Whether the content of the file at `path` is in the cache, if under another commit or path.
     public func hasContent(_ path: String) -> Bool {
-        guard let file = listing?.files[path] else { return isCached(path) }
-        return isCached(path) || hasBlob(file) || contents.copy(of: file, notIn: current) != nil
+        guard let file = listing?[path] else { return isCached(path) }
+        return isCached(path) || hasBlob(file) || others.copy(of: file, notIn: current) != nil
     }
 
     private func hasBlob(_ file: RepositoryFile) -> Bool {
-        let blob = cache.blob(file.digest.name)
-        return fileExists(blob) && fileSize(blob) == file.size
+        contents.isWhole(cache.blob(file.digest.name), file)
     }
 
     /// Puts the content of `file`, which the cache has, at `path`. Throws `FileError`.
     func place(_ file: RepositoryFile, at path: String) throws {
-        if !hasBlob(file), let copy = contents.copy(of: file, notIn: current) {
+        if !hasBlob(file), let copy = others.copy(of: file, notIn: current) {
             try cache.makeBlob(of: copy)
             return try cache.link(path, of: current, to: copy.file)
         }
@@ -82,7 +96,7 @@ public struct RepositorySnapshot: Sendable {
 
     /// Bytes of the file at `path`.
     public func size(_ path: String) -> Int {
-        listing?.files[path]?.size ?? fileSize("\(folder)/\(path)")
+        listing?[path]?.size ?? fileSize("\(folder)/\(path)")
     }
 }
 
@@ -113,12 +127,13 @@ public struct HubRequest: Sendable {
 
     /// The paths whose contents are not in the cache, one for each content, and their bytes.
     public var toDownload: (paths: [String], bytes: Int) {
-        var seen: Set<String> = []
+        var seen: Set<ExactString> = []
         let paths = paths.filter { path in
             !snapshot.hasContent(path)
-                && seen.insert(snapshot.listing?.files[path]?.digest.name ?? path).inserted
+                && seen.insert(ExactString(snapshot.listing?[path]?.digest.name ?? path)).inserted
         }
-        return (paths, paths.reduce(0) { $0 + snapshot.size($1) })
+        // What a server says of sizes may add up to anything.
+        return (paths, paths.map(snapshot.size).clampedSum)
     }
 
     /// Bytes that the file system must have room for. What is there of broken off downloads has its room already: it gives
@@ -126,9 +141,9 @@ public struct HubRequest: Sendable {
     var roomNeeded: Int {
         let (paths, bytes) = toDownload
         return paths.reduce(bytes) { room, path in
-            guard let file = snapshot.listing?.files[path] else { return room }
+            guard let file = snapshot.listing?[path] else { return room }
             let parts = snapshot.cache.earlierPartials(file.digest.name)
-            return room - min(file.size, parts.reduce(0) { $0 + $1.size })
+            return room - min(file.size, parts.map(\.size).clampedSum)
         }
     }
 }

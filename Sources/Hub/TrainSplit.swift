@@ -1,6 +1,8 @@
 // Which of a dataset's files are its split `train`: what the card names, else what the files' names say, after the rules of
 // Python's datasets library (data_files.py, load.py) as far as they concern JSON.
 
+import ByteJSON
+
 /// Choosing a dataset's training files.
 enum TrainSplit {
     /// The training files, in the order in which they are read.
@@ -259,8 +261,9 @@ enum TrainSplit {
 
     /// Adds `files`, each once, whatever patterns it is of.
     private static func add(_ files: [String], to choice: inout Choice) {
-        let known = Set(choice.files)
-        choice.files += files.filter { !known.contains($0) }
+        // By their bytes: names that look alike are names of several files.
+        let known = Set(choice.files.map(ExactString.init))
+        choice.files += files.filter { !known.contains(ExactString($0)) }
     }
 
     /// `path` without its ending, and without that of its compression.
@@ -275,9 +278,9 @@ enum TrainSplit {
 
 /// Of files named `…-00000-of-00002…` those that are not among `paths`; the files that do not count themselves are no reason.
 func missingShards(_ paths: [String]) -> [String] {
-    let present = Set(paths)
+    let present = Set(paths.map(ExactString.init))
     // Of the shards of one series each would ask for all others.
-    var series: Set<String> = []
+    var series: Set<ExactString> = []
     return paths.flatMap { path -> [String] in
         guard let match = path.firstMatch(of: /-([0-9]{5})-of-([0-9]{5})/), let count = Int(match.2)
         else {
@@ -288,10 +291,10 @@ func missingShards(_ paths: [String]) -> [String] {
             other.replaceSubrange(match.range, with: "-\(number)-of-\(match.2)")
             return other
         }
-        guard series.insert(shard("")).inserted else { return [] }
+        guard series.insert(ExactString(shard(""))).inserted else { return [] }
         return (0..<count).map { index in
             let digits = String(index)
             return shard(String(repeating: "0", count: 5 - digits.count) + digits)
-        }.filter { !present.contains($0) }
+        }.filter { !present.contains(ExactString($0)) }
     }
 }

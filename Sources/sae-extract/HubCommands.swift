@@ -1,5 +1,6 @@
 // `sae-extract fetch` and `sae-extract saes`.
 
+import ArrayFiles
 import Extraction
 import FoundationEssentials
 import Gemma2
@@ -131,7 +132,7 @@ struct HubReport {
                     ]
                 })
             count += toDownload.paths.count
-            needed += toDownload.bytes
+            needed = needed.clampedAdding(toDownload.bytes)
         }
         lines += [
             "",

@@ -314,7 +314,7 @@ struct InputResolver {
         let requests = inputs.requests.map(\.request)
         try await hub.check(requests)
         let needed = requests.map(\.toDownload)
-        let total = needed.reduce(0) { $0 + $1.bytes }
+        let total = needed.map(\.bytes).clampedSum
         let files = needed.reduce(0) { $0 + $1.paths.count }
         guard files > 0 else {
             // What is left is to be linked under a new commit.

@@ -135,10 +135,10 @@ struct HubTests {
         let isList = listing.add(page: page)
         #expect(isList)
         #expect(
-            listing.files["d/é.json"]
+            listing["d/é.json"]
                 == RepositoryFile(path: "d/é.json", size: 7, digest: .gitBlob(blob)))
         #expect(
-            listing.files["w.npz"]
+            listing["w.npz"]
                 == RepositoryFile(path: "w.npz", size: 5_000_000_000, digest: .sha256(sha)))
         var card = DatasetCard()
         card.configs = try json(#"[{"config_name": "a", "data_files": "*.json"}]"#)
@@ -157,8 +157,8 @@ struct HubTests {
              "w": {"size": 130, "blob_id": "\(blob)", "lfs_sha256": "\(sha)", "lfs_size": 9, "xet_hash": "x"}}}
             """.utf8, "theirs.json")
         let read = try #require(RepositoryListing(path: theirs))
-        #expect(read.files["w"]?.size == 9 && read.files["w"]?.digest == .sha256(sha))
-        #expect(read.files["c"]?.digest == .gitBlob(blob))
+        #expect(read["w"]?.size == 9 && read["w"]?.digest == .sha256(sha))
+        #expect(read["c"]?.digest == .gitBlob(blob))
         #expect(read.card == nil && !read.isChecked, "there is none in it")
         let empty = try folder.write(#"{"format_version": 1, "files": {}}"#.utf8, "empty.json")
         #expect(RepositoryListing(path: empty) == nil, "no repository is empty")

@@ -142,15 +142,20 @@ public final class TestHub {
             "python3", "-c",
             """
             import sys, urllib.request
-            data = sys.argv[3].encode() or None
+            data = sys.stdin.buffer.read() or None
             request = urllib.request.Request(sys.argv[2], method=sys.argv[1], data=data)
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             sys.stdout.write(opener.open(request).read().decode())
-            """, method, endpoint + path, body,
+            """, method, endpoint + path,
         ]
         let output = Pipe()
         client.standardOutput = output
+        // Not as an argument: those are not so long.
+        let content = Pipe()
+        client.standardInput = content
         try client.run()
+        try content.fileHandleForWriting.write(contentsOf: Data(body.utf8))
+        try content.fileHandleForWriting.close()
         let watchdog = Watchdog(client)
         defer { watchdog.stop() }
         let data = output.fileHandleForReading.readDataToEndOfFile()

@@ -1,0 +1,227 @@
+// Which contents of the cache are what they are said to be. In a cache that others may write to, a name and a size prove nothing: what
+// this process has not written is hashed once, and remembered by what the file system says of the file.
+
+import ArrayFiles
+import Glibc
+import Logging
+import Synchronization
+
+/// What is known of the contents of a cache's files.
+final class CheckedContents: Sendable {
+    /// One version of one file: another content has another size, time or number.
+    struct Version: Hashable {
+        private let numbers: [Int]
+
+        init(_ info: stat) {
+            numbers = [
+                Int(truncatingIfNeeded: info.st_dev), Int(truncatingIfNeeded: info.st_ino),
+                Int(info.st_size), info.st_mtim.tv_sec, info.st_mtim.tv_nsec,
+                info.st_ctim.tv_sec, info.st_ctim.tv_nsec,
+            ]
+        }
+
+        /// One word for each number.
+        var text: String { numbers.map(String.init).joined(separator: " ") }
+    }
+
+    private struct Key: Hashable {
+        let digest: String
+        let version: Version
+    }
+
+    private let known = Mutex<[Key: Bool]>([:])
+    private let writers = CacheWriters()
+    private let memory: ContentMemory?
+    private let log: Logger
+
+    /// `folder` is where this user's processes remember what they have hashed; nil for nowhere.
+    init(rememberingIn folder: String?, log: Logger) {
+        memory = folder.map { ContentMemory(folder: $0) }
+        self.log = log
+    }
+
+    /// Bytes from which on hashing takes long enough to be spoken of.
+    private static let large = 100 << 20
+
+    /// Whether the file at `path`, or the one that a link there leads to, has the size of `file` and its content. Where none but this
+    /// user and root can have written it, the size says enough: it was hashed when it came.
+    func isWhole(_ path: String, _ file: RepositoryFile) -> Bool {
+        var info = stat()
+        guard stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFREG,
+            Int(info.st_size) == file.size
+        else { return false }
+        guard writers.othersCanWrite(path) else { return true }
+        let key = Key(digest: file.digest.name, version: Version(info))
+        if let isWhole = known.withLock({ $0[key] }) { return isWhole }
+        if memory?.has(key.digest, key.version) == true {
+            known.withLock { $0[key] = true }
+            return true
+        }
+        if file.size >= CheckedContents.large {
+            log.info(
+                "\(path): hashing \(file.size) bytes, once, as others can write to the cache")
+        }
+        let isWhole = ContentHash.proof(that: path, is: file) != nil
+        // What changed meanwhile is asked for again.
+        var after = stat()
+        guard stat(path, &after) == 0, Version(after) == key.version else { return false }
+        if isWhole { memory?.add(key.digest, key.version) }
+        if known.withLock({ $0.updateValue(isWhole, forKey: key) }) == nil, !isWhole {
+            log.warning(
+                "\(path): is not what its name says: its digest is not \(key.digest), and others can write to the cache; it counts as missing"
+            )
+        }
+        return isWhole
+    }
+
+    /// What the memory has in place of a digest for files that are this user's own words.
+    private static let own = "own"
+
+    /// Whether the file at `path` is what a process of this user's has written there.
+    func isOwn(_ path: String) -> Bool {
+        guard writers.othersCanWrite(path) else { return true }
+        var info = stat()
+        return stat(path, &info) == 0
+            && memory?.has(CheckedContents.own, Version(info)) == true
+    }
+
+    /// Notes that this process has just written the file at `path`.
+    func noteOwn(_ path: String) {
+        var info = stat()
+        guard writers.othersCanWrite(path), stat(path, &info) == 0 else { return }
+        memory?.add(CheckedContents.own, Version(info))
+    }
+
+    /// Notes that this process has written the open file, and hashed what it wrote: it is `file`.
+    func trust(_ descriptor: Int32, _ file: RepositoryFile) {
+        var info = stat()
+        guard fstat(descriptor, &info) == 0 else { return }
+        let key = Key(digest: file.digest.name, version: Version(info))
+        known.withLock { $0[key] = true }
+    }
+}
+
+/// Who may write to files of a cache, as far as owners and modes say. Lists of access rights (ACLs) show in the group's bits.
+private final class CacheWriters: Sendable {
+    private let folders = Mutex<[String: Bool]>([:])
+
+    /// The group that has the user's name and nobody else in it, as many systems give each user one; nil where there is none.
+    private let ownGroup: gid_t? = {
+        guard let user = getpwuid(geteuid()), let group = getgrgid(user.pointee.pw_gid),
+            strcmp(user.pointee.pw_name, group.pointee.gr_name) == 0,
+            group.pointee.gr_mem.pointee == nil
+        else { return nil }
+        return group.pointee.gr_gid
+    }()
+
+    /// Whether somebody else than this user and root may have written the file that `path` leads to, or put it there.
+    func othersCanWrite(_ path: String) -> Bool {
+        guard let real = realpath(path, nil) else { return true }
+        defer { free(real) }
+        let target = String(cString: real)
+        var info = stat()
+        guard stat(target, &info) == 0, !isOpen(info) else { return true }
+        // The folders on the way as it is given, and on the way without links.
+        return [path, target].contains {
+            folderIsOpen(parentFolder(of: $0), isAbsolute: $0.hasPrefix("/"))
+        }
+    }
+
+    private func folderIsOpen(_ path: String, isAbsolute: Bool) -> Bool {
+        let place = path.isEmpty ? (isAbsolute ? "/" : ".") : path
+        if let known = folders.withLock({ $0[place] }) { return known }
+        var info = stat()
+        var answer = true
+        if stat(place, &info) == 0 {
+            // In a folder with the sticky bit nobody replaces what is not theirs.
+            answer =
+                isOpen(info)
+                && (info.st_mode & S_ISVTX == 0 || ![0, geteuid()].contains(info.st_uid))
+            if !answer, place != "/", place != "." {
+                answer = folderIsOpen(parentFolder(of: place), isAbsolute: isAbsolute)
+            }
+        }
+        return folders.withLock {
+            $0[place] = answer
+            return answer
+        }
+    }
+
+    private func isOpen(_ info: stat) -> Bool {
+        if ![0, geteuid()].contains(info.st_uid) { return true }
+        let isGroups = info.st_mode & S_IWGRP != 0 && info.st_gid != 0 && info.st_gid != ownGroup
+        return isGroups || info.st_mode & S_IWOTH != 0
+    }
+}
+
+/// What this user's processes have hashed, in a file of the user's own: one line for each content, its digest and its version.
+private final class ContentMemory: Sendable {
+    private let folder: String
+    private let lines: Mutex<Set<String>>
+
+    private static let name = "hashed-contents"
+    /// Bytes that the file may have; one that is longer begins anew. A line has about 150.
+    private static let limit = 4 << 20
+
+    /// Reads what is in the file, if nobody else can have written it.
+    init(folder: String) {
+        self.folder = folder
+        guard let file = ContentMemory.open(folder, O_RDONLY) else {
+            lines = Mutex([])
+            return
+        }
+        defer { close(file) }
+        var bytes = [UInt8](repeating: 0, count: ContentMemory.limit)
+        var count = 0
+        while count < bytes.count {
+            let more = bytes.withUnsafeMutableBytes {
+                read(file, $0.baseAddress! + count, $0.count - count)
+            }
+            if more < 0, errno == EINTR { continue }
+            guard more > 0 else { break }
+            count += more
+        }
+        let text = String(decoding: bytes[..<count], as: UTF8.self)
+        lines = Mutex(Set(text.split(separator: "\n").map(String.init)))
+    }
+
+    private static func line(_ digest: String, _ version: CheckedContents.Version) -> String {
+        "\(digest) \(version.text)"
+    }
+
+    func has(_ digest: String, _ version: CheckedContents.Version) -> Bool {
+        lines.withLock { $0.contains(ContentMemory.line(digest, version)) }
+    }
+
+    /// Adds a line. Where it cannot be kept, the content is hashed again another time.
+    func add(_ digest: String, _ version: CheckedContents.Version) {
+        let line = ContentMemory.line(digest, version)
+        guard lines.withLock({ $0.insert(line).inserted }), (try? makeDirectories(folder)) != nil,
+            let file = ContentMemory.open(folder, O_WRONLY | O_CREAT | O_APPEND)
+        else { return }
+        defer { close(file) }
+        var info = stat()
+        if fstat(file, &info) == 0, Int(info.st_size) > ContentMemory.limit - 1024 {
+            ftruncate(file, 0)
+        }
+        // In one piece: other processes add theirs.
+        let text = Array((line + "\n").utf8)
+        _ = write(file, text, text.count)
+    }
+
+    /// The open file; nil where it is not there, or others can write to it or its folder.
+    private static func open(_ path: String, _ flags: Int32) -> Int32? {
+        func isOwn(_ info: stat) -> Bool {
+            info.st_uid == geteuid() && info.st_mode & (S_IWGRP | S_IWOTH) == 0
+        }
+        var info = stat()
+        guard stat(path, &info) == 0, isOwn(info), let folder = try? Folder(path),
+            let file = try? folder.open(name, flags, mode: 0o600)
+        else { return nil }
+        guard fstat(file, &info) == 0, isOwn(info) else {
+            close(file)
+            return nil
+        }
+        return file
+    }
+}

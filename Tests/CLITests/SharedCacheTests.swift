@@ -1,0 +1,314 @@
+// A cache that others may write to, and what they may have put there.
+
+import ArrayFiles
+import Crypto
+import Foundation
+import TestSupport
+import Testing
+
+struct SharedCacheTests {
+    private let folder: TemporaryFolder
+    private let hub: TestHub
+    private let victim: String
+    private let secret = "of nobody's business"
+
+    /// Another user's number. The tests' own user must be root to make anything in that user's name.
+    private static let stranger: uid_t = 1111
+
+    init() throws {
+        folder = try TemporaryFolder()
+        hub = try TestHub(fixtureIn: folder)
+        victim = folder.file("victim")
+        try folder.write(secret.utf8, "victim/.ssh/id_rsa")
+        try folder.write(#"{"mine": 1}"#.utf8, "victim/project/config.json")
+        try folder.write("half".utf8, "victim/download.partial")
+        chmod("\(victim)/.ssh/id_rsa", 0o600)
+    }
+
+    private var home: String { folder.file("hf") }
+    private var model: String { home + "/hub/models--google--gemma-2-2b" }
+    private let shard = "model-00002-of-00003.safetensors"
+
+    private func fetch(
+        _ more: [String] = [], _ environment: [String: String?] = [:]
+    ) throws -> Tool.Outcome {
+        var variables = environment
+        variables["XDG_CACHE_HOME"] = folder.file("own")
+        return try Tool.run(
+            ["fetch", "--layers", "0", "--layer_types", "res"] + more,
+            environment: hub.environment(home: home, variables))
+    }
+
+    private func plant(_ path: String, linkTo target: String, by user: uid_t? = nil) throws {
+        let files = FileManager.default
+        try? files.removeItem(atPath: path)
+        try files.createDirectory(
+            atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+        try files.createSymbolicLink(atPath: path, withDestinationPath: target)
+        if let user { #expect(lchown(path, user, user) == 0) }
+    }
+
+    /// What was the victim's is as it was, and nothing was added.
+    private func expectUntouched(_ place: String) throws {
+        #expect(try TestData.bytes("\(victim)/.ssh/id_rsa") == Array(secret.utf8), "\(place)")
+        let project = try TestData.bytes("\(victim)/project/config.json")
+        #expect(project == Array(#"{"mine": 1}"#.utf8), "\(place)")
+        let names = try FileManager.default.subpathsOfDirectory(atPath: victim).sorted()
+        #expect(
+            names
+                == [
+                    ".ssh", ".ssh/id_rsa", "download.partial", "project", "project/config.json",
+                ], "\(place)")
+    }
+
+    /// The shard's content, and its name in the cache.
+    private func content() throws -> (bytes: [UInt8], digest: String) {
+        let bytes = try TestData.bytes("\(TestData.tiny)/model/\(shard)")
+        return (bytes, SHA256.hash(data: bytes).map { String(format: "%02x", $0) }.joined())
+    }
+
+    private func commit() throws -> String {
+        String(decoding: try TestData.bytes("\(model)/refs/main"), as: UTF8.self)
+    }
+
+    // MARK: Links
+
+    /// Of folders that are this program's own, and of those of commits, none may be a link, whoever has made it.
+    @Test(arguments: ["", "/refs", "/DIGEST"])
+    func aLinkInPlaceOfOurFolders(place: String) throws {
+        let name = ".sae-extract" + place.replacing("DIGEST", with: try content().digest)
+        try plant("\(model)/\(name)", linkTo: victim)
+        let outcome = try fetch()
+        try expectUntouched(name)
+        // Where the revision is noted it is not needed by a download.
+        guard place != "/refs" else { return }
+        #expect(outcome.status == 74, "\(outcome.errors)")
+        #expect(
+            outcome.errors.contains("cannot use \(model)/\(name): it is a link to \(victim)"),
+            "\(outcome.errors)")
+    }
+
+    @Test func aLinkInPlaceOfACommit() throws {
+        #expect(try fetch().status == 0)
+        let snapshot = "\(model)/snapshots/\(try commit())"
+        try plant(snapshot, linkTo: victim + "/project")
+        let outcome = try fetch()
+        try expectUntouched(snapshot)
+        #expect(outcome.status == 74, "\(outcome.errors)")
+        #expect(
+            outcome.errors.contains("cannot use \(snapshot): it is a link to \(victim)/project"),
+            "\(outcome.errors)")
+    }
+
+    /// Links that lay a cache's folders elsewhere count where nobody else can have made them.
+    @Test(arguments: ["", "/snapshots", "/blobs", "/refs"])
+    func linksOfOthersAreNotFollowed(place: String) throws {
+        try #require(getuid() == 0, "these tests need root, to be two users")
+        let path = model + place
+        let elsewhere = folder.file("elsewhere")
+        try FileManager.default.createDirectory(
+            atPath: elsewhere, withIntermediateDirectories: true)
+        try plant(path, linkTo: elsewhere, by: Self.stranger)
+        let refused = try fetch()
+        #expect(try FileManager.default.contentsOfDirectory(atPath: elsewhere) == [])
+        // The commit of a revision is written down where it can be, and not needed else.
+        if place != "/refs" {
+            #expect(refused.status == 74, "\(refused.errors)")
+            #expect(
+                refused.errors.contains(
+                    "\(path): it is a link to \(elsewhere) that user 1111 has made"),
+                "\(refused.errors)")
+        }
+        #expect(lchown(path, 0, 0) == 0)
+        let outcome = try fetch()
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(try !FileManager.default.contentsOfDirectory(atPath: elsewhere).isEmpty)
+    }
+
+    @Test func aLinkInPlaceOfALock() throws {
+        let digest = try content().digest
+        let locks = home + "/hub/.locks/models--google--gemma-2-2b"
+        try plant("\(locks)/\(digest).lock", linkTo: victim + "/made-by-a-lock")
+        let outcome = try fetch()
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        try expectUntouched("lock")
+    }
+
+    /// Folders that lead back to where they lie have paths without end.
+    @Test func linksThatLeadInCircles() throws {
+        #expect(try fetch().status == 0)
+        let saes = home + "/hub/models--google--gemma-scope-2b-pt-res"
+        let snapshots = try FileManager.default.contentsOfDirectory(atPath: saes + "/snapshots")
+        for name in ["a", "b", "c"] {
+            try plant("\(saes)/snapshots/\(snapshots[0])/\(name)", linkTo: ".")
+        }
+        // Without a list of the commit's files they are looked for.
+        try FileManager.default.removeItem(atPath: saes + "/.sae-extract")
+        let outcome = try fetch([], ["HF_HUB_OFFLINE": "1"])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+    }
+
+    /// Pipes are not waited at.
+    @Test func pipesInPlaceOfFiles() throws {
+        let digest = try content().digest
+        for place in [
+            ".sae-extract/refs/main", ".sae-extract/\(digest)/1.partial", "blobs/\(digest)",
+            "../.locks/models--google--gemma-2-2b/\(digest).lock",
+        ] {
+            let path = "\(model)/\(place)"
+            try FileManager.default.createDirectory(
+                atPath: (path as NSString).deletingLastPathComponent,
+                withIntermediateDirectories: true)
+            #expect(mkfifo(path, 0o666) == 0)
+        }
+        let outcome = try fetch()
+        #expect(outcome.status == 0, "\(outcome.errors)")
+    }
+
+    // MARK: Parts of downloads
+
+    /// The first byte of the shard that was asked for.
+    private func firstByte() throws -> Int? {
+        try hub.requests().first { $0.isForBody && $0.path.contains(shard) && $0.port == "storage" }
+            .map { request in
+                let range = request.headers["range"] ?? "bytes=0-"
+                return Int(range.dropFirst("bytes=".count).prefix { $0 != "-" }) ?? -1
+            }
+    }
+
+    /// What others could read by its copy only is not copied: a link, a second name of a private file.
+    @Test(arguments: ["a link", "a second name", "a readable part"])
+    func partsOfOthers(kind: String) throws {
+        let (bytes, digest) = try content()
+        let part = "\(model)/.sae-extract/\(digest)/zzz.partial"
+        let beginning = Array(bytes.prefix(50_000))
+        let original = try folder.write(beginning, "victim/beginning")
+        chmod(original, 0o600)
+        switch kind {
+        case "a link": try plant(part, linkTo: original)
+        case "a second name":
+            try folder.write([], "hf/hub/models--google--gemma-2-2b/.sae-extract/\(digest)/x")
+            #expect(link(original, part) == 0)
+        default:
+            try folder.write(
+                beginning,
+                "hf/hub/models--google--gemma-2-2b/.sae-extract/\(digest)/zzz.partial")
+            chmod(part, 0o644)
+        }
+        let outcome = try fetch()
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(try firstByte() == (kind == "a readable part" ? beginning.count : 0), "\(kind)")
+        #expect(try TestData.bytes(original) == beginning)
+    }
+
+    // MARK: Contents
+
+    private func makeShared() throws {
+        for path in [home, home + "/hub", model, model + "/blobs"] {
+            #expect(chmod(path, 0o777) == 0)
+        }
+    }
+
+    /// Whatever somebody has put under the name of a content, of the right size: it is hashed, once, and downloaded again.
+    @Test func contentsThatOthersCouldChange() throws {
+        #expect(try fetch().status == 0)
+        let (bytes, digest) = try content()
+        let blob = "\(model)/blobs/\(digest)"
+        try makeShared()
+        let whole = try fetch()
+        #expect(whole.status == 0, "\(whole.errors)")
+        #expect(whole.output.contains("to be downloaded: 0 files"), "\(whole.output)")
+        // What is remembered is this version's alone.
+        var wrong = bytes
+        wrong[wrong.count / 2] ^= 1
+        try TestData.write(wrong, to: blob)
+        let offline = try fetch([], ["HF_HUB_OFFLINE": "1"])
+        #expect(offline.status == 65, "\(offline.errors)")
+        #expect(
+            offline.errors.contains(
+                "\(shard) of google/gemma-2-2b in the cache is not what its name says"),
+            "\(offline.errors)")
+        let online = try fetch()
+        #expect(online.status == 0, "\(online.errors)")
+        #expect(online.errors.contains("is not what its name says"), "\(online.errors)")
+        #expect(try TestData.bytes(blob) == bytes)
+    }
+
+    /// Contents are hashed once: what is found is remembered where nobody else can write.
+    @Test func whatWasHashedIsRemembered() throws {
+        #expect(try fetch().status == 0)
+        let memory = folder.file("own/sae-extract/hashed-contents")
+        #expect(!fileExists(memory))
+        try makeShared()
+        #expect(try fetch().status == 0)
+        let lines = try TestData.bytes(memory)
+        #expect(String(decoding: lines, as: UTF8.self).contains(try content().digest))
+        #expect(try fetch().status == 0)
+        #expect(try TestData.bytes(memory) == lines)
+        // Others' memory is not believed.
+        chmod(memory, 0o666)
+        #expect(try fetch().status == 0)
+        #expect(try TestData.bytes(memory) == lines)
+    }
+
+    /// Whoever changes the list of a commit's files would say what their contents must be: with network the Hub is asked.
+    @Test func listsThatOthersCouldChange() throws {
+        #expect(try fetch().status == 0)
+        try makeShared()
+        let (bytes, digest) = try content()
+        var other = bytes
+        other[other.count / 2] ^= 1
+        let otherDigest = SHA256.hash(data: other).map { String(format: "%02x", $0) }.joined()
+        let commit = try commit()
+        let list = "\(model)/.sae-extract/\(commit).json"
+        chmod(model + "/.sae-extract", 0o777)
+        let text = String(decoding: try TestData.bytes(list), as: UTF8.self)
+        try TestData.write(Array(text.replacing(digest, with: otherDigest).utf8), to: list)
+        try TestData.write(other, to: "\(model)/blobs/\(otherDigest)")
+        let file = "\(model)/snapshots/\(commit)/\(shard)"
+        try plant(file, linkTo: "../../blobs/\(otherDigest)")
+        for more in [[], ["--revision", commit]] {
+            let outcome = try fetch(more)
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            #expect(try TestData.bytes(file) == bytes)
+            // What this user has written itself is not asked for again.
+            try hub.clearLog()
+            #expect(try fetch(more).status == 0)
+            #expect(try !hub.requests().contains { $0.path.contains("gemma-2-2b/tree/") })
+            try TestData.write(Array(text.replacing(digest, with: otherDigest).utf8), to: list)
+            try plant(file, linkTo: "../../blobs/\(otherDigest)")
+        }
+    }
+
+    // MARK: Lists
+
+    /// Sizes may add up to anything.
+    @Test func sizesWithoutEnd() throws {
+        let blob = String(repeating: "a", count: 40)
+        let files = (0..<9000).map {
+            #"{"type": "file", "path": "data/train-\#($0).jsonl", "size": 1125899906842623, "oid": "\#(blob.dropLast(5))\#(10000 + $0)"}"#
+        }
+        try folder.write([0x0A], "hub/datasets/some/corpus/data/train-0.jsonl")
+        let body = "[\(files.joined(separator: ","))]".replacing("\"", with: "\\\"")
+        try hub.setFaults(
+            #"[{"path": "some/corpus/tree/", "status": 200, "body": "\#(body)"}, {"method": "HEAD", "path": "some/corpus", "status": 200}]"#
+        )
+        let outcome = try fetch(["--data_repo", "some/corpus"])
+        #expect(outcome.status == 74, "\(outcome.errors)")
+        #expect(outcome.errors.contains("bytes are to be downloaded, but"), "\(outcome.errors)")
+    }
+
+    /// Names that look alike are names of several files.
+    @Test func namesThatDifferInTheirBytesAlone() throws {
+        for (name, author) in [("caf\u{E9}", "composed"), ("cafe\u{301}", "decomposed")] {
+            let line =
+                #"{"style": "\#(author)", "text": "Some words of a text that is long enough to be read."}"#
+            try folder.write(Array(line.utf8), "hub/datasets/some/corpus/train-\(name).jsonl")
+        }
+        let outcome = try fetch(["--data_repo", "some/corpus"])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        let paths = try FileManager.default.subpathsOfDirectory(
+            atPath: home + "/hub/datasets--some--corpus/snapshots")
+        #expect(paths.filter { $0.hasSuffix(".jsonl") }.count == 2, "\(paths)")
+    }
+}
