@@ -34,15 +34,21 @@ extension HubCache {
         }
     }
 
-    /// The folder at `place`; nil where it is not there. Throws `FileError`, also where a link or something else is in its place.
-    func existing(_ place: Place) throws(FileError) -> Folder? {
-        var folder: Folder
+    /// The cache's root; nil where it is not there. Throws `FileError`, also where another user's link is in its place that nobody
+    /// has given.
+    private func existingRoot() throws(FileError) -> Folder? {
         do {
-            folder = try Folder(root)
+            guard !isRootGiven else { return try Folder(root) }
+            return try Folder(parentFolder(of: root)).folderOrOwnLink(pathSteps(root).last!)
         } catch {
             if error.code == ENOENT { return nil }
             throw error
         }
+    }
+
+    /// The folder at `place`; nil where it is not there. Throws `FileError`, also where a link or something else is in its place.
+    func existing(_ place: Place) throws(FileError) -> Folder? {
+        guard var folder = try existingRoot() else { return nil }
         let (steps, linkable) = way(to: place)
         for (index, step) in steps.enumerated() {
             let next =
@@ -56,8 +62,11 @@ extension HubCache {
     /// The folder at `place`, made with those above it where they are not there. Throws `FileError` as `existing`.
     @discardableResult
     func make(_ place: Place) throws(FileError) -> Folder {
+        try checkRoot()
         try makeDirectories(root)
-        var folder = try Folder(root)
+        guard var folder = try existingRoot() else {
+            throw FileError("create", root, code: ENOENT)
+        }
         let (steps, linkable) = way(to: place)
         for (index, step) in steps.enumerated() {
             folder = try folder.makeFolder(step, orOwnLink: index < linkable)
@@ -71,10 +80,16 @@ extension HubCache {
         return (.snapshot(commit, Array(steps.dropLast())), steps.last ?? path)
     }
 
-    /// Fails where something else lies in place of our own folder, of which nothing may be read then. Throws `FileError`.
-    func checkOwnFolder() throws(FileError) {
+    /// Fails where a link or something else is in place of the cache's root or of our own folder, of which nothing may be read then.
+    /// Throws `FileError`.
+    func check() throws(FileError) {
+        try checkRoot()
         var info = stat()
         guard lstat(ownFolder, &info) == 0, info.st_mode & S_IFMT != S_IFDIR else { return }
         throw FileError(ownFolder, isA: FileError.Entry(info.st_mode), expected: "a folder")
+    }
+
+    private func checkRoot() throws(FileError) {
+        if !isRootGiven { _ = try existingRoot() }
     }
 }

@@ -45,11 +45,16 @@ public final class Hub: Sendable {
         #endif
     }
 
+    private func cache(of reference: RepositoryReference) -> HubCache {
+        HubCache(
+            reference, in: settings.cacheDirectory, isRootGiven: settings.isCacheDirectoryGiven)
+    }
+
     /// What the revision is now, and what it has: of the Hub, or of the cache where the Hub is not to be asked or does not
     /// answer. Throws `HubError` and `FileError`.
     public func snapshot(_ reference: RepositoryReference) async throws -> RepositorySnapshot {
-        let cache = HubCache(reference, in: settings.cacheDirectory)
-        try cache.checkOwnFolder()
+        let cache = self.cache(of: reference)
+        try cache.check()
         let known = cache.commit
         func cached(_ commit: String, _ isolation: String?) -> RepositorySnapshot? {
             let listing = cache.listing(commit)
@@ -381,7 +386,7 @@ public final class Hub: Sendable {
             return .noClient(
                 reference, file: what, reason: absence, cache: settings.cacheDirectory)
         }
-        let cache = HubCache(reference, in: settings.cacheDirectory)
+        let cache = self.cache(of: reference)
         return .notCached(
             reference, file: what, reason: reason, cache: settings.cacheDirectory,
             command: settings.fetchCommand, unreadable: cache.unreadable,

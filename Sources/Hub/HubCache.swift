@@ -19,9 +19,11 @@ struct HubCache: Sendable {
     /// `…/models--google--gemma-2-2b`.
     let folder: String
     let root: String
+    /// Whether a user has given the root itself, as which any link will do, and not the folder that it is in.
+    let isRootGiven: Bool
 
-    init(_ reference: RepositoryReference, in root: String) {
-        (self.reference, self.root) = (reference, root)
+    init(_ reference: RepositoryReference, in root: String, isRootGiven: Bool = true) {
+        (self.reference, self.root, self.isRootGiven) = (reference, root, isRootGiven)
         folder = "\(root)/\(reference.folderName)"
     }
 

@@ -12,6 +12,8 @@ public struct HubSettings: Sendable {
     let isEndpointGiven: Bool
     /// The folder of the cache.
     public let cacheDirectory: String
+    /// Whether a variable names it itself, and not a folder above it.
+    let isCacheDirectoryGiven: Bool
     /// What names it, for messages: a variable, or "the home folder of user 12345".
     public let cacheSource: String
     /// The folder for what this user's processes remember of caches; nil where the user has no home.
@@ -90,9 +92,11 @@ public struct HubSettings: Sendable {
         }
         if let (name, text) = try first("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE") {
             (cacheSource, cacheDirectory) = (name, try path(text))
+            isCacheDirectoryGiven = true
         } else {
             let home = try hubHome()
             (cacheSource, cacheDirectory) = (home.source, home.path + "/hub")
+            isCacheDirectoryGiven = false
         }
         // After the XDG Base Directory Specification, which counts absolute paths alone. Nothing depends on it but time.
         if let caches = try? value("XDG_CACHE_HOME"), caches.hasPrefix("/") {
