@@ -92,13 +92,6 @@ extension HubCache {
         return isCommitID(blob) ? .gitBlob(blob) : nil
     }
 
-    /// The path of the blob that the file at `path` of `commit` is a link to, where its content is not what its name says.
-    func damagedBlob(_ path: String, of commit: String) -> String? {
-        guard let file = named(path, of: commit) else { return nil }
-        return ContentHash.proof(that: "\(snapshot(commit))/\(path)", is: file) == nil
-            ? blob(file.digest.name) : nil
-    }
-
     /// Whether the file at `file.path` of `commit` is proven to have the content of `file`: by the name of the blob that
     /// it is a link to, by the commit's listing, or by its hash.
     func isProven(_ file: RepositoryFile, in commit: String, _ contents: CheckedContents) -> Bool {

@@ -213,8 +213,8 @@ public final class Hub: Sendable {
         if !snapshot.isListed {
             // Nothing else says that they are whole.
             for file in choice.files {
-                if let blob = snapshot.cache.damagedBlob(file, of: snapshot.current) {
-                    throw HubError.damagedInCache(snapshot.reference, file: file, path: blob)
+                if let path = snapshot.damaged(file, trustingNobody: true) {
+                    throw HubError.damagedInCache(snapshot.reference, file: file, path: path)
                 }
             }
         }

@@ -57,19 +57,22 @@ public struct RepositorySnapshot: Sendable {
     }
 
     /// Whether the file at `path` is in the cache, whole.
-    public func isCached(_ path: String) -> Bool {
+    public func isCached(_ path: String) -> Bool { isCached(path, trustingNobody: false) }
+
+    private func isCached(_ path: String, trustingNobody: Bool) -> Bool {
         let file = listing?[path]
         if let other { return file.map { others.isProven($0, in: other) } ?? false }
         guard cache.has(path, of: current, size: file?.size) else { return false }
         // Without a list, the name of what it is a link to says what it must be.
         guard let expected = file ?? cache.named(path, of: current) else { return true }
-        return contents.isWhole("\(cache.snapshot(current))/\(path)", expected)
+        return contents.isWhole(
+            "\(cache.snapshot(current))/\(path)", expected, trustingNobody: trustingNobody)
     }
 
     /// The path of what lies in the cache for the file at `path` of the right size and is not its content; nil where all is well, or
-    /// nothing is there.
-    func damaged(_ path: String) -> String? {
-        guard other == nil, !isCached(path),
+    /// nothing is there. `trustingNobody` as `CheckedContents.isWhole`.
+    func damaged(_ path: String, trustingNobody: Bool = false) -> String? {
+        guard other == nil, !isCached(path, trustingNobody: trustingNobody),
             cache.has(path, of: current, size: listing?[path]?.size)
         else { return nil }
         return (try? cache.realPath("\(cache.snapshot(current))/\(path)")) ?? path
