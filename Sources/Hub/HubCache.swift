@@ -96,17 +96,21 @@ struct HubCache: Sendable {
     /// Where the listing of `commit` is kept.
     func listingPath(_ commit: String) -> String { "\(ownFolder)/\(commit).json" }
 
+    /// The same, and where huggingface_hub keeps it.
+    private func listingPaths(_ commit: String) -> [String] {
+        [listingPath(commit), "\(folder)/trees/\(commit).json"]
+    }
+
     /// The cached listing of `commit`.
     func listing(_ commit: String) -> RepositoryListing? {
-        RepositoryListing(path: listingPath(commit))
-            ?? RepositoryListing(path: "\(folder)/trees/\(commit).json")
+        listingPaths(commit).lazy.compactMap { RepositoryListing(path: $0) }.first
     }
 
     /// The cached listing of `commit` that nobody but this user can have written; nil where there is none. By another one somebody
     /// could say what contents must be.
     func ownListing(_ commit: String, _ contents: CheckedContents) -> RepositoryListing? {
-        let path = listingPath(commit)
-        return contents.isOwn(path) ? RepositoryListing(path: path) : nil
+        listingPaths(commit).lazy.filter { contents.isOwn($0) }
+            .compactMap { RepositoryListing(path: $0) }.first
     }
 
     /// Keeps the listing of `commit`. Throws `FileError`.
