@@ -22,7 +22,7 @@ let package = Package(
         .trait(
             name: "Hub",
             description:
-                "Downloads models, SAEs and corpora from the Hugging Face Hub. Needs libcurl; without it the binary can be linked statically."
+                "Downloads models, SAEs and corpora from the Hugging Face Hub, through libcurl, which is looked for at run time."
         ),
         .default(enabledTraits: ["Hub"]),
     ],
@@ -93,16 +93,11 @@ let package = Package(
             name: "Hub",
             dependencies: [
                 "ArrayFiles", "ByteJSON",
-                .target(name: "CCurlAuthorities", condition: .when(traits: ["Hub"])),
+                .target(name: "CCurl", condition: .when(traits: ["Hub"])),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: strict,
-            // Foundation's library must see it.
-            linkerSettings: [
-                .unsafeFlags(
-                    ["-Xlinker", "--export-dynamic-symbol=curl_multi_add_handle"])
-            ]),
+            swiftSettings: strict),
         .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
         .target(name: "ByteJSON", swiftSettings: kernels),
         .executableTarget(
@@ -181,7 +176,7 @@ let package = Package(
             name: "CCUDA", exclude: ["kernels.cu", "kernels.ptx", "prelude.h"],
             // #embed is of C23.
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
-        .target(name: "CCurlAuthorities", cSettings: [.unsafeFlags(["-std=c2x"])]),
+        .target(name: "CCurl", cSettings: [.unsafeFlags(["-std=c2x"])]),
         .target(name: "CStartup", cSettings: [.unsafeFlags(["-std=c2x"])]),
         .target(
             name: "CReport", exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],

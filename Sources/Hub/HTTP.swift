@@ -12,8 +12,16 @@ struct HTTPRequest: Sendable {
     let timeout: Double
     /// The variable that says so, for messages.
     let timeoutName: String
-    /// Seconds after which it has failed however much has come; nil for no such limit.
-    var limit: Double?
+    /// What else ends it, while bytes keep coming.
+    let bound: Bound
+
+    /// How long an answer may go on.
+    enum Bound: Sendable {
+        /// So many times `timeout` in all.
+        case time(Int)
+        /// For as long as it brings `bytes` a second, averaged over each `times` times `timeout`.
+        case rate(bytes: Int, times: Int)
+    }
 }
 
 /// The hosts that are this machine. No proxy stands before them, so that what is said to them stays here.
@@ -22,7 +30,7 @@ let loopbackHosts = ["localhost", "127.0.0.1", "::1"]
 /// An answer's head.
 struct HTTPResponse: Sendable {
     let status: Int
-    /// By lower-case name.
+    /// By lower-case name; of a name that came more than once the values in their order, joined by ", " (RFC 9110, 5.3).
     let headers: [String: String]
 
     subscript(name: String) -> String? { headers[name.lowercased()] }
@@ -42,6 +50,15 @@ func trimmed(
     return String(start.reversed().drop(while: isBlank).reversed())
 }
 
+/// The bytes of the IP address `text`, four or sixteen; nil where it is none.
+func addressBytes(_ text: String) -> [UInt8]? {
+    for (family, count) in [(AF_INET, 4), (AF_INET6, 16)] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        if inet_pton(family, text, &bytes) == 1 { return bytes }
+    }
+    return nil
+}
+
 /// The network's part in a failure: no connection, a connection lost, time out.
 struct NetworkFailure: Error {
     let reason: String
@@ -49,12 +66,13 @@ struct NetworkFailure: Error {
     var isTransient = true
 }
 
+/// Takes an answer's head and the pieces of its body in order. First it is called with the head and no byte. Where the result is
+/// false no more is wanted, and the exchange ends there; what is thrown ends it too.
+typealias BodyReceiver = @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
+
 /// Carries out exchanges. Redirects are the caller's, who knows what may be sent where.
 protocol HTTPTransport: Sendable {
-    /// Sends `request`. `body` is called with the answer's head and each piece of its body in order; what it throws ends the
-    /// exchange and is thrown on. Throws `NetworkFailure` where the exchange does not come to its end.
-    func send(
-        _ request: HTTPRequest,
-        body: @escaping @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Void
-    ) async throws -> HTTPResponse
+    /// Sends `request` and gives the answer to `body`. Throws `NetworkFailure` where the exchange does not come to its end, what
+    /// `body` throws, and `CancellationError`.
+    func send(_ request: HTTPRequest, body: @escaping BodyReceiver) async throws -> HTTPResponse
 }

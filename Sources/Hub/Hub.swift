@@ -27,18 +27,14 @@ public final class Hub: Sendable {
         self.log = log
         contents = CheckedContents(rememberingIn: settings.ownFolder, log: log)
         #if Hub
-            absence =
-                URLSessionTransport.isPossible
-                ? nil
-                : "libcurl (libcurl.so.4), which the Hub client needs, is not installed (Debian and Ubuntu: apt-get install libcurl4 ca-certificates)"
+            absence = CurlTransport.absence
             if let absence, !settings.isOffline {
                 log.warning("\(absence): only what is in the cache is used")
             }
             client =
                 settings.isOffline || absence != nil
                 ? nil
-                : HubClient(
-                    settings, transport: URLSessionTransport(settings.authorities), log: log)
+                : HubClient(settings, transport: CurlTransport(settings), log: log)
         #else
             absence = "this sae-extract was built without its Hub client"
             client = nil

@@ -3,12 +3,14 @@
 import ArrayFiles
 import FoundationEssentials
 import Logging
+import Synchronization
 
 extension HubClient {
     /// Most answers to follow from one address to the next.
     private static let maximumRedirects = 8
 
-    typealias Body = @Sendable (URL, HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+    /// `BodyReceiver` with the address that answers.
+    typealias Body = @Sendable (URL, HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
 
     /// Whose answer it is, and who sent on to it.
     struct Route {
@@ -22,7 +24,8 @@ extension HubClient {
     }
 
     /// Sends `request` and goes where it is sent on to. The last answer, and whose it is. With `stoppingAtStorage` it does
-    /// not leave the Hub for the storage of a file; the answer that would is the last.
+    /// not leave the Hub for the storage of a file; the answer that would is the last. `body` gets what an answer that is no redirect
+    /// has, and `redirected` each head that sends on, and the last.
     func follow(
         _ request: HTTPRequest, stoppingAtStorage: Bool, body: @escaping Body,
         redirected: (HTTPResponse) throws -> Void = { _ in }
@@ -42,7 +45,10 @@ extension HubClient {
             let response: HTTPResponse
             do {
                 response = try await transport.send(hop) { response, bytes in
-                    if !(300..<400).contains(response.status) { try body(url, response, bytes) }
+                    // What a redirect has besides its head may have no end.
+                    guard !(300..<400).contains(response.status) else { return false }
+                    guard try hasPlainBody(response, url) else { return false }
+                    return try body(url, response, bytes)
                 }
             } catch let failure as NetworkFailure {
                 throw unreachable(route, failure)
@@ -51,7 +57,7 @@ extension HubClient {
                 try redirected(response)
                 return (response, route)
             }
-            guard let location = response["Location"],
+            guard let location = response["Location"], location.utf8.count <= 16 << 10,
                 let next = URL(string: location, relativeTo: url)?.absoluteURL
             else {
                 throw badRedirect(route, "leads to an address that is none, and is not followed")
@@ -73,6 +79,21 @@ extension HubClient {
             route.url = next
         }
         throw badRedirect(route, "leads in circles")
+    }
+
+    /// Whether the body of the answer of `url` can be read as it comes. An error's words can be done without. Throws `HubError`
+    /// where it is compressed: that was not asked for, and a few bytes may unpack to any number.
+    private func hasPlainBody(_ response: HTTPResponse, _ url: URL) throws(HubError) -> Bool {
+        let codings = ["Content-Encoding", "Transfer-Encoding"].compactMap { response[$0] }
+            .flatMap { $0.split(separator: ",") }.map { trimmed($0).lowercased() }
+        guard let coding = codings.first(where: { !["identity", "chunked", ""].contains($0) })
+        else { return true }
+        guard response.status < 400 else { return false }
+        throw .notAHub(
+            endpoint: address(url),
+            reason:
+                "\(place(url)) comes compressed (\(coding.prefix(20))), which was not asked for"
+        )
     }
 
     private func badRedirect(_ route: Route, _ reason: String) -> HubError {
@@ -106,18 +127,8 @@ extension HubClient {
     func resolveURL(
         _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String
     ) -> URL {
-        let path = file.path.split(separator: "/").map { escaped($0) }.joined(separator: "/")
+        let path = file.path.split(separator: "/").map { percentEncoded($0) }.joined(separator: "/")
         return url("\(reference.page)/resolve/\(commit)/\(path)")
-    }
-
-    func escaped(_ text: some StringProtocol) -> String {
-        // RFC 3986's unreserved characters.
-        let plain = Set(
-            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~".utf8)
-        return text.utf8.map {
-            plain.contains($0)
-                ? String(UnicodeScalar($0)) : "%" + hexadecimal([$0]).uppercased()
-        }.joined()
     }
 
     /// An address for logs: signatures are in the query.
@@ -153,6 +164,22 @@ extension HubClient {
         case "https": next.user == nil
         case "http": url.scheme?.lowercased() == "http" && next.user == nil
         default: false
+        }
+    }
+}
+
+/// An answer's body, which comes in on the transport's thread.
+final class Content: Sendable {
+    private let storage = Mutex<[UInt8]>([])
+
+    var bytes: [UInt8] { storage.withLock { $0 } }
+
+    /// Appends what of `more` makes it no longer than `limit`. False where that is not all.
+    func append(_ more: UnsafeRawBufferPointer, limit: Int) -> Bool {
+        storage.withLock {
+            let room = limit - $0.count
+            $0.append(contentsOf: more.prefix(room))
+            return more.count <= room
         }
     }
 }

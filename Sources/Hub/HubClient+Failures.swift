@@ -17,6 +17,9 @@ extension HubClient {
     /// Most times that a request is made without any progress.
     private static let attempts = 6
 
+    /// Bytes with which an attempt counts as progress: by a few each time a server could go on for ever.
+    private static let leastHeadway = 64 << 10
+
     /// Longest wait for the next attempt that a server can ask for, in seconds.
     private static let maximumPause = 600.0
 
@@ -52,7 +55,8 @@ extension HubClient {
         case (_, "RepoNotFound"), (401, _),
             (404, _) where file == nil:
             throw HubError.noRepository(
-                reference, page: page, tokenSource: source, unreadable: settings.unreadableToken)
+                reference, page: page, tokenSource: source, unreadable: settings.unreadableToken,
+                isHubs: response.status != 404 || code != nil)
         case (404, _): throw HubError.noFile(reference, file: file ?? "", page: page)
         case (429, _):
             throw HubError.rateLimited(
@@ -77,7 +81,7 @@ extension HubClient {
             ?? HubClient.reason(in: String(decoding: body.prefix(1 << 16), as: UTF8.self))
         text = String(text.map { $0.isNewline ? " " : $0 })
         text = String(text.unicodeScalars.filter { $0.properties.generalCategory != .control })
-        return String(redacted(text).prefix(200))
+        return String(redacted(settings.proxies.redacted(text)).prefix(200))
     }
 
     /// Of a storage's error (XML) its code and message, of a page (HTML) its title, of plain text its first line.
@@ -107,7 +111,8 @@ extension HubClient {
     /// Seconds to wait as the server says: `Retry-After` (RFC 9110), or the `RateLimit` field's `t` where nothing
     /// remains (draft-ietf-httpapi-ratelimit-headers).
     func pause(_ response: HTTPResponse) -> Double? {
-        if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)/) {
+        if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*([0-9]+)/)
+        {
             return seconds(match.1)
         }
         guard let text = response["Retry-After"].map({ trimmed($0) }) else { return nil }
@@ -148,7 +153,7 @@ extension HubClient {
 
     // MARK: Repetition
 
-    /// Calls `body` until it succeeds or fails for good. Attempts are counted anew where `progress` has grown.
+    /// Calls `body` until it succeeds or fails for good. Attempts are counted anew where `progress` has grown by `leastHeadway`.
     func repeating<R>(
         patience: Patience = .full, what: String, progress: () -> Int = { 0 },
         _ body: (_ attempt: Int) async throws -> R
@@ -168,8 +173,11 @@ extension HubClient {
                 if case .rateLimited(_, let seconds, _) = error { asked = seconds.map(Double.init) }
             }
             let now = progress()
-            attempt = now > last ? 1 : attempt + 1
-            last = now
+            if now - last >= HubClient.leastHeadway {
+                (attempt, last) = (1, now)
+            } else {
+                attempt += 1
+            }
             let limit = patience == .full ? (HubClient.attempts, HubClient.maximumPause) : (3, 5)
             guard isTransient ?? problem.isOutage, attempt < limit.0, asked ?? 0 <= limit.1 else {
                 throw problem

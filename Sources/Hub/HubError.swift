@@ -12,9 +12,9 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
     case gatedForToken(RepositoryReference, page: String, tokenSource: String)
     /// The Hub does not know the token.
     case invalidToken(source: String)
-    /// The Hub has no such repository, or hides it.
+    /// The Hub has no such repository, or hides it; without `isHubs` it may be another that answers so in its place.
     case noRepository(
-        RepositoryReference, page: String, tokenSource: String?, unreadable: String?)
+        RepositoryReference, page: String, tokenSource: String?, unreadable: String?, isHubs: Bool)
     /// The repository has no such revision.
     case noRevision(RepositoryReference, page: String)
     /// The commit that the revision was has gone.
@@ -72,7 +72,7 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
             "\(repository) is gated, and the account of the token from \(source) has no access: visit \(page) with that account and ask for it, or give another account's token in HF_TOKEN"
         case .invalidToken(let source):
             "the Hub does not accept the token from \(source): it has expired or is misspelt; make one at https://huggingface.co/settings/tokens and give it in HF_TOKEN"
-        case .noRepository(let repository, let page, let source, let unreadable):
+        case .noRepository(let repository, let page, let source, let unreadable, _):
             "there is no \(repository.kind.rawValue) \(repository.id) at \(page)\(repository.revision == "main" ? "" : ", or it has no revision '\(repository.revision)'"), or it is private\(source.map { " and the token from \($0) has no access" } ?? " and no token was given"); check the spelling, or give a token in HF_TOKEN\(unreadable.map { "; the token file \($0)" } ?? "")"
         case .noRevision(let repository, let page):
             "\(repository.id) has no revision '\(repository.revision)'; see the branches and tags at \(page)/tree/main, and check the spelling"
@@ -134,6 +134,7 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
     var leavesTheCache: Bool {
         switch self {
         case .invalidToken, .tokenNotSent, .notAHub, .noListing, .refused: true
+        case .noRepository(_, _, _, _, let isHubs): !isHubs
         default: isOutage
         }
     }

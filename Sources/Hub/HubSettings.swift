@@ -29,7 +29,7 @@ public struct HubSettings: Sendable {
     let bodyTimeout: Double
     /// Seconds before the first repetition of a request that failed.
     let firstPause: Double
-    /// The proxies that libcurl takes from the environment.
+    /// The proxies that the environment names.
     let proxies: ProxySettings
     /// Whose certificates are trusted.
     let authorities: CertificateAuthorities
@@ -158,7 +158,7 @@ public struct HubSettings: Sendable {
     private static func endpoint(_ text: String) throws(HubError) -> String {
         var endpoint = text
         while endpoint.hasSuffix("/") { endpoint.removeLast() }
-        // URLSession knows schemes in lower case only.
+        // As messages and the checks of addresses have it.
         for scheme in ["http://", "https://"] where endpoint.lowercased().hasPrefix(scheme) {
             endpoint = scheme + endpoint.dropFirst(scheme.count)
         }

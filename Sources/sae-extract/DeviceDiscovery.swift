@@ -67,7 +67,7 @@ struct DeviceDiscovery {
         return all
     }
 
-    private func ask(_ changes: [Environment.Key: String?]) async -> DeviceProbe {
+    private func ask(_ changes: [String: String?]) async -> DeviceProbe {
         var failed = DeviceProbe()
         // Whichever comes first. A process that hangs within the driver cannot even be killed, and is left behind.
         typealias Answer = Result<(text: String, status: TerminationStatus), any Error>
@@ -79,7 +79,7 @@ struct DeviceDiscovery {
                     arguments: Arguments(
                         executablePathOverride: "sae-extract",
                         remainingValues: [DeviceDiscovery.argument]),
-                    environment: .inherit.updating(changes), input: .none,
+                    environment: Launcher.inherited(with: changes), input: .none,
                     output: .string(limit: 1 << 20, encoding: UTF8.self), error: .discarded)
                 answer.yield(.success((result.standardOutput, result.terminationStatus)))
             } catch {

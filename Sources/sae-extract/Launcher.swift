@@ -84,14 +84,20 @@ final class Launcher: Sendable {
     /// What a worker's environment has otherwise than this process' own: on the device `token` or, without, on the
     /// processor, with `kernels` of OpenBLAS' if it is not to choose.
     static func environment(token: String?, kernels: String?) -> [String: String?] {
-        var changes: [String: String?] = [
-            // A worker sees its own device alone, as the first; on the CPU, none.
-            "CUDA_VISIBLE_DEVICES": token ?? "",
-            // Nor has it anything to say to the Hub.
-            "HF_TOKEN": nil, "HUGGING_FACE_HUB_TOKEN": nil,
-        ]
+        // A worker sees its own device alone, as the first; on the CPU, none.
+        var changes: [String: String?] = ["CUDA_VISIBLE_DEVICES": token ?? ""]
         if token == nil, let kernels { changes[OpenBLASKernels.variable] = kernels }
         return changes
+    }
+
+    /// The environment of a child of this program's: this process' own with `changes`, and without what tells the Hub's token, for no
+    /// child has anything to say to the Hub.
+    static func inherited(with changes: [String: String?] = [:]) -> Environment {
+        let tokens = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"]
+        var all: [Environment.Key: String?] = [:]
+        for (name, value) in changes { all[Environment.Key(stringLiteral: name)] = .some(value) }
+        for name in tokens { all[Environment.Key(stringLiteral: name)] = .some(nil) }
+        return .inherit.updating(all)
     }
 
     /// What the threads of Swift's and Subprocess' runtimes take of the address space, stacks above all.
@@ -176,11 +182,8 @@ final class Launcher: Sendable {
                 .path("/proc/self/exe"),
                 arguments: Arguments(
                     executablePathOverride: "sae-extract", remainingValues: [WorkerEntry.argument]),
-                environment: .inherit.updating(
-                    Dictionary(
-                        uniqueKeysWithValues: Launcher.environment(
-                            token: task.device?.token, kernels: kernels
-                        ).map { (Environment.Key(stringLiteral: $0), $1) })),
+                environment: Launcher.inherited(
+                    with: Launcher.environment(token: task.device?.token, kernels: kernels)),
                 input: .inputWriter, output: .sequence, error: .sequence
             ) { [order] execution in
                 let process = execution.processIdentifier.value

@@ -1,6 +1,7 @@
 // Signals that ask for an end become bytes in a pipe, which a thread reads: a handler itself may do next to nothing,
 // and libraries' own threads may be the ones that get it.
 
+import ArrayFiles
 import Extraction
 import FoundationEssentials
 import Glibc
@@ -63,18 +64,7 @@ enum StopSignals {
 /// Runs `body` on a thread of its own. Where the system gives none, the process ends with a message: the threads
 /// started here are what hears a wish to end.
 func startThread(_ body: @escaping @Sendable () -> Void) {
-    final class Start {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-    var thread = pthread_t()
-    let start = Unmanaged.passRetained(Start(body))
-    let status = pthread_create(
-        &thread, nil,
-        { argument in
-            Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
-            return nil
-        }, start.toOpaque())
+    let status = makeThread(body)
     guard status == 0 else {
         ExitStatus.ioError.exit(
             saying: LauncherError.noThread(

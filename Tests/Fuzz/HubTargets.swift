@@ -170,8 +170,7 @@ private final class ScriptedTransport: HTTPTransport {
     }
 
     func send(
-        _ request: HTTPRequest,
-        body: @escaping @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+        _ request: HTTPRequest, body: @escaping BodyReceiver
     ) async throws -> HTTPResponse {
         if request.headers["Authorization"] != nil {
             check(
@@ -199,8 +198,11 @@ private final class ScriptedTransport: HTTPTransport {
         let isFinal = ![200, 206, 301, 302, 303, 307, 308].contains(status)
         if isFinal { withUnsafeCurrentTask { $0?.cancel() } }
         let response = HTTPResponse(status: status, headers: headers)
+        guard try body(response, UnsafeRawBufferPointer(start: nil, count: 0)) else {
+            return response
+        }
         let content = Array(lines.dropFirst(head.count + 1).joined(separator: [0x0A]))
-        try content.withUnsafeBytes { try body(response, $0) }
+        _ = try content.withUnsafeBytes { try body(response, $0) }
         return response
     }
 }

@@ -10,7 +10,7 @@ import Testing
 struct EnvironmentTests {
     @Test func theProxyOnTheWayIsKnown() throws {
         func proxy(_ url: String, _ environment: [String: String]) throws -> String? {
-            ProxySettings(environment: environment).proxy(for: try #require(URL(string: url)))
+            ProxySettings(environment: environment).proxy(for: try #require(URL(string: url)))?.description
         }
         for (environment, url, expected) in [
             (["https_proxy": "http://p:3128"], "https://a.test", "http://p:3128 (https_proxy)"),

@@ -326,8 +326,7 @@ struct HubTests {
 
     private struct NoTransport: HTTPTransport {
         func send(
-            _ request: HTTPRequest,
-            body: @escaping @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Void
+            _ request: HTTPRequest, body: @escaping BodyReceiver
         ) async throws -> HTTPResponse {
             throw NetworkFailure(reason: "there is no network")
         }

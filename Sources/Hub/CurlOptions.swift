@@ -1,0 +1,150 @@
+// What libcurl is told of an exchange. Cookies, .netrc and compression are off unless one asks for them; so are redirects, which are
+// the client's.
+#if Hub
+    import CCurl
+    import FoundationEssentials
+    import Glibc
+
+    /// The options of a transfer.
+    struct CurlOptions {
+        let easy: curl_easy
+
+        /// Bytes that libcurl reads at a time.
+        private static let pieceSize = 128 << 10
+
+        /// Sets them all but those of receivers and headers. Throws `NetworkFailure` where libcurl refuses one, or reads the address
+        /// otherwise than who gave it.
+        func set(
+            for request: HTTPRequest, _ settings: HubSettings, _ proxy: ProxySettings.Proxy?
+        ) throws(NetworkFailure) {
+            let address = request.url.absoluteString
+            try CurlOptions.checkReading(of: request.url)
+            try text(CURLOPT_URL, address)
+            try number(CURLOPT_PATH_AS_IS, 1)
+            try number(CURLOPT_PROTOCOLS, Int(CURLPROTO_HTTP | CURLPROTO_HTTPS))
+            // One answer after the other on each connection; version 2 has nothing more for a thread that waits for one.
+            try number(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
+            try number(CURLOPT_HTTP09_ALLOWED, 0)
+            try number(CURLOPT_NOBODY, request.method == "HEAD" ? 1 : 0)
+            try number(CURLOPT_FOLLOWLOCATION, 0)
+            try number(CURLOPT_NETRC, 0)
+            try number(CURLOPT_BUFFERSIZE, CurlOptions.pieceSize)
+            // No signals for time-outs: threads share them.
+            try number(CURLOPT_NOSIGNAL, 1)
+            // Of several addresses of a host the next is tried before it is all over.
+            try number(CURLOPT_CONNECTTIMEOUT_MS, max(1, Int(request.timeout * 1000)))
+            // An old libcurl waits for a name to be looked up, even where nobody wants it any longer.
+            _ = ccurl_set_number(easy, CURLOPT_QUICK_EXIT, 1)
+            try set(proxy)
+            try set(settings.authorities)
+        }
+
+        private func set(_ proxy: ProxySettings.Proxy?) throws(NetworkFailure) {
+            // The proxy's own head is no answer, and it is not to have the token.
+            try number(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
+            try number(CURLOPT_HEADEROPT, Int(CURLHEADER_SEPARATE))
+            // Empty texts keep libcurl from the environment.
+            try text(CURLOPT_NOPROXY, "")
+            guard let proxy else { return try text(CURLOPT_PROXY, "") }
+            guard let address = proxy.address else {
+                throw NetworkFailure(
+                    reason:
+                        "the value of \(proxy.variable) is not an address like http://USER:PASSWORD@HOST:PORT",
+                    isTransient: false)
+            }
+            try text(CURLOPT_PROXY, address)
+            if let user = proxy.user {
+                try bytes(CURLOPT_PROXYUSERNAME, user)
+            }
+            if let password = proxy.password {
+                try bytes(CURLOPT_PROXYPASSWORD, password)
+            }
+        }
+
+        private func set(_ authorities: CertificateAuthorities) throws(NetworkFailure) {
+            try number(CURLOPT_SSL_VERIFYPEER, 1)
+            try number(CURLOPT_SSL_VERIFYHOST, 2)
+            // What no variable names is libcurl's own. For proxies that speak TLS not every libcurl is built.
+            if let file = authorities.file?.path {
+                try text(CURLOPT_CAINFO, file)
+                _ = ccurl_set_text(easy, CURLOPT_PROXY_CAINFO, file)
+            }
+            if let folder = authorities.folder?.path {
+                try text(CURLOPT_CAPATH, folder)
+                _ = ccurl_set_text(easy, CURLOPT_PROXY_CAPATH, folder)
+            }
+        }
+
+        private func number(_ option: curl_option, _ value: Int) throws(NetworkFailure) {
+            try check(ccurl_set_number(easy, option, value))
+        }
+
+        private func text(_ option: curl_option, _ value: String) throws(NetworkFailure) {
+            try check(ccurl_set_text(easy, option, value))
+        }
+
+        private func bytes(_ option: curl_option, _ value: [UInt8]) throws(NetworkFailure) {
+            let text = value.map { CChar(bitPattern: $0) } + [0]
+            try check(ccurl_set_text(easy, option, text))
+        }
+
+        /// Throws `NetworkFailure` unless an option was taken.
+        func check(_ code: Int32) throws(NetworkFailure) {
+            guard code == 0 else {
+                throw NetworkFailure(
+                    reason:
+                        "libcurl refuses an option (\(String(cString: ccurl_easy_strerror(code))))",
+                    isTransient: false)
+            }
+        }
+
+        // MARK: Addresses
+
+        /// Throws `NetworkFailure` unless libcurl reads `url` as Foundation does, by whose reading it was decided what may be sent
+        /// there.
+        private static func checkReading(of url: URL) throws(NetworkFailure) {
+            guard let parts = ccurl_parts_init() else { throw CurlSession.noMemory }
+            defer { ccurl_parts_free(parts) }
+            func part(_ part: curl_part) -> String? {
+                var text: UnsafeMutablePointer<CChar>?
+                guard
+                    ccurl_parts_get(parts, part, &text, UInt32(CURLU_DEFAULT_PORT)) == 0, let text
+                else { return nil }
+                defer { ccurl_free(text) }
+                return String(cString: text)
+            }
+            let address = url.absoluteString
+            let scheme = url.scheme?.lowercased() ?? ""
+            let port = url.port ?? (scheme == "https" ? 443 : 80)
+            guard address.utf8.allSatisfy({ (0x21...0x7E).contains($0) }),
+                ccurl_parts_set(parts, CURLUPART_URL, address, UInt32(CURLU_PATH_AS_IS)) == 0,
+                part(CURLUPART_SCHEME)?.lowercased() == scheme,
+                let host = url.host, isSame(part(CURLUPART_HOST) ?? "", host),
+                part(CURLUPART_PORT) == "\(port)", part(CURLUPART_USER) == nil,
+                part(CURLUPART_PASSWORD) == nil
+            else {
+                throw NetworkFailure(
+                    reason: "its address can be read in more than one way, and is not asked",
+                    isTransient: false)
+            }
+        }
+
+        /// Whether libcurl's `host` is `other`: the same letters, or the same address.
+        private static func isSame(_ host: String, _ other: String) -> Bool {
+            let names = [host, other].map { name in
+                trimmed(name) { $0 == "[" || $0 == "]" }.lowercased()
+            }
+            if names[0] == names[1] {
+                return names[0].utf8.allSatisfy {
+                    isLetterOrDigit($0) || "-._:".utf8.contains($0)
+                }
+            }
+            guard let address = addressBytes(names[0]) else { return false }
+            return address == addressBytes(names[1])
+        }
+
+        private static func isLetterOrDigit(_ byte: UInt8) -> Bool {
+            (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte)
+        }
+    }
+#endif

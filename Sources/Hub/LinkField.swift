@@ -1,0 +1,73 @@
+// Links in an answer's head (RFC 8288), read from front to back: a stranger's line may be long.
+
+/// The target of the first link with the relation `next` in `field`: `<…>; rel="next"`. Nil where there is none.
+func nextLink(_ field: String) -> String? {
+    var reader = LinkReader(bytes: Array(field.utf8))
+    while let link = reader.next() {
+        if link.relations.contains("next") { return link.target }
+    }
+    return nil
+}
+
+/// Goes through a field's links.
+private struct LinkReader {
+    let bytes: [UInt8]
+    var position = 0
+
+    /// The next link; nil where there is no more, or what follows is none.
+    mutating func next() -> (target: String, relations: [Substring])? {
+        skip { [UInt8(ascii: ","), 0x20, 0x09].contains($0) }
+        guard take(UInt8(ascii: "<")) else { return nil }
+        let start = position
+        skip { $0 != UInt8(ascii: ">") }
+        let target = String(decoding: bytes[start..<position], as: UTF8.self)
+        guard take(UInt8(ascii: ">")) else { return nil }
+        var relations: String?
+        skipSpace()
+        while take(UInt8(ascii: ";")) {
+            skipSpace()
+            let name = word()
+            skipSpace()
+            var value = ""
+            if take(UInt8(ascii: "=")) {
+                skipSpace()
+                value = take(UInt8(ascii: "\"")) ? quoted() : word()
+                skipSpace()
+            }
+            // Only the first counts.
+            if name.lowercased() == "rel" { relations = relations ?? value.lowercased() }
+        }
+        skip { $0 != UInt8(ascii: ",") }
+        return (target, relations?.split(separator: " ") ?? [])
+    }
+
+    private mutating func skip(while isMeant: (UInt8) -> Bool) {
+        while position < bytes.count, isMeant(bytes[position]) { position += 1 }
+    }
+
+    private mutating func skipSpace() { skip { $0 == 0x20 || $0 == 0x09 } }
+
+    private mutating func take(_ byte: UInt8) -> Bool {
+        guard position < bytes.count, bytes[position] == byte else { return false }
+        position += 1
+        return true
+    }
+
+    private mutating func word() -> String {
+        let start = position
+        skip { !"=;, \t".utf8.contains($0) }
+        return String(decoding: bytes[start..<position], as: UTF8.self)
+    }
+
+    /// What stands before the closing quotation mark, which is passed.
+    private mutating func quoted() -> String {
+        var text: [UInt8] = []
+        while position < bytes.count, bytes[position] != UInt8(ascii: "\"") {
+            if bytes[position] == UInt8(ascii: "\\"), position + 1 < bytes.count { position += 1 }
+            text.append(bytes[position])
+            position += 1
+        }
+        _ = take(UInt8(ascii: "\""))
+        return String(decoding: text, as: UTF8.self)
+    }
+}
