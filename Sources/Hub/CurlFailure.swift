@@ -35,7 +35,7 @@
             case CURLE_UNSUPPORTED_PROTOCOL where words.contains("HTTP/0.9"): return noHTTP
             // Of a line that libcurl itself does not keep whole; an old one says that it has no memory for it.
             case CURLE_TOO_LARGE: return ResponseHead.tooLong
-            case CURLE_OUT_OF_MEMORY where words.contains("header"): return ResponseHead.tooLong
+            case CURLE_OUT_OF_MEMORY where !isAnswered: return ResponseHead.tooLong
             default:
                 guard let advice = certificateAdvice(words.lowercased(), authorities) else {
                     return NetworkFailure(reason: words)
