@@ -130,9 +130,10 @@ final class Launcher: Sendable {
         guard access("/proc/self/task", R_OK | X_OK) == 0 else { throw LauncherError.noProc }
         try checkFiles(workers: workers.count)
         // This one, that which hears of signals, libdispatch's pool, which is as large as the machine if there is work for
-        // it, and those of Subprocess, libdispatch itself and the display. Requests have some more.
+        // it, and those of Subprocess, libdispatch itself and the display. Four downloads have one each, and one
+        // to look up the host's name.
         let cores = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-        let own = 8 + min(cores, 3 * max(1, workers.count) + 1) + (asksHub ? 4 : 0)
+        let own = 8 + min(cores, 3 * max(1, workers.count) + 1) + (asksHub ? 8 : 0)
         let children = workers.isEmpty ? 1 : workers.reduce(0) { $0 + $1.taskCount }
         // Some of them may be there already.
         let count = max(0, own + children - TaskLimits.ownThreads)

@@ -79,6 +79,31 @@ extension CUDATests {
         #expect(outcome.errors.contains("has not answered for 1 seconds"))
     }
 
+    /// Nor has the process that is asked anything to say to the Hub.
+    @Test func theProcessThatIsAskedHasNoToken() throws {
+        let script = """
+            "$@" >/dev/null 2>&1 &
+            for attempt in {1..300}; do
+                for child in $(cat /proc/$!/task/*/children 2>/dev/null); do
+                    if grep -aq __devices /proc/$child/cmdline; then
+                        tr '\\0' '\\n' </proc/$child/environ
+                        break 2
+                    fi
+                done
+                sleep 0.05
+            done
+            wait
+            """
+        let outcome = try Tool.run(
+            ["devices"],
+            environment: FakeCUDA.environment([
+                "FAKE_CUDA_HANG": "1", "SAE_EXTRACT_PROBE_SECONDS": "3", "HF_TOKEN": "hf_one",
+                "HUGGING_FACE_HUB_TOKEN": "hf_two", "HF_TOKEN_PATH": "/hf_three",
+            ]), launcher: ["/bin/bash", "-c", script, "bash"])
+        #expect(outcome.output.contains("FAKE_CUDA_HANG=1"), "\(outcome)")
+        #expect(!outcome.output.contains("hf_"), "\(outcome.output)")
+    }
+
     // MARK: `devices`
 
     private func devices(_ changes: [String: String] = [:]) throws -> Tool.Outcome {

@@ -215,7 +215,7 @@ extension HubTests {
             saying: ["google/gemma-2-2b has no file tokenizer.json"])
         let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
         #expect(sent < 1_000_000, "\(sent)")
-        // Ended while others are being redirected: URLSession takes its own ending for a reason to crash.
+        // Ended while others are being redirected.
         try hub.setFaults(
             #"[{"path": "resolve.*tokenizer.json", "method": "GET", "status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}]"#
         )

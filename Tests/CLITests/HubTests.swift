@@ -478,7 +478,7 @@ struct HubTests {
             let outcome = try Tool.run(
                 arguments("out") + ["--log_level", "trace"],
                 environment: own.environment(
-                    home: home, ["HF_TOKEN": secret, "URLSessionDebugLibcurl": "1"]))
+                    home: home, ["HF_TOKEN": secret]))
             #expect(outcome.status != 0)
             #expect(!outcome.errors.lowercased().contains(secret.lowercased()), "\(outcome.errors)")
         }

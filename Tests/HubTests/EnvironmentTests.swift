@@ -10,7 +10,8 @@ import Testing
 struct EnvironmentTests {
     @Test func theProxyOnTheWayIsKnown() throws {
         func proxy(_ url: String, _ environment: [String: String]) throws -> String? {
-            ProxySettings(environment: environment).proxy(for: try #require(URL(string: url)))?.description
+            ProxySettings(environment: environment).proxy(for: try #require(URL(string: url)))?
+                .description
         }
         for (environment, url, expected) in [
             (["https_proxy": "http://p:3128"], "https://a.test", "http://p:3128 (https_proxy)"),
@@ -28,9 +29,40 @@ struct EnvironmentTests {
             (["https_proxy": "p"], "https://127.0.0.1:4", nil),
             (["https_proxy": "http://me:word@p:1"], "https://a.test", "http://p:1 (https_proxy)"),
             (["https_proxy": "me:word@p:1"], "https://a.test", "p:1 (https_proxy)"),
+            (["https_proxy": "http://me:w@rd@p:1/"], "https://a.test", "http://p:1/ (https_proxy)"),
+            (["https_proxy": "http://me:word%40p:1"], "https://a.test", "in https_proxy"),
+            (["https_proxy": "me:word"], "https://a.test", "in https_proxy"),
+            (
+                ["https_proxy": "http://[::1]:3128"], "https://a.test",
+                "http://[::1]:3128 (https_proxy)"
+            ),
+            (["https_proxy": "p", "no_proxy": "10.0.0.0/8"], "https://10.200.3.4", nil),
+            (
+                ["https_proxy": "p", "no_proxy": "10.0.0.0/8"], "https://11.0.0.1",
+                "p (https_proxy)"
+            ),
+            (
+                ["https_proxy": "p", "no_proxy": "10.0.0.0/99"], "https://10.0.0.1",
+                "p (https_proxy)"
+            ),
+            (["https_proxy": "p", "no_proxy": "fd00::/8"], "https://[fd12::7]:443", nil),
+            (["https_proxy": "p", "no_proxy": "[::2]"], "https://[0:0::2]", nil),
+            (["https_proxy": "p"], "https://[::1]", nil),
         ] as [([String: String], String, String?)] {
             #expect(try proxy(url, environment) == expected, "\(environment) \(url)")
         }
+    }
+
+    @Test func passwordsOfProxiesAreKnownAndLeftOut() throws {
+        let settings = ProxySettings(environment: [
+            "http_proxy": "http://m%65:p%40ss%2fw@p:1", "https_proxy": "hidden:word",
+        ])
+        let url = try #require(URL(string: "http://a.test"))
+        let proxy = try #require(settings.proxy(for: url))
+        #expect(proxy.user == Array("me".utf8) && proxy.password == Array("p@ss/w".utf8))
+        #expect(
+            settings.redacted("a p@ss/w b p%40ss%2Fw c p%40ss%2fw d hidden:word")
+                == "a … b … c … d …")
     }
 
     @Test func theFirstFileOfAuthoritiesThatCanBeReadCounts() throws {
