@@ -11,14 +11,14 @@
         private let settings: HubSettings
         private let proxy: ProxySettings.Proxy?
         private var head = ResponseHead()
-        private var patience: Patience
+        private var time: ServerTime
         /// What has ended the exchange before libcurl did: nothing more is wanted, or an error.
         private var verdict: Result<Void, any Error>?
 
         init(_ request: HTTPRequest, _ receiver: @escaping BodyReceiver, _ settings: HubSettings) {
             (self.request, self.receiver, self.settings) = (request, receiver, settings)
             proxy = settings.proxies.proxy(for: request.url)
-            patience = Patience(request)
+            time = ServerTime(request)
         }
 
         /// Carries it out, unless `wish` is set. Throws as `HTTPTransport.send`.
@@ -71,10 +71,10 @@
                 guard verdict == nil, running > 0 else {
                     return ccurl_multi_result(session.multi)
                 }
-                if let reason = patience.end(isAnswered: head.response != nil) {
+                if let reason = time.end(isAnswered: head.response != nil) {
                     throw NetworkFailure(reason: reason)
                 }
-                guard ccurl_multi_wait(session.multi, patience.step) == 0 else {
+                guard ccurl_multi_wait(session.multi, time.step) == 0 else {
                     throw CurlSession.noMemory
                 }
             }
@@ -111,7 +111,7 @@
             let refusal = count == 0 ? 1 : 0
             guard exchange.verdict == nil else { return refusal }
             let begin = ContinuousClock.now
-            defer { exchange.patience.leaveOut(since: begin) }
+            defer { exchange.time.leaveOut(since: begin) }
             do {
                 if try add(exchange, UnsafeRawBufferPointer(start: bytes, count: count)) {
                     return count
@@ -127,7 +127,7 @@
             let wasWhole = head.response != nil
             try head.add(line)
             guard !wasWhole, let response = head.response else { return true }
-            patience.note(bytes: 0)
+            time.note(bytes: 0)
             // After a head alone nothing comes, and the connection can be used again.
             return try receiver(response, UnsafeRawBufferPointer(start: nil, count: 0))
                 || request.method == "HEAD"
@@ -138,7 +138,7 @@
                 throw NetworkFailure(reason: "what answers speaks no HTTP: it has no head")
             }
             guard !piece.isEmpty else { return true }
-            patience.note(bytes: piece.count)
+            time.note(bytes: piece.count)
             return try receiver(response, piece)
         }
 

@@ -23,7 +23,7 @@
             switch curl_code(UInt32(bitPattern: code)) {
             case CURLE_OPERATION_TIMEDOUT:
                 return NetworkFailure(
-                    reason: Patience(request).silence(isAnswered: isAnswered))
+                    reason: ServerTime(request).silence(isAnswered: isAnswered))
             case CURLE_COULDNT_RESOLVE_HOST:
                 return NetworkFailure(reason: "the host's name is not known (\(words))")
             case CURLE_COULDNT_RESOLVE_PROXY:

@@ -9,6 +9,9 @@ extension HubClient {
     /// Most answers to follow from one address to the next.
     private static let maximumRedirects = 8
 
+    /// Most bytes of an address that an answer leads to: as many as servers take.
+    static let longestAddress = 8 << 10
+
     /// `BodyReceiver` with the address that answers.
     typealias Body = @Sendable (URL, HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
 
@@ -57,7 +60,8 @@ extension HubClient {
                 try redirected(response)
                 return (response, route)
             }
-            guard let location = response["Location"], location.utf8.count <= 16 << 10,
+            guard let location = response["Location"],
+                location.utf8.count <= HubClient.longestAddress,
                 let next = URL(string: location, relativeTo: url)?.absoluteURL
             else {
                 throw badRedirect(route, "leads to an address that is none, and is not followed")

@@ -16,7 +16,7 @@ struct HubClient: Sendable {
     let endpoint: URL
 
     /// Most bytes of an answer that is not a file, and of one whose words are for a message alone.
-    private static let maximumMetadata = 256 << 20
+    private static let maximumMetadata = 64 << 20
     static let longestError = 64 << 10
 
     /// Most entries of a list of files, and most bytes of all its pages.
@@ -125,7 +125,9 @@ struct HubClient: Sendable {
     /// The address in `Link: <…>; rel="next"` (RFC 8288).
     private func nextPage(_ response: HTTPResponse, after page: URL) throws -> URL? {
         guard let target = response["Link"].flatMap(nextLink) else { return nil }
-        guard let next = URL(string: target, relativeTo: page)?.absoluteURL else {
+        guard target.utf8.count <= HubClient.longestAddress,
+            let next = URL(string: target, relativeTo: page)?.absoluteURL
+        else {
             throw HubError.notAHub(
                 endpoint: settings.endpoint, reason: "its next page has no address")
         }

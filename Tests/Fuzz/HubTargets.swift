@@ -21,7 +21,7 @@ private let hubWords = [
 ]
 
 extension FuzzTarget {
-    static let hubs = [hubListing, hubAnswers]
+    static let hubs = [hubListing, hubAnswers, hubHeads]
 
     // MARK: Listings
 
@@ -128,6 +128,38 @@ extension FuzzTarget {
         }
         isDone.wait()
         try outcome.withLock { try $0.get() }
+    }
+
+    // MARK: Heads
+
+    /// An input is the bytes of heads, line by line.
+    private static let hubHeads = FuzzTarget(
+        "hub-heads",
+        dictionary: [
+            "HTTP/1.1 200 OK\r\n", "HTTP/1.0 100\r\n\r\n", "Link: <", ">; rel=\"next\"", "rel=next",
+            "Content-Length: ", "Location: /", ": ", "\r\n\r\n", "\\\"",
+        ]
+    ) {
+        [
+            "HTTP/1.1 103 Early\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\na: c\r\n\r\nT: x\r\n",
+            "HTTP/1.1 200 OK\r\nLink: <a?b=1,2;c>; title=\"<\\\">\", <d>; rel=\"last next\"\r\n\r\n",
+            "HTTP/1.1 302 Found\r\nLocation: /a\r\nLocation: /b\r\n\r\n",
+        ].map { Array($0.utf8) }
+    } body: { input in
+        var head = ResponseHead()
+        var rest = UnsafeRawBufferPointer(input)[...]
+        while !rest.isEmpty {
+            let end = rest.firstIndex(of: 0x0A).map { $0 + 1 } ?? rest.endIndex
+            try head.add(UnsafeRawBufferPointer(rebasing: rest[..<end]))
+            rest = rest[end...]
+        }
+        guard let response = head.response else { return }
+        check((100...999).contains(response.status), "the status \(response.status)")
+        if let target = response["Link"].flatMap(nextLink) {
+            check(
+                Array(response["Link"]!.utf8).contains(Array("<\(target)>".utf8)),
+                "a target that is not there")
+        }
     }
 
     private static let log = Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() }

@@ -67,7 +67,7 @@ struct AnswerTests {
         func request(_ bound: HTTPRequest.Bound, timeout: Double) -> HTTPRequest {
             HTTPRequest(url: url, timeout: timeout, timeoutName: "NAME", bound: bound)
         }
-        var silent = Patience(request(.time(1000), timeout: 0.05))
+        var silent = ServerTime(request(.time(1000), timeout: 0.05))
         #expect(silent.end(isAnswered: false) == nil)
         let begin = ContinuousClock.now
         Thread.sleep(forTimeInterval: 0.2)
@@ -79,7 +79,7 @@ struct AnswerTests {
         for (bytes, words) in [
             (1, "less than 100 bytes a second for 0.2 s (4 times NAME)"), (1 << 20, nil),
         ] as [(Int, String?)] {
-            var slow = Patience(request(.rate(bytes: 100, times: 4), timeout: 0.05))
+            var slow = ServerTime(request(.rate(bytes: 100, times: 4), timeout: 0.05))
             Thread.sleep(forTimeInterval: 0.3)
             slow.note(bytes: bytes)
             #expect(slow.end(isAnswered: true) == words)

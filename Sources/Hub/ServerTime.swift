@@ -2,7 +2,7 @@
 
 /// The time that a server has taken for an exchange, and when it is too long. What others take for its bytes, such as a slow disk, does
 /// not count.
-struct Patience {
+struct ServerTime {
     private let timeout: Double
     private let name: String
     private let bound: HTTPRequest.Bound
