@@ -50,7 +50,8 @@ extension HubClient {
                 response = try await transport.send(hop) { response, bytes in
                     // What a redirect has besides its head may have no end.
                     guard !(300..<400).contains(response.status) else { return false }
-                    guard try hasPlainBody(response, url) else { return false }
+                    // Looked at with the head, before the first byte.
+                    guard try !bytes.isEmpty || hasPlainBody(response, url) else { return false }
                     return try body(url, response, bytes)
                 }
             } catch let failure as NetworkFailure {

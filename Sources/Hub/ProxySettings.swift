@@ -24,7 +24,7 @@ struct ProxySettings: Sendable {
         fileprivate init(_ text: String, from variable: String) {
             self.variable = variable
             let scheme =
-                text.firstRange(of: "://").map { String(text[..<$0.upperBound]) } ?? ""
+                text.prefixMatch(of: /[A-Za-z][A-Za-z0-9+.\-]*:\/\//).map { String($0.0) } ?? ""
             let rest = text.dropFirst(scheme.count)
             // A password may have the sign too.
             let at = rest.lastIndex(of: "@")

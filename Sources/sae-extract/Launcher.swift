@@ -92,7 +92,7 @@ final class Launcher: Sendable {
 
     /// The environment of a child of this program's: this process' own with `changes`, and without what tells the Hub's token, for no
     /// child has anything to say to the Hub.
-    static func inherited(with changes: [String: String?] = [:]) -> Environment {
+    static func inherited(with changes: [String: String?]) -> Environment {
         let tokens = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"]
         var all: [Environment.Key: String?] = [:]
         for (name, value) in changes { all[Environment.Key(stringLiteral: name)] = .some(value) }

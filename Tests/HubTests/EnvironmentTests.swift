@@ -32,6 +32,7 @@ struct EnvironmentTests {
             (["https_proxy": "http://me:w@rd@p:1/"], "https://a.test", "http://p:1/ (https_proxy)"),
             (["https_proxy": "http://me:word%40p:1"], "https://a.test", "in https_proxy"),
             (["https_proxy": "me:word"], "https://a.test", "in https_proxy"),
+            (["https_proxy": "me:w://rd@p:1"], "https://a.test", "p:1 (https_proxy)"),
             (
                 ["https_proxy": "http://[::1]:3128"], "https://a.test",
                 "http://[::1]:3128 (https_proxy)"
