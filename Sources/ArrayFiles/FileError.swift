@@ -18,6 +18,8 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     private struct Mismatch: Equatable {
         let found: String
         let expected: String
+        var advice =
+            "somebody else has put it there: see what it is, remove it, and run the same command again"
     }
 
     /// A failed `operation` on `path`; `code` is `errno` unless given.
@@ -43,7 +45,10 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
         mismatch = Mismatch(
             found: "a link\(linkTarget(path).map { " to \($0)" } ?? "") that user \(user) has made",
-            expected: "a folder, or a link that you or root have made,")
+            expected: "a folder, or a link that you or root have made,",
+            advice:
+                "have it made anew by root or yourself (chown -h keeps where it leads), or give the folder that it leads to"
+        )
     }
 
     /// What an entry of a folder is.
@@ -70,10 +75,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 
     /// What failed, where, why, and what to do about it.
     public var description: String {
-        if mismatch != nil {
-            return
-                "\(cause); somebody else has put it there: see what it is, remove it, and run the same command again"
-        }
+        if let mismatch { return "\(cause); \(mismatch.advice)" }
         return danglingTarget.map { "cannot \(operation) \(path): \(danglingLinkSentence($0))" }
             ?? "\(cause); \(nextStep)"
     }

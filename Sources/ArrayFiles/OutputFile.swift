@@ -168,11 +168,13 @@ public final class OutputFile {
 
 extension Folder {
     /// Creates a file under a name that no other process on any machine has, ending in `.partial`, open for reading and
-    /// writing. Throws `FileError`.
-    public func createUnique() throws(FileError) -> (descriptor: Int32, name: String) {
+    /// writing; `mode` as for `open`. Throws `FileError`.
+    public func createUnique(mode: mode_t = 0o666) throws(FileError) -> (
+        descriptor: Int32, name: String
+    ) {
         let name = "\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
         do {
-            if let descriptor = try open(name, O_RDWR | O_CREAT | O_EXCL) {
+            if let descriptor = try open(name, O_RDWR | O_CREAT | O_EXCL, mode: mode) {
                 return (descriptor, name)
             }
         } catch {

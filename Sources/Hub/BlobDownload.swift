@@ -35,6 +35,8 @@ final class DownloadSink: Sendable {
     let folder: Folder
     let name: String
     let descriptor: Int32
+    /// The file's permissions, but while it is hidden.
+    private let mode: mode_t
     private let state: Mutex<State>
     private let report: @Sendable (Int, DownloadedBytes) -> Void
 
@@ -44,7 +46,9 @@ final class DownloadSink: Sendable {
         report: @escaping @Sendable (Int, DownloadedBytes) -> Void
     ) throws {
         self.folder = folder
-        (descriptor, name) = try folder.createUnique()
+        (descriptor, name) = try folder.createUnique(mode: HubCache.fileMode)
+        var info = stat()
+        mode = fstat(descriptor, &info) == 0 ? info.st_mode & 0o777 : HubCache.fileMode
         self.report = report
         state = Mutex(State(hash: ContentHash(of: file)))
     }
@@ -55,6 +59,19 @@ final class DownloadSink: Sendable {
 
     /// Removes the file.
     func remove() { try? folder.remove(name) }
+
+    /// Takes the file from all but this user until it is known to be what it should be. Says whether that could be done.
+    func hide() -> Bool {
+        var info = stat()
+        return fchmod(descriptor, 0o600) == 0 && fstat(descriptor, &info) == 0
+            && info.st_mode & 0o077 == 0
+    }
+
+    /// Gives the file back to those who may read it.
+    private func show() {
+        var info = stat()
+        if fstat(descriptor, &info) == 0, info.st_mode & 0o777 != mode { fchmod(descriptor, mode) }
+    }
 
     /// Bytes so far.
     var count: Int { state.withLock(\.count) }
@@ -113,8 +130,9 @@ final class DownloadSink: Sendable {
         report(bytes.count, kind)
     }
 
-    /// Fails unless the bytes have reached the disk, and are as many as they should be. Throws `FileError`.
+    /// Fails unless the bytes, which are what they should be, have reached the disk, and are as many. Throws `FileError`.
     func synchronize() throws {
+        show()
         guard synchronizeToDisk(descriptor) else { throw FileError("write", path) }
         var info = stat()
         guard fstat(descriptor, &info) == 0, Int(info.st_size) == count else {
@@ -189,7 +207,8 @@ struct BlobDownload: Sendable {
                 try sink.synchronize()
                 do throws(FileError) {
                     try cache.move(
-                        sink.name, from: sink.folder, to: digest.name, in: cache.make(.blobs))
+                        sink.name, open: sink.descriptor, from: sink.folder, to: digest.name,
+                        in: cache.make(.blobs))
                     contents.trust(sink.descriptor, file)
                     removeParts()
                     return digest
@@ -262,8 +281,12 @@ struct BlobDownload: Sendable {
             return nil
         }
         defer { close(descriptor) }
-        // Somebody may have linked a file there that is this user's alone.
-        guard isReadableAnyway(descriptor, byReadersOf: sink.descriptor) else { return nil }
+        // Somebody may have linked a file there that is this user's alone. One of this user's own that others may not read is taken
+        // over so that they cannot read it here either.
+        guard
+            isReadableAnyway(descriptor, byReadersOf: sink.descriptor)
+                || isOnlyOwn(descriptor) && sink.hide()
+        else { return nil }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
         defer { buffer.deallocate() }
         log.debug(
@@ -285,6 +308,12 @@ struct BlobDownload: Sendable {
         }
         if isAbandoned(furthest) { try? sink.folder.remove(furthest.name) }
         return furthest.name
+    }
+
+    /// Whether the open file is this user's and has no other name.
+    private func isOnlyOwn(_ descriptor: Int32) -> Bool {
+        var info = stat()
+        return fstat(descriptor, &info) == 0 && info.st_uid == geteuid() && info.st_nlink == 1
     }
 
     // MARK: The lock

@@ -4,21 +4,26 @@ import ArrayFiles
 import Glibc
 
 extension HubCache {
-    /// Gives the file called `name` in `folder` the name `newName` in `target`, replacing what is there; from one file system to
-    /// another it is copied. Throws `FileError`.
+    /// The permissions of files of the cache, as far as the umask leaves them: whoever else could open one for writing could
+    /// change it after it was hashed.
+    static let fileMode: mode_t = 0o644
+
+    /// Gives the file called `name` in `folder`, which this process has written and has open, the name `newName` in `target`,
+    /// replacing what is there; from one file system to another what is open is copied. Throws `FileError`.
     func move(
-        _ name: String, from folder: Folder, to newName: String, in target: Folder
+        _ name: String, open descriptor: Int32, from folder: Folder, to newName: String,
+        in target: Folder
     ) throws(FileError) {
         do {
             try folder.rename(name, to: newName, in: target)
         } catch {
             guard error.code == EXDEV else { throw error }
-            try copy(name, from: folder, to: newName, in: target)
+            try copy(descriptor, folder.path(of: name), to: newName, in: target)
             try? folder.remove(name)
         }
     }
 
-    /// Copies the file called `name` in `folder` to `newName` in `target`, which appears whole or not at all. Throws `FileError`,
+    /// Copies the file called `name` in `folder`, which others may have put there, to `newName` in `target`. Throws `FileError`,
     /// also where others could read by the copy what they may not read themselves.
     func copy(
         _ name: String, from folder: Folder, to newName: String, in target: Folder
@@ -27,24 +32,40 @@ extension HubCache {
             throw FileError("open", folder.path(of: name), code: ENOENT)
         }
         defer { close(source) }
+        try copy(source, folder.path(of: name), to: newName, in: target) { copy throws(FileError) in
+            guard isReadableAnyway(source, byReadersOf: copy) else {
+                throw FileError("copy", folder.path(of: name), code: EACCES)
+            }
+        }
+    }
+
+    /// Copies the open file at `path` to `newName` in `target`, which appears whole or not at all. `check` is called with the empty
+    /// copy. Throws `FileError`.
+    private func copy(
+        _ source: Int32, _ path: String, to newName: String, in target: Folder,
+        _ check: (Int32) throws(FileError) -> Void = { _ in }
+    ) throws(FileError) {
         // Named as huggingface_hub names what is not complete.
         let temporary =
             "\(newName).\(String(UInt64.random(in: .min ... .max), radix: 16)).incomplete"
-        guard let copy = try target.open(temporary, O_WRONLY | O_CREAT | O_EXCL) else {
+        guard
+            let copy = try target.open(
+                temporary, O_WRONLY | O_CREAT | O_EXCL, mode: HubCache.fileMode)
+        else {
             throw FileError("create", target.path(of: temporary), code: ENOENT)
         }
         defer { close(copy) }
         do throws(FileError) {
-            guard isReadableAnyway(source, byReadersOf: copy) else {
-                throw FileError("copy", folder.path(of: name), code: EACCES)
-            }
+            try check(copy)
             let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
             defer { buffer.deallocate() }
+            var offset: off_t = 0
             while true {
-                let count = read(source, buffer.baseAddress, buffer.count)
+                let count = pread(source, buffer.baseAddress, buffer.count, offset)
                 if count < 0, errno == EINTR { continue }
-                guard count >= 0 else { throw FileError("read", folder.path(of: name)) }
+                guard count >= 0 else { throw FileError("read", path) }
                 if count == 0 { break }
+                offset += off_t(count)
                 try writeAll(
                     UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: copy,
                     path: target.path(of: temporary))

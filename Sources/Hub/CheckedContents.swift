@@ -30,12 +30,14 @@ final class CheckedContents: Sendable {
     }
 
     private let known = Mutex<[Key: Bool]>([:])
-    private let writers = CacheWriters()
+    private let writers: CacheWriters
     private let memory: ContentMemory?
     private let log: Logger
 
-    /// `folder` is where this user's processes remember what they have hashed; nil for nowhere.
-    init(rememberingIn folder: String?, log: Logger) {
+    /// What is known of the cache at `root`. `folder` is where this user's processes remember what they have hashed; nil for
+    /// nowhere.
+    init(ofCacheAt root: String, rememberingIn folder: String?, log: Logger) {
+        writers = CacheWriters(root: root)
         memory = folder.map { ContentMemory(folder: $0) }
         self.log = log
     }
@@ -65,7 +67,9 @@ final class CheckedContents: Sendable {
         // What changed meanwhile is asked for again.
         var after = stat()
         guard stat(path, &after) == 0, Version(after) == key.version else { return false }
-        if isWhole { memory?.add(key.digest, key.version) }
+        // A change of the next moment may have the same time, as far as the file system tells times apart.
+        let isSettled = !writers.isOpen(after) || time(nil) - after.st_ctim.tv_sec > 2
+        if isWhole, isSettled { memory?.add(key.digest, key.version) }
         if known.withLock({ $0.updateValue(isWhole, forKey: key) }) == nil, !isWhole,
             !trustingNobody
         {
@@ -103,18 +107,21 @@ final class CheckedContents: Sendable {
     }
 }
 
+/// The group that has the user's name and nobody else in it, as many systems give each user one; nil where there is none.
+private let ownGroup: gid_t? = {
+    guard let user = getpwuid(geteuid()), let group = getgrgid(user.pointee.pw_gid),
+        strcmp(user.pointee.pw_name, group.pointee.gr_name) == 0,
+        group.pointee.gr_mem.pointee == nil
+    else { return nil }
+    return group.pointee.gr_gid
+}()
+
 /// Who may write to files of a cache, as far as owners and modes say. Lists of access rights (ACLs) show in the group's bits.
 private final class CacheWriters: Sendable {
+    private let root: String
     private let folders = Mutex<[String: Bool]>([:])
 
-    /// The group that has the user's name and nobody else in it, as many systems give each user one; nil where there is none.
-    private let ownGroup: gid_t? = {
-        guard let user = getpwuid(geteuid()), let group = getgrgid(user.pointee.pw_gid),
-            strcmp(user.pointee.pw_name, group.pointee.gr_name) == 0,
-            group.pointee.gr_mem.pointee == nil
-        else { return nil }
-        return group.pointee.gr_gid
-    }()
+    init(root: String) { self.root = root }
 
     /// Whether somebody else than this user and root may have written the file that `path` leads to, or put it there.
     func othersCanWrite(_ path: String) -> Bool {
@@ -135,10 +142,13 @@ private final class CacheWriters: Sendable {
         var info = stat()
         var answer = true
         if stat(place, &info) == 0 {
-            // In a folder with the sticky bit nobody replaces what is not theirs.
+            // Above the cache, nobody replaces what is not theirs in a folder with the sticky bit, as /tmp has it. In the cache they
+            // could add links.
+            let isAbove = root.hasPrefix(place == "/" ? "/" : place + "/")
             answer =
                 isOpen(info)
-                && (info.st_mode & S_ISVTX == 0 || ![0, geteuid()].contains(info.st_uid))
+                && !(isAbove && info.st_mode & S_ISVTX != 0
+                    && [0, geteuid()].contains(info.st_uid))
             if !answer, place != "/", place != "." {
                 answer = folderIsOpen(parentFolder(of: place), isAbsolute: isAbsolute)
             }
@@ -149,9 +159,11 @@ private final class CacheWriters: Sendable {
         }
     }
 
-    private func isOpen(_ info: stat) -> Bool {
+    /// Whether somebody else than this user and root may write to the file or folder.
+    func isOpen(_ info: stat) -> Bool {
         if ![0, geteuid()].contains(info.st_uid) { return true }
-        let isGroups = info.st_mode & S_IWGRP != 0 && info.st_gid != 0 && info.st_gid != ownGroup
+        let isGroups =
+            info.st_mode & S_IWGRP != 0 && info.st_gid != 0 && info.st_gid != ownGroup
         return isGroups || info.st_mode & S_IWOTH != 0
     }
 }
@@ -198,7 +210,7 @@ private final class ContentMemory: Sendable {
     /// Adds a line. Where it cannot be kept, the content is hashed again another time.
     func add(_ digest: String, _ version: CheckedContents.Version) {
         let line = ContentMemory.line(digest, version)
-        guard lines.withLock({ $0.insert(line).inserted }), (try? makeDirectories(folder)) != nil,
+        guard lines.withLock({ $0.insert(line).inserted }), makeFolder(),
             let file = ContentMemory.open(folder, O_WRONLY | O_CREAT | O_APPEND)
         else { return }
         defer { close(file) }
@@ -211,10 +223,17 @@ private final class ContentMemory: Sendable {
         _ = write(file, text, text.count)
     }
 
+    /// Makes the folder, for this user alone. Says whether it is there.
+    private func makeFolder() -> Bool {
+        (try? makeDirectories(parentFolder(of: folder))) != nil
+            && (mkdir(folder, 0o700) == 0 || errno == EEXIST)
+    }
+
     /// The open file; nil where it is not there, or others can write to it or its folder.
     private static func open(_ path: String, _ flags: Int32) -> Int32? {
         func isOwn(_ info: stat) -> Bool {
-            info.st_uid == geteuid() && info.st_mode & (S_IWGRP | S_IWOTH) == 0
+            info.st_uid == geteuid() && info.st_mode & S_IWOTH == 0
+                && (info.st_mode & S_IWGRP == 0 || info.st_gid == ownGroup)
         }
         var info = stat()
         guard stat(path, &info) == 0, isOwn(info), let folder = try? Folder(path),

@@ -124,7 +124,8 @@
                 part(CURLUPART_PASSWORD) == nil
             else {
                 throw NetworkFailure(
-                    reason: "its address can be read in more than one way, and is not asked",
+                    reason:
+                        "its address can be read in more than one way, and is not asked (an IP address is written in full, as 127.0.0.1)",
                     isTransient: false)
             }
         }

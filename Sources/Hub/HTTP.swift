@@ -1,5 +1,6 @@
 // One HTTP exchange, whoever carries it out.
 
+import ArrayFiles
 import FoundationEssentials
 import Glibc
 
@@ -34,6 +35,14 @@ struct HTTPResponse: Sendable {
     let headers: [String: String]
 
     subscript(name: String) -> String? { headers[name.lowercased()] }
+}
+
+/// `field`, a URL, with what no URL may have as `%XX`. Foundation would encode all of it anew, what is encoded already too.
+func addressText(_ field: String) -> String {
+    field.utf8.map { byte in
+        (0x21...0x7E).contains(byte) && !"\"<>\\^`{|}".utf8.contains(byte)
+            ? String(UnicodeScalar(byte)) : "%" + hexadecimal([byte]).uppercased()
+    }.joined()
 }
 
 /// The value of an entity tag without its quotes and weakness, as huggingface_hub makes file names of it.

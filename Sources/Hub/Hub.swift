@@ -25,7 +25,8 @@ public final class Hub: Sendable {
     public init(_ settings: HubSettings, log: Logger) {
         self.settings = settings
         self.log = log
-        contents = CheckedContents(rememberingIn: settings.ownFolder, log: log)
+        contents = CheckedContents(
+            ofCacheAt: settings.cacheDirectory, rememberingIn: settings.ownFolder, log: log)
         #if Hub
             absence = CurlTransport.absence
             if let absence, !settings.isOffline {
@@ -53,7 +54,7 @@ public final class Hub: Sendable {
         try cache.check()
         let known = cache.commit
         func cached(_ commit: String, _ isolation: String?) -> RepositorySnapshot? {
-            let listing = cache.listing(commit)
+            let listing = cache.ownListing(commit, contents) ?? cache.listing(commit)
             guard listing != nil || isDirectory(cache.snapshot(commit)) else { return nil }
             return RepositorySnapshot(
                 reference, at: commit, in: cache, listing, contents, isolation: isolation)
@@ -322,7 +323,8 @@ public final class Hub: Sendable {
                 if index >= Hub.simultaneous { try await group.next() }
                 group.addTask { try await download.run() }
             }
-            try await group.waitForAll()
+            // Not waitForAll: what cannot be had ends the others, which may take hours.
+            while try await group.next() != nil {}
         }
         for request in requests {
             guard let lost = request.missing.first else { continue }

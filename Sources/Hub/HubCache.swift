@@ -75,7 +75,7 @@ struct HubCache: Sendable {
         let target = try make(place)
         // Not beside its place: every file there counts as a reference.
         let own = try make(.own())
-        let (descriptor, temporary) = try own.createUnique()
+        let (descriptor, temporary) = try own.createUnique(mode: HubCache.fileMode)
         defer { close(descriptor) }
         do {
             try content.withUnsafeBytes {
@@ -84,7 +84,7 @@ struct HubCache: Sendable {
             guard synchronizeToDisk(descriptor) else {
                 throw FileError("write", own.path(of: temporary))
             }
-            try move(temporary, from: own, to: name, in: target)
+            try move(temporary, open: descriptor, from: own, to: name, in: target)
         } catch {
             try? own.remove(temporary)
             throw error

@@ -63,7 +63,7 @@ extension HubClient {
             }
             guard let location = response["Location"],
                 location.utf8.count <= HubClient.longestAddress,
-                let next = URL(string: location, relativeTo: url)?.absoluteURL
+                let next = URL(string: addressText(location), relativeTo: url)?.absoluteURL
             else {
                 throw badRedirect(route, "leads to an address that is none, and is not followed")
             }

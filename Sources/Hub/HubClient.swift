@@ -126,7 +126,7 @@ struct HubClient: Sendable {
     private func nextPage(_ response: HTTPResponse, after page: URL) throws -> URL? {
         guard let target = response["Link"].flatMap(nextLink) else { return nil }
         guard target.utf8.count <= HubClient.longestAddress,
-            let next = URL(string: target, relativeTo: page)?.absoluteURL
+            let next = URL(string: addressText(target), relativeTo: page)?.absoluteURL
         else {
             throw HubError.notAHub(
                 endpoint: settings.endpoint, reason: "its next page has no address")

@@ -91,7 +91,7 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
         case .rateLimited(let endpoint, let seconds, let hasToken):
             "\(endpoint) refuses more requests for now (429)\(seconds.map { "; it says to wait \($0) seconds" } ?? "")\(hasToken ? "" : "; a token in HF_TOKEN raises the limit"). Run the same command again later; on a cluster, `sae-extract fetch` once and set HF_HUB_OFFLINE=1 in the jobs"
         case .refused(let what, let host, nil, let status, let message):
-            "\(what): \(host) answers \(status)\(message.isEmpty ? "" : " (\(message))"); \(status == 407 ? "the proxy wants a user and a password: give them in its address, https_proxy=http://USER:PASSWORD@HOST:PORT" : status >= 500 ? "run the same command again later" : "check HF_ENDPOINT and the token")"
+            "\(what): \(host) answers \(status)\(message.isEmpty ? "" : " (\(message))"); \(status == 407 ? "the proxy wants a user and a password: give them in its address, http://USER:PASSWORD@HOST:PORT, in that variable" : status >= 500 ? "run the same command again later" : "check HF_ENDPOINT and the token")"
         case .refused(let what, let host, let sender?, let status, let message):
             "\(what): \(host) answers \(status)\(message.isEmpty ? "" : " (\(message))"). \(sender) answered and sends on to it; \(status >= 500 ? "run the same command again later" : "if it stays so, something on the way (firewall, https_proxy) refuses that host, or this machine's clock is wrong")"
         case .notAHub(let endpoint, let reason):
@@ -108,7 +108,7 @@ public enum HubError: Error, Equatable, CustomStringConvertible {
         case .cleared(let directory, let file):
             "\(directory): \(file) was there and has gone meanwhile; run the same command again, and see that nobody clears the cache while it is used"
         case .damagedInCache(let repository, let file, let path):
-            "\(file) of \(repository) in the cache is not what its name says: the content of \(path) has another digest; it was cut short or changed. Remove it and run the same command with network, or give the file in --data_path to read it as it is"
+            "\(file) of \(repository) in the cache is not what its name says: the content of \(path) has another digest; it was cut short or changed. Remove it and run the same command with network\(repository.kind == .dataset ? ", or give the file in --data_path to read it as it is" : "")"
         case .notCached(
             let repository, let file, let reason, let cache, let command, let unreadable,
             let commit):

@@ -28,8 +28,10 @@ struct ProxySettings: Sendable {
             let rest = text.dropFirst(scheme.count)
             // A password may have the sign too.
             let at = rest.lastIndex(of: "@")
-            let host = String(at.map { rest[rest.index(after: $0)...] } ?? rest)
-            address = Proxy.isHost(host) ? scheme + host : nil
+            let place = String(at.map { rest[rest.index(after: $0)...] } ?? rest)
+            // A path says nothing.
+            let host = place.prefix { $0 != "/" }
+            address = Proxy.isHost(host) && Proxy.isScheme(scheme) ? scheme + host : nil
             guard let at else {
                 // What is no address may be all secret.
                 (user, password, secrets) = (nil, nil, address == nil ? [text] : [])
@@ -46,10 +48,15 @@ struct ProxySettings: Sendable {
                 .filter { !$0.isEmpty }.sorted { $0.count > $1.count }
         }
 
-        /// Whether `text` is a host with or without a port, and nothing or a slash behind it.
-        private static func isHost(_ text: String) -> Bool {
-            text.wholeMatch(
-                of: /(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\/?/) != nil
+        /// Whether `text` is a host with or without a port.
+        private static func isHost(_ text: Substring) -> Bool {
+            text.wholeMatch(of: /(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/) != nil
+        }
+
+        /// Whether libcurl knows a kind of proxies by `scheme`, the beginning of an address or nothing.
+        private static func isScheme(_ scheme: String) -> Bool {
+            ["", "http://", "https://", "socks4://", "socks4a://", "socks5://", "socks5h://"]
+                .contains(scheme.lowercased())
         }
     }
 
@@ -72,7 +79,8 @@ struct ProxySettings: Sendable {
         byScheme["http"] = first(["http_proxy"] + all)
         byScheme["https"] = first(["https_proxy", "HTTPS_PROXY"] + all)
         self.byScheme = byScheme
-        let text = environment["no_proxy"] ?? environment["NO_PROXY"] ?? ""
+        let text =
+            ["no_proxy", "NO_PROXY"].compactMap { environment[$0] }.first { !$0.isEmpty } ?? ""
         exceptions =
             text.split { $0 == "," || $0.isWhitespace }.map {
                 trimmed($0) { $0 == "." || $0 == "[" || $0 == "]" }.lowercased()

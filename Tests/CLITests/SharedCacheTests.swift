@@ -29,14 +29,17 @@ struct SharedCacheTests {
     private var model: String { home + "/hub/models--google--gemma-2-2b" }
     private let shard = "model-00002-of-00003.safetensors"
 
+    /// Fetches what layer 0 needs; `shell` is what is done before in the process that becomes it.
     private func fetch(
-        _ more: [String] = [], _ environment: [String: String?] = [:]
+        _ more: [String] = [], _ environment: [String: String?] = [:], layer: Int = 0,
+        shell: String = "exec"
     ) throws -> Tool.Outcome {
         var variables = environment
         variables["XDG_CACHE_HOME"] = folder.file("own")
         return try Tool.run(
-            ["fetch", "--layers", "0", "--layer_types", "res"] + more,
-            environment: hub.environment(home: home, variables))
+            ["fetch", "--layers", "\(layer)", "--layer_types", "res"] + more,
+            environment: hub.environment(home: home, variables),
+            launcher: ["/bin/bash", "-c", shell + #" "$@""#, "bash"])
     }
 
     private func plant(_ path: String, linkTo target: String, by user: uid_t? = nil) throws {
@@ -177,7 +180,7 @@ struct SharedCacheTests {
     }
 
     /// What others could read by its copy only is not copied: a link, a second name of a private file.
-    @Test(arguments: ["a link", "a second name", "a readable part"])
+    @Test(arguments: ["a link", "a second name", "a readable part", "a part of one's own"])
     func partsOfOthers(kind: String) throws {
         let (bytes, digest) = try content()
         let part = "\(model)/.sae-extract/\(digest)/zzz.partial"
@@ -193,12 +196,50 @@ struct SharedCacheTests {
             try folder.write(
                 beginning,
                 "hf/hub/models--google--gemma-2-2b/.sae-extract/\(digest)/zzz.partial")
-            chmod(part, 0o644)
+            chmod(part, kind == "a readable part" ? 0o644 : 0o600)
         }
-        let outcome = try fetch()
+        let outcome = try fetch([], shell: "umask 022; exec")
         #expect(outcome.status == 0, "\(outcome.errors)")
-        #expect(try firstByte() == (kind == "a readable part" ? beginning.count : 0), "\(kind)")
+        #expect(try firstByte() == (kind.contains("part") ? beginning.count : 0), "\(kind)")
         #expect(try TestData.bytes(original) == beginning)
+        #expect(try mode("\(model)/blobs/\(digest)") == 0o644)
+        #expect(try TestData.bytes("\(model)/blobs/\(digest)") == bytes)
+    }
+
+    private func mode(_ path: String) throws -> mode_t {
+        var info = stat()
+        try #require(lstat(path, &info) == 0, "\(path)")
+        return info.st_mode & 0o7777
+    }
+
+    /// What is hashed while it comes may be written to by nobody else, whatever the umask.
+    @Test func partsAreNotWritableForOthers() throws {
+        try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 100000}]"#)
+        _ = try fetch([], shell: "umask 002; exec timeout -s KILL 3")
+        let parts = try FileManager.default.subpathsOfDirectory(atPath: home).filter {
+            $0.hasSuffix(".partial")
+        }
+        #expect(!parts.isEmpty)
+        try hub.setFaults("[]")
+        #expect(try fetch([], shell: "umask 002; exec").status == 0)
+        let blobs = try FileManager.default.subpathsOfDirectory(atPath: home).filter {
+            $0.contains("/blobs/")
+        }
+        for path in blobs { #expect(try mode("\(home)/\(path)") & 0o022 == 0, "\(path)") }
+    }
+
+    /// As on clusters: the home of one group, the file system for large files of another.
+    @Test func foldersElsewhereOfAnotherGroup() throws {
+        try #require(getuid() == 0, "these tests need root, for another group's folder")
+        let elsewhere = "/dev/shm/sae-extract-\(UInt64.random(in: 0 ... .max))"
+        try FileManager.default.createDirectory(
+            atPath: elsewhere, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: elsewhere) }
+        #expect(chown(elsewhere, 0, 3333) == 0 && chmod(elsewhere, 0o2770) == 0)
+        try plant(model + "/blobs", linkTo: elsewhere)
+        let outcome = try fetch([], shell: "umask 027; exec")
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(try TestData.bytes("\(elsewhere)/\(content().digest)") == content().bytes)
     }
 
     // MARK: Contents
@@ -234,13 +275,46 @@ struct SharedCacheTests {
         #expect(try TestData.bytes(blob) == bytes)
     }
 
+    /// In a folder where anybody may add names, and nobody replaces another's, somebody can still add a link.
+    @Test func linksAmongContents() throws {
+        try #require(getuid() == 0, "these tests need root, to be two users")
+        #expect(try fetch(layer: 1).status == 0)
+        #expect(try fetch().status == 0)
+        let saes = home + "/hub/models--google--gemma-scope-2b-pt-res"
+        let files = try FileManager.default.subpathsOfDirectory(atPath: saes + "/snapshots")
+            .filter { $0.hasSuffix("params.npz") }.sorted().map { "\(saes)/snapshots/\($0)" }
+        try #require(files.count == 2)
+        let contents = try files.map { try TestData.bytes($0) }
+        #expect(contents[0] != contents[1] && contents[0].count == contents[1].count)
+        let blobs = try files.map { try #require(realpath($0, nil).map { String(cString: $0) }) }
+        // Layer 1's content is not there, but a link to layer 0's of its name.
+        try plant(blobs[1], linkTo: blobs[0], by: Self.stranger)
+        for path in [home, home + "/hub", saes, saes + "/blobs"] {
+            #expect(chmod(path, 0o1777) == 0)
+        }
+        let outcome = try fetch(layer: 1)
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(try TestData.bytes(files[1]) == contents[1])
+    }
+
+    /// What cannot be had ends a download of others at once: here one that would never end.
+    @Test func oneRefusalEndsAllDownloads() throws {
+        try hub.setFaults(
+            #"[{"path": "model-00002", "port": "storage", "method": "GET", "status": 403}, {"path": "model-00001", "port": "storage", "method": "GET", "stall": 1000}]"#
+        )
+        let outcome = try fetch([], ["HF_HUB_DOWNLOAD_TIMEOUT": "86400"])
+        #expect(outcome.status == 69, "\(outcome.errors)")
+        #expect(outcome.errors.contains("answers 403"), "\(outcome.errors)")
+    }
+
     /// Contents are hashed once: what is found is remembered where nobody else can write.
     @Test func whatWasHashedIsRemembered() throws {
         #expect(try fetch().status == 0)
         let memory = folder.file("own/sae-extract/hashed-contents")
         #expect(!fileExists(memory))
         try makeShared()
-        #expect(try fetch().status == 0)
+        #expect(try fetch([], shell: "umask 002; exec").status == 0)
+        #expect(try mode(folder.file("own/sae-extract")) == 0o700)
         let lines = try TestData.bytes(memory)
         #expect(String(decoding: lines, as: UTF8.self).contains(try content().digest))
         #expect(try fetch().status == 0)

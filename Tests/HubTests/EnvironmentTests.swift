@@ -29,7 +29,11 @@ struct EnvironmentTests {
             (["https_proxy": "p"], "https://127.0.0.1:4", nil),
             (["https_proxy": "http://me:word@p:1"], "https://a.test", "http://p:1 (https_proxy)"),
             (["https_proxy": "me:word@p:1"], "https://a.test", "p:1 (https_proxy)"),
-            (["https_proxy": "http://me:w@rd@p:1/"], "https://a.test", "http://p:1/ (https_proxy)"),
+            (["https_proxy": "http://me:w@rd@p:1/"], "https://a.test", "http://p:1 (https_proxy)"),
+            (["https_proxy": "http://p:1/a/b"], "https://a.test", "http://p:1 (https_proxy)"),
+            (["https_proxy": "foo://p:1"], "https://a.test", "in https_proxy"),
+            (["https_proxy": "SOCKS5h://p"], "https://a.test", "SOCKS5h://p (https_proxy)"),
+            (["https_proxy": "p", "no_proxy": "", "NO_PROXY": "a.test"], "https://a.test", nil),
             (["https_proxy": "http://me:word%40p:1"], "https://a.test", "in https_proxy"),
             (["https_proxy": "me:word"], "https://a.test", "in https_proxy"),
             (["https_proxy": "me:w://rd@p:1"], "https://a.test", "p:1 (https_proxy)"),
@@ -52,6 +56,12 @@ struct EnvironmentTests {
         ] as [([String: String], String, String?)] {
             #expect(try proxy(url, environment) == expected, "\(environment) \(url)")
         }
+    }
+
+    /// What is encoded already stays as it is: a signature would not fit else.
+    @Test func addressesAreEncodedOnce() {
+        #expect(addressText("/next?x=a|b\"c%2Fd é") == "/next?x=a%7Cb%22c%2Fd%20%C3%A9")
+        #expect(addressText("https://a.test:1/b?c=d&e=%41#f") == "https://a.test:1/b?c=d&e=%41#f")
     }
 
     @Test func passwordsOfProxiesAreKnownAndLeftOut() throws {
