@@ -56,7 +56,7 @@ extension FuzzTarget {
 
     /// Kept and read again it is the same; no path leads out of the repository's folder.
     private static func checkListing(_ listing: RepositoryListing) {
-        let paths = Array(listing.files.keys)
+        let paths = listing.paths
         for path in paths {
             check(
                 !path.hasPrefix("/") && !pathSteps(path).contains(".."),
