@@ -178,8 +178,8 @@ extension FuzzTarget {
         case UInt8(ascii: "a"):
             try await client.checkAccess(to: file, reference, commit: commit)
         case UInt8(ascii: "d"):
-            let sink = try DownloadSink(for: file, in: Workspace.folder) { _, _ in }
-            defer { unlink(sink.path) }
+            let sink = try DownloadSink(for: file, in: Folder(Workspace.folder)) { _, _ in }
+            defer { sink.remove() }
             try await client.download(file, reference, commit: commit, into: sink) { true }
             check(sink.count == file.size, "a download of \(sink.count) bytes")
         default:
