@@ -359,10 +359,15 @@ struct SharedCacheTests {
     /// Sizes may add up to anything.
     @Test func sizesWithoutEnd() throws {
         let blob = String(repeating: "a", count: 40)
-        let files = (0..<9000).map {
+        // More than 2⁶³ bytes, by the largest size that is taken.
+        let files = (0..<8200).map {
             #"{"type": "file", "path": "data/train-\#($0).jsonl", "size": 1125899906842623, "oid": "\#(blob.dropLast(5))\#(10000 + $0)"}"#
         }
         try folder.write([0x0A], "hub/datasets/some/corpus/data/train-0.jsonl")
+        // One pattern: without it each name is compared with dozens.
+        try folder.write(
+            #"{"configs": [{"config_name": "default", "data_files": "data/*"}]}"#.utf8,
+            "hub/datasets/some/corpus/.card.json")
         let body = "[\(files.joined(separator: ","))]".replacing("\"", with: "\\\"")
         try hub.setFaults(
             #"[{"path": "some/corpus/tree/", "status": 200, "body": "\#(body)"}, {"method": "HEAD", "path": "some/corpus", "status": 200}]"#
