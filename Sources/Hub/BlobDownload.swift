@@ -35,8 +35,6 @@ final class DownloadSink: Sendable {
     let folder: Folder
     let name: String
     let descriptor: Int32
-    /// The file's permissions, but while it is hidden.
-    private let mode: mode_t
     private let state: Mutex<State>
     private let report: @Sendable (Int, DownloadedBytes) -> Void
 
@@ -46,9 +44,7 @@ final class DownloadSink: Sendable {
         report: @escaping @Sendable (Int, DownloadedBytes) -> Void
     ) throws {
         self.folder = folder
-        (descriptor, name) = try folder.createUnique(mode: HubCache.fileMode)
-        var info = stat()
-        mode = fstat(descriptor, &info) == 0 ? info.st_mode & 0o777 : HubCache.fileMode
+        (descriptor, name) = try folder.createUnique(mode: HubCache.unfinishedMode)
         self.report = report
         state = Mutex(State(hash: ContentHash(of: file)))
     }
@@ -65,12 +61,6 @@ final class DownloadSink: Sendable {
         var info = stat()
         return fchmod(descriptor, 0o600) == 0 && fstat(descriptor, &info) == 0
             && info.st_mode & 0o077 == 0
-    }
-
-    /// Gives the file back to those who may read it.
-    private func show() {
-        var info = stat()
-        if fstat(descriptor, &info) == 0, info.st_mode & 0o777 != mode { fchmod(descriptor, mode) }
     }
 
     /// Bytes so far.
@@ -130,14 +120,16 @@ final class DownloadSink: Sendable {
         report(bytes.count, kind)
     }
 
-    /// Fails unless the bytes, which are what they should be, have reached the disk, and are as many. Throws `FileError`.
-    func synchronize() throws {
-        show()
+    /// Fails unless the bytes, which are what they should be, have reached the disk, and are as many; then the file gets its lasting
+    /// permissions. What the system said of it before. Throws `FileError`.
+    func finish() throws -> stat {
         guard synchronizeToDisk(descriptor) else { throw FileError("write", path) }
         var info = stat()
         guard fstat(descriptor, &info) == 0, Int(info.st_size) == count else {
             throw FileError("write", path, code: EIO)
         }
+        if let mode = folder.ordinaryMode { fchmod(descriptor, mode) }
+        return info
     }
 }
 
@@ -204,12 +196,12 @@ struct BlobDownload: Sendable {
                 return file.digest
             }
             if sink.count == file.size, let digest = sink.proof {
-                try sink.synchronize()
+                let finished = try sink.finish()
                 do throws(FileError) {
                     try cache.move(
                         sink.name, open: sink.descriptor, from: sink.folder, to: digest.name,
                         in: cache.make(.blobs))
-                    contents.trust(sink.descriptor, file)
+                    contents.trust(sink.descriptor, as: finished, file)
                     removeParts()
                     return digest
                 } catch {

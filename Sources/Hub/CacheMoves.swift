@@ -4,9 +4,9 @@ import ArrayFiles
 import Glibc
 
 extension HubCache {
-    /// The permissions of files of the cache, as far as the umask leaves them: whoever else could open one for writing could
-    /// change it after it was hashed.
-    static let fileMode: mode_t = 0o644
+    /// The permissions of files while they are written, as far as the umask leaves them: whoever else could open one for writing
+    /// could change it after it was hashed.
+    static let unfinishedMode: mode_t = 0o644
 
     /// Gives the file called `name` in `folder`, which this process has written and has open, the name `newName` in `target`,
     /// replacing what is there; from one file system to another what is open is copied. Throws `FileError`.
@@ -50,7 +50,7 @@ extension HubCache {
             "\(newName).\(String(UInt64.random(in: .min ... .max), radix: 16)).incomplete"
         guard
             let copy = try target.open(
-                temporary, O_WRONLY | O_CREAT | O_EXCL, mode: HubCache.fileMode)
+                temporary, O_WRONLY | O_CREAT | O_EXCL, mode: HubCache.unfinishedMode)
         else {
             throw FileError("create", target.path(of: temporary), code: ENOENT)
         }
@@ -73,6 +73,7 @@ extension HubCache {
             guard synchronizeToDisk(copy) else {
                 throw FileError("write", target.path(of: temporary))
             }
+            if let mode = target.ordinaryMode { fchmod(copy, mode) }
             try target.rename(temporary, to: newName, in: target)
         } catch {
             try? target.remove(temporary)
@@ -95,6 +96,18 @@ extension HubCache {
         guard let real = realpath(path, nil) else { throw FileError("open", path) }
         defer { free(real) }
         return String(cString: real)
+    }
+}
+
+extension Folder {
+    /// The permissions that files get here by umask and folder; nil where none can be made. A group that shares a cache has a umask
+    /// by which all of it can write.
+    var ordinaryMode: mode_t? {
+        guard let (descriptor, name) = try? createUnique() else { return nil }
+        defer { close(descriptor) }
+        try? remove(name)
+        var info = stat()
+        return fstat(descriptor, &info) == 0 ? info.st_mode & 0o777 : nil
     }
 }
 

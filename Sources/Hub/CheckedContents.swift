@@ -98,10 +98,14 @@ final class CheckedContents: Sendable {
         memory?.add(CheckedContents.own, Version(info))
     }
 
-    /// Notes that this process has written the open file, and hashed what it wrote: it is `file`.
-    func trust(_ descriptor: Int32, _ file: RepositoryFile) {
+    /// Notes that this process has written the open file, and hashed what it wrote: it is `file`, unless it was written to since the
+    /// system said `finished` of it.
+    func trust(_ descriptor: Int32, as finished: stat, _ file: RepositoryFile) {
         var info = stat()
-        guard fstat(descriptor, &info) == 0 else { return }
+        guard fstat(descriptor, &info) == 0, info.st_size == finished.st_size,
+            info.st_mtim.tv_sec == finished.st_mtim.tv_sec,
+            info.st_mtim.tv_nsec == finished.st_mtim.tv_nsec
+        else { return }
         let key = Key(digest: file.digest.name, version: Version(info))
         known.withLock { $0[key] = true }
     }

@@ -75,7 +75,7 @@ struct HubCache: Sendable {
         let target = try make(place)
         // Not beside its place: every file there counts as a reference.
         let own = try make(.own())
-        let (descriptor, temporary) = try own.createUnique(mode: HubCache.fileMode)
+        let (descriptor, temporary) = try own.createUnique(mode: HubCache.unfinishedMode)
         defer { close(descriptor) }
         do {
             try content.withUnsafeBytes {
@@ -84,6 +84,7 @@ struct HubCache: Sendable {
             guard synchronizeToDisk(descriptor) else {
                 throw FileError("write", own.path(of: temporary))
             }
+            if let mode = own.ordinaryMode { fchmod(descriptor, mode) }
             try move(temporary, open: descriptor, from: own, to: name, in: target)
         } catch {
             try? own.remove(temporary)

@@ -220,12 +220,14 @@ struct SharedCacheTests {
             $0.hasSuffix(".partial")
         }
         #expect(!parts.isEmpty)
+        for path in parts { #expect(try mode("\(home)/\(path)") & 0o022 == 0, "\(path)") }
         try hub.setFaults("[]")
         #expect(try fetch([], shell: "umask 002; exec").status == 0)
         let blobs = try FileManager.default.subpathsOfDirectory(atPath: home).filter {
             $0.contains("/blobs/")
         }
-        for path in blobs { #expect(try mode("\(home)/\(path)") & 0o022 == 0, "\(path)") }
+        // What is whole has the umask's permissions, by which a group shares it.
+        for path in blobs { #expect(try mode("\(home)/\(path)") == 0o664, "\(path)") }
     }
 
     /// As on clusters: the home of one group, the file system for large files of another.
