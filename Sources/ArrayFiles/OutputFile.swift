@@ -166,13 +166,16 @@ public final class OutputFile {
     }
 }
 
+/// A name that no other process on any machine has: 64 random bits in hexadecimal digits.
+public func uniqueName() -> String { String(UInt64.random(in: .min ... .max), radix: 16) }
+
 extension Folder {
     /// Creates a file under a name that no other process on any machine has, ending in `.partial`, open for reading and
     /// writing; `mode` as for `open`. Throws `FileError`.
     public func createUnique(mode: mode_t = 0o666) throws(FileError) -> (
         descriptor: Int32, name: String
     ) {
-        let name = "\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
+        let name = uniqueName() + ".partial"
         do {
             if let descriptor = try open(name, O_RDWR | O_CREAT | O_EXCL, mode: mode) {
                 return (descriptor, name)

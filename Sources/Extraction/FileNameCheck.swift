@@ -103,7 +103,7 @@ public struct FileNameCheck {
         let pairs = similarNames
         guard !characters.isEmpty || longest != nil || !pairs.isEmpty else { return }
         let runs = StateFolder.runs(of: plan.saveDirectory)
-        let place = runs / "\(String(UInt64.random(in: .min ... .max), radix: 16)).partial"
+        let place = runs / (uniqueName() + ".partial")
         let trial = NameTrial(folder: try place.makeFolder())
         defer { try? place.remove() }
         // What fails with any name is not about names.

@@ -69,7 +69,7 @@ extension StateFolder {
             guard let models = try folder.parent.folder(), try folder.folder() != nil else {
                 continue
             }
-            let away = String(UInt64.random(in: .min ... .max), radix: 16)
+            let away = uniqueName()
             try models.rename(folder.name, to: away, in: try removed.makeFolder())
         }
         known.receipts.removeAll()

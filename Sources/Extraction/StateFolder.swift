@@ -180,7 +180,7 @@ public struct StateFolder: Codable, Sendable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         let text = Array(try encoder.encode(configuration))
-        let number = String(UInt64.random(in: .min ... .max), radix: 16)
+        let number = uniqueName()
         for (place, content) in [(configurationPath, text), (generationPath, Array(number.utf8))]
         where !place.exists {
             let file = try OutputFile(place, begunIn: directory)

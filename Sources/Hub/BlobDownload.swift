@@ -151,7 +151,7 @@ struct BlobDownload: Sendable {
     private var isThere: Bool {
         contents.isWhole(blob, file)
             // Of a content that the listing has no name of its own for, nobody knows its place beforehand.
-            || paths.allSatisfy { contents.isWhole("\(cache.snapshot(commit))/\($0)", file) }
+            || paths.allSatisfy { contents.isWhole(cache.file($0, of: commit), file) }
     }
 
     /// Returns when the content is in the cache and the files are linked to it. Throws `HubError` and `FileError`.
@@ -163,7 +163,7 @@ struct BlobDownload: Sendable {
             if !isThere { digest = try await download(isLocked: lock?.isHeld == true) }
         }
         let stored = RepositoryFile(path: file.path, size: file.size, digest: digest)
-        for path in paths where !contents.isWhole("\(cache.snapshot(commit))/\(path)", file) {
+        for path in paths where !contents.isWhole(cache.file(path, of: commit), file) {
             try cache.link(path, of: commit, to: stored)
         }
     }

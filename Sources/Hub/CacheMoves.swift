@@ -18,7 +18,9 @@ extension HubCache {
             try folder.rename(name, to: newName, in: target)
         } catch {
             guard error.code == EXDEV else { throw error }
-            try copy(descriptor, folder.path(of: name), to: newName, in: target)
+            var info = stat()
+            let mode = fstat(descriptor, &info) == 0 ? info.st_mode & 0o777 : nil
+            try copy(descriptor, folder.path(of: name), to: newName, in: target, mode: mode)
             try? folder.remove(name)
         }
     }
@@ -32,22 +34,25 @@ extension HubCache {
             throw FileError("open", folder.path(of: name), code: ENOENT)
         }
         defer { close(source) }
-        try copy(source, folder.path(of: name), to: newName, in: target) { copy throws(FileError) in
+        // Not tried out where the copy lies: others look for files there.
+        let mode = try make(.own()).ordinaryMode
+        try copy(source, folder.path(of: name), to: newName, in: target, mode: mode) {
+            copy throws(FileError) in
             guard isReadableAnyway(source, byReadersOf: copy) else {
                 throw FileError("copy", folder.path(of: name), code: EACCES)
             }
         }
     }
 
-    /// Copies the open file at `path` to `newName` in `target`, which appears whole or not at all. `check` is called with the empty
-    /// copy. Throws `FileError`.
+    /// Copies the open file at `path` to `newName` in `target`, which appears whole, with the permissions `mode`, or not at all.
+    /// `check` is called with the empty copy. Throws `FileError`.
     private func copy(
-        _ source: Int32, _ path: String, to newName: String, in target: Folder,
+        _ source: Int32, _ path: String, to newName: String, in target: Folder, mode: mode_t?,
         _ check: (Int32) throws(FileError) -> Void = { _ in }
     ) throws(FileError) {
         // Named as huggingface_hub names what is not complete.
         let temporary =
-            "\(newName).\(String(UInt64.random(in: .min ... .max), radix: 16)).incomplete"
+            "\(newName).\(uniqueName()).incomplete"
         guard
             let copy = try target.open(
                 temporary, O_WRONLY | O_CREAT | O_EXCL, mode: HubCache.unfinishedMode)
@@ -73,7 +78,7 @@ extension HubCache {
             guard synchronizeToDisk(copy) else {
                 throw FileError("write", target.path(of: temporary))
             }
-            if let mode = target.ordinaryMode { fchmod(copy, mode) }
+            if let mode { fchmod(copy, mode) }
             try target.rename(temporary, to: newName, in: target)
         } catch {
             try? target.remove(temporary)

@@ -84,6 +84,7 @@ extension HubCache {
     /// Throws `FileError`.
     func check() throws(FileError) {
         try checkRoot()
+        // By path: what another user's link above it leads to can still be read.
         var info = stat()
         guard lstat(ownFolder, &info) == 0, info.st_mode & S_IFMT != S_IFDIR else { return }
         throw FileError(ownFolder, isA: FileError.Entry(info.st_mode), expected: "a folder")

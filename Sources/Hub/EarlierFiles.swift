@@ -40,7 +40,7 @@ extension HubCache {
     /// Why no link and no folder can be made in `own`; nil where they can: a full file system shows in its answers alone. Not where
     /// others look: they may be making the same folder.
     private func probe(_ own: Folder) -> FileError? {
-        let name = "\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
+        let name = uniqueName() + ".link"
         let code = own.makeLink(name, to: "nowhere")
         defer { try? own.remove(name) }
         if code != 0, !hasNoLinks(code), code != ENOENT {
@@ -78,12 +78,7 @@ extension HubCache {
 
     /// The name of the blob that the file at `path` of `commit` is a link to; nil where it is none.
     private func blobName(_ path: String, of commit: String) -> String? {
-        var target = [CChar](repeating: 0, count: Int(PATH_MAX))
-        let length = readlink("\(snapshot(commit))/\(path)", &target, target.count)
-        guard length > 0 else { return nil }
-        return String(
-            decoding: target[..<length].map(UInt8.init(bitPattern:)), as: UTF8.self
-        ).split(separator: "/").last.map(String.init)
+        linkTarget(file(path, of: commit))?.split(separator: "/").last.map(String.init)
     }
 
     /// The digest that a blob's name says; nil where it says none.
@@ -96,7 +91,7 @@ extension HubCache {
     /// it is a link to, by the commit's listing, or by its hash.
     func isProven(_ file: RepositoryFile, in commit: String, _ contents: CheckedContents) -> Bool {
         guard has(file.path, of: commit, size: file.size) else { return false }
-        let path = "\(snapshot(commit))/\(file.path)"
+        let path = self.file(file.path, of: commit)
         if let blob = blobName(file.path, of: commit) {
             if blob == file.digest.name { return contents.isWhole(path, file) }
             // Names of one kind tell contents apart.
@@ -112,7 +107,7 @@ extension HubCache {
     func named(_ path: String, of commit: String) -> RepositoryFile? {
         guard let digest = blobName(path, of: commit).flatMap(digest) else { return nil }
         return RepositoryFile(
-            path: path, size: fileSize("\(snapshot(commit))/\(path)"), digest: digest)
+            path: path, size: fileSize(self.file(path, of: commit)), digest: digest)
     }
 
     /// A content that the listing has no name of a blob for: a file of a cache that was made where there are no links, or one
@@ -132,7 +127,7 @@ extension HubCache {
     ) -> Copy? {
         commits().lazy.filter { $0 != commit }.compactMap { other -> Copy? in
             guard isProven(file, other) else { return nil }
-            let path = "\(snapshot(other))/\(file.path)"
+            let path = self.file(file.path, of: other)
             func copy(_ digest: RepositoryFile.Digest) -> Copy {
                 Copy(
                     path: path, commit: other,

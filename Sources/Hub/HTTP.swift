@@ -39,9 +39,13 @@ struct HTTPResponse: Sendable {
 
 /// `field`, a URL, with what no URL may have as `%XX`. Foundation would encode all of it anew, what is encoded already too.
 func addressText(_ field: String) -> String {
-    field.utf8.map { byte in
-        (0x21...0x7E).contains(byte) && !"\"<>\\^`{|}".utf8.contains(byte)
-            ? String(UnicodeScalar(byte)) : "%" + hexadecimal([byte]).uppercased()
+    percentEncoded(field) { (0x21...0x7E).contains($0) && !"\"<>\\^`{|}".utf8.contains($0) }
+}
+
+/// `text` with each byte but those that `isPlain` is true of as `%XX`.
+func percentEncoded(_ text: some StringProtocol, but isPlain: (UInt8) -> Bool) -> String {
+    text.utf8.map {
+        isPlain($0) ? String(UnicodeScalar($0)) : "%" + hexadecimal([$0]).uppercased()
     }.joined()
 }
 

@@ -67,10 +67,10 @@ public final class Hub: Sendable {
         // A commit never changes; what its card says is not in every listing.
         if reference.isCommit,
             let listing = cache.ownListing(reference.revision, contents), listing.isChecked,
-            let found = cached(reference.revision, nil),
-            reference.kind == .model || found.isCardKnown
+            reference.kind == .model || listing.card != nil
         {
-            return found
+            return RepositorySnapshot(
+                reference, at: reference.revision, in: cache, listing, contents)
         }
         let silence = "\(settings.namedEndpoint) gives no answer that can be used"
         let fallback = known.flatMap { cached($0, silence) }

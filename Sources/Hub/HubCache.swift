@@ -158,6 +158,9 @@ struct HubCache: Sendable {
     /// The folder that a commit's files seem to lie in.
     func snapshot(_ commit: String) -> String { "\(folder)/snapshots/\(commit)" }
 
+    /// Where the file at `path` of `commit` lies or will lie.
+    func file(_ path: String, of commit: String) -> String { "\(snapshot(commit))/\(path)" }
+
     /// How deep the folders may be that are gone through: those of repositories are not.
     private static let maximumDepth = 64
 
@@ -184,7 +187,7 @@ struct HubCache: Sendable {
 
     /// Whether the file at `path` of `commit` is there, with `size` where that is known. One that was cut short is not.
     func has(_ path: String, of commit: String, size: Int?) -> Bool {
-        let file = "\(snapshot(commit))/\(path)"
+        let file = file(path, of: commit)
         guard fileExists(file), !isDirectory(file) else { return false }
         return size.map { fileSize(file) == $0 } ?? true
     }
@@ -224,7 +227,7 @@ struct HubCache: Sendable {
         let steps = path.utf8.count { $0 == UInt8(ascii: "/") } + 2
         let content = String(repeating: "../", count: steps) + "blobs/\(blob)"
         let own = try make(.own())
-        let temporary = "\(String(UInt64.random(in: .min ... .max), radix: 16)).link"
+        let temporary = uniqueName() + ".link"
         let code = own.makeLink(temporary, to: content)
         guard code == 0 else {
             // A file system without symlinks: the content itself goes there, as huggingface_hub does it.
@@ -250,7 +253,7 @@ struct HubCache: Sendable {
         // Where `snapshots` is a link itself, the way back leads elsewhere.
         try replace(name, in: target, byLinkTo: try realPath(self.blob(blob)))
         guard has(path, of: commit, size: file.size) else {
-            throw FileError("open", "\(snapshot(commit))/\(path)")
+            throw FileError("open", self.file(path, of: commit))
         }
     }
 }

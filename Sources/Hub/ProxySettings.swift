@@ -124,10 +124,7 @@ struct ProxySettings: Sendable {
 /// `text` with everything but RFC 3986's unreserved characters as `%XX`.
 func percentEncoded(_ text: some StringProtocol) -> String {
     let plain = Set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~".utf8)
-    return text.utf8.map {
-        plain.contains($0)
-            ? String(UnicodeScalar($0)) : "%" + hexadecimal([$0]).uppercased()
-    }.joined()
+    return percentEncoded(text, but: plain.contains)
 }
 
 /// The bytes of `text` with each `%XX` replaced by the byte that it stands for.

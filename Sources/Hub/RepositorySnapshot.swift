@@ -66,7 +66,7 @@ public struct RepositorySnapshot: Sendable {
         // Without a list, the name of what it is a link to says what it must be.
         guard let expected = file ?? cache.named(path, of: current) else { return true }
         return contents.isWhole(
-            "\(cache.snapshot(current))/\(path)", expected, trustingNobody: trustingNobody)
+            cache.file(path, of: current), expected, trustingNobody: trustingNobody)
     }
 
     /// The path of what lies in the cache for the file at `path` of the right size and is not its content; nil where all is well, or
@@ -75,7 +75,7 @@ public struct RepositorySnapshot: Sendable {
         guard other == nil, !isCached(path, trustingNobody: trustingNobody),
             cache.has(path, of: current, size: listing?[path]?.size)
         else { return nil }
-        return (try? cache.realPath("\(cache.snapshot(current))/\(path)")) ?? path
+        return (try? cache.realPath(cache.file(path, of: current))) ?? path
     }
 
     /// Whether the content of the file at `path` is in the cache, if under another commit or path.
