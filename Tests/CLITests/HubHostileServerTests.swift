@@ -30,18 +30,6 @@ struct HubHostileServerTests {
         _ endpoint: String, _ changes: [String: String?] = [:]
     ) throws -> Tool.Outcome { try run(["saes", "--layers", "0"], endpoint, changes) }
 
-    private func expect(
-        _ outcome: Tool.Outcome, exits status: Int32, saying parts: [String],
-        _ place: SourceLocation = #_sourceLocation
-    ) {
-        #expect(outcome.status == status, "\(outcome.errors)", sourceLocation: place)
-        for part in parts {
-            #expect(
-                outcome.errors.contains(part), "no '\(part)' in \(outcome.errors)",
-                sourceLocation: place)
-        }
-    }
-
     // MARK: Heads
 
     /// What ends the exchange at its head, or within it, and what is said of it.

@@ -7,6 +7,19 @@ import Foundation
 import TestSupport
 import Testing
 
+/// Expects that the program ended with `status`, and said all of `parts` on standard error.
+func expect(
+    _ outcome: Tool.Outcome, exits status: Int32, saying parts: [String] = [],
+    _ place: SourceLocation = #_sourceLocation
+) {
+    #expect(outcome.status == status, "\(outcome.errors)", sourceLocation: place)
+    for part in parts {
+        #expect(
+            outcome.errors.contains(part), "no '\(part)' in \(outcome.errors)",
+            sourceLocation: place)
+    }
+}
+
 struct HubTests {
     let folder: TemporaryFolder
     let hub: TestHub
@@ -33,18 +46,6 @@ struct HubTests {
         try Tool.run(
             arguments, environment: hub.environment(home: home ?? self.home, environment),
             launcher: launcher)
-    }
-
-    func expect(
-        _ outcome: Tool.Outcome, exits status: Int32, saying parts: [String] = [],
-        _ place: SourceLocation = #_sourceLocation
-    ) {
-        #expect(outcome.status == status, "\(outcome.errors)", sourceLocation: place)
-        for part in parts {
-            #expect(
-                outcome.errors.contains(part), "no '\(part)' in \(outcome.errors)",
-                sourceLocation: place)
-        }
     }
 
     /// Every content in the cache is what its name says, every link leads to one, and nothing is left over.
