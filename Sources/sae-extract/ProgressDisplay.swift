@@ -56,10 +56,11 @@ final class ProgressDisplay: Sendable {
         hasNews.store(true, ordering: .relaxed)
     }
 
-    /// The worker at `index` ended.
+    /// The worker at `index` ended. Live lines show a failure at once: the run may be over before they are next drawn.
     func end(_ index: Int, _ end: WorkerEnd) {
         progress.withLock { $0.end(index, end) }
         hasNews.store(true, ordering: .relaxed)
+        if style == .bar, case .failed = end { queue.async { [weak self] in self?.show() } }
     }
 
     private func show() {

@@ -106,7 +106,7 @@ public final class TerminalRun {
     public private(set) var screen: TerminalScreen
     /// All that was written, as it came.
     public private(set) var output = ""
-    /// What the screen showed whenever it had been written to.
+    /// What the screen showed: all that was there for any time, however late it is read here.
     public private(set) var frames: [[String]] = []
 
     /// Starts the binary on a terminal of `columns` and `rows`.
@@ -196,8 +196,12 @@ public final class TerminalRun {
         else { return true }
         pending = []
         output += text
-        screen.write(text)
-        frames.append(screen.text)
+        // Drawings begin with a carriage return. One read may bring a drawing and the next, which takes its place.
+        for piece in text.split(separator: "\r", omittingEmptySubsequences: false).enumerated() {
+            if piece.offset > 0 { screen.write("\r") }
+            screen.write(String(piece.element))
+            frames.append(screen.text)
+        }
         return true
     }
 
