@@ -43,8 +43,9 @@ let package = Package(
         .executableTarget(
             name: "sae-extract",
             dependencies: [
-                "Results", "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders",
-                "Tensors", "CUDA", "Hub", "ArrayFiles", "ByteJSON", "CStartup",
+                "Extraction", "Planning", "RunState", "Results", "RunFiles", "Corpus",
+                "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors", "Threading", "CUDA",
+                "Hub", "ArrayFiles", "Files", "Hooks", "ByteJSON", "CStartup",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
@@ -53,62 +54,98 @@ let package = Package(
             swiftSettings: strict, plugins: ["SourceCommit"]),
         .plugin(name: "SourceCommit", capability: .buildTool()),
         .target(
-            name: "Results",
-            dependencies: [
-                "Extraction", "SparseAutoencoders", "Gemma2", "Tensors", "ArrayFiles", "ByteJSON",
-                "CReport",
-            ],
-            // Goes through files entry by entry.
-            swiftSettings: kernels),
-        .target(
             name: "Extraction",
             dependencies: [
-                "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors", "CUDA",
-                "ArrayFiles", "ByteJSON",
+                "Planning", "RunState", "AuthorReceipts", "RunFiles", "Corpus", "Tokenization",
+                "Gemma2", "SparseAutoencoders", "Tensors", "Threading", "CUDA", "ArrayFiles",
+                "Files", "Hooks", "ByteJSON",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "Planning",
+            dependencies: [
+                "RunState", "AuthorReceipts", "RunFiles", "Corpus", "Tokenization", "Gemma2",
+                "SparseAutoencoders", "Tensors", "Threading", "CUDA", "Files", "Hooks", "ByteJSON",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .target(
-            name: "Corpus", dependencies: ["ByteJSON", "ArrayFiles", "CZlib", "CZstd"],
-            swiftSettings: kernels),
-        .target(
-            name: "Tokenization",
+            name: "RunState",
             dependencies: [
-                "ByteJSON", "ArrayFiles",
-                .product(name: "HeapModule", package: "swift-collections"),
+                "AuthorReceipts", "RunFiles", "Tokenization", "Tensors", "Threading", "Files",
+                "Hooks", "ByteJSON",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
             ],
+            swiftSettings: strict),
+        .target(
+            name: "Results",
+            dependencies: [
+                "AuthorReceipts", "RunFiles", "Threading", "ArrayFiles", "Files", "Hooks",
+                "ByteJSON", "CReport",
+            ],
+            // Goes through files entry by entry.
             swiftSettings: kernels),
         .target(
-            name: "Gemma2", dependencies: ["Tensors", "ArrayFiles", "ByteJSON"],
+            name: "AuthorReceipts", dependencies: ["RunFiles", "Files", "Hooks", "ByteJSON"],
             swiftSettings: strict),
         .target(
-            name: "SparseAutoencoders", dependencies: ["Tensors", "ArrayFiles", "ByteJSON"],
+            name: "RunFiles",
+            dependencies: [
+                "ArrayFiles", "Files", "Hooks", "ByteJSON",
+                .product(name: "Crypto", package: "swift-crypto"),
+            ],
+            // Reads and writes metadata row by row.
+            swiftSettings: kernels),
+        .target(
+            name: "Gemma2", dependencies: ["Tensors", "ArrayFiles", "Files", "Hooks", "ByteJSON"],
             swiftSettings: strict),
         .target(
-            name: "Tensors", dependencies: ["CUDA", "ArrayFiles", "CBFloat16", "COpenBLAS"],
+            name: "SparseAutoencoders",
+            dependencies: ["Tensors", "ArrayFiles", "Files", "Hooks", "ByteJSON"],
+            swiftSettings: strict),
+        .target(
+            name: "Tensors",
+            dependencies: ["CUDA", "Threading", "ArrayFiles", "Files", "CBFloat16", "COpenBLAS"],
             swiftSettings: kernels),
         .target(name: "CUDA", dependencies: ["CCUDA"], swiftSettings: strict),
         .target(
             name: "Hub",
             dependencies: [
-                "ArrayFiles", "ByteJSON",
+                "Threading", "Files", "ByteJSON",
                 .target(name: "CCurl", condition: .when(traits: ["Hub"])),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
-        .target(name: "ArrayFiles", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
+        .target(
+            name: "Tokenization",
+            dependencies: [
+                "Files", "ByteJSON",
+                .product(name: "HeapModule", package: "swift-collections"),
+            ],
+            swiftSettings: kernels),
+        .target(
+            name: "Corpus", dependencies: ["Files", "ByteJSON", "CZstd"], swiftSettings: kernels),
+        .target(name: "ArrayFiles", dependencies: ["Files", "ByteJSON"], swiftSettings: kernels),
+        .target(name: "Files", dependencies: ["ByteJSON", "CZlib"], swiftSettings: kernels),
+        .target(name: "Threading", swiftSettings: kernels),
+        .target(name: "Hooks", swiftSettings: strict),
         .target(name: "ByteJSON", swiftSettings: kernels),
         .executableTarget(
             name: "bench-tool",
-            dependencies: ["ArrayFiles", "Corpus", "Tensors", "Tokenization", "BenchPeak"],
+            dependencies: [
+                "ArrayFiles", "Corpus", "Files", "Tensors", "Threading", "Tokenization",
+                "BenchPeak",
+            ],
             path: "scripts/bench-tool",
             swiftSettings: strict),
         .target(
             name: "BenchPeak", path: "scripts/bench-peak", cSettings: [.unsafeFlags(["-O2"])]),
         .target(
-            name: "TestSupport", dependencies: ["ArrayFiles", "ByteJSON"],
+            name: "TestSupport", dependencies: ["ArrayFiles", "Files", "ByteJSON"],
             path: "Tests/TestSupport",
             swiftSettings: kernels),
         .target(
@@ -120,32 +157,36 @@ let package = Package(
             ]),
         .testTarget(name: "ByteJSONTests", dependencies: ["ByteJSON"], swiftSettings: strict),
         .testTarget(
-            name: "ArrayFilesTests", dependencies: ["ArrayFiles", "TestSupport"],
+            name: "ArrayFilesTests",
+            dependencies: ["ArrayFiles", "RunFiles", "Files", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "TensorsTests",
-            dependencies: ["Tensors", "CUDA", "ArrayFiles", "TestSupport"],
+            dependencies: ["Tensors", "Threading", "CUDA", "ArrayFiles", "Files", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "CorpusTests", dependencies: ["Corpus", "ArrayFiles", "CZstd", "TestSupport"],
+            name: "CorpusTests", dependencies: ["Corpus", "Files", "CZstd", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "TokenizationTests", dependencies: ["Tokenization", "ByteJSON", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "Gemma2Tests",
-            dependencies: ["Gemma2", "Tensors", "ArrayFiles", "ByteJSON", "TestSupport"],
+            dependencies: [
+                "Gemma2", "Tensors", "Threading", "Files", "Hooks", "ByteJSON", "TestSupport",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "SparseAutoencodersTests",
             dependencies: [
-                "SparseAutoencoders", "Tensors", "ArrayFiles", "ByteJSON", "TestSupport",
+                "SparseAutoencoders", "Tensors", "Threading", "ArrayFiles", "Files", "Hooks",
+                "ByteJSON", "TestSupport",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "HubTests",
             dependencies: [
-                "Hub", "ArrayFiles", "ByteJSON", "TestSupport",
+                "Hub", "Files", "ByteJSON", "TestSupport",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -153,42 +194,52 @@ let package = Package(
         .testTarget(
             name: "ExtractionTests",
             dependencies: [
-                "Extraction", "Corpus", "Gemma2", "SparseAutoencoders", "Tensors", "ArrayFiles",
-                "TestSupport",
+                "Extraction", "Planning", "RunState", "AuthorReceipts", "RunFiles", "Corpus",
+                "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors", "Threading", "Files",
+                "Hooks", "TestSupport",
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .testTarget(
             name: "ResultsTests",
             dependencies: [
-                "Results", "Extraction", "Gemma2", "ArrayFiles", "ByteJSON", "TestSupport",
+                "Results", "RunFiles", "ArrayFiles", "Files", "Hooks", "ByteJSON", "TestSupport",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "CLITests",
             dependencies: [
-                "sae-extract", "Results", "Extraction", "Gemma2", "SparseAutoencoders", "Tensors",
-                "CUDA", "ArrayFiles", "ByteJSON", "TestSupport",
+                "sae-extract", "Extraction", "Planning", "RunFiles", "Tokenization", "Tensors",
+                "Threading", "CUDA", "ArrayFiles", "Files", "Hooks", "ByteJSON", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: strict),
         .target(
-            name: "CCUDA", exclude: ["kernels.cu", "kernels.ptx", "prelude.h"],
+            name: "CCUDA", path: "Sources/C/CCUDA",
+            exclude: ["kernels.cu", "kernels.ptx", "prelude.h"],
             // #embed is of C23.
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
-        .target(name: "CCurl", cSettings: [.unsafeFlags(["-std=c2x"])]),
-        .target(name: "CStartup", cSettings: [.unsafeFlags(["-std=c2x"])]),
+        .target(name: "CCurl", path: "Sources/C/CCurl", cSettings: [.unsafeFlags(["-std=c2x"])]),
         .target(
-            name: "CReport", exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],
+            name: "CStartup", path: "Sources/C/CStartup", cSettings: [.unsafeFlags(["-std=c2x"])]),
+        .target(
+            name: "CReport", path: "Sources/C/CReport",
+            exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
         // Instructions are chosen at run time: no flag says what the processor has. Optimised in debug builds too.
         .target(
-            name: "CBFloat16", exclude: ["kernels.inc"],
+            name: "CBFloat16", path: "Sources/C/CBFloat16", exclude: ["kernels.inc"],
             cSettings: [.unsafeFlags(["-O2", "-std=c2x"])]),
         .systemLibrary(
-            name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
-        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+            name: "COpenBLAS", path: "Sources/C/COpenBLAS", pkgConfig: "openblas",
+            providers: [.apt(["libopenblas-dev"])]),
+        .systemLibrary(
+            name: "CZlib", path: "Sources/C/CZlib", pkgConfig: "zlib",
+            providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(
+            name: "CZstd", path: "Sources/C/CZstd", pkgConfig: "libzstd",
+            providers: [.apt(["libzstd-dev"])]),
     ],
     swiftLanguageModes: [.v6]
 )
@@ -199,8 +250,9 @@ if Context.environment["SAE_EXTRACT_FUZZ"] != nil {
         .executableTarget(
             name: "fuzz",
             dependencies: [
-                "Results", "Extraction", "Corpus", "Tokenization", "Gemma2", "SparseAutoencoders",
-                "Tensors", "Hub", "ArrayFiles", "ByteJSON", "TestSupport", "CZstd", "CLibFuzzer",
+                "RunState", "Results", "AuthorReceipts", "RunFiles", "Corpus", "Tokenization",
+                "Gemma2", "SparseAutoencoders", "Tensors", "Threading", "Hub", "ArrayFiles",
+                "Files", "Hooks", "ByteJSON", "TestSupport", "CZstd", "CLibFuzzer",
                 .product(name: "Logging", package: "swift-log"),
             ],
             path: "Tests/Fuzz", exclude: ["CLibFuzzer"], swiftSettings: strict),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every kernel of Sources/CCUDA/kernels.ptx on a CUDA device and compares what it writes with NumPy.
+"""Runs every kernel of Sources/C/CCUDA/kernels.ptx on a CUDA device and compares what it writes with NumPy.
 
     scripts/check_kernels.py                            on this host's GPU
     scripts/check_kernels.py --driver libFakeCUDA.so    on the CPU stand-in of Tests/FakeCUDA
@@ -139,7 +139,7 @@ class Device:
         raise DeviceFailure(f"{function}: {name.value.decode() if name.value else 'status'} ({status})")
 
     def load_kernels(self) -> None:
-        text = (root / "Sources/CCUDA/kernels.ptx").read_bytes()
+        text = (root / "Sources/C/CCUDA/kernels.ptx").read_bytes()
         entries = re.findall(r"\.visible \.entry (\w+)\(([^)]*)\)", text.decode())
         # Each kernel's parameters: u32 for an int, u64 for a long long or a pointer, f32.
         self.parameters = {name: re.findall(r"\.param \.(\w+)", parameters) for name, parameters in entries}

@@ -1,4 +1,4 @@
-"""Makes Sources/CReport/neuronpedia.json, the table of Gemma Scope SAEs that have pages on neuronpedia.org, from the list of
+"""Makes Sources/C/CReport/neuronpedia.json, the table of Gemma Scope SAEs that have pages on neuronpedia.org, from the list of
 pretrained SAEs in the sae-lens package: `pip install --no-deps sae-lens` and `pip install pyyaml`, then run this."""
 
 import importlib.metadata
@@ -20,7 +20,7 @@ for release in listing.values():
         if page and ("__l0-" not in page or sae["path"] not in pages):
             pages[sae["path"]] = page
 root = os.path.join(os.path.dirname(__file__), "..")
-with open(os.path.join(root, "Sources/CReport/neuronpedia.json"), "w", encoding="utf-8") as file:
+with open(os.path.join(root, "Sources/C/CReport/neuronpedia.json"), "w", encoding="utf-8") as file:
     json.dump({"source": f"sae-lens {package.version}", **{k: dict(sorted(v.items())) for k, v in table.items()}}, file, indent=1)
     file.write("\n")
 print({repository: len(pages) for repository, pages in table.items()})

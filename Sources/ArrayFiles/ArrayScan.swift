@@ -1,5 +1,6 @@
 // Going through an array of any size without having it in memory.
 
+import Files
 import Glibc
 
 /// An array in a `.npz` or `.npy` file, to be gone through from front to end.
@@ -94,7 +95,7 @@ public struct ArrayScan: @unchecked Sendable {
         var elements = ElementAssembler(size: elementSize!, offset: dataOffset)
         switch source {
         case .bytes(let bytes, _, let crc):
-            if let crc, ArrayFiles.crc32(bytes) != crc { throw bad("has a wrong CRC-32") }
+            if let crc, Files.crc32(bytes) != crc { throw bad("has a wrong CRC-32") }
             try forEachWord(of: bytes) { try elements.add($0, $1, body) }
         case .deflated(let packed, _, let crc):
             let outcome: ZeroRunInflater.Outcome

@@ -1,6 +1,7 @@
 // Reading NumPy's .npz archives: a ZIP file whose members are .npy arrays, stored or deflated.
 // ZIP: PKWARE APPNOTE.TXT 6.3, including ZIP64.
 
+import Files
 import Glibc
 
 /// Why an archive was refused. Each names the file and, where there is one, the array.

@@ -1,6 +1,8 @@
 // Writing .npz archives as a stream: members of any size, none of them ever in memory.
 // ZIP: PKWARE APPNOTE.TXT 6.3; every local header carries the ZIP64 field, as NumPy's do.
 
+import Files
+
 /// Writes a ZIP archive of deflated `.npy` arrays into an `OutputFile`.
 public final class NPZWriter {
     private let file: OutputFile

@@ -2,6 +2,7 @@
 // Format: https://github.com/huggingface/safetensors (README, "Format").
 
 import ByteJSON
+import Files
 
 /// Why a safetensors file was refused. Each names the file and, where there is one, the tensor.
 public enum SafetensorsError: Error, Equatable, CustomStringConvertible {

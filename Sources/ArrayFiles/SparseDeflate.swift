@@ -4,6 +4,8 @@
 // A run of zeros is one literal and matches of length 258 at distance 1: two bits each in the one dynamic Huffman code
 // that is made for all of the array. The array is gone through twice, to count symbols and to write them.
 
+import Files
+
 /// Calls its argument for each element that is not zero: index in C order, ascending, and value.
 public typealias SparseElements = (_ element: (_ index: Int, _ value: Float) throws -> Void) throws
     -> Void

@@ -1,5 +1,7 @@
 // A tensor where it lies: in a mapped file, or in memory where a compressed file was unpacked.
 
+import Files
+
 /// Element types that weights are stored in. Little-endian.
 public enum ElementType: String, Sendable, Codable {
     /// IEEE binary32.

@@ -1,6 +1,7 @@
 // Reading a DEFLATE stream (RFC 1951) of bytes that are nearly all zeros without making the zeros: what is decoded is
 // where the other bytes lie. The counterpart of SparseDeflate; streams of zlib are read alike.
 
+import Files
 import Glibc
 
 /// Decodes one stream to its 32-bit little-endian words that are not zero.
@@ -231,7 +232,7 @@ private struct WordAssembler {
         let (before, count) = isPart ? checksumBefore : (checksum, checked)
         let tail = isPart ? last : 0
         return withUnsafeBytes(of: tail.littleEndian) {
-            ArrayFiles.crc32(
+            Files.crc32(
                 UnsafeRawBufferPointer(rebasing: $0[..<rest]),
                 from: before.value(after: whole - count))
         }

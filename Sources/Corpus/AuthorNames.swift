@@ -1,7 +1,7 @@
 // Names in the selection that no record has: misspelt ones would change a result without a word.
 
-import ArrayFiles
 import ByteJSON
+import Files
 
 /// A sentence for each author that `selection` names and that is none of `authors`, with the one that may have been meant.
 func unmatchedAuthors(of selection: Selection, among authors: [String]) -> [String] {

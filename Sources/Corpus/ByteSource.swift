@@ -1,7 +1,7 @@
 // A file's bytes as a stream, decompressed on the way if its content says that it is compressed.
 
-import ArrayFiles
 import CZstd
+import Files
 import Glibc
 
 /// Reads a file from front to end in pieces.

@@ -1,6 +1,5 @@
 // AuthorMix records (Fisher et al. 2024, arXiv 2408.15666) to documents by author.
 
-import ArrayFiles
 import ByteJSON
 
 /// Why a corpus was refused. Each names the file and, where there is one, the line.

@@ -1,7 +1,7 @@
 // What is said of a record that was refused: what was found in it or in its place, and what to do.
 
-import ArrayFiles
 import ByteJSON
+import Files
 
 /// A record that was refused, and what surrounds it.
 struct RecordDiagnosis {

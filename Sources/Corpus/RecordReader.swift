@@ -1,7 +1,7 @@
 // Splitting a stream into records: one JSON object a line, or the elements of one JSON array.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Glibc
 
 /// Gives a corpus file's records one after the other, each as the bytes of one JSON value.

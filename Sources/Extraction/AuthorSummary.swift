@@ -2,8 +2,9 @@
 
 import Corpus
 import FoundationEssentials
-import Gemma2
-import Tensors
+import Hooks
+import RunState
+import Tokenization
 
 /// An author's counts and means.
 struct AuthorSummary {

@@ -2,7 +2,7 @@
 
 import Dispatch
 import Synchronization
-import Tensors
+import Threading
 
 /// Work beside the caller's, a few pieces at a time, each with threads of its own.
 final class BackgroundWork: Sendable {

@@ -2,15 +2,21 @@
 // not in its place it writes. On a device of its own, one batch is computed while the results of the one before are taken
 // in, and an author's files are written while the next author is computed.
 
-import ArrayFiles
+import AuthorReceipts
 import CUDA
 import Corpus
+import Files
 import FoundationEssentials
 import Gemma2
 import Glibc
+import Hooks
 import Logging
+import Planning
+import RunFiles
+import RunState
 import SparseAutoencoders
 import Tensors
+import Threading
 import Tokenization
 
 /// Carries out one worker's task, on the device that its plan names; tells `send`, from any thread, what it does. What is
@@ -109,7 +115,12 @@ final class ExtractionWorker<B: Backend> {
     func run() throws {
         defer { try? journal?.synchronize() }
         task.state.expect(
-            Dictionary(uniqueKeysWithValues: task.assignments.map { ($0.share.number, $0.author) }),
+            task.assignments.map {
+                (
+                    $0.share.number,
+                    .init(name: $0.author.author, documents: $0.author.documents.count)
+                )
+            },
             columns: plan.columns, areAll: false)
         _ = try task.state.completed()
         do {
@@ -412,7 +423,7 @@ final class ExtractionWorker<B: Backend> {
         let journal = try JournalWriter(
             directory: task.state.directory,
             header: JournalHeader(
-                saes: task.state.configuration.saes, items: plan.items, kernels: backend.kernels,
+                saes: task.state.settings.saes, items: plan.items, kernels: backend.kernels,
                 host: ProcessInfo.processInfo.hostName, process: getpid()),
             isSynchronizedAside: writing != nil)
         do {
@@ -484,7 +495,7 @@ final class ExtractionWorker<B: Backend> {
         try task.state.check()
         let summary = try AuthorSummary(author, sequences, journal, hooks: hooks)
         let seals = try timing.measure(.writing) {
-            try FeatureWriter(
+            try AuthorFileWriter(
                 plan: plan, author: author, summary: summary, journal: journal,
                 tokenizer: tokenizing!.tokenizer, widths: journal.limits.widths,
                 state: task.state, stop: stop
@@ -499,7 +510,7 @@ final class ExtractionWorker<B: Backend> {
                 crossEntropySum: summary.crossEntropySum, entropySum: summary.entropySum,
                 firingCounts: Dictionary(
                     uniqueKeysWithValues: summary.firingCounts.map { ($0.description, $1) }),
-                saes: task.state.configuration.saes.filter { names.contains($0.key) },
+                saes: task.state.settings.saes.filter { names.contains($0.key) },
                 kernels: backend.kernels, files: seals))
         report(summary, hooks: hooks)
         send(.authorDone(author: journal.number, made: items.count))

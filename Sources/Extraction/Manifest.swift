@@ -1,68 +1,23 @@
 // `run.json`: what was run, on what, with what outcome. One entry an invocation.
 
-import ArrayFiles
+import AuthorReceipts
 import ByteJSON
 import CUDA
 import Corpus
+import Files
 import FoundationEssentials
-import Gemma2
-import SparseAutoencoders
+import Hooks
+import Planning
+import RunFiles
+import RunState
 import Synchronization
 import Tensors
-
-/// The program's version.
-public let version = "0.1.0"
-
-/// Seconds spent on each part of a worker's run.
-final class Timing: Sendable {
-    enum Part: String, CaseIterable {
-        /// Model, SAEs, tokenizer.
-        case loading
-        /// Checking files that are there.
-        case verifying
-        /// The forward pass, metrics and SAEs.
-        case model
-        case writing
-    }
-
-    private let start = ContinuousClock.now
-    private let parts = Mutex<[Part: Duration]>([:])
-
-    func measure<R>(_ part: Part, _ body: () throws -> R) rethrows -> R {
-        let begin = ContinuousClock.now
-        defer { parts.withLock { $0[part, default: .zero] += ContinuousClock.now - begin } }
-        return try body()
-    }
-
-    func seconds(_ part: Part) -> Double {
-        (parts.withLock { $0[part] } ?? .zero) / .seconds(1)
-    }
-
-    /// All parts, and the total since the beginning, by name.
-    var seconds: [String: Double] {
-        var all = ["total": (ContinuousClock.now - start) / .seconds(1)]
-        for part in Part.allCases { all[part.rawValue] = seconds(part) }
-        return all
-    }
-}
-
-/// What became of an invocation.
-public enum RunOutcome: String, Sendable {
-    /// At work, or killed.
-    case unfinished
-    /// All of this invocation's shares are done.
-    case done
-    /// Stopped by a signal.
-    case stopped
-    /// A worker failed.
-    case failed
-}
 
 /// One invocation's entry in `run.json`. Each entry is a file of its own in our folder, which no other process
 /// writes; `run.json` is made of all of them.
 public struct Manifest {
     private let plan: RunPlan
-    private let inputs: Inputs
+    private let inputs: InputFingerprints
     private let state: StateFolder
     private let isOverwriting: Bool
     private let started = Date()
@@ -78,7 +33,7 @@ public struct Manifest {
     /// An entry for `plan`. Throws `UsageError` where the manifest that is there is not one of ours, so that
     /// nothing is lost at the end of a run. One that was damaged is made again of its entries.
     public init(
-        _ plan: RunPlan, _ inputs: Inputs, _ state: StateFolder, overwriting isOverwriting: Bool
+        _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, overwriting isOverwriting: Bool
     ) throws {
         (self.plan, self.inputs, self.state) = (plan, inputs, state)
         self.isOverwriting = isOverwriting

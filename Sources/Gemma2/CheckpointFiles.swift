@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import ByteJSON
+import Files
 
 /// All tensors of a checkpoint folder, where they lie on disk.
 public struct CheckpointFiles: Sendable {

@@ -1,7 +1,7 @@
 // What lies in a folder that is no checkpoint in Hugging Face's layout.
 
-import ArrayFiles
 import ByteJSON
+import Files
 
 extension CheckpointFiles {
     /// Fails where the folder has no weights, and what it has instead says why. Throws `FileError` and `CheckpointError`.

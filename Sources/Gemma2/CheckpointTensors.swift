@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import ByteJSON
+import Files
 
 extension Gemma2Config {
     /// The tensors that the model is computed from, with their shapes. Matrices are (outputs, inputs).

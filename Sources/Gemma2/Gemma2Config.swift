@@ -1,8 +1,9 @@
 // `config.json` of a Gemma-2 checkpoint, as older and newer versions of transformers spell it.
 // Keys and defaults: transformers, models/gemma2/configuration_gemma2.py.
 
-import ArrayFiles
 import ByteJSON
+import Files
+import Hooks
 
 /// Why a checkpoint was refused. Each names the file and, where there is one, the key or tensor.
 public enum CheckpointError: Error, Equatable, CustomStringConvertible {

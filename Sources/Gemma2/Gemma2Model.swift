@@ -1,6 +1,7 @@
 // Gemma-2 (Gemma Team 2024, arXiv 2408.00118), as transformers' Gemma2ForCausalLM computes it with eager
 // attention. Shapes are written (rows, columns); a row is a token of the packed batch.
 
+import Hooks
 import Tensors
 
 /// A Gemma-2 model on a device.

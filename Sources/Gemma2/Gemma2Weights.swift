@@ -1,6 +1,5 @@
 // A checkpoint's tensors on a device.
 
-import ArrayFiles
 import Tensors
 
 /// A block's weights on a device. Matrices are (outputs, inputs); norms already have Gemma's 1 added.

@@ -4,7 +4,7 @@
 // Nothing here depends on locks. The lock spares two processes of downloading the same; where it does not work (some network
 // file systems), or its holder makes no headway, each downloads by itself, and the last to rename wins with the same bytes.
 
-import ArrayFiles
+import Files
 import FoundationEssentials
 import Glibc
 import Logging

@@ -1,6 +1,6 @@
 // Folders of the cache that people give in place of a snapshot in it.
 
-import ArrayFiles
+import Files
 
 /// What a folder is within Hugging Face's cache, where it is no snapshot.
 public enum CacheFolder: Equatable, Sendable {

@@ -1,6 +1,6 @@
 // Putting files into their places in a cache whose folders are on several file systems: `blobs` or `snapshots` may be links.
 
-import ArrayFiles
+import Files
 import Glibc
 
 extension HubCache {

@@ -1,6 +1,6 @@
 // The cache's folders by handle: others may write to a cache, and nothing that they put there leads to files outside of it.
 
-import ArrayFiles
+import Files
 import Glibc
 
 extension HubCache {

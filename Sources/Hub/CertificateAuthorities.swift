@@ -1,6 +1,6 @@
 // Whose certificates are trusted: the system's authorities, or those that a variable names, as curl and Python's clients take them.
 
-import ArrayFiles
+import Files
 import Glibc
 
 /// The certificate authorities that the environment names. Everything else is libcurl's: the system's.

@@ -1,7 +1,7 @@
 // Which contents of the cache are what they are said to be. In a cache that others may write to, a name and a size prove nothing: what
 // this process has not written is hashed once, and remembered by what the file system says of the file.
 
-import ArrayFiles
+import Files
 import Glibc
 import Logging
 import Synchronization

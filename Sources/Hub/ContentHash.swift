@@ -1,7 +1,7 @@
 // Whether bytes are a file of the Hub.
 
-import ArrayFiles
 import Crypto
+import Files
 import Glibc
 
 /// The hash of a file's content, piece by piece, as the listing has it.

@@ -1,7 +1,7 @@
 // What a dataset's card says of its files: `configs`, after the rules of Python's datasets library (utils/metadata.py, data_files.py).
 
-import ArrayFiles
 import ByteJSON
+import Files
 
 /// The part of a dataset's card that says which files are its data.
 struct DatasetCard: Equatable, Sendable {

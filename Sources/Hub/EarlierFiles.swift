@@ -1,8 +1,8 @@
 // Files of one commit that lie in the cache under another: where nothing can be added to the cache they are used where they are, if
 // their contents are proven to be those of the commit asked for; else they are linked or copied under it.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Glibc
 import Synchronization
 

@@ -1,6 +1,6 @@
 // One HTTP exchange, whoever carries it out.
 
-import ArrayFiles
+import Files
 import FoundationEssentials
 import Glibc
 

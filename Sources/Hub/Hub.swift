@@ -1,7 +1,7 @@
 // The Hub as the rest of the program sees it: what a repository has, where its files lie, and getting those that are not
 // there yet.
 
-import ArrayFiles
+import Files
 import FoundationEssentials
 import Glibc
 import Logging

@@ -9,8 +9,8 @@
 //                                                         it takes a snapshot for incomplete that lacks a file listed there
 //   .sae-extract/ID/….partial                             downloads under way or broken off
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Glibc
 
 /// One repository's part of the cache.

@@ -1,6 +1,5 @@
 // One exchange with the Hub or whom it sends on to: where a request goes, who one is there, and who it was that failed.
 
-import ArrayFiles
 import FoundationEssentials
 import Logging
 import Synchronization

@@ -1,7 +1,7 @@
 // What an answer of 400 or more means, and which requests are made again.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import FoundationEssentials
 import Glibc
 import Logging

@@ -1,6 +1,5 @@
 // Files of a repository: whether one may be had, and its bytes.
 
-import ArrayFiles
 import FoundationEssentials
 import Synchronization
 

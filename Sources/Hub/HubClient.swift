@@ -1,7 +1,6 @@
 // Talking to the Hub: who one is, redirects, repetitions, and what its refusals mean.
 // The headers and error codes are those that huggingface_hub goes by (utils/_http.py, file_download.py).
 
-import ArrayFiles
 import ByteJSON
 import FoundationEssentials
 import Glibc

@@ -1,7 +1,6 @@
 // Which proxy stands on the way to a host. The variables are those that curl reads (libcurl-env(3)); what they say is decided here,
 // and libcurl is told, so that messages name the proxy that was asked.
 
-import ArrayFiles
 import FoundationEssentials
 
 /// The proxies that the environment names.

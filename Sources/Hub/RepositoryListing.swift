@@ -1,7 +1,7 @@
 // What files a commit has: the Hub's tree API, and the copy of its answer in the cache.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Logging
 
 /// A file of a repository.

@@ -1,7 +1,7 @@
 // A repository at one commit, and what a run wants of it.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Glibc
 
 /// A repository at one commit.

@@ -2,9 +2,9 @@
 
 import ArrayFiles
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
+import RunFiles
 
 /// An activations file, dense or sparse, gone through entry by entry.
 public struct ActivationsFile: Sendable {

@@ -1,10 +1,11 @@
 // Entries of run.json, joined: what each says of SAEs and authors, and what receipts say of authors completed since.
 
-import ArrayFiles
+import AuthorReceipts
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
+import Hooks
+import RunFiles
 
 extension FinishedRun {
     /// What is kept while entries are joined.
@@ -209,7 +210,7 @@ extension FinishedRun.EntrySAE {
         else { return nil }
         (self.hook, self.name, self.width) = (hook, name, width)
         meanL0 = value?["mean_l0"]?.number ?? 0
-        identity = Configuration.sae(
+        identity = AuthorReceipt.sae(
             name, size: value?["size"]?.integer ?? 0, identity: value?["identity"]?.string ?? "")
     }
 }

@@ -1,12 +1,13 @@
 // What run.json tells of a folder of results.
 
 import ArrayFiles
+import AuthorReceipts
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
 import Glibc
-import SparseAutoencoders
+import Hooks
+import RunFiles
 
 /// Why results cannot be read. Each names the file and the next step.
 public enum ResultsError: Error, Equatable, CustomStringConvertible {

@@ -2,9 +2,10 @@
 
 import ArrayFiles
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
+import Hooks
+import RunFiles
 
 extension Inspection {
     // MARK: Activations

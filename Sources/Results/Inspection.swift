@@ -2,9 +2,9 @@
 
 import ArrayFiles
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
+import RunFiles
 
 /// What is wanted of an inspection.
 public struct InspectionOptions: Sendable {
@@ -101,7 +101,7 @@ public struct Inspection {
 
     mutating func inspectRun(_ directory: String, _ options: InspectionOptions) throws {
         guard options.document == nil, options.array == nil else {
-            throw UsageError(
+            throw ResultsOptionError(
                 options.document == nil ? "--array" : "--document",
                 "is for one file; give one in \(directory) instead of the run")
         }
@@ -240,4 +240,17 @@ public struct Inspection {
             json["document"] = .string(texts[document])
         }
     }
+}
+
+/// An option of `inspect` that does not go with what is inspected.
+public struct ResultsOptionError: Error, CustomStringConvertible {
+    /// The flag, `--document`.
+    public let flag: String
+    /// What is wrong and what to give instead.
+    public let message: String
+
+    init(_ flag: String, _ message: String) { (self.flag, self.message) = (flag, message) }
+
+    /// "--document: …".
+    public var description: String { "\(flag): \(message)" }
 }

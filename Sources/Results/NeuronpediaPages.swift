@@ -4,8 +4,7 @@
 import ByteJSON
 import CReport
 import FoundationEssentials
-import Gemma2
-import SparseAutoencoders
+import Hooks
 
 /// Addresses of SAEs on Neuronpedia.
 struct NeuronpediaPages {

@@ -1,14 +1,14 @@
-// What the report's page shows, gathered from a run's files. The page's script (Sources/CReport/page.js) reads this
+// What the report's page shows, gathered from a run's files. The page's script (Sources/C/CReport/page.js) reads this
 // object; a key is added there and here.
 
-import ArrayFiles
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
 import Glibc
+import Hooks
+import RunFiles
 import Synchronization
-import Tensors
+import Threading
 
 /// Which features get into a report, and how much of each.
 public struct ReportOptions: Sendable {

@@ -1,8 +1,8 @@
 // One HTML page that needs nothing else: markup, style, script and data in one file.
 
-import ArrayFiles
 import ByteJSON
 import CReport
+import Files
 import FoundationEssentials
 
 /// The page of a report.

@@ -2,11 +2,12 @@
 
 import ArrayFiles
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
+import Hooks
+import RunFiles
 import Synchronization
-import Tensors
+import Threading
 
 /// What is found of one file.
 public struct FileFinding: Sendable {
@@ -181,7 +182,7 @@ private func withoutPath(_ error: any Error, _ path: String) -> String {
 }
 
 private func hexadecimal(_ crc: UInt32) -> String {
-    ArrayFiles.hexadecimal(withUnsafeBytes(of: crc.bigEndian, Array.init))
+    Files.hexadecimal(withUnsafeBytes(of: crc.bigEndian, Array.init))
 }
 
 // MARK: Metrics, tokens, texts

@@ -1,6 +1,7 @@
 // JumpReLU sparse autoencoders (Rajamanoharan et al. 2024, arXiv 2407.14435) as Gemma Scope publishes them.
 
 import ArrayFiles
+import Files
 import Tensors
 
 /// A JumpReLU SAE on a device: f = ReLU(pre) · (pre > threshold), pre = x · W_enc + b_enc.

@@ -2,8 +2,9 @@
 // Before SAELens 6 all keys stand at the top; since then those about the model stand under `metadata`.
 // Keys and defaults: sae_lens, loading/pretrained_sae_loaders.py (handle_pre_6_0_config), saes/sae.py, saes/jumprelu_sae.py.
 
-import ArrayFiles
 import ByteJSON
+import Files
+import Hooks
 
 /// One SAE's configuration.
 struct SAEConfig {

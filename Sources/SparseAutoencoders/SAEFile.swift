@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import ByteJSON
+import Files
 
 /// Why an SAE was refused. Each names the file.
 public enum SAEError: Error, Equatable, CustomStringConvertible {

@@ -1,6 +1,7 @@
 // The tensors of one SAE.
 
 import ArrayFiles
+import Files
 
 /// The five tensors of a JumpReLU SAE, where they lie.
 public struct SAEParameters: Sendable {

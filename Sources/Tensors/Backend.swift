@@ -121,16 +121,12 @@ public enum BatchPart: String, CaseIterable, Sendable {
 
 /// Why the processor cannot be used.
 public enum BackendError: Error, Equatable, CustomStringConvertible {
-    /// The system does not start that many threads.
-    case noThreads(count: Int, reason: String)
     /// The system does not give the memory that products work in.
     case noMemory(bytes: Int, threads: Int)
 
     /// What is missing and what to do.
     public var description: String {
         switch self {
-        case .noThreads(let count, let reason):
-            "cannot start \(count) threads: \(reason); give fewer with --threads, end other processes, or raise the limit"
         case .noMemory(let bytes, let threads):
             "cannot reserve \(bytes >> 20) MiB of memory for matrix products on \(threads) threads; raise the limit (ulimit -v, or the job's memory) or give fewer --threads"
         }

@@ -1,5 +1,8 @@
 // Activations in memory, and the store of buffers that lets a steady state allocate nothing.
 
+import ArrayFiles
+import Files
+
 /// A row-major float32 matrix on the CPU; its buffer goes back to its pool with the last reference.
 public final class CPUMatrix {
     /// Number of rows.

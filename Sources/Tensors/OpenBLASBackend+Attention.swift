@@ -2,6 +2,7 @@
 // document: two small products with the soft-cap, the mask and the softmax between them.
 
 import COpenBLAS
+import Threading
 
 extension OpenBLASBackend {
     /// Queries a piece takes: the score rows of a block stay in the cache and most of the upper triangle is

@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import CBFloat16
+import Threading
 
 /// Kernels for one kind of processor.
 struct BFloat16Kernels: @unchecked Sendable {

@@ -1,6 +1,10 @@
 // The SAE encoder, never held densely: each chunk of features is computed for all rows and only the
 // firing ones are kept.
 
+import Threading
+
+
+
 extension OpenBLASBackend {
     /// The firing features of one chunk: for each row, how many, then all of them row by row.
     private struct Chunk {

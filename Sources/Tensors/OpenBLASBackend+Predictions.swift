@@ -2,6 +2,7 @@
 // Σ eˡ and Σ l·eˡ, from which the log-partition, the entropy and the cross-entropy follow.
 
 import Glibc
+import Threading
 
 extension OpenBLASBackend {
     /// One chunk's share of a row's sums, both relative to `largest`.

@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import COpenBLAS
+import Threading
 
 /// How a product's outputs are cut. Depends on the weights and the kind of product alone.
 struct OutputBlocks {

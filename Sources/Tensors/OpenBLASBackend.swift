@@ -4,6 +4,7 @@
 import ArrayFiles
 import COpenBLAS
 import Glibc
+import Threading
 
 /// Computes on the processor's cores.
 public final class OpenBLASBackend: Backend {

@@ -2,8 +2,8 @@
 // remaining piece as a whole, with bytes standing in for characters that the vocabulary lacks.
 // The reference is Hugging Face's fast tokenizer, to which ids and pieces are equal.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import HeapModule
 
 /// A token's number.

@@ -2,8 +2,8 @@
 // has. Format: google/sentencepiece, src/sentencepiece_model.proto. Order of merges: transformers,
 // convert_slow_tokenizer.py, generate_merges.
 
-import ArrayFiles
 import ByteJSON
+import Files
 
 extension GemmaTokenizer {
     /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` where it is damaged or

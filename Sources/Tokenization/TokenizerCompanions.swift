@@ -1,8 +1,8 @@
 // What lies beside a tokenizer's file and, where transformers reads it, changes ids too.
 // Keys: transformers, tokenization_utils_base.py and tokenization_utils_fast.py.
 
-import ArrayFiles
 import ByteJSON
+import Files
 
 /// The files beside a tokenizer's own: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`.
 struct TokenizerCompanions {

@@ -1,8 +1,8 @@
 // Reading `tokenizer.json`, the form of Hugging Face's fast tokenizers.
 // Format: huggingface/tokenizers, tokenizers/src/tokenizer/serialization.rs and models/bpe/serialization.rs.
 
-import ArrayFiles
 import ByteJSON
+import Files
 
 extension GemmaTokenizer {
     /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` where it is damaged or

@@ -1,7 +1,7 @@
 // What ArgumentParser does not do by itself: kebab-case spellings, a flag given twice replacing, values from
 // the environment.
 
-import Extraction
+import Planning
 
 /// Rewrites a command line into the one form that the parser knows.
 enum CommandLineArguments {

@@ -1,6 +1,6 @@
 // Standard error, shared by the log and a live display below it.
 
-import ArrayFiles
+import Files
 import FoundationEssentials
 import Glibc
 import Synchronization

@@ -1,10 +1,11 @@
 // Which devices there are and which of them this invocation's workers get.
 
 import CUDA
-import Extraction
+import Files
 import FoundationEssentials
 import Glibc
 import Logging
+import Planning
 import Subprocess
 import SystemPackage
 import Tensors

@@ -4,13 +4,17 @@ import ArrayFiles
 import CUDA
 import Corpus
 import Extraction
+import Files
 import FoundationEssentials
 import Gemma2
 import Glibc
 import Hub
+import Planning
 import Results
+import RunState
 import SparseAutoencoders
 import Tensors
+import Threading
 import Tokenization
 
 /// The exit codes in use.
@@ -36,14 +40,14 @@ enum ExitStatus: Int32 {
     init(for error: any Error) {
         self =
             switch error {
-            case is UsageError, is SAEChoiceError: .usage
+            case is UsageError, is ResultsOptionError, is SAEChoiceError: .usage
             case is CorpusError, is TokenizerError, is CheckpointError, is SafetensorsError,
                 is NPZError, is SAEError, is NonFiniteError, is ResultsError, is ChangedFileError,
                 is UnexpectedFileError:
                 .badData
             // A file of the checkpoint that is missing, or a folder in its place: the checkpoint is bad.
             case let error as FileError where error.isAboutContent: .badData
-            case is FileError, is FileNameError, is BackendError, is DiskSpaceError,
+            case is FileError, is FileNameError, is BackendError, is ThreadError, is DiskSpaceError,
                 is StateRemovedError, is JournalChangedError,
                 is MissingFilesError,
                 is LauncherError:

@@ -1,11 +1,12 @@
 // `sae-extract fetch` and `sae-extract saes`.
 
 import ArrayFiles
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
+import Hooks
 import Hub
 import Logging
+import Planning
 import SparseAutoencoders
 
 /// The subcommands that deal with the Hub.
@@ -68,7 +69,12 @@ struct HubCommands {
             }
             let layers = options.layers.isEmpty ? catalogue.layers : Set(options.layers).sorted()
             for layer in layers {
-                let chosen = try chosen(catalogue, site, layer)
+                let hook = HookPoint(layer: layer, site: site)
+                // A named SAE that does not exist is an error; a layer without a nearest one is not.
+                let chosen =
+                    options.namedSAE(for: hook) == nil
+                    ? try? options.chosenSAE(for: hook, of: catalogue)
+                    : try options.chosenSAE(for: hook, of: catalogue)
                 let widths = catalogue.widths(layer: layer)
                 if widths.isEmpty { rows.append([site.rawValue, "\(layer)", "none", ""]) }
                 for width in widths {
@@ -90,20 +96,6 @@ struct HubCommands {
                 : "none would be taken with --sae_features \(options.saeFeatures)",
         ]
         try printLines(lines)
-    }
-
-    /// The SAE that a run would take; nil where it would take none. Throws `SAEChoiceError` where one that is named does not
-    /// exist.
-    private func chosen(
-        _ catalogue: SAECatalogue, _ site: Site, _ layer: Int
-    ) throws -> SAEIdentifier? {
-        if let named = options.saeIDs.first(where: { $0.site == site && $0.id.layer == layer })?.id
-        {
-            try catalogue.check(named)
-            return named
-        }
-        return try? catalogue.nearest(
-            layer: layer, width: options.saeFeatures, target: options.targetL0)
     }
 }
 

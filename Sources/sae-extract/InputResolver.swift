@@ -1,11 +1,14 @@
 // Finding a run's inputs: the path given, else the Hub's cache, else the Hub.
 
+import RunFiles
 import ArrayFiles
-import Extraction
+import Files
 import FoundationEssentials
 import Gemma2
+import Hooks
 import Hub
 import Logging
+import Planning
 import SparseAutoencoders
 import Synchronization
 import Tokenization
@@ -76,7 +79,7 @@ struct InputResolver {
         try Launcher.checkTasks(asksHub: true)
         var settings = try HubSettings(
             environment: environment, malformed: variablesThatAreNotUTF8())
-        settings.userAgent = "sae-extract/\(Extraction.version)"
+        settings.userAgent = "sae-extract/\(RunFiles.version)"
         settings.fetchCommand = fetchCommand
         settings.ignoresFreeSpace = options.ignoresFreeSpace
         return Hub(settings, log: log)

@@ -1,12 +1,16 @@
 // One run from its flags to its exit code: plan, look at what is there, start the workers, say what became of them.
 
-import ArrayFiles
+import AuthorReceipts
 import Extraction
+import Files
 import FoundationEssentials
 import Glibc
 import Logging
+import Planning
+import RunFiles
+import RunState
 import Synchronization
-import Tensors
+import Threading
 
 /// One run of the main job.
 struct Invocation {
@@ -54,12 +58,12 @@ struct Invocation {
         let plan = try RunPlan(
             options, at: locations, devices: devices, startsAnew: overwriting)
         for warning in plan.warnings { log.warning("\(warning)") }
-        let inputs = try Inputs(plan)
+        let inputs = try InputFingerprints(plan)
         for warning in inputs.warnings { log.warning("\(warning)") }
         if let note = MappedFile.unmappedNote { log.warning("\(note)") }
-        var state = StateFolder(plan, Configuration(plan, inputs))
+        var state = StateFolder(plan.files, ResumeSettings(plan, inputs))
         // All that can refuse the run comes before anything is removed or written for it.
-        if !overwriting { try state.check(beginning: plan) }
+        if !overwriting { try state.check(beginning: plan.files) }
         let size = try SizeEstimate(plan, inputs, state, overwriting: overwriting)
         if !overwriting {
             for warning in state.receiptWarnings { log.warning("\(warning)") }
@@ -82,7 +86,7 @@ struct Invocation {
         try FileNameCheck(plan).check()
         if overwriting {
             try plan.checkTokenizer()
-            let others = try state.clear(plan)
+            let others = try state.clear(plan.files)
             if others > 0 {
                 log.warning(
                     "--overwrite: \(others) files of \(plan.label) in \(plan.saveDirectory) are not of this plan (other authors, layers or sites) and stay"
@@ -170,13 +174,13 @@ struct Invocation {
         var outcome: RunOutcome = failures.isEmpty ? (isStopped ? .stopped : .done) : .failed
         var isComplete = false
         do {
-            isComplete = try state.finish(plan)
+            isComplete = try state.finish(plan.files)
             if outcome == .done, !isComplete {
                 // Of a run that is alone all should be there; of a rank, what its workers have seen in its place.
                 let authors =
                     plan.placement.worldSize == 1
                     ? Array(plan.authors.indices) : progress.authors.sorted()
-                let missing = try state.missing(plan, authors: authors)
+                let missing = try state.missing(plan.files, authors: authors)
                 if !missing.isEmpty {
                     outcome = .failed
                     try manifest.write(outcome)

@@ -10,6 +10,7 @@ import Subprocess
 import Synchronization
 import SystemPackage
 import Tensors
+import Threading
 
 /// How a worker ended.
 enum WorkerEnd: Equatable {

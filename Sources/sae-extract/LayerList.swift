@@ -1,6 +1,7 @@
 // The layers of `--layers`, in the ways people write them.
 
-import Extraction
+import Files
+import Planning
 
 /// Reads lists of layers.
 enum LayerList {

@@ -1,12 +1,13 @@
 // From the process' arguments to its exit code.
 
 import ArgumentParser
-import ArrayFiles
 import CUDA
-import Extraction
+import Files
 import FoundationEssentials
 import Glibc
 import Logging
+import Planning
+import RunFiles
 import Synchronization
 import Tensors
 
@@ -139,7 +140,7 @@ private func printVersion(_ environment: [String: String]) async -> Never {
     let devices = await DeviceDiscovery(environment: environment).summary()
     let kernels = OpenBLASKernels.preferred(environment).map { "; workers take \($0)" } ?? ""
     try? printLines([
-        "sae-extract \(Extraction.version)\(commit)", "\(OpenBLASBackend.library)\(kernels)",
+        "sae-extract \(RunFiles.version)\(commit)", "\(OpenBLASBackend.library)\(kernels)",
         devices,
     ])
     _exit(0)

@@ -1,6 +1,5 @@
 // Shows progress while workers run.
 
-import ArrayFiles
 import Dispatch
 import Extraction
 import FoundationEssentials

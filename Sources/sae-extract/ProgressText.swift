@@ -2,9 +2,10 @@
 
 import ArrayFiles
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
 import Glibc
+import Results
 
 /// A line as a terminal shows it.
 struct TerminalLine: Equatable {

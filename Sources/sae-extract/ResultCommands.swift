@@ -3,11 +3,13 @@
 import ArgumentParser
 import ArrayFiles
 import ByteJSON
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
 import Glibc
+import Hooks
+import Planning
 import Results
+import RunFiles
 
 extension SAEExtract {
     /// `sae-extract inspect`.

@@ -2,11 +2,12 @@
 
 import ArgumentParser
 import Corpus
-import Extraction
+import Files
 import FoundationEssentials
-import Gemma2
+import Hooks
 import Logging
-import SparseAutoencoders
+import Planning
+import RunFiles
 import Tensors
 
 /// The command line.
@@ -41,7 +42,7 @@ struct SAEExtract: ParsableCommand {
             signal (run again to continue), 78 --save_dir holds results of another configuration.
             """,
         // Printed by Main.printVersion, which says more than this.
-        version: Extraction.version,
+        version: RunFiles.version,
         subcommands: [
             Fetch.self, ListSAEs.self, Devices.self, Inspect.self, Report.self, Verify.self,
         ])

@@ -1,7 +1,7 @@
 // Which rank this process is, from its flags or from what started it.
 
-import Extraction
 import Glibc
+import Planning
 
 /// What flags and launchers' variables say, and what is to be said of them.
 struct SchedulerPlacement: Equatable {

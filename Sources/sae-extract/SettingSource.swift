@@ -1,7 +1,7 @@
 // Where a flag's value comes from, for messages: a value that stands in the environment is not found on the command line.
 
-import ArrayFiles
-import Extraction
+import Files
+import Planning
 import Synchronization
 
 /// The variables that flags' values were taken from.

@@ -1,11 +1,9 @@
 // Signals that ask for an end become bytes in a pipe, which a thread reads: a handler itself may do next to nothing,
 // and libraries' own threads may be the ones that get it.
 
-import ArrayFiles
-import Extraction
 import FoundationEssentials
 import Glibc
-import Tensors
+import Threading
 
 /// The pipe's writing end. A plain global, because a signal handler may not run initializers.
 private nonisolated(unsafe) var signalPipe: Int32 = -1

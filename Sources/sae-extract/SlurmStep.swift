@@ -1,9 +1,9 @@
 // Which task of a Slurm step this process is. Slurm's variables are inherited by whatever a task or a batch script starts,
 // by shells and by jobs that are submitted from within a job, and srun -E passes the job's numbers for the step's.
 
-import Extraction
 import FoundationEssentials
 import Glibc
+import Planning
 
 /// What Slurm's variables and processes say.
 struct SlurmStep {

@@ -1,6 +1,6 @@
 // Results for people and pipes.
 
-import ArrayFiles
+import Files
 import Glibc
 
 /// Writes `line`, made printable, and its end to standard output. Throws `FileError`; where nobody reads it any more, that

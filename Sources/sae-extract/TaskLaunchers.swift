@@ -1,6 +1,6 @@
 // What starts several processes of one command, and the variables by which it numbers them.
 
-import Extraction
+import Planning
 
 /// One of the launchers that number their tasks. Of several names for one thing the first that is set counts.
 struct TaskLauncher {

@@ -1,8 +1,8 @@
 // The worker's side of the pipe: its task comes on standard input, what it does goes to standard output.
 // By hand: `sae-extract __worker < task.json`.
 
-import ArrayFiles
 import Extraction
+import Files
 import FoundationEssentials
 import Glibc
 import Logging

@@ -1,6 +1,8 @@
 // Arrays gone through without being unpacked are the arrays that unpacking gives.
 
+import Files
 import Foundation
+import RunFiles
 import TestSupport
 import Testing
 

@@ -1,6 +1,7 @@
 // What files are told to be by their first bytes.
 
 import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,10 +1,9 @@
 // Folders by handle: links, pipes and devices lead nowhere.
 
+import Files
 import Foundation
 import TestSupport
 import Testing
-
-@testable import ArrayFiles
 
 struct FolderTests {
     let temporary: TemporaryFolder

@@ -1,5 +1,6 @@
 // Files that ask for more than they hold: refused before memory is taken.
 
+import Files
 import Foundation
 import Glibc
 import TestSupport

@@ -1,10 +1,9 @@
 // Files on file systems that cannot map them: read, and only as far as somebody looks.
 
+import Files
 import Foundation
 import TestSupport
 import Testing
-
-@testable import ArrayFiles
 
 struct MappedFileTests {
     let folder: TemporaryFolder

@@ -1,5 +1,7 @@
 // Archives and array headers: ours read back, NumPy's read, large ones laid out right.
 
+import Files
+import RunFiles
 import TestSupport
 import Testing
 

@@ -1,10 +1,9 @@
 // Text that strangers wrote: nothing in it is a command to a terminal or breaks a line; what people are called stays.
 
+import Files
 import Foundation
 import TestSupport
 import Testing
-
-@testable import ArrayFiles
 
 struct PrintableTextTests {
     /// The same characters, not only canonically equivalent ones.

@@ -1,5 +1,6 @@
 // Streams made from what is not zero decode to the whole array, whatever it looks like.
 
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,8 +1,8 @@
 // The CUDA path of the real binary, on a stand-in for NVIDIA's libraries that runs the same kernels on the processor.
 
-import ArrayFiles
 import ByteJSON
 import Crypto
+import Files
 import Foundation
 import TestSupport
 import Testing
@@ -200,7 +200,7 @@ struct CUDATests {
 
     /// The committed PTX is made of the committed source.
     @Test func kernelsAreMadeOfTheirSource() throws {
-        let sources = TestData.packageRoot + "/Sources/CCUDA/"
+        let sources = TestData.packageRoot + "/Sources/C/CCUDA/"
         var hash = SHA256()
         for name in ["kernels.cu", "prelude.h"] {
             hash.update(data: try TestData.bytes(sources + name))

@@ -3,9 +3,8 @@
 import ArgumentParser
 import ArrayFiles
 import ByteJSON
+import Files
 import Foundation
-import Gemma2
-import SparseAutoencoders
 import TestSupport
 import Testing
 

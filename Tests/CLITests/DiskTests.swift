@@ -1,6 +1,6 @@
 // A disk that is full, broken, locked or gone: an error that names it, and nothing lost that was finished.
 
-import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

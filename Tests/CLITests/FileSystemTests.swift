@@ -1,6 +1,6 @@
 // File systems that refuse names and calls which others take, or say nothing of their space.
 
-import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,7 +1,7 @@
 // The fixture is the oracle's, unchanged.
 
-import ArrayFiles
 import Crypto
+import Files
 import Foundation
 import TestSupport
 import Testing

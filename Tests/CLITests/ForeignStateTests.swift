@@ -2,6 +2,7 @@
 // limits on open files: none of them ends with a crash.
 
 import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

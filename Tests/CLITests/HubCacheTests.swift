@@ -1,7 +1,7 @@
 // The Hub's cache: shared, broken, full, and downloads into it that are killed or at once.
 
-import ArrayFiles
 import Crypto
+import Files
 import Foundation
 import TestSupport
 import Testing

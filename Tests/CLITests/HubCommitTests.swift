@@ -1,7 +1,7 @@
 // Caches with several commits, of which none or only some may be added to, and caches whose folders lie elsewhere.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,7 +1,7 @@
 // Caches that others wrote, that nothing can be added to, or that are nowhere; and where settings come from.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,6 +1,5 @@
 // What the program says and does where the Hub refuses, fails, or is none.
 
-import ArrayFiles
 import Crypto
 import Foundation
 import TestSupport

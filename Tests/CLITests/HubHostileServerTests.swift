@@ -1,6 +1,6 @@
 // Servers that answer in the Hub's place and mean no good, or are only broken.
 
-import ArrayFiles
+import Files
 import Foundation
 import Synchronization
 import TestSupport

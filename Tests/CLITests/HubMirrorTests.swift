@@ -1,6 +1,6 @@
 // A Hub, or a mirror, whose answers are not whole, or not of what was asked.
 
-import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,6 +1,6 @@
 // Mirrors, who it was that did not answer, certificates and tokens.
 
-import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

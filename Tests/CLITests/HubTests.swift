@@ -1,8 +1,8 @@
 // The real binary against a server that answers as the Hub does.
 
-import ArrayFiles
 import ByteJSON
 import Crypto
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,6 +1,5 @@
 // Damaged checkpoints and configurations.
 
-import ArrayFiles
 import Foundation
 import TestSupport
 

@@ -1,6 +1,6 @@
 // Damaged corpora.
 
-import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 

@@ -1,6 +1,5 @@
 // Flags that cannot be, and a system that refuses.
 
-import ArrayFiles
 import Foundation
 import TestSupport
 

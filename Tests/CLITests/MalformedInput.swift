@@ -1,6 +1,7 @@
 // One damaged input: how it comes about, and what the program must say of it.
 
 import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

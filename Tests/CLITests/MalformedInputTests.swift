@@ -1,6 +1,6 @@
 // Bad input never crashes, never leaves part of a file, and says where it is bad and what to do.
 
-import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,6 +1,7 @@
 // Damaged SAEs.
 
 import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 

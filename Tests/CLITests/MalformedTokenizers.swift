@@ -1,6 +1,5 @@
 // Damaged tokenizers.
 
-import ArrayFiles
 import Foundation
 import TestSupport
 

@@ -1,6 +1,7 @@
 // The real binary against the oracle's outputs, and against itself.
 
 import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,6 +1,6 @@
 // Links, pipes and devices that somebody else has put into a folder of results.
 
-import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

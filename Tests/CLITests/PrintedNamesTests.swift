@@ -1,7 +1,7 @@
 // Names and texts that strangers wrote, on standard output, in the log and in messages: nothing of them is a command to a
 // terminal, or begins a line of its own.
 
-import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,7 +1,6 @@
 // The real tokenizer and real AuthorMix rows through the real binary, on a made-up model of the real
 // vocabulary.
 
-import ArrayFiles
 import ByteJSON
 import Crypto
 import Foundation

@@ -1,7 +1,9 @@
 // inspect, verify and report on real runs, whole and damaged.
 
 import ArrayFiles
+import Files
 import Foundation
+import RunFiles
 import TestSupport
 import Testing
 

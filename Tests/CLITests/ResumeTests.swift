@@ -1,7 +1,7 @@
 // Going on in a folder where something is already: what is kept, what is made again, what is refused.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,7 +1,7 @@
 // Rank and world, from flags and from what schedulers set.
 
 import CUDA
-import Extraction
+import Planning
 import TestSupport
 import Testing
 

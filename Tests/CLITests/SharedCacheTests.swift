@@ -1,7 +1,7 @@
 // A cache that others may write to, and what they may have put there.
 
-import ArrayFiles
 import Crypto
+import Files
 import Foundation
 import TestSupport
 import Testing

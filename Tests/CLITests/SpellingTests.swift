@@ -1,10 +1,8 @@
 // Lists, home folders and standard input as people write them.
 
 import ArgumentParser
-import ArrayFiles
-import Extraction
+import Files
 import Foundation
-import Gemma2
 import TestSupport
 import Testing
 

@@ -1,8 +1,8 @@
 // A run that is at work or was killed: what is complete can be seen and used, what is not is said. And results of earlier
 // versions, which spelt some names otherwise.
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,6 +1,5 @@
 // What a run says before it computes: of names that match nothing, and of texts that are templates already.
 
-import ArrayFiles
 import Foundation
 import TestSupport
 import Testing

@@ -1,10 +1,11 @@
 // Workers and ranks: the same bytes however the work is shared out, and what is said when a worker is lost.
 
-import ArrayFiles
+import Files
 import Foundation
 import Synchronization
 import TestSupport
 import Testing
+import Tokenization
 
 @testable import sae_extract
 

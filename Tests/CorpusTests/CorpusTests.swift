@@ -1,7 +1,7 @@
 // Reading and selecting records.
 
-import ArrayFiles
 import CZstd
+import Files
 import TestSupport
 import Testing
 

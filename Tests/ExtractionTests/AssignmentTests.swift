@@ -3,7 +3,7 @@
 import TestSupport
 import Testing
 
-@testable import Extraction
+@testable import Planning
 
 struct AssignmentTests {
     private func numbers(_ rank: Int, _ world: Int, _ authors: Int) -> [Int] {

@@ -1,15 +1,13 @@
 // Batching, naming, records and the journal.
 
-import ArrayFiles
-import Corpus
+import Files
 import Foundation
-import Gemma2
-import SparseAutoencoders
+import Hooks
 import TestSupport
-import Tensors
 import Testing
 
-@testable import Extraction
+@testable import Planning
+@testable import RunFiles
 
 struct ExtractionTests {
     // MARK: Batching

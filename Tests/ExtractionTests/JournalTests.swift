@@ -1,21 +1,23 @@
 // What is appended comes back, from whole journals and from damaged ones; who may append, and whether there is room.
 
-import ArrayFiles
-import Corpus
+import Files
 import Foundation
-import Gemma2
+import Hooks
 import Logging
-import SparseAutoencoders
-import TestSupport
 import Tensors
+import TestSupport
 import Testing
+import Threading
+import Tokenization
 
-@testable import Extraction
+@testable import Planning
+@testable import RunFiles
+@testable import RunState
 
 struct JournalTests {
     private let folder: TemporaryFolder
     private let plan: RunPlan
-    private let inputs: Inputs
+    private let inputs: InputFingerprints
     private let state: StateFolder
     private let hook = HookPoint(layer: 3, site: .att)
     private let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
@@ -24,8 +26,8 @@ struct JournalTests {
     init() throws {
         folder = try TemporaryFolder()
         plan = try RunPlan(local: JournalTests.options(folder))
-        inputs = try Inputs(plan)
-        var state = StateFolder(plan, Configuration(plan, inputs))
+        inputs = try InputFingerprints(plan)
+        var state = StateFolder(plan, ResumeSettings(plan, inputs))
         try state.open()
         self.state = state
     }
@@ -400,7 +402,7 @@ struct JournalTests {
         var options = JournalTests.options(folder)
         options.featureThreshold = 2
         let otherPlan = try RunPlan(local: options)
-        var (state, other) = (state, StateFolder(otherPlan, Configuration(otherPlan, inputs)))
+        var (state, other) = (state, StateFolder(otherPlan, ResumeSettings(otherPlan, inputs)))
         try state.checkClaim()
         try other.open()
         try other.checkClaim()

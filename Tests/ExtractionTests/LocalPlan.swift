@@ -1,10 +1,11 @@
 // Plans on local files, without the command line.
 
 import Gemma2
+import Hooks
 import SparseAutoencoders
 import Testing
 
-@testable import Extraction
+@testable import Planning
 
 extension RunPlan {
     /// A plan for `options`, which give local paths.

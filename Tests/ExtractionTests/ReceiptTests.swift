@@ -1,19 +1,20 @@
 // Receipts: written line by line, each read once, worth nothing where they are damaged. Names, and who has which author.
 
-import ArrayFiles
-import Corpus
+import Files
 import Foundation
-import Gemma2
-import SparseAutoencoders
+import Hooks
 import TestSupport
 import Testing
 
-@testable import Extraction
+@testable import AuthorReceipts
+@testable import Planning
+@testable import RunFiles
+@testable import RunState
 
 struct ReceiptTests {
     private let folder: TemporaryFolder
     private let plan: RunPlan
-    private let inputs: Inputs
+    private let inputs: InputFingerprints
     private var state: StateFolder
 
     init() throws {
@@ -25,8 +26,8 @@ struct ReceiptTests {
         options.dataPath = TestData.tiny + "/authormix.jsonl"
         options.saveDirectory = folder.path
         plan = try RunPlan(local: options)
-        inputs = try Inputs(plan)
-        state = StateFolder(plan, Configuration(plan, inputs))
+        inputs = try InputFingerprints(plan)
+        state = StateFolder(plan, ResumeSettings(plan, inputs))
         try state.open()
     }
 

@@ -26,7 +26,7 @@
 #include "Device.h"
 #include "include/FakeCUDA.h"
 
-#include "../../Sources/CCUDA/kernels.cu"
+#include "../../Sources/C/CCUDA/kernels.cu"
 
 #include <deque>
 #include <memory>

@@ -1,4 +1,4 @@
-// Runs kernels written for a GPU on the host: what Sources/CCUDA/prelude.h includes when the compiler is not NVRTC.
+// Runs kernels written for a GPU on the host: what Sources/C/CCUDA/prelude.h includes when the compiler is not NVRTC.
 //
 // All threads of a block share one host thread, each with a stack of its own: a thread runs until it waits for others
 // (at a barrier or an exchange between the lanes of its warp), and the first that can run goes on. Which one is first

@@ -1,6 +1,8 @@
 // Arrays: safetensors, NPY, NPZ, pickles, and DEFLATE read without its zeros.
 
+import Files
 import Results
+import RunFiles
 import TestSupport
 
 @testable import ArrayFiles

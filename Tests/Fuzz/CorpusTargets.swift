@@ -1,8 +1,8 @@
 // Corpora: records, and the compressed streams that they come in.
 
-import ArrayFiles
 import ByteJSON
 import CZstd
+import Files
 import TestSupport
 
 @testable import Corpus

@@ -1,8 +1,8 @@
 // What the Hub answers, and what is kept of it.
 
-import ArrayFiles
 import ByteJSON
 import Dispatch
+import Files
 import Foundation
 import Logging
 import Synchronization

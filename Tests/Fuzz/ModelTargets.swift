@@ -1,7 +1,8 @@
 // What checkpoints and SAEs say of themselves.
 
-import ArrayFiles
+import Files
 import Gemma2
+import Hooks
 import SparseAutoencoders
 import TestSupport
 

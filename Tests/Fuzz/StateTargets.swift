@@ -1,13 +1,16 @@
 // What other processes have left in a state folder.
 
+import Files
 import Foundation
+import Hooks
 import Results
-import TestSupport
 import Tensors
+import TestSupport
+import Threading
 
-@testable import ArrayFiles
-@testable import Extraction
-@testable import Gemma2
+@testable import AuthorReceipts
+@testable import RunFiles
+@testable import RunState
 
 extension FuzzTarget {
     static let states = [journal, frames, receipt, manifest]
@@ -143,7 +146,7 @@ extension FuzzTarget {
     } body: { input in
         let receipt = try JSONDecoder().decode(AuthorReceipt.self, from: Data(input))
         let configuration = try! JSONDecoder().decode(
-            Configuration.self,
+            ResumeSettings.self,
             from: Data(
                 #"{"settings": [], "selection": [], "saes": {"blocks.3.attn.hook_z": "a"}}"#.utf8))
         // As in reading: what cannot be is no receipt.

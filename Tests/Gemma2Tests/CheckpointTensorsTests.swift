@@ -1,9 +1,7 @@
 // Which tensors a checkpoint must have, what others do to it, and how names may differ.
 
-import ArrayFiles
 import Foundation
 import TestSupport
-import Tensors
 import Testing
 
 @testable import Gemma2

@@ -1,6 +1,5 @@
 // config.json: which keys are read and how, which are passed over, which are refused.
 
-import ArrayFiles
 import ByteJSON
 import TestSupport
 import Testing

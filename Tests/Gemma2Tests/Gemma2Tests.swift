@@ -1,10 +1,11 @@
 // The model: configuration spellings, checkpoint forms, and that packing changes nothing.
 
-import ArrayFiles
 import Foundation
-import TestSupport
+import Hooks
 import Tensors
+import TestSupport
 import Testing
+import Threading
 
 @testable import Gemma2
 

@@ -1,7 +1,7 @@
 // Names, settings, lists and choices, without a server. The rest is tested on the real binary (CLITests).
 
-import ArrayFiles
 import ByteJSON
+import Files
 import Foundation
 import Logging
 import TestSupport

@@ -1,8 +1,7 @@
 // Several invocations' entries as one run.
 
-import ArrayFiles
+import Files
 import Foundation
-import Gemma2
 import TestSupport
 import Testing
 

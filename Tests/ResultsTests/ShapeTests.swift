@@ -1,6 +1,7 @@
 // Arrays whose shapes promise more than the file holds: not gone through row by row.
 
 import ByteJSON
+import Files
 import Foundation
 import TestSupport
 import Testing

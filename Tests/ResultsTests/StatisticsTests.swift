@@ -2,9 +2,10 @@
 
 import ArrayFiles
 import ByteJSON
-import Extraction
+import Files
 import Foundation
-import Gemma2
+import Hooks
+import RunFiles
 import TestSupport
 import Testing
 

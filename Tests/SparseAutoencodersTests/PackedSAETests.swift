@@ -1,6 +1,7 @@
 // SAEs whose arrays unpack to more than there is in the file.
 
 import ArrayFiles
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -2,9 +2,11 @@
 
 import ArrayFiles
 import Foundation
-import TestSupport
+import Hooks
 import Tensors
+import TestSupport
 import Testing
+import Threading
 
 @testable import SparseAutoencoders
 

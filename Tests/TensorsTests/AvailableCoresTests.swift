@@ -1,8 +1,7 @@
 // Cores, quotas and limits on tasks, from made-up files of a kernel and a container.
 
 import Testing
-
-@testable import Tensors
+import Threading
 
 struct AvailableCoresTests {
     private func groups(_ files: [String: String]) -> ControlGroups {

@@ -4,6 +4,7 @@ import ArrayFiles
 import Foundation
 import TestSupport
 import Testing
+import Threading
 
 @testable import Tensors
 

@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import Foundation
+import Results
 import TestSupport
 import Testing
 

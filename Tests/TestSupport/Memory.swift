@@ -1,6 +1,7 @@
 // Tensors that lie in memory, as if read from a file.
 
 import ArrayFiles
+import Files
 
 /// Keeps an array's bytes in place.
 private final class Bytes {

@@ -2,6 +2,7 @@
 // tests that must not need Python. Tolerances are the ones there.
 
 import ArrayFiles
+import Files
 import Foundation
 
 /// How a folder of outputs differs from another.

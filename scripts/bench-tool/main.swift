@@ -14,9 +14,11 @@
 import ArrayFiles
 import BenchPeak
 import Corpus
+import Files
 import Glibc
 import Synchronization
 import Tensors
+import Threading
 import Tokenization
 
 private func seconds(_ body: () throws -> Void) rethrows -> Double {

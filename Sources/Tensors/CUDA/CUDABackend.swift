@@ -3,6 +3,8 @@
 
 import ArrayFiles
 import CUDA
+import Files
+import Threading
 
 /// Computes on an NVIDIA device.
 public final class CUDABackend: Backend {

@@ -2,6 +2,8 @@
 
 import ArrayFiles
 import CUDA
+import Files
+import Threading
 
 /// A way for many matrices. One piece is copied into pinned memory while the one before is on its way.
 final class WeightUpload {

@@ -1,0 +1,119 @@
+// The `metadata` member of an activations file: a pickled dictionary, written without Python.
+// The object graph is what NumPy 1.26 pickles for
+// `np.savez(…, metadata={…})`; NumPy 2 reads it without a warning.
+
+import ArrayFiles
+
+/// What an activations file says about itself.
+public struct FeatureMetadata: Equatable, Sendable {
+    /// The author, as in the corpus.
+    public var author: String
+    /// Documents this author has.
+    public var documentCount: Int
+    /// The layer tapped.
+    public var layer: Int
+    /// Tokens of each row, `<bos>` not counted; 0 for rows beyond `documentCount`.
+    public var tokensPerDocument: [Int32]
+    /// The SAE within its repository, `layer_5/width_16k/average_l0_51`.
+    public var saeName: String
+
+    /// The dictionary's keys, for writer and reader.
+    private enum Key: String {
+        case author
+        case documentCount = "docs_count"
+        case layer
+        case tokensPerDocument = "tokens_per_doc"
+        case saeName = "sae_name"
+    }
+
+    /// A description of one activations file.
+    public init(
+        author: String, documentCount: Int, layer: Int, tokensPerDocument: [Int32], saeName: String
+    ) {
+        self.author = author
+        self.documentCount = documentCount
+        self.layer = layer
+        self.tokensPerDocument = tokensPerDocument
+        self.saeName = saeName
+    }
+
+    /// Header of the array that holds the pickle: a 0-d array of objects.
+    public static let header = NPYHeader(descr: "|O", shape: [])
+
+    /// The array's data: the pickle.
+    public var pickle: [UInt8] {
+        var p = PickleWriter()
+        p.protocolHeader()
+        // The outer array: _reconstruct(ndarray, (0,), b"b"), then its state.
+        let reconstruct = p.global("numpy.core.multiarray", "_reconstruct")
+        let ndarray = p.global("numpy", "ndarray")
+        p.integer(0)
+        p.memoizedTuple1()
+        let byteB = p.bytes([UInt8(ascii: "b")])
+        p.memoizedTuple3()
+        p.memoizedReduce()
+        p.mark()
+        p.integer(1)
+        p.emptyTuple()
+        let dtype = p.global("numpy", "dtype")
+        p.dtype("O8", byteOrder: "|", flags: 63)
+        p.bool(false)
+        p.emptyList()
+        p.emptyDictionary()
+        p.mark()
+        p.string(Key.author.rawValue)
+        p.string(author)
+        p.string(Key.documentCount.rawValue)
+        p.integer(documentCount)
+        p.string(Key.layer.rawValue)
+        p.integer(layer)
+        p.string(Key.tokensPerDocument.rawValue)
+        p.get(reconstruct)
+        p.get(ndarray)
+        p.integer(0)
+        p.memoizedTuple1()
+        p.get(byteB)
+        p.memoizedTuple3()
+        p.memoizedReduce()
+        p.mark()
+        p.integer(1)
+        p.integer(tokensPerDocument.count)
+        p.memoizedTuple1()
+        p.get(dtype)
+        p.dtype("i4", byteOrder: "<", flags: 0)
+        p.bool(false)
+        p.bytes(tokensPerDocument.flatMap { withUnsafeBytes(of: $0.littleEndian, Array.init) })
+        p.memoizedTuple()
+        p.build()
+        p.string(Key.saeName.rawValue)
+        p.string(saeName)
+        p.setItems()
+        p.append()
+        p.memoizedTuple()
+        p.build()
+        p.stop()
+        return p.bytes
+    }
+}
+
+extension FeatureMetadata {
+    /// Reads what `pickle` writes, and what NumPy writes of the same dictionary. Throws `PickleError`.
+    public init(pickle bytes: [UInt8]) throws(PickleError) {
+        let value = try PickleValue(pickle: bytes)
+        guard case .objects(_, let values) = value, let dictionary = values.first else {
+            throw .damaged("it is not an array of one dictionary")
+        }
+        guard let author = dictionary[Key.author.rawValue]?.string,
+            let documentCount = dictionary[Key.documentCount.rawValue]?.integer,
+            let layer = dictionary[Key.layer.rawValue]?.integer,
+            let tokens = dictionary[Key.tokensPerDocument.rawValue]?.integers,
+            let saeName = dictionary[Key.saeName.rawValue]?.string
+        else {
+            throw .damaged(
+                "author, docs_count, layer, tokens_per_doc and sae_name are expected")
+        }
+        self.init(
+            author: author, documentCount: documentCount, layer: layer,
+            tokensPerDocument: tokens.map { Int32(clamping: $0) }, saeName: saeName)
+    }
+}

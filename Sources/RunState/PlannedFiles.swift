@@ -1,0 +1,61 @@
+// What the state folder has to know of a run: the files that it makes.
+
+import Hooks
+import RunFiles
+
+/// The output files of one run.
+public struct PlannedFiles: Sendable {
+    /// An author of the run.
+    public struct Author: Sendable {
+        /// The author's name as the corpus spells it.
+        let name: String
+        /// The number of the author's documents.
+        let documents: Int
+
+        /// The author `name` with so many `documents`.
+        public init(name: String, documents: Int) {
+            (self.name, self.documents) = (name, documents)
+        }
+    }
+
+    /// The folder of the results.
+    let saveDirectory: String
+    /// The model's label.
+    let label: String
+    /// The names of the files.
+    let naming: OutputNaming
+    /// The hooks whose features are stored.
+    let hooks: [HookPoint]
+    /// Which files each hook has.
+    let format: StorageFormat
+    /// The authors, in the plan's order.
+    let authors: [Author]
+    /// Columns of every array: the largest number of tokens of a document (`T`).
+    let columns: Int
+
+    /// The files of `authors`: for each, those of the features of `hooks` in `format`, then metrics, tokens and texts.
+    public init(
+        saveDirectory: String, label: String, naming: OutputNaming, hooks: [HookPoint],
+        format: StorageFormat, authors: [Author], columns: Int
+    ) {
+        (self.saveDirectory, self.label, self.naming) = (saveDirectory, label, naming)
+        (self.hooks, self.format) = (hooks, format)
+        (self.authors, self.columns) = (authors, columns)
+    }
+
+    /// The files that each author gets.
+    var items: [OutputItem] { OutputItem.items(of: hooks, in: format) }
+
+    /// The names of all files, author by author.
+    var names: [String] {
+        authors.flatMap { author in items.map { $0.name(naming, author: author.name) } }
+    }
+
+    /// Today's spelling of the label, and that of earlier versions if it differs.
+    var spellings: [OutputNaming] {
+        let (today, earlier) = (
+            OutputNaming(label: label), OutputNaming(earlierSpellingOf: label)
+        )
+        return today == earlier ? [today] : [today, earlier]
+    }
+}
