@@ -1,28 +1,29 @@
-// Going through an array of any size without having it in memory.
+// Passes over the elements of an array of any size without holding the array in memory.
 
 import Files
 import Glibc
 
-/// An array in a `.npz` or `.npy` file, to be gone through from front to end.
+/// An array in a `.npz` or `.npy` file, for a pass from start to end.
 public struct ArrayScan: @unchecked Sendable {
-    /// Where the array's bytes are.
+    /// How the bytes of the array are stored.
     enum Source {
-        /// As they are, `dataOffset` of them the header; the checksum is an archive's.
+        /// Plain bytes; the first `dataOffset` bytes are the header. `crc32` is the checksum of the archive, nil for a `.npy`
+        /// file.
         case bytes(UnsafeRawBufferPointer, dataOffset: Int, crc32: UInt32?)
-        /// Packed.
+        /// A DEFLATE stream; `dataOffset` counts unpacked bytes.
         case deflated(UnsafeRawBufferPointer, dataOffset: Int, crc32: UInt32)
     }
 
-    /// The array's name within its file.
+    /// The name of the array in its archive; empty for a `.npy` file.
     public let name: String
-    /// The file, for messages.
+    /// The path of the file, for messages.
     public let path: String
-    /// What the array's header says.
+    /// The header of the array.
     public let header: NPYHeader
-    /// Bytes, unpacked, header included.
+    /// The unpacked size in bytes, header included.
     public let size: Int
     private let source: Source
-    /// What keeps the bytes valid.
+    /// The object that keeps the bytes valid.
     private let owner: AnyObject
 
     init(
@@ -32,7 +33,7 @@ public struct ArrayScan: @unchecked Sendable {
         (self.source, self.owner) = (source, owner)
     }
 
-    /// The array of the `.npy` file at `path`. Throws `FileError`, `UnexpectedFileError` or `NPZError`.
+    /// Opens the array of the `.npy` file at `path`. Throws `FileError`, `UnexpectedFileError` or `NPZError`.
     public init(npy path: String) throws {
         let file = try MappedFile(path: path)
         let header: NPYHeader
@@ -47,10 +48,10 @@ public struct ArrayScan: @unchecked Sendable {
             source: .bytes(file.bytes, dataOffset: length, crc32: nil), owner: file)
     }
 
-    /// How many elements the header announces; of a size that has been checked.
+    /// The number of elements that the header announces. The product can overflow, which traps, unless `checkSize` has passed.
     public var count: Int { header.shape.reduce(1, *) }
 
-    /// Fails where the data is not as large as type and shape say. Throws `NPZError`.
+    /// Throws `NPZError` if the elements are not plain numbers, or if the data has another size than type and shape say.
     public func checkSize() throws {
         guard let elementSize else {
             throw NPZError.unsupported(
@@ -62,17 +63,17 @@ public struct ArrayScan: @unchecked Sendable {
         }
     }
 
-    /// Bytes of the data, unpacked.
+    /// The size of the unpacked data in bytes.
     var dataSize: Int { size - dataOffset }
 
-    /// Where the data begins.
+    /// Offset of the first byte of data, in unpacked bytes.
     private var dataOffset: Int {
         switch source {
         case .bytes(_, let offset, _), .deflated(_, let offset, _): offset
         }
     }
 
-    /// Bytes of an element; nil where they are no plain numbers of 1, 2, 4 or 8 bytes, lowest first.
+    /// Bytes of an element. Nil unless the elements are numbers of 1, 2, 4 or 8 bytes, lowest byte first.
     public var elementSize: Int? {
         guard let order = header.descr.first,
             let size = ArrayScan.sizes[String(header.descr.dropFirst())],
@@ -81,15 +82,15 @@ public struct ArrayScan: @unchecked Sendable {
         return size
     }
 
-    /// NumPy's numbers, without the order of their bytes.
+    /// The size in bytes of each of NumPy's number types, by name without the byte order.
     private static let sizes = [
         "f2": 2, "f4": 4, "f8": 8, "i1": 1, "i2": 2, "i4": 4, "i8": 8, "u1": 1, "u2": 2, "u4": 4,
         "u8": 8, "b1": 1,
     ]
 
-    /// Calls `body` with each element whose bits are not all zero: its index in the order in which elements are
-    /// stored, ascending, and its bits. In time proportional to what is not zero, and to the packed size. Sizes and
-    /// checksum are compared at the end. Throws `NPZError`, or what `body` throws.
+    /// Calls `body` with each element whose bits are not all zero: with its index in storage order, ascending, and its bits. The
+    /// time is proportional to the nonzero elements and to the packed size. Checks the CRC-32 of plain bytes first; checks size
+    /// and CRC-32 of a DEFLATE stream at its end. Throws `NPZError`, or what `body` throws.
     public func forEachNonzero(_ body: (_ index: Int, _ bits: UInt64) throws -> Void) throws {
         try checkSize()
         var elements = ElementAssembler(size: elementSize!, offset: dataOffset)
@@ -128,14 +129,14 @@ public struct ArrayScan: @unchecked Sendable {
         }
     }
 
-    /// Calls `body` with each 32-bit word that is not zero, the last one filled up with zeros.
+    /// Calls `body` with each nonzero 32-bit word. The last word is filled up with zeros.
     private func forEachWord(
         of bytes: UnsafeRawBufferPointer, _ body: (Int, UInt32) throws -> Void
     ) throws {
         let whole = bytes.count / 4
         var index = 0
         while index < whole {
-            // Zeros in lanes.
+            // Skips zeros 16 words at a time.
             while index + 16 <= whole,
                 bytes.loadUnaligned(fromByteOffset: 4 * index, as: SIMD16<UInt32>.self)
                     == SIMD16<UInt32>(repeating: 0)
@@ -157,7 +158,7 @@ public struct ArrayScan: @unchecked Sendable {
     }
 }
 
-/// Elements of 1, 2, 4 or 8 bytes from 32-bit words, wherever among them the data begins.
+/// Assembles elements of 1, 2, 4 or 8 bytes from 32-bit words. The data may begin at any byte.
 private struct ElementAssembler {
     private let size: Int
     private let offset: Int
@@ -189,7 +190,7 @@ private struct ElementAssembler {
         }
     }
 
-    /// The last element.
+    /// Passes the current element to `body` if it is not zero.
     mutating func finish(_ body: (Int, UInt64) throws -> Void) throws {
         if bits != 0 { try body(index, bits) }
         bits = 0

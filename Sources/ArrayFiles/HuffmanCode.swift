@@ -1,25 +1,28 @@
-// Huffman codes of DEFLATE (RFC 1951, 3.2.2 and 3.2.7): the best for given frequencies, and how a block tells of them.
+// Huffman codes of DEFLATE (RFC 1951, 3.2.2 and 3.2.7): the optimal code for given frequencies, and the block header that
+// describes a code.
 
-/// A prefix code over symbols 0, 1, …
+/// A prefix code over the symbols 0, 1, …
 struct HuffmanCode {
-    /// Bits of each symbol's code; 0 for symbols that do not occur.
+    /// The length of each symbol's code word in bits; 0 for symbols that do not occur.
     let lengths: [UInt8]
-    /// Each symbol's code as DEFLATE writes it, first bit lowest.
+    /// Each symbol's code word as DEFLATE writes it, first bit lowest.
     let codes: [UInt16]
 
-    /// The code with the fewest bits in all where symbol i occurs `frequencies[i]` times, none longer than `limit`.
+    /// Makes the code with the fewest bits in total if symbol i occurs `frequencies[i]` times. No code word is longer than
+    /// `limit`.
     init(frequencies: [Int], limit: Int) {
         self.init(lengths: HuffmanCode.lengths(frequencies, limit))
     }
 
-    /// The canonical code with these lengths.
+    /// Makes the canonical code with these lengths.
     init(lengths: [UInt8]) {
         self.lengths = lengths
         codes = HuffmanCode.codes(lengths)
     }
 
-    /// Package-merge (Larmore and Hirschberg 1990): of `limit` lists, each made of the symbols and of the one
-    /// before in pairs, the cheapest 2n - 2 of the last hold a symbol as often as its code has bits.
+    /// Package-merge (Larmore and Hirschberg 1990). Makes `limit` lists; each list merges the symbols with pairs of entries of
+    /// the previous list. A symbol's code word has as many bits as the symbol occurs in the cheapest 2n - 2 entries of the last
+    /// list.
     private static func lengths(_ frequencies: [Int], _ limit: Int) -> [UInt8] {
         struct Package {
             var weight: Int
@@ -41,7 +44,7 @@ struct HuffmanCode {
                     weight: list[2 * i].weight + list[2 * i + 1].weight,
                     symbols: list[2 * i].symbols + list[2 * i + 1].symbols)
             }
-            // Of equal weights symbols come first, so the result depends on the frequencies alone.
+            // Among equal weights, symbols come first, so that the result depends on the frequencies alone.
             list = []
             var next = 0
             for symbol in single {
@@ -59,13 +62,13 @@ struct HuffmanCode {
         return lengths
     }
 
-    /// Canonical codes: by length, then by symbol.
+    /// Returns the canonical code words, assigned by length, then by symbol.
     private static func codes(_ lengths: [UInt8]) -> [UInt16] {
         var codes = [UInt16](repeating: 0, count: lengths.count)
         var next: UInt16 = 0
         for length in 1...15 as ClosedRange<UInt8> {
             for symbol in lengths.indices where lengths[symbol] == length {
-                // Codes are counted first bit highest.
+                // The canonical code counts up with the first bit highest.
                 codes[symbol] = next.bitReversed >> (16 - UInt16(length))
                 next += 1
             }
@@ -81,15 +84,15 @@ extension UInt16 {
     }
 }
 
-/// What stands before a block that has codes of its own: their lengths, themselves coded.
+/// The header of a block with a dynamic code: the code lengths, which are coded themselves.
 struct DynamicBlockHeader {
-    /// The order in which the lengths of the code for lengths stand.
+    /// The order in which the header lists the lengths of the code for code lengths (RFC 1951, 3.2.7).
     static let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]
 
-    /// Values and their numbers of bits, in the order in which they are written.
+    /// The values and their numbers of bits, in the order in which they are written.
     private(set) var fields: [(value: Int, bits: Int)] = []
 
-    /// The header of a last block with these codes for literals and lengths, and for distances.
+    /// Makes the header of a last block with these codes for literals and lengths, and for distances.
     init(literals: HuffmanCode, distances: HuffmanCode) {
         let literalLengths = DynamicBlockHeader.trimmed(literals.lengths, least: 257)
         let distanceLengths = DynamicBlockHeader.trimmed(distances.lengths, least: 1)
@@ -100,7 +103,7 @@ struct DynamicBlockHeader {
         let order = DynamicBlockHeader.order
         let used = max(4, 1 + (order.lastIndex { code.lengths[$0] > 0 } ?? 0))
         fields = [
-            (1, 1), (2, 2),  // the last block; with its own codes
+            (1, 1), (2, 2),  // BFINAL 1; BTYPE 2, dynamic codes
             (literalLengths.count - 257, 5), (distanceLengths.count - 1, 5), (used - 4, 4),
         ]
         fields += order.prefix(used).map { (Int(code.lengths[$0]), 3) }
@@ -120,8 +123,8 @@ struct DynamicBlockHeader {
         var extraBits = 0
     }
 
-    /// Lengths as symbols 0…15, and repetitions as 16 (of the one before, 3 to 6), 17 and 18 (zeros, 3 to 10 and 11
-    /// to 138).
+    /// Returns `lengths` as symbols 0…15, and repetitions as symbols 16 (the previous length, 3 to 6 times), 17 (zeros, 3 to 10
+    /// times) and 18 (zeros, 11 to 138 times).
     private static func runs(_ lengths: [UInt8]) -> [Run] {
         var runs: [Run] = []
         var position = 0

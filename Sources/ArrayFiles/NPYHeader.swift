@@ -3,23 +3,23 @@
 
 import Glibc
 
-/// What a `.npy` header says.
+/// The content of a `.npy` header.
 public struct NPYHeader: Equatable, Sendable {
-    /// NumPy's type string: `<f4`, `<f2`, `<i4`, `|O`, …; of a structured array the list of its fields, as written.
+    /// NumPy's type string: `<f4`, `<f2`, `<i4`, `|O`, …; for a structured array the list of its fields, as written.
     public var descr: String
-    /// Whether the first dimension runs fastest.
+    /// Whether the first dimension runs fastest (column-major).
     public var isFortranOrder: Bool
     /// Sizes of the dimensions, outermost first; empty for a scalar.
     public var shape: [Int]
 
-    /// A header for an array in C order unless said otherwise.
+    /// Makes a header, in C order by default.
     public init(descr: String, isFortranOrder: Bool = false, shape: [Int]) {
         self.descr = descr
         self.isFortranOrder = isFortranOrder
         self.shape = shape
     }
 
-    /// The bytes NumPy writes: version 1.0, padded with spaces so that the data begins at a multiple of 64.
+    /// The bytes that NumPy writes: version 1.0, padded with spaces so that the data begins at a multiple of 64 bytes.
     public var encoded: [UInt8] {
         let sizes =
             shape.count == 1 ? "\(shape[0])," : shape.map(String.init).joined(separator: ", ")
@@ -32,12 +32,12 @@ public struct NPYHeader: Equatable, Sendable {
             + [1, 0, UInt8(text.count & 0xFF), UInt8(text.count >> 8)] + text
     }
 
-    /// Bytes of the longest header that is read. NumPy itself reads 10,000 unless it is told to trust the file.
+    /// The longest header that is read, in bytes. NumPy itself reads up to 10,000 unless it is told to trust the file.
     static let longest = 1 << 16
-    /// Most dimensions, as NumPy 2 has them.
+    /// The most dimensions of an array, as in NumPy 2.
     fileprivate static let mostDimensions = 64
 
-    /// Reads a header from the front of `bytes`; `length` is where the data begins. Throws a sentence.
+    /// Reads a header from the start of `bytes`; `length` is the offset of the data. Throws `NPYHeaderProblem`.
     static func read(
         _ bytes: UnsafeRawBufferPointer
     ) throws(NPYHeaderProblem) -> (header: NPYHeader, length: Int) {
@@ -64,7 +64,7 @@ public struct NPYHeader: Equatable, Sendable {
     }
 }
 
-/// What is wrong with an array's header, to be put after the array's name.
+/// What is wrong with the header of an array, as a phrase that follows the name of the array.
 struct NPYHeaderProblem: Error {
     let reason: String
 
@@ -143,7 +143,7 @@ private struct HeaderParser {
         return String(decoding: bytes[start..<position - 1], as: UTF8.self)
     }
 
-    /// A list with all that is in it, as written.
+    /// Reads a list and everything in it, and returns its text as written.
     private mutating func list() throws(NPYHeaderProblem) -> String {
         let start = position
         var depth = 0

@@ -1,23 +1,23 @@
-// Reading NumPy's .npz archives: a ZIP file whose members are .npy arrays, stored or deflated.
+// Reads NumPy's .npz archives: ZIP files whose members are .npy arrays, stored or deflated.
 // ZIP: PKWARE APPNOTE.TXT 6.3, including ZIP64.
 
 import Files
 import Glibc
 
-/// Why an archive was refused. Each names the file and, where there is one, the array.
+/// Why a file was refused. Each case names the file and, if the problem is in one array, the array.
 public enum NPZError: Error, Equatable, CustomStringConvertible {
-    /// Not a ZIP file, or one whose directory is damaged.
+    /// The file is not a ZIP file, or its directory is damaged.
     case badArchive(path: String, reason: String)
-    /// Not a `.npy` file, or one that is damaged.
+    /// The file is not a `.npy` file, or it is damaged.
     case badArray(path: String, reason: String)
-    /// A member that cannot be read.
+    /// A member cannot be read.
     case badMember(path: String, member: String, reason: String)
-    /// An array stored in a way that this program does not read.
+    /// An array is stored in a form that this program does not read.
     case unsupported(path: String, array: String, reason: String)
-    /// An array that is wanted is not there.
+    /// A requested array is not in the archive; `present` lists the arrays that are.
     case missingArray(path: String, array: String, present: [String])
 
-    /// The file.
+    /// The path of the file.
     public var path: String {
         switch self {
         case .badArchive(let path, _), .badArray(let path, _), .badMember(let path, _, _),
@@ -26,7 +26,7 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// What is wrong with it, without a next step.
+    /// What is wrong, without the path and the next step.
     public var reason: String {
         switch self {
         case .badArchive(_, let reason), .badArray(_, let reason): reason
@@ -37,7 +37,7 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// What is wrong, where, and the next step.
+    /// The path, what is wrong, and the next step.
     public var description: String { "\(path): \(reason); \(nextStep)" }
 
     private var nextStep: String {
@@ -55,12 +55,12 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
 
 /// A mapped `.npz` archive whose directory has been checked.
 public struct NPZReader: Sendable {
-    /// The file.
+    /// The mapped archive.
     public let file: MappedFile
     private let members: [String: Member]
 
     private struct Member {
-        /// The array's name: the member's without `.npy`.
+        /// The name of the array: the name of the member without `.npy`.
         var name: String
         var method: UInt16
         var crc: UInt32
@@ -69,7 +69,7 @@ public struct NPZReader: Sendable {
         var localOffset: Int
     }
 
-    /// Maps `path` and reads its central directory. Throws `FileError`, `UnexpectedFileError` or `NPZError`.
+    /// Maps the file at `path` and reads its central directory. Throws `FileError`, `UnexpectedFileError` or `NPZError`.
     public init(path: String) throws {
         file = try MappedFile(path: path, .onDemand)
         do {
@@ -79,16 +79,17 @@ public struct NPZReader: Sendable {
         }
     }
 
-    /// Names of the arrays, without `.npy`.
+    /// The names of the arrays, without `.npy`, in no particular order.
     public var names: [String] { Array(members.keys) }
 
-    /// The header of array `name` and a copy of its data, of whatever type. Throws `NPZError` and `FileError`.
+    /// Returns the header of array `name` and a copy of its data, of any type. Throws `NPZError` or `FileError`.
     public func array(_ name: String) throws -> (header: NPYHeader, data: [UInt8]) {
         let array = try locate(name)
         return withExtendedLifetime(array.owner) { (array.header, Array(array.data)) }
     }
 
-    /// The header of array `name` and its data as stored or unpacked, valid as long as `owner`.
+    /// Returns the header of array `name` and its unpacked data, which is valid as long as `owner`. Throws if the CRC-32 is
+    /// wrong.
     private func locate(
         _ name: String
     ) throws -> (header: NPYHeader, data: UnsafeRawBufferPointer, owner: AnyObject) {
@@ -99,8 +100,8 @@ public struct NPZReader: Sendable {
         return (header, UnsafeRawBufferPointer(rebasing: bytes[length...]), owner)
     }
 
-    /// Array `name` as a tensor of floats. Throws `NPZError` where it is missing or of another type, `FileError` where the system
-    /// gives no memory to unpack it to.
+    /// Returns array `name` as a tensor of floats. Throws `NPZError` if the array is missing, damaged or of another type than
+    /// `<f4` or `<f2`, and `FileError` if the system gives no memory to unpack it.
     public func tensor(_ name: String) throws -> StoredTensor {
         let (header, data, owner) = try locate(name)
         return StoredTensor(
@@ -109,7 +110,7 @@ public struct NPZReader: Sendable {
             shape: header.shape, isFortranOrder: header.isFortranOrder, bytes: data, owner: owner)
     }
 
-    /// Type and shape of array `name`, without reading or unpacking its data. Throws as `tensor` does.
+    /// Returns type and shape of array `name`; reads only the front of the array. Throws as `tensor` does.
     public func tensorHeader(_ name: String) throws -> (elementType: ElementType, shape: [Int]) {
         let member = try member(name)
         let (header, length) = try frontHeader(
@@ -118,13 +119,14 @@ public struct NPZReader: Sendable {
         return (type, header.shape)
     }
 
-    /// Up to how many bytes weights may unpack to whatever they take in the file.
+    /// The unpacked size in bytes up to which weights may have any compression ratio.
     static let freelyUnpacked = 64 << 20
-    /// Trained weights pack to four fifths, pruned ones to less; zeros alone pack to a thousandth.
+    /// The largest allowed ratio of unpacked to packed size. Trained weights pack to four fifths, pruned weights to less, and
+    /// zeros alone to a thousandth.
     private static let mostUnpacking = 64
 
-    /// Fails where array `name`, which holds weights, would unpack to much more than there is in the file: one of a few megabytes
-    /// could ask for all memory. Throws `NPZError`.
+    /// Throws `NPZError` if array `name`, which holds weights, unpacks to much more than its packed size. Without this check, a
+    /// file of a few megabytes could demand all memory.
     public func checkUnpacking(ofWeights name: String) throws {
         let member = try member(name)
         guard member.method != 0, member.size > NPZReader.freelyUnpacked,
@@ -133,7 +135,7 @@ public struct NPZReader: Sendable {
         throw NPZError.unsupported(
             path: file.path, array: name,
             reason:
-                "unpacks to \(member.size) bytes, more than \(NPZReader.mostUnpacking) times the \(member.compressedSize) that it takes in the file, as no trained weights do"
+                "unpacks to \(member.size) bytes, more than \(NPZReader.mostUnpacking) times the \(member.compressedSize) bytes that it takes in the file; trained weights do not compress that well"
         )
     }
 
@@ -160,7 +162,7 @@ public struct NPZReader: Sendable {
         .badMember(path: file.path, member: member.name, reason: reason)
     }
 
-    /// Array `name`, to be gone through without unpacking it. Throws `NPZError`.
+    /// Returns array `name` for a pass over its elements that does not unpack it to memory. Throws `NPZError` or `FileError`.
     public func scan(_ name: String) throws -> ArrayScan {
         let member = try member(name)
         let packed = try storedBytes(of: member)
@@ -172,10 +174,11 @@ public struct NPZReader: Sendable {
                 : .deflated(packed, dataOffset: data, crc32: member.crc), owner: file)
     }
 
-    /// The front of a member that has all of its header; packed, it is no longer.
+    /// The number of bytes at the front of a member that contain its whole header. In packed form the header is no longer than
+    /// that.
     private static let longestHeader = NPYHeader.longest + 12
 
-    /// The header of `member`, of which `packed` is the front at least.
+    /// Returns the header of `member` and its unpacked length. `packed` is at least the front of the member's bytes in the file.
     private func frontHeader(
         of member: Member, _ packed: UnsafeRawBufferPointer
     ) throws -> (header: NPYHeader, length: Int) {
@@ -200,21 +203,21 @@ public struct NPZReader: Sendable {
         }
     }
 
-    /// Bytes that array `name` takes in the file. Throws `NPZError`.
+    /// Returns the number of bytes that array `name` takes in the file. Throws `NPZError`.
     public func packedSize(of name: String) throws -> Int { try member(name).compressedSize }
 
     // MARK: Members
 
     private func member(_ name: String) throws -> Member {
         guard let member = members[name] else {
-            // What PyTorch writes is an archive too.
+            // PyTorch writes ZIP archives too.
             throw file.explained(
                 NPZError.missingArray(path: file.path, array: name, present: names), as: .npz)
         }
         return member
     }
 
-    /// What the archive has of `member`, as it is packed: of long ones the first `limit` bytes.
+    /// Returns the bytes of `member` as the archive stores them, at most the first `limit`. Throws `NPZError` or `FileError`.
     private func storedBytes(
         of member: Member, loading limit: Int = .max
     ) throws -> UnsafeRawBufferPointer {
@@ -228,7 +231,7 @@ public struct NPZReader: Sendable {
         guard try hasHeader() else {
             throw bad(member, "has no local header where the directory says")
         }
-        // Sizes in local headers may be placeholders; only the lengths of name and extra field count.
+        // Sizes in local headers may be placeholders. Only the lengths of the name and of the extra field are used.
         let data = start + 30 + Int(archive.u16(start + 26)) + Int(archive.u16(start + 28))
         guard data <= archive.count, member.compressedSize <= archive.count - data else {
             throw bad(member, "reaches beyond the end of the file")
@@ -239,7 +242,7 @@ public struct NPZReader: Sendable {
                 throw bad(member, "is stored, but its two sizes differ")
             }
         case 8:
-            // DEFLATE cannot expand beyond 1032:1, so a hostile size is refused before memory is taken.
+            // DEFLATE expands at most 1032:1. A larger announced size is refused before memory is allocated.
             guard member.size <= 1032 * member.compressedSize + 1024 else {
                 throw bad(
                     member, "announces \(member.size) bytes, more than its compressed data can hold"
@@ -291,7 +294,7 @@ public struct NPZReader: Sendable {
     private static func readDirectory(_ file: MappedFile) throws -> [String: Member] {
         let archive = file.bytes
         func damaged(_ reason: String) -> NPZError { .badArchive(path: file.path, reason: reason) }
-        // The end record is 22 bytes plus a comment of at most 65,535.
+        // The end record has 22 bytes and a comment of at most 65,535 bytes.
         let earliest = max(0, archive.count - 22 - 65_535)
         try file.load(earliest..<archive.count)
         guard archive.count >= 22,
@@ -312,7 +315,7 @@ public struct NPZReader: Sendable {
             else { throw damaged("its ZIP64 directory is damaged") }
             (count, offset) = (wideCount, wideOffset)
         }
-        // It lies before its end record, whatever it says of its own size.
+        // The directory precedes its end record. The size that the record announces is not used.
         if (0...end).contains(offset) { try file.load(offset..<archive.count) }
         var members: [String: Member] = [:]
         for _ in 0..<count {
@@ -327,7 +330,7 @@ public struct NPZReader: Sendable {
         return members
     }
 
-    /// The file's bytes, with `count` of them at `offset` loaded.
+    /// Loads `count` bytes at `offset` and returns the bytes of the whole file.
     private static func loaded(
         _ file: MappedFile, _ offset: Int, _ count: Int
     ) throws -> UnsafeRawBufferPointer {
@@ -348,13 +351,13 @@ public struct NPZReader: Sendable {
             decoding: archive[offset + 46..<offset + 46 + nameLength], as: UTF8.self)
         if name.hasSuffix(".npy") { name.removeLast(4) }
         guard archive.u16(offset + 8) & 1 == 0 else { throw damaged("\(name) is encrypted") }
-        // Fields that do not fit 32 bits stand in the ZIP64 extra field, in this order.
+        // A field that does not fit into 32 bits is in the ZIP64 extra field, in this order: size, packed size, offset.
         var wide = zip64Fields(archive, from: offset + 46 + nameLength, count: extraLength)
         func field(_ position: Int) throws -> Int {
             let value = archive.u32(offset + position)
             guard value == .max else { return Int(value) }
             guard !wide.isEmpty, let size = Int(exactly: wide.removeFirst()) else {
-                throw damaged("\(name) has a size that cannot be")
+                throw damaged("\(name) has an invalid size")
             }
             return size
         }
@@ -389,11 +392,11 @@ public struct NPZReader: Sendable {
     }
 }
 
-/// Memory of its own, freed with the last reference.
+/// Allocated memory that is freed with the last reference.
 final class OwnedBytes {
     let bytes: UnsafeMutableRawBufferPointer
 
-    /// `count` bytes for what the file at `path` holds. Throws `FileError` where the system does not give them.
+    /// Allocates `count` bytes for content of the file at `path`. Throws `FileError` if the system does not give them.
     init(count: Int, for path: String) throws(FileError) {
         var memory: UnsafeMutableRawPointer?
         let status = posix_memalign(&memory, 64, max(1, count))

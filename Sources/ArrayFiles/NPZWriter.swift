@@ -1,5 +1,5 @@
-// Writing .npz archives as a stream: members of any size, none of them ever in memory.
-// ZIP: PKWARE APPNOTE.TXT 6.3; every local header carries the ZIP64 field, as NumPy's do.
+// Writes .npz archives as a stream: members of any size, which are never in memory as a whole.
+// ZIP: PKWARE APPNOTE.TXT 6.3. Every local header has the ZIP64 field, as in NumPy's archives.
 
 import Files
 
@@ -18,13 +18,13 @@ public final class NPZWriter {
         var compressedSize = 0
     }
 
-    /// Writes into `file`, from its beginning, at zlib's compression `level`.
+    /// Writes into `file` from its beginning, with zlib's compression `level`.
     public init(_ file: OutputFile, level: Int32) {
         self.file = file
         self.level = level
     }
 
-    /// Begins array `name` with `header`; its data follows by `write`.
+    /// Begins array `name` with `header`. The data follows in calls of `write`.
     public func begin(_ name: String, _ header: NPYHeader) throws {
         precondition(open == nil, "the array before is not complete")
         let member = Member(name: name + ".npy", offset: file.count)
@@ -33,35 +33,35 @@ public final class NPZWriter {
         try header.encoded.withUnsafeBytes { try write($0) }
     }
 
-    /// Appends to the array at hand.
+    /// Appends data to the array that was begun.
     public func write(_ bytes: UnsafeRawBufferPointer) throws {
         open!.member.crc = crc32(bytes, from: open!.member.crc)
         open!.member.size += bytes.count
         try deflate(bytes, finish: false)
     }
 
-    /// Completes the array at hand.
+    /// Completes the array that was begun.
     public func end() throws {
         try deflate(UnsafeRawBufferPointer(start: nil, count: 0), finish: true)
         try complete(open!.member)
         open = nil
     }
 
-    /// Sizes and checksum are known only at the end; the header was written with zeros in their place.
+    /// Sizes and checksum are known only at the end. Until then, the header in the file has zeros in their place.
     private func complete(_ member: Member) throws {
         try file.overwrite(localHeader(of: member), at: member.offset)
         directory.append(member)
     }
 
-    /// Writes a whole array.
+    /// Writes an array whose whole data is in memory.
     public func add(_ name: String, _ header: NPYHeader, _ data: UnsafeRawBufferPointer) throws {
         try begin(name, header)
         try write(data)
         try end()
     }
 
-    /// Writes a whole float32 array, zero but for `elements`, in time proportional to these. `elements` is called
-    /// twice and must give the same both times.
+    /// Writes a float32 array in C order that is zero except for `elements`. The time is proportional to the number of elements.
+    /// Calls `elements` twice; both calls must give the same elements.
     public func addSparse(_ name: String, _ header: NPYHeader, _ elements: SparseElements) throws {
         precondition(open == nil, "the array before is not complete")
         precondition(header.descr == "<f4" && !header.isFortranOrder)
@@ -75,7 +75,7 @@ public final class NPZWriter {
         try complete(member)
     }
 
-    /// Writes the directory. The file is not committed.
+    /// Writes the ZIP directory. Does not commit the file.
     public func finish() throws {
         precondition(open == nil, "the array before is not complete")
         let start = file.count
@@ -108,7 +108,7 @@ public final class NPZWriter {
     }
 
     private func directoryEntry(of member: Member) -> [UInt8] {
-        // Only what does not fit 32 bits goes into the ZIP64 field here.
+        // Here, only fields that do not fit into 32 bits go into the ZIP64 field.
         var wide = ByteRecord()
         func fitted(_ value: Int) -> UInt32 {
             if value < Int(UInt32.max) { return UInt32(value) }
@@ -182,7 +182,7 @@ public final class NPZWriter {
     }
 }
 
-/// Little-endian fields end to end.
+/// A record of little-endian fields without gaps.
 struct ByteRecord {
     var bytes: [UInt8] = []
 

@@ -1,16 +1,14 @@
-// Reading pickles that hold plain data, without executing anything: an object is built only where it is an array or a
-// type of NumPy's; whatever else a pickle asks for is refused.
+// Reads pickles of plain data without executing anything. The only objects that are built are NumPy arrays and types; everything
+// else that a pickle can ask for is refused.
 // Opcodes: CPython Lib/pickletools.py, protocols 0 to 5.
 
-
-
-/// What a pickle holds.
+/// A value that was read from a pickle.
 public indirect enum PickleValue: Equatable, Sendable {
     /// `None`.
     case none
     /// `True` or `False`.
     case bool(Bool)
-    /// An `int` of 64 bits.
+    /// An `int` that fits into 64 bits.
     case integer(Int)
     /// A `float`.
     case number(Double)
@@ -20,16 +18,16 @@ public indirect enum PickleValue: Equatable, Sendable {
     case bytes([UInt8])
     /// A `list` or `tuple`.
     case list([PickleValue])
-    /// A `dict`, in its order.
+    /// A `dict`: its entries in their order. Equal keys are kept.
     case dictionary([Entry])
-    /// A NumPy array of plain numbers, in C order.
+    /// A NumPy array or scalar of plain numbers: its header, and its data in the order that the header names.
     case array(NPYHeader, [UInt8])
-    /// A NumPy array of objects.
+    /// A NumPy array of Python objects.
     case objects(shape: [Int], [PickleValue])
-    /// A NumPy type.
+    /// A NumPy type as a type string: `<f4`, `O8`, ….
     case dtype(String)
 
-    /// A key and its value.
+    /// One entry of a dictionary.
     public struct Entry: Equatable, Sendable {
         /// The key.
         public var key: PickleValue
@@ -37,25 +35,25 @@ public indirect enum PickleValue: Equatable, Sendable {
         public var value: PickleValue
     }
 
-    /// Reads one pickle from the front of `bytes`. Throws `PickleError`.
+    /// Reads one pickle from the start of `bytes`; bytes after its end are ignored. Throws `PickleError`.
     public init(pickle bytes: [UInt8]) throws(PickleError) {
         var machine = Unpickler(bytes)
         self = try machine.run()
     }
 
-    /// The value of the string `key`, if this is a dictionary that has it.
+    /// The value of the string `key`; the last one of equal keys. Nil if this is not a dictionary or lacks the key.
     public subscript(key: String) -> PickleValue? {
         guard case .dictionary(let entries) = self else { return nil }
         return entries.last { $0.key == .string(key) }?.value
     }
 
-    /// The text, if this is a string.
+    /// The text; nil if this is not a string.
     public var string: String? { if case .string(let text) = self { text } else { nil } }
 
-    /// The integer, if this is one.
+    /// The integer; nil if this is not an integer.
     public var integer: Int? { if case .integer(let value) = self { value } else { nil } }
 
-    /// The elements, if this is a list, or an array of integers of 4 or 8 bytes.
+    /// The integers of a list, or of an array of type `<i4`, `<i8` or `<u4`. Nil for any other value.
     public var integers: [Int]? {
         switch self {
         case .list(let values):
@@ -91,12 +89,12 @@ public indirect enum PickleValue: Equatable, Sendable {
 
 /// Why a pickle was refused.
 public enum PickleError: Error, Equatable, CustomStringConvertible {
-    /// It ends too early, or is no pickle.
+    /// The pickle ends too early or is invalid; the string says why.
     case damaged(String)
-    /// It has something that is not plain data.
+    /// The pickle contains something that is not plain data; the string names it.
     case refused(String)
 
-    /// The reason, to be put after the array's name.
+    /// The reason, as a phrase that follows the name of the array.
     public var description: String {
         switch self {
         case .damaged(let reason): "holds a pickle that is damaged (\(reason))"
@@ -105,27 +103,27 @@ public enum PickleError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// The stack machine.
+/// Executes the opcodes on a stack, as Python's unpickler does.
 private struct Unpickler {
     private let bytes: [UInt8]
     private var position = 0
     private var stack: [Item] = []
     private var memo: [Int: Item] = [:]
-    /// Values in all; a short pickle can multiply what it holds.
+    /// How many more values may be copied to or from the memo. Without this limit, a short pickle could multiply its content.
     private var budget = 10_000_000
-    /// Lists and dictionaries in all, and so how deep they can lie in each other.
+    /// How often lists and dictionaries may still be built or extended. This limits the nesting depth too.
     private var containers = 4096
-    /// Bytes of the longest name of a type: NumPy's have no more (`f4`, `O8`, `S1048576`). One that grew with each use would be
-    /// a way of asking for memory.
+    /// The longest name of a type, in bytes. NumPy's names are no longer (`f4`, `O8`, `S1048576`). A name that grows with each
+    /// use could demand any amount of memory.
     private static let longestType = 16
 
-    /// What can be on the stack besides values.
+    /// An item of the stack.
     private indirect enum Item {
         case value(PickleValue)
         case mark
-        /// A function or class, by module and name.
+        /// A function or class: module and name.
         case global(String, String)
-        /// An array without its state.
+        /// A NumPy array that has not received its state.
         case emptyArray
     }
 
@@ -195,7 +193,7 @@ private struct Unpickler {
         case 0x93:
             let name = try popValue()
             guard let module = try popValue().string, let name = name.string else {
-                throw damaged("a name that is no text")
+                throw damaged("a name that is not text")
             }
             stack.append(.global(module, name))
         case UInt8(ascii: "R"): try reduce()
@@ -206,11 +204,11 @@ private struct Unpickler {
 
     // MARK: NumPy's objects
 
-    /// Calls a function: only those that make NumPy's arrays and types are known, and are not called but understood.
+    /// Evaluates a call. Only the calls that make NumPy arrays and types are known. These are interpreted, never executed.
     private mutating func reduce() throws(PickleError) {
         let arguments = try pop()
         guard case .global(let module, let name) = try pop() else {
-            throw .refused("a call of what is no function")
+            throw .refused("a call of something that is not a function")
         }
         let isNumPy = module == "numpy" || module.hasPrefix("numpy.")
         switch name {
@@ -232,25 +230,25 @@ private struct Unpickler {
         }
     }
 
-    /// Gives an array or a type its state.
+    /// Gives an array or a type its state (opcode BUILD).
     private mutating func build() throws(PickleError) {
         guard case .list(let state) = try popValue() else {
             throw .refused("an object with a state")
         }
         switch try pop() {
         case .value(.dtype(let type)):
-            // (version, byte order, …)
+            // The state is (version, byte order, …).
             guard state.count > 1, let order = state[1].string else {
                 throw damaged("a type without a byte order")
             }
             let orders = ["<", ">", "|", "="]
             guard orders.contains(order), !orders.contains(where: type.hasPrefix) else {
                 throw damaged(
-                    "a type with another byte order than one of \(orders.joined(separator: " "))")
+                    "a type whose byte order is not one of \(orders.joined(separator: " "))")
             }
             try pushType(order + type)
         case .emptyArray:
-            // (version, shape, type, is Fortran, data)
+            // The state is (version, shape, type, is Fortran, data).
             guard state.count == 5, let shape = state[1].integers, case .dtype(let type) = state[2]
             else { throw damaged("an array without shape or type") }
             switch state[4] {
@@ -285,14 +283,14 @@ private struct Unpickler {
     }
 
     private mutating func pop() throws(PickleError) -> Item {
-        guard let item = stack.popLast() else { throw damaged("it takes more than there is") }
+        guard let item = stack.popLast() else { throw damaged("its stack is empty") }
         return item
     }
 
     private mutating func popValue() throws(PickleError) -> PickleValue {
         switch try pop() {
         case .value(let value): return value
-        // A class that is data, as `ndarray` among the arguments of its own maker.
+        // A NumPy class as data: `ndarray` is an argument of `_reconstruct`.
         case .global(let module, let name) where module == "numpy" || module.hasPrefix("numpy."):
             return .string("\(module).\(name)")
         case .global(let module, let name): throw .refused("\(module).\(name)")
@@ -312,14 +310,15 @@ private struct Unpickler {
     }
 
     private func top() throws(PickleError) -> Item {
-        guard let item = stack.last else { throw damaged("it takes more than there is") }
+        guard let item = stack.last else { throw damaged("its stack is empty") }
         return item
     }
 
     private mutating func get(_ slot: Int) throws(PickleError) {
-        guard let item = memo[slot] else { throw damaged("it refers to what is not there") }
+        guard let item = memo[slot] else { throw damaged("it refers to an unknown memo entry") }
         if case .value(let value) = item {
-            // It was put down before it was filled, and values here are no references.
+            // Python stores a container in the memo before it fills the container, and shares it by reference. Values here are
+            // copies, so an empty one would stay empty.
             if value == .list([]) || value == .dictionary([]) {
                 throw .refused("a list or dictionary in two places")
             }
@@ -330,7 +329,7 @@ private struct Unpickler {
 
     private mutating func put(_ slot: Int) throws(PickleError) {
         let item = try top()
-        // A list that is kept here is copied where it grows.
+        // A list that is also in the memo is copied when it grows.
         if case .value(let value) = item { try charge(value) }
         memo[slot] = item
     }
@@ -342,7 +341,7 @@ private struct Unpickler {
 
     private mutating func append(_ values: [PickleValue]) throws(PickleError) {
         guard case .list(var list) = try popValue() else { throw damaged("a list is missing") }
-        // In its place: a list that grows by little again and again would be copied each time.
+        // The list was popped and grows in place. With a second reference on the stack, each small append would copy the list.
         list += values
         try pushContainer(.list(list))
     }
@@ -371,7 +370,7 @@ private struct Unpickler {
 
     private mutating func length(_ width: Int) throws(PickleError) -> Int {
         let value = try take(width).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        guard let length = Int(exactly: value) else { throw damaged("a length that cannot be") }
+        guard let length = Int(exactly: value) else { throw damaged("an impossible length") }
         return length
     }
 
@@ -400,7 +399,7 @@ private struct Unpickler {
 }
 
 extension PickleValue {
-    /// Values within, itself included.
+    /// The number of values in this value, including the value itself.
     fileprivate var weight: Int {
         switch self {
         case .list(let values), .objects(_, let values): values.reduce(1) { $0 + $1.weight }

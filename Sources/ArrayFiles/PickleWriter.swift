@@ -117,7 +117,7 @@ package struct PickleWriter {
         memoize()
     }
 
-    /// `dtype(code, False, True)` and its state; the type object must be on the stack.
+    /// Emits `dtype(code, False, True)` and its state. The type object must be on the stack.
     package mutating func dtype(_ code: String, byteOrder: String, flags: Int) {
         string(code)
         bool(false)

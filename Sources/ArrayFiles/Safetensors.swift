@@ -1,31 +1,31 @@
-// Reading safetensors: an 8-byte header length, a JSON header, then the tensors' bytes end to end.
+// Reads safetensors: an 8-byte header length, a JSON header, then the bytes of the tensors without gaps.
 // Format: https://github.com/huggingface/safetensors (README, "Format").
 
 import ByteJSON
 import Files
 
-/// Why a safetensors file was refused. Each names the file and, where there is one, the tensor.
+/// Why a safetensors file was refused. Each case names the file and, if the problem is in one tensor, the tensor.
 public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
-    /// Too few bytes for the header that the file announces.
+    /// The file has fewer bytes than the header that it announces.
     case truncatedHeader(path: String, announced: UInt64, fileSize: Int)
-    /// The header is beyond the format's limit of 100 MB.
+    /// The announced header exceeds the format's limit of 100 MB.
     case headerTooLarge(path: String, announced: UInt64)
-    /// The header is not the JSON that the format asks for.
+    /// The header is not the JSON that the format requires.
     case badHeader(path: String, reason: String)
-    /// A tensor's entry is not as the format says.
+    /// The entry of a tensor does not follow the format.
     case badEntry(path: String, tensor: String, reason: String)
-    /// A tensor's bytes reach beyond the end of the file.
+    /// The bytes of a tensor end beyond the end of the file.
     case truncatedData(path: String, tensor: String, end: Int, available: Int)
-    /// Two tensors share bytes, or bytes belong to none.
+    /// Two tensors share bytes, or bytes belong to no tensor.
     case notContiguous(path: String, tensor: String, begin: Int, expected: Int)
-    /// Bytes after the last tensor.
+    /// Bytes follow the last tensor.
     case trailingBytes(path: String, count: Int)
-    /// A tensor that is wanted is not in the file.
+    /// A requested tensor is not in the file.
     case missingTensor(path: String, tensor: String)
-    /// A tensor that is wanted is of a type that this program does not compute with.
+    /// A requested tensor has a type that this program does not compute with.
     case otherType(path: String, tensor: String, type: String)
 
-    /// What is wrong, where, expected and got, and the next step.
+    /// The path, what is wrong (with expected and found values), and the next step.
     public var description: String {
         let again = "; the file is damaged or not safetensors: download or export it again"
         return switch self {
@@ -45,37 +45,37 @@ public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
         case .missingTensor(let path, let tensor):
             "\(path): tensor \(tensor) is not in the file; check that this is the right checkpoint"
         case .otherType(let path, let tensor, let type):
-            "\(path): tensor \(tensor) has dtype \(type), expected F32, BF16 or F16; if the file is quantised, give the one that it was made from, else save it again as one of these"
+            "\(path): tensor \(tensor) has dtype \(type), expected F32, BF16 or F16; if the file is quantised, give the file that it was made from; otherwise save it again as one of these types"
         }
     }
 }
 
 /// A mapped safetensors file whose header has been checked.
 public struct SafetensorsFile: Sendable {
-    /// The file.
+    /// The mapped file.
     public let file: MappedFile
-    /// Length of the JSON header in bytes.
+    /// The length of the JSON header in bytes.
     public let headerLength: Int
     /// The tensors, in the order of their bytes.
     public let entries: [Entry]
     private let tensors: [ExactString: StoredTensor]
-    /// Types of the tensors that this program does not compute with.
+    /// The format's type names of the tensors that this program does not compute with, by tensor.
     private let otherTypes: [ExactString: String]
 
-    /// Element types this program computes with.
+    /// The element types that this program computes with, by the format's name.
     private static let elementTypes: [String: ElementType] = [
         "F32": .float32, "BF16": .bfloat16, "F16": .float16,
     ]
-    /// Bytes of an element, of the types whose elements are whole bytes. There are smaller ones (F4, F6_E2M3, F6_E3M2), and
-    /// newer versions of the format have more: for these what the header announces counts.
+    /// Bytes of an element, for the types whose elements are whole bytes. The format has smaller types (F4, F6_E2M3, F6_E3M2),
+    /// and newer versions have more. For these, the number of bytes is what the header announces.
     private static let sizes: [String: Int] = [
         "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "BF16": 2, "F16": 2,
         "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
         "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
     ]
 
-    /// Maps `path` and checks every entry: sizes, bounds, overlaps, holes. Throws `FileError`,
-    /// `UnexpectedFileError` or `SafetensorsError`.
+    /// Maps the file at `path` and checks every entry: sizes, bounds, overlaps, holes. Throws `FileError`, `UnexpectedFileError`
+    /// or `SafetensorsError`.
     public init(path: String) throws {
         let file = try MappedFile(path: path, .onDemand)
         do {
@@ -109,17 +109,17 @@ public struct SafetensorsFile: Sendable {
             header: header, data: data, file: file)
     }
 
-    /// What the header says of a tensor.
+    /// The header's entry for one tensor.
     public struct Entry: Sendable {
-        /// Its name.
+        /// The name of the tensor.
         public let name: String
-        /// The format's name of its type: F32, BF16, …
+        /// The format's name of the element type: F32, BF16, …
         public let dtype: String
         /// Sizes of the dimensions, outermost first.
         public let shape: [Int]
-        /// Where its bytes are within the data.
+        /// Offset of the first byte, from the start of the data.
         public let begin: Int
-        /// Where they end.
+        /// Offset after the last byte, from the start of the data.
         public let end: Int
     }
 
@@ -154,7 +154,7 @@ public struct SafetensorsFile: Sendable {
             let key = ExactString(entry.name)
             guard tensors[key] == nil, otherTypes[key] == nil else {
                 throw SafetensorsError.badEntry(
-                    path: file.path, tensor: entry.name, reason: "is there twice")
+                    path: file.path, tensor: entry.name, reason: "is listed twice")
             }
             guard let elementType = elementTypes[entry.dtype] else {
                 otherTypes[key] = entry.dtype
@@ -188,7 +188,7 @@ public struct SafetensorsFile: Sendable {
         guard let offsets = entry["data_offsets"]?.array, offsets.count == 2,
             let begin = offsets[0].integer, let end = offsets[1].integer, begin >= 0, end >= begin
         else { throw bad("its data_offsets are not [begin, end] with 0 <= begin <= end") }
-        // Of a type that is not known an element takes a bit at least.
+        // An element of an unknown type takes at least one bit.
         guard size != nil ? end - begin == expected : expected / 8 <= end - begin else {
             throw bad(
                 "\(end - begin) bytes are announced, expected \(size != nil ? "" : "at least ")\(size != nil ? expected : expected / 8) for \(dtype) \(shape)"
@@ -204,13 +204,13 @@ public struct SafetensorsFile: Sendable {
     /// The element types of the tensors that this program computes with.
     public var elementTypes: Set<ElementType> { Set(tensors.values.map(\.elementType)) }
 
-    /// Whether there is a tensor called `name`, of whatever type.
+    /// Whether the file has a tensor called `name`, of any type.
     public func has(_ name: String) -> Bool {
         tensors[ExactString(name)] != nil || otherTypes[ExactString(name)] != nil
     }
 
-    /// The tensor called `name`. Throws `SafetensorsError` where there is none, or one of a type that is no weights', and
-    /// `FileError` where it can be neither mapped nor read.
+    /// Returns the tensor called `name`. Throws `SafetensorsError` if the tensor is missing or has a type that this program does
+    /// not compute with, and `FileError` if its bytes cannot be read.
     public func tensor(_ name: String) throws -> StoredTensor {
         let tensor = try entry(name)
         let start = tensor.bytes.baseAddress.map { $0 - file.bytes.baseAddress! } ?? 0
@@ -218,7 +218,8 @@ public struct SafetensorsFile: Sendable {
         return tensor
     }
 
-    /// Type and shape of the tensor called `name`, without reading its numbers. Throws `SafetensorsError` as `tensor` does.
+    /// Returns type and shape of the tensor called `name` without reading its numbers. Throws `SafetensorsError` as `tensor`
+    /// does.
     public func tensorHeader(
         _ name: String
     ) throws(SafetensorsError) -> (elementType: ElementType, shape: [Int]) {
@@ -226,7 +227,7 @@ public struct SafetensorsFile: Sendable {
         return (tensor.elementType, tensor.shape)
     }
 
-    /// The tensor called `name`, whose bytes may not have been read.
+    /// Returns the tensor called `name`. Its bytes may not be loaded yet.
     private func entry(_ name: String) throws(SafetensorsError) -> StoredTensor {
         if let tensor = tensors[ExactString(name)] { return tensor }
         guard let dtype = otherTypes[ExactString(name)] else {

@@ -1,33 +1,33 @@
-// CRC-32 (ISO 3309) of words that are nearly all zero, without looking at the zeros.
+// CRC-32 (ISO 3309) of words that are nearly all zero, without a step for each zero.
 //
-// The checksum's register R goes over the four bytes of a word w to A(R ^ w), where A, the step over four zero bytes, is
-// linear over GF(2). So n zero words are the operator A^n, and for each digit of n, in base 16, there is a table of it.
+// A word w takes the register R of the checksum to A(R ^ w). A is the step over four zero bytes and is linear over GF(2). So the
+// operator of n zero words is A^n. It is applied digit by digit of n in base 16, with a table for each value of each digit.
 
-/// The CRC-32 of float32 or other 32-bit little-endian words as they come.
+/// Computes the CRC-32 of 32-bit little-endian words, which are given in their order.
 struct SparseCRC32 {
     private var register: UInt32
-    /// Words to step over before the next one.
+    /// The number of steps A that have not been applied to `register`.
     private var steps = 0
     private let operators = ZeroOperators.shared
 
-    /// Goes on from the checksum `crc` of what is before.
+    /// Continues from `crc`, the checksum of the preceding bytes.
     init(from crc: UInt32) {
         register = ~crc
     }
 
-    /// Goes over `zeros` zero words and one that is `bits`.
+    /// Appends `zeros` zero words, then the word `bits`.
     mutating func append(_ bits: UInt32, after zeros: Int) {
         register = operators.apply(steps + zeros, to: register) ^ bits
         steps = 1
     }
 
-    /// The checksum after `zeros` more zero words.
+    /// Returns the checksum after `zeros` more zero words.
     func value(after zeros: Int) -> UInt32 {
         ~operators.apply(steps + zeros, to: register)
     }
 }
 
-/// The operators A^(v·16^d) for v = 1…15 and d = 0…9, each as a table for each byte of the register.
+/// The operators A^(v·16^d) for v = 1…15 and d = 0…9. Each has a table of 256 entries for each byte of the register.
 private struct ZeroOperators: Sendable {
     static let shared = ZeroOperators()
 
@@ -60,7 +60,7 @@ private struct ZeroOperators: Sendable {
         }
     }
 
-    /// A, bit by bit: the polynomial of ISO 3309, reflected.
+    /// Applies A bit by bit, with the reflected polynomial of ISO 3309.
     private static func overZeroWord(_ x: UInt32) -> UInt32 {
         (0..<32).reduce(x) { x, _ in x >> 1 ^ (x & 1 == 1 ? 0xEDB8_8320 : 0) }
     }
@@ -71,7 +71,7 @@ private struct ZeroOperators: Sendable {
             ^ table[768 + Int(x >> 24)]
     }
 
-    /// A^`steps` of `x`.
+    /// Returns A^`steps` applied to `x`.
     @inline(__always)
     func apply(_ steps: Int, to x: UInt32) -> UInt32 {
         precondition(steps >> (4 * ZeroOperators.digits) == 0)

@@ -1,23 +1,23 @@
-// The DEFLATE stream (RFC 1951) of an array that is nearly all zeros, made from what is not: in time proportional to
-// that, where a compressor would go through gigabytes of zeros.
+// Writes the DEFLATE stream (RFC 1951) of an array that is nearly all zero, from its nonzero elements. The time is proportional
+// to their number; a compressor would read gigabytes of zeros.
 //
-// A run of zeros is one literal and matches of length 258 at distance 1: two bits each in the one dynamic Huffman code
-// that is made for all of the array. The array is gone through twice, to count symbols and to write them.
+// A run of zeros is one literal, then matches of length 258 at distance 1. Such a match usually takes two bits in the dynamic
+// Huffman code of the array. The elements are visited twice: to count symbols, and to write them.
 
 import Files
 
-/// Calls its argument for each element that is not zero: index in C order, ascending, and value.
+/// Calls its argument for each nonzero element with its index in C order (ascending) and its value.
 public typealias SparseElements = (_ element: (_ index: Int, _ value: Float) throws -> Void) throws
     -> Void
 
-/// A member of an archive: a head of bytes, then float32 numbers.
+/// A member of an archive: a header, then float32 numbers.
 struct SparseDeflate {
     let head: [UInt8]
-    /// How many numbers there are.
+    /// The number of float32 numbers.
     let count: Int
 
-    /// Writes the stream to `file`; returns the CRC-32 of what it decodes to. `elements` is gone through twice, and is
-    /// to be the same both times.
+    /// Writes the stream to `file` and returns the CRC-32 of the decoded bytes. Calls `elements` twice; both calls must give the
+    /// same elements.
     func write(_ elements: SparseElements, to file: OutputFile) throws -> UInt32 {
         let counter = try go(through: elements, SymbolCounter(head))
         var writer = try go(
@@ -26,7 +26,7 @@ struct SparseDeflate {
         return counter.checksum
     }
 
-    /// Gives `sink` all of the array, and returns it.
+    /// Sends the whole member to `sink` as symbols, and returns `sink`.
     private func go<Sink: SymbolSink>(
         through elements: SparseElements, _ sink: Sink
     ) throws -> Sink {
@@ -43,21 +43,22 @@ struct SparseDeflate {
     }
 }
 
-/// Where DEFLATE's symbols go.
+/// Receives the symbols of a DEFLATE stream.
 private protocol SymbolSink {
-    /// `zeros` zero words begin here, and after them, if there is one, the word `bits`.
+    /// Announces `zeros` zero words, followed by the word `bits` if it is not nil. The literals and matches of these words come
+    /// in separate calls.
     mutating func words(_ zeros: Int, then bits: UInt32?)
     mutating func literal(_ byte: UInt8) throws
-    /// A match at distance 1 of 3 to 258 bytes.
+    /// Receives a match of `length` bytes (3 to 258) at distance 1.
     mutating func match(_ length: Int) throws
-    /// `count` matches of 258 bytes at distance 1.
+    /// Receives `count` matches of 258 bytes at distance 1.
     mutating func longestMatches(_ count: Int) throws
 }
 
-/// Bytes as literals, and runs of zeros as matches.
+/// Turns bytes into literals, and runs of zeros into matches.
 private struct ZeroRunTokens<Sink: SymbolSink> {
     var sink: Sink
-    /// Zero bytes that have not been given to the sink.
+    /// The number of zero bytes that have not been sent to the sink.
     private var zeros = 0
 
     init(sink: Sink) {
@@ -74,7 +75,7 @@ private struct ZeroRunTokens<Sink: SymbolSink> {
         }
     }
 
-    /// Appends `words` zero words and one that is `word`, lowest byte first.
+    /// Appends `words` zero words, then `word`, lowest byte first.
     @inline(__always)
     mutating func append(word: UInt32, after words: Int) throws {
         sink.words(words, then: word)
@@ -91,7 +92,7 @@ private struct ZeroRunTokens<Sink: SymbolSink> {
     }
 
     private mutating func flush() throws {
-        // The byte before is not zero, so the first has nothing to be copied from.
+        // The byte before the run is not zero or does not exist, so a match cannot copy the first zero.
         try sink.literal(0)
         let (longest, rest) = (zeros - 1).quotientAndRemainder(dividingBy: 258)
         if longest > 0 { try sink.longestMatches(longest) }
@@ -104,19 +105,19 @@ private struct ZeroRunTokens<Sink: SymbolSink> {
     }
 }
 
-/// How DEFLATE writes the length of a match: a symbol, and bits behind it.
+/// How DEFLATE encodes the length of a match: a symbol and extra bits.
 private struct LengthCode {
     let symbol: Int
     let extra: Int
     let extraBits: Int
 
-    /// For lengths 0…258; those below 3 are not used.
+    /// The codes of the lengths 0...258; those below 3 are not used.
     static let all: [LengthCode] = {
         var codes = [LengthCode](
             repeating: LengthCode(symbol: 0, extra: 0, extraBits: 0), count: 259)
         var (length, symbol) = (3, 257)
         while symbol < 285 {
-            // Four symbols for each number of bits, after eight without.
+            // Eight symbols have no extra bits. After these, each number of extra bits has four symbols.
             let bits = symbol < 265 ? 0 : (symbol - 261) / 4
             for extra in 0..<1 << bits where length + extra < 258 {
                 codes[length + extra] = LengthCode(symbol: symbol, extra: extra, extraBits: bits)
@@ -131,7 +132,7 @@ private struct LengthCode {
 
 private let endOfBlock = 256
 
-/// Counts symbols, and sums up what they stand for.
+/// Counts symbols, and computes the CRC-32 of the decoded bytes.
 private struct SymbolCounter: SymbolSink {
     private(set) var frequencies = [Int](repeating: 0, count: 286)
     private(set) var checksum: UInt32 = 0
@@ -156,7 +157,7 @@ private struct SymbolCounter: SymbolSink {
     mutating func longestMatches(_ count: Int) { frequencies[285] += count }
 }
 
-/// Writes one block of symbols.
+/// Writes the symbols of one block to a file.
 private struct SymbolWriter: SymbolSink {
     private struct Code {
         var bits: UInt64 = 0
@@ -171,14 +172,14 @@ private struct SymbolWriter: SymbolSink {
     private var out: BitWriter
     private var literals: [Code]
     private var matches: [Code]
-    /// As many longest matches as fit one write.
+    /// The code for a 258-byte match, repeated as often as fits into one `put` (56 bits).
     private var longest = Code()
     private let longestCount: Int
     private let endCode: Code
 
     init(_ file: OutputFile, frequencies: [Int]) throws {
         let code = HuffmanCode(frequencies: frequencies, limit: 15)
-        // The only distance is 1, symbol 0; a code of a single symbol has one bit.
+        // The only distance is 1 (symbol 0). A code with a single symbol has one bit.
         let distances = HuffmanCode(frequencies: [1], limit: 15)
         func symbol(_ symbol: Int) -> Code {
             Code(bits: UInt64(code.codes[symbol]), count: Int(code.lengths[symbol]))
@@ -217,21 +218,21 @@ private struct SymbolWriter: SymbolSink {
             try out.put(longest.bits, longest.count)
             rest -= longestCount
         }
-        // Its first codes are as many of the same.
+        // `longest` repeats one code, so its first `bits` bits are `rest` such codes.
         let bits = rest * matches[258].count
         try out.put(longest.bits & (1 << UInt64(bits) - 1), bits)
     }
 
-    /// Ends the block and the stream.
+    /// Ends the block and writes the rest of the stream to the file.
     mutating func finish() throws {
         try out.put(endCode.bits, endCode.count)
         try out.finish()
     }
 }
 
-/// Bits, first the lowest, into a file.
+/// Writes bits to a file. The first bit is the lowest bit of the first byte.
 private struct BitWriter {
-    /// Most bits of one `put`.
+    /// The most bits that one `put` accepts.
     static let mostBits = 56
 
     private let file: OutputFile
@@ -240,7 +241,7 @@ private struct BitWriter {
     private var bits: UInt64 = 0
     private var count = 0
 
-    /// Memory that goes with its last owner.
+    /// A class, so that the memory is freed with the last reference.
     private final class Buffer {
         static let size = 1 << 16
         let bytes = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
@@ -256,7 +257,7 @@ private struct BitWriter {
     mutating func put(_ value: UInt64, _ bits: Int) throws {
         self.bits |= value << UInt64(count)
         count += bits
-        // Whole bytes go; at most seven bits stay, so that another 56 fit.
+        // Whole bytes go to the buffer. At most seven bits remain, so that another 56 fit.
         buffer.bytes.storeBytes(
             of: self.bits.littleEndian, toByteOffset: position, as: UInt64.self)
         position += count >> 3

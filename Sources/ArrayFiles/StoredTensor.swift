@@ -1,25 +1,25 @@
-// A tensor where it lies: in a mapped file, or in memory where a compressed file was unpacked.
+// A tensor where it is stored: in a mapped file, or in memory if it was unpacked from a compressed file.
 
 import Files
 
-/// Element types that weights are stored in. Little-endian.
+/// The element types of stored weights. Little-endian.
 public enum ElementType: String, Sendable, Codable {
     /// IEEE binary32.
     case float32
-    /// The upper half of a binary32.
+    /// The upper 16 bits of an IEEE binary32.
     case bfloat16
     /// IEEE binary16.
     case float16
 
-    /// Bytes an element takes.
+    /// The number of bytes of an element.
     public var size: Int { self == .float32 ? 4 : 2 }
 }
 
-/// A read-only view of a tensor's bytes, at any alignment, that keeps them alive.
+/// A read-only view of the bytes of a tensor, at any alignment. The view keeps the bytes valid.
 public struct StoredTensor: @unchecked Sendable {
-    /// The name within its file.
+    /// The name of the tensor in its file.
     public let name: String
-    /// The file it was read from, for messages.
+    /// The path of the file, for messages.
     public let path: String
     /// How its elements are encoded.
     public let elementType: ElementType
@@ -27,12 +27,12 @@ public struct StoredTensor: @unchecked Sendable {
     public let shape: [Int]
     /// Whether the first dimension runs fastest (column-major) instead of the last.
     public let isFortranOrder: Bool
-    /// `shape`'s product times `elementType.size` bytes; never assume that they are aligned.
+    /// The elements: the product of `shape` times `elementType.size` bytes. They may be unaligned.
     public let bytes: UnsafeRawBufferPointer
-    /// What keeps `bytes` valid.
+    /// The object that keeps `bytes` valid.
     let owner: AnyObject
 
-    /// A view of `bytes`, which `owner` keeps valid.
+    /// Makes a view of `bytes`, which `owner` keeps valid. The size of `bytes` must match `shape` and `elementType`.
     public init(
         name: String, path: String, elementType: ElementType, shape: [Int],
         isFortranOrder: Bool = false, bytes: UnsafeRawBufferPointer, owner: AnyObject
@@ -58,7 +58,7 @@ public struct StoredTensor: @unchecked Sendable {
         case .float32:
             UnsafeMutableRawPointer(out).copyMemory(from: source, byteCount: count * 4)
         case .bfloat16:
-            // In lanes: element-wise unaligned loads would cost six times as much.
+            // Vector loads: unaligned loads of single elements would take six times as long.
             let lanes = count / 8 * 8
             for i in stride(from: 0, to: lanes, by: 8) {
                 let half = (source + 2 * i).loadUnaligned(as: SIMD8<UInt16>.self)
@@ -76,7 +76,7 @@ public struct StoredTensor: @unchecked Sendable {
         }
     }
 
-    /// All elements as float32, in storage order.
+    /// Returns all elements as float32, in storage order.
     public func floats() -> [Float] {
         [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
             if count > 0 { convert(from: 0, count: count, to: buffer.baseAddress!) }
@@ -85,8 +85,7 @@ public struct StoredTensor: @unchecked Sendable {
     }
 }
 
-/// The product of `shape`'s dimensions and `elementSize`; nil where a dimension is negative or the product
-/// does not fit.
+/// Returns the product of `shape`'s dimensions and `elementSize`. Nil if a dimension is negative or the product overflows.
 func byteCount(shape: [Int], elementSize: Int) -> Int? {
     var product = elementSize
     for dimension in shape {

@@ -1,45 +1,46 @@
-// Reading a DEFLATE stream (RFC 1951) of bytes that are nearly all zeros without making the zeros: what is decoded is
-// where the other bytes lie. The counterpart of SparseDeflate; streams of zlib are read alike.
+// Decodes a DEFLATE stream (RFC 1951) of bytes that are nearly all zero without storing the zeros. The result is the index and
+// value of each nonzero word. The counterpart of SparseDeflate; streams from zlib are decoded too.
 
 import Files
 import Glibc
 
-/// Decodes one stream to its 32-bit little-endian words that are not zero.
+/// Decodes one stream to its nonzero 32-bit little-endian words.
 struct ZeroRunInflater {
-    /// What a stream decoded to.
+    /// The size and checksum of the decoded bytes.
     struct Outcome: Equatable {
-        /// Bytes.
+        /// The number of decoded bytes.
         var size: Int
-        /// CRC-32 of all of them.
+        /// The CRC-32 of all decoded bytes.
         var crc32: UInt32
     }
 
     /// Why a stream cannot be decoded.
     enum Problem: Error, Equatable {
-        /// It is not DEFLATE.
+        /// The stream is not valid DEFLATE; the string says why.
         case damaged(String)
-        /// It ends too early.
+        /// The stream ends too early.
         case truncated
-        /// It decodes to more bytes than were announced.
+        /// The stream decodes to more bytes than the caller announced.
         case tooLong
     }
 
-    /// How far a match can reach back.
+    /// The largest distance of a match, in bytes.
     private static let windowSize = 1 << 15
 
     private var bits: BitReader
     private var words: WordAssembler
-    /// Of the last 32 KiB decoded the bytes that are not zero, as a ring, each above its place: what stands there for
-    /// another place is of long ago, and the byte is zero. So runs of zeros write nothing.
+    /// A ring of the last 32 KiB of decoded bytes. An entry holds the output position of its byte in the upper 56 bits and the
+    /// byte in the lower 8. Only nonzero bytes are written, so runs of zeros write nothing. If an entry holds another position
+    /// than the requested one, the requested byte is zero.
     private let window = UnsafeMutablePointer<UInt64>.allocate(capacity: windowSize)
     private var position = 0
-    /// Zero bytes since the last that was none.
+    /// The number of zero bytes since the last nonzero byte, or since the start.
     private var zeros = 0
     private let limit: Int
 
-    /// Goes through `input`, which is to decode to `size` bytes, and calls `body` with each word that is not zero:
-    /// its index, ascending, and its bits. Bytes beyond the last whole word count as a word with zeros. Throws
-    /// `Problem` or what `body` throws.
+    /// Decodes `input`, which should decode to `size` bytes, and calls `body` with the index and bits of each nonzero word, in
+    /// ascending order of index. Bytes after the last whole word form a word that is filled up with zeros. Throws `Problem`, or
+    /// what `body` throws. A result shorter than `size` does not throw: the caller compares `Outcome.size`.
     static func decode(
         _ input: UnsafeRawBufferPointer, size: Int,
         _ body: (_ index: Int, _ bits: UInt32) throws -> Void
@@ -64,7 +65,7 @@ struct ZeroRunInflater {
             case 0: try copyStored(body)
             case 1: try decodeBlock(.fixed, body)
             case 2: try decodeBlock(try BlockCodes(&bits), body)
-            default: throw Problem.damaged("a block of unknown kind")
+            default: throw Problem.damaged("a block of unknown type")
             }
         }
         try words.flush(body)
@@ -83,13 +84,14 @@ struct ZeroRunInflater {
     private mutating func decodeBlock(
         _ codes: BlockCodes, _ body: (Int, UInt32) throws -> Void
     ) throws {
-        // A copy that stays in registers; the loop is all of the time.
+        // A local copy stays in registers. Almost all of the decoding time is spent in this loop.
         var bits = self.bits
         defer { self.bits = bits }
         var run = RepeatedBits()
         try codes.withTables { literals, distances in
             while true {
-                // A pointer has 48 bits at most, so this is enough for all of it.
+                // A length and a distance take at most 48 bits (15 + 5 and 15 + 13, extra bits included), so one refill is
+                // enough.
                 if bits.count < 48 { bits.refill() }
                 let before = (buffer: bits.buffer, count: bits.count)
                 let entry = try literals.decode(&bits)
@@ -111,7 +113,7 @@ struct ZeroRunInflater {
                         continue
                     }
                     try skip(length)
-                    // Long runs are the same few bits again and again: they are counted, not decoded.
+                    // A long run of zeros repeats the same few bits. The repetitions are counted, not decoded one by one.
                     guard length == 258 else { continue }
                     let width = before.count - bits.count
                     run.set(before.buffer & (1 << UInt64(width) - 1), width: width)
@@ -128,7 +130,7 @@ struct ZeroRunInflater {
         }
     }
 
-    /// `count` zero bytes.
+    /// Advances over `count` zero bytes without storing them. Throws `Problem.tooLong` if the output would exceed `limit`.
     @inline(__always)
     private mutating func skip(_ count: Int) throws {
         guard count <= limit - position else { throw Problem.tooLong }
@@ -160,17 +162,17 @@ struct ZeroRunInflater {
     }
 }
 
-/// A few bits, and how often they follow each other.
+/// A short bit pattern. Counts how often the pattern repeats at the front of a bit buffer.
 private struct RepeatedBits {
     private var pattern: UInt64 = 0
     private(set) var width = 0
-    /// How many of them are looked at at once.
+    /// The most repetitions that one comparison covers: as many as fit into 56 bits.
     private(set) var most = 0
     private var repeated: UInt64 = 0
-    /// Shifted down by 12, the quotient of a number up to 64 and `width`.
+    /// 2¹² / `width`, rounded up. `n * reciprocal >> 12` is `n / width` for n up to 64.
     private var reciprocal = 0
 
-    /// Looks for `pattern`, of `width` bits.
+    /// Sets the pattern to count: `pattern`, which has `width` bits.
     @inline(__always)
     mutating func set(_ pattern: UInt64, width: Int) {
         guard pattern != self.pattern || width != self.width else { return }
@@ -180,7 +182,7 @@ private struct RepeatedBits {
         reciprocal = (1 << 12 + width - 1) / width
     }
 
-    /// How often it comes in the lowest `available` bits of `buffer`, one after the other.
+    /// Returns how often the pattern repeats from bit 0 of `buffer`, at most `most` times. The lowest `available` bits are valid.
     @inline(__always)
     func count(in buffer: UInt64, of available: Int) -> Int {
         let equal = min((buffer ^ repeated).trailingZeroBitCount, available)
@@ -188,12 +190,12 @@ private struct RepeatedBits {
     }
 }
 
-/// Bytes to words, and their checksum.
+/// Assembles nonzero bytes into words and computes the checksum of all words.
 private struct WordAssembler {
     private var checksum = SparseCRC32(from: 0)
     private var index = 0
     private var word: UInt32 = 0
-    /// Words that the checksum has gone over.
+    /// The number of words that the checksum covers.
     private var checked = 0
 
     @inline(__always)
@@ -212,7 +214,7 @@ private struct WordAssembler {
     mutating func flush(_ body: (Int, UInt32) throws -> Void) throws {
         guard word != 0 else { return }
         try body(index, word)
-        // A last word may be a part of one: the checksum takes it by bytes.
+        // The last word may be incomplete. `checksum(size:)` then takes its bytes one by one, from the state before that word.
         last = word
         checksumBefore = (checksum, checked)
         checksum.append(word, after: index - checked)
@@ -223,7 +225,7 @@ private struct WordAssembler {
     private var last: UInt32 = 0
     private var checksumBefore = (SparseCRC32(from: 0), 0)
 
-    /// The checksum of `size` bytes.
+    /// Returns the CRC-32 of all `size` bytes.
     func checksum(size: Int) -> UInt32 {
         let whole = size >> 2
         let rest = size & 3
@@ -239,11 +241,11 @@ private struct WordAssembler {
     }
 }
 
-/// Bits of a stream, first bit lowest.
+/// Reads bits from bytes. The first bit is the lowest bit of the first byte.
 private struct BitReader {
     private let input: UnsafeRawBufferPointer
     private var next = 0
-    /// Bits that have been read, lowest first; above `count` it is zero.
+    /// The bits that have been read but not taken, the first one lowest. Bits at `count` and above are zero.
     private(set) var buffer: UInt64 = 0
     private(set) var count = 0
 
@@ -251,14 +253,14 @@ private struct BitReader {
         self.input = input
     }
 
-    /// Makes at least 56 bits ready, or all that there are.
+    /// Fills the buffer to at least 56 bits, or with the rest of the input.
     @inline(__always)
     mutating func refill() {
         if next + 8 <= input.count {
             let word = UInt64(
                 littleEndian: input.loadUnaligned(fromByteOffset: next, as: UInt64.self))
             let bytes = (63 - count) >> 3
-            // Only whole bytes are kept, so that what lies above `count` stays zero.
+            // Only whole bytes are kept, so that the bits at `count` and above stay zero.
             buffer |= (word & (UInt64.max >> UInt64(64 - 8 * bytes))) << UInt64(count)
             next += bytes
             count += 8 * bytes
@@ -271,13 +273,13 @@ private struct BitReader {
         }
     }
 
-    /// The next `width` bits, at most 16.
+    /// Takes the next `width` bits, at most 16. Throws `Problem.truncated` at the end of the input.
     mutating func take(_ width: Int) throws -> Int {
         refill()
         return try takeBuffered(width)
     }
 
-    /// The same, of those that are ready.
+    /// Takes the next `width` bits without a refill. Throws `Problem.truncated` if fewer bits are in the buffer.
     @inline(__always)
     mutating func takeBuffered(_ width: Int) throws -> Int {
         guard count >= width else { throw ZeroRunInflater.Problem.truncated }
@@ -286,7 +288,7 @@ private struct BitReader {
         return value
     }
 
-    /// Passes over `width` bits, of those that are ready, fewer than 64.
+    /// Drops `width` bits of the buffer, fewer than 64. The buffer must hold that many.
     @inline(__always)
     mutating func drop(_ width: Int) {
         buffer &>>= UInt64(truncatingIfNeeded: width)
@@ -296,12 +298,12 @@ private struct BitReader {
     mutating func alignToByte() { drop(count & 7) }
 }
 
-/// What a code stands for, and how many bits it has.
+/// The meaning and the length of one code word.
 private struct CodeEntry {
     enum Kind: UInt32 {
         case invalid
         case literal
-        /// A length or a distance.
+        /// The symbol of a length or of a distance.
         case pointer
         case end
     }
@@ -313,25 +315,26 @@ private struct CodeEntry {
     }
 
     @inline(__always) var kind: Kind { Kind(rawValue: packed & 3).unsafelyUnwrapped }
-    /// The literal, or the least length or distance.
+    /// The literal byte, or the smallest length or distance of the symbol.
     @inline(__always) var value: Int { Int(packed >> 16) }
-    /// Bits that follow and are added to it.
+    /// The number of extra bits after the code word. Their value is added to `value`.
     @inline(__always) var extraBits: Int { Int(packed >> 8 & 15) }
-    /// Bits of the code.
+    /// The length of the code word in bits; 0 in an entry without a code word.
     @inline(__always) var width: Int {
         get { Int(packed >> 4 & 15) }
         set { packed = packed & ~0xF0 | UInt32(newValue) << 4 }
     }
 }
 
-/// A code as two tables: one that stays in the nearest cache, for codes of up to 10 bits, and one that is looked up with
-/// as many bits as the longest code has.
+/// The decoding tables of one code. `near` fits into the L1 cache and holds the code words of up to 10 bits. `far` is indexed by
+/// as many bits as the longest code word has.
 private struct CodeTable {
     private let near: [CodeEntry]
     private let far: [CodeEntry]
 
-    /// The canonical code with these lengths (RFC 1951, 3.2.2), for symbols as `meaning` tells. All words of a code are
-    /// used; with `mayBeSingle` there may be one word of one bit instead, or none (3.2.7, as zlib reads it).
+    /// Builds the canonical code with these lengths (RFC 1951, 3.2.2); `meaning` gives the entry of each symbol. Throws `Problem`
+    /// unless the code is complete. With `mayBeSingle`, a code with a single code word of one bit, or without code words, is
+    /// valid too (RFC 1951, 3.2.7, as zlib reads it).
     init(
         lengths: ArraySlice<UInt8>, mayBeSingle: Bool, _ meaning: (Int) -> CodeEntry
     ) throws {
@@ -339,10 +342,10 @@ private struct CodeTable {
         let longest = Int(lengths.max() ?? 0)
         let used = lengths.reduce(0) { $0 + ($1 > 0 ? 1 << (15 - Int($1)) : 0) }
         guard used <= 1 << 15 else {
-            throw ZeroRunInflater.Problem.damaged("a code with too many words")
+            throw ZeroRunInflater.Problem.damaged("a Huffman code with too many code words")
         }
         guard used == 1 << 15 || mayBeSingle && longest <= 1 else {
-            throw ZeroRunInflater.Problem.damaged("a code with too few words")
+            throw ZeroRunInflater.Problem.damaged("a Huffman code with too few code words")
         }
         let code = HuffmanCode(lengths: lengths)
         var entries = [CodeEntry](repeating: CodeEntry(), count: 1 << longest)
@@ -355,7 +358,7 @@ private struct CodeTable {
             }
         }
         far = entries
-        // What is longer is left to the other: an entry of no bits.
+        // Code words of more than 10 bits are in `far`: their entry in `near` has width 0.
         near = entries.prefix(1 << min(longest, 10)).map { $0.width <= 10 ? $0 : CodeEntry() }
     }
 
@@ -368,7 +371,7 @@ private struct CodeTable {
     }
 }
 
-/// A table's entries while they stay where they are.
+/// The entries of a `CodeTable`, valid inside `withEntries`.
 private struct CodeEntries {
     private let near: UnsafePointer<CodeEntry>
     private let nearMask: UInt64
@@ -390,12 +393,12 @@ private struct CodeEntries {
     }
 }
 
-/// The two codes of a block.
+/// The literal/length code and the distance code of a block.
 private struct BlockCodes {
     let literals: CodeTable
     let distances: CodeTable
 
-    /// The codes of RFC 1951, 3.2.6.
+    /// The fixed codes of RFC 1951, 3.2.6.
     static let fixed: BlockCodes = {
         let lengths = (0..<288).map { symbol -> UInt8 in
             switch symbol {
@@ -404,11 +407,11 @@ private struct BlockCodes {
             default: 8
             }
         }
-        // Two of each do not occur.
+        // Symbols 286 and 287 and distances 30 and 31 have code words but never occur in valid data.
         return try! BlockCodes(lengths[...], [UInt8](repeating: 5, count: 32)[...])
     }()
 
-    /// Calls `body` with the tables of literals and of distances.
+    /// Calls `body` with the tables of the literal/length code and of the distance code.
     func withTables<Result>(_ body: (CodeEntries, CodeEntries) throws -> Result) rethrows -> Result
     {
         try literals.withEntries { literals in
@@ -423,13 +426,13 @@ private struct BlockCodes {
             lengths: distances, mayBeSingle: true, BlockCodes.distanceMeaning)
     }
 
-    /// Reads them from the block's head (RFC 1951, 3.2.7).
+    /// Reads the codes from the header of a dynamic block (RFC 1951, 3.2.7). Throws `Problem`.
     init(_ bits: inout BitReader) throws {
         let literalCount = try bits.take(5) + 257
         let distanceCount = try bits.take(5) + 1
         let codeCount = try bits.take(4) + 4
         guard literalCount <= 286, distanceCount <= 30 else {
-            throw ZeroRunInflater.Problem.damaged("more codes than there are symbols")
+            throw ZeroRunInflater.Problem.damaged("more code lengths than symbols")
         }
         var codeLengths = [UInt8](repeating: 0, count: 19)
         for symbol in DynamicBlockHeader.order.prefix(codeCount) {
@@ -448,7 +451,7 @@ private struct BlockCodes {
             switch entry.value {
             case 16:
                 guard let before = lengths.last else {
-                    throw ZeroRunInflater.Problem.damaged("a repetition of nothing")
+                    throw ZeroRunInflater.Problem.damaged("a repetition without a first length")
                 }
                 lengths += repeatElement(before, count: 3 + (try bits.take(2)))
             case 17: lengths += repeatElement(0, count: 3 + (try bits.take(3)))
@@ -460,12 +463,13 @@ private struct BlockCodes {
             throw ZeroRunInflater.Problem.damaged("too many code lengths")
         }
         guard lengths[256] > 0 else {
-            throw ZeroRunInflater.Problem.damaged("a block that cannot end")
+            throw ZeroRunInflater.Problem.damaged("a block without a code for its end")
         }
         try self.init(lengths[..<literalCount], lengths[literalCount...])
     }
 
-    /// Literals, the block's end, and lengths of 3 to 258 (RFC 1951, 3.2.5).
+    /// Returns the meaning of a literal/length symbol: a literal, the end of the block, or a length of 3 to 258 (RFC 1951,
+    /// 3.2.5).
     private static func literalMeaning(_ symbol: Int) -> CodeEntry {
         switch symbol {
         case 0..<256: CodeEntry(kind: .literal, base: symbol)
@@ -480,7 +484,7 @@ private struct BlockCodes {
         }
     }
 
-    /// Distances of 1 to 32,768.
+    /// Returns the meaning of a distance symbol: a distance of 1 to 32,768 (RFC 1951, 3.2.5).
     private static func distanceMeaning(_ symbol: Int) -> CodeEntry {
         switch symbol {
         case 0..<4: CodeEntry(kind: .pointer, base: symbol + 1)

@@ -1,11 +1,11 @@
-// Strings told apart by their bytes.
+// Strings that are compared by their bytes.
 
 /// A string whose equality and hash are those of its UTF-8 bytes.
 ///
-/// Swift's `String` compares by canonical equivalence: "é" and "e\u{301}" are one dictionary key. Token
-/// pieces, author names and tensor names are not: two spellings are two things.
+/// Swift's `String` compares by canonical equivalence: "é" and "e\u{301}" are the same dictionary key. For token pieces, author
+/// names and tensor names, two spellings are two different names.
 public struct ExactString: Hashable, Sendable, CustomStringConvertible {
-    /// The text itself.
+    /// The string as given.
     public let string: String
 
     /// Wraps `string` unchanged.
@@ -13,7 +13,7 @@ public struct ExactString: Hashable, Sendable, CustomStringConvertible {
         self.string = string
     }
 
-    /// Byte equality.
+    /// Compares the UTF-8 bytes.
     public static func == (a: ExactString, b: ExactString) -> Bool {
         a.string.utf8.elementsEqual(b.string.utf8)
     }
@@ -24,6 +24,6 @@ public struct ExactString: Hashable, Sendable, CustomStringConvertible {
         copy.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
     }
 
-    /// The text itself.
+    /// The string as given.
     public var description: String { string }
 }

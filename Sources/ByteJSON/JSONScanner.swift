@@ -1,46 +1,46 @@
-// A pull parser over UTF-8 bytes that accepts what Python's `json` accepts (RFC 8259 plus NaN and
-// Infinity). Foundation's decoders cannot serve here: they merge canonically equivalent keys, refuse
-// NaN in fields nobody reads, and replace lone surrogates silently.
+// A pull parser over UTF-8 bytes. It accepts what Python's `json` accepts (RFC 8259 plus NaN and Infinity). Foundation's decoders
+// are not suitable: they merge canonically equivalent keys, refuse NaN in fields that nobody reads, and silently replace lone
+// surrogates.
 
 /// Where and why a text is not JSON.
 public struct JSONSyntaxError: Error, Equatable, CustomStringConvertible {
-    /// Byte offset of the offending byte in the scanned text.
+    /// Byte offset of the invalid byte in the scanned text.
     public let offset: Int
-    /// What was found or missing, in words.
+    /// What was found or what is missing.
     public let reason: String
 
-    /// "reason (at byte N)".
+    /// The reason and the offset: "reason (at byte N)".
     public var description: String { "\(reason) (at byte \(offset))" }
 }
 
-/// Reads JSON values one after the other from bytes that outlive it.
+/// Reads JSON values one after the other from bytes that must exist longer than the scanner.
 public struct JSONScanner {
-    /// Deepest nesting of arrays and objects that is read; deeper input is an error, never a stack overflow.
+    /// The deepest nesting of arrays and objects that is read. Deeper input is an error and cannot overflow the stack.
     public static let maximumDepth = 256
 
     private let bytes: UnsafeBufferPointer<UInt8>
     /// Offset of the next unread byte.
     public private(set) var position = 0
 
-    /// Begins at the first of `bytes`.
+    /// Starts at the first byte of `bytes`.
     public init(_ bytes: UnsafeBufferPointer<UInt8>) {
         self.bytes = bytes
     }
 
     // MARK: Structure
 
-    /// The next byte that is not white space, without taking it; nil at the end.
+    /// Skips white space and returns the next byte without taking it. Nil at the end.
     public mutating func peek() -> UInt8? {
         skipWhitespace()
         return current
     }
 
-    /// Whether nothing but white space is left.
+    /// Returns whether only white space is left.
     public mutating func atEnd() -> Bool {
         peek() == nil
     }
 
-    /// Takes `byte` (after white space) or fails.
+    /// Skips white space and takes `byte`. Throws if another byte is next.
     public mutating func expect(_ byte: UInt8) throws(JSONSyntaxError) {
         guard peek() == byte else {
             throw unexpected("'\(Character(UnicodeScalar(byte)))'")
@@ -48,19 +48,20 @@ public struct JSONScanner {
         position += 1
     }
 
-    /// Takes `byte` if it is next (after white space).
+    /// Skips white space and takes `byte` if it is next. Returns whether it was.
     public mutating func take(_ byte: UInt8) -> Bool {
         guard peek() == byte else { return false }
         position += 1
         return true
     }
 
-    /// Fails unless only white space is left.
+    /// Throws unless only white space is left.
     public mutating func expectEnd() throws(JSONSyntaxError) {
         guard atEnd() else { throw unexpected("the end of the text") }
     }
 
-    /// Calls `member` once per member of the object at hand, with the key's bytes; it must consume the value.
+    /// Reads the object at the current position. Calls `member` for each member, with the bytes of the key; `member` must read
+    /// the value.
     public mutating func readObject(
         _ member: (_ key: borrowing [UInt8], _ scanner: inout JSONScanner) throws(JSONSyntaxError)
             -> Void
@@ -77,7 +78,7 @@ public struct JSONScanner {
         try expect(UInt8(ascii: "}"))
     }
 
-    /// Calls `element` once per element of the array at hand; it must consume the element.
+    /// Reads the array at the current position. Calls `element` for each element; `element` must read the element.
     public mutating func readArray(
         _ element: (_ scanner: inout JSONScanner) throws(JSONSyntaxError) -> Void
     ) throws(JSONSyntaxError) {
@@ -89,8 +90,8 @@ public struct JSONScanner {
 
     // MARK: Strings
 
-    /// Replaces `out` with the string's UTF-8 bytes. A lone surrogate escape is written as its three-byte
-    /// generalised form, which is not UTF-8, so that the caller's validation sees it.
+    /// Reads a string and replaces `out` with its UTF-8 bytes. A lone surrogate escape becomes three bytes in UTF-8's bit layout.
+    /// These are not valid UTF-8, so that the caller's validation detects them.
     public mutating func readString(into out: inout [UInt8]) throws(JSONSyntaxError) {
         out.removeAll(keepingCapacity: true)
         try expect(UInt8(ascii: "\""))
@@ -112,18 +113,19 @@ public struct JSONScanner {
         }
     }
 
-    /// Passes over bytes that stand for themselves inside a string, eight at a time.
+    /// Skips bytes that stand for themselves inside a string, eight at a time.
     @inline(__always)
     private mutating func passPlain() {
         let raw = UnsafeRawBufferPointer(bytes)
         let (ones, highs): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
-        // The high bit of each byte that is zero, and perhaps of some above the first of these.
+        // Returns a word with the high bit set in each byte of `word` that is zero, and perhaps in bytes above the first zero
+        // byte. The caller only tests whether any bit is set.
         func zeros(_ word: UInt64) -> UInt64 { (word &- ones) & ~word & highs }
         while position + 8 <= raw.count {
             let word = raw.loadUnaligned(fromByteOffset: position, as: UInt64.self)
             let quotes = zeros(word ^ (ones &* UInt64(UInt8(ascii: "\""))))
             let backslashes = zeros(word ^ (ones &* UInt64(UInt8(ascii: "\\"))))
-            // Below 0x20: no bit of the upper three is set.
+            // A control character is below 0x20: none of its upper three bits is set.
             let controls = zeros(word & (ones &* 0xE0))
             if quotes | backslashes | controls != 0 { break }
             position += 8
@@ -131,7 +133,7 @@ public struct JSONScanner {
         while position < bytes.count, JSONScanner.isPlain(bytes[position]) { position += 1 }
     }
 
-    /// A byte that stands for itself inside a string.
+    /// Returns whether a byte stands for itself inside a string.
     @inline(__always)
     private static func isPlain(_ byte: UInt8) -> Bool {
         byte >= 0x20 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
@@ -158,7 +160,7 @@ public struct JSONScanner {
                 if (0xDC00..<0xE000).contains(low) {
                     scalar = 0x10000 + (scalar - 0xD800) << 10 + (low - 0xDC00)
                 } else {
-                    position = before  // the second escape is a character of its own
+                    position = before  // the second escape is a separate character
                 }
             }
             appendUTF8(scalar, to: &out)
@@ -188,7 +190,7 @@ public struct JSONScanner {
 
     // MARK: Other values
 
-    /// Passes over one value of any kind, checking its grammar.
+    /// Skips one value of any kind and checks its grammar.
     public mutating func skipValue() throws(JSONSyntaxError) {
         var openers: [UInt8] = []  // "[" or "{" of each enclosing container
         while true {
@@ -204,7 +206,7 @@ public struct JSONScanner {
             case UInt8(ascii: "\""): try skipString()
             default: try skipScalar()
             }
-            // A value is complete: close containers until one goes on.
+            // A value is complete. Closes containers until one continues.
             while let opener = openers.last {
                 if take(UInt8(ascii: ",")) {
                     if opener == UInt8(ascii: "{") { try skipKey() }
@@ -324,7 +326,7 @@ public struct JSONScanner {
 
     // MARK: Errors
 
-    /// An error at the current position.
+    /// Makes an error at the current position.
     public func failure(_ reason: String) -> JSONSyntaxError {
         JSONSyntaxError(offset: position, reason: reason)
     }
@@ -346,7 +348,7 @@ private func hex(_ byte: UInt8) -> String {
     "0x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
 }
 
-/// Appends a code point, surrogates included, in UTF-8's bit layout.
+/// Appends a code point, also a surrogate, in UTF-8's bit layout.
 private func appendUTF8(_ scalar: UInt32, to out: inout [UInt8]) {
     func tail(_ shift: UInt32) -> UInt8 { UInt8(0x80 | scalar >> shift & 0x3F) }
     switch scalar {

@@ -1,8 +1,8 @@
-// Writing JSON byte for byte as Python's `json.dump(…, ensure_ascii=False, indent=4)` does.
+// Writes JSON byte for byte as Python's `json.dump(…, ensure_ascii=False, indent=4)` does.
 
-/// JSON text in Python's layout (four spaces a level, `": "` after a key, no final newline), or without white space.
+/// Writes JSON in Python's layout (four spaces for each level, `": "` after a key, no final newline), or without white space.
 public enum JSONText {
-    /// Appends `utf8` as a JSON string. Escaped are `"`, `\` and what lies below U+0020; all else is raw.
+    /// Appends `utf8` as a JSON string. Escapes `"`, `\` and bytes below 0x20; all other bytes are unchanged.
     public static func append(string utf8: some Sequence<UInt8>, to out: inout [UInt8]) {
         out.append(UInt8(ascii: "\""))
         for byte in utf8 {
@@ -23,14 +23,14 @@ public enum JSONText {
         out.append(UInt8(ascii: "\""))
     }
 
-    /// Appends a newline and the indentation of `level`.
+    /// Appends a newline and four spaces for each level.
     public static func appendBreak(level: Int, to out: inout [UInt8]) {
         out.append(0x0A)
         out.append(contentsOf: repeatElement(0x20, count: 4 * level))
     }
 
-    /// Appends `value`, its own brackets standing at `level`. With `compactScalars`, an array that holds no
-    /// container is written on one line.
+    /// Appends `value`, whose brackets are indented for `level`. With `compactScalars`, an array without containers is written on
+    /// one line.
     public static func append(
         _ value: JSONValue, level: Int = 0, compactScalars: Bool = false, to out: inout [UInt8]
     ) {
@@ -55,7 +55,7 @@ public enum JSONText {
         }
     }
 
-    /// Appends `value` without any white space, for readers of JSON proper: null in place of NaN and infinities.
+    /// Appends `value` without white space, as standard JSON: null in place of NaN and infinities.
     public static func append(compact value: JSONValue, to out: inout [UInt8]) {
         switch value {
         case .number(let d) where !d.isFinite: out += Array("null".utf8)
@@ -97,7 +97,7 @@ public enum JSONText {
         out.append(UInt8(ascii: close))
     }
 
-    /// Python's spelling of a float.
+    /// Returns a float as Python writes it.
     private static func number(_ d: Double) -> String {
         if d.isNaN { return "NaN" }
         if d.isInfinite { return d < 0 ? "-Infinity" : "Infinity" }

@@ -1,7 +1,7 @@
-// What a JSON value is, in words for messages.
+// Describes JSON values in words, for messages.
 
 extension JSONValue {
-    /// "null", "a number (7)", "a string ("abc")", "a list", …: its kind, and the value where that is short.
+    /// The kind of the value, and the value itself if it is short: "null", "a number (7)", "a string ("abc")", "a list", …
     public var inWords: String {
         switch self {
         case .null: "null"

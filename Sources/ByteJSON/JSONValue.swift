@@ -1,4 +1,4 @@
-// JSON documents small enough to hold as a tree: configurations, indices, manifests.
+// JSON documents that are small enough for a tree in memory: configurations, indices, manifests.
 
 /// One JSON value.
 public enum JSONValue: Equatable, Sendable {
@@ -10,21 +10,21 @@ public enum JSONValue: Equatable, Sendable {
     case integer(Int)
     /// Any other number.
     case number(Double)
-    /// A string, valid Unicode.
+    /// A string of valid Unicode.
     case string(String)
     /// An array.
     case array([JSONValue])
-    /// An object, in the order written.
+    /// An object with its members in the order written.
     case object(JSONObject)
 
-    /// Parses one document, at most `JSONScanner.maximumDepth` deep.
+    /// Parses one document, nested at most `JSONScanner.maximumDepth` deep. Throws `JSONSyntaxError`.
     public init(parsing bytes: UnsafeBufferPointer<UInt8>) throws(JSONSyntaxError) {
         var scanner = JSONScanner(bytes)
         self = try JSONValue(from: &scanner)
         try scanner.expectEnd()
     }
 
-    /// Reads the value at hand; `depth` is how deep it stands already.
+    /// Reads the value at the current position. `depth` is the number of containers around the value.
     public init(from scanner: inout JSONScanner, depth: Int = 0) throws(JSONSyntaxError) {
         guard depth < JSONScanner.maximumDepth else { throw scanner.tooDeep() }
         switch scanner.peek() {
@@ -55,17 +55,17 @@ public enum JSONValue: Equatable, Sendable {
         }
     }
 
-    /// The object, if this is one.
+    /// The object; nil if this is another kind of value.
     public var object: JSONObject? { if case .object(let o) = self { o } else { nil } }
-    /// The elements, if this is an array.
+    /// The elements of the array; nil if this is another kind of value.
     public var array: [JSONValue]? { if case .array(let a) = self { a } else { nil } }
-    /// The text, if this is a string.
+    /// The text of the string; nil if this is another kind of value.
     public var string: String? { if case .string(let s) = self { s } else { nil } }
-    /// The integer, if this is one.
+    /// The integer; nil if this is another kind of value.
     public var integer: Int? { if case .integer(let i) = self { i } else { nil } }
-    /// The truth value, if this is one.
+    /// The truth value; nil if this is another kind of value.
     public var bool: Bool? { if case .bool(let b) = self { b } else { nil } }
-    /// The number, whole or not.
+    /// The number, with or without fraction; nil if this is another kind of value.
     public var number: Double? {
         switch self {
         case .integer(let i): Double(i)
@@ -80,12 +80,13 @@ public struct JSONObject: Equatable, Sendable {
     /// The members as written, duplicates included.
     public private(set) var members: [(key: String, value: JSONValue)]
 
-    /// Takes `members` as they are.
+    /// Makes an object with these members, duplicates included.
     public init(_ members: [(key: String, value: JSONValue)] = []) {
         self.members = members
     }
 
-    /// The value of `key`; the last of duplicates wins, as in Python. Setting appends or replaces.
+    /// The value of `key`, the last one of duplicates as in Python; nil if the key is missing. Setting a value removes all
+    /// members with this key and appends a new one; setting nil removes them.
     public subscript(key: String) -> JSONValue? {
         get { members.last { $0.key.utf8.elementsEqual(key.utf8) }?.value }
         set {
@@ -94,7 +95,7 @@ public struct JSONObject: Equatable, Sendable {
         }
     }
 
-    /// Same members in the same order.
+    /// Returns whether both have the same members in the same order.
     public static func == (a: JSONObject, b: JSONObject) -> Bool {
         a.members.count == b.members.count
             && zip(a.members, b.members).allSatisfy {
@@ -104,7 +105,7 @@ public struct JSONObject: Equatable, Sendable {
 }
 
 extension JSONObject: ExpressibleByDictionaryLiteral {
-    /// Members in the order written.
+    /// Makes an object with its members in the order written.
     public init(dictionaryLiteral elements: (String, JSONValue)...) {
         self.init(elements.map { (key: $0.0, value: $0.1) })
     }
@@ -113,12 +114,12 @@ extension JSONObject: ExpressibleByDictionaryLiteral {
 extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
     ExpressibleByArrayLiteral
 {
-    /// A string.
+    /// Makes a string.
     public init(stringLiteral value: String) { self = .string(value) }
 
-    /// A whole number.
+    /// Makes an integer.
     public init(integerLiteral value: Int) { self = .integer(value) }
 
-    /// An array.
+    /// Makes an array.
     public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
 }

@@ -1,13 +1,13 @@
-// What a reader knows of a file's names, be they keys of a JSON object or tensors: which it uses, which change no
-// number, and which would. What is not looked at would give numbers that are another model's, without a word.
+// The names in a file that its reader knows: keys of a JSON object, or tensors. A known name is used, or changes no number, or
+// would change numbers. If a reader ignored names without this check, its numbers could silently be those of another model.
 
-/// What a name in a file means for what is computed.
+/// What a name in a file means for the computation.
 public enum NameMeaning: Sendable {
     /// The reader reads it and checks its value.
     case used
-    /// It changes no number, whatever its value.
+    /// The name changes no number, whatever its value.
     case harmless
-    /// It would change numbers. A key may be there with one of these values, which change none.
+    /// The name would change numbers. Its key may be present with one of these values, which change no number.
     case changesNumbers(unless: [JSONValue] = [])
 }
 
@@ -15,7 +15,7 @@ public enum NameMeaning: Sendable {
 public struct KnownNames: Sendable {
     private var meanings: [ExactString: NameMeaning] = [:]
 
-    /// The three sorts; `changing` has for each key the values that change nothing.
+    /// Makes the three groups of names. `changing` gives, for each key, the values that change no number.
     public init(
         used: [String] = [], harmless: [String] = [], changing: [String: [JSONValue]] = [:]
     ) {
@@ -26,16 +26,16 @@ public struct KnownNames: Sendable {
         }
     }
 
-    /// What `name` means; nil where it is not known.
+    /// Returns what `name` means. Nil if the reader does not know it.
     public func meaning(of name: String) -> NameMeaning? { meanings[ExactString(name)] }
 
-    /// Looks at every key of `object`. Those that are not known are added to `unknown`, with `place` in front. Throws
-    /// at a key that would change numbers.
+    /// Checks every key of `object`. Appends unknown keys to `unknown`, with `place` before each. Throws `KeyProblem` for a key
+    /// that would change numbers.
     public func check(
         _ object: JSONObject, place: String = "", unknown: inout UnknownNames
     ) throws(KeyProblem) {
         var last: [ExactString: JSONValue] = [:]
-        // Of keys that are there twice the last counts.
+        // If a key occurs twice, the last value counts.
         for (key, value) in object.members { last[ExactString(key)] = value }
         for (key, _) in object.members {
             guard let value = last.removeValue(forKey: ExactString(key)) else { continue }
@@ -51,21 +51,22 @@ public struct KnownNames: Sendable {
     }
 }
 
-/// A key whose value asks for another computation.
+/// A key whose value requires another computation.
 public struct KeyProblem: Error {
-    /// The key, with the keys above it.
+    /// The key, after the keys above it.
     public let key: String
-    /// Its value.
+    /// The value that was found.
     public let found: JSONValue
-    /// The values that ask for nothing else.
+    /// The values that this program computes with; empty if it computes with none.
     public let expected: [JSONValue]
 
-    /// A complaint about `key`, with the keys above it.
+    /// Makes a problem with `key`, which is given after the keys above it.
     public init(key: String, found: JSONValue, expected: [JSONValue]) {
         (self.key, self.found, self.expected) = (key, found, expected)
     }
 
-    /// "attention_bias is true, expected false or null", or that the key must not be there.
+    /// What is wrong: "attention_bias is true, expected false or null". With no expected value: "… which this program does not
+    /// compute".
     public var reason: String {
         let values = expected.map(\.excerpt).joined(separator: " or ")
         return
@@ -73,29 +74,30 @@ public struct KeyProblem: Error {
     }
 }
 
-/// Names that a file has and its reader does not know.
+/// Names in a file that its reader does not know.
 public struct UnknownNames: Sendable {
-    /// The names, in the file's order.
+    /// The names, in the order of the file.
     public private(set) var names: [String] = []
 
-    /// None.
+    /// Makes an empty list.
     public init() {}
 
-    /// Adds `name` behind the others.
+    /// Appends `name`.
     public mutating func append(_ name: String) { names.append(name) }
 
-    /// One sentence that names up to `limit` of them, all `what` of the file at `path`; nil where there are none.
+    /// Returns a sentence that names up to `limit` of the names. `path` is the file, `what` says what the names are ("keys"). Nil
+    /// if the list is empty.
     public func warning(_ path: String, _ what: String, limit: Int) -> String? {
         guard !names.isEmpty else { return nil }
         let shown = names.prefix(limit).map { $0.count > 80 ? $0.prefix(80) + "…" : $0 }
         let rest = names.count > limit ? " and \(names.count - limit) more" : ""
         return
-            "\(path): has \(what) that are not known and change nothing here: \(shown.joined(separator: ", "))\(rest); if one of them is to change what is computed, the results do not have it"
+            "\(path): has \(what) that are not known and change nothing here: \(shown.joined(separator: ", "))\(rest); if one of them should change the results, the results do not include that change"
     }
 }
 
 extension JSONValue {
-    /// The value as a message shows it: itself where it is short, else its kind.
+    /// The value for a message: itself if it is short, otherwise its kind.
     public var excerpt: String {
         switch self {
         case .array(let elements) where elements.count > 8: return "a list of \(elements.count)"
@@ -118,7 +120,7 @@ extension JSONValue {
         }
     }
 
-    /// Equality in which 0 and 0.0 are one number.
+    /// Returns whether the values are equal; 0 and 0.0 are the same number.
     func isSame(as other: JSONValue) -> Bool {
         if let number, let other = other.number { return number == other }
         return self == other

@@ -1,6 +1,6 @@
 import Glibc
 
-/// `value` with `places` digits after the point, as C's printf rounds it.
+/// Returns `value` with `places` digits after the point, rounded as C's printf does.
 public func decimals(_ value: Double, _ places: Int) -> String {
     withVaList([Int32(places), value]) { arguments in
         // The largest double has 309 digits before the point.
@@ -11,7 +11,7 @@ public func decimals(_ value: Double, _ places: Int) -> String {
     }
 }
 
-/// "1 author", "2 authors".
+/// Returns a count with its noun: "1 author", "2 authors".
 public func counted(_ count: Int, _ noun: String) -> String {
     "\(count) \(noun)\(count == 1 ? "" : "s")"
 }

@@ -1,18 +1,18 @@
-// What can go wrong between the program and the operating system.
+// Errors of file operations, and questions to the system about paths.
 
 import Glibc
 
-/// A file operation that the system refused.
+/// A file operation that the system refused, or that this program refused because of what exists at the path.
 public struct FileError: Error, Equatable, CustomStringConvertible {
-    /// The file or directory, as given.
+    /// The path of the file or folder, as given.
     public let path: String
-    /// What was tried: "open", "write", "rename", …
+    /// The operation that failed: "open", "write", "rename", …
     public let operation: String
     /// The system's error number.
     public let code: Int32
-    /// Where `path` is a link to what is not there, that.
+    /// The target of the link at `path`, if the target does not exist.
     private let danglingTarget: String?
-    /// What lies at `path` in place of what belongs there.
+    /// What exists at `path` in place of what belongs there.
     private let mismatch: Mismatch?
 
     private struct Mismatch: Equatable {
@@ -22,7 +22,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
             "somebody else has put it there: see what it is, remove it, and run the same command again"
     }
 
-    /// A failed `operation` on `path`; `code` is `errno` unless given.
+    /// Makes the error of a failed `operation` on `path`; `code` is `errno` unless given.
     public init(_ operation: String, _ path: String, code: Int32 = errno) {
         self.operation = operation
         self.path = path
@@ -31,7 +31,8 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         mismatch = nil
     }
 
-    /// At `path`, in a folder of ours or of results, lies `entry` where `expected` belongs: somebody else has put it there.
+    /// Makes the error for an `entry` that somebody else has put at `path`, where `expected` belongs: in a folder of this program
+    /// or of results.
     public init(_ path: String, isA entry: Entry, expected: String) {
         (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
         let target = entry == .link ? linkTarget(path).map { " to \($0)" } ?? "" : ""
@@ -39,15 +40,15 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
             found: entry.rawValue + target, expected: "\(expected) of this program's own")
     }
 
-    /// At `path` lies a link that the user with this number has made, where links are followed that nobody but the own user or
-    /// root can have made.
+    /// Makes the error for a link at `path` that belongs to `user`, in a place where the program follows only links that nobody
+    /// but its own user or root can have made.
     public init(_ path: String, isALinkOfUser user: Int) {
         (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
         mismatch = Mismatch(
             found: "a link\(linkTarget(path).map { " to \($0)" } ?? "") that user \(user) has made",
             expected: "a folder, or a link that you or root have made,",
             advice:
-                "have it made anew by root or yourself (chown -h keeps where it leads), or give the folder that it leads to"
+                "make root or yourself its owner (chown -h keeps its target), or give the folder that it leads to"
         )
     }
 
@@ -60,7 +61,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         case socket = "a socket"
         case device = "a device"
 
-        /// By `st_mode`.
+        /// Reads the type from `st_mode`; every other type counts as a device.
         public init(_ mode: mode_t) {
             switch mode & S_IFMT {
             case S_IFREG: self = .file
@@ -73,7 +74,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// What failed, where, why, and what to do about it.
+    /// What failed, where, why, and the next step.
     public var description: String {
         if let mismatch { return "\(cause); \(mismatch.advice)" }
         return danglingTarget.map { "cannot \(operation) \(path): \(danglingLinkSentence($0))" }
@@ -92,7 +93,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     private var nextStep: String {
         switch code {
         case ENOENT where operation == "create a file in":
-            "the folder was removed meanwhile, as a run with --overwrite does: see that no other run has it, and run the same command again"
+            "the folder was removed meanwhile, as a run with --overwrite does: make sure that no other run uses it, and run the same command again"
         case ENOENT, ENOTDIR: "check the spelling of the path and that it exists on this machine"
         case EACCES, EPERM, EROFS: "check the permissions of the file and of the folders above it"
         case EISDIR: "give a file, not a folder"
@@ -116,18 +117,19 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// Whether anything lies at `path`.
+/// Returns whether an entry exists at `path`. False for a link whose target does not exist.
 public func fileExists(_ path: String) -> Bool {
     access(path, F_OK) == 0
 }
 
-/// Whether the folder above `path` has an entry of that name, be it a link that leads nowhere: opening such a one says so.
+/// Returns whether the parent folder has an entry for `path`. True also for a link whose target does not exist: opening such a
+/// link reports the target.
 public func isListed(_ path: String) -> Bool {
     var info = stat()
     return lstat(path, &info) == 0
 }
 
-/// Where the link at `path` leads, if it is one to what is not there.
+/// Returns the target of the link at `path` if the target does not exist. Nil otherwise.
 public func danglingLinkTarget(_ path: String) -> String? {
     var info = stat()
     guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFLNK, stat(path, &info) != 0,
@@ -136,7 +138,7 @@ public func danglingLinkTarget(_ path: String) -> String? {
     return linkTarget(path)
 }
 
-/// What the link at `path` says.
+/// Returns the target of the link at `path`, as the link says it. Nil if `path` is not a link.
 public func linkTarget(_ path: String) -> String? {
     var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
     let count = buffer.withUnsafeMutableBytes {
@@ -145,24 +147,24 @@ public func linkTarget(_ path: String) -> String? {
     return count < 0 ? nil : String(decoding: buffer[..<count], as: UTF8.self)
 }
 
-/// What is wrong with a link to `target`, which is not there, and the next step.
+/// Returns what is wrong with a link whose `target` does not exist, and the next step.
 public func danglingLinkSentence(_ target: String) -> String {
     "is a link to \(target), which is not there; copy what links lead to (cp -rL), or download it again"
 }
 
-/// Bytes of the file at `path`; 0 where there is none.
+/// Returns the size of the regular file at `path` in bytes; 0 if no such file exists.
 public func fileSize(_ path: String) -> Int {
     var info = stat()
     return stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFREG ? Int(info.st_size) : 0
 }
 
-/// Whether a folder lies at `path`.
+/// Returns whether a folder exists at `path`.
 public func isDirectory(_ path: String) -> Bool {
     var info = stat()
     return stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFDIR
 }
 
-/// The names in the folder at `path` that end in `ending`, sorted by bytes, without "." and "..".
+/// Returns the names in the folder at `path` that end in `ending`, sorted by bytes, without "." and "..". Throws `FileError`.
 public func directoryContents(
     _ path: String, endingIn ending: String = ""
 ) throws(FileError) -> [String] {
@@ -171,7 +173,8 @@ public func directoryContents(
     return try entryNames(of: directory, path, endingIn: ending)
 }
 
-/// The names in the open folder that end in `ending`, sorted by bytes, without "." and ".."; `path` names it in errors.
+/// Returns the names in the open folder that end in `ending`, sorted by bytes, without "." and "..". `path` names the folder in
+/// errors.
 func entryNames(
     of directory: OpaquePointer, _ path: String, endingIn ending: String
 ) throws(FileError) -> [String] {
@@ -181,7 +184,7 @@ func entryNames(
         withUnsafePointer(to: &entry.pointee.d_name) {
             $0.withMemoryRebound(to: CChar.self, capacity: 256) { name in
                 let rest = strlen(name) - ending.utf8.count
-                // Of thousands of names few may be wanted: a string is made of those alone.
+                // Few of thousands of names may match. Only the matching names become strings.
                 guard rest >= 0, strcmp(name + rest, ending) == 0, strcmp(name, ".") != 0,
                     strcmp(name, "..") != 0
                 else { return }
@@ -194,23 +197,23 @@ func entryNames(
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
-/// Whether this process may read what lies at `path`.
+/// Returns whether this process may read the entry at `path`.
 public func isReadable(_ path: String) -> Bool {
     access(path, R_OK) == 0
 }
 
-/// The names between the slashes of `path`, empty ones too. A slash with a combining mark behind it is one `Character` with
-/// that, and a slash for the system all the same.
+/// Returns the names between the slashes of `path`, also empty ones. Splits by scalars: a slash and a combining mark after it are
+/// one `Character`, but the system takes the slash as a separator.
 public func pathSteps(_ path: String) -> [String] {
     path.unicodeScalars.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
 }
 
-/// The folder that `path` lies in; empty for a name alone, and for what lies in the root.
+/// Returns the path of the folder that contains `path`. Empty for a name alone, and for an entry of the root folder.
 public func parentFolder(of path: String) -> String {
     path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[..<$0]) } ?? ""
 }
 
-/// Makes the folder at `path` and those above it; what is there already stays.
+/// Creates the folder at `path` and the folders above it, unless they exist. Throws `FileError`.
 public func makeDirectories(_ path: String) throws(FileError) {
     if isDirectory(path) || path.isEmpty { return }
     let parent = parentFolder(of: path)

@@ -1,20 +1,20 @@
-// Records in binary form, none of which begins with a mark: told by how their lengths fit.
+// Recognises binary records without a mark, by lengths that fit.
 // Formats: msgpack.org (spec.md), bsonspec.org, tensorflow/core/lib/io/record_writer.h.
 
 
 
 extension FileKind {
-    /// The kind of a file of records that begins with `head`; nil where it is none that is known.
+    /// Returns the kind of a file of records that begins with `head`. Nil if the format is not recognised.
     static func ofRecords(_ head: [UInt8]) -> FileKind? {
         if isTFRecord(head) { return .other("TFRecord") }
         if isBSON(head) { return .other("BSON") }
         return isMessagePack(head) ? .other("MessagePack") : nil
     }
 
-    /// A length of eight bytes and a checksum of it.
+    /// Whether `head` begins with a length of eight bytes and the checksum of this length.
     private static func isTFRecord(_ head: [UInt8]) -> Bool {
         guard head.count > 12 else { return false }
-        // CRC-32C (Castagnoli), rotated and with a constant added.
+        // CRC-32C (Castagnoli), rotated, plus a constant.
         var crc = UInt32.max
         for byte in head[..<8] {
             crc ^= UInt32(byte)
@@ -24,7 +24,8 @@ extension FileKind {
         return number(head, at: 8) == Int((crc >> 15 | crc << 17) &+ 0xA282_EAD8)
     }
 
-    /// A length, an element's type and its name; a zero ends the document.
+    /// Whether `head` begins with a length, the type of an element and its name, and ends with a zero if it is the whole
+    /// document.
     private static func isBSON(_ head: [UInt8]) -> Bool {
         guard head.count >= 8, (1...0x13).contains(head[4]) else { return false }
         let size = number(head, at: 0)
@@ -34,9 +35,9 @@ extension FileKind {
         return isName(head[5..<end]) && (size > head.count || head[size - 1] == 0)
     }
 
-    /// A map whose first key is a string.
+    /// Whether `head` begins with a map whose first key is a string.
     private static func isMessagePack(_ head: [UInt8]) -> Bool {
-        // Small maps have their size in the first byte, others in two behind it.
+        // A small map has its size in the first byte, a larger map in the two bytes after it.
         let first = head.first.map { $0 & 0xF0 == 0x80 && $0 > 0x80 ? 1 : $0 == 0xDE ? 3 : 0 } ?? 0
         guard first > 0, head.count > first, (0xA1...0xBF).contains(head[first]) else {
             return false
@@ -49,7 +50,7 @@ extension FileKind {
         !bytes.isEmpty && bytes.allSatisfy { (0x20..<0x7F).contains($0) }
     }
 
-    /// Four bytes, the least first.
+    /// Returns the four bytes at `place` as a little-endian number.
     private static func number(_ bytes: [UInt8], at place: Int) -> Int {
         (0..<4).reduce(0) { $0 | Int(bytes[place + $1]) << (8 * $1) }
     }

@@ -1,13 +1,13 @@
-// Kinds of text: pointers, pages, servers' answers, tables, JSON.
+// Recognises kinds of text: placeholders, web pages, answers of servers, tables, JSON.
 
 import ByteJSON
 
 extension FileKind {
-    /// The kind of a text that begins with `head`; nil where that is no text.
+    /// Returns the kind of a text that begins with `head`. Nil if `head` is not text or only white space.
     static func ofText(_ head: [UInt8]) -> FileKind? {
         let isMarked = head.starts(with: [0xEF, 0xBB, 0xBF])
         let body = isMarked ? head[3...] : head[...]
-        // Other bytes of the upper half stand for letters in one encoding or another.
+        // The other bytes from 0x80 on are letters in some encoding.
         func isOfText(_ byte: UInt8) -> Bool {
             byte >= 0x20
                 ? ![0x7F, 0xFE, 0xFF].contains(byte)
@@ -21,7 +21,7 @@ extension FileKind {
             return found
         }
         if visible.hasPrefix("{") || visible.hasPrefix("[") { return isMarked ? .marked : .json }
-        // A whole value of another kind is JSON too.
+        // A JSON scalar that is the whole text is JSON too.
         let word = String(visible).split(whereSeparator: \.isWhitespace)
         if word.count == 1, ["null", "true", "false"].contains(word[0]) || Double(word[0]) != nil {
             return .json
@@ -33,13 +33,13 @@ extension FileKind {
         return table(text) ?? .text(excerpt(visible))
     }
 
-    /// Up to `limit` characters of the first line.
+    /// Returns the first line of `text`, shortened to at most `limit` characters.
     static func excerpt(_ text: Substring, limit: Int = 60) -> String {
         let line = text.prefix { !$0.isNewline }
         return line.count > limit ? line.prefix(limit - 3) + "..." : String(line)
     }
 
-    /// What Git LFS and its like leave in place of a file.
+    /// Recognises the placeholders of Git LFS, git-annex and Git Xet.
     private static func pointer(_ text: Substring) -> FileKind? {
         if text.hasPrefix("version https://git-lfs.github.com/spec/")
             || text.hasPrefix("version https://hawser.github.com/spec/")
@@ -83,7 +83,7 @@ extension FileKind {
                 return nil
             }
             guard name == "Error" else { return .xml(root: String(name)) }
-            // As storage servers answer.
+            // Storage servers answer with an <Error> element.
             let words = [
                 content(of: /<Code>([^<]*)</, in: text),
                 content(of: /<Message>([^<]*)</, in: text),
@@ -94,7 +94,7 @@ extension FileKind {
         return isXML ? .xml(root: "") : nil
     }
 
-    /// What `element` captures, in one line.
+    /// Returns what `element` captures, shortened, on one line. Nil if nothing or only white space is captured.
     private static func content(
         of element: Regex<(Substring, Substring)>, in text: Substring
     ) -> String? {
@@ -103,7 +103,7 @@ extension FileKind {
         return words.isEmpty ? nil : excerpt(words[...])
     }
 
-    /// The few words with which servers refuse a file, which some clients then save as the file.
+    /// Recognises the short texts with which servers refuse a file. Some clients save such a text as the file.
     private static func refusal(_ text: Substring, size: Int) -> FileKind? {
         guard size < 2000 else { return nil }
         let found = FileKind.refusal(excerpt(text, limit: 120))
@@ -113,8 +113,7 @@ extension FileKind {
             "invalid username or password",
         ]
         if beginnings.contains(where: lower.hasPrefix) { return found }
-        // Nothing else may stand there: texts begin with these words too.
-        // The number of a status may stand before them.
+        // These words must be the whole text, because other texts begin with them too. The number of a status may precede them.
         let letters = lower.filter { $0.isLetter || $0.isNumber || $0 == " " }
         let words = letters.split(separator: " ").map(String.init)
             .drop { $0.count == 3 && $0.allSatisfy(\.isNumber) }.joined(separator: " ")
@@ -128,7 +127,7 @@ extension FileKind {
         return errorObject(text).map { .refusal(excerpt($0[...], limit: 120)) }
     }
 
-    /// What a server says in JSON, where `text` is no more than that.
+    /// Returns the error message if `text` is the JSON answer of a server and nothing more. Otherwise nil.
     private static func errorObject(_ text: Substring) -> String? {
         guard text.hasPrefix("{") else { return nil }
         let value = Array(text.utf8).withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
@@ -142,7 +141,7 @@ extension FileKind {
         return said
     }
 
-    /// A table in text: a line of short names, and a second one with as many separators.
+    /// Recognises a table in text: a line of short names, and a second line with at least as many separators.
     private static func table(_ text: String) -> FileKind? {
         let lines = text.split(
             maxSplits: 2, omittingEmptySubsequences: true, whereSeparator: \.isNewline)
@@ -155,7 +154,7 @@ extension FileKind {
             let names = header.split(separator: separator, omittingEmptySubsequences: false)
             guard names.count >= 2,
                 names.allSatisfy({ $0.count <= 40 && !$0.hasPrefix(" ") && !$0.isEmpty }),
-                // Of a header alone, that no word of a sentence follows the comma.
+                // If the header is the only line, the test for a leading space above excludes sentences with commas.
                 lines.count < 2 || lines[1].count(where: { $0 == separator }) >= names.count - 1
             else { continue }
             return .table(name: name, reader: reader)

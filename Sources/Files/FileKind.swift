@@ -1,62 +1,64 @@
-// What a file is, told by its first bytes: so that a reader that got another kind than its own can say which, and what to do.
+// Tells the kind of a file from its first bytes. A reader that got another kind than it expects can name that kind and the next
+// step.
 
 import Glibc
 
-/// A kind of file.
+/// The kind of a file.
 public enum FileKind: Equatable, Sendable {
-    /// No byte at all.
+    /// An empty file.
     case empty
-    /// Nothing but NUL bytes where it begins.
+    /// A file whose first 512 bytes (or all bytes, if fewer) are NUL.
     case zeros
-    /// What stands in a clone for a large file until `command` fetches it; `size` is that of the file itself.
+    /// The placeholder of a large file in a clone, until `command` fetches the file. `size` is the size of the real file in
+    /// bytes; nil if the placeholder does not give it.
     case pointer(tool: String, command: String, size: Int?)
-    /// HTML, with the page's title.
+    /// HTML; `title` is the title of the page, nil if none was found.
     case webPage(title: String?)
-    /// XML, with the root element's name.
+    /// XML; `root` is the name of the root element, empty if none was found.
     case xml(root: String)
-    /// What a server says in place of a file that it does not give.
+    /// The answer of a server that refused a file, saved in place of the file.
     case refusal(String)
-    /// A stream that `command` decompresses.
+    /// A compressed stream, which `command` decompresses.
     case compressed(name: String, command: String)
-    /// Several files in one, which `command` takes out.
+    /// An archive of files, which `command` extracts.
     case archive(name: String, command: String)
-    /// Records in rows, which a function of pandas reads.
+    /// A table, which the pandas function `reader` reads.
     case table(name: String, reader: String)
-    /// Tensors as `safetensors` writes them.
+    /// A safetensors file.
     case safetensors
-    /// NumPy's archive of arrays.
+    /// A NumPy archive of arrays (.npz).
     case npz
-    /// One of NumPy's arrays.
+    /// A NumPy array (.npy).
     case npy
-    /// What PyTorch's `torch.save` writes, in any of its forms.
+    /// A file of PyTorch's `torch.save`, in any of its formats.
     case torch
-    /// Another of Python's pickles.
+    /// A Python pickle that is not recognised as PyTorch's.
     case pickle
-    /// Weights for llama.cpp.
+    /// Weights for llama.cpp (GGUF and its predecessors).
     case gguf
-    /// The model of a tokenizer, as SentencePiece writes it.
+    /// A SentencePiece tokenizer model.
     case sentencePiece
-    /// Text that begins as a JSON object or array does.
+    /// Text that begins with `{` or `[`, or that is a single JSON word or number.
     case json
-    /// Text in another encoding than UTF-8, by iconv's name.
+    /// Text in another encoding than UTF-8; the string is iconv's name of the encoding.
     case encoded(String)
-    /// UTF-8 behind a byte order mark, and JSON otherwise.
+    /// UTF-8 text with a byte order mark, and JSON apart from the mark.
     case marked
-    /// Any other text, and how it begins.
+    /// Any other text; the string is its beginning.
     case text(String)
-    /// What has a name and is nothing that is read here.
+    /// A known format that this program does not read; the string is its name.
     case other(String)
 
-    /// gzip, any number of members.
+    /// gzip with any number of members.
     public static let gzip = FileKind.compressed(name: "gzip", command: "gzip -d")
-    /// Zstandard, frames to be skipped included.
+    /// Zstandard, also if the file begins with a skippable frame.
     public static let zstd = FileKind.compressed(name: "zstd", command: "zstd -d")
 
-    /// As many bytes as are ever looked at.
+    /// The number of bytes at the start of a file that are examined.
     public static let head = 4096
 
-    /// The kind of a file that begins with `bytes`; nil where they tell nothing. `bytes` are all of the file or its first
-    /// `FileKind.head`.
+    /// Tells the kind of a file from `bytes`: the whole file, or at least its first `FileKind.head` bytes. Nil if they are not
+    /// recognised.
     public init?(_ bytes: UnsafeRawBufferPointer) {
         let head = Array(bytes.prefix(FileKind.head))
         if head.isEmpty {
@@ -73,9 +75,9 @@ public enum FileKind: Equatable, Sendable {
         }
     }
 
-    /// The kind of the regular file at `path`; nil where it cannot be read or tells nothing.
+    /// Tells the kind of the regular file at `path`. Nil if it cannot be read, is not a regular file, or is not recognised.
     public init?(path: String) {
-        // Not to wait at a pipe that nobody writes to.
+        // O_NONBLOCK: the open of a pipe without a writer would wait.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
@@ -91,7 +93,7 @@ public enum FileKind: Equatable, Sendable {
         self = kind
     }
 
-    /// Whether the bytes are no text of whatever encoding, by a mark that no text has.
+    /// Whether the bytes are certainly not text in any encoding: they have a mark that no text has.
     public var isBinary: Bool {
         switch self {
         case .zeros, .compressed, .archive, .safetensors, .npz, .npy, .torch, .pickle, .gguf,
@@ -104,7 +106,7 @@ public enum FileKind: Equatable, Sendable {
 
     // MARK: Marks
 
-    /// Bytes that stand at one place in every file of a kind.
+    /// Bytes at a fixed offset that every file of a kind has.
     private struct Mark {
         let bytes: [UInt8]
         let offset: Int
@@ -120,7 +122,8 @@ public enum FileKind: Equatable, Sendable {
 
         func fits(_ head: [UInt8]) -> Bool {
             head.count >= offset + bytes.count && head[offset...].starts(with: bytes)
-                // A text may begin with a few letters too.
+                // Text can begin with a short mark of printable letters. Such a mark counts only if the head has a byte below
+                // 0x09.
                 && (bytes.count > 4 || bytes.contains { !(0x20..<0x7F).contains($0) }
                     || head.contains { $0 < 0x09 })
         }
@@ -175,11 +178,11 @@ public enum FileKind: Equatable, Sendable {
 
     // MARK: Structure
 
-    /// Kinds for which one mark is not enough.
+    /// Recognises kinds for which one mark is not enough. Nil for other kinds.
     private static func byStructure(_ head: [UInt8]) -> FileKind? {
         func u16(_ i: Int) -> Int { Int(head[i]) | Int(head[i + 1]) << 8 }
         if head.count >= 4, head[0] & 0xF0 == 0x50, head[1...3].elementsEqual([0x2A, 0x4D, 0x18]) {
-            return zstd  // a frame to be skipped
+            return zstd  // a skippable frame
         }
         if head.starts(with: Array("PK".utf8)), head.count >= 4,
             [[3, 4], [5, 6], [7, 8]].contains(Array(head[2..<4]))
@@ -198,12 +201,12 @@ public enum FileKind: Equatable, Sendable {
             return .table(name: "an Arrow stream", reader: "read_feather")
         }
         if head.count >= 3, head[0] == 0x80, (2...5).contains(head[1]),
-            // A frame, or what most pickles build first.
+            // FRAME, or an opcode with which most pickles begin.
             [0x95, 0x7D, 0x5D, 0x28, 0x63, 0x58, 0x8C, 0x71].contains(head[2])
         {
             return .pickle
         }
-        // The first piece, with its text and then its score.
+        // SentencePiece (protobuf): the first piece, with its text (field 1) and then its score (field 2, a float).
         if head.count > 5, head[0] == 0x0A, head[2] == 0x0A, head[1] < 0x80, head[3] < head[1],
             head.count > 4 + Int(head[3]), head[4 + Int(head[3])] == 0x15
         {
@@ -212,7 +215,7 @@ public enum FileKind: Equatable, Sendable {
         return nil
     }
 
-    /// A ZIP archive by the name of its first member.
+    /// Returns the kind of a ZIP archive by the name of its first member.
     private static func ofArchive(_ member: String) -> FileKind {
         if member.hasSuffix(".npy") { return .npz }
         if member.hasSuffix("data.pkl") || member.hasSuffix("/.format_version")
@@ -230,7 +233,7 @@ public enum FileKind: Equatable, Sendable {
         return .archive(name: "a zip archive", command: "unzip")
     }
 
-    /// The header of a tar archive before POSIX has no mark, but a sum of its bytes.
+    /// Whether `head` is a tar header from before POSIX. Such a header has no mark, but a checksum: the sum of its bytes.
     private static func isOldTar(_ head: [UInt8]) -> Bool {
         let digits = head[148..<156].filter { (0x30...0x37).contains($0) }
         guard digits.count >= 4, let sum = Int(String(decoding: digits, as: UTF8.self), radix: 8)
@@ -243,7 +246,7 @@ public enum FileKind: Equatable, Sendable {
 
     // MARK: Encodings
 
-    /// UTF-32 and UTF-16, with a byte order mark or by what stands at the beginning of JSON and most texts: ASCII.
+    /// Recognises UTF-32 and UTF-16 by a byte order mark, or by the ASCII characters with which JSON and most texts begin.
     private static func encoding(_ head: [UInt8]) -> FileKind? {
         func begins(_ mark: [UInt8]) -> Bool { head.starts(with: mark) }
         if begins([0xFF, 0xFE, 0, 0]) || begins([0, 0, 0xFE, 0xFF]) { return .encoded("UTF-32") }
@@ -254,7 +257,7 @@ public enum FileKind: Equatable, Sendable {
         for (name, width, place) in [
             ("UTF-32LE", 4, 0), ("UTF-32BE", 4, 3), ("UTF-16LE", 2, 0), ("UTF-16BE", 2, 1),
         ] {
-            // Behind an opening bracket JSON has a quote or white space; the rest may be in any script.
+            // After its opening bracket, JSON has a quote or white space. The rest may be in any script.
             let isJSON = head.count > place && [0x5B, 0x7B].contains(head[place])
             let units = min(isJSON ? 2 : 8, head.count / width)
             guard units >= 2 else { continue }

@@ -1,22 +1,23 @@
-// Telling whether a file is still the one that was written.
+// Detects whether a file is still the one that was written.
 
 import Glibc
 
 /// A file's size and CRC-32 (ISO 3309).
 public struct FileSeal: Codable, Equatable, Sendable {
-    /// Bytes.
+    /// The size in bytes.
     public let size: Int
     /// CRC-32 of all bytes.
     public let crc32: UInt32
 
-    /// What was recorded of a file.
+    /// Makes a seal from recorded values.
     public init(size: Int, crc32: UInt32) {
         (self.size, self.crc32) = (size, crc32)
     }
 
-    /// The seal of the file at `path`; nil where there is none. Throws `FileError` where it cannot be read.
+    /// Reads the regular file at `path` and makes its seal. Nil if the file does not exist. Throws `FileError` if it cannot be
+    /// read.
     public init?(path: String) throws(FileError) {
-        // Not to wait at a pipe, nor to read a device without end.
+        // O_NONBLOCK: the open of a pipe without a writer would wait. Devices are refused too: reading one may never end.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             if errno == ENOENT { return nil }
@@ -30,7 +31,7 @@ public struct FileSeal: Codable, Equatable, Sendable {
         self = try FileSeal(reading: descriptor, path: path)
     }
 
-    /// Reads all of `descriptor`, which `path` names in errors.
+    /// Reads the whole file behind `descriptor`; `path` names it in errors.
     init(reading descriptor: Int32, path: String) throws(FileError) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
         defer { buffer.deallocate() }

@@ -1,9 +1,9 @@
-// Whether a file that is in use is still what it was when it was looked at first.
+// Checks whether a file in use is still the version that was opened first.
 
 import Glibc
 
-/// A file, and which version of it was seen: its size, and when its content was changed last. Not its number on the file
-/// system, which some in user space give anew each time.
+/// A path and the version of its file: size and time of the last change of content. The inode number is not compared, because
+/// some FUSE file systems give a new one each time.
 public struct FileVersion: Codable, Equatable, Sendable {
     /// The path as given.
     public let path: String
@@ -11,7 +11,7 @@ public struct FileVersion: Codable, Equatable, Sendable {
     private let seconds: Int
     private let nanoseconds: Int
 
-    /// What `fstat` says of the open file at `path`.
+    /// Makes the version from `info`, which `fstat` reported for the open file at `path`.
     init(path: String, _ info: stat) {
         self.path = path
         size = Int(info.st_size)
@@ -19,23 +19,24 @@ public struct FileVersion: Codable, Equatable, Sendable {
     }
 }
 
-/// A file was changed, or another one was put in its place, while it was in use.
+/// A file was changed or replaced while it was in use.
 public struct ChangedFileError: Error, Equatable, CustomStringConvertible {
-    /// The file.
+    /// The path of the file.
     public let path: String
 
-    /// What happened and what to do.
+    /// What happened and the next step.
     public var description: String {
-        "\(path): was changed while this run used it: what was computed before is kept, and nothing counts that was computed since; see who writes to it (a download, a copy), and run the same command again once it is whole"
+        "\(path): was changed while this run used it: results from before the change are kept, later results are discarded; find out what writes to the file (a download, a copy), and run the same command again when the file is complete"
     }
 }
 
-/// Files that a process uses for long, as they lie on the disk. Each stays open, so that it is the very file whose state is
-/// asked for.
+/// Watches files that a process uses for a long time. Each file stays open, so that `check` asks about this file and not about
+/// another file at its path.
 public final class FileWatch: Sendable {
     private let files: [(version: FileVersion, descriptor: Int32)]
 
-    /// Watches files of these versions. Throws `ChangedFileError` where one is another already, and `FileError`.
+    /// Opens the files of `versions`. Throws `ChangedFileError` if a file has another version already, and `FileError` if it
+    /// cannot be opened.
     public init(_ versions: [FileVersion]) throws {
         var files: [(version: FileVersion, descriptor: Int32)] = []
         do {
@@ -54,7 +55,7 @@ public final class FileWatch: Sendable {
 
     deinit { for file in files { close(file.descriptor) } }
 
-    /// Fails where one of the files has changed. Throws `ChangedFileError`.
+    /// Throws `ChangedFileError` if one of the files has changed.
     public func check() throws(ChangedFileError) {
         for (version, descriptor) in files {
             var info = stat()

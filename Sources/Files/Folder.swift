@@ -1,19 +1,19 @@
-// Folders that others may write to, by handle: what is in one is reached from the handle by name, through no link, so that
-// whoever puts a link or a pipe there does not lead this program to other files (CWE-59).
+// Folders that other users may write to, accessed by handle. Each entry is reached from the handle by its name and never through
+// a link. So a link or a pipe that somebody puts there cannot lead this program to other files (CWE-59).
 
 import Glibc
 
-/// A handle to what lies at a path, not to its content. Swift does not see it (fcntl.h, asm-generic).
+/// Opens a handle to an entry without access to its content. Swift does not import the macro (fcntl.h, asm-generic).
 private let O_PATH: Int32 = 0o10_000_000
 
-/// An open folder. Its entries are named relative to it; names have no `/`.
+/// An open folder. The names of its entries are relative to it and contain no `/`.
 public final class Folder: Sendable {
-    /// The folder as errors name it.
+    /// The path of the folder, for errors.
     public let path: String
-    /// Open with `O_PATH`: a folder that may not be listed can be entered all the same.
+    /// Opened with `O_PATH`, so that a folder that may not be listed can still be entered.
     private let descriptor: Int32
 
-    /// How deep folders may be nested that `removeTree` removes: ours are never so deep.
+    /// The deepest nesting that `removeTree` removes. The program's own folders are never nested so deep.
     private static let maximumDepth = 64
 
     private init(path: String, descriptor: Int32) {
@@ -22,7 +22,8 @@ public final class Folder: Sendable {
 
     deinit { close(descriptor) }
 
-    /// Opens the folder at `path`, which a user has given: links in it are the user's own. Throws `FileError`.
+    /// Opens the folder at `path`, which the user has given. Follows links in `path`: they are the user's own. Throws
+    /// `FileError`.
     public convenience init(_ path: String) throws(FileError) {
         let name = path.isEmpty ? "." : path
         let descriptor = Glibc.open(name, O_PATH | O_DIRECTORY | O_CLOEXEC)
@@ -30,12 +31,13 @@ public final class Folder: Sendable {
         self.init(path: path, descriptor: descriptor)
     }
 
-    /// The path of the entry called `name`, for messages.
+    /// Returns the path of the entry called `name`, for messages.
     public func path(of name: String) -> String {
         path.isEmpty || path.utf8.last == UInt8(ascii: "/") ? path + name : "\(path)/\(name)"
     }
 
-    /// What lies under `name`, be it a link; nil where nothing does. Throws `FileError`.
+    /// Returns the status of the entry called `name`; for a link, the status of the link. Nil if the entry does not exist. Throws
+    /// `FileError`.
     public func status(of name: String) throws(FileError) -> stat? {
         var info = stat()
         guard fstatat(descriptor, name, &info, AT_SYMLINK_NOFOLLOW) != 0 else { return info }
@@ -43,12 +45,12 @@ public final class Folder: Sendable {
         return nil
     }
 
-    /// Whether what is called `name` is a regular file, not a link to one. Throws `FileError`.
+    /// Returns whether the entry called `name` is a regular file; a link to a file is not one. Throws `FileError`.
     public func isFile(_ name: String) throws(FileError) -> Bool {
         try status(of: name).map { $0.st_mode & S_IFMT == S_IFREG } ?? false
     }
 
-    /// The folder called `name`; nil where there is nothing of that name. Throws `FileError`, also where it is a link.
+    /// Opens the folder called `name`. Nil if the entry does not exist. Throws `FileError`, also if the entry is a link.
     public func folder(_ name: String) throws(FileError) -> Folder? {
         let path = path(of: name)
         let folder = openat(descriptor, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -59,10 +61,11 @@ public final class Folder: Sendable {
         throw FileError("open", path, code: code)
     }
 
-    /// The folder called `name`, or the one that a link of that name leads to if this user or root has made the link: nobody else
-    /// makes such a one. Nil where there is nothing of that name. Throws `FileError`, also where it is another user's link.
+    /// Opens the folder called `name`, or the folder that a link of that name leads to if this user or root owns the link: nobody
+    /// else can make a link with such an owner. Nil if the entry does not exist. Throws `FileError`, also for a link of another
+    /// user.
     public func folderOrOwnLink(_ name: String) throws(FileError) -> Folder? {
-        // The link itself: what is followed is what was looked at, whatever is put in its place meanwhile.
+        // The handle is of the link itself: the link that is followed is the one that was checked, even if somebody replaces it.
         let link = openat(descriptor, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
         guard link >= 0 else {
             if errno == ENOENT { return nil }
@@ -85,8 +88,8 @@ public final class Folder: Sendable {
         return Folder(path: path(of: name), descriptor: folder)
     }
 
-    /// The folder called `name`, made where it is not there; with `orOwnLink` also by a link, as `folderOrOwnLink`. Throws
-    /// `FileError`.
+    /// Opens the folder called `name`, and creates it if it does not exist. With `orOwnLink`, follows a link as `folderOrOwnLink`
+    /// does. Throws `FileError`.
     public func makeFolder(_ name: String, orOwnLink: Bool = false) throws(FileError) -> Folder {
         func existing() throws(FileError) -> Folder? {
             orOwnLink ? try folderOrOwnLink(name) : try folder(name)
@@ -103,17 +106,17 @@ public final class Folder: Sendable {
         return folder
     }
 
-    /// Why this process may not add entries here; nil where it may, as far as permissions say.
+    /// The reason why this process may not add entries to the folder. Nil if the permissions allow it.
     public var obstacle: FileError? {
         faccessat(descriptor, ".", W_OK | X_OK, 0) == 0 ? nil : FileError("add to", path)
     }
 
-    /// Opens the regular file called `name` with `flags`; nil where there is nothing of that name. Throws `FileError`, also
-    /// where it is a link, a pipe or a device.
+    /// Opens the regular file called `name` with `flags`. Nil if the entry does not exist. Throws `FileError`, also if the entry
+    /// is a link, a pipe or a device.
     public func open(
         _ name: String, _ flags: Int32 = O_RDONLY, mode: mode_t = 0o666
     ) throws(FileError) -> Int32? {
-        // Not to wait at a pipe; of regular files it means nothing.
+        // O_NONBLOCK: the open of a pipe would wait. For regular files the flag has no effect.
         let file = openat(
             descriptor, name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, mode)
         guard file >= 0 else {
@@ -131,7 +134,7 @@ public final class Folder: Sendable {
         return file
     }
 
-    /// The names in the folder that end in `ending`, sorted by bytes. Throws `FileError`.
+    /// Returns the names in the folder that end in `ending`, sorted by bytes. Throws `FileError`.
     public func names(endingIn ending: String = "") throws(FileError) -> [String] {
         let listing = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC)
         guard listing >= 0 else { throw FileError("list", path) }
@@ -144,21 +147,21 @@ public final class Folder: Sendable {
         return try entryNames(of: directory, path, endingIn: ending)
     }
 
-    /// Removes the file or link called `name`; what is not there is no error. Throws `FileError`.
+    /// Removes the file or link called `name`. Does nothing if it does not exist. Throws `FileError`.
     public func remove(_ name: String) throws(FileError) {
         guard unlinkat(descriptor, name, 0) == 0 || errno == ENOENT else {
             throw FileError("remove", path(of: name))
         }
     }
 
-    /// Removes the empty folder called `name`. Says whether it did: not where it has something in it, or is not there.
+    /// Removes the empty folder called `name`. Returns whether it did: false if the folder has entries or does not exist.
     @discardableResult
     public func removeFolder(_ name: String) -> Bool {
         unlinkat(descriptor, name, AT_REMOVEDIR) == 0
     }
 
-    /// Removes what is called `name`, a folder with all that is in it. Of a link the link goes alone, whenever somebody puts
-    /// it there. What is not there, or goes meanwhile, is no error. Throws `FileError`.
+    /// Removes the entry called `name`; of a folder, all entries too. Removes a link and never its target, whenever somebody puts
+    /// the link there. Does nothing if the entry does not exist or disappears meanwhile. Throws `FileError`.
     public func removeTree(_ name: String) throws(FileError) {
         try removeTree(name, depth: 0)
     }
@@ -176,8 +179,8 @@ public final class Folder: Sendable {
         }
     }
 
-    /// Gives the entry called `name` the name `newName` in `folder`, in place of what has it there; a link there is replaced
-    /// itself. Throws `FileError`.
+    /// Renames the entry called `name` to `newName` in `folder`. Replaces an entry of that name; replaces a link and not its
+    /// target. Throws `FileError`.
     public func rename(
         _ name: String, to newName: String, in folder: Folder
     ) throws(FileError) {
@@ -186,17 +189,17 @@ public final class Folder: Sendable {
         }
     }
 
-    /// Gives the file called `name` a second name in `folder`. Returns the error's number, 0 for none.
+    /// Makes a hard link to the file called `name` as `newName` in `folder`. Returns the error number, 0 on success.
     public func link(_ name: String, as newName: String, in folder: Folder) -> Int32 {
         linkat(descriptor, name, folder.descriptor, newName, 0) == 0 ? 0 : errno
     }
 
-    /// Makes a link called `name` that says `content`. Returns the error's number, 0 for none.
+    /// Makes a symbolic link called `name` with the target `content`. Returns the error number, 0 on success.
     public func makeLink(_ name: String, to content: String) -> Int32 {
         symlinkat(content, descriptor, name) == 0 ? 0 : errno
     }
 
-    /// Makes the entries reach the disk. Throws `FileError` as `synchronizeDirectory` does.
+    /// Writes the entries of the folder to the disk. Throws `FileError` as `synchronizeDirectory` does.
     public func synchronize() throws(FileError) {
         let own = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard own >= 0 else {
@@ -207,7 +210,7 @@ public final class Folder: Sendable {
         try synchronizeFolder(own, path)
     }
 
-    /// Fails where what is called `name` is neither a folder nor a regular file, as opening it has found.
+    /// Explains a failed open: throws `FileError` if the entry called `name` exists and is not what was `expected`.
     private func refuse(_ name: String, expected: String) throws(FileError) {
         guard let info = try status(of: name) else { return }
         let entry = FileError.Entry(info.st_mode)

@@ -1,17 +1,16 @@
-// How much more a file system takes.
+// How much space a file system has left.
 
 import Glibc
 
-/// What this user may still write to a file system, as far as it says.
+/// What this user may still write to a file system, as far as the file system reports it.
 public struct FreeSpace: Equatable, Sendable {
-    /// Bytes; nil where it is not known.
+    /// Free bytes; nil if unknown.
     public let bytes: Int?
-    /// Files (inodes); nil where it is not known, or where there is no limit.
+    /// Free files (inodes); nil if unknown or unlimited.
     public let files: Int?
 
-    /// Of the file system of `path`, or of the nearest folder above it that exists. Mounts in user space and over a
-    /// network, and btrfs for inodes, may have no number to give: they refuse the call, or say that they consist of 0
-    /// blocks or 0 inodes.
+    /// Asks the file system of `path`, or of the nearest folder above it that exists. FUSE and network file systems, and btrfs
+    /// for inodes, may not know the numbers. They refuse the call, or report 0 blocks or 0 inodes in total.
     public init(at path: String) {
         var folder = path
         while !fileExists(folder) {
@@ -30,6 +29,6 @@ public struct FreeSpace: Equatable, Sendable {
         files = info.f_files > 0 ? Int(clamping: info.f_favail) : nil
     }
 
-    /// Whether no more files can be made although there is room for what would be in them.
+    /// Whether no more files can be created although more than 64 KiB are free.
     var isOutOfInodes: Bool { files == 0 && (bytes ?? 0) > 1 << 16 }
 }

@@ -1,21 +1,22 @@
-// Paths into folders that others may write to. They are walked from the given folder on at each use, so that a folder that
-// has been removed and made again is the new one.
+// Paths into folders that other users may write to. Each use walks from the given folder again, so that a folder that was removed
+// and created again is found.
 
 import Glibc
 
-/// A place below a folder that a user has given: every step to it is a real folder, else using it fails.
+/// A place below a folder that the user has given. Every step to the place must be a real folder; otherwise, operations throw.
 public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible {
-    /// The folder that a user has given. It may be a link.
+    /// The folder that the user has given. It may be a link.
     public let root: String
-    /// The names below it.
+    /// The names below `root`, the last one for the place.
     public let steps: [String]
 
-    /// The folder at `root`, and `steps` below it.
+    /// Makes the place with the names `steps` below the folder `root`.
     public init(_ root: String, _ steps: String...) { (self.root, self.steps) = (root, steps) }
 
     private init(root: String, steps: [String]) { (self.root, self.steps) = (root, steps) }
 
-    /// The place at `path` below `root`, as a file says it; nil where a part of it does not lead downwards.
+    /// Makes the place at `path` below `root`; `path` was read from a file. Nil if a part of `path` is empty, ".", ".." or has a
+    /// NUL.
     public init?(_ root: String, below path: String) {
         let steps = pathSteps(path)
         guard steps.allSatisfy(GuardedPath.isName) else { return nil }
@@ -26,44 +27,45 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
         !["", ".", ".."].contains(step) && !step.utf8.contains { $0 == 0 || $0 == 0x2F }
     }
 
-    /// The file at `path`, which a user has given: its folder may be a link, itself it may not.
+    /// Makes the place of the file at `path`, which the user has given. Its folder may be a link; the file may not.
     public init(file path: String) {
         let folder = parentFolder(of: path)
         root = folder.isEmpty && path.utf8.first == UInt8(ascii: "/") ? "/" : folder
         steps = [pathSteps(path).last { !$0.isEmpty } ?? path]
     }
 
-    /// `name` in the folder at this place.
+    /// Returns the place called `name` in the folder at `place`.
     public static func / (place: GuardedPath, name: String) -> GuardedPath {
         GuardedPath(root: place.root, steps: place.steps + [name])
     }
 
-    /// The last name.
+    /// The last name of the place.
     public var name: String { steps.last ?? root }
 
-    /// The folder that it lies in.
+    /// The folder that contains the place.
     public var parent: GuardedPath { GuardedPath(root: root, steps: steps.dropLast()) }
 
-    /// As other programs and messages name it.
+    /// The path, for other programs and messages.
     public var path: String {
         let below = steps.joined(separator: "/")
         if below.isEmpty || root.isEmpty { return root + below }
         return root.utf8.last == UInt8(ascii: "/") ? root + below : "\(root)/\(below)"
     }
 
-    /// The path.
+    /// The same as `path`.
     public var description: String { path }
 
     // MARK: Folders
 
-    /// The folder there; nil where it or one above is not there. Throws `FileError`, also where one of them is a link.
+    /// Opens the folder at this place. Nil if the folder or one above it does not exist. Throws `FileError`, also if one of them
+    /// is a link.
     public func folder() throws(FileError) -> Folder? {
         var folder: Folder
         do {
             folder = try Folder(root)
         } catch {
             if error.code == ENOENT { return nil }
-            // A file stands where a folder is to be.
+            // A file exists where a folder belongs.
             throw error.code == ENOTDIR ? FileError("create", root, code: ENOTDIR) : error
         }
         for step in steps {
@@ -73,7 +75,7 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
         return folder
     }
 
-    /// The folder there, made with those above it where they are not there. Throws `FileError`.
+    /// Opens the folder at this place. Creates it and the folders above it if they do not exist. Throws `FileError`.
     @discardableResult
     public func makeFolder() throws(FileError) -> Folder {
         try makeDirectories(root)
@@ -82,7 +84,7 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
         return folder
     }
 
-    /// The folder that it lies in, which must be there. Throws `FileError`.
+    /// Opens the folder that contains this place. Throws `FileError`, also if the folder does not exist.
     func existingParent() throws(FileError) -> Folder {
         guard let folder = try parent.folder() else {
             throw FileError("open", parent.path, code: ENOENT)
@@ -90,28 +92,30 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
         return folder
     }
 
-    /// The names in the folder there that end in `ending`; none where it is not there. Throws `FileError`.
+    /// Returns the names in the folder at this place that end in `ending`; an empty list if the folder does not exist. Throws
+    /// `FileError`.
     public func names(endingIn ending: String = "") throws(FileError) -> [String] {
         try folder()?.names(endingIn: ending) ?? []
     }
 
     // MARK: Entries
 
-    /// What lies there, be it a link; nil where nothing does. Throws `FileError`.
+    /// Returns the status of the entry at this place; for a link, the status of the link. Nil if no entry exists. Throws
+    /// `FileError`.
     public func status() throws(FileError) -> stat? { try parent.folder()?.status(of: name) }
 
-    /// Whether anything lies there, be it a link.
+    /// Whether an entry exists at this place; a link counts.
     public var exists: Bool { (try? status()) != nil }
 
-    /// Opens the regular file there; nil where there is none. Throws `FileError`, also where it is a link, a pipe or a device.
+    /// Opens the regular file at this place. Nil if no entry exists. Throws `FileError`, also for a link, a pipe or a device.
     public func open(_ flags: Int32 = O_RDONLY) throws(FileError) -> Int32? {
         try parent.folder()?.open(name, flags)
     }
 
-    /// Removes what lies there, a folder with all that is in it; nothing there is no error. Throws `FileError`.
+    /// Removes the entry at this place; of a folder, all entries too. Does nothing if no entry exists. Throws `FileError`.
     public func remove() throws(FileError) { try parent.folder()?.removeTree(name) }
 
-    /// Makes the folder's entries reach the disk. Throws `FileError`.
+    /// Writes the entries of the folder at this place to the disk. Throws `FileError`.
     public func synchronize() throws(FileError) {
         guard let folder = try folder() else { throw FileError("synchronize", path, code: ENOENT) }
         try folder.synchronize()

@@ -1,6 +1,6 @@
 // Digests as text.
 
-/// Lower-case hexadecimal digits, two a byte.
+/// Returns the bytes as lower-case hexadecimal digits, two for each byte.
 public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
     bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
 }

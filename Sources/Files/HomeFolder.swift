@@ -1,15 +1,15 @@
-// "~" at the front of a path, which shells expand in some places only: not in quotes, not behind "=", not in the environment.
+// "~" at the start of a path. Shells expand it only in some places: not in quotes, not after "=", not in the environment.
 
 import Glibc
 
-/// A path that begins with a home folder that nobody knows.
+/// A path begins with the home folder of a user, and the home folder is not known.
 public struct UnknownHomeError: Error, Equatable, CustomStringConvertible {
     /// The path as given.
     public let path: String
-    /// The user whose home it is; empty for the one who runs this.
+    /// The name of the user; empty for the user who runs this program.
     public let user: String
 
-    /// What is not known, and what to do.
+    /// What is not known, and the next step.
     public var description: String {
         user.isEmpty
             ? "'\(path)' begins with your home folder, which is not known: HOME is not set, and the system has none for user \(getuid()); set HOME, or give the whole path"
@@ -17,8 +17,9 @@ public struct UnknownHomeError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// `path` with a `~` or `~user` at its front replaced by that home folder, as Python's `expanduser` does: `HOME`, else what
-/// the system has for the user. A name that begins with `~` and is there stays. Throws `UnknownHomeError`.
+/// Returns `path` with a leading `~` or `~user` replaced by that home folder, as Python's `expanduser` does: by `HOME`, or by the
+/// system's entry for the user. A path that begins with an unknown `~user` is returned unchanged if it exists. Throws
+/// `UnknownHomeError`.
 public func expandingHome(_ path: String) throws(UnknownHomeError) -> String {
     guard path.hasPrefix("~") else { return path }
     let user = String(path.dropFirst().prefix { $0 != "/" })
@@ -27,7 +28,7 @@ public func expandingHome(_ path: String) throws(UnknownHomeError) -> String {
         throw UnknownHomeError(path: path, user: user)
     }
     let rest = path.dropFirst(1 + user.count)
-    // A home "/" would make "//x".
+    // With the home folder "/", the result would be "//x".
     return rest.isEmpty ? home : (home.hasSuffix("/") ? String(home.dropLast()) : home) + rest
 }
 
@@ -40,7 +41,7 @@ private func home(of user: String) -> String? {
     entry { getpwnam_r(user, $0, $1, $2, $3) }
 }
 
-/// The home folder that `look` finds in the system's list of users.
+/// Returns the home folder in the entry that `look` finds in the system's list of users. Nil if no entry has one.
 private func entry(
     _ look: (
         UnsafeMutablePointer<passwd>, UnsafeMutablePointer<CChar>, Int,

@@ -1,39 +1,38 @@
-// Read-only memory maps: weights are used where they lie on disk. Where the file system cannot map files (some FUSE and network
-// file systems), the same addresses are filled by reading, and only those that somebody has asked for.
+// Read-only memory maps: weights are used directly from the file. Some FUSE and network file systems cannot map files. There, the
+// same addresses are filled by reading, and only the requested parts.
 
 import ByteJSON
 import Glibc
 import Synchronization
 
-/// A whole file at fixed addresses, read-only, for as long as this object lasts: mapped, or read where it cannot be mapped.
+/// A whole file at fixed addresses, read-only, as long as this object exists: mapped, or read if it cannot be mapped.
 public final class MappedFile: @unchecked Sendable {
     /// How much of a file that cannot be mapped is read when it is opened.
     public enum Extent {
-        /// All of it.
+        /// The whole file.
         case whole
-        /// Nothing: whoever looks at a part of `bytes` calls `load` before.
+        /// Nothing. A caller must call `load` before it reads a part of `bytes`.
         case onDemand
     }
 
     /// The path as given.
     public let path: String
-    /// The file's bytes. Of a file opened with `Extent.onDemand` only what has been loaded may be looked at; the rest
-    /// may have no memory behind it.
+    /// The bytes of the file. If the file was opened with `Extent.onDemand`, only loaded parts may be read; other addresses may
+    /// have no memory.
     public let bytes: UnsafeRawBufferPointer
-    /// Which version of the file was opened.
+    /// The version of the file that was opened.
     public let version: FileVersion
-    /// Where the bytes come from, if they are read; nil of a file that is mapped.
+    /// Reads the bytes into memory; nil if the file is mapped.
     private let reading: Reading?
 
-    /// Opens the regular file at `path`. Throws where it cannot be opened, is not a regular file, or can neither be mapped
-    /// nor read.
+    /// Opens the regular file at `path`. Throws if it cannot be opened, is not a regular file, or can be neither mapped nor read.
     public convenience init(path: String, _ extent: Extent = .whole) throws(FileError) {
         try self.init(path: path, extent) { descriptor, size in
             mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0)
         }
     }
 
-    /// The same of the file at `place`, in a folder that others may write to.
+    /// Opens the whole regular file at `place`, in a folder that other users may write to. Throws as `init(path:_:)` does.
     public convenience init(_ place: GuardedPath) throws(FileError) {
         guard let descriptor = try place.open() else {
             throw FileError("open", place.path, code: ENOENT)
@@ -43,17 +42,18 @@ public final class MappedFile: @unchecked Sendable {
         }
     }
 
-    /// As the first; `map` maps so many bytes of a descriptor's file, or fails as `mmap` does.
+    /// Opens a file as `init(path:_:)` does. `map` maps the given number of bytes of a descriptor's file, or fails as `mmap`
+    /// does.
     convenience init(
         path: String, _ extent: Extent, map: (Int32, Int) -> UnsafeMutableRawPointer?
     ) throws(FileError) {
-        // Not to wait at a pipe that nobody writes to: it is refused below.
+        // O_NONBLOCK: the open of a pipe without a writer would wait. A pipe is refused below.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw FileError("open", path) }
         try self.init(descriptor: descriptor, path: path, extent, map: map)
     }
 
-    /// Takes over `descriptor`.
+    /// Takes ownership of `descriptor`.
     private init(
         descriptor: Int32, path: String, _ extent: Extent,
         map: (Int32, Int) -> UnsafeMutableRawPointer?
@@ -82,7 +82,8 @@ public final class MappedFile: @unchecked Sendable {
         }
         let error = FileError("map", path)
         guard MappedFile.canBeReadInstead(error.code) else { throw error }
-        // Addresses alone: what nobody loads takes no memory, and looking at it ends the process instead of finding zeros.
+        // Reserves addresses only. Parts that are not loaded take no memory, and reading them ends the process instead of giving
+        // zeros.
         guard
             let base = mmap(
                 nil, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
@@ -95,19 +96,19 @@ public final class MappedFile: @unchecked Sendable {
         if extent == .whole { try load(0..<size) }
     }
 
-    /// Whether an error of `mmap` says that this file system, or this sandbox, maps no files, rather than that memory lacks.
+    /// Whether this `mmap` error means that the file system or a sandbox maps no files, and not that memory is short.
     private static func canBeReadInstead(_ code: Int32) -> Bool {
         [ENODEV, EINVAL, EACCES, EPERM, ENOSYS, EOPNOTSUPP].contains(code)
     }
 
-    /// Makes the bytes in `range` those of the file; nothing to do where it is mapped. Throws `FileError`.
+    /// Makes the bytes in `range` valid. Does nothing if the file is mapped. Throws `FileError`.
     public func load(_ range: Range<Int>) throws(FileError) {
         precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
         guard let reading, !range.isEmpty else { return }
         try reading.load(range, of: path)
     }
 
-    /// Calls `body` with the file's bytes and keeps them until it returns.
+    /// Calls `body` with the bytes of the file and keeps them valid until `body` returns.
     public func withBytes<R, E: Error>(
         _ body: (UnsafeBufferPointer<UInt8>) throws(E) -> R
     ) throws(E) -> R {
@@ -115,7 +116,7 @@ public final class MappedFile: @unchecked Sendable {
         return try body(bytes.bindMemory(to: UInt8.self))
     }
 
-    /// The file's content as one JSON document.
+    /// Parses the file as one JSON document. Throws `JSONSyntaxError`.
     public func parsedJSON() throws(JSONSyntaxError) -> JSONValue {
         try withBytes { (bytes) throws(JSONSyntaxError) in try JSONValue(parsing: bytes) }
     }
@@ -137,7 +138,7 @@ public final class MappedFile: @unchecked Sendable {
 
     private static let unmapped = Mutex<[String: Unmapped]>([:])
 
-    /// What a user should know of the files that this process could not map, for the log; nil where there were none.
+    /// A note for the log about the files that this process could not map. Nil if every file was mapped.
     public static var unmappedNote: String? {
         let files = unmapped.withLock { $0 }
         guard let first = files.min(by: { $0.key < $1.key }) else { return nil }
@@ -157,13 +158,13 @@ private final class Reading: Sendable {
     private let descriptor: Int32
     private let base: Int
     private let size: Int
-    /// Whether each part of `Reading.part` bytes is there.
+    /// Whether each part of `Reading.part` bytes has been read.
     private let isThere: Mutex<[Bool]>
 
-    /// Bytes that are read at least: a multiple of any machine's page.
+    /// The smallest number of bytes that is read: a multiple of the page size of any machine.
     private static let part = 1 << 16
 
-    /// The file behind `descriptor`, of which this closes it, at `base`, an address without access yet.
+    /// Takes ownership of `descriptor`. Its file will be read to `base`, addresses that have no access rights yet.
     init(descriptor: Int32, base: UnsafeMutableRawPointer, size: Int) {
         self.descriptor = descriptor
         self.base = Int(bitPattern: base)
@@ -202,7 +203,7 @@ private final class Reading: Sendable {
                 descriptor, start + done, range.count - done, off_t(range.lowerBound + done))
             if count < 0, errno == EINTR { continue }
             guard count >= 0 else { throw FileError("read", path) }
-            // It was longer when it was opened.
+            // The file was longer when it was opened.
             guard count > 0 else { throw FileError("read", path, code: ENODATA) }
             done += count
         }

@@ -1,24 +1,24 @@
-// A mapped file that becomes shorter, or whose disk fails, is a signal (SIGBUS) to whoever looks at the bytes that are gone. Here
-// it becomes a sentence and an exit code.
+// If a mapped file becomes shorter or its disk fails, a process that reads the lost bytes gets the signal SIGBUS. The handler in
+// this file prints a sentence and exits with an exit code.
 
 import Glibc
 import Synchronization
 
-/// Where a file is mapped. In memory of its own, which a signal handler can read at any moment.
+/// The addresses and the path of a mapped file. Both are in allocated memory, which a signal handler can read at any time.
 private struct Mapping {
     var start: UInt = 0
     var end: UInt = 0
     var path: UnsafeMutablePointer<CChar>?
 }
 
-// Plain globals, because a signal handler may not run initializers.
+// Plain globals, because a signal handler must not run initializers.
 private nonisolated(unsafe) var mappings: UnsafeMutablePointer<Mapping>?
 private nonisolated(unsafe) var exitStatus: Int32 = 74
 
-/// More files than any command maps at once; of those beyond it the name is not said.
+/// More files than any command maps at once. The message does not name a file beyond this number.
 private let capacity = 1024
 
-/// Writes `text` to standard error, as a signal handler may.
+/// Writes `text` to standard error. May be called in a signal handler.
 private func say(_ text: StaticString) {
     _ = write(STDERR_FILENO, text.utf8Start, text.utf8CodeUnitCount)
 }
@@ -26,15 +26,15 @@ private func say(_ text: StaticString) {
 extension MappedFile {
     private static let table = Mutex(())
 
-    /// Has the process end with `status` and a sentence on standard error where a mapped file becomes shorter while it is read.
-    /// To be called once, before files are mapped.
+    /// Installs a handler that ends the process with `status` and a sentence on standard error if a mapped file becomes shorter
+    /// while it is read. Must be called once, before files are mapped.
     public static func explainFaults(status: Int32) {
         let memory = UnsafeMutablePointer<Mapping>.allocate(capacity: capacity)
         memory.initialize(repeating: Mapping(), count: capacity)
         (mappings, exitStatus) = (memory, status)
         var action = sigaction()
         action.__sigaction_handler.sa_sigaction = { _, info, _ in
-            // Only what is allowed in a handler: no allocation, no locks.
+            // A signal handler must not allocate memory or take locks.
             let address = info.map { UInt(bitPattern: $0.pointee._sifields._sigfault.si_addr) } ?? 0
             var path: UnsafeMutablePointer<CChar>?
             if let mappings {
@@ -60,14 +60,14 @@ extension MappedFile {
         sigaction(SIGBUS, &action, nil)
     }
 
-    /// Has the handler know that the file at `path` lies at `base`.
+    /// Tells the handler that the file at `path` is mapped at `base`.
     static func remember(_ base: UnsafeRawPointer, _ size: Int, _ path: String) {
         table.withLock { _ in
             guard let mappings,
                 let place = (0..<capacity).first(where: { mappings[$0].path == nil })
             else { return }
             let start = UInt(bitPattern: base)
-            // A terminal would obey what stands in a name.
+            // A terminal would obey control characters in a name.
             let name = path.utf8.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: "?") : $0 } + [0]
             mappings[place] = Mapping(
                 start: start, end: start + UInt(size),
@@ -77,7 +77,7 @@ extension MappedFile {
         }
     }
 
-    /// Has it forget what lies at `base`.
+    /// Tells the handler that the file at `base` is unmapped.
     static func forget(_ base: UnsafeRawPointer) {
         table.withLock { _ in
             let start = UInt(bitPattern: base)

@@ -1,13 +1,13 @@
 // Messages of more than one line.
 
-/// An error whose message has lines. Others have one, whatever the names in it contain: only who makes a message knows
-/// which of its line breaks are meant.
+/// An error whose message has several lines. Every other message is one line, whatever the names in it contain: only the code
+/// that makes a message knows which of its line breaks are meant.
 public protocol ErrorWithLines: Error {
-    /// The message.
+    /// The lines of the message.
     var lines: [String] { get }
 }
 
-/// The lines of `error`'s message.
+/// Returns the lines of the message of `error`.
 public func messageLines(_ error: any Error) -> [String] {
     (error as? any ErrorWithLines)?.lines ?? ["\(error)"]
 }

@@ -1,13 +1,14 @@
-// Files that appear whole or not at all.
+// Files that appear complete or not at all.
 
 import Glibc
 
-/// A file written under a temporary name and renamed to its place by `commit`. Without `commit` it is removed when the
-/// object goes. Its own folders are entered through no link, and a link in its place is replaced.
+/// A file that is written under a temporary name and renamed to its place by `commit`. Without `commit`, the temporary file is
+/// removed when the object is deinitialised. Links in the folders below the given one are not followed, and a link at the file's
+/// place is replaced.
 public final class OutputFile {
-    /// Where the file is to be.
+    /// The final place of the file.
     public let place: GuardedPath
-    /// Bytes written so far.
+    /// The number of bytes written so far.
     public private(set) var count = 0
     private let temporary: GuardedPath
     private let descriptor: Int32
@@ -15,8 +16,8 @@ public final class OutputFile {
     private var buffered = 0
     private var isCommitted = false
 
-    /// Begins a file for `place`, written in `folder`, which must be on the same file system. Throws where it cannot be
-    /// created there.
+    /// Creates the temporary file for `place` in `folder`, which must be on the same file system. Throws `FileError` if the file
+    /// cannot be created.
     public init(_ place: GuardedPath, begunIn folder: GuardedPath) throws(FileError) {
         self.place = place
         guard let opened = try folder.folder() else {
@@ -27,7 +28,7 @@ public final class OutputFile {
         temporary = folder / name
     }
 
-    /// The same for a file whose folders a user has given.
+    /// Creates the temporary file for paths that the user has given.
     public convenience init(path: String, temporaryDirectory: String) throws(FileError) {
         try self.init(GuardedPath(file: path), begunIn: GuardedPath(temporaryDirectory))
     }
@@ -40,10 +41,10 @@ public final class OutputFile {
 
     private var path: String { place.path }
 
-    /// Gives the file these permissions, as far as the file system has any.
+    /// Sets the permissions of the file. Ignores errors, because some file systems have no permissions.
     public func setMode(_ mode: mode_t) { fchmod(descriptor, mode) }
 
-    /// Appends `bytes`.
+    /// Appends `bytes`. Throws `FileError`.
     public func write(_ bytes: UnsafeRawBufferPointer) throws(FileError) {
         count += bytes.count
         if bytes.count <= buffer.count - buffered {
@@ -60,12 +61,12 @@ public final class OutputFile {
         }
     }
 
-    /// Appends `bytes`.
+    /// Appends `bytes`. Throws `FileError`.
     public func write(_ bytes: [UInt8]) throws {
         try bytes.withUnsafeBytes { try write($0) }
     }
 
-    /// Replaces bytes written before, beginning at `offset`.
+    /// Replaces bytes that were written before, from byte `offset` on. Throws `FileError`.
     public func overwrite(_ bytes: [UInt8], at offset: Int) throws(FileError) {
         try flush()
         guard pwrite(descriptor, bytes, bytes.count, off_t(offset)) == bytes.count else {
@@ -73,8 +74,8 @@ public final class OutputFile {
         }
     }
 
-    /// Puts the file in its place: its bytes reach the disk, then it is renamed, replacing what was there.
-    /// The seal is of the bytes as the system gives them back.
+    /// Puts the file in its place: writes its bytes to the disk, then renames it and replaces what was there. Returns the seal of
+    /// the bytes as the system reads them back. Throws `FileError`.
     @discardableResult
     public func commit() throws(FileError) -> FileSeal {
         let seal = try complete()
@@ -86,8 +87,8 @@ public final class OutputFile {
         return seal
     }
 
-    /// Makes the file at `place` of what `body` writes, and returns its seal. Where another process has removed the
-    /// unfinished file as a leftover, it is written again.
+    /// Makes the file at `place` from what `body` writes, and returns its seal. Starts again if another process has removed the
+    /// temporary file as a leftover. Throws `FileError`, or what `body` throws.
     @discardableResult
     public static func make(
         _ place: GuardedPath, begunIn folder: GuardedPath, _ body: (OutputFile) throws -> Void
@@ -98,14 +99,14 @@ public final class OutputFile {
             do {
                 return try file.commit()
             } catch {
-                // Where the folder has gone with it, the next attempt cannot be created.
+                // If the folder was removed too, the next attempt throws because it cannot create its file.
                 guard error.operation == "rename", error.code == ENOENT, !file.temporary.exists
                 else { throw error }
             }
         }
     }
 
-    /// The same for a file whose folders a user has given.
+    /// Makes the file as above, for paths that the user has given.
     @discardableResult
     public static func make(
         path: String, temporaryDirectory: String, _ body: (OutputFile) throws -> Void
@@ -113,7 +114,7 @@ public final class OutputFile {
         try make(GuardedPath(file: path), begunIn: GuardedPath(temporaryDirectory), body)
     }
 
-    /// Makes the file as `make` does, and gives a descriptor with which writing goes on at its end.
+    /// Makes the file as `make` does, and returns an open descriptor that continues at the end of the file. The caller closes it.
     public static func makeKeepingOpen(
         _ place: GuardedPath, begunIn folder: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> Int32 {
@@ -133,8 +134,8 @@ public final class OutputFile {
         return kept
     }
 
-    /// Puts the file in its place unless something is there already; says whether it did. Of several
-    /// processes, on whatever machines, one does.
+    /// Puts the file in its place unless an entry exists there, and returns whether it did. If several processes try, on any
+    /// machines, exactly one succeeds. Throws `FileError`.
     public func commitIfAbsent() throws(FileError) -> Bool {
         try complete()
         guard let folder = try temporary.parent.folder() else {
@@ -142,8 +143,8 @@ public final class OutputFile {
         }
         let code = folder.link(temporary.name, as: place.name, in: try place.existingParent())
         if code == 0 { return true }
-        // A file system without hard links says so in many ways (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, …): nearly as good.
-        // What is wrong otherwise shows in the renaming.
+        // A file system without hard links reports many different errors (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, …). There, a
+        // rename after a check is nearly as good. If the error has another cause, the rename reports it.
         if code == EEXIST || place.exists { return false }
         try commit()
         return true
@@ -166,12 +167,12 @@ public final class OutputFile {
     }
 }
 
-/// A name that no other process on any machine has: 64 random bits in hexadecimal digits.
+/// Returns a name that no other process on any machine has: 64 random bits in hexadecimal digits.
 public func uniqueName() -> String { String(UInt64.random(in: .min ... .max), radix: 16) }
 
 extension Folder {
-    /// Creates a file under a name that no other process on any machine has, ending in `.partial`, open for reading and
-    /// writing; `mode` as for `open`. Throws `FileError`.
+    /// Creates a file under a unique name that ends in `.partial`, open for reading and writing; `mode` as for `open`. Throws
+    /// `FileError`.
     public func createUnique(mode: mode_t = 0o666) throws(FileError) -> (
         descriptor: Int32, name: String
     ) {
@@ -181,14 +182,14 @@ extension Folder {
                 return (descriptor, name)
             }
         } catch {
-            // The name means nothing to anybody.
+            // The random name means nothing to the user, so the error names the folder.
             throw FileError("create a file in", path, code: error.code)
         }
         throw FileError("create a file in", path, code: ENOENT)
     }
 }
 
-/// Writes all of `bytes` to `descriptor`; `path` names it in errors.
+/// Writes all of `bytes` to `descriptor`; `path` names the file in errors. Throws `FileError`.
 public func writeAll(
     _ bytes: UnsafeRawBufferPointer, to descriptor: Int32, path: String
 ) throws(FileError) {

@@ -1,18 +1,18 @@
-// What strangers wrote, as a terminal, a log and a shell may have it: names of authors, files and tensors, texts,
-// answers of servers. All that is printed passes through here, line by line.
+// Makes text from outside safe for a terminal, a log and a shell: names of authors, files and tensors, documents, answers of
+// servers. All output of the program passes through here, line by line.
 
-/// `text` in one line in which nothing is a command to a terminal, breaks the line, changes the direction of writing, or
-/// cannot be seen. Characters that do are written as Python writes them in a string: `\n`, `\x1b`, `\u202e`, `\U000e0041`.
-/// All others stay, letters that are written from right to left and combining marks too. A backslash stays as it is, so
-/// that what has been through here does not change the next time.
+/// Returns `text` on one line, without characters that are commands to a terminal, break the line, change the direction of
+/// writing, or are invisible. These are written as Python writes them in a string: `\n`, `\x1b`, `\u202e`, `\U000e0041`. All
+/// other characters stay, also right-to-left letters and combining marks. A backslash stays as it is, so that a second call
+/// changes nothing.
 public func printable(_ text: String) -> String {
     escapingUnprintable(text, pythonEscape)
 }
 
-/// The same of JSON text: the characters are written as JSON's escapes, so that it stays the same JSON. Line breaks between
-/// its elements stay.
+/// Returns JSON text in which these characters are written as JSON escapes, so that the JSON has the same value. Line breaks
+/// between its elements stay.
 public func printableJSON(_ utf8: [UInt8]) -> [UInt8] {
-    // JSON has none below U+0020 in its strings.
+    // JSON strings have no characters below U+0020.
     guard utf8.contains(where: { $0 >= 0x7F }) else { return utf8 }
     return Array(
         escapingUnprintable(String(decoding: utf8, as: UTF8.self)) { scalar in
@@ -22,13 +22,13 @@ public func printableJSON(_ utf8: [UInt8]) -> [UInt8] {
         }.utf8)
 }
 
-/// `text` with what `escape` makes of each character that `printable` would not leave.
+/// Returns `text` with each character that `printable` would replace replaced by `escape`.
 public func escapingUnprintable(_ text: String, _ escape: (Unicode.Scalar) -> String) -> String {
     guard text.utf8.contains(where: { !(0x20..<0x7F).contains($0) }) else { return text }
     let scalars = Array(text.unicodeScalars)
     var out: [UInt8] = []
     out.reserveCapacity(text.utf8.count)
-    // The one before, where it stays.
+    // The previous scalar, if it was kept.
     var previous: Unicode.Scalar?
     for (i, scalar) in scalars.enumerated() {
         let next = i + 1 < scalars.count ? scalars[i + 1] : nil
@@ -61,31 +61,32 @@ private func hexadecimal(_ value: UInt32, digits: Int) -> String {
 
 // MARK: Which characters
 
-/// Whether `scalar` stays between `previous`, if that stays, and `next`.
+/// Returns whether `scalar` is kept between `previous` (nil if that was replaced) and `next`.
 private func isPrintable(
     _ scalar: Unicode.Scalar, after previous: Unicode.Scalar?, before next: Unicode.Scalar?
 ) -> Bool {
     let value = scalar.value
     if value < 0x7F { return value >= 0x20 }
     switch scalar {
-    // Joiners and variation selectors cannot be seen themselves: they stay where they shape what can.
+    // Joiners and variation selectors are invisible. They are kept where they change the shape of visible characters.
     case "\u{200C}": return joins(previous, next)
     case "\u{200D}": return joins(previous, next) || isEmojiSequence(previous, next)
     case "\u{FE00}"..."\u{FE0F}", "\u{E0100}"..."\u{E01EF}":
         guard let previous, !previous.properties.isVariationSelector else { return false }
-        // Of ASCII, digits of keycaps alone have them: 1️⃣.
+        // Among ASCII characters, only those of keycaps have a variation selector: 1️⃣.
         return !previous.isASCII || previous.properties.isEmoji && next == "\u{20E3}"
     default: break
     }
     switch scalar.properties.generalCategory {
     case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate: return false
-    // Fillers, and what Unicode keeps for more of them.
+    // Invisible fillers, and code points that Unicode reserves for such characters.
     default: return !scalar.properties.isDefaultIgnorableCodePoint
     }
 }
 
-/// Whether a joiner between `previous` and `next` shapes them: it does within words of scripts whose letters join (Persian
-/// has many in its names), and after a virama of Indic ones, at the end of a word too (RFC 5892, A.1 and A.2, in short).
+/// Returns whether a joiner between `previous` and `next` changes their shape. A joiner does so within words of scripts whose
+/// letters join (many Persian names have such joiners), and after a virama of an Indic script, also at the end of a word (RFC
+/// 5892, A.1 and A.2, simplified).
 private func joins(_ previous: Unicode.Scalar?, _ next: Unicode.Scalar?) -> Bool {
     guard let previous else { return false }
     if previous.properties.canonicalCombiningClass == .virama { return true }
@@ -93,7 +94,8 @@ private func joins(_ previous: Unicode.Scalar?, _ next: Unicode.Scalar?) -> Bool
     return isInJoiningScript(previous) && isInJoiningScript(next)
 }
 
-/// Letters and marks of Arabic to Sinhala, Myanmar, Khmer and Mongolian, and forms and scripts of their kind that came later.
+/// Returns whether `scalar` is a letter or mark of a script in the blocks from Arabic to Sinhala, of Myanmar, Khmer or Mongolian,
+/// or of related blocks that Unicode added later.
 private func isInJoiningScript(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.value {
     case 0x600..<0xE00, 0x1000..<0x10A0, 0x1780..<0x18B0, 0xA840..<0xA880, 0xFB50..<0xFE00,
@@ -108,7 +110,7 @@ private func isInJoiningScript(_ scalar: Unicode.Scalar) -> Bool {
     }
 }
 
-/// Whether a joiner makes one picture of `previous` and `next`: 👩‍🚒, 🏳️‍🌈.
+/// Returns whether a joiner makes one picture of `previous` and `next`: 👩‍🚒, 🏳️‍🌈.
 private func isEmojiSequence(_ previous: Unicode.Scalar?, _ next: Unicode.Scalar?) -> Bool {
     func isPicture(_ scalar: Unicode.Scalar) -> Bool {
         !scalar.isASCII && scalar.properties.isEmoji

@@ -1,9 +1,9 @@
-// The environment as the system has it: bytes, not text.
+// The environment as bytes, not as text.
 
 import Glibc
 
-/// The environment's variables whose values are not valid UTF-8. Swift would read such a value as another one, and a path as
-/// that of another folder.
+/// Returns the names of the environment variables whose values are not valid UTF-8. Swift would change such a value, and a path
+/// in it would name another folder.
 public func variablesThatAreNotUTF8() -> Set<String> {
     var names: Set<String> = []
     var entry = environ

@@ -1,6 +1,6 @@
-// Words of commands that messages suggest.
+// Words for the commands that messages suggest.
 
-/// `text` as a shell takes it for one word. It is printable, and stays what it is where it is printed and copied from there.
+/// Returns `text` as one word of a shell command. The word is printable and keeps its meaning when it is printed and copied.
 public func shellWord(_ text: String) -> String {
     let isPlain = text.utf8.allSatisfy { byte in
         switch byte {
@@ -11,12 +11,12 @@ public func shellWord(_ text: String) -> String {
         }
     }
     if isPlain, !text.isEmpty { return text }
-    // By scalars: a mark that follows a quote makes one `Character` with it.
+    // By scalars: a quote and a combining mark after it are one `Character`.
     func quoted(_ replacements: [Unicode.Scalar: String]) -> String {
         text.unicodeScalars.map { replacements[$0] ?? String($0) }.joined()
     }
     var isPrintable = true
-    // As ls quotes names; bash, zsh and POSIX of 2024 read $'\033' so.
+    // The quoting that ls uses for names; bash, zsh and POSIX 2024 read $'\033' this way.
     let word = escapingUnprintable(quoted(["\\": "\\\\", "'": "\\'"])) { scalar in
         isPrintable = false
         return String(scalar).utf8.map { byte in

@@ -1,11 +1,10 @@
-// Bringing files and folders to the disk, on file systems that can do it and on those that cannot.
+// Writes files and folders to the disk, also on file systems that cannot synchronize.
 
 import Glibc
 
-/// Brings what was written to `descriptor` to the disk; with `dataOnly` without times and the like. Returns false, and
-/// sets `errno`, where that failed so that data may be lost. A file system that knows no such call has written nothing
-/// wrong: some in user space and on networks answer EINVAL, ENOTSUP or ENOSYS. (EROFS is none of these: ext4 says so after
-/// it has given up on a broken disk.)
+/// Writes what was written to `descriptor` to the disk; with `dataOnly`, without times and other metadata. Returns false and sets
+/// `errno` on an error that may lose data. Some FUSE and network file systems do not know the call and answer EINVAL, ENOTSUP or
+/// ENOSYS: no data is lost, so the result is true. (EROFS is an error: ext4 reports it after it has given up on a broken disk.)
 public func synchronizeToDisk(_ descriptor: Int32, dataOnly: Bool = false) -> Bool {
     while true {
         if (dataOnly ? fdatasync(descriptor) : fsync(descriptor)) == 0 { return true }
@@ -17,9 +16,9 @@ public func synchronizeToDisk(_ descriptor: Int32, dataOnly: Bool = false) -> Bo
     }
 }
 
-/// Makes the entries of the folder at `path` reach the disk: renames in it survive a loss of power. A folder that may not
-/// be read (one that others may only write to) cannot be opened for that, and some file systems do not synchronize
-/// folders: no error, since nothing has failed to be written.
+/// Writes the entries of the folder at `path` to the disk, so that renames in it survive a loss of power. Throws `FileError`. A
+/// folder that may not be read cannot be opened for this call, and some file systems do not synchronize folders. In both cases
+/// nothing is thrown, because no write has failed.
 public func synchronizeDirectory(_ path: String) throws(FileError) {
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else {
@@ -30,14 +29,14 @@ public func synchronizeDirectory(_ path: String) throws(FileError) {
     try synchronizeFolder(descriptor, path)
 }
 
-/// Whether an error of opening a folder, to synchronize it, means no more than that it cannot be synchronized.
+/// Returns whether an error from opening a folder to synchronize it only means that the folder cannot be synchronized.
 func isWithoutSynchronizing(_ code: Int32) -> Bool {
     [EACCES, EPERM, EINVAL, EOPNOTSUPP, ENOSYS].contains(code)
 }
 
-/// Makes the entries of the folder open as `descriptor` reach the disk; `path` names it in errors.
+/// Writes the entries of the folder that is open as `descriptor` to the disk; `path` names it in errors. Throws `FileError`.
 func synchronizeFolder(_ descriptor: Int32, _ path: String) throws(FileError) {
-    // What was to be lost is lost with these alone; others say that folders cannot be synchronized here.
+    // Only these errors mean lost data. Other errors mean that folders cannot be synchronized on this file system.
     guard synchronizeToDisk(descriptor) || ![EIO, ENOSPC, EDQUOT].contains(errno) else {
         throw FileError("synchronize", path)
     }

@@ -1,29 +1,29 @@
-// A file of another kind than its reader's: what it is, and what to do.
+// Errors for a file of another kind than its reader expects: what the file is, and the next step.
 
 import ByteJSON
 
-/// What a reader expects a file to be.
+/// The kind of file that a reader expects.
 public enum ExpectedFile: Sendable {
     /// A corpus: JSONL or a JSON array.
     case records
     /// One JSON document.
     case json
-    /// One that a run wrote.
+    /// A file that a run wrote.
     case result
-    /// A tokenizer's model.
+    /// A SentencePiece tokenizer model.
     case sentencePiece
-    /// Tensors.
+    /// A safetensors file.
     case safetensors
-    /// An archive of arrays.
+    /// A NumPy archive of arrays (.npz).
     case npz
-    /// One array.
+    /// A NumPy array (.npy).
     case npy
 
     fileprivate var name: String {
         switch self {
         case .records: "JSONL"
         case .json: "JSON"
-        case .result: "what a run wrote"
+        case .result: "a file that a run wrote"
         case .sentencePiece: "a SentencePiece model"
         case .safetensors: "safetensors"
         case .npz: "an .npz archive"
@@ -32,28 +32,28 @@ public enum ExpectedFile: Sendable {
     }
 }
 
-/// A file that is of another kind than its reader's.
+/// A file is of another kind than its reader expects.
 public struct UnexpectedFileError: Error, Equatable, CustomStringConvertible {
-    /// The file.
+    /// The path of the file.
     public let path: String
-    /// What it is.
+    /// The kind that was found.
     public let kind: FileKind
-    /// What it is and what to do about it, to be put after the path.
+    /// What the file is and what to do about it, as a phrase that follows the path.
     public let sentence: String
 
-    /// The same where a run wrote the file; nil where the kind alone does not tell what is wrong.
+    /// The error in the words for a file that a run wrote. Nil if the kind alone does not tell what is wrong.
     public var ofResult: UnexpectedFileError? {
         kind.sentence(insteadOf: .result).map {
             UnexpectedFileError(path: path, kind: kind, sentence: $0)
         }
     }
 
-    /// "model.safetensors: is a Git LFS pointer, …".
+    /// The path and the sentence: "model.safetensors: is a Git LFS pointer, …".
     public var description: String { "\(path): \(sentence)" }
 }
 
 extension MappedFile {
-    /// What it is; nil where its first bytes tell nothing.
+    /// The kind of the file. Nil if its first bytes cannot be read or are not recognised.
     public var kind: FileKind? {
         let front = 0..<min(bytes.count, FileKind.head)
         guard (try? load(front)) != nil else { return nil }
@@ -62,8 +62,8 @@ extension MappedFile {
         }
     }
 
-    /// What a reader throws that took this file for an `expected` one and failed with `error`: an `UnexpectedFileError`
-    /// where the file is of another kind that is known, else `error`.
+    /// Returns the error for a reader that took this file for an `expected` one and failed with `error`: an `UnexpectedFileError`
+    /// if the file is recognised as another kind, otherwise `error`.
     public func explained(_ error: any Error, as expected: ExpectedFile) -> any Error {
         guard let kind, let sentence = kind.sentence(insteadOf: expected) else {
             return error
@@ -73,8 +73,9 @@ extension MappedFile {
 }
 
 extension MappedFile {
-    /// The file's content, one JSON object. Throws `UnexpectedFileError` where the file is of another kind than `expected`,
-    /// or holds what a server said in its place, else what `failure` makes of the reason.
+    /// Reads the file as one JSON object. Throws `UnexpectedFileError` if the file is of another kind than `expected`, or holds
+    /// the answer of a server instead of its content. If the file is not a JSON object for another reason, throws what `failure`
+    /// makes of that reason.
     public func jsonObject(
         as expected: ExpectedFile = .json, or failure: (_ reason: String) -> any Error
     ) throws -> JSONObject {
@@ -92,7 +93,7 @@ extension MappedFile {
         return object
     }
 
-    /// Fails where this file, JSON as it may be, holds what a server said in its place. Throws `UnexpectedFileError`.
+    /// Throws `UnexpectedFileError` if this file holds the answer of a server instead of its content, also if the answer is JSON.
     public func checkIsNoAnswer() throws(UnexpectedFileError) {
         guard let kind, case .refusal = kind, let sentence = kind.sentence(insteadOf: .json) else {
             return
@@ -102,7 +103,7 @@ extension MappedFile {
 }
 
 extension FileKind {
-    /// Whether it is told by what a text says.
+    /// Whether the kind was recognised by what the text of the file says.
     public var isText: Bool {
         switch self {
         case .empty, .encoded, .marked: false
@@ -110,21 +111,22 @@ extension FileKind {
         }
     }
 
-    /// "is parquet, not JSONL; convert it…"; nil where this is what is expected, or may be.
+    /// Returns what the file is and the next step: "is parquet, not JSONL; convert it…". Nil if this kind is the expected one, or
+    /// may be.
     public func sentence(insteadOf expected: ExpectedFile) -> String? {
         switch (self, expected) {
         case (.safetensors, .safetensors), (.npz, .npz), (.archive(_, "unzip"), .npz), (.npy, .npy),
             (.json, .json), (.json, .records), (.json, .result), (.sentencePiece, .sentencePiece):
             nil
-        // The corpus' reader says that there are no records.
+        // The reader of the corpus reports that the file has no records.
         case (.empty, .records): nil
-        // Of damage its reader knows more.
+        // The reader of results can say more about the damage.
         case (.empty, .result), (.text, .result): nil
         default: "\(found(insteadOf: expected)); \(nextStep(expected))"
         }
     }
 
-    /// What it is, in a few words: "parquet".
+    /// The kind in a few words: "parquet".
     public var name: String {
         switch self {
         case .empty: "empty"
@@ -139,7 +141,7 @@ extension FileKind {
         case .npz: "an .npz archive"
         case .npy: "a .npy array"
         case .torch: "a PyTorch file (pickle)"
-        case .pickle: "a pickle of Python's"
+        case .pickle: "a Python pickle"
         case .gguf: "GGUF (weights for llama.cpp)"
         case .sentencePiece: "a SentencePiece model"
         case .json: "JSON"
@@ -172,11 +174,11 @@ extension FileKind {
             ? "run the same command again to have it made anew" : "download or export it again"
         let isCorpus = expected == .records
         return switch self {
-        case .zeros where isCorpus: "restore the file, or cut them off: tr -d '\\000'"
+        case .zeros where isCorpus: "restore the file, or remove the NUL bytes: tr -d '\\000'"
         case .pointer(_, let command, _):
             "run `\(command)` in its folder, or download the file again"
         case .webPage:
-            "a page to sign in or of an error was saved in its place: download the file itself again"
+            "a sign-in page or an error page was saved in its place: download the file itself again"
         case .refusal: "get access to it (its page says how; give a token), and download it again"
         case .encoded(let name): "convert it: iconv -f \(name) -t UTF-8"
         case .marked: "remove it: sed -i '1s/^\\xEF\\xBB\\xBF//'"

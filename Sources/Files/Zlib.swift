@@ -1,9 +1,9 @@
-// zlib, as far as ZIP members and gzip files need it.
+// The parts of zlib that ZIP members and gzip files need.
 
 import CZlib
 import Glibc
 
-/// CRC-32 (ISO 3309) of `bytes`, going on from `crc`.
+/// Returns the CRC-32 (ISO 3309) of `bytes`; `crc` is the checksum of the preceding bytes.
 public func crc32(_ bytes: UnsafeRawBufferPointer, from crc: UInt32 = 0) -> UInt32 {
     guard let base = bytes.baseAddress else { return crc }
     return UInt32(
@@ -11,12 +11,12 @@ public func crc32(_ bytes: UnsafeRawBufferPointer, from crc: UInt32 = 0) -> UInt
             UInt(crc), base.assumingMemoryBound(to: UInt8.self), z_size_t(bytes.count)))
 }
 
-/// CRC-32 of bytes whose CRC-32 is `first`, followed by `count` bytes whose CRC-32 is `second`.
+/// Returns the CRC-32 of bytes whose CRC-32 is `first`, followed by `count` bytes whose CRC-32 is `second`.
 public func crc32(_ first: UInt32, followedBy second: UInt32, count: Int) -> UInt32 {
     UInt32(CZlib.crc32_combine(UInt(first), UInt(second), count))
 }
 
-/// The stream encodings that zlib reads and writes.
+/// The stream formats that are read and written with zlib.
 public enum DeflateContainer: Sendable {
     /// Bare DEFLATE (RFC 1951), as in ZIP.
     case raw
@@ -26,12 +26,12 @@ public enum DeflateContainer: Sendable {
     fileprivate var windowBits: Int32 { self == .raw ? -15 : 15 + 16 }
 }
 
-/// A compressing stream: bytes in, DEFLATE out in pieces of up to 256 KiB.
+/// A compressing stream. Its output comes in pieces of up to 256 KiB.
 public final class Deflater {
     private var stream = z_stream()
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
 
-    /// Starts a stream at zlib's `level` (1 fast … 9 small).
+    /// Starts a stream with zlib's compression `level` (1 is fastest, 9 is smallest).
     public init(_ container: DeflateContainer = .raw, level: Int32) {
         let status = deflateInit2_(
             &stream, level, Z_DEFLATED, container.windowBits, 8, Z_DEFAULT_STRATEGY, ZLIB_VERSION,
@@ -44,14 +44,14 @@ public final class Deflater {
         buffer.deallocate()
     }
 
-    /// Compresses `input`, giving `sink` what comes out; with `finish`, ends the stream.
+    /// Compresses `input` and passes the output to `sink`. With `finish`, ends the stream. Throws what `sink` throws.
     public func write(
         _ input: UnsafeRawBufferPointer, finish: Bool = false,
         to sink: (UnsafeRawBufferPointer) throws -> Void
     ) throws {
         var rest = input
         repeat {
-            // zlib counts in 32 bits.
+            // zlib counts bytes in 32 bits.
             let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(1 << 30))
             rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(piece.count))
             stream.next_in = UnsafeMutablePointer(
@@ -72,19 +72,19 @@ public final class Deflater {
 
 /// A decompressing stream.
 public final class Inflater {
-    /// What a call to `read` ended with.
+    /// How a call of `read` ended.
     public enum Status: Equatable, Sendable {
-        /// More input or more room is needed.
+        /// More input or more space for output is needed.
         case more
-        /// The stream's end was reached.
+        /// The end of the stream was reached.
         case end
-        /// The input is not a DEFLATE stream; zlib's words.
+        /// The input is not a valid stream; the string is zlib's message.
         case damaged(String)
     }
 
     private var stream = z_stream()
 
-    /// Starts a stream.
+    /// Starts a stream in the format `container`.
     public init(_ container: DeflateContainer) {
         let status = inflateInit2_(
             &stream, container.windowBits, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
@@ -93,7 +93,7 @@ public final class Inflater {
 
     deinit { inflateEnd(&stream) }
 
-    /// Decompresses from the front of `input` into `output`; says how much of each was used.
+    /// Decompresses from the start of `input` into `output`. Returns how many bytes of each were used, at most 1 GiB.
     public func read(
         _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer
     ) -> (consumed: Int, produced: Int, status: Status) {
@@ -114,7 +114,7 @@ public final class Inflater {
         return (available - Int(stream.avail_in), room - Int(stream.avail_out), status)
     }
 
-    /// Makes ready for another stream.
+    /// Makes the object ready for another stream of the same format.
     public func reset() {
         inflateReset(&stream)
     }

@@ -4,17 +4,17 @@
 
 import ArrayFiles
 
-/// What an activations file says about itself.
+/// The metadata in one activations file.
 public struct FeatureMetadata: Equatable, Sendable {
     /// The author, as in the corpus.
     public var author: String
-    /// Documents this author has.
+    /// The number of documents of this author.
     public var documentCount: Int
-    /// The layer tapped.
+    /// The index of the tapped layer.
     public var layer: Int
-    /// Tokens of each row, `<bos>` not counted; 0 for rows beyond `documentCount`.
+    /// The number of tokens in each row, without `<bos>`; 0 for rows beyond `documentCount`.
     public var tokensPerDocument: [Int32]
-    /// The SAE within its repository, `layer_5/width_16k/average_l0_51`.
+    /// The path of the SAE in its repository, for example `layer_5/width_16k/average_l0_51`.
     public var saeName: String
 
     /// The dictionary's keys, for writer and reader.
@@ -26,7 +26,7 @@ public struct FeatureMetadata: Equatable, Sendable {
         case saeName = "sae_name"
     }
 
-    /// A description of one activations file.
+    /// Makes the metadata of one activations file.
     public init(
         author: String, documentCount: Int, layer: Int, tokensPerDocument: [Int32], saeName: String
     ) {
@@ -37,10 +37,10 @@ public struct FeatureMetadata: Equatable, Sendable {
         self.saeName = saeName
     }
 
-    /// Header of the array that holds the pickle: a 0-d array of objects.
+    /// The header of the array that holds the pickle: a 0-d array of Python objects.
     public static let header = NPYHeader(descr: "|O", shape: [])
 
-    /// The array's data: the pickle.
+    /// The data of the array: the pickle.
     public var pickle: [UInt8] {
         var p = PickleWriter()
         p.protocolHeader()
@@ -97,7 +97,7 @@ public struct FeatureMetadata: Equatable, Sendable {
 }
 
 extension FeatureMetadata {
-    /// Reads what `pickle` writes, and what NumPy writes of the same dictionary. Throws `PickleError`.
+    /// Reads a pickle that the property `pickle`, or NumPy for the same dictionary, has written. Throws `PickleError`.
     public init(pickle bytes: [UInt8]) throws(PickleError) {
         let value = try PickleValue(pickle: bytes)
         guard case .objects(_, let values) = value, let dictionary = values.first else {

@@ -1,8 +1,8 @@
-// Threads besides those of Swift's runtime, for what waits: its pool has few, and all of them are to work.
+// Threads for work that waits. Swift's runtime has few threads in its pool, and all of them should compute.
 
 import Glibc
 
-/// Runs `body` on a thread of its own. The error number where the system gives none (`pthread_create`); else 0.
+/// Runs `body` on a new thread. Returns 0, or the error number of `pthread_create`.
 public func makeThread(_ body: @escaping @Sendable () -> Void) -> Int32 {
     final class Start {
         let body: @Sendable () -> Void
@@ -12,7 +12,7 @@ public func makeThread(_ body: @escaping @Sendable () -> Void) -> Int32 {
     var attributes = pthread_attr_t()
     pthread_attr_init(&attributes)
     defer { pthread_attr_destroy(&attributes) }
-    // Nobody waits for its end.
+    // Detached, because no thread joins it.
     pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
     var thread = pthread_t()
     let status = pthread_create(

@@ -1,4 +1,4 @@
-// Arrays gone through without being unpacked are the arrays that unpacking gives.
+// A pass over an array without unpacking it gives the same elements as unpacking it.
 
 import Files
 import Foundation
@@ -15,7 +15,7 @@ struct ArrayScanTests {
         folder = try TemporaryFolder()
     }
 
-    /// What zlib makes of `bytes` at `level`.
+    /// Returns `bytes` as zlib compresses them at `level`.
     private static func deflated(_ bytes: [UInt8], level: Int32) throws -> [UInt8] {
         var out: [UInt8] = []
         try bytes.withUnsafeBytes { input in
@@ -47,7 +47,7 @@ struct ArrayScanTests {
         return words
     }
 
-    /// Bytes of many kinds: nearly all zero, none zero, repeating with long and short periods, of odd sizes.
+    /// Byte sequences of many kinds: nearly all zero, none zero, repeating with short and long periods, of odd sizes.
     static let contents: [[UInt8]] = {
         var random = SeededGenerator(11)
         var all: [[UInt8]] = [[], [0], [7], [0, 0, 0, 0, 9], Array(repeating: 0, count: 100_003)]
@@ -64,7 +64,7 @@ struct ArrayScanTests {
             }
             all.append((0..<90_002).map { unit[$0 % period] })
         }
-        // What repeats lies behind zeros that are not in the window yet, and partly reaches into them.
+        // The repeated bytes follow zeros that the window does not store, and partly reach into these zeros.
         for gap in [100, 20_000, 32_760, 40_000] {
             let word: [UInt8] = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 9]
             let zeros = Array(repeating: UInt8(0), count: gap)
@@ -102,10 +102,10 @@ struct ArrayScanTests {
         #expect(found == pattern.words.filter { $0.value != 0 })
     }
 
-    /// A last block with codes of its own, for literals and for distances, of words of these lengths (0 to 2).
+    /// Returns a last block with dynamic codes: the lengths of the literal and distance code words (0 to 2), then `bits`.
     private static func block(_ literals: [Int], _ distances: [Int], then bits: [Int]) -> [UInt8] {
         func number(_ value: Int, _ count: Int) -> [Int] { (0..<count).map { value >> $0 & 1 } }
-        // The code for lengths: two bits each for 0, 1, 2 and one that is not used.
+        // The code for code lengths: two bits each for 0, 1, 2 and for one symbol that is not used.
         let order = DynamicBlockHeader.order
         var all = [1] + number(2, 2) + number(literals.count - 257, 5)
         all += number(distances.count - 1, 5) + number(15, 4)
@@ -117,13 +117,13 @@ struct ArrayScanTests {
         }
     }
 
-    /// Codes are refused where zlib refuses them: with too few words, for too many symbols, without an end.
+    /// Codes are refused if zlib refuses them: with too few code words, for too many symbols, without a code for the end.
     @Test func codesAreThoseOfZlib() throws {
         func literals(_ lengths: [Int: Int], count: Int = 257) -> [Int] {
             (0..<count).map { lengths[$0] ?? 0 }
         }
         for (stream, isRight) in [
-            // A zero and the end.
+            // The bits of one zero and of the end.
             (ArrayScanTests.block(literals([0: 1, 256: 1]), [0], then: [0, 1]), true),
             (ArrayScanTests.block(literals([0: 1, 256: 1]), [1], then: [0, 1]), true),
             (ArrayScanTests.block(literals([0: 1, 256: 1]), [1, 1], then: [0, 1]), true),
@@ -157,7 +157,7 @@ struct ArrayScanTests {
         }
     }
 
-    /// A damaged stream is refused, or sizes and checksum show that it decodes to something else; nothing worse.
+    /// A damaged stream is refused, or its size or checksum shows the damage. It never crashes the decoder.
     @Test func damagedStreamsAreNoticed() throws {
         var random = SeededGenerator(5)
         let bytes = ArrayScanTests.contents[6]
@@ -193,7 +193,7 @@ struct ArrayScanTests {
         }
     }
 
-    /// Every type of number, stored and deflated, wherever the data begins.
+    /// Every type of number, stored and deflated, with the data at any offset.
     @Test(arguments: [1, 2, 4, 8], [true, false])
     func elementsOfEverySize(size: Int, isDeflated: Bool) throws {
         var random = SeededGenerator(UInt64(size))
@@ -203,7 +203,7 @@ struct ArrayScanTests {
                 ? UInt8.random(in: 0...255, using: &random) : 0
         }
         let header = NPYHeader(descr: size == 1 ? "|u1" : "<u\(size)", shape: [count])
-        // NumPy before 1.14 began data at multiples of 16; others may begin it anywhere.
+        // NumPy before 1.14 began the data at a multiple of 16 bytes. Other writers may begin it anywhere.
         for cut in [0, 1, 3, 16] {
             var head = header.encoded
             head.removeSubrange(head.count - 1 - cut..<head.count - 1)
@@ -245,7 +245,7 @@ struct ArrayScanTests {
         #expect(throws: NPZError.badMember(path: path, member: "x", reason: "has a wrong CRC-32")) {
             try NPZReader(path: path).scan("x").forEachNonzero { _, _ in }
         }
-        // Objects; and what would be numbers to a reader that takes any digits.
+        // Objects, and types that a careless reader of digits would accept as numbers.
         for type in ["|O", "<f+4", "<f04", "|f1", "<b2", "<u3", "<f", "f4", ">f4", "|f4", ""] {
             let array = NPYHeader(descr: type, shape: [1]).encoded + [0, 0, 0, 0]
             #expect(throws: NPZError.self, "\(type)") {
@@ -268,7 +268,7 @@ struct PickleTests {
         #expect(try FeatureMetadata(pickle: long.pickle) == long)
     }
 
-    /// What NumPy 2 pickles of the same dictionary, protocol 4: memo by number, frames, short strings.
+    /// The protocol 4 opcodes of NumPy 2's pickles: memo by number, frames, short strings.
     @Test func otherProtocolsAreRead() throws {
         func short(_ text: String) -> [UInt8] { [0x8C, UInt8(text.utf8.count)] + Array(text.utf8) }
         let pickle: [UInt8] =
@@ -287,7 +287,7 @@ struct PickleTests {
                 ]))
     }
 
-    /// Nothing is called: neither what does harm, nor what is only not known.
+    /// Nothing is called: neither harmful nor merely unknown functions.
     @Test(arguments: [
         "cos\nsystem\n(X\u{4}\0\0\0truetR.", "cbuiltins\neval\n(X\u{1}\0\0\01tR.",
         "c__builtin__\ngetattr\n.", "cnumpy.testing\nrundocs\n)R.", "(S'x'\nIos\nsystem\n.",
@@ -300,7 +300,7 @@ struct PickleTests {
         withUnsafeBytes(of: UInt32(value).littleEndian, Array.init)
     }
 
-    /// A type's name grows with no use of it, and its byte order is one of four.
+    /// The name of a type does not grow with use, and its byte order is one of four.
     @Test func typesHaveShortNames() throws {
         func dtype(_ name: String, orders: [String]) -> [UInt8] {
             func text(_ text: String) -> [UInt8] {
@@ -324,7 +324,7 @@ struct PickleTests {
         }
     }
 
-    /// A list that is kept and grows, or is kept again and again, is not copied each time.
+    /// A list in the memo that grows or is fetched again and again counts each time, so it cannot fill the memory.
     @Test func whatIsKeptIsCounted() {
         let many = [UInt8](repeating: UInt8(ascii: "N"), count: 200_000)
         let grown =
@@ -355,7 +355,7 @@ struct PickleTests {
                 in: 0...255, using: &random)
             _ = try? FeatureMetadata(pickle: bad)
         }
-        // As deep as can be, and as wide by reference.
+        // Nesting as deep as possible, then a value that doubles by references.
         let deep = [UInt8(ascii: "N")] + [UInt8](repeating: 0x85, count: 1_000_000)
         #expect(throws: PickleError.refused("too many lists")) {
             try PickleValue(pickle: deep + [UInt8(ascii: ".")])
@@ -369,7 +369,7 @@ struct PickleTests {
         }
     }
 
-    /// A list in parts, as Python writes long ones.
+    /// A list in parts, as Python writes long lists.
     @Test func listsGrow() throws {
         var pickle: [UInt8] = Array("]".utf8)
         for part in 0..<1000 as Range<Int> {

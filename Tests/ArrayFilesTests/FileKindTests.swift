@@ -1,4 +1,4 @@
-// What files are told to be by their first bytes.
+// Kinds of files are recognised by their first bytes.
 
 import ArrayFiles
 import Files
@@ -7,11 +7,11 @@ import TestSupport
 import Testing
 
 struct FileKindTests {
-    /// A file's beginning, and what is to be said of it.
+    /// The start of a file, and words that the message about it must contain.
     struct Sample: CustomTestStringConvertible, Sendable {
         let testDescription: String
         let bytes: [UInt8]
-        /// What the sentence on a corpus, else on a file of weights must hold.
+        /// Words that the sentence must contain if a corpus is expected, and if weights are expected.
         let mentions: [String]
 
         init(_ name: String, _ bytes: [UInt8], _ mentions: String...) {
@@ -23,7 +23,7 @@ struct FileKindTests {
         }
     }
 
-    /// The header of a tar archive of one empty file; with `isOld`, as before POSIX.
+    /// Returns the header of a tar archive of one empty file; with `isOld`, in the format from before POSIX.
     private static func tar(isOld: Bool) -> [UInt8] {
         var header = [UInt8](repeating: 0, count: 512)
         func put(_ text: String, at offset: Int) {
@@ -153,7 +153,7 @@ struct FileKindTests {
             for mention in sample.mentions {
                 #expect(sentence.contains(mention), "\(sentence)")
             }
-            // Every one ends with what to do.
+            // Every sentence ends with the next step.
             #expect(sentence.contains("; "), "\(sentence)")
         }
     }
@@ -187,7 +187,7 @@ struct FileKindTests {
         #expect(kind([0xFE, 0x01, 0x02]) == nil)
     }
 
-    /// No beginning of any length makes it fail.
+    /// Truncated or changed bytes of any sample never crash the recognition.
     @Test func shortAndDamagedBytesAreNoTrouble() {
         var generator = SeededGenerator(15)
         for sample in FileKindTests.samples {
@@ -216,7 +216,7 @@ struct FileKindTests {
             let error = #expect(throws: UnexpectedFileError.self) { try read() }
             #expect(error?.description.contains("\(path): is a Git LFS pointer") == true)
         }
-        // An archive of PyTorch's is sound, but has no arrays.
+        // An archive of PyTorch is a sound ZIP file but has no arrays.
         let torch = try folder.write(FileKindTests.zip("archive/data.pkl"), "torch")
         #expect(throws: UnexpectedFileError.self) { try NPZReader(path: torch).tensor("W_enc") }
         #expect(FileKind(path: torch) == .torch && FileKind(path: folder.path) == nil)
@@ -247,7 +247,7 @@ struct FileKindTests {
         #expect(error?.description.contains("nobody-of-this-name") == true)
     }
 
-    /// What servers say in place of a file, and what only begins so.
+    /// A file is a server's answer only if the whole file is: some texts only begin like an answer.
     @Test func answersAreTheWholeFile() {
         func isAnswer(_ text: String) -> Bool {
             let kind = Array(text.utf8).withUnsafeBytes { FileKind($0) }

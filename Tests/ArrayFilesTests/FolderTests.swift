@@ -1,4 +1,4 @@
-// Folders by handle: links, pipes and devices lead nowhere.
+// Access to folders by handle: no link, pipe or device leads out of the folder.
 
 import Files
 import Foundation
@@ -7,7 +7,7 @@ import Testing
 
 struct FolderTests {
     let temporary: TemporaryFolder
-    /// What nobody may change.
+    /// A folder outside, which no test may change.
     let outside: String
 
     init() throws {
@@ -49,7 +49,7 @@ struct FolderTests {
         try (own / "a").remove()
         #expect(try own.names() == [])
         try expectUntouched()
-        // What is not there is no error.
+        // Removing a missing entry is not an error.
         try (own / "a").remove()
         try (own / "x" / "y").remove()
     }
@@ -74,7 +74,7 @@ struct FolderTests {
         try expectUntouched()
     }
 
-    /// A folder that a user names may be a link.
+    /// A folder that the user names may be a link.
     @Test func theGivenFolderMayBeALink() throws {
         try link("given", to: temporary.file("own/a"))
         let given = GuardedPath(temporary.file("own/given"))
@@ -105,7 +105,7 @@ struct FolderTests {
         try expectUntouched()
     }
 
-    /// What stands in the place of a file that is written is replaced itself.
+    /// Writing a file replaces a link at its place, and not the target of the link.
     @Test func writingReplacesLinks() throws {
         try link("result", to: outside + "/deep/thesis.txt")
         try OutputFile.make(own / "result", begunIn: own / "a") { try $0.write(Array("z".utf8)) }

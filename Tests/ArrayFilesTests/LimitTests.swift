@@ -1,4 +1,4 @@
-// Files that ask for more than they hold: refused before memory is taken.
+// Files that claim more than they hold are refused before memory is allocated.
 
 import Files
 import Foundation
@@ -40,7 +40,7 @@ struct LimitTests {
         }
     }
 
-    /// Zeros pack to a thousandth: a small file could ask for all memory.
+    /// Zeros pack to a thousandth of their size, so that a small file could demand all memory.
     @Test func weightsThatUnpackToFarMoreThanThereIsAreRefused() throws {
         func archive(_ count: Int) throws -> NPZReader {
             let path = folder.file("zeros.npz")
@@ -51,7 +51,7 @@ struct LimitTests {
             }
             return try NPZReader(path: path)
         }
-        // What is small is allowed, whatever it packs to.
+        // A small array is allowed at any compression ratio.
         try archive(1 << 20).checkUnpacking(ofWeights: "W_enc")
         let error = #expect(throws: NPZError.self) {
             try archive(1 << 25).checkUnpacking(ofWeights: "W_enc")

@@ -1,4 +1,4 @@
-// Files on file systems that cannot map them: read, and only as far as somebody looks.
+// Files on file systems that cannot map them are read, and only the requested parts.
 
 import Files
 import Foundation
@@ -29,7 +29,7 @@ struct MappedFileTests {
             #expect(file.bytes.elementsEqual(content))
         }
         #expect(try #require(MappedFile.unmappedNote).contains("read into memory instead"))
-        // Part by part, in any order, twice.
+        // Parts in any order, some of them twice.
         let file = try unmapped(path, .onDemand)
         for range in [300_000..<300_001, 65_535..<65_537, 100..<100, 0..<1, 65_535..<65_537] {
             try file.load(range)
@@ -40,7 +40,7 @@ struct MappedFileTests {
         #expect(try unmapped(folder.write([], "empty"), .whole).bytes.isEmpty)
     }
 
-    /// Others are errors of their own: memory that lacks is not had by reading.
+    /// Other errors of `mmap` are thrown: if memory is short, reading the file does not help.
     @Test func otherFailuresStayErrors() throws {
         let path = try folder.write([1, 2, 3], "f")
         let error = #expect(throws: FileError.self) {
@@ -58,7 +58,7 @@ struct MappedFileTests {
         #expect(error.map { "\($0)".contains("became shorter while it was read") } == true)
     }
 
-    /// A checkpoint that is looked at takes the memory of what is looked at.
+    /// A checkpoint takes memory only for the parts that are loaded.
     @Test func whatNobodyLoadsTakesNoMemory() throws {
         let path = try folder.write([UInt8](repeating: 1, count: 1 << 20), "f")
         truncate(path, 4 << 30)

@@ -1,4 +1,4 @@
-// Archives and array headers: ours read back, NumPy's read, large ones laid out right.
+// Archives and array headers: reads what this program writes and what NumPy writes, and checks the layout of large archives.
 
 import Files
 import RunFiles
@@ -56,7 +56,7 @@ struct NPZTests {
         #expect(try reader.array("y").data == [7, 0, 0, 0, 0, 0, 0, 0])
     }
 
-    /// A member beyond 4 GiB: its sizes stand in ZIP64 fields, locally and in the directory.
+    /// The sizes of a member above 4 GiB are in ZIP64 fields, in the local header and in the directory.
     @Test func membersBeyondFourGibibytesHaveZIP64Fields() throws {
         let folder = try TemporaryFolder()
         let file = try OutputFile(path: folder.file("a.npz"), temporaryDirectory: folder.path)
@@ -73,7 +73,7 @@ struct NPZTests {
         func u16(_ i: Int) -> Int { Int(bytes[i]) | Int(bytes[i + 1]) << 8 }
         func u32(_ i: Int) -> UInt32 { UInt32(u16(i)) | UInt32(u16(i + 2)) << 16 }
         func u64(_ i: Int) -> Int { Int(u32(i)) | Int(u32(i + 4)) << 32 }
-        // Local header: both sizes as placeholders, then the extra field behind the name "x.npy".
+        // Local header: both sizes are placeholders; the extra field follows the name "x.npy".
         #expect(u32(0) == 0x0403_4B50 && u32(18) == .max && u32(22) == .max)
         #expect(u16(30 + 5) == 1 && u16(30 + 7) == 16)
         #expect(u64(30 + 9) == count + 128)
@@ -90,7 +90,7 @@ struct NPZTests {
 
     @Test func numPysArchivesAreReadInEveryForm() throws {
         let root = TestData.tiny + "/sae/gemma-scope-2b-pt-"
-        // Stored, deflated, Fortran order, small w.
+        // Stored, deflated, in Fortran order, and with a lower-case w in the name.
         for (path, name, shape, isFortran) in [
             ("res/layer_0/width_16k/average_l0_46", "W_enc", [64, 70], false),
             ("mlp/layer_0/width_16k/average_l0_60", "W_enc", [64, 70], false),
@@ -108,7 +108,7 @@ struct NPZTests {
         let bytes = NPYHeader(descr: "<f4", shape: [1]).encoded + [0, 0, 0x80, 0x3F]
         var zip = ZipBuilder()
         zip.add("x.npy", bytes, crc: bytes.withUnsafeBytes { crc32($0) })
-        // A comment in which an end record seems to begin.
+        // A comment that contains the signature of an end record.
         let comment: [UInt8] = [0x50, 0x4B, 0x05, 0x06] + Array(repeating: 0, count: 30)
         let archive =
             Array(zip.bytes[..<(zip.bytes.count - 2)]) + [UInt8(comment.count), 0] + comment

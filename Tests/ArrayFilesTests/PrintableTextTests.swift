@@ -1,4 +1,4 @@
-// Text that strangers wrote: nothing in it is a command to a terminal or breaks a line; what people are called stays.
+// Text from outside: nothing in it is a command to a terminal or breaks a line, and names stay unchanged.
 
 import Files
 import Foundation
@@ -6,10 +6,10 @@ import TestSupport
 import Testing
 
 struct PrintableTextTests {
-    /// The same characters, not only canonically equivalent ones.
+    /// Returns whether both have the same bytes; canonically equivalent strings may differ.
     private func same(_ a: String, _ b: String) -> Bool { a.utf8.elementsEqual(b.utf8) }
 
-    /// What no output may have, wherever it stands.
+    /// Returns whether `scalar` must not be in any output.
     private func isDangerous(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.properties.generalCategory {
         case .control, .lineSeparator, .paragraphSeparator: true
@@ -43,11 +43,11 @@ struct PrintableTextTests {
         ("\u{200E}\u{200F}\u{61C}", #"\u200e\u200f\u061c"#),
         ("a\u{200B}b\u{2060}\u{FEFF}\u{AD}", #"a\u200bb\u2060\ufeff\xad"#),
         ("ann\u{E0041}\u{E007F}", #"ann\U000e0041\U000e007f"#),
-        // Joiners and selectors that shape nothing; fillers.
+        // Joiners and selectors that change no shape, and invisible fillers.
         ("a\u{200D}b\u{200C}c\u{200D}", #"a\u200db\u200cc\u200d"#),
         ("a\u{FE0F}é\u{FE0F}\u{FE0F}\u{E0101}", "a\\ufe0fé\u{FE0F}\\ufe0f\\U000e0101"),
         ("a\u{3164}\u{34F}\u{115F}", #"a\u3164\u034f\u115f"#),
-        // One `Character` each.
+        // Each is one `Character`.
         ("\r\n", #"\r\n"#), ("\n\u{301}", "\\n\u{301}"), ("\u{0}", #"\x00"#), ("", ""),
         (#"C:\new"#, #"C:\new"#),
     ])
@@ -65,7 +65,7 @@ struct PrintableTextTests {
         #expect(same(printable("\(name), \(name):"), "\(name), \(name):"))
     }
 
-    /// Pieces that mean something together, in any order.
+    /// Returns random texts of pieces that act on each other, in any order.
     private func randomTexts(_ count: Int, seed: UInt64) -> [String] {
         let pieces: [Unicode.Scalar] =
             Array("ab1#'\"\\$`!é勃ा".unicodeScalars) + [
@@ -88,7 +88,7 @@ struct PrintableTextTests {
             let shown = printable(text)
             #expect(!shown.unicodeScalars.contains(where: isDangerous), "\(shown)")
             #expect(same(printable(shown), shown), "\(shown)")
-            // Between other words too, as in a message.
+            // Inside another text too, as in a message.
             let message = "author '\(shown)': \(shown)"
             #expect(same(printable(message), message), "\(message)")
         }
@@ -109,7 +109,7 @@ struct PrintableTextTests {
                 == #"{\#n    "a": "\u007fé\u2028\udb40\udc41"\#n}"#)
     }
 
-    /// Printed, and pasted into a shell, a word is what it was.
+    /// A word keeps its bytes when it is printed and pasted into a shell.
     @Test func wordsOfCommandsCanBePasted() throws {
         let texts = randomTexts(2000, seed: 3) + ["", "plain-1.0_x", "it's", "a\u{27}\u{301}; id"]
         let words = texts.map { printable("x \(shellWord($0)) y").dropFirst(2).dropLast(2) }
@@ -134,7 +134,7 @@ struct PrintableTextTests {
         }
     }
 
-    /// Lines of any length take time in proportion: a quadratic way takes many minutes.
+    /// The time is proportional to the length of the text. A quadratic method would take many minutes.
     @Test(.timeLimit(.minutes(60))) func longTextsAreNoTrouble() {
         let text = String(repeating: "é\u{1B}\u{200D}勃", count: 500_000)
         #expect(printable(text).utf8.count == 500_000 * (2 + 4 + 6 + 3))

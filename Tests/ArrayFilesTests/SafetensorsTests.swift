@@ -48,7 +48,7 @@ struct SafetensorsTests {
         builder.add("a", [1], [2])
         let path = try folder.write(builder.bytes(), "a.safetensors")
         #expect(
-            throws: SafetensorsError.badEntry(path: path, tensor: "a", reason: "is there twice")
+            throws: SafetensorsError.badEntry(path: path, tensor: "a", reason: "is listed twice")
         ) {
             try SafetensorsFile(path: path)
         }
@@ -69,7 +69,7 @@ struct SafetensorsTests {
         }
     }
 
-    /// Any byte of a real header changed: an error or a readable file, never a crash.
+    /// A header with changed bytes gives an error or a readable file, never a crash.
     @Test func damagedHeadersNeverCrash() throws {
         let folder = try TemporaryFolder()
         let whole = try TestData.bytes(TestData.tiny + "/model/model-00003-of-00003.safetensors")
@@ -89,7 +89,7 @@ struct SafetensorsTests {
         }
     }
 
-    /// The same for archives.
+    /// An archive with changed bytes gives an error or a readable file, never a crash.
     @Test func damagedArchivesNeverCrash() throws {
         let folder = try TemporaryFolder()
         let source = "/sae/gemma-scope-2b-pt-mlp/layer_0/width_16k/average_l0_60/params.npz"
@@ -97,7 +97,7 @@ struct SafetensorsTests {
         var random = SeededGenerator(3)
         for _ in 0..<400 {
             var bytes = whole
-            // The last 600 bytes are the directory; the rest local headers and data.
+            // The last 600 bytes are the directory; local headers and data precede it.
             let range =
                 Bool.random(using: &random) ? whole.count - 600..<whole.count : 0..<whole.count
             for _ in 0..<Int.random(in: 1...3, using: &random) {

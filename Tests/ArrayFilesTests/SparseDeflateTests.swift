@@ -1,4 +1,4 @@
-// Streams made from what is not zero decode to the whole array, whatever it looks like.
+// Streams that are written from the nonzero elements decode to the whole array, for every pattern.
 
 import Files
 import Foundation
@@ -14,7 +14,7 @@ struct SparseDeflateTests {
         folder = try TemporaryFolder()
     }
 
-    /// An array of `count` words with these bit patterns at these places.
+    /// An array of `count` words that is zero except for `words`: bit patterns by index.
     struct Pattern: CustomTestStringConvertible {
         let name: String
         let count: Int
@@ -42,8 +42,8 @@ struct SparseDeflateTests {
             .ones("rows of an SAE", 359 * 1024, at: (0..<92 * 50).map { $0 * 20 + $0 % 7 }),
             .ones("pairs", 9999, at: (0..<90).flatMap { [$0 * 110, $0 * 110 + 1] }),
         ]
-        // Runs of zero bytes of every length around multiples of 258: words whose first and last bytes are zero or
-        // not, with gaps to fit.
+        // Runs of zero bytes of every length around multiples of 258: words with and without zero bytes at their ends, with gaps
+        // of many lengths.
         var words: [Int: UInt32] = [:]
         var place = 0
         for first: UInt32 in [0x1234_5678, 0x0034_5678, 0x0000_5678, 0x0000_0078] {
@@ -61,7 +61,7 @@ struct SparseDeflateTests {
             let count = 20_000 + Int.random(in: 0...999, using: &random)
             var words: [Int: UInt32] = [:]
             for place in 0..<count where Double.random(in: 0..<1, using: &random) < density {
-                // Bytes are zero half of the time; a word of four zeros is one too.
+                // Half of the bytes are zero. A word of four zeros is also given as an element.
                 let mask = (0..<4).reduce(UInt32(0)) { mask, _ in
                     mask << 8 | (Bool.random(using: &random) ? 255 : 0)
                 }
@@ -102,11 +102,11 @@ struct SparseDeflateTests {
         }
         #expect(array.data.count == 4 * pattern.count)
         #expect(found == expected)
-        // What comes behind it is in its place too.
+        // The next member is in its place too.
         #expect(try reader.array("y").data == [7])
     }
 
-    /// The checksum is zlib's, for gaps of any length.
+    /// The checksum equals zlib's, for gaps of any length.
     @Test func checksumsAreZlibs() {
         var random = SeededGenerator(7)
         for most in [1, 3, 20, 400, 100_000, 3_000_000] {
@@ -126,7 +126,7 @@ struct SparseDeflateTests {
         }
     }
 
-    /// Steps add up, beyond what could be gone through byte by byte.
+    /// Steps add up, also for gaps that are too long to check byte by byte.
     @Test func longGapsAddUp() {
         for (a, b) in [(1 << 31, 1 << 31), (1 << 36 - 1, 1), (123_456_789_012, 987_654_321)] {
             var parts = SparseCRC32(from: 0x1234_5678)
@@ -139,13 +139,13 @@ struct SparseDeflateTests {
 
     // MARK: Huffman codes
 
-    /// Every code is complete, within its limit, and no symbol that is rarer has fewer bits.
+    /// Every code is complete and within its limit, and no rarer symbol has fewer bits.
     @Test func codesAreComplete() {
         var random = SeededGenerator(3)
         var cases: [[Int]] = (2...40).map { count in
             (0..<count).map { _ in Int.random(in: 0...1000, using: &random) }
         }
-        // As skewed as can be: without a limit, as many bits as symbols.
+        // The most skewed frequencies: without a limit, the longest code word would have about as many bits as there are symbols.
         var fibonacci = [1, 1]
         while fibonacci.count < 60 { fibonacci.append(fibonacci.suffix(2).reduce(0, +)) }
         cases.append(fibonacci)
@@ -161,7 +161,7 @@ struct SparseDeflateTests {
                         #expect(code.lengths[a] >= code.lengths[b])
                     }
                 }
-                // No code begins as another does; first bits are lowest.
+                // No code word is a prefix of another; first bits are lowest.
                 for a in used {
                     for b in used where a != b && code.lengths[a] <= code.lengths[b] {
                         let mask = UInt16(1) << UInt16(code.lengths[a]) - 1
@@ -172,14 +172,14 @@ struct SparseDeflateTests {
         }
     }
 
-    /// Without a limit that matters, the bits are those of Huffman's own construction.
+    /// If the limit has no effect, the total number of bits equals that of Huffman's construction.
     @Test func codesAreTheBest() {
         var random = SeededGenerator(4)
         for count in 2...50 {
             let frequencies = (0..<count).map { _ in Int.random(in: 1...10_000, using: &random) }
             let code = HuffmanCode(frequencies: frequencies, limit: 15)
             let bits = zip(frequencies, code.lengths).reduce(0) { $0 + $1.0 * Int($1.1) }
-            // Each joining of two nodes adds a bit to all below them.
+            // Joining two nodes adds one bit to every symbol below them.
             var (nodes, best) = (frequencies.sorted(), 0)
             while nodes.count > 1 {
                 let sum = nodes[0] + nodes[1]

@@ -1,4 +1,4 @@
-// The JSON reader and writer against Python's rules.
+// The JSON reader and writer follow Python's rules.
 
 import Testing
 
@@ -32,7 +32,7 @@ struct JSONTests {
                 == 1.234_567_890_123_456_8e29)
     }
 
-    /// Strings are passed over eight bytes at a time: wherever in eight what ends or interrupts one stands.
+    /// Strings are read eight bytes at a time. Their end, or a byte that interrupts them, may be at any of the eight places.
     @Test func stringsEndWhereverTheyDo() throws {
         for length in 0..<40 {
             for filler in ["a", " ", "~", "\u{7F}", "é", "\u{1F600}"] {
@@ -68,7 +68,7 @@ struct JSONTests {
     func refusesWithThePlace(text: String, offset: Int) {
         let error = #expect(throws: JSONSyntaxError.self) { try parse(text) }
         #expect(error?.offset == offset, "\(String(describing: error))")
-        // Passing over a value checks the same grammar.
+        // Skipping a value checks the same grammar.
         let bytes = Array(text.utf8)
         bytes.withUnsafeBufferPointer { bytes in
             _ = #expect(throws: JSONSyntaxError.self) {
@@ -97,7 +97,7 @@ struct JSONTests {
     @Test func loneSurrogatesAreNotUnicode() throws {
         for text in [#""\ud83d""#, #""\ude00""#, #""\ud83d\u0041""#, #""\ud83dx""#] {
             #expect(throws: JSONSyntaxError.self) { try parse(text) }
-            // In a value that nobody reads they are passed over.
+            // `skipValue` accepts them, because nobody reads the value.
             let bytes = Array(text.utf8)
             try bytes.withUnsafeBufferPointer { bytes in
                 var scanner = JSONScanner(bytes)

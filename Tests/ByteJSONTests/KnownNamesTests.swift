@@ -1,4 +1,4 @@
-// Keys that a reader knows, those that it refuses, and those that it names.
+// Keys that a reader knows, keys that it refuses, and unknown keys that it names.
 
 import ByteJSON
 import Testing
@@ -27,7 +27,7 @@ struct KnownNamesTests {
             (["factor": .number(1.5)], "top.factor is 1.5, expected 1"),
             (["factor": "1"], "top.factor is \"1\", expected 1"),
             (["head": .null], "top.head is null, which this program does not compute"),
-            // Of keys that are there twice the last counts, as in Python.
+            // If a key occurs twice, the last value counts, as in Python.
             (
                 JSONObject([("bias", .null), ("bias", .integer(0))]),
                 "top.bias is 0, expected false or null"
@@ -39,7 +39,7 @@ struct KnownNamesTests {
     }
 
     @Test func whatIsNotKnownIsNamedOnce() throws {
-        // U+212A is not K, though Swift's strings say so.
+        // U+212A is not K, although Swift's strings compare as equal.
         let object = JSONObject([
             ("b", 1), ("size", 2), ("a", 3), ("b", 4), ("\u{212A}", 5), ("Size", 6),
         ])
