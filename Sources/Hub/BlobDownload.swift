@@ -1,8 +1,9 @@
-// One content of the cache: downloaded to a file that nobody else writes to, continued where an earlier download broke
-// off, checked, and only then given its name.
+// Downloads one content into the cache. The bytes go to a file that only this process writes, and an earlier partial download is
+// continued. The file gets its final name only after its hash was checked.
 //
-// Nothing here depends on locks. The lock spares two processes of downloading the same; where it does not work (some network
-// file systems), or its holder makes no headway, each downloads by itself, and the last to rename wins with the same bytes.
+// Correctness does not depend on locks. The lock only saves two processes from downloading the same content. If locks do not work
+// (some network file systems), or the lock's holder makes no progress, each process downloads the content, and the last rename
+// wins with the same bytes.
 
 import Files
 import FoundationEssentials
@@ -10,35 +11,37 @@ import Glibc
 import Logging
 import Synchronization
 
-/// Where bytes come from.
+/// The origin of bytes that a download reports.
 public enum DownloadedBytes: Sendable {
-    /// The network.
+    /// Received from the network.
     case received
-    /// What an earlier download has left.
+    /// Copied from an earlier partial download.
     case found
 }
 
-/// Where a download's bytes go: appended to a file and to a hash.
+/// The destination of a download: appends bytes to a new file and updates their hash.
 final class DownloadSink: Sendable {
-    /// The body is longer than the file is said to be.
+    /// The body is longer than the file's size in the listing.
     struct TooLong: Error {}
 
     private struct State {
         var count = 0
-        /// Which exchange's body is at hand, and its next byte within the file.
+        /// The number of the current exchange, and the offset in the file of the next byte of its body. The position is nil until
+        /// the first bytes of the body come.
         var exchange = 0
         var position: Int?
         var hash: ContentHash
     }
 
-    /// The folder that the file is in, and its name there.
+    /// The folder of the file, and the file's name in it.
     let folder: Folder
     let name: String
     let descriptor: Int32
     private let state: Mutex<State>
     private let report: @Sendable (Int, DownloadedBytes) -> Void
 
-    /// A sink to a new file in `folder`. `report` is told of every byte. Throws `FileError`.
+    /// Creates a new file in `folder`. `report` is called with the number of bytes of each piece that is appended. Throws
+    /// `FileError`.
     init(
         for file: RepositoryFile, in folder: Folder,
         report: @escaping @Sendable (Int, DownloadedBytes) -> Void
@@ -53,32 +56,35 @@ final class DownloadSink: Sendable {
 
     private var path: String { folder.path(of: name) }
 
-    /// Removes the file.
+    /// Removes the file. Ignores errors.
     func remove() { try? folder.remove(name) }
 
-    /// Takes the file from all but this user until it is known to be what it should be. Says whether that could be done.
+    /// Removes all permissions of the group and of others, until the content is checked. Returns false if the file still has such
+    /// permissions.
     func hide() -> Bool {
         var info = stat()
         return fchmod(descriptor, 0o600) == 0 && fstat(descriptor, &info) == 0
             && info.st_mode & 0o077 == 0
     }
 
-    /// Bytes so far.
+    /// The number of bytes so far.
     var count: Int { state.withLock(\.count) }
 
-    /// The digest of all bytes so far.
+    /// The digest of all bytes so far, in hexadecimal digits.
     var digest: String { state.withLock { $0.hash.digits } }
 
-    /// The digest under which the bytes so far are to lie in the cache; nil where they are not the file's.
+    /// The digest under which the bytes so far are to be stored in the cache; nil if they are not the content of the file.
     var proof: RepositoryFile.Digest? { state.withLock { $0.hash.proof } }
 
-    /// Appends `bytes` of an earlier download. Throws `FileError` or `TooLong`.
+    /// Appends `bytes`, which come from an earlier partial download. Throws `FileError`, and `TooLong` if the file would have
+    /// more than `limit` bytes.
     func append(_ bytes: UnsafeRawBufferPointer, limit: Int) throws {
         try state.withLock { try write(bytes, limit, .found, &$0) }
     }
 
-    /// Appends what is new of `bytes`, of a body that begins at `start` of the file, asked for with its first bytes. Of an
-    /// exchange that is not the last nothing is taken. Throws `FileError`, `TooLong` and what `start` throws.
+    /// Appends `bytes`, the next piece of the body of `exchange`, without the bytes that the file has already. `start` gives the
+    /// offset of the body in the file; it is called at the first piece of an exchange. Does nothing if `exchange` is not the
+    /// current one. Throws `FileError`, `TooLong` and what `start` throws.
     func append(
         _ bytes: UnsafeRawBufferPointer, of exchange: Int, limit: Int, start: () throws -> Int
     ) throws {
@@ -92,7 +98,7 @@ final class DownloadSink: Sendable {
         }
     }
 
-    /// Another exchange begins: its number.
+    /// Starts the next exchange. Returns its number.
     func beginExchange() -> Int {
         state.withLock {
             $0.position = nil
@@ -106,7 +112,8 @@ final class DownloadSink: Sendable {
         _ state: inout State
     ) throws {
         guard state.count + bytes.count <= limit else { throw TooLong() }
-        // At the place that counts: what a failed attempt has written of its bytes is written over.
+        // The offset follows from `state.count`, which grows only after all bytes are written: a retry overwrites what a failed
+        // write has left.
         var rest = bytes
         while !rest.isEmpty {
             let offset = off_t(state.count + bytes.count - rest.count)
@@ -120,8 +127,8 @@ final class DownloadSink: Sendable {
         report(bytes.count, kind)
     }
 
-    /// Fails unless the bytes, which are what they should be, have reached the disk, and are as many; then the file gets its lasting
-    /// permissions. What the system said of it before. Throws `FileError`.
+    /// Writes the file, whose content was checked before, to the disk and gives it its final permissions. Returns the file's
+    /// status from before that change. Throws `FileError`, also if the file does not have `count` bytes.
     func finish() throws -> stat {
         guard synchronizeToDisk(descriptor) else { throw FileError("write", path) }
         var info = stat()
@@ -133,28 +140,30 @@ final class DownloadSink: Sendable {
     }
 }
 
-/// Brings one content into the cache.
+/// The download of one content into the cache.
 struct BlobDownload: Sendable {
     let file: RepositoryFile
-    /// The paths of all files with the content.
+    /// The paths of all files of the repository that have this content.
     let paths: [String]
     let commit: String
     let cache: HubCache
-    /// Where it is looked up what of the cache is whole.
+    /// Tells which contents of the cache are whole.
     let contents: CheckedContents
     let client: HubClient
     let log: Logger
-    /// Told of bytes that are there; of less than none where they were of no use.
+    /// Called with the number of bytes of each piece that is received or copied. Called with a negative number if bytes that were
+    /// reported before are discarded.
     let report: @Sendable (Int, DownloadedBytes) -> Void
 
     private var blob: String { cache.blob(file.digest.name) }
     private var isThere: Bool {
         contents.isWhole(blob, file)
-            // Of a content that the listing has no name of its own for, nobody knows its place beforehand.
+            // A mirror may list a content by the git id of its LFS pointer. The name of its blob is not known in advance then, so
+            // the files that link to it are checked.
             || paths.allSatisfy { contents.isWhole(cache.file($0, of: commit), file) }
     }
 
-    /// Returns when the content is in the cache and the files are linked to it. Throws `HubError` and `FileError`.
+    /// Downloads the content if it is not in the cache, and links all files to it. Throws `HubError` and `FileError`.
     func run() async throws {
         var digest = file.digest
         if !isThere {
@@ -168,13 +177,14 @@ struct BlobDownload: Sendable {
         }
     }
 
-    /// Git keeps no larger files by themselves: one that is listed without SHA-256 is a mirror's fault.
+    /// Most bytes of a file that is stored in git itself. Larger files are in LFS: if one is listed without SHA-256, the mirror's
+    /// list is at fault.
     private static let largestPlainFile = 10 << 20
 
-    /// Most times that one begins anew because somebody has cleared away what was there.
+    /// Most attempts, if the finished file disappears before it gets its name.
     private static let attempts = 3
 
-    /// The digest under which the content then lies in the cache.
+    /// Downloads the content. Returns the digest under which it is stored in the cache.
     private func download(isLocked: Bool) async throws -> RepositoryFile.Digest {
         var isFresh = false
         var attempt = 0
@@ -190,7 +200,7 @@ struct BlobDownload: Sendable {
                 got = "more than \(file.size) bytes"
             }
             if isThere {
-                // Another process was faster.
+                // Another process has finished the content first.
                 sink.remove()
                 removeParts()
                 return file.digest
@@ -205,7 +215,7 @@ struct BlobDownload: Sendable {
                     removeParts()
                     return digest
                 } catch {
-                    // Where it has been taken for a leftover, or the cache has been cleared, it is begun again.
+                    // ENOENT: another process has removed the file as a leftover, or the cache was cleared. Start again.
                     attempt += 1
                     guard error.code == ENOENT, attempt < BlobDownload.attempts else { throw error }
                 }
@@ -228,16 +238,18 @@ struct BlobDownload: Sendable {
                     cache.reference, file: file.path, expected: file.digest.name, got: got,
                     mirror: settings.isEndpointGiven ? settings.endpoint : nil)
             }
-            // What was taken over may be what is wrong. Other processes' parts are theirs.
+            // The bytes that were taken over may be the wrong ones, so their partial download is removed. Other partial downloads
+            // belong to other processes and stay.
             if let adopted { try? sink.folder.remove(adopted) }
             isFresh = true
             log.warning(
-                "\(cache.reference)/\(file.path): what came is not what it should be (\(got)); downloading it again from the start"
+                "\(cache.reference)/\(file.path): the downloaded content has a wrong digest or size (\(got)); downloading it again from the start"
             )
         }
     }
 
-    /// A sink in the folder, which another process may be just clearing away. Throws `FileError`.
+    /// Returns a sink in the content's folder. Tries again if another process removes the folder at the same time. Throws
+    /// `FileError`.
     private func newSink() throws -> DownloadSink {
         var attempt = 0
         while true {
@@ -251,14 +263,15 @@ struct BlobDownload: Sendable {
         }
     }
 
-    /// Removes all parts of the content, which is there.
+    /// Removes all partial downloads of the content, which is in the cache now.
     private func removeParts() {
         try? cache.existing(.own())?.removeTree(file.digest.name)
     }
 
-    /// Copies what the furthest of the earlier downloads has into `sink`, and removes those that are of no more use. A copy,
-    /// because its owner may still be writing: whether another machine's process lives is only known where the lock is, or
-    /// where it has not written for long. The name of what was copied.
+    /// Copies the largest earlier partial download into `sink`, and removes the abandoned ones. Copies and does not rename,
+    /// because the owner may still be writing: a process on another machine is known to have ended only if this process holds the
+    /// lock, or if the file has not been written to for long. Returns the name of the file that was copied; nil if none can be
+    /// used.
     private func adopt(into sink: DownloadSink, isLocked: Bool) throws -> String? {
         let others = cache.earlierPartials(file.digest.name).filter { $0.name != sink.name }
         func isAbandoned(_ part: HubCache.Partial) -> Bool {
@@ -273,8 +286,9 @@ struct BlobDownload: Sendable {
             return nil
         }
         defer { close(descriptor) }
-        // Somebody may have linked a file there that is this user's alone. One of this user's own that others may not read is taken
-        // over so that they cannot read it here either.
+        // Somebody may have linked a file into this folder that only this user may read, and others must not read it through the
+        // copy. But this user's own partial download is continued even if others may not read it: the copy is hidden from them,
+        // too.
         guard
             isReadableAnyway(descriptor, byReadersOf: sink.descriptor)
                 || isOnlyOwn(descriptor) && sink.hide()
@@ -294,7 +308,8 @@ struct BlobDownload: Sendable {
             } catch let error as FileError
                 where [ENOSPC, EDQUOT].contains(error.code) && isAbandoned(furthest)
             {
-                // No room for both: what is copied is enough to go on from, and to make room for the rest.
+                // There is no room for both files. The bytes copied so far are enough to continue from, and removing the original
+                // makes room for the rest.
                 break
             }
         }
@@ -302,7 +317,7 @@ struct BlobDownload: Sendable {
         return furthest.name
     }
 
-    /// Whether the open file is this user's and has no other name.
+    /// Whether the open file belongs to this user and has only one name.
     private func isOnlyOwn(_ descriptor: Int32) -> Bool {
         var info = stat()
         return fstat(descriptor, &info) == 0 && info.st_uid == geteuid() && info.st_nlink == 1
@@ -310,9 +325,9 @@ struct BlobDownload: Sendable {
 
     // MARK: The lock
 
-    /// Seconds for which the holder of the lock may make no headway before it is passed by.
+    /// Seconds without progress of the lock's holder after which this process no longer waits for the lock.
     private static let patience = 30.0
-    /// Seconds after which a part that nobody has written to is nobody's.
+    /// Seconds without a write after which a partial download counts as abandoned.
     private static let silence = 120
 
     private struct Lock {
@@ -322,8 +337,9 @@ struct BlobDownload: Sendable {
         func release() { close(descriptor) }
     }
 
-    /// Waits while another process downloads the same and gets on with it. The lock where it was to be had; nil or not held
-    /// where one goes on without. Throws `CancellationError`.
+    /// Waits while another process downloads the same content and makes progress. Returns the lock. Nil if the lock file cannot
+    /// be opened; a lock that is not held if locks do not work, the holder makes no progress or the content has appeared. Throws
+    /// `CancellationError`.
     private func waitForTurn() async throws -> Lock? {
         let name = "\(file.digest.name).lock"
         // Group-writable, as huggingface_hub makes it: a cache may be several users'.
@@ -340,7 +356,7 @@ struct BlobDownload: Sendable {
             guard isTaken, !isThere, idle < BlobDownload.patience else {
                 if isTaken, !isThere {
                     log.warning(
-                        "\(cache.reference)/\(file.path): whoever holds \(path) has done nothing for \(Int(idle)) s; downloading it here too"
+                        "\(cache.reference)/\(file.path): the process that holds the lock \(path) has made no progress for \(Int(idle)) s; downloading the file in this process too"
                     )
                 }
                 return Lock(descriptor: descriptor, isHeld: false)
@@ -352,14 +368,15 @@ struct BlobDownload: Sendable {
             let now = headway()
             idle = now == seen ? idle + pause : 0
             seen = now
-            // Many may be waiting, on a file system that is somebody else's too.
+            // Many processes may wait, on a file system that others use too.
             pause = min(2, pause * 1.5)
             try await Task.sleep(for: .seconds(pause))
         }
         return Lock(descriptor: descriptor, isHeld: true)
     }
 
-    /// Bytes of all unfinished downloads of the content, ours and huggingface_hub's.
+    /// The sum of the bytes of all partial downloads of the content, ours and huggingface_hub's. It grows if somebody makes
+    /// progress.
     private func headway() -> Int {
         let blobs = parentFolder(of: blob)
         let theirs = ((try? directoryContents(blobs)) ?? []).filter {

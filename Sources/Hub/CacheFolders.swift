@@ -1,15 +1,17 @@
-// Folders of the cache that people give in place of a snapshot in it.
+// Recognizes folders of Hugging Face's cache that a user gives in place of a snapshot.
 
 import Files
 
-/// What a folder is within Hugging Face's cache, where it is no snapshot.
+/// A folder of Hugging Face's cache that is not a snapshot.
 public enum CacheFolder: Equatable, Sendable {
-    /// One repository's folder, or one of those in it; `snapshot` is the one that `main` was last, or the only one.
+    /// The folder of one repository, or its `snapshots`, `blobs` or `refs`. `name` is the repository's id ("google/gemma-2-2b").
+    /// `snapshot` is the path of the snapshot that `refs/main` names, or of the only snapshot; nil if neither exists.
     case repository(name: String, snapshot: String?)
-    /// The cache itself: the repositories' folders, by path.
+    /// The cache itself: its path, and the paths of the repositories' folders in it.
     case root(path: String, repositories: [String])
 
-    /// What lies at `path`; nil for what is no such folder.
+    /// Recognizes the folder at `path`. A folder whose subfolder `hub` is a cache counts as that cache. Nil if the folder is
+    /// neither a cache nor a part of one.
     public init?(path: String) {
         var path = path
         while path.count > 1, path.hasSuffix("/") { path.removeLast() }
@@ -34,7 +36,8 @@ public enum CacheFolder: Equatable, Sendable {
         return nil
     }
 
-    /// The snapshot of the repository `id` ("google/gemma-2-2b") that is here.
+    /// The path of the snapshot of the repository `id` ("google/gemma-2-2b") in this folder; nil if there is none. In a
+    /// repository's folder, `id` is not compared.
     public func snapshot(of id: String) -> String? {
         switch self {
         case .repository(_, let snapshot): snapshot
@@ -49,7 +52,7 @@ public enum CacheFolder: Equatable, Sendable {
             && isDirectory(path + "/snapshots")
     }
 
-    /// "google/gemma-2-2b" of "models--google--gemma-2-2b".
+    /// Returns "google/gemma-2-2b" for "…/models--google--gemma-2-2b".
     private static func name(_ repository: String) -> String {
         let name = repository.split(separator: "/").last.map(String.init) ?? repository
         return name.split(separator: "--", omittingEmptySubsequences: false).dropFirst().joined(

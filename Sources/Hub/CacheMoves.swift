@@ -1,15 +1,15 @@
-// Putting files into their places in a cache whose folders are on several file systems: `blobs` or `snapshots` may be links.
+// Moves files to their places in a cache whose folders may be on several file systems: `blobs` or `snapshots` may be links.
 
 import Files
 import Glibc
 
 extension HubCache {
-    /// The permissions of files while they are written, as far as the umask leaves them: whoever else could open one for writing
-    /// could change it after it was hashed.
+    /// Permissions of files while they are written, before the umask. Others must not be able to write: they could change a file
+    /// after it was hashed.
     static let unfinishedMode: mode_t = 0o644
 
-    /// Gives the file called `name` in `folder`, which this process has written and has open, the name `newName` in `target`,
-    /// replacing what is there; from one file system to another what is open is copied. Throws `FileError`.
+    /// Renames the file `name` in `folder`, which this process has written and holds open as `descriptor`, to `newName` in
+    /// `target`, and replaces what is there. Between file systems the open file is copied instead. Throws `FileError`.
     func move(
         _ name: String, open descriptor: Int32, from folder: Folder, to newName: String,
         in target: Folder
@@ -25,8 +25,8 @@ extension HubCache {
         }
     }
 
-    /// Copies the file called `name` in `folder`, which others may have put there, to `newName` in `target`. Throws `FileError`,
-    /// also where others could read by the copy what they may not read themselves.
+    /// Copies the file `name` in `folder`, which others may have put there, to `newName` in `target`. Throws `FileError`, also if
+    /// users could read the copy who may not read the original.
     func copy(
         _ name: String, from folder: Folder, to newName: String, in target: Folder
     ) throws(FileError) {
@@ -34,7 +34,7 @@ extension HubCache {
             throw FileError("open", folder.path(of: name), code: ENOENT)
         }
         defer { close(source) }
-        // Not tried out where the copy lies: others look for files there.
+        // The permissions are tried out in our own folder, not in `target`: others look for files there.
         let mode = try make(.own()).ordinaryMode
         try copy(source, folder.path(of: name), to: newName, in: target, mode: mode) {
             copy throws(FileError) in
@@ -44,13 +44,13 @@ extension HubCache {
         }
     }
 
-    /// Copies the open file at `path` to `newName` in `target`, which appears whole, with the permissions `mode`, or not at all.
-    /// `check` is called with the empty copy. Throws `FileError`.
+    /// Copies the open file at `path` to `newName` in `target`. The copy appears whole or not at all, with the permissions `mode`
+    /// (nil: those of an unfinished file). `check` is called with the empty copy. Throws `FileError`.
     private func copy(
         _ source: Int32, _ path: String, to newName: String, in target: Folder, mode: mode_t?,
         _ check: (Int32) throws(FileError) -> Void = { _ in }
     ) throws(FileError) {
-        // Named as huggingface_hub names what is not complete.
+        // huggingface_hub gives such names to files that are not complete.
         let temporary =
             "\(newName).\(uniqueName()).incomplete"
         guard
@@ -86,7 +86,8 @@ extension HubCache {
         }
     }
 
-    /// Makes a link to `content` called `name` in `folder` without a name beside it, in place of what is there. Throws `FileError`.
+    /// Makes a symlink called `name` in `folder` that leads to `content`, without a temporary name, and replaces what is there.
+    /// Throws `FileError`.
     func replace(_ name: String, in folder: Folder, byLinkTo content: String) throws(FileError) {
         var code = folder.makeLink(name, to: content)
         if code == EEXIST {
@@ -96,7 +97,7 @@ extension HubCache {
         guard code == 0 else { throw FileError("create", folder.path(of: name), code: code) }
     }
 
-    /// The path of `path` without links. Throws `FileError`.
+    /// Returns `path` with all links resolved. Throws `FileError`.
     func realPath(_ path: String) throws(FileError) -> String {
         guard let real = realpath(path, nil) else { throw FileError("open", path) }
         defer { free(real) }
@@ -105,8 +106,8 @@ extension HubCache {
 }
 
 extension Folder {
-    /// The permissions that files get here by umask and folder; nil where none can be made. A group that shares a cache has a umask
-    /// by which all of it can write.
+    /// The permissions that new files get in this folder by the umask and the folder, measured with a temporary file; nil if no
+    /// file can be created. The umask of a group that shares a cache lets the whole group write.
     var ordinaryMode: mode_t? {
         guard let (descriptor, name) = try? createUnique() else { return nil }
         defer { close(descriptor) }
@@ -116,8 +117,8 @@ extension Folder {
     }
 }
 
-/// Whether everybody who may read the open file `copy` may read the open file `original` too, as far as their modes say. Else a
-/// file that somebody has linked into the cache would be read by others through its copy.
+/// Whether everybody who may read the open file `copy` may also read the open file `original`, as far as their modes say.
+/// Otherwise others could read a file that somebody has linked into the cache through its copy.
 func isReadableAnyway(_ original: Int32, byReadersOf copy: Int32) -> Bool {
     var (from, to) = (stat(), stat())
     guard fstat(original, &from) == 0, fstat(copy, &to) == 0 else { return false }

@@ -1,4 +1,5 @@
-// The cache's folders by handle: others may write to a cache, and nothing that they put there leads to files outside of it.
+// Opens the cache's folders by handle: others may write to a cache, and nothing that they put there may lead to files outside the
+// cache.
 
 import Files
 import Glibc
@@ -20,8 +21,8 @@ extension HubCache {
         case locks
     }
 
-    /// The names that lead from the cache's root to `place`, and how many of them may be links: whoever keeps a cache lays
-    /// its large folders elsewhere. Only links are followed that this user or root has made.
+    /// The names that lead from the cache's root to `place`, and how many of them, from the first on, may be links: the owner of
+    /// a cache may keep its large folders elsewhere. Only links that this user or root has made are followed.
     private func way(to place: Place) -> (steps: [String], linkable: Int) {
         let repository = reference.folderName
         return switch place {
@@ -34,8 +35,8 @@ extension HubCache {
         }
     }
 
-    /// The cache's root; nil where it is not there. Throws `FileError`, also where another user's link is in its place that nobody
-    /// has given.
+    /// The cache's root; nil if it does not exist. Throws `FileError`, also if the user has not given the root itself and another
+    /// user's link is in its place.
     private func existingRoot() throws(FileError) -> Folder? {
         do {
             guard !isRootGiven else { return try Folder(root) }
@@ -46,7 +47,8 @@ extension HubCache {
         }
     }
 
-    /// The folder at `place`; nil where it is not there. Throws `FileError`, also where a link or something else is in its place.
+    /// The folder at `place`; nil if it does not exist. Throws `FileError`, also if a link that is not followed or anything else
+    /// is in its place.
     func existing(_ place: Place) throws(FileError) -> Folder? {
         guard var folder = try existingRoot() else { return nil }
         let (steps, linkable) = way(to: place)
@@ -59,7 +61,8 @@ extension HubCache {
         return folder
     }
 
-    /// The folder at `place`, made with those above it where they are not there. Throws `FileError` as `existing`.
+    /// Returns the folder at `place`, and creates it and the folders above it if they do not exist. Throws `FileError` as
+    /// `existing` does.
     @discardableResult
     func make(_ place: Place) throws(FileError) -> Folder {
         try checkRoot()
@@ -74,17 +77,17 @@ extension HubCache {
         return folder
     }
 
-    /// The place and the name of the file at `path` of `commit`.
+    /// The folder and the name of the file at `path` of `commit`.
     func place(of path: String, of commit: String) -> (place: Place, name: String) {
         let steps = pathSteps(path)
         return (.snapshot(commit, Array(steps.dropLast())), steps.last ?? path)
     }
 
-    /// Fails where a link or something else is in place of the cache's root or of our own folder, of which nothing may be read then.
-    /// Throws `FileError`.
+    /// Throws `FileError` if another user's link is in place of the cache's root, or if our own folder is a link or not a folder:
+    /// nothing may be read from it then.
     func check() throws(FileError) {
         try checkRoot()
-        // By path: what another user's link above it leads to can still be read.
+        // By path, not by handle: a cache behind another user's link may still be read.
         var info = stat()
         guard lstat(ownFolder, &info) == 0, info.st_mode & S_IFMT != S_IFDIR else { return }
         throw FileError(ownFolder, isA: FileError.Entry(info.st_mode), expected: "a folder")

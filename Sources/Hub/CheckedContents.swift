@@ -1,14 +1,16 @@
-// Which contents of the cache are what they are said to be. In a cache that others may write to, a name and a size prove nothing: what
-// this process has not written is hashed once, and remembered by what the file system says of the file.
+// Checks which contents of the cache are what their names say. In a cache that others may write to, a name and a size prove
+// nothing: a content that this process has not written is hashed once. The result is remembered together with what the file
+// system says of the file.
 
 import Files
 import Glibc
 import Logging
 import Synchronization
 
-/// What is known of the contents of a cache's files.
+/// Tells which files of a cache have the content that they should have, and remembers the results.
 final class CheckedContents: Sendable {
-    /// One version of one file: another content has another size, time or number.
+    /// One version of one file: device, inode, size, and the times of the last changes. A file with another content has another
+    /// version.
     struct Version: Hashable {
         private let numbers: [Int]
 
@@ -20,7 +22,7 @@ final class CheckedContents: Sendable {
             ]
         }
 
-        /// One word for each number.
+        /// The numbers, separated by spaces.
         var text: String { numbers.map(String.init).joined(separator: " ") }
     }
 
@@ -34,19 +36,20 @@ final class CheckedContents: Sendable {
     private let memory: ContentMemory?
     private let log: Logger
 
-    /// What is known of the cache at `root`. `folder` is where this user's processes remember what they have hashed; nil for
-    /// nowhere.
+    /// Starts checks of the cache at `root`. `folder` is where this user's processes remember what they have hashed; nil if they
+    /// remember nothing.
     init(ofCacheAt root: String, rememberingIn folder: String?, log: Logger) {
         writers = CacheWriters(root: root)
         memory = folder.map { ContentMemory(folder: $0) }
         self.log = log
     }
 
-    /// Bytes from which on hashing takes long enough to be spoken of.
+    /// Bytes from which on hashing takes so long that a log line announces it.
     private static let large = 100 << 20
 
-    /// Whether the file at `path`, or the one that a link there leads to, has the size of `file` and its content. Where none but this
-    /// user and root can have written it, the size says enough: it was hashed when it came. With `trustingNobody` it is hashed all the same.
+    /// Whether the file at `path`, or the file that a link there leads to, has the size and the content of `file`. If only this
+    /// user and root can have written it, the size is enough: the content was hashed when it was downloaded. With
+    /// `trustingNobody` the file is hashed in any case.
     func isWhole(_ path: String, _ file: RepositoryFile, trustingNobody: Bool = false) -> Bool {
         var info = stat()
         guard stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFREG,
@@ -61,13 +64,14 @@ final class CheckedContents: Sendable {
         }
         if file.size >= CheckedContents.large {
             log.info(
-                "\(path): hashing \(file.size) bytes, once, to see that it is what it should be")
+                "\(path): hashing \(file.size) bytes once, to check the content")
         }
         let isWhole = ContentHash.proof(that: path, is: file) != nil
-        // What changed meanwhile is asked for again.
+        // The file has changed during the hashing. The next call hashes it again.
         var after = stat()
         guard stat(path, &after) == 0, Version(after) == key.version else { return false }
-        // A change of the next moment may have the same time, as far as the file system tells times apart.
+        // A change in the next moment may get the same time stamp, if the file system's times are coarse. So a file that others
+        // can write to is remembered only if its last change is more than 2 seconds old.
         let isSettled = !writers.isOpen(after) || time(nil) - after.st_ctim.tv_sec > 2
         if isWhole, isSettled { memory?.add(key.digest, key.version) }
         if known.withLock({ $0.updateValue(isWhole, forKey: key) }) == nil, !isWhole,
@@ -80,10 +84,10 @@ final class CheckedContents: Sendable {
         return isWhole
     }
 
-    /// What the memory has in place of a digest for files that are this user's own words.
+    /// Stored in the memory in place of a digest, for files that this user's processes have written themselves.
     private static let own = "own"
 
-    /// Whether the file at `path` is what a process of this user's has written there.
+    /// Whether the file at `path` is what a process of this user has written there. True if nobody else can write there.
     func isOwn(_ path: String) -> Bool {
         guard writers.othersCanWrite(path) else { return true }
         var info = stat()
@@ -91,15 +95,15 @@ final class CheckedContents: Sendable {
             && memory?.has(CheckedContents.own, Version(info)) == true
     }
 
-    /// Notes that this process has just written the file at `path`.
+    /// Remembers that this process has just written the file at `path`.
     func noteOwn(_ path: String) {
         var info = stat()
         guard writers.othersCanWrite(path), stat(path, &info) == 0 else { return }
         memory?.add(CheckedContents.own, Version(info))
     }
 
-    /// Notes that this process has written the open file, and hashed what it wrote: it is `file`, unless it was written to since the
-    /// system said `finished` of it.
+    /// Remembers that the open file has the content of `file`: this process has written it and hashed what it wrote. `finished`
+    /// is the file's status after the last write. Remembers nothing if the file was written to since.
     func trust(_ descriptor: Int32, as finished: stat, _ file: RepositoryFile) {
         var info = stat()
         guard fstat(descriptor, &info) == 0, info.st_size == finished.st_size,
@@ -111,7 +115,7 @@ final class CheckedContents: Sendable {
     }
 }
 
-/// The group that has the user's name and nobody else in it, as many systems give each user one; nil where there is none.
+/// The group that has this user's name and no other members, as many systems create one for each user; nil if there is none.
 private let ownGroup: gid_t? = {
     guard let user = getpwuid(geteuid()), let group = getgrgid(user.pointee.pw_gid),
         strcmp(user.pointee.pw_name, group.pointee.gr_name) == 0,
@@ -120,21 +124,22 @@ private let ownGroup: gid_t? = {
     return group.pointee.gr_gid
 }()
 
-/// Who may write to files of a cache, as far as owners and modes say. Lists of access rights (ACLs) show in the group's bits.
+/// Tells who may write to files of a cache, as far as owners and modes say. Access control lists (ACLs) show in the group's bits.
 private final class CacheWriters: Sendable {
     private let root: String
     private let folders = Mutex<[String: Bool]>([:])
 
     init(root: String) { self.root = root }
 
-    /// Whether somebody else than this user and root may have written the file that `path` leads to, or put it there.
+    /// Whether anybody other than this user and root may have written the file that `path` leads to, or put it there. True if
+    /// there is no file.
     func othersCanWrite(_ path: String) -> Bool {
         guard let real = realpath(path, nil) else { return true }
         defer { free(real) }
         let target = String(cString: real)
         var info = stat()
         guard stat(target, &info) == 0, !isOpen(info) else { return true }
-        // The folders on the way as it is given, and on the way without links.
+        // The folders above the path as given, and above the path without links.
         return [path, target].contains {
             folderIsOpen(parentFolder(of: $0), isAbsolute: $0.hasPrefix("/"))
         }
@@ -146,8 +151,8 @@ private final class CacheWriters: Sendable {
         var info = stat()
         var answer = true
         if stat(place, &info) == 0 {
-            // Above the cache, nobody replaces what is not theirs in a folder with the sticky bit, as /tmp has it. In the cache they
-            // could add links.
+            // In a folder with the sticky bit, such as /tmp, nobody can replace what belongs to others. So such a folder is safe
+            // above the cache, but not inside the cache, where others could add links.
             let isAbove = root.hasPrefix(place == "/" ? "/" : place + "/")
             answer =
                 isOpen(info)
@@ -163,7 +168,7 @@ private final class CacheWriters: Sendable {
         }
     }
 
-    /// Whether somebody else than this user and root may write to the file or folder.
+    /// Whether anybody other than this user and root may write to the file or folder.
     func isOpen(_ info: stat) -> Bool {
         if ![0, geteuid()].contains(info.st_uid) { return true }
         let isGroups =
@@ -172,16 +177,17 @@ private final class CacheWriters: Sendable {
     }
 }
 
-/// What this user's processes have hashed, in a file of the user's own: one line for each content, its digest and its version.
+/// Remembers what this user's processes have hashed, in a file that belongs to the user: one line for each content, with its
+/// digest and its version.
 private final class ContentMemory: Sendable {
     private let folder: String
     private let lines: Mutex<Set<String>>
 
     private static let name = "hashed-contents"
-    /// Bytes that the file may have; one that is longer begins anew. A line has about 150.
+    /// Most bytes of the file. A file that would become longer is emptied first. A line has about 150 bytes.
     private static let limit = 4 << 20
 
-    /// Reads what is in the file, if nobody else can have written it.
+    /// Reads the file, if nobody else can have written it.
     init(folder: String) {
         self.folder = folder
         guard let file = ContentMemory.open(folder, O_RDONLY) else {
@@ -211,7 +217,7 @@ private final class ContentMemory: Sendable {
         lines.withLock { $0.contains(ContentMemory.line(digest, version)) }
     }
 
-    /// Adds a line. Where it cannot be kept, the content is hashed again another time.
+    /// Adds a line. If it cannot be stored, a later process hashes the content again.
     func add(_ digest: String, _ version: CheckedContents.Version) {
         let line = ContentMemory.line(digest, version)
         guard lines.withLock({ $0.insert(line).inserted }), makeFolder(),
@@ -222,18 +228,18 @@ private final class ContentMemory: Sendable {
         if fstat(file, &info) == 0, Int(info.st_size) > ContentMemory.limit - 1024 {
             ftruncate(file, 0)
         }
-        // In one piece: other processes add theirs.
+        // In one `write`, because other processes add lines too.
         let text = Array((line + "\n").utf8)
         _ = write(file, text, text.count)
     }
 
-    /// Makes the folder, for this user alone. Says whether it is there.
+    /// Creates the folder, for this user alone. Returns whether it exists.
     private func makeFolder() -> Bool {
         (try? makeDirectories(parentFolder(of: folder))) != nil
             && (mkdir(folder, 0o700) == 0 || errno == EEXIST)
     }
 
-    /// The open file; nil where it is not there, or others can write to it or its folder.
+    /// Opens the file in the folder `path`. Nil if the file does not exist, or if others can write to the file or its folder.
     private static func open(_ path: String, _ flags: Int32) -> Int32? {
         func isOwn(_ info: stat) -> Bool {
             info.st_uid == geteuid() && info.st_mode & S_IWOTH == 0

@@ -1,21 +1,21 @@
-// Whether bytes are a file of the Hub.
+// Proves by its hash that a content is that of a file of the Hub.
 
 import Crypto
 import Files
 import Glibc
 
-/// The hash of a file's content, piece by piece, as the listing has it.
+/// The incremental hash of a file's content, of the kind that the listing has: SHA-256 or git's id.
 struct ContentHash {
     private enum Kind {
         case sha256(SHA256)
-        /// Git's, and the other in case that what is listed is a pointer's.
+        /// Git's id, and SHA-256 in case the listed id is that of an LFS pointer.
         case git(Insecure.SHA1, SHA256)
     }
 
     private let file: RepositoryFile
     private var kind: Kind
 
-    /// The hash of no bytes, for a content that should be `file`'s.
+    /// Starts the hash of a content that should be that of `file`.
     init(of file: RepositoryFile) {
         self.file = file
         switch file.digest {
@@ -36,7 +36,7 @@ struct ContentHash {
         }
     }
 
-    /// What the bytes so far hash to, as the listing has it.
+    /// The digest of the bytes so far, in hexadecimal digits, of the kind that the listing has.
     var digits: String {
         switch kind {
         case .sha256(let hash): hexadecimal(hash.finalize())
@@ -44,9 +44,9 @@ struct ContentHash {
         }
     }
 
-    /// The digest under which the bytes so far lie in the cache; nil where they are not the file's. A git id that is not theirs
-    /// may be that of the file with which git stands for them (a Git LFS pointer, whose text follows from digest and
-    /// size): then it proves them all the same.
+    /// The digest under which the bytes so far are to be stored in the cache; nil if they are not the content of `file`. If the
+    /// listed git id is not that of the bytes, it may be the id of the Git LFS pointer, the file that stands for the content in
+    /// git. The text of the pointer follows from SHA-256 and size, so its id proves the content too.
     var proof: RepositoryFile.Digest? {
         if digits == file.digest.name { return file.digest }
         guard case .git(_, let hash) = kind else { return nil }
@@ -59,17 +59,17 @@ struct ContentHash {
         return hexadecimal(git.finalize()) == file.digest.name ? .sha256(sha256) : nil
     }
 
-    /// What git hashes is the content after this header.
+    /// Git hashes this header and then the content.
     private static func gitHash(size: Int) -> Insecure.SHA1 {
         var hash = Insecure.SHA1()
         hash.update(data: Array("blob \(size)\0".utf8))
         return hash
     }
 
-    /// The digest under which the file at `path` lies in the cache if its content is that of `file`; nil where it is not, or
-    /// cannot be read.
+    /// Hashes the file at `path`. Returns the digest under which its content is to be stored in the cache; nil if it is not the
+    /// content of `file`, or cannot be read.
     static func proof(that path: String, is file: RepositoryFile) -> RepositoryFile.Digest? {
-        // Not to wait at a pipe that somebody puts there.
+        // O_NONBLOCK: opening a pipe that somebody has put there must not wait for a writer.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }

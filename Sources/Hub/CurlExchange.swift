@@ -1,10 +1,10 @@
-// One exchange on libcurl, from its options to its end.
+// One HTTP exchange with libcurl: its options, its callbacks, the transfer and its result.
 #if Hub
     import CCurl
     import FoundationEssentials
     import Glibc
 
-    /// An exchange, on the thread that it is for.
+    /// One HTTP exchange. Only the thread that runs it uses it.
     final class CurlExchange {
         private let request: HTTPRequest
         private let receiver: BodyReceiver
@@ -12,7 +12,8 @@
         private let proxy: ProxySettings.Proxy?
         private var head = ResponseHead()
         private var time: ServerTime
-        /// What has ended the exchange before libcurl did: nothing more is wanted, or an error.
+        /// Why the exchange has ended before libcurl ended it: success if the receiver wants no more bytes, or an error. Nil if
+        /// it has not.
         private var verdict: Result<Void, any Error>?
 
         init(_ request: HTTPRequest, _ receiver: @escaping BodyReceiver, _ settings: HubSettings) {
@@ -21,7 +22,7 @@
             time = ServerTime(request)
         }
 
-        /// Carries it out, unless `wish` is set. Throws as `HTTPTransport.send`.
+        /// Runs the exchange until it ends or `wish` is set. Returns the answer's head. Throws as `HTTPTransport.send`.
         func run(in session: CurlSession, until wish: EndWish) throws -> HTTPResponse {
             guard let easy = ccurl_easy_init() else { throw CurlSession.noMemory }
             let words = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
@@ -54,7 +55,8 @@
             return response
         }
 
-        /// Runs the transfer to its end: libcurl's code for it, where nothing else has ended it.
+        /// Runs the transfer until it ends or `verdict` is set. Returns its CURLcode, which has a meaning only if `verdict` is
+        /// nil.
         private func transfer(
             _ easy: curl_easy, _ session: CurlSession, _ wish: EndWish
         ) throws -> Int32 {
@@ -80,7 +82,7 @@
             }
         }
 
-        // MARK: What libcurl calls
+        // MARK: Callbacks
 
         private func setCallbacks(
             of easy: curl_easy, _ words: UnsafeMutablePointer<CChar>, _ headers: curl_list?
@@ -101,8 +103,8 @@
                 })
         }
 
-        /// Gives the exchange `own` what has come, `count` bytes. Their number; another, which ends the transfer, where no more is
-        /// wanted.
+        /// Passes the `count` bytes that have come to the exchange `own`, by `add`. Returns `count`, or another number if no more
+        /// is wanted: libcurl ends the transfer then.
         private static func take(
             _ bytes: UnsafeMutablePointer<CChar>?, _ count: Int, _ own: UnsafeMutableRawPointer?,
             _ add: (CurlExchange, UnsafeRawBufferPointer) throws -> Bool
@@ -128,21 +130,22 @@
             try head.add(line)
             guard !wasWhole, let response = head.response else { return true }
             time.note(bytes: 0)
-            // After a head alone nothing comes, and the connection can be used again.
+            // After the head of an answer to HEAD nothing comes. The transfer ends normally, so that the connection can be used
+            // again.
             return try receiver(response, UnsafeRawBufferPointer(start: nil, count: 0))
                 || request.method == "HEAD"
         }
 
         private func addPiece(_ piece: UnsafeRawBufferPointer) throws -> Bool {
             guard let response = head.response else {
-                throw NetworkFailure(reason: "what answers speaks no HTTP: it has no head")
+                throw NetworkFailure(reason: "the answer is not HTTP: it has no head")
             }
             guard !piece.isEmpty else { return true }
             time.note(bytes: piece.count)
             return try receiver(response, piece)
         }
 
-        // MARK: What it ended with
+        // MARK: Failures
 
         private func failure(_ code: Int32, _ words: String, connect: Int) -> NetworkFailure {
             CurlFailure(

@@ -1,20 +1,20 @@
-// What libcurl's failures mean, and what a user does about them.
+// Translates libcurl's failures into what they mean and what a user can do about them.
 #if Hub
     import CCurl
     import FoundationEssentials
 
-    /// The failure of a transfer, as libcurl tells it.
+    /// The failure of a transfer, as libcurl reports it.
     struct CurlFailure {
         /// A CURLcode.
         let code: Int32
-        /// Fit to be printed.
+        /// libcurl's error text, without passwords.
         let words: String
-        /// With what a proxy answered CONNECT; 0 where none did.
+        /// The status with which a proxy answered CONNECT; 0 if no proxy answered it.
         let connectStatus: Int
-        /// Whether the answer's head was there.
+        /// Whether the answer's head had come.
         let isAnswered: Bool
 
-        /// What it means for `request`, which went through `proxy` and trusted `authorities`.
+        /// Returns what the failure means for `request`, which went through `proxy` and trusted `authorities`.
         func meaning(
             _ request: HTTPRequest, _ proxy: ProxySettings.Proxy?,
             _ authorities: CertificateAuthorities
@@ -33,7 +33,7 @@
                 return NetworkFailure(reason: "the connection was lost (\(words))")
             case CURLE_WEIRD_SERVER_REPLY: return noHTTP
             case CURLE_UNSUPPORTED_PROTOCOL where words.contains("HTTP/0.9"): return noHTTP
-            // Of a line that libcurl itself does not keep whole; an old one says that it has no memory for it.
+            // libcurl does not store a line of a head that is too long. Old versions report that as a lack of memory.
             case CURLE_TOO_LARGE: return ResponseHead.tooLong
             case CURLE_OUT_OF_MEMORY where !isAnswered: return ResponseHead.tooLong
             default:
@@ -45,10 +45,10 @@
         }
 
         private var noHTTP: NetworkFailure {
-            NetworkFailure(reason: "what answers speaks no HTTP (\(words))")
+            NetworkFailure(reason: "the answer is not HTTP (\(words))")
         }
 
-        /// What a proxy that does not let through says.
+        /// The failure if the proxy refused the connection; nil if it did not.
         private func proxyRefusal(_ proxy: ProxySettings.Proxy?) -> NetworkFailure? {
             guard let proxy, connectStatus >= 300 else { return nil }
             guard connectStatus == 407 else {
@@ -62,8 +62,8 @@
                 isTransient: false)
         }
 
-        /// What to do about a failure of TLS, by libcurl's words in lower case, which are those of its TLS library; nil where they are of
-        /// something else.
+        /// Returns what to do about a failure of TLS. `words` is libcurl's error text in lower case, which holds the TLS
+        /// library's text. Nil if it is about something else.
         private func certificateAdvice(
             _ words: String, _ authorities: CertificateAuthorities
         ) -> String? {
@@ -76,7 +76,8 @@
                     "the certificates cannot be read; \(authorities.description). Correct or unset that variable"
             }
             if has("wrong version number", "packet length too long", "unknown protocol") {
-                return "no TLS is spoken there: give http instead of https, or the right port"
+                return
+                    "the server does not speak TLS: give http instead of https, or the right port"
             }
             guard has("certificate") else { return nil }
             if has("expired", "not yet valid") {
@@ -87,7 +88,7 @@
                     "the certificate is another host's: a proxy or a login page may answer in its place"
             }
             return
-                "\(authorities.description); if your network has a certificate authority of its own, name the file that has its certificate (PEM) in \(authorities.variable), or add it to the system's (update-ca-certificates, as root)"
+                "\(authorities.description); if your network has its own certificate authority, name the file that has its certificate (PEM) in \(authorities.variable), or add it to the system's (update-ca-certificates, as root)"
         }
     }
 #endif

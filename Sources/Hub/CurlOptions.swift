@@ -1,5 +1,5 @@
-// What libcurl is told of an exchange. Cookies, .netrc and compression are off unless one asks for them; so are redirects, which are
-// the client's.
+// Sets libcurl's options for an exchange. libcurl uses cookies, .netrc and compression only if it is told to. It does not follow
+// redirects: the client does.
 #if Hub
     import CCurl
     import FoundationEssentials
@@ -12,8 +12,8 @@
         /// Bytes that libcurl reads at a time.
         private static let pieceSize = 128 << 10
 
-        /// Sets them all but those of receivers and headers. Throws `NetworkFailure` where libcurl refuses one, or reads the address
-        /// otherwise than who gave it.
+        /// Sets all options except the receivers and the headers. Throws `NetworkFailure` if libcurl refuses an option, or if it
+        /// reads the address differently from Foundation.
         func set(
             for request: HTTPRequest, _ settings: HubSettings, _ proxy: ProxySettings.Proxy?
         ) throws(NetworkFailure) {
@@ -22,28 +22,31 @@
             try text(CURLOPT_URL, address)
             try number(CURLOPT_PATH_AS_IS, 1)
             try number(CURLOPT_PROTOCOLS, Int(CURLPROTO_HTTP | CURLPROTO_HTTPS))
-            // One answer after the other on each connection; version 2 has nothing more for a thread that waits for one.
+            // HTTP/1.1: one answer after the other on each connection. HTTP/2 has no advantage for a thread that waits for one
+            // answer.
             try number(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
             try number(CURLOPT_HTTP09_ALLOWED, 0)
             try number(CURLOPT_NOBODY, request.method == "HEAD" ? 1 : 0)
             try number(CURLOPT_FOLLOWLOCATION, 0)
             try number(CURLOPT_NETRC, 0)
             try number(CURLOPT_BUFFERSIZE, CurlOptions.pieceSize)
-            // No signals for time-outs: threads share them.
+            // Time-outs must not use signals, which all threads share.
             try number(CURLOPT_NOSIGNAL, 1)
-            // Of several addresses of a host the next is tried before it is all over.
+            // If the host has several addresses, libcurl tries the next one before this time is over.
             try number(CURLOPT_CONNECTTIMEOUT_MS, max(1, Int(request.timeout * 1000)))
-            // An old libcurl waits for a name to be looked up, even where nobody wants it any longer.
+            // Without this option (libcurl before 7.87), a transfer that nobody wants any more still waits until the name is
+            // looked up.
             _ = ccurl_set_number(easy, CURLOPT_QUICK_EXIT, 1)
             try set(proxy)
             try set(settings.authorities)
         }
 
         private func set(_ proxy: ProxySettings.Proxy?) throws(NetworkFailure) {
-            // The proxy's own head is no answer, and it is not to have the token.
+            // The proxy's own head is not the answer's head, and the proxy must not get the request's headers, which hold the
+            // token.
             try number(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
             try number(CURLOPT_HEADEROPT, Int(CURLHEADER_SEPARATE))
-            // Empty texts keep libcurl from the environment.
+            // Empty strings keep libcurl from reading the proxy variables of the environment.
             try text(CURLOPT_NOPROXY, "")
             guard let proxy else { return try text(CURLOPT_PROXY, "") }
             guard let address = proxy.address else {
@@ -64,7 +67,8 @@
         private func set(_ authorities: CertificateAuthorities) throws(NetworkFailure) {
             try number(CURLOPT_SSL_VERIFYPEER, 1)
             try number(CURLOPT_SSL_VERIFYHOST, 2)
-            // What no variable names is libcurl's own. For proxies that speak TLS not every libcurl is built.
+            // If no variable names authorities, libcurl's default stays. The results of the options for TLS proxies are ignored:
+            // not every libcurl supports such proxies.
             if let file = authorities.file?.path {
                 try text(CURLOPT_CAINFO, file)
                 _ = ccurl_set_text(easy, CURLOPT_PROXY_CAINFO, file)
@@ -88,7 +92,7 @@
             try check(ccurl_set_text(easy, option, text))
         }
 
-        /// Throws `NetworkFailure` unless an option was taken.
+        /// Throws `NetworkFailure` unless `code`, the result of setting an option, is 0.
         func check(_ code: Int32) throws(NetworkFailure) {
             guard code == 0 else {
                 throw NetworkFailure(
@@ -100,8 +104,8 @@
 
         // MARK: Addresses
 
-        /// Throws `NetworkFailure` unless libcurl reads `url` as Foundation does, by whose reading it was decided what may be sent
-        /// there.
+        /// Throws `NetworkFailure` unless libcurl reads `url` as Foundation does. What may be sent to the address was decided by
+        /// Foundation's reading.
         private static func checkReading(of url: URL) throws(NetworkFailure) {
             guard let parts = ccurl_parts_init() else { throw CurlSession.noMemory }
             defer { ccurl_parts_free(parts) }
@@ -130,7 +134,7 @@
             }
         }
 
-        /// Whether libcurl's `host` is `other`: the same letters, or the same address.
+        /// Whether `host`, as libcurl reads it, is `other`: the same name, or the same IP address.
         private static func isSame(_ host: String, _ other: String) -> Bool {
             let names = [host, other].map { name in
                 trimmed(name) { $0 == "[" || $0 == "]" }.lowercased()

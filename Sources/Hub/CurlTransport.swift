@@ -1,4 +1,4 @@
-// The transport of the package's trait Hub, on libcurl.
+// The HTTP transport on libcurl. It is compiled if the package's trait `Hub` is enabled.
 #if Hub
     import ArrayFiles
     import CCurl
@@ -6,10 +6,10 @@
     import Glibc
     import Synchronization
 
-    /// Each exchange has a thread of its own, which waits for the server and for whoever takes the bytes: libcurl reads no further
-    /// before a piece is taken, so that no more than that is in memory.
+    /// Runs each exchange on its own thread, which waits for the server and for the receiver of the bytes. libcurl reads on only
+    /// after the receiver has taken a piece, so no more than one piece is in memory.
     final class CurlTransport: HTTPTransport {
-        /// Why libcurl cannot be used; nil where it can.
+        /// Why libcurl cannot be used, and the packages to install; nil if it can be used.
         static var absence: String? {
             ccurl_load().map {
                 "libcurl (libcurl.so.4), which the Hub client needs, \(String(cString: $0)) (Debian and Ubuntu: apt-get install libcurl4 ca-certificates)"
@@ -17,10 +17,10 @@
         }
 
         private let settings: HubSettings
-        /// Those that no exchange is using, the last used at the end.
+        /// The sessions that no exchange uses. The last used one is at the end.
         private let idle = Mutex<[CurlSession]>([])
 
-        /// A transport that trusts `settings`' authorities and goes through its proxies. There must be a libcurl (`absence`).
+        /// Creates a transport that trusts the authorities of `settings` and uses its proxies. `absence` must be nil.
         init(_ settings: HubSettings) {
             self.settings = settings
         }
@@ -39,7 +39,7 @@
                         continuation.resume(
                             throwing: NetworkFailure(
                                 reason:
-                                    "the system gives no thread for it (\(String(cString: strerror(status))))"
+                                    "the system cannot start a thread for the request (\(String(cString: strerror(status))))"
                             ))
                     }
                 }
@@ -57,11 +57,11 @@
         }
     }
 
-    /// Carries out transfers, one after the other, and keeps the connections that they leave. Used by one thread at a time.
+    /// Carries out transfers one after the other, and keeps their connections open. Only one thread may use it at a time.
     final class CurlSession: @unchecked Sendable {
         let multi: curl_multi
 
-        /// Throws `NetworkFailure` where there is no memory for it.
+        /// Throws `NetworkFailure` if there is no memory for it.
         init() throws(NetworkFailure) {
             guard let multi = ccurl_multi_init() else { throw CurlSession.noMemory }
             self.multi = multi
@@ -69,13 +69,14 @@
 
         deinit { ccurl_multi_cleanup(multi) }
 
-        static let noMemory = NetworkFailure(reason: "libcurl gets no memory", isTransient: false)
+        static let noMemory = NetworkFailure(
+            reason: "libcurl cannot allocate memory", isTransient: false)
 
-        /// Ends the waiting of the thread that uses it. Any thread may.
+        /// Ends the wait of the thread that uses the session. Any thread may call this.
         func wake() { _ = ccurl_multi_wakeup(multi) }
     }
 
-    /// The wish that an exchange ends, of those who have no more use for it.
+    /// The request to end an exchange, made when the task that waits for the exchange is cancelled.
     final class EndWish: Sendable {
         private struct State {
             var isSet = false
@@ -86,7 +87,7 @@
 
         var isSet: Bool { state.withLock(\.isSet) }
 
-        /// Ends the exchange, or that which is about to begin.
+        /// Ends the exchange that runs, or the one that is about to start.
         func set() {
             state.withLock {
                 $0.isSet = true
@@ -94,7 +95,7 @@
             }
         }
 
-        /// The session that is to be woken; nil for none.
+        /// Sets the session that `set` wakes; nil if no exchange runs.
         func wakes(_ session: CurlSession?) { state.withLock { $0.session = session } }
     }
 #endif

@@ -1,29 +1,31 @@
-// What a dataset's card says of its files: `configs`, after the rules of Python's datasets library (utils/metadata.py, data_files.py).
+// Reads what a dataset's card says about its files: `configs`, by the rules of Python's datasets library (utils/metadata.py,
+// data_files.py).
 
 import ByteJSON
 import Files
 
 /// The part of a dataset's card that says which files are its data.
 struct DatasetCard: Equatable, Sendable {
-    /// The member `configs`, as the Hub gives it; null where the card has none.
+    /// The member `configs` as the Hub gives it; null if the card has none.
     var configs: JSONValue = .null
 
     init() {}
 
-    /// Reads `cardData` of the Hub's answer.
+    /// Takes `configs` from `card`, the member `cardData` of the Hub's answer.
     init(_ card: JSONValue?) {
         configs = card?.object?["configs"] ?? .null
     }
 
-    /// The configuration that is read without naming one, as far as its split `train` goes.
+    /// The split `train` of the configuration that is read if the user names none.
     struct Training: Equatable {
-        /// The only folder that counts, without a slash at its end; empty for the whole repository.
+        /// The only folder whose files count, without a slash at its end; empty for the whole repository.
         var folder = ""
-        /// The patterns of the files, within `folder`; nil where names tell.
+        /// The patterns of the files, relative to `folder`; nil if the names of the files decide.
         var patterns: [String]?
     }
 
-    /// What the card says of the split `train`. Throws where it says what cannot be read, or nothing definite.
+    /// Returns what the card says about the split `train`. Throws if the card is ambiguous, or says something that this program
+    /// cannot read.
     func training() throws(NoTrainSplit) -> Training {
         guard let entries = try entries(), !entries.isEmpty else { return Training() }
         let names = entries.map(\.name)
@@ -48,7 +50,7 @@ struct DatasetCard: Equatable, Sendable {
                     "its card says \(key): \(entry[key]?.excerpt ?? "null") in the configuration \(name), which this program does not know how to read"
             )
         }
-        // Other members change what Python makes of the records, not which they are.
+        // The other members change what Python makes of the records, not which records are read.
         if let field = entry["field"], field != .null { throw refusal("field") }
         if let encoding = entry["encoding"], encoding != .null {
             guard ["utf-8", "utf8", "utf_8"].contains(encoding.string?.lowercased()) else {
@@ -69,7 +71,7 @@ struct DatasetCard: Equatable, Sendable {
             guard let patterns = splits.first(where: { $0.split == "train" })?.patterns else {
                 throw NoTrainSplit(
                     reason:
-                        "its card names the files of \(splits.count == 1 ? "the split" : "the splits") \(splits.map(\.split).joined(separator: ", ")), and of none called train"
+                        "its card names the files of \(splits.count == 1 ? "the split" : "the splits") \(splits.map(\.split).joined(separator: ", ")), but of no split train"
                 )
             }
             training.patterns = patterns
@@ -97,7 +99,8 @@ struct DatasetCard: Equatable, Sendable {
         return entries
     }
 
-    /// The patterns of each split that `files` names: one name, names, or names by split; nil where it is of another form.
+    /// Returns the patterns of each split in `files`, which is one pattern, a list of patterns, or patterns by split. Nil if it
+    /// has another form.
     private static func splits(_ files: JSONValue) -> [(split: String, patterns: [String])]? {
         func patterns(_ value: JSONValue) -> [String]? {
             if let one = value.string { return [one] }
@@ -126,7 +129,7 @@ struct DatasetCard: Equatable, Sendable {
         return splits.isEmpty ? nil : splits
     }
 
-    /// Whether the README at `path` has, in the YAML before its text, a member `configs`. False where it cannot be read.
+    /// Whether the README at `path` has a member `configs` in the YAML before its text. False if the file cannot be read.
     static func hasConfigs(readme path: String) -> Bool {
         guard let file = try? MappedFile(path: path) else { return false }
         let lines = file.withBytes { String(decoding: $0.prefix(1 << 20), as: UTF8.self) }
@@ -142,7 +145,7 @@ struct DatasetCard: Equatable, Sendable {
     }
 }
 
-/// Why a dataset cannot be read.
+/// The reason why a dataset cannot be read.
 struct NoTrainSplit: Error {
     let reason: String
 }

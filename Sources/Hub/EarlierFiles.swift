@@ -1,5 +1,6 @@
-// Files of one commit that lie in the cache under another: where nothing can be added to the cache they are used where they are, if
-// their contents are proven to be those of the commit asked for; else they are linked or copied under it.
+// Finds files of one commit that are in the cache under another commit. If nothing can be added to the cache, they are used
+// there, if their contents are proven to be those of the requested commit. Otherwise they are linked or copied into the requested
+// commit's folder.
 
 import ByteJSON
 import Files
@@ -7,8 +8,8 @@ import Glibc
 import Synchronization
 
 extension HubCache {
-    /// What keeps this process from adding `files` of `commit`: no permission, a read-only file system, a full one. Nil where nothing
-    /// does. Makes the repository's folders, and nothing else that stays.
+    /// Returns why this process cannot add `files` of `commit` to the cache: no permission, a read-only file system, a full one.
+    /// Nil if it can add them. Creates the repository's folders; everything else that it creates is removed again.
     func obstacle(
         to commit: String, _ files: [(file: RepositoryFile, isToBeDownloaded: Bool)]
     ) -> FileError? {
@@ -16,7 +17,7 @@ extension HubCache {
             let own = try make(.own())
             var places: [Place] = [.own(), .snapshots, .snapshot(commit)]
             for (file, isToBeDownloaded) in files {
-                // Others may have made some of the folders on the way.
+                // Another user may have made some of the folders above the file.
                 var steps = pathSteps(file.path).dropLast()
                 while !steps.isEmpty {
                     places.append(.snapshot(commit, Array(steps)))
@@ -37,8 +38,8 @@ extension HubCache {
         }
     }
 
-    /// Why no link and no folder can be made in `own`; nil where they can: a full file system shows in its answers alone. Not where
-    /// others look: they may be making the same folder.
+    /// Returns why no link or no folder can be created in `own`; nil if both can. A full file system shows only when something is
+    /// created. Nothing is tried in the folders that others use: they may be creating the same folder.
     private func probe(_ own: Folder) -> FileError? {
         let name = uniqueName() + ".link"
         let code = own.makeLink(name, to: "nowhere")
@@ -55,14 +56,15 @@ extension HubCache {
         return nil
     }
 
-    /// The commits that the cache has files of, the one that the revision is known to be first.
+    /// The commits with a folder in the cache. The commit that the cache knows for the revision comes first.
     func commits() -> [String] {
         let all = ((try? directoryContents(folder + "/snapshots")) ?? []).filter { isCommitID($0) }
         let known = commit
         return all.filter { $0 == known } + all.filter { $0 != known }
     }
 
-    /// Of the commits that have all of `paths`, as far as is known whole, the one with the most files; nil where none but `known` has.
+    /// The commit other than `known` that has all of `paths`, with the listed size if it has a listing. Of several, the one with
+    /// the most files; nil if there is none.
     func commit(having paths: [String], insteadOf known: String?) -> String? {
         var best: (commit: String, count: Int)?
         for other in commits() where other != known {
@@ -76,25 +78,25 @@ extension HubCache {
         return best?.commit
     }
 
-    /// The name of the blob that the file at `path` of `commit` is a link to; nil where it is none.
+    /// The name of the blob to which the file at `path` of `commit` links; nil if the file is not a link.
     private func blobName(_ path: String, of commit: String) -> String? {
         linkTarget(file(path, of: commit))?.split(separator: "/").last.map(String.init)
     }
 
-    /// The digest that a blob's name says; nil where it says none.
+    /// The digest that a blob's name stands for; nil if the name is neither a SHA-256 nor a git id.
     private func digest(_ blob: String) -> RepositoryFile.Digest? {
         if isHexadecimal(blob, count: 64) { return .sha256(blob) }
         return isCommitID(blob) ? .gitBlob(blob) : nil
     }
 
-    /// Whether the file at `file.path` of `commit` is proven to have the content of `file`: by the name of the blob that
-    /// it is a link to, by the commit's listing, or by its hash.
+    /// Whether the file at `file.path` of `commit` is proven to have the content of `file`: by the name of the blob to which it
+    /// links, by the commit's listing, or by its hash.
     func isProven(_ file: RepositoryFile, in commit: String, _ contents: CheckedContents) -> Bool {
         guard has(file.path, of: commit, size: file.size) else { return false }
         let path = self.file(file.path, of: commit)
         if let blob = blobName(file.path, of: commit) {
             if blob == file.digest.name { return contents.isWhole(path, file) }
-            // Names of one kind tell contents apart.
+            // Two different names of the same kind belong to different contents.
             if isHexadecimal(blob, count: file.digest.name.utf8.count) { return false }
         }
         if let listed = listing(commit)?[file.path], listed == file {
@@ -103,24 +105,25 @@ extension HubCache {
         return ContentHash.proof(that: path, is: file) != nil
     }
 
-    /// What the file at `path` of `commit` must be by the name of the blob that it is a link to; nil where that says nothing.
+    /// The file that `path` of `commit` must be, by the name of the blob to which it links; nil if it does not link to a blob.
     func named(_ path: String, of commit: String) -> RepositoryFile? {
         guard let digest = blobName(path, of: commit).flatMap(digest) else { return nil }
         return RepositoryFile(
             path: path, size: fileSize(self.file(path, of: commit)), digest: digest)
     }
 
-    /// A content that the listing has no name of a blob for: a file of a cache that was made where there are no links, or one
-    /// that a mirror lists by another digest than that it lies under.
+    /// A content in the cache that is not stored as the blob that the listing names: a file of a cache that was made without
+    /// links, or a content that a mirror lists by another digest than the one under which it is stored.
     struct Copy {
         let path: String
-        /// The commit that it lies under.
+        /// The commit in whose folder the file is.
         let commit: String
-        /// What it is, with the digest under which it lies among the blobs.
+        /// The file, with the digest under which its content is to be stored among the blobs.
         let file: RepositoryFile
     }
 
-    /// The content of `file` in the folder of another commit, where `isProven` says that it is; nil where there is none.
+    /// Returns the content of `file` in the folder of a commit other than `commit`, where `isProven` is true; nil if there is
+    /// none.
     func copy(
         of file: RepositoryFile, notIn commit: String,
         isProven: @escaping (RepositoryFile, String) -> Bool
@@ -143,7 +146,7 @@ extension HubCache {
         }.first
     }
 
-    /// Makes a blob of `copy`, if there is none. Throws `FileError`.
+    /// Creates a blob from `copy`, if it does not exist. Throws `FileError`.
     func makeBlob(of copy: Copy) throws {
         let blob = copy.file.digest.name
         let blobs = try make(.blobs)
@@ -156,7 +159,8 @@ extension HubCache {
         try self.copy(name, from: folder, to: blob, in: blobs)
     }
 
-    /// What of the cache cannot be read, and why; nil where all can that there is.
+    /// The first path that exists and cannot be read, and why, of the cache's root, the repository's folder, its `snapshots` and
+    /// the revision's ref; nil if there is none.
     var unreadable: String? {
         for (path, mode) in [
             (root, R_OK | X_OK), (folder, R_OK | X_OK), (folder + "/snapshots", R_OK | X_OK),
@@ -172,7 +176,7 @@ extension HubCache {
     }
 }
 
-/// What has been found of contents under other commits than a snapshot's own: each is looked at once.
+/// Remembers what was found of contents under other commits, so that each is examined only once.
 final class KnownContents: Sendable {
     private let cache: HubCache
     private let contents: CheckedContents
@@ -183,7 +187,7 @@ final class KnownContents: Sendable {
         (self.cache, self.contents) = (cache, contents)
     }
 
-    /// Whether the file at the path of `file` of `commit` is proven to have its content.
+    /// Whether the file of `commit` at the path of `file` is proven to have the content of `file`.
     func isProven(_ file: RepositoryFile, in commit: String) -> Bool {
         let key = ExactString("\(commit)/\(file.path)")
         if let known = proven.withLock({ $0[key] }) { return known }
@@ -192,7 +196,7 @@ final class KnownContents: Sendable {
         return isProven
     }
 
-    /// The content of `file` in the folder of another commit than `commit`; nil where there is none.
+    /// Returns the content of `file` in the folder of a commit other than `commit`; nil if there is none.
     func copy(of file: RepositoryFile, notIn commit: String) -> HubCache.Copy? {
         let key = ExactString(file.path)
         if let known = copies.withLock({ $0[key] }) { return known }

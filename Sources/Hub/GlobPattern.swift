@@ -1,10 +1,10 @@
-// Patterns of paths as dataset cards have them, after the rules of Python's fsspec (glob): `*`, `?` and `[…]` within one part of
-// the path, `**` for any number of parts. Braces are letters like any others.
+// Patterns of paths in dataset cards, by the rules of Python's fsspec (glob): `*`, `?` and `[…]` match within one part of the
+// path, `**` matches any number of parts. Braces stand for themselves.
 
 /// A pattern of paths.
 struct GlobPattern {
     private enum Part {
-        /// `**`: any parts, or none.
+        /// `**`: any number of parts, or none.
         case any
         case name([Token])
     }
@@ -20,13 +20,13 @@ struct GlobPattern {
     }
 
     private let parts: [Part]
-    /// The pattern without steps that lead nowhere (`./`, `//`).
+    /// The pattern without empty parts (`//`) and without `.` as a part (`./`).
     let text: String
-    /// Whether it can be the name of several files.
+    /// Whether the pattern may match several files.
     let isWild: Bool
 
-    /// Nil where `text` is no pattern of paths within a repository: absolute, with `..`, of another place (`hf://`, `zip://…::…`), or
-    /// with `**` in a part of the path that has other letters.
+    /// Nil if `text` is not a pattern of paths within a repository: it is empty or absolute, has `..`, names another place
+    /// (`hf://`, `zip://…::…`), or has `**` together with other characters in one part of the path.
     init?(_ text: String) {
         guard !text.hasPrefix("/"), !text.contains("://"), !text.contains("::") else { return nil }
         let names = text.split(separator: "/").filter { $0 != "." }
@@ -74,7 +74,7 @@ struct GlobPattern {
         return tokens
     }
 
-    /// What stands between brackets.
+    /// The token for `text`, the characters between brackets.
     private static func letters(_ text: ArraySlice<Unicode.Scalar>) -> Token {
         let isNegated = text.first == "!"
         let text = Array(isNegated ? text.dropFirst() : text)
@@ -94,10 +94,10 @@ struct GlobPattern {
         return .oneOf(ranges, isNegated: isNegated)
     }
 
-    /// Whether the file at `path` has a name of this form. In time that grows with both lengths at most.
+    /// Whether the pattern matches `path`. The time grows at most with the product of both lengths.
     func matches(_ path: String) -> Bool {
         let names = path.split(separator: "/").map { Array($0.unicodeScalars) }
-        // How many of the path's parts may be used up.
+        // The numbers of parts of the path that the pattern's parts so far can match.
         var used: Set<Int> = [0]
         for (index, part) in parts.enumerated() {
             switch part {
@@ -117,7 +117,7 @@ struct GlobPattern {
 
     private static func matches(_ name: [Unicode.Scalar], _ tokens: [Token]) -> Bool {
         var (place, token) = (0, 0)
-        /// The last star, and how far it reaches.
+        /// The last `*`, and the end of what it matches so far.
         var star: (token: Int, end: Int)?
         while place < name.count {
             if token < tokens.count {

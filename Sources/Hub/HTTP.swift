@@ -1,4 +1,4 @@
-// One HTTP exchange, whoever carries it out.
+// HTTP requests, answers and their parts, independent of the transport.
 
 import Files
 import FoundationEssentials
@@ -9,53 +9,54 @@ struct HTTPRequest: Sendable {
     var method = "GET"
     var url: URL
     var headers: [String: String] = [:]
-    /// Seconds without a byte after which it has failed.
+    /// Seconds without a byte after which the request has failed.
     let timeout: Double
-    /// The variable that says so, for messages.
+    /// The variable that sets `timeout`, for messages.
     let timeoutName: String
-    /// What else ends it, while bytes keep coming.
+    /// The limit on the whole answer, which also holds while bytes keep coming.
     let bound: Bound
 
-    /// How long an answer may go on.
+    /// How long an answer may take.
     enum Bound: Sendable {
-        /// So many times `timeout` in all.
+        /// At most this many times `timeout` in all.
         case time(Int)
-        /// For as long as it brings `bytes` a second, averaged over each `times` times `timeout`.
+        /// As long as it brings `bytes` a second, averaged over each period of `times` × `timeout`.
         case rate(bytes: Int, times: Int)
     }
 }
 
-/// The hosts that are this machine. No proxy stands before them, so that what is said to them stays here.
+/// The hosts that are this machine. They are reached without a proxy, so that what is sent to them stays on this machine.
 let loopbackHosts = ["localhost", "127.0.0.1", "::1"]
 
-/// An answer's head.
+/// The head of an answer.
 struct HTTPResponse: Sendable {
     let status: Int
-    /// By lower-case name; of a name that came more than once the values in their order, joined by ", " (RFC 9110, 5.3).
+    /// Values by lower-case name. If a name came more than once, its values are joined by ", " in their order (RFC 9110, 5.3).
     let headers: [String: String]
 
     subscript(name: String) -> String? { headers[name.lowercased()] }
 }
 
-/// `field`, a URL, with what no URL may have as `%XX`. Foundation would encode all of it anew, what is encoded already too.
+/// Returns `field`, a URL, with every byte that no URL may have as `%XX`. Foundation would encode the whole text again, including
+/// what is encoded already.
 func addressText(_ field: String) -> String {
     percentEncoded(field) { (0x21...0x7E).contains($0) && !"\"<>\\^`{|}".utf8.contains($0) }
 }
 
-/// `text` with each byte but those that `isPlain` is true of as `%XX`.
+/// Returns `text` with each byte as `%XX`, except those for which `isPlain` is true.
 func percentEncoded(_ text: some StringProtocol, but isPlain: (UInt8) -> Bool) -> String {
     text.utf8.map {
         isPlain($0) ? String(UnicodeScalar($0)) : "%" + hexadecimal([$0]).uppercased()
     }.joined()
 }
 
-/// The value of an entity tag without its quotes and weakness, as huggingface_hub makes file names of it.
+/// Returns the value of an entity tag without its quotes and the prefix `W/`: huggingface_hub makes file names of it in this way.
 func entityTag(_ field: String) -> String {
     let strong = field.hasPrefix("W/") ? field.dropFirst(2) : field[...]
     return trimmed(strong) { $0 == "\"" }
 }
 
-/// `text` without the characters at its ends that `isBlank` is true of, white space without it.
+/// Returns `text` without the characters at both ends for which `isBlank` is true (by default white space).
 func trimmed(
     _ text: some StringProtocol, _ isBlank: (Character) -> Bool = \.isWhitespace
 ) -> String {
@@ -63,7 +64,7 @@ func trimmed(
     return String(start.reversed().drop(while: isBlank).reversed())
 }
 
-/// The bytes of the IP address `text`, four or sixteen; nil where it is none.
+/// The bytes of the IP address `text`, 4 or 16; nil if it is not an IP address.
 func addressBytes(_ text: String) -> [UInt8]? {
     for (family, count) in [(AF_INET, 4), (AF_INET6, 16)] {
         var bytes = [UInt8](repeating: 0, count: count)
@@ -72,20 +73,20 @@ func addressBytes(_ text: String) -> [UInt8]? {
     return nil
 }
 
-/// The network's part in a failure: no connection, a connection lost, time out.
+/// A failure of the network: no connection, a lost connection, a time-out.
 struct NetworkFailure: Error {
     let reason: String
-    /// Whether it may be otherwise in a moment.
+    /// Whether a retry may succeed.
     var isTransient = true
 }
 
-/// Takes an answer's head and the pieces of its body in order. First it is called with the head and no byte. Where the result is
-/// false no more is wanted, and the exchange ends there; what is thrown ends it too.
+/// Receives an answer's head and the pieces of its body in order. The first call has the head and no bytes. If the result is
+/// false, no more is wanted and the exchange ends. An error that is thrown ends it too.
 typealias BodyReceiver = @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
 
-/// Carries out exchanges. Redirects are the caller's, who knows what may be sent where.
+/// Carries out exchanges. Does not follow redirects: the caller follows them, because it knows what may be sent to which host.
 protocol HTTPTransport: Sendable {
-    /// Sends `request` and gives the answer to `body`. Throws `NetworkFailure` where the exchange does not come to its end, what
-    /// `body` throws, and `CancellationError`.
+    /// Sends `request` and passes the answer to `body`. Returns the answer's head. Throws `NetworkFailure` if the exchange does
+    /// not complete, what `body` throws, and `CancellationError`.
     func send(_ request: HTTPRequest, body: @escaping BodyReceiver) async throws -> HTTPResponse
 }

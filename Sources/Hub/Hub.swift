@@ -1,5 +1,5 @@
-// The Hub as the rest of the program sees it: what a repository has, where its files lie, and getting those that are not
-// there yet.
+// The interface of this module for the rest of the program: which files a repository has, where they are in the cache, and the
+// download of those that are missing.
 
 import Files
 import FoundationEssentials
@@ -9,19 +9,20 @@ import Synchronization
 
 /// The Hugging Face Hub and its cache on this machine.
 public final class Hub: Sendable {
-    /// What the environment says.
+    /// The settings from the environment.
     public let settings: HubSettings
     private let log: Logger
     private let client: HubClient?
-    /// Why there is no client where the network may be used; nil where there is one.
+    /// Why no client can be created even if the network may be used; nil if one can.
     private let absence: String?
-    /// Whether nobody has answered: then it is not asked about what the cache has.
+    /// Whether the Hub has failed to answer. Then it is no longer asked about what is in the cache.
     private let isDown = Atomic(false)
     private let contents: CheckedContents
-    /// What has been said of other commits' files.
+    /// The snapshots of other commits whose use was logged already.
     private let said = Mutex<Set<String>>([])
 
-    /// The Hub by `settings`.
+    /// Opens the cache that `settings` name, and creates a client unless the network is forbidden. Logs a warning if libcurl is
+    /// missing.
     public init(_ settings: HubSettings, log: Logger) {
         self.settings = settings
         self.log = log
@@ -47,8 +48,8 @@ public final class Hub: Sendable {
             reference, in: settings.cacheDirectory, isRootGiven: settings.isCacheDirectoryGiven)
     }
 
-    /// What the revision is now, and what it has: of the Hub, or of the cache where the Hub is not to be asked or does not
-    /// answer. Throws `HubError` and `FileError`.
+    /// Returns the revision's present commit and its files: from the Hub, or from the cache if the Hub must not be asked or does
+    /// not answer. Throws `HubError` and `FileError`.
     public func snapshot(_ reference: RepositoryReference) async throws -> RepositorySnapshot {
         let cache = self.cache(of: reference)
         try cache.check()
@@ -64,7 +65,8 @@ public final class Hub: Sendable {
             guard let found else { throw missing(reference, [], isolation ?? "") }
             return found
         }
-        // A commit never changes; what its card says is not in every listing.
+        // A commit never changes, so the Hub need not be asked again. A listing of a dataset suffices only if it has what the
+        // card says, which not every listing has.
         if reference.isCommit,
             let listing = cache.ownListing(reference.revision, contents), listing.isChecked,
             reference.kind == .model || listing.card != nil
@@ -86,16 +88,16 @@ public final class Hub: Sendable {
                     try await client.wholeListing(reference, information)
                 }
             listing.isChecked = information.names != nil
-            // Where there is no README there is no card.
+            // A dataset without a README has no card.
             if reference.kind == .dataset {
                 listing.card =
                     information.card
                     ?? (listing[readme] == nil ? DatasetCard() : cached?.card)
             }
-            // A cache that may only be read is good for what is in it.
+            // In a read-only cache nothing can be stored, but what is in it can be used.
             if listing != cached { store(listing, of: information.commit, in: cache) }
         } catch {
-            // What the cache has, where the error leaves nothing better.
+            // Uses the cache if the error says nothing against what is in it.
             guard let hubError = error as? HubError, hubError.leavesTheCache else { throw error }
             guard let fallback else {
                 if let other = cache.commit(having: [], insteadOf: known) {
@@ -105,24 +107,24 @@ public final class Hub: Sendable {
                 }
                 throw error
             }
-            // The refusal of one repository says nothing of the others.
+            // If one repository is refused, that says nothing about the others.
             if hubError.isOutage { isDown.store(true, ordering: .relaxed) }
             log.warning("\(error)")
             log.warning(
-                "using what the cache has of \(reference)\(hubError.isOutage ? ", and of all else that is needed" : "")"
+                "using what the cache has of \(reference)\(hubError.isOutage ? ", and of everything else that is needed" : "")"
             )
             return fallback
         }
-        // In our own folder: Hugging Face's reference waits until the files of the commit are there.
+        // Recorded in our own folder. Hugging Face's ref is written only when the files of the commit are in the cache.
         keep { [information] in try cache.noteCommit(information.commit) }
         return RepositorySnapshot(reference, at: information.commit, in: cache, listing, contents)
     }
 
-    // MARK: What is wanted
+    // MARK: Requests
 
-    /// A request for `paths` of `snapshot`, which are to lie in one folder. Where some are missing and cannot be added to the cache,
-    /// the folder is that of another commit whose files are proven to be the same, if there is one; `rivals` are paths that must
-    /// not be there, because whoever reads the folder would take them instead.
+    /// Returns a request for `paths` of `snapshot`, which must all be in one folder. If some are missing and nothing can be added
+    /// to the cache, the folder is that of another commit whose files are proven to be the same, if there is one. That folder
+    /// must not have any of the files `rivals`: a reader of the folder would take them instead of the requested ones.
     public func request(
         _ snapshot: RepositorySnapshot, _ paths: [String], without rivals: [String] = []
     ) -> HubRequest {
@@ -148,14 +150,14 @@ public final class Hub: Sendable {
             said.withLock({ $0.insert(snapshot.cache.snapshot(other)).inserted })
         {
             log.info(
-                "\(snapshot.reference) is commit \(snapshot.current), and the cache cannot be added to (\(obstacle.cause)): using the files of commit \(other) that are the same"
+                "\(snapshot.reference) is commit \(snapshot.current), and nothing can be added to the cache (\(obstacle.cause)): using the files of commit \(other) that are the same"
             )
         }
         return HubRequest(snapshot, paths)
     }
 
-    /// A request for each of `groups` of paths of `snapshot`: all of one folder if that is possible, else each of its own. The
-    /// others as `request`.
+    /// Returns a request for each of `groups` of paths of `snapshot`: all in one folder if that is possible, otherwise each group
+    /// in a folder that suits it. `rivals` as for `request`.
     public func requests(
         _ snapshot: RepositorySnapshot, _ groups: [[String]], without rivals: [String] = []
     ) -> [HubRequest] {
@@ -167,7 +169,7 @@ public final class Hub: Sendable {
         return groups.map { HubRequest(whole.snapshot, $0, of: whole.paths) }
     }
 
-    /// What is said where `file` of `request` must be put into the cache and cannot be; nil where it can.
+    /// Returns the error if `file` of `request` must be added to the cache and cannot be; nil if it can.
     private func refusal(_ file: String, _ request: HubRequest) -> HubError? {
         request.snapshot.obstacle.map {
             .cacheNotWritable(
@@ -179,10 +181,11 @@ public final class Hub: Sendable {
         }
     }
 
-    /// The path of a dataset's card.
+    /// The path of a dataset's card in its repository.
     private var readme: String { "README.md" }
 
-    /// The files of a dataset's split `train`, and the snapshot with what its card says. Throws `HubError` and `FileError`.
+    /// Returns the files of a dataset's split `train`, and the snapshot with what the card says. Throws `HubError` and
+    /// `FileError`.
     public func trainingFiles(
         _ snapshot: RepositorySnapshot
     ) async throws -> (files: [String], snapshot: RepositorySnapshot) {
@@ -208,7 +211,7 @@ public final class Hub: Sendable {
                 ? ["\(script), which says in Python what its data are, is not run"] : [])
         for remark in remarks { log.warning("\(snapshot.reference): \(remark)") }
         if !snapshot.isListed {
-            // Nothing else says that they are whole.
+            // Without a list, only their hashes prove that they are whole.
             for file in choice.files {
                 if let path = snapshot.damaged(file, trustingNobody: true) {
                     throw HubError.damagedInCache(snapshot.reference, file: file, path: path)
@@ -218,7 +221,9 @@ public final class Hub: Sendable {
         return (choice.files, snapshot)
     }
 
-    /// `snapshot` with what its README says, where that is all that can tell. Throws `HubError` and `FileError`.
+    /// Returns `snapshot` with an empty card if only the README can tell what the card says, and it has no `configs`. Downloads
+    /// the README if necessary. Throws `HubError` and `FileError`, also if the README has `configs`, which this program reads
+    /// only from the Hub's answer.
     private func withCard(_ snapshot: RepositorySnapshot) async throws -> RepositorySnapshot {
         guard !snapshot.isCardKnown, snapshot.contains(readme) else { return snapshot }
         let request = request(snapshot, [readme])
@@ -249,10 +254,10 @@ public final class Hub: Sendable {
 
     // MARK: Downloading
 
-    /// Files that are downloaded at a time.
+    /// The number of files that are downloaded at the same time.
     private static let simultaneous = 4
 
-    /// Fails where files are missing that cannot be had: offline, without access, without room. Nothing is downloaded. Throws
+    /// Throws if missing files cannot be downloaded: no network, no access or not enough space. Downloads nothing. Throws
     /// `HubError` and `FileError`.
     public func check(_ requests: [HubRequest]) async throws {
         var needed = 0
@@ -279,7 +284,7 @@ public final class Hub: Sendable {
             try await client.checkAccess(to: file, snapshot.reference, commit: snapshot.commit)
         }
         guard needed > 0, !settings.ignoresFreeSpace else { return }
-        // Where nothing is known of it, a full disk shows in the download.
+        // If the free space is not known, a full disk shows during the download.
         guard let free = FreeSpace(at: settings.cacheDirectory).bytes else { return }
         guard needed <= free else {
             throw HubError.diskFull(
@@ -287,8 +292,9 @@ public final class Hub: Sendable {
         }
     }
 
-    /// Downloads what `requests`, which have been checked, want and the cache has not. `progress` is told of bytes that are
-    /// there, several threads at a time. Throws `HubError` and `FileError`.
+    /// Downloads what `requests` need and the cache lacks. Call `check` with them first. `progress` is called, by several threads
+    /// at a time, with the number of bytes of each piece that is received or found; a negative number takes bytes back. Throws
+    /// `HubError` and `FileError`.
     public func download(
         _ requests: [HubRequest],
         progress: @escaping @Sendable (Int, DownloadedBytes) -> Void = { _, _ in }
@@ -323,7 +329,7 @@ public final class Hub: Sendable {
                 if index >= Hub.simultaneous { try await group.next() }
                 group.addTask { try await download.run() }
             }
-            // Not waitForAll: what cannot be had ends the others, which may take hours.
+            // Not waitForAll: the first failure must end the other downloads, which may take hours.
             while try await group.next() != nil {}
         }
         for request in requests {
@@ -332,7 +338,8 @@ public final class Hub: Sendable {
         }
     }
 
-    /// Writes down which commits the revisions are, now that all of `requests` is there: for runs without the network.
+    /// Records which commits the revisions are, now that all files of `requests` are in the cache, for runs without the network.
+    /// Removes what killed processes have left in the cache.
     public func settle(_ requests: [HubRequest]) {
         for request in requests {
             let snapshot = request.snapshot
@@ -361,17 +368,17 @@ public final class Hub: Sendable {
 
     // MARK: Without the network
 
-    /// Why nothing is downloaded at all.
+    /// Why the network must not be used; nil if it may be used.
     private var isolation: String? {
         settings.offlineVariable.map { "\($0) is set" }
     }
 
-    /// Why the first of `files` of what is known of `snapshot` cannot be had.
+    /// Returns the error for a download that is impossible: that of the first of `files`, which `snapshot` lacks.
     public func missing(_ snapshot: RepositorySnapshot, _ files: [String]) -> HubError {
         missing(snapshot.reference, files, isolation ?? snapshot.isolation ?? "")
     }
 
-    /// Why the SAE asked for cannot be had of what is known of `snapshot`.
+    /// Returns the error for a download that is impossible: that of the SAE `what`, which `snapshot` lacks.
     public func missing(_ snapshot: RepositorySnapshot, what: String) -> HubError {
         missing(snapshot.reference, [], isolation ?? snapshot.isolation ?? "", what: what)
     }

@@ -1,13 +1,14 @@
 // Hugging Face's cache folder, shared with Python's huggingface_hub (file_download.py):
-//   models--google--gemma-2-2b/refs/main                  the commit that `main` was when its files were downloaded
-//   models--google--gemma-2-2b/snapshots/COMMIT/…         symlinks to blobs, by the repository's paths
+//   models--google--gemma-2-2b/refs/main                  the commit of `main` when its files were downloaded
+//   models--google--gemma-2-2b/snapshots/COMMIT/…         symlinks to blobs, by the paths in the repository
 //   models--google--gemma-2-2b/blobs/ID                   contents, named by SHA-256 or git's id
-//   .locks/models--google--gemma-2-2b/ID.lock             taken (flock) while ID is downloaded
-// and, ours alone, within a repository's folder:
-//   .sae-extract/refs/main                                the commit that `main` was last seen at, whatever there is of it
-//   .sae-extract/COMMIT.json                              its listing. Not in `trees/`, where huggingface_hub keeps its own:
-//                                                         it takes a snapshot for incomplete that lacks a file listed there
-//   .sae-extract/ID/….partial                             downloads under way or broken off
+//   .locks/models--google--gemma-2-2b/ID.lock             locked (flock) while ID is downloaded
+// Used only by this program, in a repository's folder:
+//   .sae-extract/refs/main                                the commit of `main` when the Hub was last asked
+//   .sae-extract/COMMIT.json                              the commit's listing. It is not in `trees/`, where huggingface_hub
+//                                                         keeps its own: huggingface_hub takes a snapshot for incomplete
+//                                                         that lacks a file listed there
+//   .sae-extract/ID/….partial                             partial downloads of ID, in progress or broken off
 
 import ByteJSON
 import Files
@@ -19,7 +20,7 @@ struct HubCache: Sendable {
     /// `…/models--google--gemma-2-2b`.
     let folder: String
     let root: String
-    /// Whether a user has given the root itself, as which any link will do, and not the folder that it is in.
+    /// Whether the user has given the root itself, which may be any link then. False if the user has given a folder above it.
     let isRootGiven: Bool
 
     init(_ reference: RepositoryReference, in root: String, isRootGiven: Bool = true) {
@@ -29,13 +30,13 @@ struct HubCache: Sendable {
 
     // MARK: Revisions
 
-    /// The name of our own folder in a repository's.
+    /// The name of our own folder in a repository's folder.
     static let ownName = ".sae-extract"
 
     var ownFolder: String { "\(folder)/\(HubCache.ownName)" }
 
-    /// The commit that the revision is, as far as the cache knows: one that somebody has downloaded, else one that has been
-    /// seen.
+    /// The commit of the revision as far as the cache knows: the one that somebody has downloaded, otherwise the one that was
+    /// last seen. Nil if neither is known.
     var commit: String? {
         if reference.isCommit { return reference.revision }
         return [folder, ownFolder].lazy.compactMap { folder in
@@ -47,21 +48,22 @@ struct HubCache: Sendable {
         }.first
     }
 
-    /// Writes down what commit the revision is, now that files of it are there: huggingface_hub takes its being written down
-    /// for that. Throws `FileError`.
+    /// Records which commit the revision is, now that its files are in the cache: huggingface_hub concludes from the ref that
+    /// they are. Throws `FileError`.
     func setCommit(_ commit: String) throws {
         try make(.snapshot(commit))
         try write(commit, folder) { .references($0) }
     }
 
-    /// Writes down what commit the revision was seen at. Throws `FileError`.
+    /// Records at which commit the revision was last seen. Throws `FileError`.
     func noteCommit(_ commit: String) throws {
-        // huggingface_hub warns of a repository without this folder.
+        // huggingface_hub warns about a repository without this folder.
         try make(.snapshots)
         try write(commit, ownFolder) { .own(["refs"] + $0) }
     }
 
-    /// Writes down, below `folder`, what commit the revision is. `place` is that of the folders that its name has.
+    /// Writes `commit` to the revision's ref below `folder`. `place` returns the place of the ref, given the folders in the
+    /// revision's name. Throws `FileError`.
     private func write(_ commit: String, _ folder: String, _ place: ([String]) -> Place) throws {
         guard !reference.isCommit else { return }
         let path = "\(folder)/refs/\(reference.revision)"
@@ -70,10 +72,10 @@ struct HubCache: Sendable {
         try write(Array(commit.utf8), as: steps.last!, in: place(Array(steps.dropLast())))
     }
 
-    /// Makes the file called `name` in `place` of `content`: it appears whole or not at all. Throws `FileError`.
+    /// Creates or replaces the file `name` in `place` with `content`. It appears whole or not at all. Throws `FileError`.
     private func write(_ content: [UInt8], as name: String, in place: Place) throws {
         let target = try make(place)
-        // Not beside its place: every file there counts as a reference.
+        // The temporary file is not in `target`: every file there counts as a ref.
         let own = try make(.own())
         let (descriptor, temporary) = try own.createUnique(mode: HubCache.unfinishedMode)
         defer { close(descriptor) }
@@ -94,27 +96,27 @@ struct HubCache: Sendable {
 
     // MARK: Listings
 
-    /// Where the listing of `commit` is kept.
+    /// The path of our listing of `commit`.
     func listingPath(_ commit: String) -> String { "\(ownFolder)/\(commit).json" }
 
-    /// The same, and where huggingface_hub keeps it.
+    /// The paths of our listing and of huggingface_hub's.
     private func listingPaths(_ commit: String) -> [String] {
         [listingPath(commit), "\(folder)/trees/\(commit).json"]
     }
 
-    /// The cached listing of `commit`.
+    /// The cached listing of `commit`; nil if there is none that can be read.
     func listing(_ commit: String) -> RepositoryListing? {
         listingPaths(commit).lazy.compactMap { RepositoryListing(path: $0) }.first
     }
 
-    /// The cached listing of `commit` that nobody but this user can have written; nil where there is none. By another one somebody
-    /// could say what contents must be.
+    /// The cached listing of `commit` that only this user can have written; nil if there is none. In any other listing, somebody
+    /// could state wrong digests.
     func ownListing(_ commit: String, _ contents: CheckedContents) -> RepositoryListing? {
         listingPaths(commit).lazy.filter { contents.isOwn($0) }
             .compactMap { RepositoryListing(path: $0) }.first
     }
 
-    /// Keeps the listing of `commit`. Throws `FileError`.
+    /// Stores the listing of `commit`. Throws `FileError`.
     func store(_ listing: RepositoryListing, of commit: String) throws {
         try make(.snapshots)
         var text: [UInt8] = []
@@ -122,8 +124,8 @@ struct HubCache: Sendable {
         try write(text, as: "\(commit).json", in: .own())
     }
 
-    /// Removes what processes that were killed have left, as far as nobody can need it any more: small files that were
-    /// begun an hour ago, and parts of contents that are there or that nobody has gone on with for a week.
+    /// Removes what killed processes have left, if nobody can need it any more: small files that are more than an hour old, and
+    /// partial downloads of contents that are in the cache or that nobody has continued for a week.
     func tidy() {
         guard let own = try? existing(.own()), let names = try? own.names() else { return }
         for name in names {
@@ -137,8 +139,8 @@ struct HubCache: Sendable {
         }
     }
 
-    /// Removes the parts of `blob` that nobody can need any more, and their folder, unless it has something else in it: then it is
-    /// not one of ours.
+    /// Removes the partial downloads of `blob` and their folder, if nobody can need them any more. Does nothing if the folder has
+    /// other files: then this program has not made it.
     private func tidyParts(of blob: String, in own: Folder) {
         let parts = earlierPartials(blob)
         guard let folder = try? own.folder(blob), let names = try? folder.names(),
@@ -155,18 +157,18 @@ struct HubCache: Sendable {
 
     // MARK: Files
 
-    /// The folder that a commit's files seem to lie in.
+    /// The path of the snapshot of `commit`: the folder in which its files appear, as links to blobs.
     func snapshot(_ commit: String) -> String { "\(folder)/snapshots/\(commit)" }
 
-    /// Where the file at `path` of `commit` lies or will lie.
+    /// The path of the file `path` of `commit`, whether it exists or not.
     func file(_ path: String, of commit: String) -> String { "\(snapshot(commit))/\(path)" }
 
-    /// How deep the folders may be that are gone through: those of repositories are not.
+    /// Most levels of folders that are searched. No repository has as many.
     private static let maximumDepth = 64
 
-    /// The paths of the files that the cache has of `commit`, sorted. Throws `FileError`.
+    /// The paths of the files of `commit` that are in the cache, sorted. Throws `FileError`.
     func files(of commit: String) throws -> [String] {
-        // Folders are entered through no link: two that lead back to where they lie would have paths without end.
+        // Links to folders are not followed: two that lead back to their own folder would give paths without end.
         func walk(_ folder: Folder, _ prefix: String, _ depth: Int) throws -> [String] {
             guard depth < HubCache.maximumDepth else {
                 throw FileError("list", folder.path, code: ELOOP)
@@ -185,26 +187,27 @@ struct HubCache: Sendable {
         return try existing(.snapshot(commit)).map { try walk($0, "", 0) } ?? []
     }
 
-    /// Whether the file at `path` of `commit` is there, with `size` where that is known. One that was cut short is not.
+    /// Whether the file at `path` of `commit` exists and has `size` bytes, if the size is known. A file that was cut short does
+    /// not count.
     func has(_ path: String, of commit: String, size: Int?) -> Bool {
         let file = file(path, of: commit)
         guard fileExists(file), !isDirectory(file) else { return false }
         return size.map { fileSize(file) == $0 } ?? true
     }
 
-    /// Where the content named `blob` lies or will lie.
+    /// The path of the content named `blob`, whether it exists or not.
     func blob(_ name: String) -> String { "\(folder)/blobs/\(name)" }
 
-    /// A download that is under way or was broken off.
+    /// A partial download, in progress or broken off.
     struct Partial {
-        /// In the folder of the content's downloads.
+        /// The file's name in the folder of the content's partial downloads.
         let name: String
         let size: Int
-        /// Seconds since it was written to.
+        /// Seconds since the last write.
         let age: Int
     }
 
-    /// The downloads of `blob` that are under way or were broken off.
+    /// The partial downloads of `blob`, in progress or broken off.
     func earlierPartials(_ blob: String) -> [Partial] {
         guard let folder = try? existing(.own([blob])),
             let names = try? folder.names(endingIn: ".partial")
@@ -218,8 +221,8 @@ struct HubCache: Sendable {
         }
     }
 
-    /// Makes the file at `path` of `commit` appear, with the content of `file`: a relative symlink, as the cache may be moved.
-    /// Throws `FileError`.
+    /// Creates the file at `path` of `commit` as a symlink to the content of `file`. The link is relative, because the cache may
+    /// be moved. Throws `FileError`.
     func link(_ path: String, of commit: String, to file: RepositoryFile) throws {
         let blob = file.digest.name
         let (place, name) = place(of: path, of: commit)
@@ -230,7 +233,7 @@ struct HubCache: Sendable {
         let temporary = uniqueName() + ".link"
         let code = own.makeLink(temporary, to: content)
         guard code == 0 else {
-            // A file system without symlinks: the content itself goes there, as huggingface_hub does it.
+            // On a file system without symlinks, the content itself is moved there, as huggingface_hub does.
             guard hasNoLinks(code) else {
                 throw FileError("create", own.path(of: temporary), code: code)
             }
@@ -250,7 +253,7 @@ struct HubCache: Sendable {
             try replace(name, in: target, byLinkTo: content)
         }
         if has(path, of: commit, size: file.size) { return }
-        // Where `snapshots` is a link itself, the way back leads elsewhere.
+        // If `snapshots` is a link itself, the relative link leads elsewhere: replace it by an absolute one.
         try replace(name, in: target, byLinkTo: try realPath(self.blob(blob)))
         guard has(path, of: commit, size: file.size) else {
             throw FileError("open", self.file(path, of: commit))
@@ -258,5 +261,5 @@ struct HubCache: Sendable {
     }
 }
 
-/// Whether this is how `symlink` fails on a file system without links.
+/// Whether `code` is an error by which `symlink` fails on a file system without symlinks.
 func hasNoLinks(_ code: Int32) -> Bool { [EPERM, EOPNOTSUPP, ENOSYS].contains(code) }

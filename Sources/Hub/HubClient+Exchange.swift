@@ -1,38 +1,40 @@
-// One exchange with the Hub or whom it sends on to: where a request goes, who one is there, and who it was that failed.
+// One exchange with the Hub or with a host to which the Hub redirects: where a request goes, whether the token is sent, and which
+// host has failed.
 
 import FoundationEssentials
 import Logging
 import Synchronization
 
 extension HubClient {
-    /// Most answers to follow from one address to the next.
+    /// Most redirects that are followed.
     private static let maximumRedirects = 8
 
-    /// Most bytes of an address that an answer leads to: as many as servers take.
+    /// Most bytes of an address in an answer. Servers accept no longer addresses.
     static let longestAddress = 8 << 10
 
-    /// `BodyReceiver` with the address that answers.
+    /// `BodyReceiver` with the address that answered.
     typealias Body = @Sendable (URL, HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
 
-    /// Whose answer it is, and who sent on to it.
+    /// The address that answered, and the hosts that redirected to it.
     struct Route {
         var url: URL
-        /// The hosts that answered before, for messages.
+        /// The hosts that redirected the request, in their order, for messages.
         var senders: [String]
-        /// Whether the last of them sends all requests on to it, as mirrors do, and not this file's.
+        /// Whether the last redirect was permanent: mirrors redirect all requests in this way. A redirect to the storage of a
+        /// file is temporary.
         var isForGood = false
 
         var sender: String? { senders.isEmpty ? nil : senders.joined(separator: " and ") }
     }
 
-    /// Sends `request` and goes where it is sent on to. The last answer, and whose it is. With `stoppingAtStorage` it does
-    /// not leave the Hub for the storage of a file; the answer that would is the last. `body` gets what an answer that is no redirect
-    /// has, and `redirected` each head that sends on, and the last.
+    /// Sends `request` and follows redirects. Returns the last answer and its route. With `stoppingAtStorage`, a redirect from
+    /// the Hub to the storage of a file is not followed and is the last answer. `body` receives the answer that is not a
+    /// redirect. `redirected` is called with the head of each redirect, and with the head of the last answer.
     func follow(
         _ request: HTTPRequest, stoppingAtStorage: Bool, body: @escaping Body,
         redirected: (HTTPResponse) throws -> Void = { _ in }
     ) async throws -> (HTTPResponse, Route) {
-        // An address of a storage's has come from the Hub before.
+        // An address of a storage came from the Hub in an earlier answer.
         var route = Route(
             url: request.url, senders: isEndpoint(request.url) ? [] : [settings.namedEndpoint])
         for _ in 0...HubClient.maximumRedirects {
@@ -47,9 +49,9 @@ extension HubClient {
             let response: HTTPResponse
             do {
                 response = try await transport.send(hop) { response, bytes in
-                    // What a redirect has besides its head may have no end.
+                    // The body of a redirect is not read: it may have no end.
                     guard !(300..<400).contains(response.status) else { return false }
-                    // Looked at with the head, before the first byte.
+                    // Checked with the head, before the first byte of the body.
                     guard try !bytes.isEmpty || hasPlainBody(response, url) else { return false }
                     return try body(url, response, bytes)
                 }
@@ -64,16 +66,16 @@ extension HubClient {
                 location.utf8.count <= HubClient.longestAddress,
                 let next = URL(string: addressText(location), relativeTo: url)?.absoluteURL
             else {
-                throw badRedirect(route, "leads to an address that is none, and is not followed")
+                throw badRedirect(route, "leads to an invalid address, and is not followed")
             }
             guard isSafe(next, after: url) else {
                 throw badRedirect(
                     route,
-                    "leads to \(address(next)), which is not followed: \(next.user != nil ? "it holds a user's name" : "that is no https")"
+                    "leads to \(address(next)), which is not followed: \(next.user != nil ? "it holds a user's name" : "it is not https")"
                 )
             }
             try redirected(response)
-            // Mirrors that send on for good have the Hub itself behind them.
+            // A permanent redirect comes from a mirror and leads to the Hub itself.
             let isForGood = [301, 308].contains(response.status)
             if stoppingAtStorage, !isEndpoint(next), !isForGood { return (response, route) }
             if address(next) != address(url) {
@@ -85,8 +87,9 @@ extension HubClient {
         throw badRedirect(route, "leads in circles")
     }
 
-    /// Whether the body of the answer of `url` can be read as it comes. An error's words can be done without. Throws `HubError`
-    /// where it is compressed: that was not asked for, and a few bytes may unpack to any number.
+    /// Whether the body of the answer of `url` is not compressed. Returns false for a compressed error, whose text is not needed.
+    /// Throws `HubError` for any other compressed answer: compression was not asked for, and a few bytes may unpack to any
+    /// number.
     private func hasPlainBody(_ response: HTTPResponse, _ url: URL) throws(HubError) -> Bool {
         let codings = ["Content-Encoding", "Transfer-Encoding"].compactMap { response[$0] }
             .flatMap { $0.split(separator: ",") }.map { trimmed($0).lowercased() }
@@ -104,12 +107,12 @@ extension HubClient {
         .notAHub(endpoint: address(route.url), reason: "\(place(route.url)) \(reason)")
     }
 
-    /// Who answers at `url`, for messages: its host, or a proxy on the way to it.
+    /// Names who answered at `url`, for messages: its host, or the proxy on the way to it.
     func answerer(_ url: URL) -> String {
         address(url) + (settings.proxies.proxy(for: url).map { ", or the proxy \($0)," } ?? "")
     }
 
-    /// What the network's `failure` on the way to a host is, with the proxy that stands before it.
+    /// Returns the refusal for a `failure` of the network on the way to the host of `route`. It names the proxy on the way.
     func unreachable(_ route: Route, _ failure: NetworkFailure) -> Refusal {
         let proxy = settings.proxies.proxy(for: route.url).map { "through the proxy \($0): " }
         return Refusal(
@@ -120,7 +123,7 @@ extension HubClient {
     }
 
     var standardHeaders: [String: String] {
-        // Compressed bodies have other lengths and no ranges.
+        // Compressed bodies have other lengths and allow no ranges.
         ["Accept-Encoding": "identity", "User-Agent": settings.userAgent]
     }
 
@@ -135,12 +138,12 @@ extension HubClient {
         return url("\(reference.page)/resolve/\(commit)/\(path)")
     }
 
-    /// An address for logs: signatures are in the query.
+    /// Host, port and path of `url`, for logs. The query is left out, because it may hold a signature.
     func place(_ url: URL) -> String {
         redacted("\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")\(url.path)")
     }
 
-    /// Scheme and host of `url`, for messages; the endpoint as it was given.
+    /// Scheme, host and port of `url`, for messages; for the Hub, the endpoint as it was given.
     func address(_ url: URL) -> String {
         isEndpoint(url) ? settings.namedEndpoint : origin(url)
     }
@@ -156,7 +159,8 @@ extension HubClient {
             && url.host?.lowercased() == endpoint.host?.lowercased() && port(url) == port(endpoint)
     }
 
-    /// Whether the token may be sent there: to the Hub alone, and so that nobody between can read it.
+    /// Whether the token may be sent to `url`: only to the Hub, and only by https or to this machine, so that nobody on the way
+    /// can read it.
     func mayIdentify(to url: URL) -> Bool {
         let host = url.host?.lowercased() ?? ""
         let isLoopback = loopbackHosts.contains(host)
@@ -172,13 +176,13 @@ extension HubClient {
     }
 }
 
-/// An answer's body, which comes in on the transport's thread.
+/// Collects an answer's body, which comes in on the transport's thread.
 final class Content: Sendable {
     private let storage = Mutex<[UInt8]>([])
 
     var bytes: [UInt8] { storage.withLock { $0 } }
 
-    /// Appends what of `more` makes it no longer than `limit`. False where that is not all.
+    /// Appends bytes of `more` until there are `limit` bytes in all. Returns whether all of `more` was appended.
     func append(_ more: UnsafeRawBufferPointer, limit: Int) -> Bool {
         storage.withLock {
             let room = limit - $0.count

@@ -1,4 +1,4 @@
-// What an answer of 400 or more means, and which requests are made again.
+// What an answer with a status of 400 or more means, and which requests are repeated.
 
 import ByteJSON
 import Files
@@ -7,25 +7,27 @@ import Glibc
 import Logging
 
 extension HubClient {
-    /// How long an outage is waited for.
+    /// How long a request is repeated during an outage.
     enum Patience {
         case full
-        /// Where there is something to go on with.
+        /// Short, because the program can go on without the answer.
         case little
     }
 
-    /// Most times that a request is made without any progress.
+    /// Most attempts of a request that makes no progress.
     private static let attempts = 6
 
-    /// Bytes with which an attempt counts as progress: by a few each time a server could go on for ever.
+    /// Bytes that an attempt must bring to count as progress. If fewer counted, a server could keep the client busy for ever with
+    /// a few bytes each time.
     private static let leastHeadway = 64 << 10
 
-    /// Longest wait for the next attempt that a server can ask for, in seconds.
+    /// The longest wait that a server can ask for before the next attempt, in seconds. If it asks for more, there is no next
+    /// attempt.
     private static let maximumPause = 600.0
 
     // MARK: Refusals
 
-    /// Throws what an answer of 400 or more means.
+    /// Throws the error for an answer with a status of 400 or more.
     func check(
         _ response: HTTPResponse, from route: Route, body: [UInt8],
         _ reference: RepositoryReference, file: String?, isByCommit: Bool = true
@@ -45,7 +47,7 @@ extension HubClient {
                 ?? HubError.gatedWithoutToken(
                     reference, page: page, unreadable: settings.unreadableToken)
         case (_, "RevisionNotFound"):
-            // The revision itself was asked for first; after that it is its commit.
+            // The first request asks for the revision itself, later ones for its commit.
             throw isByCommit && !reference.isCommit
                 ? HubError.changed(reference) : HubError.noRevision(reference, page: page)
         case (_, "EntryNotFound"):
@@ -73,7 +75,7 @@ extension HubClient {
         }
     }
 
-    /// The server's own words, made fit for a log: one line, not long, and never the token.
+    /// Returns the server's error text, fit for a log: one line, at most 200 characters, without the token.
     func message(_ response: HTTPResponse, _ body: [UInt8]) -> String {
         let parsed = body.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
         var text =
@@ -84,7 +86,8 @@ extension HubClient {
         return String(redacted(settings.proxies.redacted(text)).prefix(200))
     }
 
-    /// Of a storage's error (XML) its code and message, of a page (HTML) its title, of plain text its first line.
+    /// Returns the useful part of an error's body: code and message of a storage's error (XML), the title of a page (HTML), or
+    /// the first line of plain text.
     private static func reason(in body: String) -> String {
         func element(_ name: String) -> String? {
             guard let start = body.firstRange(of: "<\(name)>"),
@@ -103,13 +106,13 @@ extension HubClient {
 
     func redacted(_ text: String) -> String {
         guard let token = settings.token else { return text }
-        // Hosts are in lower case.
+        // The token may come back as a host's name, which is in lower case.
         return text.replacing(token.secret, with: "…")
             .replacing(token.secret.lowercased(), with: "…")
     }
 
-    /// Seconds to wait as the server says: `Retry-After` (RFC 9110), or the `RateLimit` field's `t` where nothing
-    /// remains (draft-ietf-httpapi-ratelimit-headers).
+    /// The seconds that the server asks to wait: `Retry-After` (RFC 9110), or `t` in the field `RateLimit` if nothing remains
+    /// (draft-ietf-httpapi-ratelimit-headers). Nil if it asks for none.
     func pause(_ response: HTTPResponse) -> Double? {
         if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*([0-9]+)/)
         {
@@ -122,10 +125,10 @@ extension HubClient {
         return date(text).map { min(max(0, Double($0 - time(nil))), 1e9) }
     }
 
-    /// Seconds since 1970 of an HTTP date in its preferred form (RFC 9110).
+    /// Returns the seconds since 1970 of an HTTP date in its preferred form (RFC 9110); nil if `text` has another form.
     private func date(_ text: String) -> Int? {
         let months = "JanFebMarAprMayJunJulAugSepOctNovDec"
-        // `\d` would take the digits of all scripts.
+        // `\d` would match the digits of all scripts.
         let form =
             /[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT/
         guard let match = text.wholeMatch(of: form), let place = months.ranges(of: match.2).first
@@ -140,20 +143,21 @@ extension HubClient {
         return timegm(&date)
     }
 
-    /// A number of seconds, however many digits it has.
+    /// Returns a number of seconds, at most 1e9, whatever the number of digits.
     private func seconds(_ digits: Substring) -> Double { min(Double(digits) ?? 1e9, 1e9) }
 
-    /// A refusal with the wait that the server asks for.
+    /// A refusal, with the wait in seconds that the server asks for (nil: none).
     struct Refusal: Error {
         let error: HubError
         let pause: Double?
-        /// Whether it may be otherwise in a moment; nil: as the error says.
+        /// Whether a retry may succeed; nil: `error.isOutage` says so.
         var isTransient: Bool?
     }
 
     // MARK: Repetition
 
-    /// Calls `body` until it succeeds or fails for good. Attempts are counted anew where `progress` has grown by `leastHeadway`.
+    /// Calls `body` until it succeeds or fails for good. The count of attempts starts again when `progress` has grown by
+    /// `leastHeadway`.
     func repeating<R>(
         patience: Patience = .full, what: String, progress: () -> Int = { 0 },
         _ body: (_ attempt: Int) async throws -> R

@@ -1,17 +1,17 @@
-// Files of a repository: whether one may be had, and its bytes.
+// Files of a repository: whether this user may download one, and its bytes.
 
 import FoundationEssentials
 import Synchronization
 
 extension HubClient {
-    /// The least that a file's bytes come at, a second, averaged over six times the time in which a server must send something: no line
-    /// is as slow, and by one byte now and then a server could go on for ever.
+    /// The lowest rate of a file's bytes, in bytes a second, averaged over six times the time in which a server must send
+    /// something. No real connection is as slow. Without this limit a server could go on for ever with one byte now and then.
     private static let leastRate = HTTPRequest.Bound.rate(bytes: 1024, times: 6)
 
-    /// Seconds between two looks at whether a file is still wanted.
+    /// Seconds between two checks whether a file is still wanted.
     private static let lookInterval = 1.0
 
-    /// Fails unless the file may be had. Throws `HubError`.
+    /// Throws `HubError` unless this user may download the file.
     func checkAccess(
         to file: RepositoryFile, _ reference: RepositoryReference, commit: String
     ) async throws {
@@ -23,15 +23,15 @@ extension HubClient {
             let (response, route) = try await follow(request, stoppingAtStorage: true) { _, _, _ in
                 false
             }
-            // A mirror that does not know HEAD will say at the file itself what there is to say.
+            // If a mirror does not support HEAD, the request for the file itself shows whether it may be downloaded.
             if [405, 501].contains(response.status) { return }
             try check(response, from: route, body: [], reference, file: file.path)
             try check(response, is: file, commit, reference)
         }
     }
 
-    /// Fetches the bytes of `file` from `sink.count` on, in order, into `sink`, for as long as `isWanted`. Throws `HubError`
-    /// and what the sink throws.
+    /// Downloads the bytes of `file` from offset `sink.count` on into `sink`, in order, as long as `isWanted` is true. Throws
+    /// `HubError` and what the sink throws.
     func download(
         _ file: RepositoryFile, _ reference: RepositoryReference, commit: String,
         into sink: DownloadSink, while isWanted: @escaping @Sendable () -> Bool
@@ -42,7 +42,8 @@ extension HubClient {
         }
     }
 
-    /// One exchange for what is left of `file`. It begins at the Hub: a storage's address is good for a while only.
+    /// Requests the rest of `file` in one exchange. The request goes to the Hub each time: a storage's address is valid only for
+    /// a while.
     private func fetch(
         _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String,
         into sink: DownloadSink, while isWanted: @escaping @Sendable () -> Bool
@@ -63,7 +64,7 @@ extension HubClient {
             guard [200, 206].contains(response.status) else {
                 return content.append(bytes, limit: HubClient.longestError)
             }
-            // A server may answer a range with the whole; no other beginning is one that was asked for.
+            // A server may answer a request for a range with the whole file. Any other start that was not asked for is an error.
             try sink.append(bytes, of: exchange, limit: file.size) {
                 if response.status == 200 { return 0 }
                 let offset = contentStart(response)
@@ -85,12 +86,12 @@ extension HubClient {
         } redirected: { response in
             try check(response, is: file, commit, reference)
         }
-        // A Hub's answer, of whichever host; a storage's says nothing of repositories and tokens.
+        // Only for a Hub's answer, from any host. A storage's answer says nothing about repositories and tokens.
         if isEndpoint(route.url) || route.isForGood || response["X-Error-Code"] != nil {
             try check(response, from: route, body: content.bytes, reference, file: file.path)
         }
         guard [200, 206].contains(response.status) else {
-            // A storage's address is refused when its time is over, and the Hub gives another.
+            // A storage refuses an address that has expired. The next attempt gets a new one from the Hub.
             throw Refusal(
                 error: .refused(
                     what: "\(reference)/\(file.path)", host: answerer(route.url),
@@ -106,7 +107,7 @@ extension HubClient {
         }
     }
 
-    /// The first byte of `Content-Range: bytes FIRST-LAST/SIZE`.
+    /// The first byte in `Content-Range: bytes FIRST-LAST/SIZE`; nil if there is none.
     private func contentStart(_ response: HTTPResponse) -> Int? {
         guard let match = response["Content-Range"]?.wholeMatch(of: /bytes ([0-9]+)-[0-9]+\/.*/)
         else {
@@ -115,7 +116,7 @@ extension HubClient {
         return Int(match.1)
     }
 
-    /// What the Hub says of a file on the way to it must be what its listing says.
+    /// Throws `HubError` if what the Hub says about a file in the head differs from its listing.
     private func check(
         _ response: HTTPResponse, is file: RepositoryFile, _ commit: String,
         _ reference: RepositoryReference

@@ -1,5 +1,5 @@
-// Talking to the Hub: who one is, redirects, repetitions, and what its refusals mean.
-// The headers and error codes are those that huggingface_hub goes by (utils/_http.py, file_download.py).
+// Requests to the Hub: token, redirects, retries, and what refusals mean.
+// The headers and error codes are those that huggingface_hub uses (utils/_http.py, file_download.py).
 
 import ByteJSON
 import FoundationEssentials
@@ -7,14 +7,14 @@ import Glibc
 import Logging
 import Synchronization
 
-/// Requests to one Hub.
+/// The client of one Hub.
 struct HubClient: Sendable {
     let settings: HubSettings
     let log: Logger
     let transport: any HTTPTransport
     let endpoint: URL
 
-    /// Most bytes of an answer that is not a file, and of one whose words are for a message alone.
+    /// Most bytes of an answer that is not a file, and of an error's body, which is used only for a message.
     private static let maximumMetadata = 64 << 20
     static let longestError = 64 << 10
 
@@ -22,7 +22,8 @@ struct HubClient: Sendable {
     private static let longestListing = 2_000_000
     private static let largestListing = 1 << 30
 
-    /// How many times the time in which a server must send something an answer that is not a file may take in all.
+    /// The time that an answer other than a file may take in all, as a multiple of the time in which a server must send
+    /// something.
     static let metadataSpan = 10
 
     init(_ settings: HubSettings, transport: any HTTPTransport, log: Logger) {
@@ -36,7 +37,7 @@ struct HubClient: Sendable {
 
     // MARK: Metadata
 
-    /// The commit that a repository's revision is, and what is said with it. Throws `HubError`.
+    /// Returns the commit of a repository's revision, and what the same answer says about it. Throws `HubError`.
     func information(
         _ reference: RepositoryReference, patience: Patience
     ) async throws -> RepositoryInformation {
@@ -57,7 +58,7 @@ struct HubClient: Sendable {
         return information
     }
 
-    /// All files of `commit`. Throws `HubError`.
+    /// Returns all files of `commit`. Throws `HubError`.
     func listing(
         _ reference: RepositoryReference, commit: String
     ) async throws -> RepositoryListing {
@@ -81,7 +82,7 @@ struct HubClient: Sendable {
                 throw HubError.notAHub(
                     endpoint: settings.endpoint,
                     reason:
-                        "the list of \(reference)'s files is not of the form expected (of each file path, size and id)"
+                        "the list of \(reference)'s files is not of the form expected (path, size and id of each file)"
                 )
             }
             guard seen.insert(page).inserted, seen.count < 10_000 else {
@@ -94,8 +95,8 @@ struct HubClient: Sendable {
         return listing
     }
 
-    /// The files of `commit` as the answer that names it has them (`siblings`), for mirrors that have no other list. Nil where it
-    /// lacks their digests, or is not there. Throws `HubError` where it is too long.
+    /// Returns the files of `commit` from the answer that names the commit (`siblings`), for mirrors that have no other list. Nil
+    /// if the answer is missing or lacks digests. Throws `HubError` if the list is too long.
     func siblings(
         _ reference: RepositoryReference, _ commit: String
     ) async throws -> RepositoryListing? {
@@ -109,7 +110,7 @@ struct HubClient: Sendable {
         return listing.add(siblings: files) ? listing : nil
     }
 
-    /// Fails where the list of files is longer than any repository's. Throws `HubError`.
+    /// Throws `HubError` if the list of files is longer than that of any repository.
     private func checkLength(
         entries: Int, bytes: Int, of reference: RepositoryReference
     ) throws(HubError) {
@@ -121,7 +122,8 @@ struct HubClient: Sendable {
         )
     }
 
-    /// The address in `Link: <…>; rel="next"` (RFC 8288).
+    /// Returns the address in `Link: <…>; rel="next"` (RFC 8288); nil if there is no next page. Throws `HubError` if it is not an
+    /// address.
     private func nextPage(_ response: HTTPResponse, after page: URL) throws -> URL? {
         guard let target = response["Link"].flatMap(nextLink) else { return nil }
         guard target.utf8.count <= HubClient.longestAddress,
@@ -131,7 +133,7 @@ struct HubClient: Sendable {
                 endpoint: settings.endpoint, reason: "its next page has no address")
         }
         if isEndpoint(next) { return next }
-        // A mirror passes on the Hub's own addresses. The one that was asked is asked on.
+        // A mirror may pass on the Hub's own addresses. The next page is requested from the same mirror.
         guard var parts = URLComponents(url: next, resolvingAgainstBaseURL: true) else {
             return nil
         }
@@ -140,10 +142,10 @@ struct HubClient: Sendable {
         return parts.url
     }
 
-    /// What an answer's body says.
+    /// An answer whose body is JSON.
     private struct Answer {
         let value: JSONValue
-        /// Bytes that it took.
+        /// The number of bytes of the body.
         let count: Int
         let response: HTTPResponse
     }

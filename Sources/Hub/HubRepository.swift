@@ -1,4 +1,4 @@
-// Naming repositories of the Hugging Face Hub: in URLs, in the cache, in messages.
+// Names of repositories of the Hugging Face Hub: in URLs, in the cache and in messages.
 
 /// What a repository holds.
 public enum RepositoryKind: String, Codable, Sendable {
@@ -10,15 +10,15 @@ public enum RepositoryKind: String, Codable, Sendable {
 
 /// A repository at a revision: a branch, a tag or a commit.
 public struct RepositoryReference: Hashable, Codable, Sendable, CustomStringConvertible {
-    /// Model or dataset.
+    /// Whether the repository is a model or a dataset.
     public let kind: RepositoryKind
-    /// `google/gemma-2-2b`.
+    /// The repository's name on the Hub, such as `google/gemma-2-2b`.
     public let id: String
     /// `main`, `v1.0`, `refs/pr/1`, or a commit's 40 hexadecimal digits.
     public let revision: String
 
-    /// The repository `id` at `revision`; nil where either cannot be one. Both become parts of URLs and paths, so that
-    /// nothing but the Hub's own alphabet is let through.
+    /// Creates a reference to the repository `id` at `revision`; nil if either is invalid. Both become parts of URLs and paths,
+    /// so only the characters of the Hub's names are allowed.
     public init?(_ kind: RepositoryKind, _ id: String, revision: String) {
         let parts = id.split(separator: "/", omittingEmptySubsequences: false)
         guard (1...2).contains(parts.count), parts.allSatisfy(isName), !id.contains("--"),
@@ -28,28 +28,28 @@ public struct RepositoryReference: Hashable, Codable, Sendable, CustomStringConv
         (self.kind, self.id, self.revision) = (kind, id, revision)
     }
 
-    /// Whether the revision is a whole commit id, which names the same files for ever.
+    /// Whether the revision is a whole commit id. Its files never change then.
     public var isCommit: Bool { isCommitID(revision) }
 
-    /// "google/gemma-2-2b", or with its revision where that is not `main`.
+    /// The id, with the revision if it is not `main`: "google/gemma-2-2b", "google/gemma-2-2b (revision v1.0)".
     public var description: String { revision == "main" ? id : "\(id) (revision \(revision))" }
 
-    /// The flags that its revision may be given with, for messages.
+    /// The flags that set the revision, for messages.
     var revisionFlags: String {
         kind == .dataset ? "--data_revision" : "--revision for the model, --sae_revision for SAEs"
     }
 
-    /// The path of its API: `/api/models/google/gemma-2-2b`.
+    /// The path of the repository in the Hub's API: `/api/models/google/gemma-2-2b`.
     var apiPath: String { "/api/\(kind.rawValue)s/\(id)" }
 
-    /// The page that a person visits, below the endpoint.
+    /// The path of the repository's web page below the endpoint: `/google/gemma-2-2b`.
     var page: String { (kind == .dataset ? "/datasets/" : "/") + id }
 
-    /// Its folder in the cache: `models--google--gemma-2-2b`.
+    /// The name of the repository's folder in the cache: `models--google--gemma-2-2b`.
     var folderName: String { "\(kind.rawValue)s--" + id.replacing("/", with: "--") }
 }
 
-/// Letters, digits, `-`, `_` and `.`, and not a step in a path.
+/// Whether `text` has only letters, digits, `-`, `_` and `.`, and is not a step in a path (`.` or `..`).
 private func isName(_ text: Substring) -> Bool {
     guard !text.isEmpty, text != ".", text != ".." else { return false }
     return text.utf8.allSatisfy {

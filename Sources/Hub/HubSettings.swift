@@ -1,57 +1,57 @@
-// What the environment says about the Hub, by the variables that Python's huggingface_hub reads
+// The settings of the Hub in the environment, by the variables that Python's huggingface_hub reads
 // (huggingface_hub/constants.py).
 
 import FoundationEssentials
 import Glibc
 
-/// Where the Hub and its cache are, and how to behave towards it.
+/// Where the Hub and its cache are, and how requests are made.
 public struct HubSettings: Sendable {
-    /// The Hub's address without a slash at the end: `HF_ENDPOINT`.
+    /// The Hub's address without a slash at the end, from `HF_ENDPOINT`.
     public let endpoint: String
-    /// Whether `HF_ENDPOINT` says so.
+    /// Whether `HF_ENDPOINT` gives the endpoint.
     let isEndpointGiven: Bool
-    /// The folder of the cache.
+    /// The path of the cache's folder, which has the repositories' folders.
     public let cacheDirectory: String
-    /// Whether a variable names it itself, and not a folder above it.
+    /// Whether a variable names the cache's folder itself, not a folder above it.
     let isCacheDirectoryGiven: Bool
-    /// What names it, for messages: a variable, or "the home folder of user 12345".
+    /// What names the cache's folder, for messages: a variable, or "the home folder of user 12345".
     public let cacheSource: String
-    /// The folder for what this user's processes remember of caches; nil where the user has no home.
+    /// The folder in which this user's processes remember what they know of caches; nil if the user has no home folder.
     let ownFolder: String?
-    /// The variable that forbids the network; nil where it is allowed.
+    /// The variable that forbids the network; nil if it is allowed.
     public let offlineVariable: String?
-    /// Who one is to the Hub, if one says so.
+    /// The user's access token; nil if none is given.
     let token: AccessToken?
-    /// A file that may hold a token and cannot be read, with the reason; nil where there is none, or another token.
+    /// The path of a token file that cannot be read, and the reason; nil if there is no such file, or if another token is given.
     let unreadableToken: String?
-    /// Seconds in which a server must send something: metadata and bodies.
+    /// Seconds in which a server must send something, for metadata and for files.
     let metadataTimeout: Double
     let bodyTimeout: Double
-    /// Seconds before the first repetition of a request that failed.
+    /// Seconds before the first retry of a request that failed.
     let firstPause: Double
     /// The proxies that the environment names.
     let proxies: ProxySettings
-    /// Whose certificates are trusted.
+    /// The certificate authorities that the environment names.
     let authorities: CertificateAuthorities
-    /// How a user gets what is missing, `sae-extract fetch …`, for messages.
+    /// The command that downloads what is missing, `sae-extract fetch …`, for messages.
     public var fetchCommand = "sae-extract fetch"
-    /// What requests say they come from.
+    /// The field `User-Agent` of requests.
     public var userAgent = "sae-extract"
-    /// Whether downloads begin even where the cache's file system says that it has not the room.
+    /// Whether downloads begin even if the cache's file system reports too little free space.
     public var ignoresFreeSpace = false
 
-    /// The variables that say how long a server may be silent.
+    /// The variables that set how long a server may be silent.
     static let metadataTimeoutName = "HF_HUB_ETAG_TIMEOUT"
     static let bodyTimeoutName = "HF_HUB_DOWNLOAD_TIMEOUT"
 
-    /// Whether the network is not to be used.
+    /// Whether the network must not be used.
     public var isOffline: Bool { offlineVariable != nil }
 
-    /// The endpoint with the variable that names it, if one does.
+    /// The endpoint, for messages: with the variable that names it, if one does.
     var namedEndpoint: String { isEndpointGiven ? "\(endpoint) (HF_ENDPOINT)" : endpoint }
 
-    /// Reads `environment`, of whose variables those in `malformed` are not valid UTF-8. Throws `HubError.badSetting`, and
-    /// `HubError.noHome` where nothing says where the cache is.
+    /// Reads `environment`. `malformed` names the variables whose values are not valid UTF-8. Throws `HubError.badSetting`, and
+    /// `HubError.noHome` if nothing says where the cache is.
     public init(
         environment: [String: String], malformed: Set<String> = []
     ) throws(HubError) {
@@ -64,7 +64,7 @@ public struct HubSettings: Sendable {
             }
             return environment[name].flatMap { $0.isEmpty ? nil : $0 }
         }
-        /// `text` with `~` and variables replaced, as Python does.
+        /// Returns `text` with `~` and variables replaced, as Python does.
         func path(_ text: String) throws(HubError) -> String {
             let (used, path) = try expand(text, environment) { () throws(HubError) in
                 try HubSettings.home(value("HOME"))?.path
@@ -72,14 +72,14 @@ public struct HubSettings: Sendable {
             for name in used { _ = try value(name) }
             return path
         }
-        /// The first of `names` that is set.
+        /// Returns the first of `names` that is set, and its value.
         func first(_ names: String...) throws(HubError) -> (name: String, text: String)? {
             for name in names {
                 if let text = try value(name) { return (name, text) }
             }
             return nil
         }
-        /// Hugging Face's folder, and what names it.
+        /// Returns Hugging Face's folder, and what names it.
         func hubHome() throws(HubError) -> (source: String, path: String) {
             if let (name, text) = try first("HF_HOME") { return (name, try path(text)) }
             if let (name, text) = try first("XDG_CACHE_HOME") {
@@ -98,7 +98,8 @@ public struct HubSettings: Sendable {
             (cacheSource, cacheDirectory) = (home.source, home.path + "/hub")
             isCacheDirectoryGiven = false
         }
-        // After the XDG Base Directory Specification, which counts absolute paths alone. Nothing depends on it but time.
+        // By the XDG Base Directory Specification, only an absolute path counts. The folder only saves time, so a bad value is no
+        // error.
         if let caches = try? value("XDG_CACHE_HOME"), caches.hasPrefix("/") {
             ownFolder = caches + "/sae-extract"
         } else {
@@ -122,7 +123,7 @@ public struct HubSettings: Sendable {
             if let (_, text) = try first("HF_TOKEN_PATH") {
                 file = try path(text)
             } else {
-                // Without a home there is no such file either.
+                // Without a home folder there is no token file either.
                 file = (try? hubHome().path).map { $0 + "/token" } ?? ""
             }
             (token, unreadableToken) = try AccessToken.read(file)
@@ -142,7 +143,7 @@ public struct HubSettings: Sendable {
         authorities = CertificateAuthorities(environment: environment)
     }
 
-    /// The user's home folder without a slash at its end, and what names it. Nil where nothing does, as in a container that
+    /// Returns the user's home folder without a slash at its end, and what names it. Nil if nothing does, as in a container that
     /// runs as a user whom it does not know.
     private static func home(_ variable: String?) -> (source: String, path: String)? {
         func trimmed(_ path: String) -> String {
@@ -158,7 +159,7 @@ public struct HubSettings: Sendable {
     private static func endpoint(_ text: String) throws(HubError) -> String {
         var endpoint = text
         while endpoint.hasSuffix("/") { endpoint.removeLast() }
-        // As messages and the checks of addresses have it.
+        // The scheme in lower case, as messages and the checks of addresses expect it.
         for scheme in ["http://", "https://"] where endpoint.lowercased().hasPrefix(scheme) {
             endpoint = scheme + endpoint.dropFirst(scheme.count)
         }
@@ -178,16 +179,16 @@ public struct HubSettings: Sendable {
     }
 }
 
-/// A token and where it comes from. It has no description of its own, so that none is ever printed.
+/// A token and its origin. Its description names only the origin, so that the token is never printed.
 struct AccessToken: Sendable, CustomStringConvertible {
-    /// The variable or file, for messages.
+    /// The variable or file that holds the token, for messages.
     let source: String
     let secret: String
 
     var description: String { "the token from \(source)" }
 
-    /// The first of `HF_TOKEN` and `HUGGING_FACE_HUB_TOKEN` that has one. Throws `HubError.badSetting` where it cannot be
-    /// sent.
+    /// Takes the first of `HF_TOKEN` and `HUGGING_FACE_HUB_TOKEN` that is not empty; nil if neither is set. Throws
+    /// `HubError.badSetting` if it cannot be sent.
     init?(variables value: (String) throws(HubError) -> String?) throws(HubError) {
         for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
             guard let text = try value(name).map({ trimmed($0) }), !text.isEmpty else { continue }
@@ -197,8 +198,8 @@ struct AccessToken: Sendable, CustomStringConvertible {
         return nil
     }
 
-    /// The token in the file at `path`, or why it cannot be read; neither where there is no file. Throws
-    /// `HubError.badSetting` where it cannot be sent.
+    /// Returns the token in the file at `path`, or why the file cannot be read; neither if there is no file or it is empty.
+    /// Throws `HubError.badSetting` if the token cannot be sent.
     static func read(_ path: String) throws(HubError) -> (AccessToken?, unreadable: String?) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
@@ -206,7 +207,7 @@ struct AccessToken: Sendable, CustomStringConvertible {
             return (nil, "\(path) cannot be read (\(String(cString: strerror(errno))))")
         }
         defer { close(descriptor) }
-        // Far more than a token has.
+        // Far more bytes than a token has.
         var bytes = [UInt8](repeating: 0, count: 1 << 16)
         let count = Glibc.read(descriptor, &bytes, bytes.count)
         guard count >= 0 else {
@@ -221,7 +222,7 @@ struct AccessToken: Sendable, CustomStringConvertible {
         guard !secret.contains(where: quotes.contains) else {
             throw .badSetting(
                 source,
-                "is not a token: it holds quotation marks, which some files of variables keep (docker --env-file); give it without"
+                "is not a token: it holds quotation marks, which some files of variables keep (docker --env-file); give it without them"
             )
         }
         guard secret.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
@@ -232,13 +233,13 @@ struct AccessToken: Sendable, CustomStringConvertible {
     }
 }
 
-/// As huggingface_hub reads a switch.
+/// Whether the value of a switch means yes, as huggingface_hub reads it.
 private func isTrue(_ value: String?) -> Bool {
     ["1", "ON", "YES", "TRUE"].contains(value?.uppercased() ?? "")
 }
 
-/// `path` with `~` and `$NAME` or `${NAME}` replaced, as Python's `expanduser` and `expandvars` do, and the names of the
-/// variables in it. Where there is no home, `~` stays.
+/// Returns `path` with `~` and `$NAME` or `${NAME}` replaced, as Python's `expanduser` and `expandvars` do, and the names of the
+/// variables in it. Without a home folder, `~` stays.
 private func expand<E: Error>(
     _ path: String, _ environment: [String: String], home: () throws(E) -> String?
 ) throws(E) -> (variables: [String], path: String) {

@@ -1,6 +1,7 @@
-// Links in an answer's head (RFC 8288), read from front to back: a stranger's line may be long.
+// Links in an answer's head (RFC 8288). A line may come from a hostile server and be long, so it is read from front to back,
+// without going back.
 
-/// The target of the first link with the relation `next` in `field`: `<…>; rel="next"`. Nil where there is none.
+/// Returns the target of the first link with the relation `next` in `field`: `<…>; rel="next"`. Nil if there is none.
 func nextLink(_ field: String) -> String? {
     var reader = LinkReader(bytes: Array(field.utf8))
     while let link = reader.next() {
@@ -9,12 +10,12 @@ func nextLink(_ field: String) -> String? {
     return nil
 }
 
-/// Goes through a field's links.
+/// Reads the links of a field, one after the other.
 private struct LinkReader {
     let bytes: [UInt8]
     var position = 0
 
-    /// The next link; nil where there is no more, or what follows is none.
+    /// Returns the next link; nil at the end, or if what follows is not a link.
     mutating func next() -> (target: String, relations: [Substring])? {
         skip { [UInt8(ascii: ","), 0x20, 0x09].contains($0) }
         guard take(UInt8(ascii: "<")) else { return nil }
@@ -34,7 +35,7 @@ private struct LinkReader {
                 value = take(UInt8(ascii: "\"")) ? quoted() : word()
                 skipSpace()
             }
-            // Only the first counts.
+            // Only the first `rel` counts.
             if name.lowercased() == "rel" { relations = relations ?? value.lowercased() }
         }
         skip { $0 != UInt8(ascii: ",") }
@@ -59,7 +60,7 @@ private struct LinkReader {
         return String(decoding: bytes[start..<position], as: UTF8.self)
     }
 
-    /// What stands before the closing quotation mark, which is passed.
+    /// Reads to the closing quotation mark and past it. Returns the text before it, without escapes.
     private mutating func quoted() -> String {
         var text: [UInt8] = []
         while position < bytes.count, bytes[position] != UInt8(ascii: "\"") {

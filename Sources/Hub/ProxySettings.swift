@@ -1,38 +1,38 @@
-// Which proxy stands on the way to a host. The variables are those that curl reads (libcurl-env(3)); what they say is decided here,
-// and libcurl is told, so that messages name the proxy that was asked.
+// Chooses the proxy on the way to a host, by the variables that curl reads (libcurl-env(3)). libcurl is told the choice, so that
+// messages can name the proxy that was used.
 
 import FoundationEssentials
 
 /// The proxies that the environment names.
 struct ProxySettings: Sendable {
-    /// One of them.
+    /// One proxy.
     struct Proxy: Sendable, CustomStringConvertible {
         let variable: String
-        /// Without user and password; nil where the variable holds no address.
+        /// The address without user and password; nil if the variable's value is not an address.
         let address: String?
-        /// As they are, not as an address has them.
+        /// User and password as bytes, without percent-encoding; nil if none is given.
         let user: [UInt8]?
         let password: [UInt8]?
-        /// What must not be printed: user and password as they are in the variable, and the password in every form.
+        /// Texts that must not be printed: user and password as they are in the variable, and the password in every form.
         fileprivate let secrets: [String]
 
-        /// "http://proxy:3128 (https_proxy)".
+        /// The proxy for messages: "http://proxy:3128 (https_proxy)".
         var description: String { address.map { "\($0) (\(variable))" } ?? "in \(variable)" }
 
-        /// The proxy at `text`, the value of `variable`.
+        /// Reads `text`, the value of `variable`.
         fileprivate init(_ text: String, from variable: String) {
             self.variable = variable
             let scheme =
                 text.prefixMatch(of: /[A-Za-z][A-Za-z0-9+.\-]*:\/\//).map { String($0.0) } ?? ""
             let rest = text.dropFirst(scheme.count)
-            // A password may have the sign too.
+            // The last `@` counts: a password may contain `@` too.
             let at = rest.lastIndex(of: "@")
             let place = String(at.map { rest[rest.index(after: $0)...] } ?? rest)
-            // A path says nothing.
+            // A path has no meaning here.
             let host = place.prefix { $0 != "/" }
             address = Proxy.isHost(host) && Proxy.isScheme(scheme) ? scheme + host : nil
             guard let at else {
-                // What is no address may be all secret.
+                // A value that is not an address may be a secret as a whole.
                 (user, password, secrets) = (nil, nil, address == nil ? [text] : [])
                 return
             }
@@ -47,12 +47,12 @@ struct ProxySettings: Sendable {
                 .filter { !$0.isEmpty }.sorted { $0.count > $1.count }
         }
 
-        /// Whether `text` is a host with or without a port.
+        /// Whether `text` is a host, with or without a port.
         private static func isHost(_ text: Substring) -> Bool {
             text.wholeMatch(of: /(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/) != nil
         }
 
-        /// Whether libcurl knows a kind of proxies by `scheme`, the beginning of an address or nothing.
+        /// Whether `scheme`, the start of an address or an empty text, is a kind of proxy that libcurl knows.
         private static func isScheme(_ scheme: String) -> Bool {
             ["", "http://", "https://", "socks4://", "socks4a://", "socks5://", "socks5h://"]
                 .contains(scheme.lowercased())
@@ -60,11 +60,11 @@ struct ProxySettings: Sendable {
     }
 
     private let byScheme: [String: Proxy]
-    /// Hosts that are reached without, in lower case: names, which stand for what ends in them too, addresses, and networks
-    /// (`10.0.0.0/8`).
+    /// Hosts that are reached without a proxy, in lower case: names, which also stand for all names that end in them (after a
+    /// dot), IP addresses, and networks (`10.0.0.0/8`).
     private let exceptions: [String]
 
-    /// Reads `environment`.
+    /// Reads the proxy variables in `environment`.
     init(environment: [String: String]) {
         func first(_ names: [String]) -> Proxy? {
             for name in names {
@@ -74,7 +74,7 @@ struct ProxySettings: Sendable {
         }
         let all = ["all_proxy", "ALL_PROXY"]
         var byScheme: [String: Proxy] = [:]
-        // HTTP_PROXY in capitals is what a web server makes of a client's header, and is not taken.
+        // HTTP_PROXY in capitals is not read: a web server makes that variable from a client's header.
         byScheme["http"] = first(["http_proxy"] + all)
         byScheme["https"] = first(["https_proxy", "HTTPS_PROXY"] + all)
         self.byScheme = byScheme
@@ -86,7 +86,7 @@ struct ProxySettings: Sendable {
             } + loopbackHosts
     }
 
-    /// The proxy on the way to `url`; nil where there is none.
+    /// Returns the proxy on the way to `url`; nil if there is none.
     func proxy(for url: URL) -> Proxy? {
         guard let proxy = byScheme[url.scheme?.lowercased() ?? ""],
             let host = url.host?.lowercased(), !isException(host)
@@ -94,7 +94,7 @@ struct ProxySettings: Sendable {
         return proxy
     }
 
-    /// The words of others without the proxies' passwords.
+    /// Returns `words`, a text from elsewhere, without the proxies' passwords.
     func redacted(_ words: String) -> String {
         byScheme.values.flatMap(\.secrets).reduce(words) { $0.replacing($1, with: "…") }
     }
@@ -120,13 +120,13 @@ struct ProxySettings: Sendable {
     }
 }
 
-/// `text` with everything but RFC 3986's unreserved characters as `%XX`.
+/// Returns `text` with every byte as `%XX`, except RFC 3986's unreserved characters.
 func percentEncoded(_ text: some StringProtocol) -> String {
     let plain = Set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~".utf8)
     return percentEncoded(text, but: plain.contains)
 }
 
-/// The bytes of `text` with each `%XX` replaced by the byte that it stands for.
+/// Returns the bytes of `text`, with each `%XX` replaced by the byte for which it stands.
 private func percentDecoded(_ text: String) -> [UInt8] {
     var bytes: [UInt8] = []
     var rest = text.utf8[...]

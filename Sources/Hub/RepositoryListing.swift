@@ -1,4 +1,4 @@
-// What files a commit has: the Hub's tree API, and the copy of its answer in the cache.
+// The files of a commit: the answer of the Hub's tree API, and its copy in the cache.
 
 import ByteJSON
 import Files
@@ -6,15 +6,15 @@ import Logging
 
 /// A file of a repository.
 public struct RepositoryFile: Equatable, Sendable {
-    /// Its path within the repository.
+    /// The path in the repository.
     public let path: String
-    /// Bytes.
+    /// The size in bytes.
     public let size: Int
-    /// What its content must hash to, which is its name in the cache.
+    /// The digest that the content must have. It is the content's name in the cache.
     let digest: Digest
 
-    /// SHA-256 for files in large file storage (LFS), else git's id of the content. A mirror that leaves LFS out of its list
-    /// gives for such a file git's id of the pointer to it.
+    /// SHA-256 for files in large file storage (LFS), otherwise git's id of the content. If a mirror leaves LFS out of its list,
+    /// the id of such a file is git's id of the LFS pointer.
     enum Digest: Equatable, Sendable {
         case sha256(String)
         case gitBlob(String)
@@ -27,16 +27,16 @@ public struct RepositoryFile: Equatable, Sendable {
     }
 }
 
-/// What the Hub says of a repository's revision.
+/// The Hub's answer about a repository's revision.
 struct RepositoryInformation: Sendable {
-    /// The commit that it is.
+    /// The revision's commit.
     let commit: String
-    /// What a dataset's card says of its files; nil where the answer does not tell.
+    /// What a dataset's card says about its files; nil if the answer does not tell.
     let card: DatasetCard?
-    /// The paths of the commit's files; nil where the answer has none. Of very large repositories it may not have all.
+    /// The paths of the commit's files; nil if the answer has none. Of a very large repository, some may be missing.
     let names: Set<ExactString>?
 
-    /// Reads the answer of `/api/…/revision/…`. Nil where it names no commit.
+    /// Reads the answer of `/api/…/revision/…`. Nil if it names no commit.
     init?(_ answer: JSONValue) {
         guard let commit = answer.object?["sha"]?.string, isCommitID(commit) else { return nil }
         self.commit = commit
@@ -49,15 +49,15 @@ struct RepositoryInformation: Sendable {
     }
 }
 
-/// The files of one commit, which never change.
+/// The files of one commit. They never change.
 struct RepositoryListing: Sendable {
-    /// By path. Two names that look alike and differ in their bytes ("é" in two forms) are two files.
+    /// The files by path. Two names that look alike and differ in their bytes ("é" in two forms) are two files.
     private(set) var files: [ExactString: RepositoryFile] = [:]
-    /// What a dataset's card says of its files; nil where that is not known.
+    /// What a dataset's card says about its files; nil if that is not known.
     var card: DatasetCard?
-    /// Whether it has all files that the Hub named with the commit.
+    /// Whether the list was compared with the files that the Hub names with the commit, and has all of them.
     var isChecked = false
-    /// The folders that a page named.
+    /// The folders that the Hub's pages name.
     private var folders: Set<String> = []
 
     init(files: [RepositoryFile] = []) {
@@ -66,13 +66,14 @@ struct RepositoryListing: Sendable {
 
     private mutating func add(_ file: RepositoryFile) { files[ExactString(file.path)] = file }
 
-    /// The file at `path`; nil where there is none.
+    /// The file at `path`; nil if there is none.
     subscript(path: String) -> RepositoryFile? { files[ExactString(path)] }
 
-    /// The paths of the files.
+    /// The paths of the files, in no particular order.
     var paths: [String] { files.keys.map(\.string) }
 
-    /// Why it cannot be the whole list of the commit's files, as far as `information` and itself tell; nil where it may be.
+    /// Returns why this cannot be the whole list of the commit's files, as far as `information` and the list itself tell; nil if
+    /// it may be.
     func flaw(_ information: RepositoryInformation) -> String? {
         if files.isEmpty { return "is empty" }
         if let names = information.names {
@@ -82,7 +83,7 @@ struct RepositoryListing: Sendable {
                     "lacks \(lost.count) of the \(names.count) that are named with the commit, among them \(first)"
             }
         }
-        // Git has no folders without files.
+        // Git has no empty folders.
         var filled: Set<Substring> = []
         for path in paths {
             var folder = path[...]
@@ -98,7 +99,8 @@ struct RepositoryListing: Sendable {
 
     // MARK: The Hub's form
 
-    /// Adds the entries of one page of `/api/…/tree/…`. Of folders the names are noted. False where it is not such a page.
+    /// Adds the entries of one page of `/api/…/tree/…`, and notes the names of folders. Returns false if `page` is not such a
+    /// page.
     mutating func add(page: JSONValue) -> Bool {
         guard let entries = page.array else { return false }
         for entry in entries {
@@ -117,7 +119,7 @@ struct RepositoryListing: Sendable {
         return true
     }
 
-    /// Adds the `siblings` of `/api/…/revision/…?blobs=true`. False where they are not of that form, or lack sizes or ids.
+    /// Adds the `siblings` of `/api/…/revision/…?blobs=true`. Returns false if they have another form, or lack sizes or ids.
     mutating func add(siblings: JSONValue) -> Bool {
         guard let entries = siblings.array else { return false }
         for entry in entries {
@@ -136,7 +138,7 @@ struct RepositoryListing: Sendable {
     private static func file(
         _ path: String, size: Int?, blob: String?, sha256: String?
     ) -> RepositoryFile? {
-        // No repository comes near this one.
+        // No repository has files of 2^50 bytes.
         guard let size, size >= 0, size < 1 << 50 else { return nil }
         if let sha256 {
             guard isHexadecimal(sha256, count: 64) else { return nil }
@@ -148,8 +150,8 @@ struct RepositoryListing: Sendable {
 
     // MARK: The cache's form
 
-    /// Reads `trees/COMMIT.json` as huggingface_hub (from 2.0) writes it, and our own, which is the same with two members
-    /// more. Nil where there is none or it is of another form: it can be asked for again.
+    /// Reads `trees/COMMIT.json` as huggingface_hub (from 2.0) writes it, and our own file, which has the same form with two more
+    /// members. Nil if the file is missing or has another form: the Hub can be asked again.
     init?(path: String) {
         guard fileExists(path), let value = try? MappedFile(path: path).parsedJSON(),
             let object = value.object, object["format_version"]?.integer == 1,
@@ -163,7 +165,7 @@ struct RepositoryListing: Sendable {
             else { return nil }
             add(file)
         }
-        // No repository is empty: whoever wrote that had no answer.
+        // No repository is empty: the program that wrote this had no answer from the Hub.
         if files.isEmpty { return nil }
         isChecked = object["is_checked"]?.bool == true
         if let configs = object["configs"] {
@@ -172,7 +174,7 @@ struct RepositoryListing: Sendable {
         }
     }
 
-    /// The form that `init(path:)` reads.
+    /// The listing in the form that `init(path:)` reads.
     var json: JSONValue {
         let members = files.values.sorted { $0.path.utf8.lexicographicallyPrecedes($1.path.utf8) }
             .map { file -> (key: String, value: JSONValue) in
@@ -202,8 +204,8 @@ extension RepositoryListing: Equatable {
 }
 
 extension HubClient {
-    /// All files of the commit that `information` names. Of two lists that the Hub gives, the tree's and that of the names with the
-    /// commit, one must be whole. Throws `HubError`.
+    /// Returns all files of the commit that `information` names. The Hub gives two lists: the tree, and the names in its answer
+    /// about the commit. One of them must be whole. Throws `HubError`.
     func wholeListing(
         _ reference: RepositoryReference, _ information: RepositoryInformation
     ) async throws -> RepositoryListing {
@@ -224,7 +226,7 @@ extension HubClient {
     }
 }
 
-/// Whether `path` stays within the folder that it is taken to be in.
+/// Whether `path` is relative and cannot leave the folder in which it is used.
 private func isRelativePath(_ path: String) -> Bool {
     !path.utf8.contains(0) && pathSteps(path).allSatisfy { !["", ".", ".."].contains($0) }
 }

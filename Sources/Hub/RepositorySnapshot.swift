@@ -1,4 +1,4 @@
-// A repository at one commit, and what a run wants of it.
+// A repository at one commit, and requests for its files.
 
 import ByteJSON
 import Files
@@ -8,20 +8,21 @@ import Glibc
 public struct RepositorySnapshot: Sendable {
     /// The repository and the revision asked for.
     public let reference: RepositoryReference
-    /// The commit that the files lie under: the revision's, or another one whose files stand for its own.
+    /// The commit in whose folder the files are: the revision's, or another one whose files are proven to be the same.
     public var commit: String { other ?? current }
     /// The revision's commit: 40 hexadecimal digits.
     public let current: String
     let cache: HubCache
-    /// Nil where only the cache's files are known.
+    /// The commit's files; nil if only those in the cache are known.
     var listing: RepositoryListing?
-    /// Why nothing can be downloaded; nil where it can.
+    /// Why nothing can be downloaded; nil if downloads are possible.
     let isolation: String?
-    /// Why what is missing cannot be added to the cache; nil where it can, or nothing is.
+    /// Why missing files cannot be added to the cache; nil if they can, or if none are missing.
     var obstacle: FileError?
-    /// The commit whose files are used, where nothing can be added and they are proven to be those of this one.
+    /// Another commit whose files are used, because nothing can be added to the cache and they are proven to be the same;
+    /// otherwise nil.
     var other: String?
-    /// Where it is looked up what of the cache is whole, and what of it lies under other commits.
+    /// `contents` tells which contents of the cache are whole, `others` which are stored under other commits.
     let contents: CheckedContents
     let others: KnownContents
 
@@ -34,19 +35,19 @@ public struct RepositorySnapshot: Sendable {
         others = KnownContents(cache, contents)
     }
 
-    /// Whether it is known what the dataset's card says of its files.
+    /// Whether it is known what the dataset's card says about its files.
     public var isCardKnown: Bool { listing?.card != nil }
 
     /// Whether all files of the commit are known, not only those in the cache.
     public var isListed: Bool { listing != nil }
 
-    /// Whether nothing can be asked for or downloaded.
+    /// Whether the Hub cannot be asked and nothing can be downloaded.
     public var isIsolated: Bool { isolation != nil }
 
-    /// The folder that the files lie in or will.
+    /// The path of the folder for the commit's files. It may not exist yet.
     public var folder: String { cache.snapshot(commit) }
 
-    /// The paths of the commit's files, or of those in the cache where no more is known. Throws `FileError`.
+    /// The paths of the commit's files; of those in the cache if no more is known. Throws `FileError`.
     public func paths() throws -> [String] {
         try listing.map(\.paths) ?? cache.files(of: commit)
     }
@@ -56,21 +57,21 @@ public struct RepositorySnapshot: Sendable {
         listing.map { $0[path] != nil } ?? cache.has(path, of: current, size: nil)
     }
 
-    /// Whether the file at `path` is in the cache, whole.
+    /// Whether the file at `path` is in the cache and whole.
     public func isCached(_ path: String) -> Bool { isCached(path, trustingNobody: false) }
 
     private func isCached(_ path: String, trustingNobody: Bool) -> Bool {
         let file = listing?[path]
         if let other { return file.map { others.isProven($0, in: other) } ?? false }
         guard cache.has(path, of: current, size: file?.size) else { return false }
-        // Without a list, the name of what it is a link to says what it must be.
+        // Without a list, the name of the blob to which the file links says what the content must be.
         guard let expected = file ?? cache.named(path, of: current) else { return true }
         return contents.isWhole(
             cache.file(path, of: current), expected, trustingNobody: trustingNobody)
     }
 
-    /// The path of what lies in the cache for the file at `path` of the right size and is not its content; nil where all is well, or
-    /// nothing is there. `trustingNobody` as `CheckedContents.isWhole`.
+    /// The path of the content that the cache has for the file at `path`, if it has the right size and the wrong hash; nil if it
+    /// is right or missing. `trustingNobody` as for `CheckedContents.isWhole`.
     func damaged(_ path: String, trustingNobody: Bool = false) -> String? {
         guard other == nil, !isCached(path, trustingNobody: trustingNobody),
             cache.has(path, of: current, size: listing?[path]?.size)
@@ -78,7 +79,7 @@ public struct RepositorySnapshot: Sendable {
         return (try? cache.realPath(cache.file(path, of: current))) ?? path
     }
 
-    /// Whether the content of the file at `path` is in the cache, if under another commit or path.
+    /// Whether the content of the file at `path` is in the cache, even if only under another commit or path.
     public func hasContent(_ path: String) -> Bool {
         guard let file = listing?[path] else { return isCached(path) }
         return isCached(path) || hasBlob(file) || others.copy(of: file, notIn: current) != nil
@@ -88,7 +89,7 @@ public struct RepositorySnapshot: Sendable {
         contents.isWhole(cache.blob(file.digest.name), file)
     }
 
-    /// Puts the content of `file`, which the cache has, at `path`. Throws `FileError`.
+    /// Creates the file at `path` from the content of `file`, which the cache has. Throws `FileError`.
     func place(_ file: RepositoryFile, at path: String) throws {
         if !hasBlob(file), let copy = others.copy(of: file, notIn: current) {
             try cache.makeBlob(of: copy)
@@ -97,23 +98,23 @@ public struct RepositorySnapshot: Sendable {
         try cache.link(path, of: current, to: file)
     }
 
-    /// Bytes of the file at `path`.
+    /// The size of the file at `path` in bytes.
     public func size(_ path: String) -> Int {
         listing?[path]?.size ?? fileSize("\(folder)/\(path)")
     }
 }
 
-/// Files of one snapshot that are to be in the cache.
+/// Files of one snapshot that must be in the cache.
 public struct HubRequest: Sendable {
-    /// The repository's files.
+    /// The snapshot that has the files.
     public let snapshot: RepositorySnapshot
-    /// The paths of those wanted.
+    /// The paths of the requested files.
     public let paths: [String]
 
-    /// All that is wanted of the repository, as far as is known.
+    /// All paths that are wanted of the repository, as far as they are known.
     let wanted: [String]
 
-    /// A request for `paths` of `snapshot`.
+    /// Creates a request for `paths` of `snapshot`.
     public init(_ snapshot: RepositorySnapshot, _ paths: [String]) {
         self.init(snapshot, paths, of: paths)
     }
@@ -122,25 +123,25 @@ public struct HubRequest: Sendable {
         (self.snapshot, self.paths, self.wanted) = (snapshot, paths, wanted)
     }
 
-    /// Whether all of it is in the cache or can be put there.
+    /// Whether all files are in the cache or can be added to it.
     public var isPossible: Bool { snapshot.obstacle == nil || snapshot.other != nil }
 
-    /// The paths that are not in the cache.
+    /// The requested paths that are not in the cache.
     public var missing: [String] { paths.filter { !snapshot.isCached($0) } }
 
-    /// The paths whose contents are not in the cache, one for each content, and their bytes.
+    /// One path for each content that is not in the cache, and the sum of their bytes.
     public var toDownload: (paths: [String], bytes: Int) {
         var seen: Set<ExactString> = []
         let paths = paths.filter { path in
             !snapshot.hasContent(path)
                 && seen.insert(ExactString(snapshot.listing?[path]?.digest.name ?? path)).inserted
         }
-        // What a server says of sizes may add up to anything.
+        // The sizes come from a server, so their sum may be larger than an Int.
         return (paths, paths.map(snapshot.size).clampedSum)
     }
 
-    /// Bytes that the file system must have room for. What is there of broken off downloads has its room already: it gives
-    /// way when one is continued.
+    /// The free space that the downloads need, in bytes. Partial downloads count as free space: each is removed when it is
+    /// continued.
     var roomNeeded: Int {
         let (paths, bytes) = toDownload
         return paths.reduce(bytes) { room, path in
@@ -152,7 +153,7 @@ public struct HubRequest: Sendable {
 }
 
 extension [HubRequest] {
-    /// The same with one request for each folder.
+    /// The same requests, merged to one for each folder.
     public var merged: [HubRequest] {
         reduce(into: []) { merged, request in
             if let place = merged.firstIndex(where: {

@@ -1,22 +1,22 @@
-// An answer's head, line by line (RFC 9112).
+// Reads an answer's head, line by line (RFC 9112).
 
-/// What has come of the heads of one exchange. Those that only announce another (1xx) are passed over, and what follows the body
-/// (trailers) too.
+/// Collects the lines of the heads in one exchange. Ignores heads that only announce another one (1xx), and the lines after the
+/// body (trailers).
 struct ResponseHead {
     /// Most bytes of a line, and of all lines of an exchange.
     static let longestLine = 64 << 10
     static let longest = 256 << 10
 
-    /// Names of which two values cannot both be followed.
+    /// Fields that may not have two different values.
     private static let single: Set<String> = ["content-length", "content-range", "location"]
 
     private var count = 0
     private var status: Int?
     private var headers: [String: String] = [:]
-    /// The head, once it is whole.
+    /// The head; nil until it is complete.
     private(set) var response: HTTPResponse?
 
-    /// Takes the next line, with the line break at its end. Throws `NetworkFailure` where it cannot be a head's.
+    /// Adds the next line, which includes its line break. Throws `NetworkFailure` if it cannot be a line of a head.
     mutating func add(_ line: UnsafeRawBufferPointer) throws(NetworkFailure) {
         count += line.count
         guard line.count <= ResponseHead.longestLine, count <= ResponseHead.longest else {
@@ -39,13 +39,13 @@ struct ResponseHead {
         }
     }
 
-    /// Of a head without an end.
+    /// The failure for a head that is too long.
     static let tooLong = NetworkFailure(
         reason:
             "the answer's head is longer than \(longestLine >> 10) kB in a line or \(longest >> 10) kB in all",
         isTransient: false)
 
-    /// The number in `HTTP/1.1 200 OK`. Throws `NetworkFailure` where there is none.
+    /// Returns the status in `HTTP/1.1 200 OK`. Throws `NetworkFailure` if the line has none.
     private static func status(
         _ line: Slice<UnsafeRawBufferPointer>
     ) throws(NetworkFailure) -> Int {
@@ -54,12 +54,12 @@ struct ResponseHead {
             let number = Int(String(decoding: words[1], as: UTF8.self)), number >= 100
         else {
             throw NetworkFailure(
-                reason: "what answers speaks no HTTP: its first line has no status")
+                reason: "the answer is not HTTP: its first line has no status")
         }
         return number
     }
 
-    /// Adds `Name: value`. A line of another form says nothing.
+    /// Adds `Name: value`. Ignores a line that has another form.
     private mutating func addField(
         _ line: Slice<UnsafeRawBufferPointer>
     ) throws(NetworkFailure) {
@@ -75,7 +75,7 @@ struct ResponseHead {
         if ResponseHead.single.contains(name) {
             guard headers[name] == value else {
                 throw NetworkFailure(
-                    reason: "the answer's head says two things: \(name) is there twice",
+                    reason: "the answer's head has \(name) twice, with different values",
                     isTransient: false)
             }
         } else {

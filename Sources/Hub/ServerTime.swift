@@ -1,18 +1,18 @@
-// How long a server may take.
+// The time that a server may take.
 
-/// The time that a server has taken for an exchange, and when it is too long. What others take for its bytes, such as a slow disk, does
-/// not count.
+/// Measures the time that a server takes for an exchange, and says when it is too long. Time that others need for the server's
+/// bytes, such as a slow disk, does not count.
 struct ServerTime {
     private let timeout: Double
     private let name: String
     private let bound: HTTPRequest.Bound
     private let start = ContinuousClock.now
-    /// What did not count of the time since.
+    /// The time since `start` that does not count.
     private var pauses = Duration.zero
     /// When something came last, in seconds that count.
     private var lastSign = 0.0
     private var bytes = 0
-    /// When the averaging began, and with how many bytes.
+    /// The start of the period that is averaged, in seconds that count, and the number of bytes at that time.
     private var span = (start: 0.0, bytes: 0)
 
     init(_ request: HTTPRequest) {
@@ -21,21 +21,21 @@ struct ServerTime {
 
     private var elapsed: Double { (ContinuousClock.now - start - pauses) / .seconds(1) }
 
-    /// Milliseconds after which to look again.
+    /// Milliseconds until the next check.
     var step: Int32 { Int32(min(250, max(10, timeout * 250))) }
 
-    /// A sign of life: an answer's head or some of its bytes.
+    /// Notes that the server has sent something: an answer's head, or `more` bytes of the body.
     mutating func note(bytes more: Int) {
         bytes += more
         lastSign = elapsed
     }
 
-    /// What was done since `begin` was not the server's time.
+    /// Leaves out the time since `begin`, which the server did not take.
     mutating func leaveOut(since begin: ContinuousClock.Instant) {
         pauses += ContinuousClock.now - begin
     }
 
-    /// Why the exchange is to end; nil while it may go on.
+    /// Returns why the exchange must end; nil if it may go on.
     mutating func end(isAnswered: Bool) -> String? {
         let now = elapsed
         if now - lastSign > timeout { return silence(isAnswered: isAnswered) }
@@ -56,13 +56,13 @@ struct ServerTime {
         }
     }
 
-    /// What is said of a server that says nothing.
+    /// The message about a server that sends nothing.
     func silence(isAnswered: Bool) -> String {
         "\(isAnswered ? "no more bytes" : "no answer") within \(shortDecimals(timeout)) s (\(name))"
     }
 }
 
-/// `number` without a fraction that is zero.
+/// `number` in decimal digits, without a fraction that is zero.
 private func shortDecimals(_ number: Double) -> String {
     number == number.rounded() && number < 1e9 ? "\(Int(number))" : "\(number)"
 }

@@ -1,14 +1,14 @@
-// Which of a dataset's files are its split `train`: what the card names, else what the files' names say, after the rules of
-// Python's datasets library (data_files.py, load.py) as far as they concern JSON.
+// Chooses the files of a dataset's split `train`: those that the card names, otherwise those that the files' names tell, by the
+// rules of Python's datasets library (data_files.py, load.py) as far as they concern JSON.
 
 import ByteJSON
 
-/// Choosing a dataset's training files.
+/// Chooses a dataset's training files.
 enum TrainSplit {
     /// The training files, in the order in which they are read.
     struct Choice: Equatable {
         var files: [String] = []
-        /// What is to be said of them.
+        /// Remarks about the files, for warnings.
         var remarks: [String] = []
     }
 
@@ -17,13 +17,13 @@ enum TrainSplit {
     private static let json = [".json", ".jsonl", ".ndjson"]
     private static let compressions = ["", ".gz", ".zst"]
 
-    /// Endings of other data that the datasets library reads; the first wins a draw over JSON.
+    /// Endings of other data that the datasets library reads. `areMostlyJSON` compares their number with that of JSON files.
     private static let others: Set = [
         ".parquet", ".geoparquet", ".gpq", ".lance", ".vortex", ".arrow", ".csv", ".tsv", ".txt",
         ".tar", ".xml", ".hdf5", ".h5", ".zip",
     ]
 
-    /// All endings within the name of the file at `path`: ".jsonl" and ".gz".
+    /// Returns all endings in the name of the file at `path`: ".jsonl" and ".gz" for "a.jsonl.gz".
     private static func endings(_ path: String) -> [String] {
         name(path).split(separator: ".", omittingEmptySubsequences: false).dropFirst()
             .map { "." + $0 }
@@ -33,12 +33,13 @@ enum TrainSplit {
         endings(path).contains(where: json.contains)
     }
 
-    /// Whether the corpus reader takes it.
+    /// Whether the corpus reader can read the file.
     private static func isReadable(_ path: String) -> Bool {
         json.contains { ending in compressions.contains { path.hasSuffix(ending + $0) } }
     }
 
-    /// Whether most of `paths` are JSON: then the library reads these. In a draw parquet, lance, vortex and arrow go first.
+    /// Whether the most frequent ending in `paths` is one of JSON: then the library reads the JSON files. Of endings that are as
+    /// frequent, parquet, lance, vortex and arrow come before JSON.
     private static func areMostlyJSON(_ paths: [String]) -> Bool {
         var counts: [String: Int] = [:]
         for ending in paths.flatMap({ endings($0.lowercased()) })
@@ -60,13 +61,14 @@ enum TrainSplit {
         path.split(separator: "/").last ?? ""
     }
 
-    /// What is about the data and not of them.
+    /// Files that describe the data and do not hold them.
     private static let ignored: Set<Substring> = [
         "README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip",
         "dataset_dict.json",
     ]
 
-    /// The paths of the form of `pattern`, sorted. What is hidden, or about the data, is meant only where it is named.
+    /// Returns the paths that match `pattern`, sorted by their bytes. Hidden files, files in folders that start with `__` and
+    /// files that describe the data match only if the pattern names them.
     private static func resolve(_ pattern: GlobPattern, _ paths: [String]) -> [String] {
         func hidden(_ path: String) -> Int {
             path.split(separator: "/").count { $0.hasPrefix(".") && $0.contains { $0 != "." } }
@@ -112,7 +114,7 @@ enum TrainSplit {
         GlobPattern("data/\(split)-\(digits)-of-\(digits)*.*")!
     }
 
-    /// The patterns of the split `train` where names tell. Throws where they tell of other splits alone.
+    /// Returns the patterns of the split `train`, if the files' names decide. Throws if the names tell of other splits only.
     private static func patterns(_ paths: [String]) throws(NoTrainSplit) -> [GlobPattern] {
         func refusal(_ splits: [String]) -> NoTrainSplit {
             NoTrainSplit(
@@ -146,7 +148,7 @@ enum TrainSplit {
 
     // MARK: Choosing
 
-    /// The training files among `paths`. Throws where there are none, or some that cannot be read.
+    /// Returns the training files among `paths`. Throws if there are none, or if some of them cannot be read.
     static func choose(_ paths: [String], _ card: DatasetCard) throws(NoTrainSplit) -> Choice {
         guard !paths.contains(".huggingface.yaml") else {
             throw NoTrainSplit(
@@ -168,7 +170,7 @@ enum TrainSplit {
         for file in choice.files where !isReadable(file) {
             throw NoTrainSplit(
                 reason:
-                    "\(prefix)\(file) is one of its training files, and is not read: its name does not end in .json, .jsonl or .ndjson, nor in these and .gz or .zst"
+                    "\(prefix)\(file) is one of its training files, and cannot be read: its name does not end in .json, .jsonl or .ndjson, with or without .gz or .zst"
             )
         }
         let stems = Dictionary(grouping: choice.files, by: stem).values.filter { $0.count > 1 }
@@ -181,7 +183,7 @@ enum TrainSplit {
         return choice
     }
 
-    /// The files of `patterns`, which the card names.
+    /// Returns the files that match `patterns`, which the card names.
     private static func named(
         _ patterns: [String], _ paths: [String], _ prefix: String
     ) throws(NoTrainSplit) -> Choice {
@@ -193,7 +195,7 @@ enum TrainSplit {
         for text in patterns {
             guard let pattern = GlobPattern(text) else {
                 throw refusal(
-                    "\(text) is no pattern of files of this repository that is read (no address, no .., ** only as a whole part of a path)"
+                    "\(text) is not a pattern for files of this repository that this program reads (it reads no address and no .., and ** only as a whole part of a path)"
                 )
             }
             let found = resolve(pattern, paths)
@@ -202,21 +204,21 @@ enum TrainSplit {
                 throw refusal(
                     found.isEmpty
                         ? "it has no file \(prefix)\(text)\(text.contains("{") ? " (braces stand for themselves)" : "")"
-                        : "\(prefix)\(text) is no JSON or JSONL file")
+                        : "\(prefix)\(text) is not a JSON or JSONL file")
             }
             if let other = data.first(where: { !isJSON($0) }) {
-                throw refusal("\(prefix)\(other) is no JSON or JSONL file")
+                throw refusal("\(prefix)\(other) is not a JSON or JSONL file")
             }
             if data.isEmpty {
-                choice.remarks.append("no JSON or JSONL file is of the name \(prefix)\(text)")
+                choice.remarks.append("no JSON or JSONL file has the name \(prefix)\(text)")
             }
             add(data, to: &choice)
         }
-        guard !choice.files.isEmpty else { throw refusal("no JSON or JSONL file is of that name") }
+        guard !choice.files.isEmpty else { throw refusal("no JSON or JSONL file has that name") }
         return choice
     }
 
-    /// The files whose names say that they are of the split train, or all where names say nothing.
+    /// Returns the files whose names say that they belong to the split train, or all files if the names say nothing.
     private static func unnamed(
         _ paths: [String], _ prefix: String
     ) throws(NoTrainSplit) -> Choice {
@@ -236,14 +238,14 @@ enum TrainSplit {
         guard areMostlyJSON(data) else {
             throw NoTrainSplit(
                 reason:
-                    "most of its training files are no JSON, and are what the datasets library reads: \(data.filter { !isJSON($0) }.map { prefix + $0 }.joined(separator: ", "))"
+                    "most of its training files are not JSON, and these are what the datasets library reads: \(data.filter { !isJSON($0) }.map { prefix + $0 }.joined(separator: ", "))"
             )
         }
         choice.files = data.filter { isJSON($0) || endings($0).contains(".zip") }
         let rest = data.filter { !choice.files.contains($0) }
         if !rest.isEmpty {
             choice.remarks.append(
-                "passed over, as most training files are JSON: \(rest.map { prefix + $0 }.joined(separator: ", "))"
+                "not read, because most training files are JSON: \(rest.map { prefix + $0 }.joined(separator: ", "))"
             )
         }
         let doubtful = choice.files.filter { path in
@@ -253,20 +255,20 @@ enum TrainSplit {
         }
         if !doubtful.isEmpty {
             choice.remarks.append(
-                "read as training files, as the datasets library does, though their names speak of another split too: \(doubtful.map { prefix + $0 }.joined(separator: ", "))"
+                "read as training files, as the datasets library does, although their names also match another split: \(doubtful.map { prefix + $0 }.joined(separator: ", "))"
             )
         }
         return choice
     }
 
-    /// Adds `files`, each once, whatever patterns it is of.
+    /// Adds `files`, each of them once, even if several patterns match it.
     private static func add(_ files: [String], to choice: inout Choice) {
-        // By their bytes: names that look alike are names of several files.
+        // Compared by their bytes: names that look alike may be names of different files.
         let known = Set(choice.files.map(ExactString.init))
         choice.files += files.filter { !known.contains(ExactString($0)) }
     }
 
-    /// `path` without its ending, and without that of its compression.
+    /// Returns `path` without its JSON ending and without that of its compression.
     private static func stem(_ path: String) -> String {
         var path = path
         for ending in compressions.dropFirst() + json where path.hasSuffix(ending) {
@@ -276,10 +278,10 @@ enum TrainSplit {
     }
 }
 
-/// Of files named `…-00000-of-00002…` those that are not among `paths`; the files that do not count themselves are no reason.
+/// Returns the files that `paths` lacks of its series of shards (`…-00000-of-00002…`). Files without such numbers are ignored.
 func missingShards(_ paths: [String]) -> [String] {
     let present = Set(paths.map(ExactString.init))
-    // Of the shards of one series each would ask for all others.
+    // Each series is looked at once, not once for each of its shards.
     var series: Set<ExactString> = []
     return paths.flatMap { path -> [String] in
         guard let match = path.firstMatch(of: /-([0-9]{5})-of-([0-9]{5})/), let count = Int(match.2)

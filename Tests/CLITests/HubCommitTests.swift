@@ -78,7 +78,7 @@ extension HubTests {
             try run(
                 small("x") + ["--sae_revision", first, "--target_l0", "13"],
                 launcher: withoutPrivilege),
-            exits: 74, saying: ["is to be put into the cache", "Set HF_HOME"])
+            exits: 74, saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
     /// Somebody has got some small files of the new commit since.
@@ -113,7 +113,7 @@ extension HubTests {
         try shell("chmod -R a-w hf")
         expect(
             try run(small("second"), launcher: withoutPrivilege), exits: 74,
-            saying: ["is to be put into the cache", "Set HF_HOME"])
+            saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
     /// Another user has made the folder of a layer, or of a download.

@@ -83,7 +83,7 @@ extension HubTests {
         expect(
             try run(small("second"), launcher: launcher), exits: 0,
             saying: [
-                "google/gemma-2-2b is commit", "cannot be added to",
+                "google/gemma-2-2b is commit", "nothing can be added to the cache",
                 "using the files of commit \(old) that are the same",
             ])
         #expect(

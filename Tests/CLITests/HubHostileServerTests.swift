@@ -50,7 +50,7 @@ struct HubHostileServerTests {
         Head(
             name: "cut within a name", bytes: ok + "Content-Le", words: "the connection was lost"),
         Head(name: "cut before the empty line", bytes: ok + "Content-Type: text/plain\r\n"),
-        Head(name: "no HTTP", bytes: "hello\r\n\r\n", words: "speaks no HTTP"),
+        Head(name: "no HTTP", bytes: "hello\r\n\r\n", words: "the answer is not HTTP"),
         Head(name: "no HTTP, one line", bytes: "\u{0}\u{1}\u{2}", words: "cannot reach"),
         Head(name: "no number", bytes: "HTTP/1.1 abc\r\n\r\n"),
         Head(name: "a negative number", bytes: "HTTP/1.1 -12 x\r\n\r\n"),
@@ -79,7 +79,7 @@ struct HubHostileServerTests {
             words: "longer than 64 kB in a line or 256 kB in all"),
         Head(
             name: "two lengths", bytes: ok + "Content-Length: 5\r\nContent-Length: 50\r\n\r\n{}",
-            words: "content-length is there twice"),
+            words: "has content-length twice, with different values"),
         Head(name: "a negative length", bytes: ok + "Content-Length: -5\r\n\r\n{}"),
         Head(
             name: "a length too long", bytes: ok + "Content-Length: 50\r\n\r\n{}",
@@ -87,7 +87,7 @@ struct HubHostileServerTests {
         Head(
             name: "two places",
             bytes: "HTTP/1.1 302 Found\r\nLocation: /a\r\nLocation: http://b/\r\n\r\n",
-            words: "location is there twice"),
+            words: "has location twice, with different values"),
         Head(
             name: "a chunk of any size",
             bytes: ok + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n{}"),

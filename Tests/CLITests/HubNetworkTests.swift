@@ -61,8 +61,9 @@ extension HubTests {
         expect(
             outcome, exits: 69,
             saying: [
-                "google/gemma-2-2b: \(gated.endpoint) wants to know who asks (401)",
-                "\(hub.endpoint) (HF_ENDPOINT) sends on to it", "set HF_ENDPOINT=\(gated.endpoint)",
+                "google/gemma-2-2b: \(gated.endpoint) asks for a token (401)",
+                "\(hub.endpoint) (HF_ENDPOINT) redirects to it",
+                "set HF_ENDPOINT=\(gated.endpoint)",
             ])
         #expect(!outcome.errors.contains("trying again"), "\(outcome.errors)")
         #expect(try gated.requests().allSatisfy { $0.headers["authorization"] == nil })
@@ -105,7 +106,7 @@ extension HubTests {
         func toHost(_ host: String) -> String {
             #"{"path": "/resolve/.*safetensors", "redirect": "http://\#(host)/x?sig=1"}"#
         }
-        let answered = "\(hub.endpoint) (HF_ENDPOINT) answered and sends on to it"
+        let answered = "\(hub.endpoint) (HF_ENDPOINT) answered and redirects to it"
         try fails(
             toHost("127.0.0.1:9"), ["cannot reach http://127.0.0.1:9: no connection", answered])
         try fails(
@@ -183,14 +184,14 @@ extension HubTests {
         let failure = ["cannot reach \(secure.endpoint) (HF_ENDPOINT): SSL certificate problem"]
         expect(
             try list([:]), exits: 69,
-            saying: failure + ["the system's authorities count", "in SSL_CERT_FILE"])
+            saying: failure + ["the system's authorities are trusted", "in SSL_CERT_FILE"])
         let outcome = try list([
             "CURL_CA_BUNDLE": folder.file("gone.pem"), "SSL_CERT_FILE": folder.file("other.pem"),
         ])
         expect(
             outcome, exits: 69,
             saying: failure + [
-                "the authorities in \(folder.file("other.pem")) (SSL_CERT_FILE) count",
+                "the authorities in \(folder.file("other.pem")) (SSL_CERT_FILE) are trusted",
                 "CURL_CA_BUNDLE names \(folder.file("gone.pem")): No such file",
             ])
         #expect(!outcome.errors.contains("trying again"), "\(outcome.errors)")
@@ -212,7 +213,7 @@ extension HubTests {
                 environment: hub.environment(
                     home: folder.file("plain"),
                     ["HF_ENDPOINT": hub.endpoint.replacing("http:", with: "https:")])),
-            exits: 69, saying: ["no TLS is spoken there"])
+            exits: 69, saying: ["the server does not speak TLS"])
     }
 
     // MARK: Tokens

@@ -1,4 +1,4 @@
-// Heads of answers and links in them, as strangers may send them.
+// Tests of heads of answers and of links in them, also as hostile servers may send them.
 
 import Foundation
 import TestSupport
@@ -53,7 +53,7 @@ struct AnswerTests {
         ] as [(String, String?)] {
             #expect(nextLink(field) == target, "\(field)")
         }
-        // As long as a line may be, of what leads nowhere.
+        // Malformed fields of the greatest length of a line: they must be read quickly.
         for piece in ["<", "<>", "<>;", "<>,", "\"", ";", "<>;=\"", "<a>; rel=\"\\"] {
             let field = String(repeating: piece, count: (64 << 10) / piece.utf8.count)
             let start = ContinuousClock.now

@@ -1,4 +1,4 @@
-// Names, settings, lists and choices, without a server. The rest is tested on the real binary (CLITests).
+// Tests of names, settings, lists and choices without a server. CLITests test the rest with the real program.
 
 import ByteJSON
 import Files
@@ -42,7 +42,7 @@ struct HubTests {
 
     @Test func entityTagsLoseTheirQuotes() {
         for tag in ["abc", "\"abc\"", "W/\"abc\""] { #expect(entityTag(tag) == "abc") }
-        // Not a prefix of W and / in any order, as a strip of characters would take.
+        // Only the prefix `W/` is removed, not any sequence of the characters W and /.
         #expect(entityTag("WW/abc") == "WW/abc")
     }
 
@@ -150,7 +150,7 @@ struct HubTests {
             let path = try folder.write(text, "listing.json")
             #expect(RepositoryListing(path: path) == listing)
         }
-        // As huggingface_hub 2 writes it.
+        // In the form that huggingface_hub 2 writes.
         let theirs = try folder.write(
             """
             {"format_version": 1, "files": {"c": {"size": 5, "blob_id": "\(blob)"},
@@ -159,12 +159,12 @@ struct HubTests {
         let read = try #require(RepositoryListing(path: theirs))
         #expect(read["w"]?.size == 9 && read["w"]?.digest == .sha256(sha))
         #expect(read["c"]?.digest == .gitBlob(blob))
-        #expect(read.card == nil && !read.isChecked, "there is none in it")
+        #expect(read.card == nil && !read.isChecked, "the file has no card")
         let empty = try folder.write(#"{"format_version": 1, "files": {}}"#.utf8, "empty.json")
         #expect(RepositoryListing(path: empty) == nil, "no repository is empty")
     }
 
-    /// A list that was cut short, or that leaves folders out, is not the list.
+    /// A list that was cut short, or that has folders without files, is not whole.
     @Test func listsThatLackFiles() throws {
         func flaw(_ page: String, _ names: [String]?) throws -> String? {
             var listing = RepositoryListing()
@@ -184,10 +184,10 @@ struct HubTests {
         let folders =
             #"{"type": "directory", "path": "d", OID}, {"type": "directory", "path": "d/e", OID}"#
         #expect(try flaw(one, nil) == nil)
-        #expect(try flaw(one, []) == nil, "a mirror that names none")
+        #expect(try flaw(one, []) == nil, "a mirror may name no files")
         #expect(try flaw(one, ["d/e/a"]) == nil)
         #expect(try flaw("\(folders), \(one)", ["d/e/a"]) == nil)
-        // Of very large repositories not all may be named.
+        // Of a very large repository, not all files may be named.
         #expect(try flaw(#"\#(one), {"type": "file", "path": "b", OID}"#, ["b"]) == nil)
         #expect(try flaw("", nil) == "is empty")
         #expect(try flaw(folders, nil) == "is empty")
@@ -243,9 +243,9 @@ struct HubTests {
                 == "../../blobs/\(sha)")
         #expect(try cache.files(of: blob) == ["d/e/f.txt", "g.txt"])
         #expect(cache.has("g.txt", of: blob, size: 7) && !cache.has("g.txt", of: blob, size: 8))
-        // A link that is there already is replaced.
+        // An existing link is replaced.
         try cache.link("g.txt", of: blob, to: file)
-        // A link that leads nowhere is no success.
+        // A link to a content that does not exist is an error.
         let other = RepositoryFile(path: "", size: 7, digest: .gitBlob(blob))
         #expect(throws: FileError.self) { try cache.link("h.txt", of: blob, to: other) }
         // Some editors end files with a newline.
@@ -256,7 +256,7 @@ struct HubTests {
         #expect(try self.cache(blob).commit == blob)
     }
 
-    /// What killed processes leave goes when it is old, or of no use.
+    /// Files that killed processes have left are removed if they are old or of no use.
     @Test func leftoversGo() throws {
         let cache = try cache()
         let own = "models--a--b/.sae-extract/"
@@ -305,7 +305,7 @@ struct HubTests {
         #expect(
             missingShards(["d/train-00001-of-00003.json", "d/train-00002-of-00003.json"])
                 == ["d/train-00000-of-00003.json"])
-        // Two series, and numbers that are none.
+        // Two series, and digits of another script, which are not numbers of shards.
         #expect(
             missingShards([
                 "a-00000-of-00002.json", "b-00001-of-00002.json", "b-٠٠٠٠٠-of-٠٠٠٠٢.json",
@@ -313,7 +313,7 @@ struct HubTests {
                 == ["a-00001-of-00002.json", "b-00000-of-00002.json"])
     }
 
-    /// A repository may have thousands of shards: each is looked up, not searched for.
+    /// A repository may have thousands of shards: each must be looked up in a set, not searched for in a list.
     @Test func manyShardsAreManyNames() {
         let paths = (0..<9000).map { index in
             let digits = "\(index)"
@@ -332,7 +332,7 @@ struct HubTests {
         }
     }
 
-    /// What is no date, or one with the digits of other scripts, is no wish to wait.
+    /// A text that is not a date, or has digits of other scripts, is not a request to wait.
     @Test func onlyDatesAreWaitedFor() throws {
         let client = HubClient(try settings([:]), transport: NoTransport(), log: log)
         func pause(_ text: String) -> Double? {

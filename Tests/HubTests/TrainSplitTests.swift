@@ -1,4 +1,4 @@
-// Which files of a dataset are read. What is expected here is what datasets 5.2 reads of the same files, or its refusal.
+// Tests of which files of a dataset are read. The expected results are what datasets 5.2 reads of the same files, or its refusal.
 
 import ByteJSON
 import Foundation
@@ -36,19 +36,19 @@ struct TrainSplitTests {
                 ["data/train-00001-of-00002.json.gz", "data/train-00000-of-00002.json.gz"],
                 ["data/train-00000-of-00002.json.gz", "data/train-00001-of-00002.json.gz"]
             ),
-            // Shards in `data` go before all other names.
+            // Shards in `data` come before all other names.
             (
                 ["data/train-00000-of-00001.jsonl", "train.jsonl"],
                 ["data/train-00000-of-00001.jsonl"]
             ),
             (["train/a.json", "validation/a.json"], ["train/a.json"]),
-            // Folders go before files.
+            // Folders come before files.
             (["train/a.jsonl", "train.jsonl"], ["train/a.jsonl"]),
             (
                 ["AuthorMix_train.ndjson.zst", "AuthorMix_dev.ndjson.zst"],
                 ["AuthorMix_train.ndjson.zst"]
             ),
-            // Only whole words, in small letters.
+            // Only whole words in lower case count.
             (["trained.jsonl", "strain.jsonl", "training.jsonl"], ["training.jsonl"]),
             (["Train.jsonl", "trained.jsonl"], ["Train.jsonl", "trained.jsonl"]),
             // In the order of the patterns: `train` before `training`.
@@ -62,7 +62,7 @@ struct TrainSplitTests {
                 ],
                 ["authors.json"]
             ),
-            // Once, though it is of two patterns.
+            // Once, although it matches two patterns.
             (["train/train_1/a.jsonl"], ["train/train_1/a.jsonl"]),
         ] {
             #expect(try choose(paths) == TrainSplit.Choice(files: expected), "\(paths)")
@@ -88,7 +88,7 @@ struct TrainSplitTests {
         #expect(try refusal([".huggingface.yaml", "a.jsonl"]).contains(".huggingface.yaml"))
     }
 
-    /// What is read otherwise than somebody might think is said.
+    /// A warning says if files are read that a user may not expect.
     @Test func doubtfulNamesAreSaid() throws {
         let folder = try choose(["training/train.jsonl", "training/test.jsonl"])
         #expect(folder.files == ["training/test.jsonl", "training/train.jsonl"])
@@ -105,7 +105,7 @@ struct TrainSplitTests {
         #expect(mixed.remarks.count == 1 && mixed.remarks[0].hasSuffix(": c.csv"))
     }
 
-    /// Where the library would read something else, or more, nothing is read.
+    /// If the library would read something else, or more, nothing is read.
     @Test func partsAreNotRead() throws {
         #expect(try refusal(["a.jsonl", "b.parquet"]).contains("library reads: b.parquet"))
         #expect(try refusal(["a.jsonl", "b.csv", "c.csv"]).contains("b.csv, c.csv"))
@@ -148,17 +148,18 @@ struct TrainSplitTests {
         let paths = ["a.jsonl", "b.parquet", "data/a.jsonl", "c.md", "a.jsonl.xz"]
         for (files, words) in [
             (#"["a.jsonl", "b.jsonl"]"#, "it has no file b.jsonl"),
-            (#"["a.jsonl", "b.parquet"]"#, "b.parquet is no JSON"),
-            (#""?.*""#, "b.parquet is no JSON"),
-            (#""c.md""#, "c.md is no JSON"), (#""none*""#, "no JSON or JSONL file is of that name"),
+            (#"["a.jsonl", "b.parquet"]"#, "b.parquet is not a JSON"),
+            (#""?.*""#, "b.parquet is not a JSON"),
+            (#""c.md""#, "c.md is not a JSON"),
+            (#""none*""#, "no JSON or JSONL file has that name"),
             (#""a.jsonl.xz""#, "a.jsonl.xz is one of its training files"),
             (#""{a,b}.jsonl""#, "braces stand for themselves"),
-            (#""hf://datasets/x/y/a.jsonl""#, "hf://datasets/x/y/a.jsonl is no pattern"),
-            (#""zip://a.jsonl::x.zip""#, "is no pattern"), (#""/a.jsonl""#, "is no pattern"),
-            (#""data/../a.jsonl""#, "is no pattern"), (#""**.jsonl""#, "is no pattern"),
+            (#""hf://datasets/x/y/a.jsonl""#, "hf://datasets/x/y/a.jsonl is not a pattern"),
+            (#""zip://a.jsonl::x.zip""#, "is not a pattern"), (#""/a.jsonl""#, "is not a pattern"),
+            (#""data/../a.jsonl""#, "is not a pattern"), (#""**.jsonl""#, "is not a pattern"),
             (
                 #"[{"split": "test", "path": "a.jsonl"}]"#,
-                "of the split test, and of none called train"
+                "of the split test, but of no split train"
             ),
             (#"{"dev": "a.jsonl", "test": "a.jsonl"}"#, "the splits dev, test"),
             (#"[{"split": "train"}]"#, "data_files"),
@@ -228,7 +229,7 @@ struct TrainSplitTests {
                 "its folder none has no"))
     }
 
-    /// A pattern with many stars takes no longer for that.
+    /// Many stars in a pattern must not make the match slow.
     @Test func patternsAreMatchedInSteps() throws {
         let path =
             String(repeating: "a", count: 2000) + "/"

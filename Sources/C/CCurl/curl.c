@@ -1,4 +1,4 @@
-// The table of libcurl's functions, and what Swift cannot call itself: functions of any number of arguments, and a union.
+// The table of libcurl's functions, and what Swift cannot do: calls of variadic functions, and access to a union.
 #include "CCurl.h"
 
 #include <dlfcn.h>

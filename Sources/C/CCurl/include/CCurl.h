@@ -1,6 +1,6 @@
-// libcurl's functions that the Hub client calls, found in libcurl.so.4 at run time. None of libcurl's headers is needed: names, numbers
-// and signatures are those of curl/curl.h, curl/multi.h and curl/urlapi.h, and never change within libcurl.so.4. All but those that say
-// so are in libcurl 7.68.
+// The functions of libcurl that the Hub client calls, loaded from libcurl.so.4 at run time. libcurl's headers are not needed:
+// names, numbers and signatures are those of curl/curl.h, curl/multi.h and curl/urlapi.h, and never change within libcurl.so.4.
+// Everything is in libcurl 7.68, except where a comment says otherwise.
 #pragma once
 #include <stddef.h>
 
@@ -9,11 +9,11 @@ typedef struct curl_multi *curl_multi;  // CURLM *: transfers and the connection
 typedef struct curl_list *curl_list;    // struct curl_slist *: lines of text
 typedef struct curl_parts *curl_parts;  // CURLU *: the parts of a URL
 
-// What is called with a line of the head or a piece of the body, `count` bytes (`size` is 1). Any other result than that many ends
-// the transfer.
+// Called with one line of the head or one piece of the body, `count` bytes (`size` is 1). Any result other than `count` ends the
+// transfer.
 typedef size_t (*curl_receiver)(char *bytes, size_t size, size_t count, void *user);
 
-// CURLcode, CURLMcode and CURLUcode are 0 where all is well. These are the transfers' that are told apart.
+// CURLcode, CURLMcode and CURLUcode are 0 for success. These are the errors of transfers that the client distinguishes.
 typedef enum {
     CURLE_UNSUPPORTED_PROTOCOL = 1,
     CURLE_COULDNT_RESOLVE_PROXY = 5,
@@ -29,7 +29,8 @@ typedef enum {
     CURLE_TOO_LARGE = 100,
 } curl_code;
 
-// Options of a transfer (CURLOPT_…). A text is copied; a receiver's user, the list of headers and the buffer for words are not.
+// Options of a transfer (CURLOPT_…). libcurl copies a text, but not the receivers' user pointer, the list of headers and the
+// error buffer: these must live as long as the transfer.
 typedef enum {
     CURLOPT_NOBODY = 44,
     CURLOPT_NETRC = 51,
@@ -63,10 +64,10 @@ typedef enum {
     CURLOPT_HEADERFUNCTION = 20079,
 } curl_option;
 
-// Values of options: CURLPROTO_…, CURL_HTTP_VERSION_…, CURLHEADER_…; CURL_ERROR_SIZE, the bytes of the buffer for words.
+// Values of options: CURLPROTO_…, CURL_HTTP_VERSION_…, CURLHEADER_…; CURL_ERROR_SIZE, the size of the error buffer in bytes.
 enum { CURLPROTO_HTTP = 1, CURLPROTO_HTTPS = 2, CURL_HTTP_VERSION_1_1 = 2, CURLHEADER_SEPARATE = 1, CURL_ERROR_SIZE = 256 };
 
-// Parts of a URL (CURLUPART_…), and how to read it (CURLU_…).
+// Parts of a URL (CURLUPART_…), and flags for reading it (CURLU_…).
 typedef enum {
     CURLUPART_URL = 0,
     CURLUPART_SCHEME = 1,
@@ -77,8 +78,8 @@ typedef enum {
 } curl_part;
 enum { CURLU_DEFAULT_PORT = 1, CURLU_PATH_AS_IS = 1 << 7 };
 
-// Loads libcurl and makes it ready, once. NULL, or what is wrong with it: "is not installed". Nothing else may be called before, or where
-// it is not NULL.
+// Loads and initializes libcurl, once. Returns NULL, or what is wrong with libcurl: "is not installed". No other function may be
+// called before this one has returned NULL.
 const char *ccurl_load(void);
 
 curl_easy ccurl_easy_init(void);
@@ -88,7 +89,7 @@ int ccurl_set_text(curl_easy easy, curl_option option, const char *value);
 int ccurl_set_pointer(curl_easy easy, curl_option option, void *value);
 int ccurl_set_list(curl_easy easy, curl_option option, curl_list value);
 int ccurl_set_receiver(curl_easy easy, curl_option option, curl_receiver value);
-// The status with which a proxy answered CONNECT; 0 where none did.
+// Returns the status with which a proxy answered CONNECT; 0 if no proxy answered it.
 long ccurl_connect_status(curl_easy easy);
 const char *ccurl_easy_strerror(int code);
 
@@ -97,20 +98,20 @@ void ccurl_multi_cleanup(curl_multi multi);
 int ccurl_multi_add_handle(curl_multi multi, curl_easy easy);
 int ccurl_multi_remove_handle(curl_multi multi, curl_easy easy);
 int ccurl_multi_perform(curl_multi multi, int *running);
-// Waits for what `multi` waits for, for as many milliseconds at most, or until it is woken.
+// Waits until `multi` can go on, until it is woken, or for `milliseconds`.
 int ccurl_multi_wait(curl_multi multi, int milliseconds);
-// The one function that other threads may call meanwhile.
+// Wakes `ccurl_multi_wait`. The only function that other threads may call meanwhile.
 int ccurl_multi_wakeup(curl_multi multi);
-// How the transfer of `multi` ended, a CURLcode; -1 where it has not.
+// Returns the CURLcode with which the transfer of `multi` ended; -1 if it has not ended.
 int ccurl_multi_result(curl_multi multi);
 
-// The list with `text` at its end; NULL where there is no memory for it.
+// Returns the list with `text` at its end; NULL if there is no memory for it.
 curl_list ccurl_list_append(curl_list list, const char *text);
 void ccurl_list_free(curl_list list);
 
 curl_parts ccurl_parts_init(void);
 void ccurl_parts_free(curl_parts parts);
 int ccurl_parts_set(curl_parts parts, curl_part part, const char *text, unsigned flags);
-// Writes the part's text to `text`, whose owner calls ccurl_free; not 0 where there is none.
+// Writes the part's text to `text`; the caller frees it with ccurl_free. Returns a nonzero code if the URL lacks the part.
 int ccurl_parts_get(curl_parts parts, curl_part part, char **text, unsigned flags);
 void ccurl_free(void *memory);
