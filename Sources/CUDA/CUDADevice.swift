@@ -1,23 +1,23 @@
-// One device in one process: its memory, its streams, its kernels, its cuBLAS.
+// The device of this process: its memory, streams and kernels, and its cuBLAS handle.
 
 import CCUDA
 import FoundationEssentials
 
-/// The device that this process uses, the first of those it can see.
+/// The device that this process uses: the first device that it can see.
 public final class CUDADevice {
-    /// The libraries.
+    /// NVIDIA's libraries.
     public let libraries: CUDALibraries
-    /// "NVIDIA H100 80GB HBM3".
+    /// The name of the device: "NVIDIA H100 80GB HBM3".
     public let name: String
     /// Compute capability, major and minor.
     public let capability: [Int]
-    /// Multiprocessors.
+    /// The number of multiprocessors.
     public let processorCount: Int
-    /// Where batches are computed.
+    /// The stream on which batches are computed.
     public let compute: CUDAStream
-    /// Where copies run beside the computing.
+    /// The stream for copies that run while batches are computed.
     public let copies: CUDAStream
-    /// Products on `compute`.
+    /// The cuBLAS handle. Its products run on `compute`.
     let blas: cublas_handle
     private let module: cuda_module
     private var functions: [String: cuda_function] = [:]
@@ -26,10 +26,10 @@ public final class CUDADevice {
     private var freePinned: [PinnedBuffer.Block] = []
     private let workspace: UnsafeMutableRawPointer
 
-    /// What cuBLAS may use for itself; it asks for 32 MiB on Hopper.
+    /// Bytes of workspace for cuBLAS; by default cuBLAS allocates 32 MiB on Hopper.
     private static let workspaceBytes = 64 << 20
 
-    /// Takes the first device that this process' environment lets it see. Throws `CUDAError`.
+    /// Opens the first device that this process can see (CUDA_VISIBLE_DEVICES). Throws `CUDAError`.
     public init(environment: [String: String]) throws {
         var findings: [LibraryFinding] = []
         let libraries = try CUDALibraries(environment: environment, findings: &findings)
@@ -37,7 +37,7 @@ public final class CUDADevice {
         let (driver, runtime) = (libraries.driver, libraries.runtime)
         try libraries.check(driver.cuInit(0), "cuInit")
         try libraries.check(runtime.cudaSetDevice(0), "cudaSetDevice")
-        // Makes the context.
+        // Creates the CUDA context.
         try libraries.check(runtime.cudaFree(nil), "cudaFree")
         let device = try libraries.device(0)
         name = try libraries.name(of: device)
@@ -63,7 +63,7 @@ public final class CUDADevice {
         workspace = room!
         try CUDADevice.checkBLAS(
             libraries.blas.cublasSetStream_v2(blas, compute.stream), "cublasSetStream_v2")
-        // With a workspace of its own and one stream, equal products take equal ways: equal bits.
+        // With a fixed workspace and one stream, cuBLAS computes equal products in the same way, so results have equal bits.
         try CUDADevice.checkBLAS(
             libraries.blas.cublasSetWorkspace_v2(blas, workspace, CUDADevice.workspaceBytes),
             "cublasSetWorkspace_v2")
@@ -78,10 +78,10 @@ public final class CUDADevice {
         _ = libraries.driver.cuModuleUnload(module)
     }
 
-    /// "NVIDIA H100 80GB HBM3 (9.0)".
+    /// Name and compute capability: "NVIDIA H100 80GB HBM3 (9.0)".
     public var description: String { "\(name) (\(capability[0]).\(capability[1]))" }
 
-    /// "driver 13.0, cudart 12.9, cuBLAS 12.9.1".
+    /// Versions of the libraries: "driver 13.0, cudart 12.9, cuBLAS 12.9.1".
     public var versions: String {
         let names = ["libcuda": "driver", "libcudart": "cudart", "libcublas": "cuBLAS"]
         return libraries.findings.compactMap { finding in
@@ -98,15 +98,15 @@ public final class CUDADevice {
     private static func checkBLAS(_ status: Int32, _ function: String) throws(CUDAError) {
         guard status != 0 else { return }
         let names: [Int32: (String, String)] = [
-            1: ("CUBLAS_STATUS_NOT_INITIALIZED", "the library and the driver do not go together"),
-            3: ("CUBLAS_STATUS_ALLOC_FAILED", "no memory for it on the device"),
-            7: ("CUBLAS_STATUS_INVALID_VALUE", "an argument it does not take"),
-            8: ("CUBLAS_STATUS_ARCH_MISMATCH", "the device lacks what it needs"),
+            1: ("CUBLAS_STATUS_NOT_INITIALIZED", "the library does not work with the driver"),
+            3: ("CUBLAS_STATUS_ALLOC_FAILED", "too little memory on the device"),
+            7: ("CUBLAS_STATUS_INVALID_VALUE", "an invalid argument"),
+            8: ("CUBLAS_STATUS_ARCH_MISMATCH", "the device lacks a required feature"),
             13: ("CUBLAS_STATUS_EXECUTION_FAILED", "a kernel failed on the device"),
-            14: ("CUBLAS_STATUS_INTERNAL_ERROR", "a failure within it"),
-            15: ("CUBLAS_STATUS_NOT_SUPPORTED", "a product it does not offer on this device"),
+            14: ("CUBLAS_STATUS_INTERNAL_ERROR", "an internal failure"),
+            15: ("CUBLAS_STATUS_NOT_SUPPORTED", "this product is not supported on this device"),
         ]
-        let (name, meaning) = names[status] ?? ("an unknown status", "of which nothing is known")
+        let (name, meaning) = names[status] ?? ("an unknown status", "without a known meaning")
         throw .call(function: function, code: Int(status), name: name, meaning: meaning)
     }
 
@@ -116,7 +116,7 @@ public final class CUDADevice {
         var module: cuda_module?
         var log = [CChar](repeating: 0, count: 4096)
         let status = log.withUnsafeMutableBytes { log -> Int32 in
-            // CU_JIT_ERROR_LOG_BUFFER and its size, which is passed in the pointer's place.
+            // CU_JIT_ERROR_LOG_BUFFER (5) and CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES (6). The size is passed in place of a pointer.
             var options: [Int32] = [5, 6]
             var values = [
                 log.baseAddress, UnsafeMutableRawPointer(bitPattern: log.count),
@@ -127,7 +127,7 @@ public final class CUDADevice {
             .split(separator: "\n").joined(separator: " ")
         switch status {
         case 0: return module!
-        case 200, 209, 218, 222:  // an image, device or PTX version that the driver does not take
+        case 200, 209, 218, 222:  // the driver rejects image, device or PTX version
             let error = libraries.error(status, "cuModuleLoadDataEx")
             guard case .call(_, let code, let name, _) = error else { throw error }
             let version = libraries.findings(named: "libcuda")?.version ?? "unknown"
@@ -138,8 +138,8 @@ public final class CUDADevice {
         }
     }
 
-    /// Runs kernel `name` on `compute`, on a grid of `grid` blocks of `block` threads, with `shared` bytes of dynamic
-    /// shared memory. Throws `CUDAError`.
+    /// Queues the kernel `name` on `compute`, with a grid of `grid` blocks of `block` threads and `shared` bytes of dynamic
+    /// shared memory. Does nothing if the grid is empty. Throws `CUDAError`.
     public func launch(
         _ name: String, grid: (Int, Int), block: Int, shared: Int = 0, _ arguments: [Argument]
     ) throws(CUDAError) {
@@ -166,26 +166,26 @@ public final class CUDADevice {
                 compute.stream, slots, Int32(slots.count)), "cuLaunchKernel of \(name)")
     }
 
-    /// A kernel's argument, in the low bytes of eight.
+    /// An argument of a kernel, stored in the low bytes of a 64-bit number.
     public struct Argument {
         let bits: UInt64
 
-        /// An `int`.
+        /// Wraps an `int` (32 bits).
         public static func int(_ value: Int) -> Argument {
             Argument(bits: UInt64(UInt32(bitPattern: Int32(value))))
         }
 
-        /// A `long long`.
+        /// Wraps a `long long` (64 bits).
         public static func long(_ value: Int) -> Argument {
             Argument(bits: UInt64(bitPattern: Int64(value)))
         }
 
-        /// A `float`.
+        /// Wraps a `float`.
         public static func float(_ value: Float) -> Argument {
             Argument(bits: UInt64(value.bitPattern))
         }
 
-        /// An address on the device, `offset` bytes into `buffer`; null without one.
+        /// Wraps the device address `offset` bytes into `buffer`; null if `buffer` is nil.
         public static func pointer(_ buffer: DeviceBuffer?, _ offset: Int = 0) -> Argument {
             Argument(bits: buffer.map { UInt64(UInt(bitPattern: $0.pointer + offset)) } ?? 0)
         }
@@ -193,13 +193,13 @@ public final class CUDADevice {
 
     // MARK: Products
 
-    /// An operand of a product, as BLAS sees it: column-major, transposed or not.
+    /// An operand of a product in BLAS' terms: column-major, transposed or not.
     public struct Operand {
         let pointer: UnsafeMutableRawPointer
         let leadingDimension: Int
         let isTransposed: Bool
 
-        /// Elements of 16 bits that begin `offset` bytes into `buffer`.
+        /// Describes a matrix of 16-bit elements that begins `offset` bytes into `buffer`. `leadingDimension` is in elements.
         public init(_ buffer: DeviceBuffer, offset: Int, leadingDimension: Int, isTransposed: Bool)
         {
             pointer = buffer.pointer + offset
@@ -208,16 +208,17 @@ public final class CUDADevice {
         }
     }
 
-    /// Types of operands; values of cudaDataType (library_types.h).
+    /// The types of operands. Raw values are those of cudaDataType (library_types.h).
     public enum OperandType: Int32 {
-        /// CUDA_R_16F
+        /// IEEE binary16: CUDA_R_16F.
         case float16 = 2
-        /// CUDA_R_16BF
+        /// bfloat16: CUDA_R_16BF.
         case bfloat16 = 14
     }
 
-    /// C (m, n) = factor · A (m, k) · B (k, n), or that added to C where `isAdding`: operands of `type`, float32 sums and
-    /// results, all column-major, C with leading dimension m. Throws `CUDAError`.
+    /// Queues C (m, n) = factor · A (m, k) · B (k, n) on `compute`; with `isAdding`, adds the product to C instead. Operands are
+    /// of type `type`; sums and results are float32. All matrices are column-major; the leading dimension of C is m. Throws
+    /// `CUDAError`.
     public func multiply(
         _ a: Operand, _ b: Operand, as type: OperandType, m: Int, n: Int, k: Int,
         times factor: Float, isAdding: Bool, into c: DeviceBuffer
@@ -236,19 +237,19 @@ public final class CUDADevice {
 
     // MARK: Memory
 
-    /// Free and total bytes of the device's memory. What this device's own store of buffers holds counts as free.
+    /// Returns the free and total bytes of the device's memory. Free buffers in the pool count as free. Throws `CUDAError`.
     public func memory() throws(CUDAError) -> (free: Int, total: Int) {
         var (free, total) = (0, 0)
         try check(libraries.runtime.cudaMemGetInfo(&free, &total), "cudaMemGetInfo")
         return (free + self.free.reduce(0) { $0 + $1.bytes }, total)
     }
 
-    /// Memory that goes back to the store with its last reference: then what runs later on `compute` may use it.
-    /// Throws `CUDAError.outOfMemory`.
+    /// Allocates a buffer from the pool. When the last reference goes, the memory returns to the pool, and later work on
+    /// `compute` may reuse it. Throws `CUDAError.outOfMemory`.
     public func buffer(bytes: Int) throws(CUDAError) -> DeviceBuffer {
-        // Sizes that recur: the largest of a run's batches comes soon, and later ones find its buffers.
+        // Sizes are rounded so that they recur. The largest batch of a run comes early, and later batches reuse its buffers.
         let wanted = max(bytes, 256).roundedUp(to: 1 << 12)
-        // A buffer that is much too large is of more use to who needs it.
+        // A buffer that is much larger than needed is kept for a larger request.
         if let fits = free.firstIndex(where: { $0.bytes >= wanted }),
             free[fits].bytes <= wanted + wanted / 4 + (64 << 10)
         {
@@ -257,7 +258,7 @@ public final class CUDADevice {
         var pointer: UnsafeMutableRawPointer?
         var status = libraries.runtime.cudaMalloc(&pointer, wanted)
         if status == 2 {
-            // What is kept for later is not worth a failure now.
+            // Release the free buffers of the pool and try again.
             for block in free { _ = libraries.runtime.cudaFree(block.pointer) }
             free = []
             status = libraries.runtime.cudaMalloc(&pointer, wanted)
@@ -275,7 +276,8 @@ public final class CUDADevice {
         free.insert(block, at: free.firstIndex { $0.bytes >= block.bytes } ?? free.endIndex)
     }
 
-    /// Host memory that the device copies from and to by itself. Throws `CUDAError`.
+    /// Allocates page-locked host memory from the pool. The device copies from and to it asynchronously. Throws
+    /// `CUDAError.noHostMemory`.
     public func pinned(bytes: Int) throws(CUDAError) -> PinnedBuffer {
         let wanted = max(bytes, 1 << 12).roundedUpToPowerOfTwo
         if let fits = freePinned.firstIndex(where: { $0.bytes == wanted }) {
@@ -295,7 +297,7 @@ public final class CUDADevice {
 
     fileprivate func give(_ block: PinnedBuffer.Block) { freePinned.append(block) }
 
-    /// Copies `bytes` bytes to the device; `from` must stay as it is until `stream` is there.
+    /// Queues a copy of `bytes` bytes to the device. The bytes at `from` must not change until `stream` has made the copy.
     public func copy(
         _ from: UnsafeRawPointer, to buffer: DeviceBuffer, bytes: Int, on stream: CUDAStream
     ) throws(CUDAError) {
@@ -305,7 +307,7 @@ public final class CUDADevice {
             "cudaMemcpyAsync")
     }
 
-    /// Copies `bytes` bytes, from `offset` on, to the host; they are there when `stream` is.
+    /// Queues a copy of `bytes` bytes of `buffer`, from `offset` on, to the host. They are valid when `stream` has made the copy.
     public func copy(
         _ buffer: DeviceBuffer, offset: Int = 0, to: UnsafeMutableRawPointer, bytes: Int,
         on stream: CUDAStream
@@ -316,7 +318,7 @@ public final class CUDADevice {
                 to, buffer.pointer + offset, bytes, 2, stream.stream), "cudaMemcpyAsync")
     }
 
-    /// Sets each of `bytes` bytes to `value`, on `compute`.
+    /// Queues on `compute` that `bytes` bytes of `buffer`, from `offset` on, are set to `value`.
     public func fill(
         _ buffer: DeviceBuffer, offset: Int = 0, _ value: UInt8, bytes: Int
     ) throws(CUDAError) {
@@ -325,7 +327,7 @@ public final class CUDADevice {
                 buffer.pointer + offset, Int32(value), bytes, compute.stream), "cudaMemsetAsync")
     }
 
-    /// A point on `stream`, now.
+    /// Records an event after the work queued on `stream` so far. Only with `isTimed` can it measure time.
     public func event(on stream: CUDAStream, isTimed: Bool = false) throws(CUDAError) -> CUDAEvent {
         let event = try CUDAEvent(libraries, isTimed: isTimed)
         try check(
@@ -334,7 +336,7 @@ public final class CUDADevice {
     }
 }
 
-/// Memory on the device.
+/// A buffer on the device; it returns to the pool with its last reference.
 public final class DeviceBuffer {
     struct Block {
         let pointer: UnsafeMutableRawPointer
@@ -344,7 +346,7 @@ public final class DeviceBuffer {
     private let block: Block
     private let device: CUDADevice
 
-    /// Its address, of no meaning on the host.
+    /// The address on the device; it is not valid on the host.
     var pointer: UnsafeMutableRawPointer { block.pointer }
 
     fileprivate init(_ block: Block, _ device: CUDADevice) {
@@ -354,7 +356,7 @@ public final class DeviceBuffer {
     deinit { device.give(block) }
 }
 
-/// Page-locked memory of the host.
+/// A buffer of page-locked host memory; it returns to the pool with its last reference.
 public final class PinnedBuffer {
     struct Block {
         let pointer: UnsafeMutableRawPointer
@@ -364,7 +366,7 @@ public final class PinnedBuffer {
     private let block: Block
     private let device: CUDADevice
 
-    /// Its address.
+    /// The address of the buffer.
     public var pointer: UnsafeMutableRawPointer { block.pointer }
 
     fileprivate init(_ block: Block, _ device: CUDADevice) {

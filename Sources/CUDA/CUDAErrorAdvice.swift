@@ -1,21 +1,21 @@
-// What the numbers of NVIDIA's errors mean to those who meet them (cuda.h, CUresult; driver_types.h, cudaError), and what
-// can be done. Drivers name those that they know; one that is older than a number does not.
+// Meaning of NVIDIA's error numbers for users, and the next step (cuda.h, CUresult; driver_types.h, cudaError). A driver names
+// the errors that it knows. A driver that is older than an error number has no name for it.
 
-/// One error of the driver or the runtime.
+/// Name, meaning and next step of an error of the driver or the runtime.
 struct CUDAErrorAdvice {
-    /// As the driver names it.
+    /// The driver's name for the error, or the runtime's name if only the runtime has the error.
     let name: String
-    /// What it means, where the driver says nothing.
+    /// The meaning, for drivers that give none.
     let meaning: String
-    /// The next step.
+    /// The next step for the user.
     let advice: String
 
-    /// The error `code` of `function`; nil for one that is not known.
+    /// Looks up the error `code` that `function` returned. Nil if the code is not in the table.
     init?(_ function: String, _ code: Int) {
         if code == 999, function == "cuInit" {
             (name, meaning) = ("CUDA_ERROR_UNKNOWN", "unknown error")
             advice =
-                "the driver is there but cannot be used: see whether nvidia-smi works, whether the kernel module nvidia_uvm is loaded, and who may use /dev/nvidia*"
+                "the driver is installed but cannot be used: check whether nvidia-smi works, whether the kernel module nvidia_uvm is loaded, and the permissions of /dev/nvidia*"
             return
         }
         guard let known = CUDAErrorAdvice.known[code] else { return nil }
@@ -25,9 +25,9 @@ struct CUDAErrorAdvice {
     private static let lost =
         "the device is lost to this process: run the same command again to continue; if it happens again, see dmesg (Xid) and the device's health (nvidia-smi -q)"
     private static let damaged =
-        "the device's memory or links have failed: run the same command again to continue, on another device (CUDA_VISIBLE_DEVICES) if it comes again, and have it reset or looked after (nvidia-smi -q -d ECC, dmesg)"
+        "the device's memory or links have failed: run the same command again to continue; if it happens again, use another device (CUDA_VISIBLE_DEVICES) and have this one checked or reset (nvidia-smi -q -d ECC, dmesg)"
     private static let kernels =
-        "the kernels are made for devices of compute capability 8.0 and later and drivers of CUDA 11.8 and later: take a device and a driver that are (sae-extract devices shows both)"
+        "the kernels need a device of compute capability 8.0 or later and a driver of CUDA 11.8 or later: use such a device and driver (sae-extract devices shows both)"
     private static let mps =
         "the MPS server does not serve this process: see whether nvidia-cuda-mps-control runs, as this user, with the same CUDA_MPS_PIPE_DIRECTORY, and how many clients it has; or run without MPS"
 
@@ -56,7 +56,7 @@ struct CUDAErrorAdvice {
         ),
         46: (
             "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable",
-            "the device is in exclusive mode (nvidia-smi -q -d COMPUTE), and another process has it: start one task a device, use another device (CUDA_VISIBLE_DEVICES), or share it by MPS (nvidia-cuda-mps-control -d)"
+            "the device is in exclusive mode (nvidia-smi -q -d COMPUTE), and another process has it: start one task per device, use another device (CUDA_VISIBLE_DEVICES), or share it by MPS (nvidia-cuda-mps-control -d)"
         ),
         100: (
             "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected",
@@ -64,7 +64,7 @@ struct CUDAErrorAdvice {
         ),
         101: (
             "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal",
-            "CUDA_VISIBLE_DEVICES names a device that is not there, or one has fallen off the bus: see nvidia-smi and dmesg (Xid 79)"
+            "CUDA_VISIBLE_DEVICES names a device that does not exist, or a device has fallen off the bus: see nvidia-smi and dmesg (Xid 79)"
         ),
         102: (
             "CUDA_ERROR_DEVICE_NOT_LICENSED", "device doesn't have valid Grid license",
@@ -99,12 +99,12 @@ struct CUDAErrorAdvice {
         ),
         304: (
             "CUDA_ERROR_OPERATING_SYSTEM", "OS call failed or operation not supported on this OS",
-            "the system refuses the driver something: see who may use /dev/nvidia*, the limits (ulimit -a), whether the container was given all of the device's files, and dmesg"
+            "the system refused an operation of the driver: check the permissions of /dev/nvidia*, the limits (ulimit -a), whether the container has all device files, and dmesg"
         ),
         700: ("CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered", lost),
         702: (
             "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated",
-            "a device that also drives a display ends what takes long: use another one (CUDA_VISIBLE_DEVICES), or give a smaller --batch_size"
+            "a device that also drives a display stops kernels that take long: use another device (CUDA_VISIBLE_DEVICES), or give a smaller --batch_size"
         ),
         710: ("CUDA_ERROR_ASSERT", "device-side assert triggered", lost),
         714: ("CUDA_ERROR_HARDWARE_STACK_ERROR", "hardware stack error", lost),
@@ -118,15 +118,15 @@ struct CUDAErrorAdvice {
         719: ("CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure", lost),
         800: (
             "CUDA_ERROR_NOT_PERMITTED", "operation not permitted",
-            "see who may use /dev/nvidia*, and whether the container may"
+            "check the permissions of /dev/nvidia*, in the container as well"
         ),
         801: (
             "CUDA_ERROR_NOT_SUPPORTED", "operation not supported",
-            "this device, slice or driver lacks something that is needed: take another one (sae-extract devices shows what there is), and please report it"
+            "this device, slice or driver lacks a required feature: use another one (sae-extract devices lists the devices), and please report it"
         ),
         802: (
             "CUDA_ERROR_SYSTEM_NOT_READY", "system not yet initialized",
-            "on machines with NVSwitch the fabric manager must run, in the driver's very version: systemctl status nvidia-fabricmanager, systemctl start nvidia-fabricmanager; right after a start of the machine, wait a minute"
+            "on machines with NVSwitch the fabric manager must run, in exactly the driver's version: systemctl status nvidia-fabricmanager, systemctl start nvidia-fabricmanager; right after a start of the machine, wait a minute"
         ),
         803: (
             "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",

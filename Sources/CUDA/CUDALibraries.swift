@@ -1,31 +1,31 @@
-// Finding NVIDIA's libraries at run time: the same program runs where there are none.
+// Finds and loads NVIDIA's libraries at run time, so that the same program also runs on machines without them.
 
 import CCUDA
 import FoundationEssentials
 import Glibc
 
-/// One of the libraries, and what came of looking for it.
+/// One of NVIDIA's libraries, and the result of the search for it.
 public struct LibraryFinding: Codable, Equatable, Sendable {
-    /// As users know it.
+    /// The name that users know: "libcuda", "libcudart" or "libcublas"; "libcudart, libcublas" if no pair of them can be used.
     public let name: String
-    /// The file it was loaded from; nil where it was not found.
+    /// The file from which it was loaded; nil if it was not found.
     public var path: String?
-    /// "12.9"; nil where it could not be asked.
+    /// The version, "12.9"; nil if the library did not tell it.
     public var version: String?
 }
 
-/// libcuda, libcudart and libcublas of one process.
+/// The functions of libcuda, libcudart and libcublas, loaded into this process.
 public struct CUDALibraries {
-    /// Functions of libcuda.
+    /// The functions of libcuda.
     public private(set) var driver = cuda_driver_table()
-    /// Functions of libcudart.
+    /// The functions of libcudart.
     public private(set) var runtime = cudart_table()
-    /// Functions of libcublas.
+    /// The functions of libcublas.
     public private(set) var blas = cublas_table()
-    /// Where each was found.
+    /// The result of the search for each library.
     public private(set) var findings: [LibraryFinding] = []
 
-    /// The environment variables that name a library's file.
+    /// The environment variables with which users name the file of a library.
     public static let pathVariables = [Variable.driver, Variable.runtime, Variable.blas]
 
     private enum Variable {
@@ -34,14 +34,14 @@ public struct CUDALibraries {
         static let blas = "SAE_EXTRACT_CUBLAS_LIB"
     }
 
-    /// Releases of CUDA whose libraries are known, newest first. `cuda_runtime_api.h` and `cublas_api.h` are equal in
-    /// them as far as they are used here.
+    /// The supported CUDA releases, newest first. Their `cuda_runtime_api.h` and `cublas_api.h` are equal for all functions that
+    /// are used here.
     private static let releases: [(major: Int, runtime: String, blas: String)] = [
         (13, "libcudart.so.13", "libcublas.so.13"), (12, "libcudart.so.12", "libcublas.so.12"),
         (11, "libcudart.so.11.0", "libcublas.so.11"),
     ]
 
-    /// Loads all three. Throws `CUDAError`; what was found until then is added to `findings` in any case.
+    /// Loads the three libraries. Throws `CUDAError`. In any case, `findings` receives what was found up to the end or the error.
     public init(
         environment: [String: String], findings out: inout [LibraryFinding]
     ) throws(CUDAError) {
@@ -50,7 +50,7 @@ public struct CUDALibraries {
         var triedRuntime: [String] = []
         var triedBLAS: [String] = []
         var problem: CUDAError?
-        // Libraries newer than the driver load and then fail.
+        // Libraries of a newer release than the driver can be loaded, but their calls fail.
         for release in CUDALibraries.releases where release.major <= driverMajor {
             let folders = CUDALibraries.folders(release.major, environment)
             let runtimes = CUDALibraries.candidates(
@@ -75,18 +75,18 @@ public struct CUDALibraries {
             name: isRuntimeMissing ? "libcudart" : "libcublas",
             tried: isRuntimeMissing ? triedRuntime : triedBLAS,
             advice:
-                "install CUDA's libraries (the packages nvidia-cuda-runtime-cu12 and nvidia-cublas-cu12 of the Python package index will do, or the toolkit), or name the files in \(Variable.runtime) and \(Variable.blas)"
+                "install CUDA's libraries (the toolkit, or the Python packages nvidia-cuda-runtime-cu12 and nvidia-cublas-cu12), or name the files in \(Variable.runtime) and \(Variable.blas)"
         )
         findings.append(
             LibraryFinding(name: isRuntimeMissing ? "libcudart" : "libcublas"))
         throw error
     }
 
-    /// Loads libcuda and gives the CUDA release that it is of.
+    /// Loads libcuda and returns the major CUDA release that it supports; 13 if it does not tell.
     private mutating func loadDriver(_ environment: [String: String]) throws(CUDAError) -> Int {
         let soname = "libcuda.so.1"
         var tried: [String] = []
-        // Never libcuda.so, which may be the toolkit's stub.
+        // Do not load libcuda.so: it may be the stub library of the toolkit.
         let files = CUDALibraries.candidates(
             soname, environment[Variable.driver],
             ["/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/usr/lib/x86_64-linux-gnu"])
@@ -111,7 +111,7 @@ public struct CUDALibraries {
         return Int(version) / 1000
     }
 
-    /// Fills the tables and asks for the versions.
+    /// Fills the function tables of the runtime and cuBLAS, and adds both libraries with their versions to `findings`.
     private mutating func fill(
         _ runtimeHandle: UnsafeMutableRawPointer, _ blasHandle: UnsafeMutableRawPointer
     ) throws(CUDAError) {
@@ -144,8 +144,8 @@ public struct CUDALibraries {
 
     // MARK: Where to look
 
-    /// The file of an override alone; else the name, which the system's search covers (LD_LIBRARY_PATH, the linker's
-    /// cache), and the name in each of `folders`.
+    /// Returns the files to try. If `override` is set, only this file. Otherwise the plain name, for which the dynamic linker
+    /// searches LD_LIBRARY_PATH and its cache, then the name in each of `folders`.
     private static func candidates(
         _ name: String, _ override: String?, _ folders: [String]
     ) -> [String] {
@@ -157,7 +157,7 @@ public struct CUDALibraries {
         _ files: [String], _ tried: inout [String], isGlobal: Bool = false
     ) -> UnsafeMutableRawPointer? {
         for file in files {
-            // A name is a search; of files only those that are there are worth the linker's message.
+            // The linker searches for a plain name. For a path that does not exist, its message is not useful.
             let isThere = !file.contains("/") || FileManager.default.fileExists(atPath: file)
             if isThere, let handle = dlopen(file, RTLD_NOW | (isGlobal ? RTLD_GLOBAL : RTLD_LOCAL))
             {
@@ -176,11 +176,11 @@ public struct CUDALibraries {
         ccuda_library_path(handle).map { String(cString: $0) }
     }
 
-    /// "12.9" of 12090.
+    /// Formats a CUDA version number: 12090 is "12.9".
     static func release(_ version: Int32) -> String { "\(version / 1000).\(version % 1000 / 10)" }
 
-    /// Folders that may hold the libraries of CUDA `major`: the toolkit's, conda's, those of the Python packages that
-    /// PyTorch brings, the distribution's.
+    /// Returns the folders that may contain the libraries of CUDA `major`: those of the toolkit, of conda, of the Python packages
+    /// that PyTorch installs, and of the Linux distribution.
     private static func folders(_ major: Int, _ environment: [String: String]) -> [String] {
         let files = FileManager.default
         func entries(_ folder: String) -> [String] {
@@ -196,7 +196,7 @@ public struct CUDALibraries {
         for folder in (environment["PATH"] ?? "").split(separator: ":") {
             let python = "\(folder)/python3"
             guard files.isExecutableFile(atPath: python) else { continue }
-            // A virtual environment's own folder, not that of the interpreter it links to.
+            // The folder of the virtual environment, not the folder of the interpreter to which its python3 links.
             prefixes.append(
                 String(folder.split(separator: "/").dropLast().map { "/" + $0 }.joined()))
         }

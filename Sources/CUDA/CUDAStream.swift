@@ -1,8 +1,8 @@
-// The device's queues, and points in them.
+// Streams of the device, and events in them.
 
 import CCUDA
 
-/// A queue of work on the device.
+/// A stream: a queue of work on the device.
 public final class CUDAStream {
     let stream: cuda_stream
     private let libraries: CUDALibraries
@@ -18,14 +18,14 @@ public final class CUDAStream {
 
     deinit { _ = libraries.runtime.cudaStreamDestroy(stream) }
 
-    /// Waits until all that was asked of it is done. Throws `CUDAError`, also for what failed on the way.
+    /// Waits until the device has finished all work queued on the stream. Throws `CUDAError`, also if queued work failed.
     public func synchronize() throws(CUDAError) {
         try libraries.check(
             libraries.runtime.cudaStreamSynchronize(stream), "cudaStreamSynchronize")
     }
 }
 
-/// A point that a stream passes.
+/// An event: a point in the work of a stream.
 public final class CUDAEvent {
     let event: cuda_event
     private let libraries: CUDALibraries
@@ -33,7 +33,7 @@ public final class CUDAEvent {
     init(_ libraries: CUDALibraries, isTimed: Bool) throws(CUDAError) {
         self.libraries = libraries
         var event: cuda_event?
-        // cudaEventBlockingSync, so that waiting takes no core; cudaEventDisableTiming.
+        // 1 is cudaEventBlockingSync, so that a waiting thread does not occupy a core; 2 is cudaEventDisableTiming.
         try libraries.check(
             libraries.runtime.cudaEventCreateWithFlags(&event, isTimed ? 1 : 3),
             "cudaEventCreateWithFlags")
@@ -42,12 +42,13 @@ public final class CUDAEvent {
 
     deinit { _ = libraries.runtime.cudaEventDestroy(event) }
 
-    /// Waits until the stream has passed it. Throws `CUDAError`, also for what failed on the way.
+    /// Waits until the stream has reached the event. Throws `CUDAError`, also if earlier work failed.
     public func synchronize() throws(CUDAError) {
         try libraries.check(libraries.runtime.cudaEventSynchronize(event), "cudaEventSynchronize")
     }
 
-    /// Seconds from `start` to this one, both timed and passed. Throws `CUDAError`.
+    /// Returns the seconds from `start` to this event. The stream must have reached both, and both must have been created with
+    /// timing. Throws `CUDAError`.
     public func seconds(since start: CUDAEvent) throws(CUDAError) -> Double {
         var milliseconds: Float = 0
         try libraries.check(

@@ -1,50 +1,50 @@
-// What devices there are. Asked in a process of its own: whoever has initialised CUDA cannot start workers cleanly, and a
-// driver that crashes or hangs takes only the asker with it.
+// Finds the devices of the machine. This runs in a separate process, for two reasons. A process that has initialised CUDA
+// cannot start workers cleanly. And a driver that crashes or hangs must not take the parent with it.
 
 import CCUDA
 import FoundationEssentials
 
-/// A device as its driver describes it.
+/// A device, as the driver describes it.
 public struct DeviceDescription: Codable, Equatable, Sendable {
-    /// "NVIDIA H100 80GB HBM3".
+    /// The name of the device: "NVIDIA H100 80GB HBM3".
     public let name: String
-    /// "GPU-…" or, of a slice of a device, "MIG-…".
+    /// "GPU-…", or "MIG-…" for a slice of a device.
     public let uuid: String
-    /// All its memory, bytes.
+    /// Total memory of the device, in bytes.
     public let memory: Int
     /// Compute capability, major and minor.
     public let capability: [Int]
-    /// What CUDA_VISIBLE_DEVICES is to be for a process that uses this device alone.
+    /// The value of CUDA_VISIBLE_DEVICES for a process that uses only this device.
     public var token: String
 
-    /// A device, as it is described.
+    /// Stores the description of a device.
     public init(name: String, uuid: String, memory: Int, capability: [Int], token: String) {
         (self.name, self.uuid, self.memory) = (name, uuid, memory)
         (self.capability, self.token) = (capability, token)
     }
 
-    /// "9.0".
+    /// The compute capability as text: "9.0".
     public var capabilityName: String { capability.map { "\($0)" }.joined(separator: ".") }
 }
 
-/// What one look at the machine found.
+/// The libraries and devices found on the machine.
 public struct DeviceProbe: Codable, Equatable, Sendable {
-    /// The libraries.
+    /// The libraries that were looked for, in order, up to the first that is missing.
     public var libraries: [LibraryFinding] = []
-    /// The devices that this process' environment lets it see.
+    /// The devices that this process can see (CUDA_VISIBLE_DEVICES).
     public var devices: [DeviceDescription] = []
-    /// Why there are none.
+    /// Why no device can be used; nil if there was no error.
     public var problem: String?
 
-    /// Nothing found yet.
+    /// Creates an empty result: no libraries and no devices.
     public init() {}
 
-    /// Whether there is no NVIDIA driver at all: then the CPU is the natural choice.
+    /// Whether an NVIDIA driver was found. If not, the CPU is the natural choice.
     public var hasDriver: Bool {
         libraries.first { $0.name == "libcuda" }?.path != nil
     }
 
-    /// Looks at the machine. Initialises CUDA in this process, which must be no other's parent.
+    /// Searches for libraries and devices. Initialises CUDA in this process, so this process must not start workers.
     public init(environment: [String: String]) {
         do throws(CUDAError) {
             let libraries = try CUDALibraries(environment: environment, findings: &self.libraries)
@@ -62,9 +62,9 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         func none() -> CUDAError {
             .noDevice(
                 reason: visible.map {
-                    "CUDA_VISIBLE_DEVICES is '\($0)', which names none that is there; correct or unset it"
+                    "CUDA_VISIBLE_DEVICES is '\($0)', which names no device that exists; correct it or unset it"
                 }
-                    ?? "the driver sees none; see nvidia-smi, and whether the job or container was given one"
+                    ?? "the driver sees no device; see nvidia-smi, and check whether the job or container was given one"
             )
         }
         let status = driver.cuInit(0)
@@ -73,7 +73,7 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         var count: Int32 = 0
         try libraries.check(driver.cuDeviceGetCount(&count), "cuDeviceGetCount")
         guard count > 0 else { throw none() }
-        // Does the runtime go with the driver?
+        // Check that the runtime works with the driver.
         try libraries.check(libraries.runtime.cudaGetDeviceCount(&count), "cudaGetDeviceCount")
         let tokens = visible.map(DeviceProbe.tokens)
         var found: [DeviceDescription] = []
@@ -95,12 +95,12 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         return found
     }
 
-    /// The devices that a value of CUDA_VISIBLE_DEVICES names.
+    /// Splits a value of CUDA_VISIBLE_DEVICES into the names of its devices, without white space.
     public static func tokens(_ list: String) -> [String] {
         list.split(separator: ",").map { String($0.filter { !$0.isWhitespace }) }
     }
 
-    /// 8-4-4-4-12 hexadecimal digits.
+    /// Formats 16 bytes as 8-4-4-4-12 hexadecimal digits.
     private static func text(_ uuid: [UInt8]) -> String {
         let digits = uuid.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }
         return [0..<4, 4..<6, 6..<8, 8..<10, 10..<16].map { digits[$0].joined() }
@@ -109,50 +109,50 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
 }
 
 extension CUDALibraries {
-    /// The driver's handle of the device `ordinal`, of those that this process can see.
+    /// Returns the driver's handle for the device `ordinal` among the devices that this process can see.
     func device(_ ordinal: Int) throws(CUDAError) -> Int32 {
         var device: Int32 = 0
         try check(driver.cuDeviceGet(&device, Int32(ordinal)), "cuDeviceGet")
         return device
     }
 
-    /// "NVIDIA H100 80GB HBM3".
+    /// Returns the name of the device: "NVIDIA H100 80GB HBM3".
     func name(of device: Int32) throws(CUDAError) -> String {
         var text = [CChar](repeating: 0, count: 256)
         try check(driver.cuDeviceGetName(&text, 256, device), "cuDeviceGetName")
         return text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
     }
 
-    /// Compute capability, major and minor.
+    /// Returns the compute capability, major and minor.
     func capability(of device: Int32) throws(CUDAError) -> [Int] {
         [try attribute(75, of: device), try attribute(76, of: device)]
     }
 
-    /// One of CUdevice_attribute.
+    /// Returns the value of an attribute; `attribute` is a number of the enumeration CUdevice_attribute (cuda.h).
     func attribute(_ attribute: Int32, of device: Int32) throws(CUDAError) -> Int {
         var value: Int32 = 0
         try check(driver.cuDeviceGetAttribute(&value, attribute, device), "cuDeviceGetAttribute")
         return Int(value)
     }
 
-    /// Throws what `status` says where it is none of success.
+    /// Throws the error `status` of `function` unless it is 0 (success).
     func check(_ status: Int32, _ function: String) throws(CUDAError) {
         guard status != 0 else { return }
         throw error(status, function)
     }
 
-    /// The driver's or the runtime's error `status`.
+    /// Returns the error `status` of `function`, a function of the driver ("cu…") or of the runtime ("cuda…").
     func error(_ status: Int32, _ function: String) -> CUDAError {
         var name: UnsafePointer<CChar>?
         var meaning: UnsafePointer<CChar>?
         if function.hasPrefix("cuda") {
-            // Numbered as the driver's, and some more.
+            // The runtime uses the driver's numbers and some more.
             (name, meaning) = (runtime.cudaGetErrorName(status), runtime.cudaGetErrorString(status))
         } else {
             _ = driver.cuGetErrorName(status, &name)
             _ = driver.cuGetErrorString(status, &meaning)
         }
-        // What the driver does not know it calls so, or leaves out.
+        // For an unknown error the library gives "unrecognized error code", an empty text or null.
         func text(_ pointer: UnsafePointer<CChar>?) -> String? {
             pointer.map { String(cString: $0) }.flatMap {
                 ["", "unrecognized error code"].contains($0) ? nil : $0
@@ -162,6 +162,6 @@ extension CUDALibraries {
         return .call(
             function: function, code: Int(status),
             name: text(name) ?? known?.name ?? "an error without a name",
-            meaning: text(meaning) ?? known?.meaning ?? "of which the driver says nothing")
+            meaning: text(meaning) ?? known?.meaning ?? "which the driver does not explain")
     }
 }

@@ -1,36 +1,36 @@
-// What a device must be able to do. The model and the SAEs are written once, over this protocol.
+// The protocol that a device implements. The model and the SAEs are written once, on top of this protocol.
 
 import ArrayFiles
 
-/// Documents laid end to end: no token is padding, and attention does not cross a document's edge.
+/// The documents of a batch, end to end and without padding. Attention stays within a document.
 public struct PackedBatch: Sendable {
-    /// The documents' tokens, one document after the other.
+    /// The tokens of all documents, one document after the other.
     public let tokens: [Int32]
-    /// Where each document begins in `tokens`, and after the last where it ends: one more than documents.
+    /// Index in `tokens` of the first token of each document, followed by the number of tokens: `documentCount` + 1 elements.
     public let starts: [Int]
 
-    /// Packs `documents`, none of them empty.
+    /// Packs `documents`. None of them may be empty.
     public init(_ documents: [[Int32]]) {
         precondition(documents.allSatisfy { !$0.isEmpty }, "a document has at least <bos>")
         tokens = Array(documents.joined())
         starts = documents.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     }
 
-    /// How many documents there are.
+    /// The number of documents.
     public var documentCount: Int { starts.count - 1 }
 
-    /// The rows of document `index`.
+    /// Returns the rows (indices in `tokens`) of document `index`.
     public func rows(of index: Int) -> Range<Int> { starts[index]..<starts[index + 1] }
 
-    /// The document that `row` belongs to.
+    /// Returns the index of the document that `row` belongs to.
     public func document(ofRow row: Int) -> Int { starts.lastIndex { $0 <= row }! }
 
-    /// Each row's position within its document, 0 for `<bos>`.
+    /// The position of each row in its document; 0 for `<bos>`.
     public var positions: [Int32] {
         (0..<documentCount).flatMap { (0..<Int32(rows(of: $0).count)) }
     }
 
-    /// The token after each row's within its document; -1 after the last.
+    /// For each row, the next token of its document; -1 for the last row of a document.
     public var nextTokens: [Int32] {
         (0..<documentCount).flatMap { tokens[rows(of: $0)].dropFirst() + [-1] }
     }
@@ -38,20 +38,20 @@ public struct PackedBatch: Sendable {
 
 /// Sizes and constants of one layer's grouped-query attention.
 public struct AttentionParameters: Sendable {
-    /// Query heads (`n_heads`).
+    /// Number of query heads (`n_heads`).
     public var heads: Int
-    /// Key and value heads (`n_key_value_heads`); query head h reads head h / (heads / keyValueHeads).
+    /// Number of key and value heads (`n_key_value_heads`). Query head h reads head h / (heads / keyValueHeads).
     public var keyValueHeads: Int
-    /// Width of a head (`d_head`).
+    /// Width of one head (`d_head`).
     public var headWidth: Int
-    /// What scores are multiplied by before the cap.
+    /// Factor by which scores are multiplied before the soft-cap.
     public var scale: Float
-    /// Scores become cap · tanh(score / cap); nil for none.
+    /// The soft-cap: scores become cap · tanh(score / cap). Nil: no soft-cap.
     public var softCap: Float?
-    /// How many keys a query sees, itself included; nil for all before it.
+    /// Number of keys that a query sees, its own position included. Nil: all keys of the document up to its own position.
     public var window: Int?
 
-    /// The constants of one layer.
+    /// Stores the sizes and constants of one layer.
     public init(
         heads: Int, keyValueHeads: Int, headWidth: Int, scale: Float, softCap: Float?, window: Int?
     ) {
@@ -64,16 +64,16 @@ public struct AttentionParameters: Sendable {
     }
 }
 
-/// Cosines and sines of the rotary embedding's angles.
+/// Cosines and sines of the angles of the rotary embedding.
 public struct RotaryTable: Sendable {
-    /// Half a head's width: element i turns with element i + halfWidth.
+    /// Half of the head width. Elements i and i + halfWidth of a head are rotated as a pair.
     public let halfWidth: Int
-    /// Cosines, (position, halfWidth).
+    /// Cosines, row-major (positions, halfWidth).
     public let cosines: [Float]
-    /// Sines, (position, halfWidth).
+    /// Sines, row-major (positions, halfWidth).
     public let sines: [Float]
 
-    /// Takes tables of (positions, halfWidth).
+    /// Stores the two tables. Both must have the same size, a multiple of `halfWidth`.
     public init(halfWidth: Int, cosines: [Float], sines: [Float]) {
         precondition(cosines.count == sines.count && cosines.count % halfWidth == 0)
         self.halfWidth = halfWidth
@@ -82,7 +82,7 @@ public struct RotaryTable: Sendable {
     }
 }
 
-/// How a stored matrix is laid out with regard to the product it serves.
+/// The order of the dimensions of a stored weight matrix.
 public enum WeightLayout: Sendable {
     /// (outputs, inputs) as in a checkpoint: y = x · Wᵀ.
     case outputsByInputs
@@ -90,41 +90,41 @@ public enum WeightLayout: Sendable {
     case inputsByOutputs
 }
 
-/// What the model predicts at each row of a batch, in nats.
+/// Statistics of the model's next-token distribution at each row of a batch, in nats.
 public struct TokenPredictions: Sendable {
-    /// -log p(next token), 0 where the document ends.
+    /// -log p(next token); 0 for the last row of a document.
     public var crossEntropy: [Float]
     /// Entropy of the predicted distribution.
     public var entropy: [Float]
-    /// The first row with a logit that is NaN or infinite.
+    /// The first row with a logit that is NaN or infinite; nil if all logits are finite.
     public var firstNonFiniteRow: Int?
 }
 
-/// How faithful products are. What is not a product is in float32 either way.
+/// The precision of matrix products. All other operations are in float32 in both cases.
 public enum Precision: String, Codable, Sendable, CaseIterable {
-    /// To float32.
+    /// Operands are float32 numbers (on CUDA with 22 bits of mantissa); sums are in float32.
     case float32
-    /// To operands rounded to bfloat16; sums are in float32.
+    /// Operands are rounded to bfloat16; sums are in float32.
     case bfloat16
 }
 
-/// Where the time of a batch goes.
+/// The parts of a forward pass whose time is measured.
 public enum BatchPart: String, CaseIterable, Sendable {
     case embedding
     case attention
     case mlp
-    /// Unembedding, and what is made of the logits.
+    /// The unembedding, and the statistics of the logits.
     case predictions
-    /// Encoders, and the search for NaN before them.
+    /// The SAE encoders, and the search for non-finite activations before them.
     case saes
 }
 
-/// Why the processor cannot be used.
+/// An error of the CPU backend or of its threads.
 public enum BackendError: Error, Equatable, CustomStringConvertible {
-    /// The system does not give the memory that products work in.
+    /// The system refused the memory that matrix products need.
     case noMemory(bytes: Int, threads: Int)
 
-    /// What is missing and what to do.
+    /// The error and the next step, in one line.
     public var description: String {
         switch self {
         case .noMemory(let bytes, let threads):
@@ -133,93 +133,94 @@ public enum BackendError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// A result that the device may still be at work on.
+/// A result that the device may still be computing.
 public struct Deferred<Value> {
     private let get: () throws -> Value
 
-    /// A result that is there.
+    /// Wraps a result that is already known.
     public init(_ value: Value) { get = { value } }
 
-    /// A result that `get` waits for.
+    /// Wraps a result that `get` waits for and returns.
     public init(_ get: @escaping () throws -> Value) { self.get = get }
 
-    /// Waits for the result; to be called once. Throws where the device failed meanwhile.
+    /// Waits for the result and returns it. Call it once. Throws if the device has failed.
     public func value() throws -> Value { try get() }
 }
 
-/// A result took more room than was set apart for it. The room has grown; the batch is to be computed again.
+/// A result needed more memory than was reserved for it. The reservation has been enlarged; compute the batch again.
 public struct ResultOverflow: Error {}
 
 /// A device that computes on row-major matrices.
 ///
-/// Operations return when they have been asked of the device. Products are cut into pieces whose shapes depend on the
-/// operands alone, so that results do not depend on how many threads share the work.
+/// Operations may return before the device has finished them. Products are cut into pieces whose shapes depend on the
+/// operands only, so results do not depend on the number of threads.
 public protocol Backend: AnyObject {
     /// Activations, (rows, columns), on the device.
     associatedtype Matrix
-    /// A weight matrix, ready for products once `load` was called.
+    /// A weight matrix. It can be used in products after `load`.
     associatedtype Weights
-    /// A weight vector, ready for use.
+    /// A weight vector. It can be used at once.
     associatedtype Vector
 
-    /// The device and kernels in use, for logs and `run.json`.
+    /// The device and the kernels in use, for logs and `run.json`.
     var kernels: String { get }
-    /// How products are made, for logs and `run.json`; known once weights are loaded.
+    /// How products are computed, for logs and `run.json`. Valid after `load`.
     var products: String { get }
-    /// How many batches may be asked for before the first one's results are: 1 where operations return when done.
+    /// Number of batches that may be queued before the results of the first are collected. 1 if operations finish before they
+    /// return.
     var batchesInFlight: Int { get }
-    /// Seconds during which the device was computing batches, and seconds from the first one's beginning to the last
-    /// one's end; nil where there is no device beside the processor.
+    /// Seconds during which the device computed batches (`busy`), and seconds from the start of the first batch to the end of
+    /// the last (`span`). Nil on the CPU.
     var deviceSeconds: (busy: Double, span: Double)? { get }
 
-    /// Seconds that each part of batches has taken so far; empty where operations return before they are done.
+    /// Seconds that each part has taken in all batches so far. Empty if operations return before they are finished.
     var partSeconds: [BatchPart: Double] { get }
-    /// Does `body`, which asks for operations of `part`.
+    /// Calls `body`, whose operations belong to `part`, and adds its time to `partSeconds` where the backend measures it.
     func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R
 
-    /// Bytes in use on the device, by whomever; nil where there is no device beside the processor.
+    /// Bytes in use on the device, by all processes. Nil on the CPU.
     var deviceMemory: Int? { get }
 
-    /// Makes `tensor` (two dimensions) available as a factor, and with `isTable` for `embed`.
+    /// Registers `tensor` (two dimensions) as a weight matrix for products and, with `isTable`, for `embed`.
     func weights(_ tensor: StoredTensor, layout: WeightLayout, isTable: Bool) -> Weights
-    /// Makes `tensor` (one dimension) available, `offset` added to each element.
+    /// Returns `tensor` (one dimension) as a float32 vector, with `offset` added to each element.
     func vector(_ tensor: StoredTensor, adding offset: Float) throws -> Vector
-    /// Makes all weights resident that were asked for since, after a check that there is room for them and for
-    /// batches of `rows` rows that take `bytesPerRow` bytes each and go through `encoders` encoders.
+    /// Loads all weights that were registered since the last call. First checks that the device has enough memory for the
+    /// weights and for batches of `rows` rows that take `bytesPerRow` bytes per row and go through `encoders` encoders.
     func load(rows: Int, bytesPerRow: Int, encoders: Int) throws
-    /// The batch that was begun by `embed` will not be finished. Called before anything of it is let go.
+    /// Abandons the batch that `embed` began. Call it before any memory of the batch is released or reused.
     func abandonBatch()
-    /// A matrix of `elements`.
+    /// Returns a matrix with `elements`, which are in row-major order.
     func matrix(rows: Int, columns: Int, _ elements: [Float]) throws -> Matrix
-    /// Elements of the rows of `x` in `rows`, in row-major order.
+    /// Returns the elements of `rows` of `x`, in row-major order.
     func elements(of x: Matrix, rows: Range<Int>) throws -> [Float]
 
-    /// Rows of `table` for `tokens`, times `scale`: (tokens, width).
+    /// Returns the rows of `table` for `tokens`, multiplied by `scale`: (tokens, width). Begins a batch.
     func embed(_ tokens: [Int32], table: Weights, scale: Float) throws -> Matrix
-    /// x · rsqrt(mean(x²) + epsilon) · weight, row by row. `weight` already has Gemma's 1 added.
+    /// Returns x · rsqrt(mean(x²) + epsilon) · weight, row by row. Gemma's 1 has already been added to `weight`.
     func rmsNorm(_ x: Matrix, _ weight: Vector, epsilon: Float) throws -> Matrix
-    /// `x` times the weights: (rows, outputs).
+    /// Returns the product of `x` and the weights: (rows, outputs).
     func matmul(_ x: Matrix, _ weights: Weights) throws -> Matrix
-    /// Turns each head of `x` by its row's position, in place.
+    /// Applies the rotary embedding to each head of `x` in place. `positions` has the position of each row.
     func rotate(_ x: Matrix, by table: RotaryTable, at positions: [Int32]) throws
-    /// Causal attention within each document: heads' weighted values, (rows, heads · headWidth).
+    /// Returns causal attention within each document: the weighted values of all heads, (rows, heads · headWidth).
     func attention(
         queries: Matrix, keys: Matrix, values: Matrix, in batch: PackedBatch,
         _ parameters: AttentionParameters
     ) throws -> Matrix
-    /// gelu_tanh(gate) · up, element by element.
+    /// Returns gelu_tanh(gate) · up, element by element.
     func geglu(gate: Matrix, up: Matrix) throws -> Matrix
     /// Adds `y` to `x` in place.
     func add(_ y: Matrix, to x: Matrix) throws
-    /// Logits cap · tanh(x · Wᵀ / cap) reduced to what is predicted, the vocabulary taken in chunks.
+    /// Returns statistics of the logits cap · tanh(x · Wᵀ / cap). The vocabulary is processed in chunks.
     func predictions(
         _ x: Matrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
     ) throws -> Deferred<TokenPredictions>
-    /// JumpReLU: features f = pre where pre > threshold and f > `floor`, with pre = x · W + bias. Nil where
-    /// a pre-activation is NaN or infinite. The result may throw `ResultOverflow`.
+    /// Returns the features of a JumpReLU encoder that fire: f = pre where pre > threshold and f > `floor`, with
+    /// pre = x · W + bias. Nil if a pre-activation is NaN or infinite. `value()` of the result may throw `ResultOverflow`.
     func jumpReLU(
         _ x: Matrix, encoder: Weights, bias: Vector, threshold: Vector, above floor: Float
     ) throws -> Deferred<FiringFeatures?>
-    /// The first row with an element that is NaN or infinite.
+    /// Returns the first row with an element that is NaN or infinite; nil if all elements are finite.
     func firstNonFiniteRow(of x: Matrix) throws -> Deferred<Int?>
 }

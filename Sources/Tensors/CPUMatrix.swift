@@ -1,9 +1,9 @@
-// Activations in memory, and the store of buffers that lets a steady state allocate nothing.
+// Activations in memory, and the pool of their buffers. In a steady state the pool allocates no memory.
 
 import ArrayFiles
 import Files
 
-/// A row-major float32 matrix on the CPU; its buffer goes back to its pool with the last reference.
+/// A row-major float32 matrix in memory. When the last reference goes, its buffer returns to the pool.
 public final class CPUMatrix {
     /// Number of rows.
     public let rows: Int
@@ -26,20 +26,20 @@ public final class CPUMatrix {
     func row(_ index: Int) -> UnsafeMutablePointer<Float> { elements + index * columns }
 }
 
-/// Free buffers, reused by size. Used from one thread at a time.
+/// Free buffers, reused by size. Not thread-safe: use it from one thread at a time.
 final class BufferPool {
     struct Buffer {
         let base: UnsafeMutablePointer<Float>
         let capacity: Int
     }
 
-    private var free: [Buffer] = []  // ascending capacity
+    private var free: [Buffer] = []  // in ascending order of capacity
 
     func take(_ count: Int) -> Buffer {
         if let index = free.firstIndex(where: { $0.capacity >= count }) {
             return free.remove(at: index)
         }
-        // All free ones are too small: the largest gives way, so sizes grow to fit instead of piling up.
+        // All free buffers are too small. The largest is released, so that buffers grow instead of becoming more.
         if let small = free.popLast() { small.base.deallocate() }
         let raw = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1) * 4, alignment: 64)
         return Buffer(
@@ -56,9 +56,9 @@ final class BufferPool {
     }
 }
 
-/// One growing buffer a thread, for what a piece of work needs only while it runs.
+/// One growing buffer per thread, for temporary data of a piece of work.
 final class ThreadScratch: @unchecked Sendable {
-    /// A slot for each thread, each touched by its thread alone.
+    /// One slot per thread. Only that thread accesses the slot.
     private let buffers: UnsafeMutableBufferPointer<UnsafeMutableBufferPointer<Float>>
 
     init(threadCount: Int) {
@@ -66,7 +66,7 @@ final class ThreadScratch: @unchecked Sendable {
         buffers.initialize(repeating: UnsafeMutableBufferPointer(start: nil, count: 0))
     }
 
-    /// Room for `count` floats that belongs to `thread`; what was in it is gone.
+    /// Returns the buffer of `thread` with room for `count` floats, aligned to 64 bytes. Its earlier content is lost.
     func floats(_ count: Int, thread: Int) -> UnsafeMutablePointer<Float> {
         if buffers[thread].count < count {
             buffers[thread].deallocate()

@@ -1,12 +1,12 @@
-// Grouped-query attention over packed documents. A piece of work is one head's block of queries within one
-// document: two small products with the soft-cap, the mask and the softmax between them.
+// Grouped-query attention over packed documents. A piece of work is a block of queries of one head in one document: two
+// small products, with the soft-cap, the mask and the softmax between them.
 
 import COpenBLAS
 import Threading
 
 extension OpenBLASBackend {
-    /// Queries a piece takes: the score rows of a block stay in the cache and most of the upper triangle is
-    /// never computed.
+    /// Maximum number of queries in a piece. With this size the scores of a piece stay in the cache, and most of the scores
+    /// above the diagonal are never computed.
     private static let queryBlock = 128
 
     private struct Piece {
@@ -15,7 +15,7 @@ extension OpenBLASBackend {
         var keys: Range<Int>
     }
 
-    /// Causal attention with window and soft-cap, within each document.
+    /// Returns causal attention within each document, with window and soft-cap.
     public func attention(
         queries: CPUMatrix, keys: CPUMatrix, values: CPUMatrix, in batch: PackedBatch,
         _ p: AttentionParameters
@@ -73,7 +73,8 @@ extension OpenBLASBackend {
             out.row(piece.queries.lowerBound) + piece.head * width, blasint(out.columns))
     }
 
-    /// Scores to weights in place: scale, cap, mask, softmax. `stride` floats may be written.
+    /// Turns a row of `count` scores into attention weights in place: scale, soft-cap, mask, softmax. Writes all `stride`
+    /// floats of the row.
     private func softmax(
         _ scores: UnsafeMutablePointer<Float>, count: Int, stride: Int, visible: Range<Int>,
         _ p: AttentionParameters

@@ -1,36 +1,36 @@
-// Products of operands rounded to bfloat16, summed in float32, by the kernels of CBFloat16. No matrix of weights is held a
-// second time: those of a bfloat16 checkpoint are read where they lie, others are rounded a panel at a time.
+// Products of operands rounded to bfloat16, summed in float32, by the kernels of CBFloat16. No weight matrix is copied as a
+// whole: matrices of a bfloat16 checkpoint are read in place, others are rounded one panel at a time.
 
 import ArrayFiles
 import CBFloat16
 import Threading
 
-/// Kernels for one kind of processor.
+/// The bfloat16 kernels for one instruction set.
 struct BFloat16Kernels: @unchecked Sendable {
     private let functions: UnsafePointer<bfloat16_kernels>
 
-    /// All that this processor can run, the best first.
+    /// All kernels that this processor can run, the fastest first.
     static let available: [BFloat16Kernels] = Array(
         sequence(state: 0) { index in
             defer { index += 1 }
             return bfloat16_kernels_at(index).map { BFloat16Kernels(functions: $0) }
         })
 
-    /// The best for this processor.
+    /// The fastest kernels that this processor can run.
     static var best: BFloat16Kernels { available[0] }
 
-    /// The instructions they are made of: "AVX-512 BF16".
+    /// The instruction set that the kernels use: "AVX-512 BF16".
     var name: String { String(cString: functions.pointee.name) }
-    /// Whether the processor multiplies bfloat16 numbers itself.
+    /// Whether the kernels use the processor's instructions for bfloat16 products.
     var isNative: Bool { functions.pointee.is_native }
-    /// Rows in a full block of lanes.
+    /// Number of rows in a full block of lanes.
     var block: Int { functions.pointee.block }
-    /// Rows of the other factor that are multiplied at a time.
+    /// Maximum number of rows of the other factor in one call of `multiply`.
     static let rows = Int(BFLOAT16_ROWS)
-    /// Floats of scratch memory that `multiply` needs.
+    /// Number of floats of scratch memory that `multiply` needs.
     var room: Int { BFloat16Kernels.rows * block }
 
-    /// Words that `rows` rows take in lanes, of `pairs` pairs each.
+    /// Returns the number of 32-bit words that `rows` rows of `pairs` pairs take in lanes.
     func laneWords(rows: Int, pairs: Int) -> Int {
         let vector = functions.pointee.vector
         return (rows + vector - 1) / vector * vector * pairs
@@ -54,7 +54,7 @@ struct BFloat16Kernels: @unchecked Sendable {
         functions.pointee.pack_columns(first, second, count, lanes)
     }
 
-    /// See CBFloat16.h.
+    /// Calls the kernel `multiply`; see CBFloat16.h.
     func multiply(
         lanes: UnsafePointer<UInt32>, laneCount: Int, pairs: Int, rows: UnsafeRawPointer,
         rowStride: Int, rowCount: Int, lanesFirst: Bool, into out: UnsafeMutablePointer<Float>,
@@ -66,14 +66,16 @@ struct BFloat16Kernels: @unchecked Sendable {
 }
 
 extension OpenBLASBackend {
-    /// Whether this processor multiplies bfloat16 numbers itself; else it takes as long as with float32, or longer.
+    /// Whether this processor has instructions for bfloat16 products. Without them, bfloat16 products take as long as float32
+    /// products, or longer.
     public static var multipliesBFloat16: Bool { BFloat16Kernels.best.isNative }
 
-    /// `x` as products with `weights` read it: rounded, and in lanes where weights lie output by output.
+    /// Returns `x` as products with `weights` read it: rounded to bfloat16, and packed into lanes if the weights are stored
+    /// output by output.
     func rounded(_ x: CPUMatrix, for weights: Weights, _ kernels: BFloat16Kernels) -> CPUMatrix {
         let pairs = (x.columns + 1) / 2
         let (block, isPacked) = (kernels.block, weights.outputsAreRows)
-        // Floats stand for pairs of bfloat16 numbers.
+        // Each float of `out` holds the bits of a pair of bfloat16 numbers.
         let out = newMatrix(
             isPacked ? kernels.laneWords(rows: x.rows, pairs: pairs) / max(pairs, 1) : x.rows, pairs
         )
@@ -97,17 +99,17 @@ extension OpenBLASBackend {
         return out
     }
 
-    /// Floats that `multiplyRounded` needs beside the result, for a block of `width` outputs.
+    /// Returns the number of floats in the `panel` that `multiplyRounded` needs for a block of `width` outputs.
     func roundedPanelSize(_ weights: Weights, _ width: Int, _ kernels: BFloat16Kernels) -> Int {
         let pairs = (weights.inputs + 1) / 2
-        // The kernels' own, a panel of weights, and a line or two of them as float32.
+        // Scratch memory of the kernels, a panel of rounded weights, and one or two lines of weights as float32.
         return weights.outputsAreRows
             ? kernels.room + BFloat16Kernels.rows * pairs + weights.inputs
             : kernels.room + kernels.laneWords(rows: width, pairs: pairs) + 2 * width
     }
 
-    /// One block of a product: columns `range` of the result, written at `out` with rows `stride` apart. `x` is what
-    /// `rounded` has made of a matrix of `rows` rows.
+    /// Computes one block of a product: columns `range` of the result, written to `out` with `stride` floats from row to row.
+    /// `x` is the result of `rounded` for a matrix of `rows` rows.
     func multiplyRounded(
         _ x: CPUMatrix, rows: Int, _ weights: Weights, outputs range: Range<Int>,
         panel: UnsafeMutablePointer<Float>, into out: UnsafeMutablePointer<Float>, stride: Int,
@@ -137,7 +139,8 @@ extension OpenBLASBackend {
         }
     }
 
-    /// The weights of `outputs`, each output's in a row of whole pairs: in place where they are so, else in `panel`.
+    /// Returns the address of the weights of `outputs` as bfloat16, one row of whole pairs per output. The rows are read in place
+    /// if they are stored in this form; otherwise they are written to `panel`.
     private func roundedRows(
         _ weights: Weights, _ outputs: Range<Int>, _ panel: UnsafeMutablePointer<UInt32>,
         _ kernels: BFloat16Kernels
@@ -164,9 +167,9 @@ extension OpenBLASBackend {
         return UnsafeRawPointer(panel)
     }
 
-    /// Packs the weights of `outputs`, which lie input by input, into blocks of lanes, all of them at once: of each input
-    /// a kilobyte or two are read in a row. A single block of lanes would be 64 to 256 bytes of each, every time in
-    /// another page of memory.
+    /// Packs the weights of `outputs`, which are stored input by input, into blocks of lanes. All blocks are filled in one pass,
+    /// so that one or two contiguous kilobytes are read per input. A pass per block would read only 64 to 256 bytes per input,
+    /// each time in another page of memory.
     private func packColumns(
         _ weights: Weights, _ outputs: Range<Int>, _ lanes: UnsafeMutablePointer<UInt32>,
         _ kernels: BFloat16Kernels

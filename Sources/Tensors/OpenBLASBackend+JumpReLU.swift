@@ -1,12 +1,12 @@
-// The SAE encoder, never held densely: each chunk of features is computed for all rows and only the
-// firing ones are kept.
+// The SAE encoder. Dense activations of all features are never stored: each chunk of features is computed for all rows, and
+// only the features that fire are kept.
 
 import Threading
 
 
 
 extension OpenBLASBackend {
-    /// The firing features of one chunk: for each row, how many, then all of them row by row.
+    /// The features of one chunk that fire: their number for each row, then the columns and values of all rows in order.
     private struct Chunk {
         var counts: [Int32] = []
         var columns: [Int32] = []
@@ -14,8 +14,8 @@ extension OpenBLASBackend {
         var isFinite = true
     }
 
-    /// JumpReLU features above `floor`; nil where a pre-activation is NaN or infinite, which comparisons
-    /// alone would turn into silence.
+    /// Returns the features above `floor` that fire. Nil if a pre-activation is NaN or infinite: comparisons alone would hide
+    /// a NaN as a feature that does not fire.
     public func jumpReLU(
         _ x: CPUMatrix, encoder: Weights, bias: [Float], threshold: [Float], above floor: Float
     ) -> Deferred<FiringFeatures?> {
@@ -34,7 +34,7 @@ extension OpenBLASBackend {
                 let pre = room + panelSize
                 multiply(
                     factor, encoder, outputs: range, panel: room, into: pre, stride: stride)
-                // f > floor and pre > threshold are one comparison, f being pre where it is not 0.
+                // Where f is not 0, f = pre. So f > floor and pre > threshold are one comparison.
                 let cut = threshold[range].map { max($0, floor) }
                 chunks[block] = compact(
                     pre, rows: x.rows, bias: Array(bias[range]), cut: cut,
@@ -85,7 +85,7 @@ extension OpenBLASBackend {
         return chunk
     }
 
-    /// Rows first, then chunks in order of their features: columns ascend within a row.
+    /// Joins the chunks row by row. Chunks are in ascending order of features, so columns ascend within a row.
     private func join(_ chunks: [Chunk], rows: Int) -> SparseRows {
         var out = SparseRows()
         let total = chunks.reduce(0) { $0 + $1.columns.count }

@@ -1,11 +1,11 @@
-// The unembedding, never held whole: each chunk of the vocabulary leaves, per row, its largest logit,
-// Σ eˡ and Σ l·eˡ, from which the log-partition, the entropy and the cross-entropy follow.
+// The unembedding. Logits of the whole vocabulary are never stored: each chunk of the vocabulary gives, per row, its largest
+// logit, Σ eˡ and Σ l·eˡ. The log-partition, the entropy and the cross-entropy follow from these.
 
 import Glibc
 import Threading
 
 extension OpenBLASBackend {
-    /// One chunk's share of a row's sums, both relative to `largest`.
+    /// What one chunk contributes to a row: its largest logit, and Σ eˡ and Σ l·eˡ with l relative to `largest`.
     private struct Partial {
         var largest: Float = -.infinity
         var sum: Float = 0
@@ -13,7 +13,7 @@ extension OpenBLASBackend {
         var isFinite = true
     }
 
-    /// Cross-entropy and entropy of the soft-capped logits.
+    /// Returns cross-entropy and entropy of the soft-capped logits.
     public func predictions(
         _ x: CPUMatrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
     ) -> Deferred<TokenPredictions> {
@@ -48,11 +48,11 @@ extension OpenBLASBackend {
                 nextTokens: nextTokens))
     }
 
-    /// Caps the logits in place and sums them up.
+    /// Applies the soft-cap to the logits in place and returns their sums.
     private func reduce(
         _ logits: UnsafeMutablePointer<Float>, count: Int, softCap: Float?
     ) -> Partial {
-        // Before the cap, which would make an infinity look ordinary.
+        // Before the soft-cap, because the cap makes an infinite logit finite.
         let zeros = foldLanes(logits, count: count, rest: 0, into: 0) { $0 += $1 * 0 }
         if let cap = softCap {
             mapLanes(logits, to: logits, count: count) { ($0 / cap).hyperbolicTangent * cap }
@@ -72,7 +72,7 @@ extension OpenBLASBackend {
             isFinite: zeros.sum() == 0)
     }
 
-    /// Joins the chunks in their order, in double precision.
+    /// Combines the chunks in order, in double precision.
     private func combine(
         _ partials: UnsafeBufferPointer<Partial>, blocks: Int,
         targets: UnsafeMutableBufferPointer<Float>, nextTokens: [Int32]
@@ -92,7 +92,7 @@ extension OpenBLASBackend {
                 weighted += scale * (Double(chunk.weighted) + shift * Double(chunk.sum))
             }
             let logPartition = Double(largest) + log(sum)
-            // Rounding may leave a hair below zero where the true value is zero.
+            // If the true value is zero, rounding can give a slightly negative result.
             out.entropy[row] = Float(max(0, log(sum) - weighted / sum))
             if nextTokens[row] >= 0 {
                 out.crossEntropy[row] = Float(max(0, logPartition - Double(targets[row])))

@@ -1,11 +1,11 @@
-// Matrix products, cut into blocks of outputs: each block is multiplied by one thread, so a block's bits do not depend on
-// how many threads there are.
+// Matrix products, cut into blocks of outputs. One thread computes a block, so the bits of a block do not depend on the
+// number of threads.
 
 import ArrayFiles
 import COpenBLAS
 import Threading
 
-/// How a product's outputs are cut. Depends on the weights and the kind of product alone.
+/// How the outputs of a product are cut into blocks. It depends only on the weights and on the kind of product.
 struct OutputBlocks {
     let width: Int
     let outputs: Int
@@ -14,17 +14,20 @@ struct OutputBlocks {
         outputs = weights.outputs
         let (limit, step): (Int, Int)
         if let bfloat16 {
-            // Whole blocks of lanes; or whole groups of rows that are multiplied together, of any number of them.
+            // Outputs in lanes: whole blocks of lanes. Outputs in rows: a multiple of 24, because the kernels multiply 4, 6, 8,
+            // 12 or 24 rows together (16 with AVX-512 and one vector of lanes).
             (limit, step) = (512, weights.outputsAreRows ? 24 : bfloat16.block)
         } else if weights.isUsable {
-            // OpenBLAS packs the activations for every block anew: few blocks, but where they are wide a dozen of them,
-            // for as many threads.
+            // OpenBLAS packs the activations again for every block, so blocks should be few. A product with many outputs still
+            // has at least a dozen blocks, so that a dozen threads have work.
             (limit, step) = (max(512, min(outputs / 12, 1152)), 16)
         } else {
-            // The same, and the panel that weights are converted in takes its room once a thread: 2.4 MB, or 128 outputs.
+            // As above; in addition, each thread needs a panel for the converted weights. A panel has at most 2.4 MB, or 128
+            // outputs if they take more.
             (limit, step) = (min(512, max(128, 589_824 / max(weights.inputs, 1))), 16)
         }
-        // Of equal size and, beyond one, an even number of them but for rounding: two threads end together.
+        // Blocks have equal size. If there are several, their number is even (except for rounding), so that two threads end
+        // at the same time.
         var count = (outputs + limit - 1) / limit
         if count > 1, count % 2 == 1 { count += 1 }
         let equal = (outputs + max(count, 1) - 1) / max(count, 1)
@@ -38,15 +41,15 @@ struct OutputBlocks {
     }
 }
 
-/// A product's left factor, as its kernels read it.
+/// The left factor of a product, in the form that the kernels read.
 struct LeftFactor {
     let rows: Int
-    /// Float32, or what `rounded` has made of it.
+    /// The float32 matrix, or the result of `rounded` for it.
     let elements: CPUMatrix
 }
 
 extension OpenBLASBackend {
-    /// x · Wᵀ or x · W, by the weights' layout.
+    /// Returns x · Wᵀ or x · W, depending on the layout of the weights.
     public func matmul(_ x: CPUMatrix, _ weights: Weights) -> CPUMatrix {
         precondition(x.columns == weights.inputs, "the product's inner sizes differ")
         let out = newMatrix(x.rows, weights.outputs)
@@ -62,19 +65,19 @@ extension OpenBLASBackend {
         return out
     }
 
-    /// `x`, made ready for `multiply` with `weights`.
+    /// Converts `x` to the form that `multiply` with `weights` reads.
     func leftFactor(_ x: CPUMatrix, of weights: Weights) -> LeftFactor {
         LeftFactor(
             rows: x.rows, elements: bfloat16.map { rounded(x, for: weights, $0) } ?? x)
     }
 
-    /// Room that `multiply` needs for converting a block of `width` outputs, in floats.
+    /// Returns the number of floats in the `panel` that `multiply` needs for a block of `width` outputs.
     func panelSize(_ weights: Weights, _ width: Int) -> Int {
         if let bfloat16 { return roundedPanelSize(weights, width, bfloat16) }
         return weights.isUsable ? 1 : weights.inputs * width
     }
 
-    /// One block of a product: columns `range` of the result, written at `out` with rows `stride` apart.
+    /// Computes one block of a product: columns `range` of the result, written to `out` with `stride` floats from row to row.
     func multiply(
         _ x: LeftFactor, _ weights: Weights, outputs range: Range<Int>,
         panel: UnsafeMutablePointer<Float>, into out: UnsafeMutablePointer<Float>, stride: Int
@@ -94,7 +97,8 @@ extension OpenBLASBackend {
             operand, blasint(operandStride), 0, out, blasint(stride))
     }
 
-    /// The stored floats of `range`'s outputs, in place where they can be used so, else through `panel`.
+    /// Returns the weights of the outputs in `range` as float32, and their row stride in floats. They are read in place if BLAS
+    /// can use them; otherwise they are converted into `panel`.
     private func block(
         of weights: Weights, outputs range: Range<Int>, panel: UnsafeMutablePointer<Float>
     ) -> (UnsafePointer<Float>, stride: Int) {

@@ -1,60 +1,60 @@
-// The CPU backend: products by OpenBLAS or, of bfloat16 numbers, by CBFloat16; everything else in lanes; all of it shared
-// out over threads.
+// The CPU backend. OpenBLAS computes float32 products and CBFloat16 computes bfloat16 products; all other operations work
+// on vectors of eight lanes (VectorMath.swift). Threads share the work of each operation.
 
 import ArrayFiles
 import COpenBLAS
 import Glibc
 import Threading
 
-/// Computes on the processor's cores.
+/// The backend that computes on the cores of the CPU.
 public final class OpenBLASBackend: Backend {
     /// Activations in memory.
     public typealias Matrix = CPUMatrix
-    /// A vector in memory.
+    /// A weight vector in memory.
     public typealias Vector = [Float]
 
-    /// A weight matrix where it lies on disk.
+    /// A weight matrix, read directly from its mapped file.
     public struct Weights {
         let tensor: StoredTensor
-        /// Whether a row of the stored matrix makes one output (else one input).
+        /// Whether a row of the stored matrix belongs to one output. If false, it belongs to one input.
         let outputsAreRows: Bool
         let outputs: Int
         let inputs: Int
 
-        /// Whether the stored floats can be given to BLAS as they are: float32, aligned as floats are.
+        /// Whether BLAS can read the stored elements in place: they are float32 and aligned to 4 bytes.
         var isUsable: Bool {
             tensor.elementType == .float32 && Int(bitPattern: tensor.bytes.baseAddress) % 4 == 0
         }
     }
 
-    /// The threads that share each operation.
+    /// The threads that share the work of each operation.
     public let threads: ThreadPool
-    /// What multiplies bfloat16 numbers; nil where products are of float32 ones.
+    /// The kernels for bfloat16 products. Nil: products are in float32.
     let bfloat16: BFloat16Kernels?
-    /// Seconds by part.
+    /// Seconds that each part has taken so far.
     public private(set) var partSeconds: [BatchPart: Double] = [:]
     let pool = BufferPool()
     let scratch: ThreadScratch
 
-    /// What a thread that multiplies takes of the address space: 128 MiB that OpenBLAS maps, and a heap.
+    /// Address space that a thread needs for products, in bytes: 128 MiB that OpenBLAS maps, and a heap.
     private static let threadSpace = 192 << 20
 
-    /// A backend on `threads`. Throws where the system does not give their memory.
+    /// Creates a backend on `threads`. Throws `BackendError.noMemory` if the system refuses the address space that they need.
     public convenience init(
         on threads: ThreadPool, precision: Precision = .float32
     ) throws(BackendError) {
         try self.init(on: threads, bfloat16: precision == .bfloat16 ? .best : nil)
     }
 
-    /// A backend whose products are of bfloat16 numbers where there are kernels for them.
+    /// Creates a backend. With `bfloat16` kernels its products are in bfloat16, otherwise in float32.
     init(on threads: ThreadPool, bfloat16: BFloat16Kernels?) throws(BackendError) {
         self.bfloat16 = bfloat16
-        // OpenBLAS must not cut products by itself: how it would depends on the number of threads.
+        // OpenBLAS must not divide a product among threads: the division, and with it the result, would depend on their number.
         openblas_set_num_threads(1)
         self.threads = threads
         let threadCount = threads.threadCount
         scratch = ThreadScratch(threadCount: threadCount)
-        // Where a mapping fails, OpenBLAS would try again for ever.
+        // Test that the address space is available: OpenBLAS retries for ever if it cannot map memory.
         let bytes = threadCount * OpenBLASBackend.threadSpace
         let room = mmap(nil, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         guard room != MAP_FAILED else { throw .noMemory(bytes: bytes, threads: threadCount) }
@@ -62,8 +62,8 @@ public final class OpenBLASBackend: Backend {
         OpenBLASBackend.takeBuffers(threadCount)
     }
 
-    /// Has OpenBLAS map the buffers of `count` products at once while there is room. It keeps them for later
-    /// products. Its own functions for that are exported, but in none of its headers (driver/others/memory.c).
+    /// Makes OpenBLAS map the buffers of `count` simultaneous products now, while memory is available. OpenBLAS keeps them for
+    /// later products. The library exports the two functions but declares them in no header (driver/others/memory.c).
     private static func takeBuffers(_ count: Int) {
         typealias Allocate = @convention(c) (Int32) -> UnsafeMutableRawPointer?
         typealias Free = @convention(c) (UnsafeMutableRawPointer?) -> Void
@@ -74,41 +74,41 @@ public final class OpenBLASBackend: Backend {
         for buffer in buffers { unsafeBitCast(free, to: Free.self)(buffer) }
     }
 
-    /// "OpenBLAS 0.3.21 Haswell".
+    /// The library, its version and its kernel set: "OpenBLAS 0.3.21 Haswell".
     public var kernels: String { OpenBLASBackend.library }
 
-    /// Version and kernels of the library that is loaded.
+    /// Name, version and kernel set of the loaded library: "OpenBLAS 0.3.21 Haswell".
     public static var library: String {
-        // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH … Haswell MAX_THREADS=64": name and version go first.
+        // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH … Haswell MAX_THREADS=64": the first two words are name and version.
         let configuration = String(cString: openblas_get_config()).split(separator: " ")
         let core = String(cString: openblas_get_corename())
         return (configuration.prefix(2) + [Substring(core)]).joined(separator: " ")
     }
 
-    /// "float32" or, say, "bfloat16 by AVX2".
+    /// "float32", or "bfloat16 by " and the name of the kernels: "bfloat16 by AVX2".
     public var products: String { bfloat16.map { "bfloat16 by \($0.name)" } ?? "float32" }
 
-    /// Does `body`, which is over when it returns.
+    /// Calls `body` and adds its wall time to `partSeconds[part]`.
     public func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R {
         let begin = ContinuousClock.now
         defer { partSeconds[part, default: 0] += (ContinuousClock.now - begin) / .seconds(1) }
         return try body()
     }
 
-    /// Operations are done when they return.
+    /// Always 1: operations finish before they return.
     public var batchesInFlight: Int { 1 }
 
-    /// There is none beside the processor.
+    /// Always nil: the CPU backend has no device.
     public var deviceSeconds: (busy: Double, span: Double)? { nil }
 
-    /// There is none beside the processor.
+    /// Always nil: the CPU backend has no device memory.
     public var deviceMemory: Int? { nil }
 
     func newMatrix(_ rows: Int, _ columns: Int) -> CPUMatrix {
         CPUMatrix(rows: rows, columns: columns, pool: pool)
     }
 
-    /// Calls `body` with ranges of rows of about 16,000 elements, on all threads.
+    /// Calls `body` on all threads, each time with a range of rows that has about 16,000 elements.
     func forEachRowRange(_ x: CPUMatrix, _ body: (Range<Int>, _ thread: Int) -> Void) {
         let step = max(1, 16_384 / max(x.columns, 1))
         threads.forEach((x.rows + step - 1) / step) { item, thread in
@@ -118,7 +118,7 @@ public final class OpenBLASBackend: Backend {
 
     // MARK: Weights and data
 
-    /// Takes the matrix where it lies; nothing is copied.
+    /// Refers to the matrix in its mapped file; nothing is copied.
     public func weights(
         _ tensor: StoredTensor, layout: WeightLayout, isTable: Bool = false
     ) -> Weights {
@@ -129,19 +129,19 @@ public final class OpenBLASBackend: Backend {
             outputs: tensor.shape[outputsFirst ? 0 : 1], inputs: tensor.shape[outputsFirst ? 1 : 0])
     }
 
-    /// Copies the vector as float32.
+    /// Copies the vector as float32 and adds `offset` to each element.
     public func vector(_ tensor: StoredTensor, adding offset: Float) -> [Float] {
         let values = tensor.floats()
         return offset == 0 ? values : values.map { $0 + offset }
     }
 
-    /// Weights are used where they lie.
+    /// Does nothing: weights are read in place.
     public func load(rows: Int, bytesPerRow: Int, encoders: Int) {}
 
-    /// Nothing of it is left.
+    /// Does nothing: operations finish before they return, so nothing is pending.
     public func abandonBatch() {}
 
-    /// A copy of `elements`.
+    /// Copies `elements`, in row-major order, into a matrix.
     public func matrix(rows: Int, columns: Int, _ elements: [Float]) -> CPUMatrix {
         precondition(elements.count == rows * columns)
         let x = newMatrix(rows, columns)
@@ -151,7 +151,7 @@ public final class OpenBLASBackend: Backend {
         return x
     }
 
-    /// A copy of the rows.
+    /// Copies the elements of the rows, in row-major order.
     public func elements(of x: CPUMatrix, rows: Range<Int>) -> [Float] {
         withExtendedLifetime(x) {
             Array(
@@ -162,7 +162,7 @@ public final class OpenBLASBackend: Backend {
 
     // MARK: Elementwise
 
-    /// Gathers rows of the table.
+    /// Gathers the rows of `table` for `tokens` and multiplies them by `scale`.
     public func embed(_ tokens: [Int32], table: Weights, scale: Float) -> CPUMatrix {
         let width = table.inputs
         let x = newMatrix(tokens.count, width)
@@ -184,7 +184,7 @@ public final class OpenBLASBackend: Backend {
         return x
     }
 
-    /// Root-mean-square norm of each row.
+    /// Returns the root-mean-square norm of each row, multiplied by `weight`.
     public func rmsNorm(_ x: CPUMatrix, _ weight: [Float], epsilon: Float) -> CPUMatrix {
         let out = newMatrix(x.rows, x.columns)
         let n = x.columns
@@ -201,7 +201,7 @@ public final class OpenBLASBackend: Backend {
         return out
     }
 
-    /// Rotary embedding: element i and element i + half of each head turn together.
+    /// Applies the rotary embedding in place: elements i and i + half of each head are rotated as a pair.
     public func rotate(_ x: CPUMatrix, by table: RotaryTable, at positions: [Int32]) {
         let half = table.halfWidth
         let heads = x.columns / (2 * half)
@@ -222,7 +222,7 @@ public final class OpenBLASBackend: Backend {
         }
     }
 
-    /// GeGLU with the tanh approximation of GELU.
+    /// Returns gelu(gate) · up, with the tanh approximation of GELU.
     public func geglu(gate: CPUMatrix, up: CPUMatrix) -> CPUMatrix {
         let out = newMatrix(gate.rows, gate.columns)
         let n = gate.columns
@@ -237,7 +237,7 @@ public final class OpenBLASBackend: Backend {
         return out
     }
 
-    /// x += y.
+    /// Adds `y` to `x` in place.
     public func add(_ y: CPUMatrix, to x: CPUMatrix) {
         forEachRowRange(x) { rows, _ in
             let (start, count) = (rows.lowerBound * x.columns, rows.count * x.columns)
@@ -247,7 +247,7 @@ public final class OpenBLASBackend: Backend {
         }
     }
 
-    /// The lowest row whose sum of 0 · x is not 0.
+    /// Returns the lowest row with a NaN or infinity, found as a row whose sum of 0 · x is not 0. Nil if there is no such row.
     public func firstNonFiniteRow(of x: CPUMatrix) -> Deferred<Int?> {
         var isFinite = [Bool](repeating: true, count: x.rows)
         isFinite.withUnsafeMutableBufferPointer { isFinite in
@@ -265,7 +265,7 @@ public final class OpenBLASBackend: Backend {
     }
 }
 
-/// Turns the pairs (x[i], x[i + half]).
+/// Rotates the pairs (x[i], x[i + half]) in place, by the angle with `cosine[i]` and `sine[i]`.
 private func turn(
     _ x: UnsafeMutablePointer<Float>, _ half: Int, _ cosine: UnsafePointer<Float>,
     _ sine: UnsafePointer<Float>

@@ -1,17 +1,17 @@
-// Which of OpenBLAS' kernels suit the processor. OpenBLAS goes by families and models of processors that its version knew,
-// and takes others for older ones: 0.3.21 runs AVX2 kernels on a Zen 5 that has AVX-512, at half the speed.
+// Which OpenBLAS kernel set suits the processor. OpenBLAS chooses by processor family and model. It treats a processor that
+// is newer than its version as an older one: 0.3.21 runs AVX2 kernels on a Zen 5 with AVX-512, at half the speed.
 
 import COpenBLAS
 
-/// The choice of OpenBLAS' kernels, by what the processor can do.
+/// The choice of the OpenBLAS kernel set, by the instructions that the processor supports.
 public enum OpenBLASKernels {
-    /// The variable that OpenBLAS goes by when it is loaded (driver/others/dynamic.c).
+    /// The environment variable that selects a kernel set. OpenBLAS reads it when it is loaded (driver/others/dynamic.c).
     public static let variable = "OPENBLAS_CORETYPE"
 
     private static let forAVX512 = ["SkylakeX", "Cooperlake", "SapphireRapids"]
     private static let forAVX2 = ["Haswell", "Zen"]
 
-    /// The kernels to ask for instead of `own`, OpenBLAS' choice; nil where that is as good.
+    /// Returns the kernel set to request instead of `own`, OpenBLAS' choice; nil if `own` is as good.
     static func better(than own: String, hasAVX512: Bool, hasAVX2: Bool) -> String? {
         func known(_ names: [String]) -> Bool {
             names.contains { $0.lowercased() == own.lowercased() }
@@ -21,13 +21,13 @@ public enum OpenBLASKernels {
         return nil
     }
 
-    /// What OpenBLAS has chosen in this process.
+    /// The kernel set that OpenBLAS uses in this process.
     static var own: String { String(cString: openblas_get_corename()) }
 
-    /// The kernels that processes to be started should ask for, by a value of `variable`; nil where OpenBLAS' choice is
-    /// as good, or where `environment` has one already.
+    /// Returns the value of `variable` for processes to be started. Nil if OpenBLAS' choice is as good, if `environment` already
+    /// sets `variable`, or if OpenBLAS was built for one kernel set only.
     public static func preferred(_ environment: [String: String]) -> String? {
-        // A library of one set of kernels has no choice.
+        // Without DYNAMIC_ARCH the library contains one kernel set only.
         guard (environment[variable] ?? "").isEmpty,
             String(cString: openblas_get_config()).contains("DYNAMIC_ARCH")
         else { return nil }

@@ -1,15 +1,16 @@
-// Which features fired at which row, and how strongly.
+// Sparse matrices: which features fire at which row, and their activations.
 
-/// A sparse matrix by rows (CSR), columns ascending within a row.
+/// A sparse matrix in CSR format. Columns ascend within a row.
 public struct SparseRows: Sendable, Equatable {
-    /// Where each row begins in `columns`, and after the last where it ends: one more than rows.
+    /// Index in `columns` and `values` of the first entry of each row, followed by the number of entries: `rowCount` + 1
+    /// elements.
     public var starts: [Int]
     /// The column of each entry.
     public var columns: [Int32]
     /// The value of each entry.
     public var values: [Float]
 
-    /// Takes the three arrays of a CSR matrix.
+    /// Stores the three arrays of a CSR matrix; by default, a matrix without rows.
     public init(starts: [Int] = [0], columns: [Int32] = [], values: [Float] = []) {
         precondition(starts.last == columns.count && columns.count == values.count)
         self.starts = starts
@@ -17,7 +18,7 @@ public struct SparseRows: Sendable, Equatable {
         self.values = values
     }
 
-    /// The rows of `parts`, one part after the other.
+    /// Joins the rows of `parts`, one part after the other.
     public init(joining parts: [SparseRows]) {
         self.init()
         for part in parts {
@@ -27,13 +28,13 @@ public struct SparseRows: Sendable, Equatable {
         }
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     public var rowCount: Int { starts.count - 1 }
 
-    /// Where row `index` lies in `columns` and `values`.
+    /// Returns the range of the entries of row `index` in `columns` and `values`.
     public func entries(of index: Int) -> Range<Int> { starts[index]..<starts[index + 1] }
 
-    /// The rows in `ranges`, one range after the other.
+    /// Returns the rows in `ranges`, one range after the other.
     public func selecting(_ ranges: [Range<Int>]) -> SparseRows {
         columns.withUnsafeBufferPointer { columns in
             values.withUnsafeBufferPointer { values in
@@ -44,8 +45,8 @@ public struct SparseRows: Sendable, Equatable {
         }
     }
 
-    /// The rows in `ranges` of what lies in `columns` and `values`: row r has `count` entries from `start` on, both as
-    /// `place` says.
+    /// Gathers the rows in `ranges` from `columns` and `values`. `place` gives the first entry and the number of entries of a
+    /// row.
     init(
         gathering ranges: [Range<Int>], columns: UnsafeBufferPointer<Int32>,
         values: UnsafeBufferPointer<Float>, place: (_ row: Int) -> (start: Int, count: Int)
@@ -69,7 +70,7 @@ public struct SparseRows: Sendable, Equatable {
         self.init(starts: starts, columns: gather(columns), values: gather(values))
     }
 
-    /// The entries whose value is above `floor`.
+    /// Returns a copy with only the entries whose value is above `floor`. The number of rows stays the same.
     public func filtered(above floor: Float) -> SparseRows {
         var out = SparseRows()
         for row in 0..<rowCount {
@@ -83,13 +84,13 @@ public struct SparseRows: Sendable, Equatable {
     }
 }
 
-/// Firing features of a batch, as a device leaves them. May be read from several threads.
+/// The features of a batch that fire, in the layout in which the device stored them. Thread-safe.
 public struct FiringFeatures: @unchecked Sendable {
     private let select: ([Range<Int>]) -> SparseRows
 
-    /// What `select` gives of ranges of rows.
+    /// `select` returns the rows in given ranges; it must be thread-safe.
     init(_ select: @escaping ([Range<Int>]) -> SparseRows) { self.select = select }
 
-    /// The rows in `ranges`, one range after the other.
+    /// Returns the rows in `ranges`, one range after the other.
     public func rows(_ ranges: [Range<Int>]) -> SparseRows { select(ranges) }
 }

@@ -1,14 +1,14 @@
-// Elementary functions eight lanes at a time. Plain SSE2 code: multiplications and additions only, no
-// fused ones, no libm call per lane, so the same bits on every x86-64.
+// Elementary functions on eight lanes at a time. Only SSE2 instructions, no fused multiply-add and no libm call per lane:
+// results have the same bits on every x86-64.
 
-/// Eight floats.
+/// A vector of eight floats.
 typealias Lanes = SIMD8<Float>
 
 extension SIMD8<Float> {
-    /// Each lane of `a` where `isChosen`, else of `b`.
+    /// Returns, lane by lane, `a` if `isChosen`, otherwise `b`.
     ///
-    /// Written lane by lane, this becomes one vector instruction or three. `replacing(with:where:)` becomes twice as many:
-    /// the compiler compares its mask with zero once more.
+    /// The loop over lanes compiles to one or three vector instructions. `replacing(with:where:)` compiles to twice as many,
+    /// because the compiler compares its mask with zero again.
     @inline(__always)
     static func choose(_ a: Lanes, else b: Lanes, where isChosen: (_ lane: Int) -> Bool) -> Lanes {
         var result = b
@@ -16,24 +16,24 @@ extension SIMD8<Float> {
         return result
     }
 
-    /// The larger of each pair of lanes; of `a` where one is NaN.
+    /// Returns the larger of each pair of lanes; the lane of `a` if one of the two is NaN.
     @inline(__always)
     static func larger(_ a: Lanes, _ b: Lanes) -> Lanes {
         choose(b, else: a) { b[$0] > a[$0] }
     }
 
-    /// The smaller of each pair of lanes; of `a` where one is NaN.
+    /// Returns the smaller of each pair of lanes; the lane of `a` if one of the two is NaN.
     @inline(__always)
     static func smaller(_ a: Lanes, _ b: Lanes) -> Lanes {
         choose(b, else: a) { b[$0] < a[$0] }
     }
 
-    /// 2ⁿ and eʳ - 1 with e to the power of a lane = 2ⁿ · eʳ, for lanes in -87…88.
+    /// The factors of eˣ = 2ⁿ · eʳ for each lane x in -87…88: `power` is 2ⁿ, `rest` is eʳ - 1.
     ///
     /// n = round(x / ln 2), so that |r| ≤ ln 2 / 2; eʳ is a least-squares polynomial.
     @inline(__always)
     private var factors: (power: Lanes, rest: Lanes) {
-        // Adding 1.5 · 2²³ leaves the nearest whole number in the low bits.
+        // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
         let shifted = self * 1.442_695_04 + 12_582_912
         let n = shifted - 12_582_912
         let r = self - n * 0.693_359_375 + n * 2.121_944_4e-4
@@ -44,7 +44,7 @@ extension SIMD8<Float> {
         return (unsafeBitCast(exponent &+ 0x3F80_0000, to: Lanes.self), tail * r * r + r)
     }
 
-    /// e to the power of each lane; below -87 it is 0, above 88 e⁸⁸. Relative error below 1.5e-7.
+    /// eˣ for each lane x: 0 below -87, e⁸⁸ above 88. The relative error is below 1.5e-7.
     @inline(__always)
     var exponential: Lanes {
         let x = Lanes.smaller(Lanes.larger(self, Lanes(repeating: -87)), Lanes(repeating: 88))
@@ -52,10 +52,10 @@ extension SIMD8<Float> {
         return Lanes.choose(Lanes(), else: (rest + 1) * power) { self[$0] < -87 }
     }
 
-    /// The hyperbolic tangent of each lane. Relative error below 2e-7.
+    /// The hyperbolic tangent of each lane. The relative error is below 2e-7.
     ///
-    /// t / (t + 2) with t = e²ˣ - 1 = 2ⁿ · (eʳ - 1) + (2ⁿ - 1), which loses nothing near zero, where n is 0. The soft-caps
-    /// multiply by 30 and 50, so this error is what their users see.
+    /// tanh(x) = t / (t + 2) with t = e²ˣ - 1 = 2ⁿ · (eʳ - 1) + (2ⁿ - 1). Near zero n is 0, and no precision is lost. The
+    /// soft-caps multiply the result by 30 and 50, and the error with it.
     @inline(__always)
     var hyperbolicTangent: Lanes {
         let bits = unsafeBitCast(self, to: SIMD8<UInt32>.self)
@@ -68,13 +68,13 @@ extension SIMD8<Float> {
 }
 
 extension UnsafePointer<Float> {
-    /// Eight elements from `i` on, at any alignment.
+    /// Returns eight elements from index `i` on, at any alignment.
     @inline(__always)
     func lanes(_ i: Int) -> Lanes {
         UnsafeRawPointer(self + i).loadUnaligned(as: Lanes.self)
     }
 
-    /// The last `count` % 8 of `count` elements; the other lanes are `rest`.
+    /// Returns the last `count` % 8 of `count` elements; the other lanes are `rest`.
     @inline(__always)
     fileprivate func lastLanes(of count: Int, rest: Float = 0) -> Lanes {
         var lanes = Lanes(repeating: rest)
@@ -84,21 +84,21 @@ extension UnsafePointer<Float> {
 }
 
 extension UnsafeMutablePointer<Float> {
-    /// Eight elements from `i` on, at any alignment.
+    /// Returns eight elements from index `i` on, at any alignment.
     @inline(__always)
     func lanes(_ i: Int) -> Lanes { UnsafePointer(self).lanes(i) }
 
-    /// Writes eight elements from `i` on.
+    /// Writes eight elements from index `i` on, at any alignment.
     @inline(__always)
     func store(_ lanes: Lanes, _ i: Int) {
         UnsafeMutableRawPointer(self + i).storeBytes(of: lanes, as: Lanes.self)
     }
 }
 
-// In each of these `f` stands once. Were there a second one for the last elements, the compiler would not inline either. So
-// the last `count` % 8 elements are copied to the stack, and the loop's last turn reads and writes there.
+// Each function below calls `f` in one place only. With a second call for the last elements, the compiler would inline neither
+// call. So the last `count` % 8 elements are copied to the stack, and the last iteration of the loop reads and writes them there.
 
-/// out[i] = f(a[i]), in place allowed.
+/// Sets out[i] = f(a[i]) for i in 0..<count. `out` may be `a`.
 @inline(__always)
 func mapLanes(
     _ a: UnsafePointer<Float>, to out: UnsafeMutablePointer<Float>, count: Int,
@@ -107,7 +107,7 @@ func mapLanes(
     mapLanes(a, a, to: out, count: count) { a, _ in f(a) }
 }
 
-/// out[i] = f(a[i], b[i]), in place allowed.
+/// Sets out[i] = f(a[i], b[i]) for i in 0..<count. `out` may be `a` or `b`.
 @inline(__always)
 func mapLanes(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, to out: UnsafeMutablePointer<Float>,
@@ -127,7 +127,8 @@ func mapLanes(
     }
 }
 
-/// Folds a[0..<count] into eight lanes that begin at `initial`; past the end `rest` is seen.
+/// Folds a[0..<count] with `f`, eight elements at a time, into eight lanes that start as `initial`. If `count` is not a
+/// multiple of 8, the missing elements are `rest`.
 @inline(__always)
 func foldLanes(
     _ a: UnsafePointer<Float>, count: Int, rest: Float, into initial: Float,

@@ -1,34 +1,33 @@
-// How many cores this process may use. What a machine has is not what a job, a container or a task was given.
+// The number of cores that this process may use. A job, a container or a Slurm task may have fewer cores than the machine.
 
 import FoundationEssentials
 import Glibc
 
-/// The cores that this process may use, by each of the ways to limit them.
+/// The number of cores that this process may use, according to each kind of limit.
 public struct AvailableCores: Equatable, Sendable {
-    /// Cores of the machine.
+    /// Number of cores of the machine; at least `affinity`.
     public var machine: Int
-    /// Cores that the scheduler of the kernel lets this process run on: `taskset`, cpusets, a batch system's binding.
+    /// Number of cores on which the kernel lets this process run: `taskset`, cpusets, the binding of a batch system.
     public var affinity: Int
-    /// Processor time that control groups grant, in cores, rounded up; nil without a limit. Containers' limits are of
-    /// this kind.
+    /// Processor time that control groups grant, in cores, rounded up. Nil: no limit. Limits of containers are of this kind.
     public var quota: Int?
-    /// What Slurm was asked for (SLURM_CPUS_PER_TASK).
+    /// Cores per task requested from Slurm (SLURM_CPUS_PER_TASK). Nil if it is not set or not a positive number.
     public var perTask: Int?
 
-    /// Which limit says how many threads there are.
+    /// The limit that determines the number of cores.
     public enum Limit: String, Sendable {
         case affinity
         case quota = "cgroup quota"
         case perTask = "SLURM_CPUS_PER_TASK"
     }
 
-    /// Cores that are known.
+    /// Stores known limits; `machine` and `affinity` become at least 1.
     public init(machine: Int, affinity: Int, quota: Int? = nil, perTask: Int? = nil) {
         (self.machine, self.affinity) = (max(machine, affinity, 1), max(affinity, 1))
         (self.quota, self.perTask) = (quota, perTask)
     }
 
-    /// What the system and `environment` say of this process.
+    /// Reads the limits of this process from the system and from `environment`.
     public init(environment: [String: String]) {
         let online = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         self.init(
@@ -40,38 +39,39 @@ public struct AvailableCores: Equatable, Sendable {
 
     // MARK: Sharing
 
-    /// Cores for this process, if `tasks` like it run on this machine, and the limit that says so; nil where it is the
-    /// machine itself. Cores that a process is bound to are its own, and so are those that Slurm was asked for; a quota
-    /// is shared, and so is a machine.
+    /// Returns the number of cores for this process if `tasks` such processes run on this machine, and the limit that determines
+    /// it (nil: the number of cores of the machine). The processes divide the machine's cores and a quota among them. They do
+    /// not divide the cores that a process is bound to, nor the cores requested from Slurm.
     public func share(of tasks: Int = 1) -> (cores: Int, limit: Limit?) {
         let tasks = max(1, tasks)
         let isBound = affinity < machine
         var least = (
             cores: isBound ? affinity : affinity / tasks, limit: isBound ? Limit.affinity : nil
         )
-        // What was asked for says nothing where the kernel says what was given.
+        // If the process is bound to cores, the binding is what was granted, and the request does not matter.
         if let perTask, !isBound, perTask < least.cores { least = (perTask, .perTask) }
         if let quota, quota / tasks < least.cores { least = (quota / tasks, .quota) }
         return (max(1, least.cores), least.limit)
     }
 
-    /// What is to be said of `threads` that were asked for.
+    /// Returns a warning if `threads`, the value of `--threads`, is more than the cores that this process may use; otherwise nil.
     public func warning(threads: Int) -> String? {
         let (cores, limit) = share()
         guard threads > cores else { return nil }
-        let reason = limit.map { ", by \($0.rawValue)" } ?? ""
+        let reason = limit.map { " (limit: \($0.rawValue))" } ?? ""
         return
-            "--threads \(threads) is more than the \(cores) \(cores == 1 ? "core" : "cores") that this process may use\(reason); more threads than cores only slow it down"
+            "--threads \(threads) is more than the \(cores) \(cores == 1 ? "core" : "cores") that this process may use\(reason); more threads than cores only slow the run down"
     }
 
-    // MARK: The kernel's word
+    // MARK: Affinity
 
-    /// Cores in the mask of `sched_getaffinity`, which Swift does not see; nil where the kernel has none.
+    /// Returns the number of cores in the mask of `sched_getaffinity`; nil if it cannot be read. The function is looked up by
+    /// name because Swift does not import it.
     private static func affinityCount() -> Int? {
         typealias Call = @convention(c) (pid_t, Int, UnsafeMutableRawPointer) -> Int32
         guard let symbol = dlsym(nil, "sched_getaffinity") else { return nil }
         let call = unsafeBitCast(symbol, to: Call.self)
-        // The kernel wants room for all cores that it could have.
+        // The call fails with EINVAL until the mask has room for all cores that the kernel supports.
         var bytes = 128
         while bytes <= 1 << 16 {
             var mask = [UInt64](repeating: 0, count: bytes / 8)
@@ -87,7 +87,7 @@ public struct AvailableCores: Equatable, Sendable {
 
     // MARK: Control groups
 
-    /// The tightest quota of the groups that this process is in and of those above them, in cores, rounded up.
+    /// Returns the smallest quota among the groups of this process and their parents, in cores, rounded up. Nil: no quota.
     static func quota(_ groups: ControlGroups) -> Int? {
         let quotas = groups.folders(of: "cpu").compactMap { folder, version in
             version == 2
@@ -99,7 +99,7 @@ public struct AvailableCores: Equatable, Sendable {
         return quotas.min().map { max(1, Int($0.rounded(.up))) }
     }
 
-    /// "150000 100000", microseconds in each period; "max 100000" without a limit.
+    /// Parses `cpu.max`: "150000 100000" is microseconds of processor time and the period; "max 100000" is no limit (nil).
     private static func quotaOfVersion2(_ text: String) -> Double? {
         let parts = text.split(whereSeparator: \.isWhitespace)
         guard parts.count == 2, let time = Double(parts[0]), let period = Double(parts[1]),
@@ -108,7 +108,7 @@ public struct AvailableCores: Equatable, Sendable {
         return time / period
     }
 
-    /// The same in two files; -1 without a limit.
+    /// Parses the two files of version 1, microseconds of processor time and the period. A time of -1 is no limit (nil).
     private static func quotaOfVersion1(_ time: String?, _ period: String?) -> Double? {
         func number(_ text: String?) -> Double? {
             text.flatMap { Double($0.filter { !$0.isWhitespace }) }.flatMap { $0 > 0 ? $0 : nil }

@@ -1,30 +1,30 @@
-// Where the kernel keeps the limits of the groups of processes that this one is in (cgroups(7)).
+// Finds the folders in which the kernel keeps the limits of this process' control groups (cgroups(7)).
 
 import FoundationEssentials
 
-/// The control groups of a process, of version 1, version 2 or both.
+/// The control groups of a process, in version 1, version 2 or both.
 public struct ControlGroups: Sendable {
-    /// The group in each controller's tree of version 1 ("cpu"), and under "" in the one tree of version 2.
+    /// The path of the group, by controller ("cpu") for version 1; under the key "" for version 2, which has one tree.
     private var paths: [String: String] = [:]
     private var mounts: [Mount] = []
-    /// Gives a file's text; nil where it is not there or cannot be read.
+    /// Returns the text of a file; nil if it does not exist or cannot be read.
     public let read: @Sendable (String) -> String?
 
-    /// A tree that is mounted, the whole or the part below one group.
+    /// A mounted tree of groups: the whole tree, or the part below one group (`root`).
     private struct Mount {
         var version: Int
         var root: String
         var point: String
-        /// What the file system was mounted with: controllers, in version 1.
+        /// The mount options of the file system. In version 1 they name the controllers.
         var options: [Substring]
     }
 
-    /// This process' groups, as `/proc` tells.
+    /// The groups of this process, read from `/proc`.
     public static let ofThisProcess = ControlGroups { path in
         (try? Data(contentsOf: URL(filePath: path))).map { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// The groups that `/proc/self/cgroup` and `/proc/self/mountinfo` name, by `read`.
+    /// Parses `/proc/self/cgroup` and `/proc/self/mountinfo`, which `read` returns.
     init(read: @escaping @Sendable (String) -> String?) {
         self.read = read
         for line in (read("/proc/self/cgroup") ?? "").split(separator: "\n") {
@@ -36,7 +36,7 @@ public struct ControlGroups: Sendable {
             }
         }
         for line in (read("/proc/self/mountinfo") ?? "").split(separator: "\n") {
-            // proc(5): numbers, device, root, mount point, options, …, "-", type, source, the file system's options
+            // proc(5): mount ID, parent ID, device, root, mount point, options, …, "-", type, source, options of the file system
             let parts = line.split(separator: " ")
             guard let dash = parts.firstIndex(of: "-"), dash > 4, dash + 3 < parts.count,
                 ["cgroup", "cgroup2"].contains(parts[dash + 1])
@@ -50,15 +50,15 @@ public struct ControlGroups: Sendable {
         }
     }
 
-    /// The folders of the groups that limit this process by `controller`: its own and those above it, as far as they can
-    /// be seen, in both versions' trees, with the version.
+    /// Returns the folders of the groups whose `controller` limits this process, each with its cgroup version. These are the
+    /// process' own group and its parents, as far as they are mounted, in the trees of both versions.
     public func folders(of controller: String) -> [(folder: String, version: Int)] {
         mounts.flatMap { mount -> [(String, Int)] in
             guard mount.version == 2 || mount.options.contains(Substring(controller)),
                 let path = paths[mount.version == 2 ? "" : controller]
             else { return [] }
-            // In a container the path may be the host's, which is not seen here, or begin with "/..": then the mount's
-            // top is the nearest that is.
+            // In a container the path may be a path of the host that is not mounted here, or begin with "/..". Then the top of
+            // the mount is the nearest visible group.
             let (group, root) = (path.split(separator: "/"), mount.root.split(separator: "/"))
             let isSeen = !group.contains("..") && !root.contains("..") && group.starts(with: root)
             var below = isSeen ? group.dropFirst(root.count) : []
@@ -70,7 +70,7 @@ public struct ControlGroups: Sendable {
         }
     }
 
-    /// Spaces and the like are written as "\040" there.
+    /// Replaces octal escapes by their bytes: mountinfo writes a space as "\040".
     private static func unescaped(_ text: Substring) -> String {
         var bytes: [UInt8] = []
         var rest = Array(text.utf8)[...]

@@ -1,17 +1,17 @@
-// What keeps the system from starting a thread or a process. To the kernel both are tasks, and it counts them together.
+// Limits that can prevent the start of a thread or process. For the kernel both are tasks, and it counts them together.
 
 import Glibc
 
-/// The limits on threads and processes, for messages.
+/// The limits on the number of threads and processes, for messages.
 public struct TaskLimits: Sendable {
-    /// `ulimit -u`: tasks of this user; nil without a limit, or where the kernel does not apply it to this user.
+    /// `ulimit -u`: the maximum number of tasks of this user. Nil: no limit, or the user is root, to whom it does not apply.
     var perUser: Int?
-    /// The group of processes that has no room left, the number that it may have, and the number that it has.
+    /// The control group that is full, its maximum number of tasks, and its current number of tasks. Nil: no group is full.
     var group: (folder: String, maximum: Int, count: Int)?
-    /// `ulimit -v`, kilobytes: a thread's stack takes room; nil without a limit.
+    /// `ulimit -v` in KiB. It matters because a thread's stack takes address space. Nil: no limit.
     var addressSpace: Int?
 
-    /// The limits of this process, as they stand now that a task was refused.
+    /// The current limits of this process. Read them right after a task was refused.
     public static var ofThisProcess: TaskLimits {
         func limit(_ resource: __rlimit_resource) -> Int? {
             var limit = rlimit()
@@ -21,12 +21,12 @@ public struct TaskLimits: Sendable {
             return Int(clamping: limit.rlim_cur)
         }
         return TaskLimits(
-            // The kernel lets root pass.
+            // The kernel does not apply this limit to root.
             perUser: geteuid() == 0 ? nil : limit(__RLIMIT_NPROC),
             group: fullGroup(.ofThisProcess), addressSpace: limit(RLIMIT_AS).map { $0 >> 10 })
     }
 
-    /// The group, this process' own or one above it, whose `pids.max` is reached.
+    /// Returns the first group, from this process' own upwards, whose `pids.max` is reached; nil if there is no such group.
     static func fullGroup(
         _ groups: ControlGroups
     ) -> (folder: String, maximum: Int, count: Int)? {
@@ -41,13 +41,13 @@ public struct TaskLimits: Sendable {
         }.first
     }
 
-    /// Which limit it is and what it stands at, in any case something.
+    /// The limits that may be the cause, with their values. If none is known, advice on where to look.
     public var description: String {
         known
-            ?? "neither ulimit -u nor pids.max says so; see kernel.threads-max and the memory that is free"
+            ?? "neither ulimit -u nor pids.max explains the failure; check kernel.threads-max and the free memory"
     }
 
-    /// The same; nil where no limit is known.
+    /// The limits that may be the cause, with their values. Nil if none is known.
     public var known: String? {
         if let group {
             return "pids.max of \(group.folder) is \(group.maximum), and \(group.count) are in use"
@@ -58,20 +58,19 @@ public struct TaskLimits: Sendable {
         return limits.isEmpty ? nil : limits.joined(separator: ", ")
     }
 
-    /// Threads that this process has; 1 where `/proc` does not tell.
+    /// The number of threads of this process; 1 if `/proc` cannot be read.
     public static var ownThreads: Int {
         let text = ControlGroups.ofThisProcess.read("/proc/self/stat") ?? ""
-        // Number 20 of proc(5); the second, in parentheses, may hold spaces.
+        // num_threads is field 20 (proc(5)). Field 2, the name in parentheses, may contain spaces, so parsing starts after it.
         let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
         return fields.count > 18 ? max(1, Int(fields[18]) ?? 1) : 1
     }
 
-    /// Why `count` tasks cannot be started, by trying; nil where they can. Done before anything that would wait for them
-    /// for ever: libdispatch and Swift's concurrency try again and again where a thread is refused. The tasks are threads
-    /// of small stacks that end at once.
+    /// Starts `count` threads with small stacks, ends them, and returns why this failed; nil if it succeeded. Call it before
+    /// libdispatch or Swift concurrency need threads: if a thread is refused, they retry for ever.
     public static func reasonAgainst(_ count: Int) -> String? {
         var reason: String?
-        // Threads and processes that have just ended may count for a moment still.
+        // The kernel may still count threads and processes that have just ended.
         for delay in [0, 20_000, 100_000, 300_000] as [UInt32] {
             usleep(delay)
             reason = reasonNowAgainst(count)
@@ -84,11 +83,11 @@ public struct TaskLimits: Sendable {
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
         defer { pthread_attr_destroy(&attributes) }
-        // glibc takes what libraries keep for each thread from it.
+        // glibc takes the thread-local storage of all libraries from the stack.
         pthread_attr_setstacksize(&attributes, 1 << 18)
         let gate = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
         pthread_mutex_init(gate, nil)
-        // All are there at once: each waits until the last has been started.
+        // All threads must exist at the same time, so each waits until the last has been started.
         pthread_mutex_lock(gate)
         var threads: [pthread_t] = []
         var reason: String?

@@ -1,13 +1,13 @@
-// Threads that share out numbered pieces of work. Which thread takes which piece never matters: a piece's
-// operands are fixed by its number, so results are the same for any number of threads.
+// A pool of threads that process numbered pieces of work. The operands of a piece depend on its number only, so results are
+// the same for any number of threads.
 
 import FoundationEssentials
 import Glibc
 import Synchronization
 
-/// A fixed set of threads, the calling one among them.
+/// A fixed set of threads. The calling thread is one of them.
 public final class ThreadPool: @unchecked Sendable {
-    /// How many threads work, the caller's included.
+    /// The number of threads that work, the calling thread included.
     public private(set) var threadCount: Int
 
     private typealias Work = (_ item: Int, _ thread: Int) -> Void
@@ -23,7 +23,7 @@ public final class ThreadPool: @unchecked Sendable {
     private var isStopping = false
     private var threads: [pthread_t] = []
 
-    /// Starts `threadCount - 1` threads that sleep until there is work. Throws where the system gives none.
+    /// Starts `threadCount - 1` threads, which sleep until work comes. Throws `ThreadError` if the system refuses one.
     public convenience init(threadCount: Int) throws(ThreadError) {
         precondition(threadCount > 0)
         self.init()
@@ -31,7 +31,8 @@ public final class ThreadPool: @unchecked Sendable {
         self.threadCount = threadCount
     }
 
-    /// As many threads as the system gives, `count` at most: for work that can do with one.
+    /// Starts as many threads as the system allows, at most `count`, the calling thread included. For work that can also run on
+    /// one thread.
     public convenience init(upTo count: Int) {
         self.init()
         for index in 1..<max(count, 1) {
@@ -40,7 +41,7 @@ public final class ThreadPool: @unchecked Sendable {
         }
     }
 
-    /// A thread for each core that this process may use, or as many as the system gives.
+    /// Returns a pool with one thread per core that this process may use, or fewer if the system refuses threads.
     public static func ofAvailableCores() -> ThreadPool {
         let cores = AvailableCores(environment: ProcessInfo.processInfo.environment)
         return ThreadPool(upTo: cores.share().cores)
@@ -64,8 +65,8 @@ public final class ThreadPool: @unchecked Sendable {
         finished.deallocate()
     }
 
-    /// Calls `body` for each item in 0..<count, on all threads, and returns when all are done. `thread` is
-    /// in 0..<threadCount and is no other running call's. Not to be called from within `body`.
+    /// Calls `body` for each item in 0..<count, on all threads, and returns when all calls have returned. `thread` is in
+    /// 0..<threadCount; calls that run at the same time have different values. Do not call `forEach` from `body`.
     public func forEach(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
         if threadCount == 1 || count <= 1 {
             for item in 0..<count { body(item, 0) }
@@ -88,7 +89,7 @@ public final class ThreadPool: @unchecked Sendable {
         }
     }
 
-    /// The same for pieces that can fail: the error of the lowest-numbered failing item is thrown.
+    /// Like `forEach`, for a `body` that can throw. Calls it for all items, then throws the error of the lowest failing item.
     public func tryForEach(_ count: Int, _ body: (_ item: Int, _ thread: Int) throws -> Void) throws
     {
         let failures = Mutex<[(item: Int, error: any Error)]>([])

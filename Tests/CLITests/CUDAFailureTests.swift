@@ -44,7 +44,7 @@ extension CUDATests {
         ("FAKE_CUDA_INIT", "4711", "an error without a name (4711)"),
         ("FAKE_CUDA_INIT", "4711", "please report this number"),
         // Exclusive mode, and two tasks on one device.
-        ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "start one task a device"),
+        ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "start one task per device"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "MPS"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:101", "CUDA_VISIBLE_DEVICES names a device"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:214", "ECC"),
@@ -68,7 +68,7 @@ extension CUDATests {
         let outcome = try run(
             small("out", documents: 2), exits: 69,
             ["FAKE_CUDA_DRIVER": "11070", "FAKE_CUDA_RUNTIME": "11080"])
-        #expect(outcome.errors.contains("the driver (CUDA 11.7) does not take the kernels"))
+        #expect(outcome.errors.contains("the driver (CUDA 11.7) does not accept the kernels"))
         #expect(outcome.errors.contains("Unsupported .version 7.8; current version is '7.7'"))
         #expect(outcome.errors.contains("R520") && outcome.errors.contains("--device cpu"))
     }

@@ -1,5 +1,5 @@
-// What the stand-ins for the runtime, the driver and cuBLAS share. One lock guards all of it; the functions below are
-// called with it held.
+// What the stand-ins for the runtime, the driver and cuBLAS share. One lock guards all state. `call` takes the lock; the other
+// functions below must be called with the lock held.
 #pragma once
 #include <cstddef>
 #include <functional>
@@ -8,33 +8,33 @@
 
 namespace fake {
 
-// What a function needs before it can do anything.
+// What a function requires before it can work.
 enum class Needs {
-    nothing,  // it answers even after a failure that ended everything
-    driver,   // cuInit must have been called
-    context,  // the thread must have a device's context, which the runtime gives it
-    runtime,  // initialises by itself, and gives the thread its context
+    nothing,  // works even after the device is lost
+    driver,   // cuInit must have been called before
+    context,  // the thread must have a current context, which functions of the runtime make current
+    runtime,  // initialises the driver if needed, and makes a context current for the thread
     setDevice,
     count,
     cublas,
 };
 
-// Runs `body` as the function `name`: takes the lock, counts the call, returns a failure that was asked for or that
-// stands, and logs any.
+// Runs `body` as the function `name`. Takes the lock and counts the call. Returns a failure without running `body` if
+// FAKE_CUDA_FAIL plans one, if the device is lost, or if `needs` is not met. Logs every failure.
 int call(const char *name, Needs needs, const std::function<int()> &body);
 
-// The host's address of the `bytes` bytes from a device address on; null unless they lie within one allocation.
+// Returns the host address of the `bytes` bytes from `device` on; null unless they are within one allocation.
 void *hostAddress(const void *device, size_t bytes);
 
 bool isDeviceAddress(const void *address);
 
-// Work for a stream, given by its handle. 400 if there is no such stream.
+// Enqueues work on the stream of a handle. Returns 400 (cudaErrorInvalidResourceHandle) if there is no such stream.
 int enqueue(void *stream, std::function<int()> work);
 
-// As of cudaRuntimeGetVersion.
+// Returns the version in the format of cudaRuntimeGetVersion.
 int runtimeVersion();
 
-// True once a failure has ended everything, as after a fault in a kernel.
+// Returns whether the device is lost, as after a fault in a kernel.
 bool isLost();
 
 }  // namespace fake

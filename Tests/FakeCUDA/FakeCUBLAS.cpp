@@ -1,5 +1,5 @@
-// A CPU stand-in for cuBLAS, for tests: products of matrices in float32, float16 or bfloat16, enqueued on the handle's
-// stream. Operands are held against the device's allocations.
+// A CPU stand-in for cuBLAS, for tests: products of matrices in float32, float16 or bfloat16, enqueued on the stream of the
+// handle. Operands are checked against the allocations of the device.
 #include "Device.h"
 
 #include <algorithm>
@@ -29,7 +29,7 @@ struct Handle {
     void *stream = nullptr;
 };
 
-// Guarded by the same lock as all else.
+// Guarded by the lock that `call` takes.
 std::set<Handle *> &handles = *new std::set<Handle *>;
 
 bool isHandle(Handle *handle) { return handles.count(handle) > 0; }
@@ -46,7 +46,7 @@ uint16_t rounded(Type type, float value) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// Column-major, element (row, column) at row + column * stride.
+// A column-major matrix: element (row, column) is at row + column * stride.
 struct Matrix {
     const void *data;
     Type type;
@@ -54,18 +54,18 @@ struct Matrix {
     bool isTransposed;
 };
 
-// Products are made in tiles of the result, from operands laid out tile by tile: for each step along the common
-// dimension, the elements of the tile's rows (of A) or columns (of B) lie side by side.
+// The result is computed in tiles, from operands that are packed tile by tile: for each step along the common dimension, the
+// elements of the tile's rows (of A) or columns (of B) are adjacent.
 constexpr size_t tileRows = 8, tileColumns = 4;
 
-// Sums are of floats over this many steps, and of doubles over those: one float for all steps would lose more than a
-// device does.
+// So many steps are summed in float, and these sums are added in double. A float sum of all steps would be less accurate than
+// a device's.
 constexpr size_t steps = 64;
 
-// `count` rows of op(matrix), or columns where `areColumns`, in groups of `tile`; zeros fill up the last group.
+// Packs `count` rows of op(matrix), or columns if `areColumns`, in groups of `tile`. Zeros fill the last group.
 std::vector<float> packed(const Matrix &matrix, size_t count, size_t depth, size_t tile, bool areColumns) {
     std::vector<float> out((count + tile - 1) / tile * tile * depth);
-    // How far apart in memory neighbours along `count`, and along `depth`, lie.
+    // Distance in memory, in elements, of neighbours along `count` and along `depth`.
     bool isCountStrided = areColumns != matrix.isTransposed;
     size_t countStride = isCountStrided ? matrix.stride : 1, depthStride = isCountStrided ? 1 : matrix.stride;
     for (size_t i = 0; i < count; i++) {
@@ -130,7 +130,7 @@ struct Product {
         size_t at = j * strideC + i;
         if (typeC == float32) {
             float &element = static_cast<float *>(c)[at];
-            // With beta 0 the old value is not read: it may be anything.
+            // With beta 0 the old value is not used, because it may be undefined.
             element = (float)(alpha * sum + (beta == 0 ? 0 : (double)beta * element));
         } else {
             uint16_t &element = static_cast<uint16_t *>(c)[at];
@@ -140,7 +140,8 @@ struct Product {
     }
 };
 
-// The host's address of a matrix of rows x columns. False if it leaves its allocation; an empty one is anywhere.
+// Finds the host address of a matrix of rows x columns. Returns false if the matrix is not within one allocation. An empty
+// matrix may have any address.
 bool locate(const char *name, const void *device, int type, int rows, int columns, int stride, const void **host) {
     *host = nullptr;
     if (rows == 0 || columns == 0) return true;
@@ -172,7 +173,7 @@ FAKE_EXPORT int cublasDestroy_v2(Handle *handle) {
     });
 }
 
-// Major, minor, patch: those of the runtime, as the two are released together.
+// Major, minor and patch version. They are those of the runtime, because the two are released together.
 FAKE_EXPORT int cublasGetProperty(int type, int *value) {
     return call(__func__, Needs::nothing, [=] {
         if (type < 0 || type > 2) return invalidValue;
@@ -207,9 +208,9 @@ FAKE_EXPORT int cublasGemmEx(Handle *handle, int opA, int opB, int m, int n, int
         if (ldA < std::max(1, rowsA) || ldB < std::max(1, rowsB) || ldC < std::max(1, m)) return invalidValue;
         bool isTyped = typeA == typeB && (typeA == float32 || typeA == float16 || typeA == bfloat16) &&
                        (typeC == float32 || typeC == typeA);
-        // Sums in float32, fast or pedantic.
+        // CUBLAS_COMPUTE_32F and CUBLAS_COMPUTE_32F_PEDANTIC.
         if (!isTyped || (computeType != 68 && computeType != 69)) return notSupported;
-        // Both are the host's, which is cuBLAS' pointer mode unless it is changed.
+        // Both must be on the host: this is the default pointer mode of cuBLAS.
         if (!alpha || !beta || isDeviceAddress(alpha) || isDeviceAddress(beta)) return invalidValue;
         if (isLost()) return executionFailed;
         if (m == 0 || n == 0) return success;

@@ -1,28 +1,28 @@
-// A CPU stand-in for CUDA's runtime and driver, for tests. It is stricter than a device wherever that finds mistakes:
+// A CPU stand-in for CUDA's runtime and driver, for tests. It is stricter than a device where this finds mistakes:
 //
-// - Device addresses are none that a host can have: to use one on the host faults. Each allocation ends at a page that
-//   faults, and begins life as 0xff bytes.
-// - Streams are lazy: nothing runs before something waits for it. A missing wait shows every time.
-// - Kernels' arguments, copies and fills are held against the allocations.
+// - Device addresses are not valid on the host: using one on the host faults. Each allocation ends at a page that faults, and
+//   is filled with 0xff bytes at first.
+// - Streams are lazy: work runs only when something waits for it. So a missing wait shows every time.
+// - The arguments of kernels, copies and fills are checked against the allocations.
 //
-// The environment chooses what it pretends to be; it is read when it matters.
-//   FAKE_CUDA_DEVICES    how many devices (1)
-//   FAKE_CUDA_MIG        how many MIG instances in their place; a process sees one of them only
-//   FAKE_CUDA_MEM        bytes of memory (1 GiB), for each process
+// Environment variables choose what the stand-in simulates (defaults in parentheses). Each is read when it is needed.
+//   FAKE_CUDA_DEVICES    number of devices (1)
+//   FAKE_CUDA_MIG        number of MIG instances, instead of devices; a process sees only one of them
+//   FAKE_CUDA_MEM        bytes of device memory per process (1 GiB)
 //   FAKE_CUDA_CC         compute capability, times ten (90)
-//   FAKE_CUDA_SHARED     the most shared memory that a block can ask for (232448)
+//   FAKE_CUDA_SHARED     maximum bytes of shared memory that a block can request (232448)
 //   FAKE_CUDA_DRIVER     version that the driver supports (13000)
 //   FAKE_CUDA_RUNTIME    version of the runtime and of cuBLAS (12090)
-//   FAKE_CUDA_ORDER      order of threads: 0 ascending, 1 descending, others shuffled by this seed
+//   FAKE_CUDA_ORDER      order of threads and blocks: 0 ascending, 1 descending, others shuffled with this seed (0)
 //   FAKE_CUDA_EAGER      1: work runs as soon as it is enqueued
-//   FAKE_CUDA_INIT       what cuInit fails with
+//   FAKE_CUDA_INIT       the status with which cuInit fails
 //   FAKE_CUDA_HANG       1: cuInit never returns
 //   FAKE_CUDA_CRASH      1: cuInit aborts
 //   FAKE_CUDA_FAIL       function:n:code, separated by commas: the n-th call of the function fails with code
-//   FAKE_CUDA_FAIL_DEVICE  the four above hold only in processes whose first visible device is this one
-//   FAKE_CUDA_LOG        a file that gets a line per process, and one for each call that fails
-//   FAKE_CUBLAS_NOINIT   cuBLAS cannot be initialised
-// and CUDA_VISIBLE_DEVICES is honoured.
+//   FAKE_CUDA_FAIL_DEVICE  the four variables above apply only in processes whose first visible device is this one
+//   FAKE_CUDA_LOG        a file to which each process appends a line, and a line for each call that fails
+//   FAKE_CUBLAS_NOINIT   if set, cuBLAS cannot be initialised
+// CUDA_VISIBLE_DEVICES works as with the real driver.
 #include "Device.h"
 #include "include/FakeCUDA.h"
 
@@ -108,7 +108,7 @@ const ErrorName *nameOf(int status) {
     return nullptr;
 }
 
-// After these the device is lost to the process: every later call fails with the same.
+// Returns whether the device is lost to the process after `status`: every later call fails with the same status.
 bool isFinal(int status) {
     return status == 214 || status == 220 || status == 700 || status == 702 || status == 710 ||
            (status >= 714 && status <= 719) || status == 999;
@@ -119,19 +119,19 @@ bool isFinal(int status) {
 struct Stream;
 using StreamRef = std::shared_ptr<Stream>;
 
-// A place in a stream: all that had been enqueued when it was taken.
+// A place in a stream: all work that had been enqueued when the place was taken.
 struct Place {
     StreamRef stream;
     uint64_t serial = 0;
 };
 
 struct Work {
-    std::vector<Place> after;  // other streams' work that comes before
+    std::vector<Place> after;  // work of other streams that must run first
     std::function<int()> run;
 };
 
 struct Stream {
-    bool isBlocking = true;  // waits for the default stream, and that for it
+    bool isBlocking = true;  // this stream and the default stream wait for each other
     uint64_t enqueued = 0, done = 0;
     std::deque<Work> waiting;
 };
@@ -154,8 +154,8 @@ struct Function {
 
 struct Allocation {
     size_t bytes;
-    char *mapping;  // from its first page
-    size_t mapped;  // with the page that faults
+    char *mapping;  // the first page
+    size_t mapped;  // mapped bytes, the page that faults included
 };
 
 struct Token {
@@ -163,7 +163,7 @@ struct Token {
     std::string uuid;
 };
 
-// Never destroyed: other threads may be here when the process exits.
+// The state is never destroyed, because other threads may use it when the process exits.
 struct State {
     std::recursive_mutex lock;
     bool isInitialised = false, isLogged = false;
@@ -173,7 +173,7 @@ struct State {
     size_t used = 0;
     StreamRef defaultStream = std::make_shared<Stream>();
     std::map<uintptr_t, StreamRef> streams;
-    std::vector<StreamRef> destroyedStreams;  // with work left, which still runs
+    std::vector<StreamRef> destroyedStreams;  // with remaining work, which still runs
     std::map<uintptr_t, std::shared_ptr<Event>> events;
     std::map<uintptr_t, Module> modules;
     std::map<uintptr_t, Function> functions;
@@ -181,12 +181,12 @@ struct State {
 };
 State &state = *new State;
 
-// Whether the runtime made a context current for this thread. The driver's launches need that, thread by thread.
+// Whether the runtime has made a context current for this thread. The driver's launches need a current context per thread.
 thread_local bool hasContext = false;
 
 const uintptr_t deviceTag = uintptr_t(1) << 62;
 
-// Handles are never used twice, and are no addresses.
+// Returns a new handle. Handles are never reused and are not valid addresses.
 template <class Handle>
 Handle newHandle() {
     return reinterpret_cast<Handle>(deviceTag | uintptr_t(1) << 61 | ++state.lastHandle << 4);
@@ -221,13 +221,13 @@ std::string uuid(int index) {
     return text;
 }
 
-// The device that one of CUDA_VISIBLE_DEVICES' tokens stands for: an index, "GPU-" and the beginning of a UUID that no
-// other has, or "MIG-" and a UUID. Negative for others.
+// Returns the device that a token of CUDA_VISIBLE_DEVICES names: an index, "GPU-" with the unique beginning of a UUID, or
+// "MIG-" with a UUID. Negative if the token is not valid.
 int deviceOf(const std::string &token, int count) {
     if (token.empty()) return -1;
     if (token.find_first_not_of("0123456789") == std::string::npos) {
         long index = atol(token.c_str());
-        // Without naming one, a process gets the first instance.
+        // An index names a device, not an instance: the process gets the first instance.
         if (hasMIG()) return index < setting("FAKE_CUDA_DEVICES", 1) ? 0 : -1;
         return index < count ? (int)index : -1;
     }
@@ -252,7 +252,7 @@ std::vector<int> listVisibleDevices() {
             token.erase(0, token.find_first_not_of(' '));
             token.erase(token.find_last_not_of(' ') + 1);
             int device = deviceOf(token, count);
-            // The list ends at the first that is none.
+            // The list ends at the first token that is not a valid device, or that repeats one.
             if (device < 0 || std::find(visible.begin(), visible.end(), device) != visible.end()) break;
             visible.push_back(device);
         }
@@ -278,7 +278,7 @@ bool failuresHoldHere() {
     return !visibleDevices().empty() && visibleDevices()[0] == atoi(device);
 }
 
-// What the n-th call of `function` is to fail with.
+// Returns the status with which the n-th call of `function` must fail; success if it must not fail.
 int plannedFailure(const std::string &function, long n) {
     const char *plan = getenv("FAKE_CUDA_FAIL");
     if (!plan || !failuresHoldHere()) return success;
@@ -330,7 +330,7 @@ int meet(Needs needs) {
     long long runtime = runtimeVersion(), driver = setting("FAKE_CUDA_DRIVER", 13000);
     if (needs != Needs::cublas && runtime / 1000 > driver / 1000) return insufficientDriver;
     if (int status = initialise()) return status;
-    // Before CUDA 12, to choose a device did not yet give a context.
+    // Before CUDA 12, cudaSetDevice did not make a context current.
     if (needs != Needs::count && (needs != Needs::setDevice || runtime >= 12000)) hasContext = true;
     return success;
 }
@@ -344,7 +344,7 @@ int runUpTo(const Place &place) {
         stream.waiting.pop_front();
         int status = success;
         for (const Place &before : work.after) runUpTo(before);
-        // After a failure that ended everything, nothing more is run.
+        // After the device is lost, no further work runs.
         if (!state.lost) status = work.run();
         stream.done++;
         if (status && !state.lost) {
@@ -365,7 +365,7 @@ int runAll() {
     return state.lost;
 }
 
-// Null for a handle of none. The values 0 and 1 both stand for the default stream.
+// Returns the stream of a handle; null if the handle is not valid. 0 and 1 are both the default stream.
 StreamRef streamOf(const void *handle) {
     if (key(handle) <= 1) return state.defaultStream;
     auto found = state.streams.find(key(handle));
@@ -396,7 +396,7 @@ const size_t page = 4096;
 
 size_t roundedUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// A file of 0xff bytes, to be mapped as often as needed: a large allocation then takes memory only where it is written.
+// A file of 0xff bytes that is mapped repeatedly, so that a large allocation takes memory only where it is written.
 const size_t poisonBytes = 4 << 20;
 int poisonFile() {
     static int file = [] {
@@ -413,7 +413,7 @@ int poisonFile() {
     return file;
 }
 
-// `bytes`, a multiple of the page, of 0xff followed by a page that faults. Null if there is no room.
+// Maps `bytes` bytes of 0xff (a multiple of the page size), followed by a page that faults. Returns null if memory is short.
 char *mapPoisoned(size_t bytes) {
     const int access = PROT_READ | PROT_WRITE, kind = MAP_PRIVATE | MAP_NORESERVE;
     void *mapping = mmap(nullptr, bytes + page, access, kind | MAP_ANONYMOUS, -1, 0);
@@ -431,7 +431,7 @@ char *mapPoisoned(size_t bytes) {
     return start;
 }
 
-// The allocation that has all of the `bytes` bytes from `address` on. No bytes are in it up to its very end.
+// Returns the allocation that contains the `bytes` bytes from `address` on. 0 bytes are contained even at its end.
 const std::pair<const uintptr_t, Allocation> *find(const std::map<uintptr_t, Allocation> &all, uintptr_t address,
                                                    size_t bytes) {
     auto after = all.upper_bound(address);
@@ -443,14 +443,14 @@ const std::pair<const uintptr_t, Allocation> *find(const std::map<uintptr_t, All
 
 bool isPinned(const void *host, size_t bytes) { return find(state.pinned, key(host), bytes) != nullptr; }
 
-// An argument of a kernel: it may point behind an allocation's last byte, as where a tensor is empty.
+// Translates an argument of a kernel. It may point just behind the last byte of an allocation, as for an empty tensor.
 void *translate(const void *address) {
     void *host = hostAddress(address, 0);
-    if (!host) fprintf(stderr, "fake CUDA: a kernel's argument %p is no device address\n", address);
+    if (!host) fprintf(stderr, "fake CUDA: a kernel's argument %p is not a device address\n", address);
     return host;
 }
 
-// Bytes that belong to an allocation's last 256 but were not asked for: nobody may have written them.
+// Returns whether the bytes that round an allocation up to a multiple of 256 are unchanged. Nothing may write to them.
 bool isTailUntouched(uintptr_t device, const Allocation &allocation) {
     const char *start = reinterpret_cast<const char *>(device & ~deviceTag);
     for (const char *at = start + allocation.bytes; at < allocation.mapping + allocation.mapped - page; at++) {
@@ -461,7 +461,7 @@ bool isTailUntouched(uintptr_t device, const Allocation &allocation) {
 
 // PTX -----------------------------------------------------------------------------------------------------------------
 
-// The PTX version, times ten, that came with a CUDA version.
+// Returns the PTX version, times ten, that a CUDA version introduced.
 int ptxVersion(long long cuda) {
     int major = (int)(cuda / 1000), minor = (int)(cuda % 1000 / 10);
     if (major >= 13) return 10 * (major - 4) + minor;
@@ -470,8 +470,8 @@ int ptxVersion(long long cuda) {
     return 63 + minor;
 }
 
-// The numbers behind the directive `name` at the beginning of a line, such as 7 and 8 in ".version 7.8". False if there
-// is none.
+// Reads the numbers after the directive `name` at the beginning of a line, such as 7 and 8 in ".version 7.8". Returns false if
+// there is no such directive.
 bool readDirective(const std::string &text, const char *name, const char *format, int *first, int *second) {
     size_t length = strlen(name);
     for (size_t at = 0; (at = text.find(name, at)) != std::string::npos; at += length) {
@@ -481,7 +481,7 @@ bool readDirective(const std::string &text, const char *name, const char *format
     return false;
 }
 
-// The sizes of the parameters between `at` and the closing bracket, such as ".param .u64 name" or
+// Returns the sizes, in bytes, of the parameters between `at` and the closing bracket, such as ".param .u64 name" or
 // ".param .align 8 .b8 name[16]".
 std::vector<size_t> readParameters(const std::string &text, size_t at) {
     std::vector<size_t> sizes;
@@ -534,7 +534,7 @@ int call(const char *name, Needs needs, const std::function<int()> &body) {
     if (status) {
         if (needs != Needs::cublas && isFinal(status) && !state.lost) state.lost = status;
     } else {
-        // What cuBLAS answers after a failure is its own matter, and so are its codes.
+        // cuBLAS has its own status codes, and its functions decide what they return after the device is lost.
         if (needs != Needs::nothing && needs != Needs::cublas) status = state.lost;
         if (!status) status = meet(needs);
         if (status && needs == Needs::cublas) status = 1;
@@ -590,7 +590,7 @@ FAKE_EXPORT int cudaMalloc(void **pointer, size_t bytes) {
         *pointer = nullptr;
         if (bytes == 0) return success;
         if (bytes > memorySize() || state.used > memorySize() - bytes) return outOfMemory;
-        // At the end of its pages, so that what lies beyond faults.
+        // At the end of its pages, so that an access beyond it faults.
         size_t taken = roundedUp(bytes, 256), mapped = roundedUp(taken, page);
         char *mapping = mapPoisoned(mapped);
         if (!mapping) return outOfMemory;
@@ -602,7 +602,7 @@ FAKE_EXPORT int cudaMalloc(void **pointer, size_t bytes) {
     });
 }
 
-// Waits for all work, as the real one does.
+// Waits for all work, as the real cudaFree does.
 FAKE_EXPORT int cudaFree(void *pointer) {
     return call(__func__, Needs::runtime, [=]() -> int {
         if (!pointer) return success;
@@ -671,7 +671,7 @@ FAKE_EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int ki
             memmove(target, source, bytes);
             return success;
         };
-        // Where the host's memory is not pinned, a copy out of it takes the bytes at once, one into it is waited for.
+        // If host memory is not pinned: a copy from it reads the bytes at once, and the call waits for a copy to it.
         if (!isFromDevice && !isPinned(from, bytes)) {
             auto taken = std::make_shared<std::vector<char>>((const char *)source, (const char *)source + bytes);
             return enqueue(stream, [=] {
@@ -716,7 +716,7 @@ FAKE_EXPORT int cudaStreamSynchronize(void *handle) {
     });
 }
 
-// Does not wait: what the stream still has to do is done some time later.
+// Does not wait. Remaining work of the stream runs later.
 FAKE_EXPORT int cudaStreamDestroy(void *handle) {
     return call(__func__, Needs::runtime, [=] {
         auto found = state.streams.find(key(handle));
@@ -818,7 +818,7 @@ FAKE_EXPORT int cuDeviceGetName(char *name, int length, int device) {
     });
 }
 
-// The sixteen bytes that `uuid` spells.
+// The 16 bytes of the UUID that uuid() formats.
 FAKE_EXPORT int cuDeviceGetUuid_v2(unsigned char *bytes, int device) {
     return call(__func__, Needs::driver, [=] {
         if (!isVisible(device)) return invalidDevice;
@@ -932,7 +932,7 @@ FAKE_EXPORT int cuLaunchKernel(void *function, unsigned gridX, unsigned gridY, u
             return invalidValue;
         }
         emulator::translation = translate;
-        // Arguments are read now, as the driver does; what is wrong with them shows when the kernel runs.
+        // Arguments are read now, as by the driver. Invalid arguments fail when the kernel runs.
         emulator::Launch launch = kernel.prepare(arguments);
         return enqueue(stream, [=]() -> int {
             if (!launch.valid) return illegalAddress;
@@ -995,7 +995,7 @@ __attribute__((constructor)) void addKernels() {
     ADD_KERNEL(first_non_finite_row)
 }
 
-// Not reached by a process that ends with _exit.
+// A process that ends with _exit does not call this function.
 __attribute__((destructor)) void logWhatIsLeft() {
     if (!state.isLogged) return;
     log("left " + std::to_string(state.used) + " bytes, " + std::to_string(state.pinned.size()) + " pinned, " +

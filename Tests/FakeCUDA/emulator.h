@@ -1,10 +1,10 @@
-// Runs kernels written for a GPU on the host: what Sources/C/CCUDA/prelude.h includes when the compiler is not NVRTC.
+// Runs GPU kernels on the host. Sources/C/CCUDA/prelude.h includes this file when the compiler is not NVRTC.
 //
-// All threads of a block share one host thread, each with a stack of its own: a thread runs until it waits for others
-// (at a barrier or an exchange between the lanes of its warp), and the first that can run goes on. Which one is first
-// can be chosen (`order`): a kernel that lacks a barrier gives other results in another order. Shared memory holds 0xff
-// bytes, NaN for floats, at the start of every block. A block in which nobody can go on fails the launch, as do threads
-// that wait at different barriers.
+// All threads of a block share one host thread, and each has its own stack. A thread runs until it waits for others (at a
+// barrier, or at an exchange between the lanes of its warp). Then the first thread that can run continues. The order of the
+// threads can be chosen (`order`): a kernel that lacks a barrier gives different results in different orders. At the start of
+// every block, shared memory is filled with 0xff bytes (NaN for floats). The launch fails if no thread of a block can run, or
+// if threads wait at different barriers.
 #pragma once
 #include <algorithm>
 #include <bit>
@@ -32,14 +32,14 @@
 
 #define EMULATOR_INLINE __attribute__((always_inline)) inline
 
-// Nothing here is part of the library's interface; hidden, it is reached without the indirection of -fPIC.
+// Nothing here is part of the library's interface. Hidden symbols are accessed without the indirection of -fPIC.
 #pragma GCC visibility push(hidden)
 
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
 };
 
-// What the running thread sees as threadIdx and so on.
+// threadIdx, blockIdx, blockDim and gridDim of the running thread.
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 constexpr int warpSize = 32;
 
@@ -49,13 +49,13 @@ constexpr unsigned threadLimit = 1024;
 
 // Stacks --------------------------------------------------------------------------------------------------------------
 
-// Leaves the running stack, keeping its top in `*from`, and goes on where the stack `to` was left. By hand, because
-// swapcontext makes a system call each time. All registers but one are given up, so that the compiler keeps on the
-// stack what it still needs and no more. Inlined, each place in a kernel has a jump of its own, which the processor
-// learns to predict: it nearly always leads to the same place, where another thread had waited.
+// Leaves the running stack, stores its top in `*from`, and continues where the stack `to` was left. Written by hand because
+// swapcontext makes a system call each time. All registers but one are declared as clobbered, so that the compiler saves on
+// the stack only what it still needs. The function is inlined, so that each place in a kernel has its own jump. The processor
+// learns to predict this jump, because it nearly always leads to the same place, where another thread had waited.
 EMULATOR_INLINE void switchStack(void **from, void *to) {
     asm volatile(
-        "leaq -128(%%rsp), %%rsp\n\t"  // a function that calls no other may use as much beyond its stack's top
+        "leaq -128(%%rsp), %%rsp\n\t"  // the red zone: a leaf function may use 128 bytes below the stack pointer
         "pushq %%rbp\n\t"
         "leaq 1f(%%rip), %%rax\n\t"
         "pushq %%rax\n\t"
@@ -75,15 +75,15 @@ EMULATOR_INLINE void switchStack(void **from, void *to) {
 
 void runThreads();
 
-// Takes part in running threads: one after another while none waits, which then costs no switch at all.
+// A stack on which threads run. While no thread waits, threads run one after another on the same stack, without a switch.
 struct Stack {
     void *top = nullptr;
     void *resume = nullptr;
 
-    // The next switch to it starts `runThreads` anew, whatever it was doing.
+    // Abandons what the stack was doing: the next switch to it calls `runThreads`.
     void reset() {
-        // The address to go on at is popped. What then is on top stands for a return address, and leaves the stack
-        // aligned as after a call.
+        // The switch pops words[0], the address to continue at. words[1] is then in the place of a return address, and the
+        // stack is aligned as after a call.
         void **words = static_cast<void **>(top) - 2;
         words[0] = reinterpret_cast<void *>(&runThreads);
         words[1] = nullptr;
@@ -91,7 +91,7 @@ struct Stack {
     }
 };
 
-// As many as there may be threads, allocated at the first launch and kept. Below each is a page that faults.
+// One stack for each possible thread, allocated at the first launch and kept. Below each stack is a page that faults.
 struct Stacks {
     static constexpr size_t page = 4096, usable = 64 << 10, stride = page + usable + page;
     Stack all[threadLimit];
@@ -108,13 +108,13 @@ struct Stacks {
         for (unsigned i = 0; i < threadLimit; i++) {
             char *bottom = static_cast<char *>(memory) + stride * i;
             mprotect(bottom, page, PROT_NONE);
-            // Tops at one place of each page would compete for the same few lines of the cache.
+            // Tops at the same offset in each page would compete for the same few cache lines.
             all[i].top = bottom + page + usable + i % 64 * 64;
         }
         reset();
     }
 
-    // After a block that got stuck: abandons what the stacks were doing.
+    // Abandons what the stacks were doing. Needed after a block that got stuck.
     void reset() {
         idleCount = 0;
         for (unsigned i = threadLimit; i-- > 0;) {
@@ -127,15 +127,15 @@ struct Stacks {
 // A block and its threads ---------------------------------------------------------------------------------------------
 
 struct Thread {
-    void *resume;  // its stack's top while it waits; null before it has begun
+    void *resume;  // top of the thread's stack while it waits; null before it has begun
     unsigned number;
     struct Warp *warp;
     unsigned lane;
     dim3 index;
 };
 
-// Where lanes of a warp wait for one another. The values they bring lie on two sides in turn: nobody brings one for the
-// meeting after the next before all have left this one.
+// A point where lanes of a warp wait for each other and exchange values. Values are stored on two sides in turn. Two are
+// enough: no lane stores a value for the meeting after the next before all lanes have left this meeting.
 struct Meeting {
     unsigned mask, arrived, present[2], votes[2];
     int side, line;
@@ -143,7 +143,7 @@ struct Meeting {
 };
 
 struct Warp {
-    static constexpr int limit = 8;  // of masks used in one block
+    static constexpr int limit = 8;  // maximum number of different masks in one block
     unsigned running;                // lanes that exist and have not returned
     unsigned firstThread;
     int count;
@@ -154,19 +154,18 @@ struct Block {
     const char *kernel = "";
     std::function<void()> body;
     unsigned count = 0, running = 0;
-    // Threads in the order in which they take precedence: a bit each for those that can run, and for those that have
-    // not returned.
+    // Threads in order of precedence. `ready` has a bit for each thread that can run, `alive` for each that has not returned.
     Thread threads[threadLimit];
     uint64_t ready[threadLimit / 64], alive[threadLimit / 64];
     unsigned words = 0, firstReady = 0;
-    unsigned place[threadLimit];  // in `threads`, by number
+    unsigned place[threadLimit];  // index in `threads`, by number of the thread
     Thread *current = nullptr;
     Warp warps[threadLimit / 32];
     unsigned atBarrier = 0;
     int barrierLine = 0;
     const char *failure = nullptr;
-    void *host = nullptr;  // the stack of whoever launched
-    uint64_t serial = 0;   // a new one for each block
+    void *host = nullptr;  // the stack of the launching thread
+    uint64_t serial = 0;   // a new number for each block
     unsigned char *dynamic = nullptr;
     Stacks *stacks = nullptr;
 };
@@ -178,7 +177,7 @@ inline void makeReady(unsigned place) {
     if (word < block.firstReady) block.firstReady = word;
 }
 
-// The first thread that can run, which is then taken to be running; null if there is none.
+// Returns the first thread that can run, and removes it from `ready`; null if no thread can run.
 inline Thread *takeReady() {
     for (unsigned word = block.firstReady; word < block.words; word++) {
         if (uint64_t bits = block.ready[word]) {
@@ -191,27 +190,27 @@ inline Thread *takeReady() {
     return nullptr;
 }
 
-// The stack on which `thread` goes on, or begins.
+// Makes `thread` the current thread, and returns the stack on which it continues or begins.
 inline void *stackOf(Thread *thread) {
     block.current = thread;
     threadIdx = thread->index;
     return thread->resume ? thread->resume : block.stacks->idle[--block.stacks->idleCount]->resume;
 }
 
-// The stack to leave `self`'s for; null if it is the one to go on.
+// Returns the stack of the next thread that can run, or the host's stack; null if `self` itself continues.
 __attribute__((noinline)) inline void *nextStack(Thread *self) {
     Thread *next = takeReady();
     if (next == self) return nullptr;
     return next ? stackOf(next) : block.host;
 }
 
-// The running thread waits until somebody makes it ready.
+// Suspends the running thread until another thread makes it ready.
 EMULATOR_INLINE void wait() {
     Thread *self = block.current;
     if (void *next = nextStack(self)) switchStack(&self->resume, next);
 }
 
-// Ends the block from within: no thread runs on.
+// Ends the block with the failure `why`. No thread of it continues.
 [[noreturn]] __attribute__((noinline)) inline void fail(const char *why) {
     block.failure = why;
     void *abandoned;
@@ -225,7 +224,7 @@ inline void openBarrier() {
     block.firstReady = 0;
 }
 
-// All have arrived or returned: on a device, too, those that returned are not waited for.
+// Releases the lanes of a meeting at which all lanes have arrived or returned. A device does not wait for returned lanes, either.
 __attribute__((noinline)) inline void closeMeeting(const Warp &warp, Meeting &meeting) {
     meeting.present[meeting.side] = meeting.arrived;
     for (unsigned lanes = meeting.arrived; lanes; lanes &= lanes - 1) {
@@ -251,10 +250,11 @@ inline void threadReturned() {
     }
 }
 
-// What a stack does: the thread it was switched to for, then those that have not begun; it rests when all others have.
+// The main function of a stack. It runs the thread for which it was started, then other threads that have not begun. If there
+// are none, it becomes idle.
 inline void runThreads() {
     Stacks &stacks = *block.stacks;
-    // Whoever switched here took this stack from the end of the list.
+    // The code that switched here took this stack from the end of the list.
     Stack *self = stacks.idle[stacks.idleCount];
     while (true) {
         block.body();
@@ -273,8 +273,8 @@ inline void runThreads() {
 
 // Launching -----------------------------------------------------------------------------------------------------------
 
-// 0: threads and blocks in ascending order; 1: in descending order; others: shuffled by this seed. Negative: as the
-// environment's FAKE_CUDA_ORDER says.
+// Order of threads and blocks. 0: ascending; 1: descending; larger numbers: shuffled, with the number as seed; negative: the
+// environment variable FAKE_CUDA_ORDER decides.
 inline long chosenOrder = -1;
 
 inline long order() {
@@ -283,7 +283,7 @@ inline long order() {
     return text ? labs(atol(text)) : 0;
 }
 
-// Fills the threads' table, which is the same for all blocks of a launch.
+// Fills the table of threads, which is the same for all blocks of a launch.
 inline void arrangeThreads(dim3 size, long order) {
     unsigned count = size.x * size.y * size.z;
     std::vector<unsigned> numbers(count);
@@ -301,7 +301,7 @@ inline void arrangeThreads(dim3 size, long order) {
     blockDim = size;
 }
 
-// True if all threads returned.
+// Runs one block. Returns true if all threads returned.
 inline bool runBlock() {
     unsigned count = block.count;
     block.running = count;
@@ -332,7 +332,7 @@ inline bool runBlock() {
     return false;
 }
 
-// Runs `body` once per thread of `grid`. False if a block got stuck or wrote outside of its dynamic shared memory.
+// Runs `body` once per thread of `grid`. Returns false if a block got stuck or wrote beyond its dynamic shared memory.
 inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, std::function<void()> body) {
     if (!block.stacks) block.stacks = new Stacks;
     constexpr size_t fence = 256;
@@ -346,7 +346,7 @@ inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, st
     long order = emulator::order();
     arrangeThreads(size, order);
 
-    // Shuffled, blocks go by steps that have no divisor in common with their number.
+    // To shuffle blocks, their number advances by a step that has no common divisor with the number of blocks.
     uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, start = 0, step = 1;
     if (order == 1) start = blocks - 1, step = blocks - 1;
     if (order >= 2) {
@@ -368,7 +368,7 @@ inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, st
     return true;
 }
 
-// Static shared memory: the first thread of a block to get here fills it.
+// Fills static shared memory with 0xff bytes when the first thread of a block gets here.
 inline void fillShared(void *memory, size_t bytes, uint64_t &serial) {
     if (serial == block.serial) return;
     serial = block.serial;
@@ -379,7 +379,7 @@ inline void fillShared(void *memory, size_t bytes, uint64_t &serial) {
 
 // A launch whose arguments have been read.
 struct Launch {
-    bool valid;  // all pointers were device addresses
+    bool valid;  // whether all pointers were device addresses or null
     std::function<bool(dim3 grid, dim3 block, size_t sharedBytes)> run;
 };
 
@@ -393,7 +393,7 @@ inline std::map<std::string, Kernel> &kernels() {
     return all;
 }
 
-// The host's address of a device address, or null if it is none.
+// Returns the host address of a device address; null if `address` is not a valid device address.
 using Translation = void *(*)(const void *address);
 inline Translation translation = nullptr;
 
@@ -416,7 +416,7 @@ template <class... Parameters, size_t... Index>
 Launch prepare(const char *name, void (*kernel)(Parameters...), [[maybe_unused]] void **arguments,
                std::index_sequence<Index...>) {
     bool valid = true;
-    // In braces: evaluated from left to right.
+    // Braces, because they are evaluated from left to right.
     std::tuple<std::remove_cv_t<Parameters>...> values{
         argument<std::remove_cv_t<Parameters>>(arguments[Index], valid)...};
     return {valid, [=](dim3 grid, dim3 size, size_t sharedBytes) {
@@ -433,7 +433,7 @@ void add(const char *name, void (*kernel)(Parameters...)) {
 
 // What kernels call ---------------------------------------------------------------------------------------------------
 
-constexpr int lineBits = 24;  // the operation stands above the line, so that different ones cannot meet
+constexpr int lineBits = 24;  // bits above the line hold the operation, so that different operations cannot meet
 
 __attribute__((noinline)) inline Meeting &rarerMeeting(Warp &warp, unsigned mask) {
     for (int i = 1; i < warp.count; i++) {
@@ -447,13 +447,13 @@ __attribute__((noinline)) inline Meeting &rarerMeeting(Warp &warp, unsigned mask
     return meeting;
 }
 
-// The meeting of the lanes in `mask`.
+// Returns the meeting of the lanes in `mask` of the running thread's warp.
 EMULATOR_INLINE Meeting &meetingOf(unsigned mask) {
     Warp &warp = *block.current->warp;
     return warp.count && warp.meetings[0].mask == mask ? warp.meetings[0] : rarerMeeting(warp, mask);
 }
 
-// Waits for all its lanes.
+// Waits until all lanes of the meeting have arrived.
 EMULATOR_INLINE void meet(Meeting &meeting, int line) {
     Thread *self = block.current;
     unsigned bit = 1u << self->lane;
@@ -468,7 +468,7 @@ EMULATOR_INLINE void meet(Meeting &meeting, int line) {
     wait();
 }
 
-// The value that lane `from` brought: 0xff bytes where it brought none, which on a device is undefined.
+// Returns the value of lane `from`. If that lane does not take part, the value is 0xff bytes; on a device it is undefined.
 template <class Value>
 EMULATOR_INLINE Value exchange(unsigned mask, Value value, unsigned from, int line) {
     static_assert(sizeof(Value) <= 8 && std::is_trivially_copyable_v<Value>);
@@ -520,7 +520,7 @@ EMULATOR_INLINE Value __shfl_xor_sync(unsigned mask, Value value, int distance, 
                               line | 3 << emulator::lineBits);
 }
 
-// Beyond the warp's end a lane gets its own value.
+// If the source lane is beyond the end of the warp, a lane gets its own value.
 template <class Value>
 EMULATOR_INLINE Value __shfl_down_sync(unsigned mask, Value value, unsigned distance, int line = __builtin_LINE()) {
     unsigned lane = emulator::block.current->lane, from = lane + distance < 32 ? lane + distance : lane;
@@ -548,7 +548,7 @@ EMULATOR_INLINE int __all_sync(unsigned mask, int vote, int line = __builtin_LIN
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 
-// Vectors lie over arrays of their elements.
+// may_alias, because kernels access arrays of elements through these vectors.
 struct __attribute__((may_alias, aligned(8))) int2 { int x, y; };
 struct __attribute__((may_alias, aligned(8))) uint2 { unsigned x, y; };
 struct __attribute__((may_alias, aligned(8))) float2 { float x, y; };
@@ -581,13 +581,13 @@ inline long long max(long long a, long long b) { return a < b ? b : a; }
 inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 
-// Macros: libraries of C have functions of these names, or will.
+// Macros, because C libraries have or will have functions with these names.
 #define rsqrtf(value) emulator::reciprocalRoot(value)
 #define __expf(value) expf(value)
 #define __logf(value) logf(value)
 #define __fdividef(a, b) ((a) / (b))
 
-// One host thread runs all: nothing can come between.
+// One host thread runs all GPU threads, so plain operations are atomic.
 inline int atomicAdd(int *target, int value) { return std::exchange(*target, *target + value); }
 inline unsigned atomicAdd(unsigned *target, unsigned value) { return std::exchange(*target, *target + value); }
 inline float atomicAdd(float *target, float value) { return std::exchange(*target, *target + value); }

@@ -1,4 +1,4 @@
-// Cores, quotas and limits on tasks, from made-up files of a kernel and a container.
+// Cores, quotas and limits on tasks, read from invented kernel files of hosts and containers.
 
 import Testing
 import Threading
@@ -24,12 +24,12 @@ struct AvailableCoresTests {
     ]
 
     @Test(arguments: [
-        // A quota of the own group; none; a core and a half; of a group above; the tightest of both.
+        // A quota of the process' group; no quota; 1.5 cores; a quota of the parent; the smaller of two quotas.
         (["a/b/cpu.max": "100000 100000\n"], 1), (["a/b/cpu.max": "max 100000\n"], nil), ([:], nil),
         (["a/b/cpu.max": "150000 100000\n"], 2), (["a/cpu.max": "400000 100000\n"], 4),
         (["a/cpu.max": "200000 100000\n", "a/b/cpu.max": "300000 100000\n"], 2),
         (["a/cpu.max": "300000 100000\n", "a/b/cpu.max": "50000 100000\n"], 1),
-        // A container's own tree has the limit at its top.
+        // In a container the limit can be at the top of the mounted tree. Invalid text is no limit.
         (["cpu.max": "200000 100000\n"], 2), (["a/b/cpu.max": "oops"], nil),
     ])
     func quotasOfVersion2(files: [String: String], cores: Int?) {
@@ -50,9 +50,9 @@ struct AvailableCoresTests {
         #expect(AvailableCores.quota(groups(all)) == cores)
     }
 
-    /// What `/proc/self/cgroup` says in a container, and where the limit's file lies there.
+    /// The line of `/proc/self/cgroup` in a container, the root of the mount, and the folder with the file of the limit.
     @Test(arguments: [
-        // The part of the tree below the container's group is mounted; a namespace of its own; a path of the host.
+        // Only the part of the tree below the container's group is mounted; a cgroup namespace; paths of the host.
         ("0::/docker/4f", "/docker/4f", "/sys/fs/cgroup"), ("0::/", "/", "/sys/fs/cgroup"),
         ("0::/../../pod", "/", "/sys/fs/cgroup"), ("0::/kube/pod7", "/../..", "/sys/fs/cgroup"),
         ("0::/docker/4f/in", "/docker/4f", "/sys/fs/cgroup/in"),
@@ -80,12 +80,12 @@ struct AvailableCoresTests {
 
     @Test(
         arguments: [
-            // machine, affinity, quota, SLURM_CPUS_PER_TASK, tasks: cores and what says so
+            // machine, affinity, quota, SLURM_CPUS_PER_TASK, tasks; expected cores and limit
             (64, 64, nil, nil, 1, 64, nil), (64, 8, nil, nil, 1, 8, "affinity"),
             (64, 64, 3, nil, 1, 3, "cgroup quota"), (64, 2, 3, nil, 1, 2, "affinity"),
             (64, 64, nil, 4, 1, 4, "SLURM_CPUS_PER_TASK"), (64, 8, nil, 4, 1, 8, "affinity"),
             (64, 64, 3, 4, 1, 3, "cgroup quota"), (4, 4, 8, 16, 1, 4, nil),
-            // Tasks share a machine and a quota, but not cores of their own.
+            // Tasks share the machine and a quota, but not cores that they are bound to or have requested.
             (64, 64, nil, nil, 4, 16, nil), (64, 8, nil, nil, 4, 8, "affinity"),
             (64, 64, 8, nil, 4, 2, "cgroup quota"), (64, 64, nil, 4, 4, 4, "SLURM_CPUS_PER_TASK"),
             (2, 2, nil, nil, 8, 1, nil), (64, 64, 1, nil, 4, 1, "cgroup quota"),
@@ -105,7 +105,7 @@ struct AvailableCoresTests {
         #expect(cores.warning(threads: 2) == nil)
         #expect(
             cores.warning(threads: 3)?.contains(
-                "2 cores that this process may use, by cgroup quota") == true)
+                "2 cores that this process may use (limit: cgroup quota)") == true)
     }
 
     @Test func thisProcessHasSome() {
@@ -141,7 +141,7 @@ struct AvailableCoresTests {
         #expect(TaskLimits.ownThreads >= pool.threadCount)
     }
 
-    /// Work that can do with one thread takes what it gets.
+    /// `init(upTo:)` never starts more threads than requested, and may start fewer.
     @Test func aPoolOfAtMost() {
         let pool = ThreadPool(upTo: 3)
         #expect((1...3).contains(pool.threadCount))

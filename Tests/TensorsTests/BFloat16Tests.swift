@@ -1,4 +1,4 @@
-// Products of bfloat16 numbers: every kind of kernels that this processor can run, against double precision.
+// Compares products of bfloat16 numbers with double precision, for all kernels that this processor can run.
 
 import ArrayFiles
 import Foundation
@@ -12,7 +12,7 @@ struct BFloat16Tests {
     static let kernels = BFloat16Kernels.available
     static let sizes = [
         (1, 1, 1), (3, 7, 5), (5, 64, 70), (17, 33, 1030), (130, 20, 513), (2, 300, 48),
-        // Around the kernels' blocks: lanes of 64, 96 rows at a time, 768 columns at a time.
+        // Sizes around the blocks of the kernels: 64 lanes, 96 rows per call, 768 columns per pass.
         (63, 766, 95), (64, 768, 96), (65, 770, 97), (48, 9300, 7), (97, 1537, 193),
     ]
 
@@ -21,7 +21,7 @@ struct BFloat16Tests {
         try OpenBLASBackend(on: ThreadPool(threadCount: threads), bfloat16: kernels)
     }
 
-    /// To the nearest, ties to even, by comparing with both neighbours.
+    /// Rounds to the nearest bfloat16, ties to even, by comparing with both neighbours.
     private func nearest(_ x: Float) -> Float {
         guard x.isFinite else { return x }
         let below = Float(bitPattern: x.bitPattern & 0xFFFF_0000)
@@ -31,7 +31,7 @@ struct BFloat16Tests {
         return down < up ? below : above
     }
 
-    /// What rounding takes an overflow for: the power of two that would come next.
+    /// Returns |x|, or 2¹²⁸ if x is infinite: rounding treats an overflow as the next power of two.
     private func edge(_ x: Float) -> Double {
         x.isFinite ? abs(Double(x)) : 340_282_366_920_938_463_463_374_607_431_768_211_456.0
     }
@@ -55,7 +55,7 @@ struct BFloat16Tests {
                 #expect(Float(bitPattern: UInt32(half) << 16) == nearest(value), "\(value)")
             }
         }
-        // Set bits in the lower half alone, all set, and a signalling one.
+        // NaNs with set bits only in the lower half, with all bits set, and a signalling NaN.
         let none = [0x7F80_0001, 0xFF80_0001, 0x7FFF_FFFF, 0xFFFF_FFFF, 0x7FBF_FFFF].map {
             Float(bitPattern: UInt32($0))
         }
@@ -64,13 +64,14 @@ struct BFloat16Tests {
         #expect(out.allSatisfy { Float(bitPattern: UInt32($0) << 16).isNaN })
     }
 
-    /// Both layouts, all stored types, any address: the sums of rounded operands, which float32's are far from.
+    /// Products are sums of rounded operands in both layouts, for all stored types and at any address. Float32 products differ
+    /// clearly from them.
     @Test(arguments: sizes, [ElementType.float32, .bfloat16, .float16])
     func productsAreOfRoundedOperands(size: (Int, Int, Int), type: ElementType) throws {
         let (m, k, n) = size
         var random = SeededGenerator(UInt64(m * k * n))
         let x = random.floats(m * k)
-        // What a stored type cannot hold would be rounded twice.
+        // Values that the stored type cannot represent would be rounded twice.
         let w = random.floats(n * k).map {
             type == .float32 ? $0 : type == .bfloat16 ? nearest($0) : Float(Float16($0))
         }
@@ -91,11 +92,11 @@ struct BFloat16Tests {
                     backend.matrix(rows: m, columns: k, x), backend.weights(tensor, layout: layout))
                 let values = backend.elements(of: out, rows: 0..<m)
                 let errors = zip(values, wanted).map { abs(Double($0) - $1) / (1 + abs($1)) }
-                // One by one: the largest of them may not be a number's.
+                // Compared one by one because a maximum would hide a NaN.
                 #expect(errors.allSatisfy { $0 < 2e-5 }, "\(kernels.name): \(errors.max()!)")
                 bits.insert(values.map(\.bitPattern))
             }
-            // Rounded products are exact, so that an order of summing alone makes the bits.
+            // Products of rounded numbers are exact, so only the order of the sums determines the bits.
             #expect(bits.count == 1)
         }
         guard k >= 64, type == .float32 else { return }
@@ -107,7 +108,7 @@ struct BFloat16Tests {
         #expect(zip(exact, wanted).map { abs(Double($0) - $1) }.max()! > 1e-3)
     }
 
-    /// A row's result does not depend on its company, nor on the number of threads.
+    /// The result of a row does not depend on the other rows or on the number of threads.
     @Test(arguments: kernels.indices)
     func rowsAreIndependent(index: Int) throws {
         var random = SeededGenerator(5)
@@ -137,7 +138,7 @@ struct BFloat16Tests {
         }
     }
 
-    /// What is not a number stays in its row and is found there.
+    /// A NaN or infinity affects only its own row, and is found there.
     @Test(arguments: kernels.indices)
     func nonFiniteNumbersSpread(index: Int) throws {
         let backend = try newBackend(BFloat16Tests.kernels[index])
@@ -158,7 +159,7 @@ struct BFloat16Tests {
         }
     }
 
-    /// Encoders and the unembedding see the same products as `matmul`.
+    /// `jumpReLU` and `predictions` use the same products as `matmul`.
     @Test(arguments: kernels.indices)
     func encodersAndLogitsAreProductsToo(index: Int) throws {
         let backend = try newBackend(BFloat16Tests.kernels[index])

@@ -1,5 +1,5 @@
-// Each operation of a backend against a plain double-precision version of it. Both backends are checked alike; the CUDA
-// one runs its kernels on a stand-in for the device.
+// Compares each operation of a backend with a simple double-precision version. Both backends pass the same checks; the CUDA
+// backend runs its kernels on the stand-in.
 
 import ArrayFiles
 import Foundation
@@ -9,11 +9,12 @@ import Testing
 
 @testable import Tensors
 
-/// Checks of one backend.
+/// The checks of one backend.
 struct BackendChecks<B: Backend> {
     let backend: B
 
-    /// How many of float32's roundings an operand of a product has: on devices it is two float16 numbers, 22 bits.
+    /// The rounding error of an operand of a product, in units of float32's: on devices an operand is two float16 numbers with 22
+    /// bits together.
     private var roundings: Double { B.self == CUDABackend.self ? 8 : 1 }
 
     private func matrix(_ values: [Float], _ rows: Int, _ columns: Int) throws -> B.Matrix {
@@ -40,7 +41,7 @@ struct BackendChecks<B: Backend> {
         expectClose(got, wanted, wanted.map { tolerance * (1 + abs($0)) }, location)
     }
 
-    /// Each of `got` within its own of `tolerances`. One by one: the largest error may not be a number's.
+    /// Expects that each of `got` is within its tolerance. Compares one by one because a maximum would hide a NaN.
     private func expectClose(
         _ got: [Float], _ wanted: [Double], _ tolerances: [Double],
         _ location: SourceLocation = #_sourceLocation
@@ -51,7 +52,7 @@ struct BackendChecks<B: Backend> {
         #expect(far == nil, "got and wanted, tolerance", sourceLocation: location)
     }
 
-    /// x wᵀ, (m, n), and how far a float32 product may be from each element.
+    /// Returns x · wᵀ, (m, n), and the tolerance of each element for a float32 product.
     private func product(_ x: [Float], _ w: (Int, Int) -> Float, _ m: Int, _ k: Int, _ n: Int)
         -> (values: [Double], tolerances: [Double])
     {
@@ -64,7 +65,7 @@ struct BackendChecks<B: Backend> {
         return (values, tolerances)
     }
 
-    /// Features as `backend.jumpReLU` gives them, when there is room for all.
+    /// Calls `backend.jumpReLU` until its buffers have room for all features.
     private func jumpReLU(
         _ x: [Float], rows: Int, encoder: B.Weights, bias: [Float], threshold: [Float],
         above floor: Float
@@ -85,7 +86,8 @@ struct BackendChecks<B: Backend> {
         }
     }
 
-    /// Weights that every type holds exactly, or arbitrary ones.
+    /// Checks products in all layouts. With `areShort`, the weights can be represented exactly in every type; otherwise they are
+    /// arbitrary.
     func productsAreRightInEveryLayout(
         size: (Int, Int, Int), type: ElementType, areShort: Bool = true
     ) throws {
@@ -102,7 +104,7 @@ struct BackendChecks<B: Backend> {
             (.inMemory(transposed, [k, n], as: type), .inputsByOutputs),
             (.inMemory(w, [k, n], as: type, isFortranOrder: true), .inputsByOutputs),
             (.inMemory(transposed, [n, k], as: type, isFortranOrder: true), .outputsByInputs),
-            // Stored arrays may begin at any byte.
+            // Stored arrays may begin at any byte offset.
             (.inMemory(w, [n, k], as: type, shift: 1), .outputsByInputs),
             (.inMemory(transposed, [k, n], as: type, shift: 3), .inputsByOutputs),
         ]
@@ -137,7 +139,7 @@ struct BackendChecks<B: Backend> {
             let rms = (line.reduce(0) { $0 + $1 * $1 } / 13 + 1e-3).squareRoot()
             return zip(line, scale).map { $0 / rms * (1 + Double($1)) }
         }
-        // Added before it was ever read, and read by a product and added after.
+        // The norm is added before it is read, and after a product has read it.
         for isReadFirst in [false, true] {
             let again = try backend.rmsNorm(x, weight, epsilon: 1e-3)
             let unit = (0..<13 * 13).map { $0 / 13 == $0 % 13 ? Float(1) : 0 }
@@ -203,7 +205,7 @@ struct BackendChecks<B: Backend> {
             for row in range {
                 for head in 0..<heads {
                     let first = max(range.lowerBound, window.map { row - $0 + 1 } ?? 0)
-                    // Of a score: its product's error, and a few roundings in scaling and capping.
+                    // The error of a score is the error of its product, and a few roundings in scaling and capping.
                     var scoreError = 0.0
                     let scores = (first...row).map { key -> Double in
                         let products = (0..<width).map {
@@ -226,7 +228,8 @@ struct BackendChecks<B: Backend> {
                                 * Double(v[($0 * kvHeads + head / (heads / kvHeads)) * width + i])
                         }
                         wanted.append(products.reduce(0, +))
-                        // A score's error is a weight's relative one, above and below the fraction; values are below 1.
+                        // The error of a score becomes the relative error of a weight, in the numerator and in the
+                        // denominator. Values are below 1.
                         tolerances.append(
                             sumTolerance(products, roundings: roundings)
                                 + 2 * (scoreError + 8 * float32Rounding))
@@ -250,7 +253,7 @@ struct BackendChecks<B: Backend> {
         ).value()
         #expect(got.firstNonFiniteRow == nil)
         for row in 0..<rows {
-            // Of a logit: its product's error, and a few roundings in capping and in what is summed of it.
+            // The error of a logit is the error of its product, and a few roundings in capping and in the sums.
             var error = 0.0
             let logits = (0..<vocabulary).map { token -> Double in
                 let products = (0..<width).map {
@@ -268,7 +271,7 @@ struct BackendChecks<B: Backend> {
                 let p = exp($1 - largest) / z
                 return p > 0 ? $0 - p * log(p) : $0
             }
-            // ∂H/∂lᵢ = -pᵢ (log pᵢ + H), whose sizes add up to 2 H at most.
+            // ∂H/∂lᵢ = -pᵢ (log pᵢ + H). The sum of the absolute values is at most 2 H.
             #expect(abs(Double(got.entropy[row]) - entropy) <= error * (1 + 2 * entropy))
             let loss = next[row] < 0 ? 0 : largest + log(z) - logits[Int(next[row])]
             #expect(abs(Double(got.crossEntropy[row]) - loss) <= 2 * error)
@@ -284,7 +287,7 @@ struct BackendChecks<B: Backend> {
                 values[place] = bad
                 #expect(
                     try backend.firstNonFiniteRow(of: matrix(values, 5, 11)).value() == place / 11)
-                // Behind the soft-cap an infinite logit would look like any other.
+                // After the soft-cap an infinite logit is finite, so the check must be before the cap.
                 let weights = try resident(
                     .inMemory([Float](repeating: 1, count: 3 * 11), [3, 11]), .outputsByInputs)
                 let got = try backend.predictions(

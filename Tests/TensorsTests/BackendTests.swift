@@ -1,4 +1,4 @@
-// Both backends through the same checks, then what each has for itself.
+// Runs the same checks on both backends, then tests of each backend alone.
 
 import ArrayFiles
 import CUDA
@@ -28,7 +28,7 @@ enum TestedBackend: CaseIterable {
 }
 
 extension CUDABackend {
-    /// A backend on the stand-in for a device.
+    /// Creates a backend on the stand-in.
     static func onStandIn(
         _ threads: ThreadPool, precision: Precision = .float32
     ) throws -> CUDABackend {
@@ -50,7 +50,7 @@ struct BackendTests {
         }
     }
 
-    /// The last one's sums are longer than a device takes in one go.
+    /// The sums of the last size are longer than the sum of one product on a device.
     @Test(arguments: [(3, 7, 5), (17, 300, 70), (2, 9300, 6)])
     func productsWithArbitraryWeightsAreRight(size: (Int, Int, Int)) throws {
         for backend in TestedBackend.allCases {
@@ -66,7 +66,7 @@ struct BackendTests {
         }
     }
 
-    /// Blocks of more than 512 outputs, and panels of fewer.
+    /// Sizes with blocks of more than 512 outputs, and with panels of fewer than 512.
     @Test(arguments: [(3, 40, 9000), (4, 2500, 700)], [ElementType.float32, .bfloat16])
     func wideAndDeepProductsAreRight(size: (Int, Int, Int), type: ElementType) throws {
         try TestedBackend.openBLAS.check(
@@ -94,7 +94,7 @@ struct BackendTests {
 
     @Test(arguments: [nil, 5, 200], [nil, 20] as [Float?])
     func attentionIsCausalWindowedAndCapped(window: Int?, cap: Float?) throws {
-        // Around the CPU's blocks of 128 queries, and the device's of 32 rows.
+        // Lengths around the CPU's blocks of 128 queries and the device's tiles of 32 rows.
         try TestedBackend.openBLAS.check(
             {
                 try $0.attentionIsCausalWindowedAndCapped(
@@ -166,7 +166,7 @@ struct BackendTests {
         for outputs in [1, 16, 511, 512, 513, 2304, 9216, 14336, 16384, 256_000] {
             for inputs in [1, 2304, 9216, 14336] {
                 for type in [ElementType.float32, .bfloat16] {
-                    // Only sizes matter; the data is never touched.
+                    // Only the sizes matter; the data is never read.
                     let bytes = UnsafeRawBufferPointer(
                         start: UnsafeRawPointer(bitPattern: 4096),
                         count: outputs * inputs * type.size)
@@ -183,7 +183,8 @@ struct BackendTests {
                             $0.upperBound == $1.lowerBound
                         })
                     #expect(ranges.allSatisfy { !$0.isEmpty && $0.count <= 1152 })
-                    // Enough for two threads, and for a dozen where a product is long; a panel that many threads can have.
+                    // Enough blocks for two threads, and for a dozen if there are many outputs. A panel is small enough to
+                    // exist once per thread.
                     #expect(outputs <= 512 || blocks.count >= 2)
                     #expect(outputs < 12 * 512 || blocks.count >= 12)
                     #expect(backend.panelSize(weights, blocks.width) * 4 <= 16 << 20)
@@ -192,7 +193,7 @@ struct BackendTests {
         }
     }
 
-    /// Room of the size that is asked for is enough, for every kind of product and every block.
+    /// A panel of `panelSize` floats is enough for every kind of product and every block.
     @Test(arguments: kinds.indices, [(5, 9, 700), (70, 33, 600), (3, 2500, 300)])
     func productsStayInTheirRoom(kind: Int, size: (Int, Int, Int)) throws {
         let kernels = BackendTests.kinds[kind]

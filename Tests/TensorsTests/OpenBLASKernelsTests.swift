@@ -1,11 +1,11 @@
-// The kernels that workers ask OpenBLAS for.
+// The OpenBLAS kernel set that workers request.
 
 import Testing
 
 @testable import Tensors
 
 struct OpenBLASKernelsTests {
-    /// By OpenBLAS' choice, the processor, and what is asked for instead.
+    /// OpenBLAS' choice, the instructions of the processor, and the kernel set that is requested instead.
     @Test(
         arguments: [
             ("Zen", "avx512", "SkylakeX"), ("Haswell", "avx512", "SkylakeX"),

@@ -1,4 +1,4 @@
-// The elementary functions against double precision.
+// Compares the elementary functions with double precision.
 
 import Foundation
 import Testing
@@ -16,7 +16,7 @@ struct VectorMathTests {
                 range.lowerBound + (range.upperBound - range.lowerBound) * Float(i) / Float(count)
             let wanted = exact(Double(x))
             let got = Double(f(Lanes(repeating: x))[i % 8])
-            // Not a number is as wrong as can be, and no larger than anything.
+            // NaN is an infinite error; `max` would ignore it.
             guard !got.isNaN else { return .infinity }
             if wanted != 0 { worst = max(worst, abs(got - wanted) / abs(wanted)) }
         }

@@ -10,7 +10,8 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-// Enough sums at a time to hide an operation's latency; `FLOPS` is of one operation.
+// Defines a function that measures GFLOP/s of one operation. SUMS independent sums hide its latency. FLOPS is the number of
+// floating-point operations in one OPERATION.
 #define PEAK(name, instructions, vector, zero, SUMS, FLOPS, OPERATION)                            \
     __attribute__((target(instructions))) static double name(double seconds) {                    \
         const long rounds = 1000000;                                                               \

@@ -1,15 +1,15 @@
 // The program's side of `scripts/bench`. Prints one JSON object.
 //   bench-tool npz INDPTR INDICES DOCUMENTS TOKENS FEATURES OUT
-//       writes the dense .npz of a CSR matrix of ones (int64 and int32 as they lie in memory)
+//       writes the dense .npz of a CSR matrix of ones; the files INDPTR and INDICES hold int64 and int32 in native byte order
 //   bench-tool scan FILE
-//       goes through what is not zero in the array `activations` of a dense .npz
+//       reads all nonzero elements of the array `activations` of a dense .npz
 //   bench-tool tokenizer FOLDER TEXTS IDS
-//       tokenizes texts, each ended by a zero byte, on one thread; writes the ids as int32, each text's ended by -1
+//       tokenizes texts, each of which ends with a zero byte, on one thread; writes the ids as int32, with -1 after each text
 //   bench-tool corpus FILE
 //       reads a corpus and selects all of it
 //   bench-tool products FILE DTYPE ROWS THREADS TENSOR...
-//       multiplies matrices of ROWS rows with tensors of a safetensors file, as the model does: GFLOP/s of each; and what
-//       so many cores can do at most
+//       multiplies matrices of ROWS rows with tensors of a safetensors file, as the model does; prints GFLOP/s for each
+//       tensor, and the peak of THREADS threads
 
 import ArrayFiles
 import BenchPeak
@@ -28,7 +28,8 @@ private func seconds(_ body: () throws -> Void) rethrows -> Double {
     return (clock.now - begin) / .seconds(1)
 }
 
-/// The most memory that this process has held. Not getrusage's: that goes on from the process that started this one.
+/// Returns the peak resident memory of this process in MiB (VmHWM); 0 if it cannot be read. The value of getrusage is not
+/// usable: it is inherited from the process that started this one.
 private func peakMegabytes() -> Double {
     var text = [UInt8](repeating: 0, count: 1 << 14)
     let length = read(open("/proc/self/status", O_RDONLY), &text, text.count)
@@ -120,7 +121,7 @@ private func products(_ arguments: [String]) throws {
         let x = backend.matrix(
             rows: rows, columns: inputs,
             (0..<rows * inputs).map { _ in Float.random(in: -1...1, using: &random) })
-        // The first one brings the weights into memory.
+        // The first product reads the weights from disk; the fastest of six counts.
         let best = (0..<6).map { _ in seconds { _ = backend.matmul(x, weights) } }.min()!
         return "\"\(name)\": \(2e-9 * Double(rows * outputs * inputs) / best)"
     }

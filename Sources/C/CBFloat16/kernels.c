@@ -1,25 +1,24 @@
-// The kernels of kernels.inc for each kind of processor, and the choice among them at run time. No flag of the compiler
-// is needed: each is compiled for its instructions by an attribute.
+// The kernels of kernels.inc for each instruction set, and the choice among them at run time. No compiler flag is needed:
+// an attribute selects the instruction set of each function.
 
 #include "CBFloat16.h"
 #include <stddef.h>
 #include <string.h>
 
-// Sums must not depend on whether a product and a sum are one instruction, and products of bfloat16 numbers are exact:
-// contracting changes no bit here.
+// Products of bfloat16 numbers are exact, so contracting a product and a sum into one instruction changes no bit.
 #pragma STDC FP_CONTRACT ON
 
-// Vectors longer than the registers of the instructions compiled for are passed to functions that are always inlined: no
-// convention of calls can differ.
+// -Wpsabi warns that the calling convention for vectors wider than the registers depends on the instruction set. All functions
+// that take such vectors are inlined, so the warning does not apply.
 #pragma clang diagnostic ignored "-Wpsabi"
 
-// What kernels.inc has made for `suffix`, in the order of bfloat16_kernels.
+// The constants and functions that kernels.inc defines for `suffix`, in the order of struct bfloat16_kernels.
 #define KERNELS(suffix) block_rows_##suffix, vector_rows_##suffix, round_##suffix, pack_rows_##suffix, pack_columns_##suffix, multiply_##suffix
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-// 32 registers: 24 sums, four vectors of lanes, a broadcast pair.
+// Of 32 registers: 24 sums, four vectors of lanes, a broadcast pair.
 #define SUFFIX avx512bf16
 #define TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"
 #define VECTOR_BYTES 64
@@ -28,7 +27,7 @@
 #define DOT(sum, lanes, pair) ((floats)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(lanes), (__m512bh)(pair)))
 #include "kernels.inc"
 
-// 32 registers: sixteen sums, two vectors of lanes widened to four, a broadcast pair widened to two.
+// Of 32 registers: sixteen sums, two vectors of lanes widened to four, a broadcast pair widened to two.
 #define SUFFIX avx512
 #define TARGET "avx512f,avx512bw,avx512dq,avx512vl"
 #define VECTOR_BYTES 64
@@ -36,7 +35,7 @@
 #define ROWS_OF(vectors) (16 / (vectors))
 #include "kernels.inc"
 
-// 16 registers: eight sums, two vectors of lanes widened to four, a broadcast pair widened to two.
+// Of 16 registers: eight sums, two vectors of lanes widened to four, a broadcast pair widened to two.
 #define SUFFIX avx2
 #define TARGET "avx2,fma"
 #define VECTOR_BYTES 32
@@ -51,7 +50,7 @@
 #define ROWS_OF(vectors) (8 / (vectors))
 #include "kernels.inc"
 
-// The blocks of AVX-512 BF16 for every processor: slow, but tests of it are tests of those, too.
+// The block sizes of AVX-512 BF16 for every processor: slow, but with it tests cover these block sizes on every machine.
 #define SUFFIX wide
 #define VECTOR_BYTES 64
 #define VECTORS 4
@@ -75,7 +74,7 @@ static const struct {
 
 static bool has(enum instructions instructions) {
 #if defined(__x86_64__)
-    // These look at what the system saves of the registers, too.
+    // These functions also check that the operating system saves the registers.
     bool has512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512vl");
     switch (instructions) {

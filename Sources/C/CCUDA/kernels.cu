@@ -1,19 +1,21 @@
-// The CUDA backend's kernels. Products are cuBLAS' work, on operands of 16 bits; everything between them is here, in
+// The kernels of the CUDA backend. cuBLAS computes products of 16-bit operands; the kernels here compute everything else, in
 // float32.
 //
-// An operand that is to be faithful to float32 is held in parts: high, the nearest binary16, and low, the nearest to
-// LOW_SCALE times what remains; together 22 bits of mantissa. Operands are scaled first, so that they lie within
-// binary16's range. A row of x is laid out [low | high]. An operand in one part is bfloat16. See CUDABackend+Products.
+// An operand with float32 precision is split into two parts: high is the nearest binary16; low is the nearest binary16 to
+// LOW_SCALE times the remainder. Together they have 22 bits of mantissa. Operands are scaled first, so that they are within
+// the range of binary16. The parts of a row of x are stored as [low | high]. An operand in one part is bfloat16. See
+// CUDABackend+Products.swift.
 //
-// Matrices are row-major; a row is a token. scripts/build-kernels makes kernels.ptx of this file.
+// Matrices are row-major; a row is a token. scripts/build-kernels compiles this file to kernels.ptx.
 
 #include "prelude.h"
 
-// Activations in parts are scaled by this, so that magnitudes up to 1.6e7 do, and by this for the low part.
+// Activations in parts are multiplied by ACTIVATION_SCALE, so that magnitudes up to 1.6e7 are within the range of binary16.
+// The remainder for the low part is multiplied by LOW_SCALE.
 #define ACTIVATION_SCALE 0.00390625f
 #define LOW_SCALE 2048.f
 
-// Writes `value` as element `i` of a row of `width` in `parts` parts.
+// Writes `value` as element `i` of a row of `width` elements in `parts` parts.
 DEVICE void putParts(Half *row, int parts, int width, int i, float value) {
     if (parts == 2) {
         float scaled = value * ACTIVATION_SCALE;
@@ -25,9 +27,9 @@ DEVICE void putParts(Half *row, int parts, int width, int i, float value) {
     }
 }
 
-// A stored matrix (rows, width) into its parts. type: 0 float32, 1 bfloat16, 2 binary16. parts 0: rounded to bfloat16; 1 or
-// 2: times `scale`, as binary16. Row r of part p begins at out + p * partStride + r * rowStride, high first; `rest`, where
-// not null, gets what the two leave.
+// Splits a stored matrix (rows, width) into its parts. type: 0 float32, 1 bfloat16, 2 binary16. parts: 0 rounds to bfloat16;
+// 1 or 2 multiplies by `scale` and writes so many parts in binary16. Row r of part p begins at
+// out + p * partStride + r * rowStride; the high part is first. If `rest` is not null, it gets the remainder of two parts.
 KERNEL(split_weights)(const void *source, int type, long long rows, int width, int parts, float scale, Half *out,
                       long long rowStride, long long partStride, Half *rest) {
     long long count = rows * width, step = (long long)gridDim.x * blockDim.x;
@@ -52,15 +54,15 @@ KERNEL(split_weights)(const void *source, int type, long long rows, int width, i
     }
 }
 
-// x (rows, width) into its parts. One block a row.
+// Splits x (rows, width) into its parts. One block per row.
 KERNEL(split_rows)(const float *x, Half *out, int parts, int width) {
     const float *row = x + (long long)blockIdx.x * width;
     Half *place = out + (long long)blockIdx.x * width * parts;
     for (int i = threadIdx.x; i < width; i += blockDim.x) putParts(place, parts, width, i, row[i]);
 }
 
-// x[t] = factor * table[ids[t]], from the table's parts as split_weights left them, `unscale` being 1 / scale. Rows of
-// rowStride elements, [high | low]; the rest where not null.
+// x[t] = factor * table[ids[t]]. The table is in the parts that split_weights wrote; `unscale` is 1 / scale. A row of the table
+// is [high | low], and rows are rowStride elements apart. `rest` is added unless it is null. One block per row of x.
 KERNEL(embed_rows)(const int *ids, const Half *table, const Half *rest, int parts, float unscale, long long rowStride,
                    float *x, int width, float factor) {
     long long id = ids[blockIdx.x];
@@ -82,7 +84,7 @@ KERNEL(embed_rows)(const int *ids, const Half *table, const Half *rest, int part
     }
 }
 
-// out = x * rsqrt(mean(x^2) + epsilon) * weight, as float32 (`out`), in parts (`split`), or both. One block a row.
+// x * rsqrt(mean(x^2) + epsilon) * weight, as float32 (`out`), in parts (`split`), or both. Null: not written. One block per row.
 KERNEL(rms_norm)(const float *x, const float *weight, float *out, Half *split, int parts, int width, float epsilon) {
     SHARED(float, room, 33);
     const float *row = x + (long long)blockIdx.x * width;
@@ -96,8 +98,8 @@ KERNEL(rms_norm)(const float *x, const float *weight, float *out, Half *split, i
     }
 }
 
-// x += y * rsqrt(mean(y^2) + epsilon) * weight: a block's output, through its norm, to the residual stream. To the bit what
-// rms_norm and add do one after the other: whether the norm is also tapped must not change what follows.
+// x += y * rsqrt(mean(y^2) + epsilon) * weight: adds the norm of an attention or MLP output to the residual stream. The result
+// has the same bits as rms_norm followed by add, because a tap of the norm must not change later results. One block per row.
 KERNEL(add_rms_norm)(const float *y, const float *weight, float *x, int width, float epsilon) {
     SHARED(float, room, 33);
     const float *row = y + (long long)blockIdx.x * width;
@@ -108,14 +110,14 @@ KERNEL(add_rms_norm)(const float *y, const float *weight, float *x, int width, f
     for (int i = threadIdx.x; i < width; i += blockDim.x) out[i] = PLUS(out[i], TIMES(TIMES(row[i], factor), weight[i]));
 }
 
-// x += y.
+// x += y, for `count` elements.
 KERNEL(add)(const float *y, float *x, long long count) {
     long long step = (long long)gridDim.x * blockDim.x;
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) x[i] += y[i];
 }
 
-// Rotary embedding in place, the half-split form: element i of a head turns with element i + half by its row's position.
-// x is (rows, heads * 2 * half); cosines and sines are (positions, half). One block a row.
+// Rotary embedding in place, half-split form: elements i and i + half of a head are rotated as a pair, by the angle for the
+// position of the row. x is (rows, heads * 2 * half); cosines and sines are (positions, half). One block per row.
 KERNEL(rotate)(float *x, const int *positions, const float *cosines, const float *sines, int heads, int half) {
     float *row = x + (long long)blockIdx.x * heads * 2 * half;
     long long angle = (long long)positions[blockIdx.x] * half;
@@ -129,24 +131,25 @@ KERNEL(rotate)(float *x, const int *positions, const float *cosines, const float
     }
 }
 
-// Grouped-query attention within documents that are packed end to end, with soft-cap and window, by online softmax
-// (Milakov & Gimelshein 2018; tiled as in FlashAttention, Dao et al. 2022).
+// Grouped-query attention within documents that are packed end to end, with soft-cap and window. It uses an online softmax
+// (Milakov & Gimelshein 2018) and tiles as in FlashAttention (Dao et al. 2022).
 //
-// A block is one piece, i.e. consecutive queries of one document, and one key head with all query heads that read it: tile
-// row r is query r / group and head r % group. Keys come in tiles of 32. A piece is {first query's row, queries, the
-// document's first row}. 256 threads; a warp owns four tile rows. Widths are multiples of 4 and at most 256.
+// A block computes one piece, i.e. consecutive queries of one document, for one key head and all query heads that read it.
+// Row r of a tile is query r / group and head r % group. Keys are loaded in tiles of 32. A piece is {row of the first query,
+// number of queries, first row of the document}. A block has 256 threads; each warp computes four rows of the tile. Widths are
+// multiples of 4 and at most 256.
 //
-// q is (tokens, heads * width), k and v (tokens, keyHeads * width), out as q. cap 0: none; window 0: all keys before.
-// Dynamic shared memory: sharedBytes(width) in CUDABackend.swift.
+// q and out are (tokens, heads * width); k and v are (tokens, keyHeads * width). cap 0: no soft-cap. window 0: all keys up to
+// the query's own position. Dynamic shared memory: sharedBytes(width) in CUDABackend.swift.
 #define TILE 32
 #define TILE_PAD 36
 
-// WIDTH is the width where it is known ahead, so that loops over it are unrolled; 0 where it is not.
+// WIDTH is the head width if it is known at compile time, so that loops over it are unrolled; otherwise 0.
 template <int WIDTH>
 DEVICE void attend(const float *q, const float *k, const float *v, float *out, const int *pieces, int keyHeads, int group,
                    int anyWidth, float scale, float cap, int window, float *shared) {
     const int width = WIDTH ? WIDTH : anyWidth;
-    int padded = (width + 31) / 32 * 32, stride = padded + 16;  // so that neighbouring rows lie in other banks
+    int padded = (width + 31) / 32 * 32, stride = padded + 16;  // so that neighbouring rows are in different banks
     float *queries = shared, *keys = queries + TILE * stride, *weights = keys + TILE * stride;  // weights: (key, row)
     int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     int first = pieces[3 * blockIdx.x], count = pieces[3 * blockIdx.x + 1], start = pieces[3 * blockIdx.x + 2];
@@ -169,8 +172,8 @@ DEVICE void attend(const float *q, const float *k, const float *v, float *out, c
         total[a] = 0;
         UNROLL for (int j = 0; j < 8; j++) sum[a][j] = 0;
     }
-    int part = lane & 3, column = lane >> 2;  // this thread's share of the scores: a quarter of the width, four keys
-    int end = first + count;                  // no query sees further
+    int part = lane & 3, column = lane >> 2;  // this thread sums a quarter of the width, for four keys
+    int end = first + count;                  // no query of the piece sees later keys
     int begin = window > 0 && first - window + 1 > start ? first - window + 1 : start;
     for (int tile = begin; tile < end; tile += TILE) {
         __syncthreads();
@@ -213,7 +216,7 @@ DEVICE void attend(const float *q, const float *k, const float *v, float *out, c
         }
         __syncthreads();
 
-        // The keys are no longer needed; the values take their place. Meanwhile each lane turns one key's four scores into
+        // The keys are no longer needed; the values overwrite them. Meanwhile each lane turns the four scores of one key into
         // weights.
         for (int at = thread; at < TILE * quads; at += 256) {
             int row = at / quads, i = (at - row * quads) * 4;
@@ -227,7 +230,7 @@ DEVICE void attend(const float *q, const float *k, const float *v, float *out, c
         float weight[4] = {scores.x, scores.y, scores.z, scores.w}, correction[4];
         UNROLL for (int a = 0; a < 4; a++) {
             float now = fmaxf(largest[a], warpMax(weight[a]));
-            // A row may have seen no key yet.
+            // -INFINITE: the row has seen no key yet.
             correction[a] = largest[a] == -INFINITE ? 0.f : expf(largest[a] - now);
             weight[a] = weight[a] == -INFINITE ? 0.f : expf(weight[a] - now);
             total[a] = total[a] * correction[a] + warpSum(weight[a]);
@@ -273,14 +276,14 @@ BOUNDED_KERNEL(attention, 256, 2)(const float *q, const float *k, const float *v
     attend<0>(q, k, v, out, pieces, keyHeads, group, width, scale, cap, window, shared);
 }
 
-// For the width of all published Gemma-2 models.
+// `attention` for a head width of 256, which all published Gemma 2 models have.
 BOUNDED_KERNEL(attention_256, 256, 2)(const float *q, const float *k, const float *v, float *out, const int *pieces,
                                       int keyHeads, int group, int width, float scale, float cap, int window) {
     DYNAMIC_SHARED(float, shared);
     attend<256>(q, k, v, out, pieces, keyHeads, group, width, scale, cap, window, shared);
 }
 
-// gelu_tanh(gate) * up, as float32 (`out`), in parts (`split`), or both. One block a row.
+// gelu_tanh(gate) * up, as float32 (`out`), in parts (`split`), or both. Null: not written. One block per row.
 KERNEL(geglu)(const float *gate, const float *up, float *out, Half *split, int parts, int width) {
     long long start = (long long)blockIdx.x * width;
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
@@ -291,21 +294,22 @@ KERNEL(geglu)(const float *gate, const float *up, float *out, Half *split, int p
     }
 }
 
-// What is known of a row's distribution: its largest logit, and relative to it the sums of e^l and of l * e^l.
+// Sums of a row's logits so far: the largest logit; the sums of e^l and of l * e^l with l relative to the largest; and the
+// logit of the next token.
 struct Partition {
     double sum, weighted;
     float largest, target;
     int isNonFinite, padding;
 };
 
-// One chunk of the vocabulary, logits (rows, count) of the tokens from `first` on, into each row's Partition. `isFirst`:
-// there is none yet. One block a row.
+// Adds one chunk of the vocabulary, logits (rows, count) of the tokens from `first` on, to the Partition of each row.
+// `isFirst`: initializes the Partition first. One block per row.
 KERNEL(reduce_logits)(const float *logits, int count, int first, float cap, const int *next, Partition *rows, int isFirst) {
     SHARED(float, room, 33);
     const float *row = logits + (long long)blockIdx.x * count;
     float largest = -INFINITE, sum = 0, weighted = 0, zeros = 0;
     for (int i0 = threadIdx.x; i0 < count; i0 += 4 * blockDim.x) {
-        // Four at a time: loads that do not wait for each other, and one look for a new largest.
+        // Four logits at a time: their loads do not wait for each other, and the largest is updated once for all four.
         float logit[4];
         UNROLL for (int j = 0; j < 4; j++) {
             int i = i0 + j * blockDim.x;
@@ -314,7 +318,7 @@ KERNEL(reduce_logits)(const float *logits, int count, int first, float cap, cons
         float top = largest;
         UNROLL for (int j = 0; j < 4; j++) {
             if (i0 + j * (int)blockDim.x >= count) continue;
-            zeros += logit[j] * 0.f;  // before the cap, which would make an infinity look ordinary
+            zeros += logit[j] * 0.f;  // before the cap, because the cap makes an infinite logit finite
             if (cap > 0) logit[j] = tanhf(logit[j] / cap) * cap;
             top = fmaxf(top, logit[j]);
         }
@@ -360,23 +364,23 @@ KERNEL(reduce_logits)(const float *logits, int count, int first, float cap, cons
     rows[blockIdx.x] = p;
 }
 
-// Partitions to cross-entropy (0 where there is no next token, i.e. -1), entropy, and the lowest row that is not finite.
+// Computes cross-entropy (0 if the next token is -1, i.e. missing), entropy, and the lowest row that is not finite.
 KERNEL(finish_predictions)(const Partition *partitions, const int *next, int rows, float *crossEntropy, float *entropy,
                            int *firstNonFinite) {
     int row = blockIdx.x * blockDim.x + threadIdx.x;
     if (row >= rows) return;
     Partition p = partitions[row];
     double logSum = log(p.sum), uncertainty = logSum - p.weighted / p.sum, loss = logSum + p.largest - p.target;
-    // Rounding may leave a hair below zero where the true value is zero.
+    // If the true value is zero, rounding can give a slightly negative result.
     entropy[row] = (float)(uncertainty > 0 ? uncertainty : 0);
     crossEntropy[row] = next[row] >= 0 ? (float)(loss > 0 ? loss : 0) : 0.f;
     if (p.isNonFinite || !((logSum + p.weighted) * 0 == 0)) atomicMin(firstNonFinite, row);
 }
 
-// JumpReLU: of the pre-activations (rows, count) those with pre + bias above both threshold and floor, in ascending order
-// within a row. One block of 256 threads a row. Row r's entries begin at offsets[r]; rows lie in the order in which they
-// came. cursor[0] counts entries, also those beyond `capacity`, which are not stored; cursor[1] becomes 1 where a
-// pre-activation is not finite.
+// JumpReLU: stores the columns and values with pre + bias above both threshold and floor, of pre (rows, count). Columns ascend
+// within a row. One block of 256 threads per row. Row r has counts[r] entries, from index offsets[r] on; rows are stored in the
+// order in which their blocks reserve entries. cursor[0] counts all entries, including those beyond `capacity`, which are not
+// stored. cursor[1] becomes 1 if a pre-activation is not finite.
 KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, float floor, int count, int firstRow,
                   int capacity, int *cursor, int *counts, int *offsets, int *columns, float *values) {
     SHARED(int, ends, 9);
@@ -436,7 +440,7 @@ KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, f
             unsigned all[4];
             UNROLL for (int j = 0; j < 4; j++) all[j] = __ballot_sync(0xffffffffu, on[j]);
             if (!(all[0] | all[1] | all[2] | all[3])) continue;
-            // Those of lower lanes come first, then one's own in order.
+            // Entries of lower lanes come first, then the entries of this lane in order.
             long long at = place + __popc(all[0] & below) + __popc(all[1] & below) + __popc(all[2] & below) +
                            __popc(all[3] & below);
             UNROLL for (int j = 0; j < 4; j++) {
@@ -464,7 +468,7 @@ KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, f
     }
 }
 
-// The lowest row of x (rows, width) with an element that is not finite, into *result by minimum. One block a row.
+// Lowers *result to the lowest row of x (rows, width) with an element that is not finite. One block per row.
 KERNEL(first_non_finite_row)(const float *x, int width, int *result) {
     const float *row = x + (long long)blockIdx.x * width;
     float zeros = 0;

@@ -1,9 +1,9 @@
-// One source of the kernels, two compilers: NVRTC for devices (no header of NVIDIA's is needed), and the host's C++, where
-// the tests run each GPU thread as a fiber (Tests/FakeCUDA/emulator.h).
+// Two compilers compile the kernels: NVRTC for devices (it needs no header of NVIDIA), and the C++ compiler of the host for
+// tests, in which each GPU thread runs as a fiber (Tests/FakeCUDA/emulator.h).
 #pragma once
 #ifdef __CUDACC_RTC__
 #define KERNEL(name) extern "C" __global__ void name
-// For blocks of that many threads, of which a multiprocessor is to hold so many: bounds the registers of a thread.
+// A kernel with blocks of `threads` threads; a multiprocessor must hold `blocks` blocks. This limits the registers per thread.
 #define BOUNDED_KERNEL(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name
 #define DEVICE static __device__ __forceinline__
 #define SHARED(type, name, count) __shared__ type name[count]
@@ -14,7 +14,7 @@
 #define PRAGMA(text) _Pragma(#text)
 #define UNROLLED(times) PRAGMA(unroll times)
 #define INFINITE __int_as_float(0x7f800000)
-// Rounded each by itself, where the compiler would make one operation of the two.
+// Each operation rounds separately; otherwise the compiler could fuse a product and a sum into one operation.
 #define TIMES(a, b) __fmul_rn(a, b)
 #define PLUS(a, b) __fadd_rn(a, b)
 #else
@@ -26,20 +26,20 @@ static inline __attribute__((noinline)) float PLUS(float a, float b) { return a 
 #define UNROLLED(times)
 #endif
 
-// Sixteen bits of either kind, as they lie in memory.
+// The bits of a bfloat16 or a binary16.
 typedef unsigned short Half;
 
-// A bfloat16, the upper half of a float.
+// Converts a bfloat16, which is the upper half of a float.
 DEVICE float fromBFloat16(Half bits) { return __uint_as_float((unsigned)bits << 16); }
 
-// The nearest bfloat16, ties to even; NaN stays NaN.
+// Rounds to the nearest bfloat16, ties to even; NaN stays NaN.
 DEVICE Half toBFloat16(float value) {
     unsigned bits = __float_as_uint(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (Half)((bits >> 16) | 0x40u);
     return (Half)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// An IEEE binary16, and the nearest one, ties to even.
+// Conversion from IEEE binary16, and to the nearest binary16, ties to even.
 #ifdef __CUDACC_RTC__
 DEVICE float fromFloat16(Half bits) {
     float value;
@@ -68,8 +68,8 @@ DEVICE float warpMax(float value) {
     return value;
 }
 
-// The sum over a block whose threads are whole warps; every thread gets it. `room` is 33 floats of shared memory; a second
-// call may follow at once, because what it writes first is not what the first one's threads read last.
+// Returns the sum over all threads of a block to every thread. The block must consist of whole warps. `room` is 33 floats of
+// shared memory. A second call may follow at once: it first writes elements other than the one that the first call reads last.
 DEVICE float blockSum(float value, float *room) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     value = warpSum(value);
@@ -83,7 +83,7 @@ DEVICE float blockSum(float value, float *room) {
     return room[32];
 }
 
-// The same for the largest.
+// Like blockSum, for the largest value.
 DEVICE float blockMax(float value, float *room) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     value = warpMax(value);

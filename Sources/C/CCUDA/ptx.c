@@ -1,4 +1,4 @@
-// kernels.ptx, made ahead of kernels.cu by scripts/build-kernels, as part of the program.
+// Embeds kernels.ptx into the program. scripts/build-kernels compiles it from kernels.cu beforehand.
 #include "CCUDA.h"
 
 static const char ptx[] = {

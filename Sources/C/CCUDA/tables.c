@@ -1,4 +1,4 @@
-// Filling the tables of functions, and what Swift cannot call itself.
+// Fills the tables of functions, and wraps functions that Swift cannot call.
 #define _GNU_SOURCE
 #include "CCUDA.h"
 #include <dlfcn.h>

@@ -1,6 +1,6 @@
-// Runs before the constructors of shared libraries do: OpenBLAS starts a thread for each core in its own, each with
-// 128 MiB of address space, and ends the process where it cannot. Workers have threads of their own, the parent has no use
-// for any, so the program begins anew with OpenBLAS told to start none.
+// Runs before the constructors of shared libraries. OpenBLAS' constructor starts one thread per core, each with 128 MiB of
+// address space, and ends the process if it cannot. Workers use the program's own threads, and the parent needs no such
+// threads. So the program executes itself again with OPENBLAS_NUM_THREADS=1, with which OpenBLAS starts no threads.
 
 #define _GNU_SOURCE
 #include "CStartup.h"
@@ -9,7 +9,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-// Libraries have not begun, those of sanitizers neither.
+// No instrumentation: the libraries of sanitizers are not initialised yet.
 #define EARLY __attribute__((disable_sanitizer_instrumentation, no_sanitize("address", "thread", "undefined")))
 
 static int argument_count;
@@ -18,11 +18,11 @@ static char **arguments;
 static char name[] = "OPENBLAS_NUM_THREADS=";
 static char setting[] = "OPENBLAS_NUM_THREADS=1";
 
-// A program's entry is made from this function; in a bundle of tests, which has another, nothing is to begin anew.
+// In the program, `main` is `sae_extract_main`. A bundle of tests has another `main` and must not execute itself again.
 extern int main(int, char **);
 extern int sae_extract_main(int, char **) __attribute__((weak));
 
-// Whether `text` begins with `prefix`, its final zero included where `whole`.
+// Returns whether `text` begins with `prefix`; if `whole`, whether `text` equals `prefix`.
 EARLY static int begins(const char *text, const char *prefix, int whole) {
     for (; *prefix; ++text, ++prefix) {
         if (*text != *prefix) return 0;
@@ -45,7 +45,7 @@ EARLY static void begin(int count, char **values, char **environment) {
     }
     changed[kept++] = setting;
     changed[kept] = NULL;
-    // Where neither works, the threads are only in the way.
+    // If both calls fail, the program continues, with threads of OpenBLAS that it does not need.
     execve("/proc/self/exe", values, changed);
     const char *path = (const char *)getauxval(AT_EXECFN);
     if (path) execve(path, values, changed);

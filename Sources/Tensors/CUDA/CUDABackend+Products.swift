@@ -1,15 +1,16 @@
-// Products of float32 matrices by tensor cores, which multiply numbers of 16 bits exactly and sum in float32.
+// Products of float32 matrices on tensor cores. Tensor cores multiply 16-bit numbers exactly and sum in float32.
 //
-// A float32 number is nearly high + low / 2¹¹, both float16: 22 bits of mantissa. With weights w that are float16 numbers,
-// which bfloat16 ones are after scaling, x · w = low · w / 2¹¹ + high · w. With others, x · w = [low | high] · [high | low] / 2¹¹
-// + high · high, the first being one product of twice the inner dimension; low · low is as small as what the parts leave out
-// (Markidis et al. 2018, arXiv 1803.04014; Ootomo & Yokota 2022, arXiv 2203.03341). The small terms are summed first. bfloat16
-// parts would do with the same products, but have 16 bits of mantissa together; on the test model that is visible.
+// A float32 number is nearly high + low / 2¹¹ with high and low in float16: together 22 bits of mantissa.
+// - If the weights w are float16 numbers (as bfloat16 weights are after scaling): x · w = low · w / 2¹¹ + high · w.
+// - Otherwise: x · w = [low | high] · [high | low] / 2¹¹ + high · high. The first term is one product with twice the inner
+//   dimension. The term low · low is omitted: it is as small as the error of the parts.
+// The small terms are summed first. Sources: Markidis et al. 2018, arXiv 1803.04014; Ootomo & Yokota 2022, arXiv 2203.03341.
+// bfloat16 parts would need the same products but have only 16 bits of mantissa together; the test model shows the difference.
 
 import CUDA
 
 extension CUDABackend {
-    /// x · Wᵀ or x · W, by the weights' layout.
+    /// Returns x · Wᵀ or x · W, depending on the layout of the weights.
     public func matmul(_ x: CUDAMatrix, _ weights: CUDAWeights) throws -> CUDAMatrix {
         let out = try newMatrix(x.rows, weights.outputs)
         try multiply(
@@ -17,7 +18,7 @@ extension CUDABackend {
         return out
     }
 
-    /// Rows `rows` of `x` times the weights of `outputs`: (rows, outputs) in `out`.
+    /// Writes the product of `rows` of `x` and the weights of `outputs` to `out`: (rows, outputs).
     func multiply(
         _ x: CUDAMatrix, rows: Range<Int>, _ weights: CUDAWeights, outputs: Range<Int>,
         into out: DeviceBuffer
@@ -28,7 +29,7 @@ extension CUDABackend {
         }
         let operand = try operand(of: x)
         let inner = weights.inputs
-        // BLAS sees row-major matrices transposed: outᵀ (outputs, rows) = W (outputs, inner) · xᵀ (inner, rows).
+        // BLAS reads row-major matrices as transposed: outᵀ (outputs, rows) = W (outputs, inner) · xᵀ (inner, rows).
         let firstOutput = outputs.lowerBound * (weights.outputsAreRows ? weights.rowStride : 1)
         func product(
             xPart: Int, from start: Int = 0, inner width: Int, factor: Float, isAdding: Bool
@@ -61,15 +62,15 @@ extension CUDABackend {
         }
     }
 
-    /// How much of an inner dimension is summed in one go. Tensor cores cut sums off instead of rounding them, so that the
-    /// error grows with every step; results of pieces are added with rounding.
+    /// Returns how much of the inner dimension one product sums. Tensor cores truncate sums instead of rounding them, so the
+    /// error grows with every step. The results of several products are added with rounding.
     private static func innerStep(_ inner: Int) -> Int {
         let pieces = (inner + longestSum - 1) / longestSum
         return ((inner + pieces - 1) / pieces + 63) / 64 * 64
     }
     private static var longestSum: Int { 4608 }
 
-    /// The kernels' ACTIVATION_SCALE and LOW_SCALE.
+    /// ACTIVATION_SCALE and LOW_SCALE of kernels.cu; they must be equal.
     private static var activationScale: Float { 1 / 256 }
     private static var lowScale: Float { 2048 }
 }

@@ -1,16 +1,17 @@
-// What comes back from the device: predictions and firing features, never logits or dense activations.
+// Results that are copied from the device: predictions and features that fire. Logits and dense activations stay there.
 
 import CUDA
 
 extension CUDABackend {
-    /// Rows or outputs of a chunk of at most `chunkBytes`, `count` cut evenly.
+    /// Returns the number of rows or outputs per chunk if `count` of them, `bytesEach` bytes each, are cut into chunks of equal
+    /// size and at most `chunkBytes` bytes.
     private static func step(_ count: Int, bytesEach: Int) -> Int {
         let limit = max(1, chunkBytes / bytesEach)
         let chunks = (count + limit - 1) / limit
         return (count + chunks - 1) / chunks
     }
 
-    /// Cross-entropy and entropy of the soft-capped logits. A batch ends here.
+    /// Returns cross-entropy and entropy of the soft-capped logits. Ends the batch.
     public func predictions(
         _ x: CUDAMatrix, unembedding: CUDAWeights, softCap: Float?, nextTokens: [Int32]
     ) throws -> Deferred<TokenPredictions> {
@@ -30,7 +31,7 @@ extension CUDABackend {
                     .pointer(next), .pointer(partitions), .int(first == 0 ? 1 : 0),
                 ])
         }
-        // Cross-entropies, entropies, and the first row that is not finite.
+        // `result` holds the cross-entropies, the entropies, and the first row that is not finite.
         let result = try device.buffer(bytes: (2 * rows + 1) * 4)
         try device.fill(result, offset: 2 * rows * 4, 0x7F, bytes: 4)
         try device.launch(
@@ -54,7 +55,8 @@ extension CUDABackend {
         }
     }
 
-    /// JumpReLU features above `floor`; nil where a pre-activation is NaN or infinite.
+    /// Returns the features above `floor` that fire; nil if a pre-activation is NaN or infinite. `value()` of the result throws
+    /// `ResultOverflow` if the buffers were too small.
     public func jumpReLU(
         _ x: CUDAMatrix, encoder: CUDAWeights, bias: DeviceBuffer, threshold: DeviceBuffer,
         above floor: Float
@@ -62,7 +64,7 @@ extension CUDABackend {
         let (rows, width) = (x.rows, encoder.outputs)
         let perRow = min(entriesPerRow, width)
         let capacity = rows * perRow
-        // The cursor (2), then each row's count, then where its entries begin.
+        // The cursor (2 elements; see the kernel), then the number of entries of each row, then the first entry of each row.
         let index = try device.buffer(bytes: (2 + 2 * rows) * 4)
         try device.fill(index, 0, bytes: 8)
         let columns = try rowBuffer(rows, bytesPerRow: perRow * 4)
@@ -93,7 +95,8 @@ extension CUDABackend {
         }
     }
 
-    /// Fetches `total` entries, beside the computing. Their rows lie in the order in which they came.
+    /// Copies `total` entries to the host on the stream `copies`, while `compute` continues. Rows are stored in the order in
+    /// which the blocks of the kernel reserved their entries.
     private func fetchFeatures(
         _ index: [Int32], rows: Int, total: Int, _ columns: DeviceBuffer, _ values: DeviceBuffer
     ) throws -> FiringFeatures {
@@ -118,6 +121,6 @@ extension CUDABackend {
 }
 
 extension Int {
-    /// Operands of tensor cores begin at multiples of eight elements.
+    /// The number rounded up to a multiple of 8: operands of tensor cores must begin at multiples of eight elements.
     fileprivate var evenUp: Int { (self + 7) / 8 * 8 }
 }

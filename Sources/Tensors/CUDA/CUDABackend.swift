@@ -1,57 +1,57 @@
-// The CUDA backend: products by cuBLAS on tensor cores, everything else by the kernels of CCUDA/kernels.cu. Operations
-// are queued on the device and return; nothing waits for it within a batch.
+// The CUDA backend. cuBLAS computes products on tensor cores; the kernels of CCUDA/kernels.cu compute everything else.
+// Operations are queued on the device and return at once. Within a batch nothing waits for the device.
 
 import ArrayFiles
 import CUDA
 import Files
 import Threading
 
-/// Computes on an NVIDIA device.
+/// The backend that computes on an NVIDIA device.
 public final class CUDABackend: Backend {
     /// Activations on the device.
     public typealias Matrix = CUDAMatrix
     /// A weight matrix on the device.
     public typealias Weights = CUDAWeights
-    /// A vector of float32 on the device.
+    /// A float32 weight vector on the device.
     public typealias Vector = DeviceBuffer
 
     /// The device.
     public let device: CUDADevice
     let precision: Precision
-    /// The processor's threads, which copy weights.
+    /// CPU threads that examine the weights and copy them to pinned memory.
     let threads: ThreadPool
-    /// Parts of activations that products read.
+    /// Number of 16-bit parts into which activations are split for products.
     var parts: Int { precision == .float32 ? 2 : 1 }
 
     private var waiting: [CUDAWeights] = []
     private var loaded: (short: Int, long: Int) = (0, 0)
-    /// Tables of angles, by their cosines' address: a model has one.
+    /// The last rotary table and its copy on the device. A model has only one.
     private var rotary: (table: RotaryTable, cosines: DeviceBuffer, sines: DeviceBuffer)?
-    /// What attention and rotation need of a batch, kept while the batch is the same.
+    /// Positions of the rows (for rotation) and pieces of work (for attention) on the device; reused while the batch is the same.
     private var positions: (host: [Int32], device: DeviceBuffer)?
     private var pieces: (starts: [Int], count: Int, group: Int, device: DeviceBuffer)?
-    /// Most rows seen, in steps: buffers of one size serve all batches.
+    /// The largest number of rows seen so far, rounded up to a multiple of 256. Buffers of this size serve all batches.
     private var rowCapacity = 0
-    /// Entries a row that results have room for; doubles when it was not enough.
+    /// Number of entries per row that results of `jumpReLU` have room for. It is doubled after an overflow until all entries fit.
     var entriesPerRow = 256
-    /// Begun batches: where the current one began, and all that have been collected.
+    /// The start of the current batch; nil outside of a batch.
     var batchStart: CUDAEvent?
-    /// What the current batch has sent, kept until the batch has been computed.
+    /// Pinned copies of the data that the current batch has uploaded. They are kept until the batch has been computed.
     var batchUploads: [PinnedBuffer] = []
     private var firstStart: CUDAEvent?
     private var busySeconds = 0.0
     private var spanSeconds = 0.0
 
-    /// Bytes that logits or pre-activations may take at one time.
+    /// Maximum number of bytes of a chunk of logits or pre-activations.
     static let chunkBytes = 512 << 20
 
-    /// Not known: operations are only queued.
+    /// Always empty: operations are only queued, so the time of a part is not known.
     public var partSeconds: [BatchPart: Double] { [:] }
 
-    /// Does `body`.
+    /// Calls `body` and measures nothing; see `partSeconds`.
     public func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R { try body() }
 
-    /// Takes the first device that this process' environment lets it see. Throws `CUDAError`.
+    /// Opens the first device that this process can see (CUDA_VISIBLE_DEVICES). Throws `CUDAError`.
     public init(
         precision: Precision, threads: ThreadPool, environment: [String: String]
     ) throws {
@@ -59,10 +59,10 @@ public final class CUDABackend: Backend {
         (self.precision, self.threads) = (precision, threads)
     }
 
-    /// "NVIDIA H100 80GB HBM3 (9.0), driver 13.0, cudart 12.9, cuBLAS 12.9.1".
+    /// Device and library versions: "NVIDIA H100 80GB HBM3 (9.0), driver 13.0, cudart 12.9, cuBLAS 12.9.1".
     public var kernels: String { "\(device.description), \(device.versions)" }
 
-    /// "float32 by products of float16 parts: …".
+    /// How products are computed: "float32 by products of float16 parts: …". The numbers of matrices are valid after `load`.
     public var products: String {
         switch precision {
         case .bfloat16: "bfloat16: one product of rounded operands, summed in float32"
@@ -71,18 +71,18 @@ public final class CUDABackend: Backend {
         }
     }
 
-    /// One is computed, one waits so that the device never does, and one's results are taken in.
+    /// Always 3: one batch is computed, one is queued so that the device never waits, and the results of one are collected.
     public var batchesInFlight: Int { 3 }
 
-    /// By the device's own clock.
+    /// Seconds of the batches collected so far, measured by the device's clock.
     public var deviceSeconds: (busy: Double, span: Double)? { (busySeconds, spanSeconds) }
 
-    /// What this process holds of buffers that wait to be used again counts as free.
+    /// Bytes in use on the device, by all processes. Free buffers in this process' pool do not count. Nil if the driver fails.
     public var deviceMemory: Int? { (try? device.memory()).map { $0.total - $0.free } }
 
-    /// A batch has been collected that was computed from `start` to `end`.
+    /// Adds the time of a batch that was computed from `start` to `end` and has been collected.
     func finishBatch(_ start: CUDAEvent, _ end: CUDAEvent) {
-        // No result is lost for a clock that fails.
+        // A failure of the clock must not lose the results.
         busySeconds += (try? end.seconds(since: start)) ?? 0
         spanSeconds = (try? end.seconds(since: firstStart ?? start)) ?? spanSeconds
         if firstStart == nil { firstStart = start }
@@ -90,7 +90,7 @@ public final class CUDABackend: Backend {
 
     // MARK: Weights
 
-    /// Notes that the matrix is wanted; `load` brings it.
+    /// Registers the matrix; `load` copies it to the device.
     public func weights(
         _ tensor: StoredTensor, layout: WeightLayout, isTable: Bool = false
     ) -> CUDAWeights {
@@ -99,12 +99,13 @@ public final class CUDABackend: Backend {
         return weights
     }
 
-    /// Copies the vector as float32.
+    /// Copies the vector to the device as float32, with `offset` added to each element.
     public func vector(_ tensor: StoredTensor, adding offset: Float) throws -> DeviceBuffer {
         try upload(tensor.floats().map { $0 + offset })
     }
 
-    /// Checks the room, then brings the matrices that were asked for to the device.
+    /// Checks that the device has enough memory, then copies the registered matrices to it. Throws `CUDAError.tooSmall` if the
+    /// memory is too small.
     public func load(rows: Int, bytesPerRow: Int, encoders: Int) throws {
         for weights in waiting where precision == .float32 {
             let survey = WeightSurvey(weights.tensor, threads)
@@ -112,7 +113,7 @@ public final class CUDABackend: Backend {
             if survey.isShort { loaded.short += 1 } else { loaded.long += 1 }
         }
         let matrices = waiting.reduce(0) { $0 + $1.bytes } + WeightUpload.stagingBytes(waiting)
-        // Logits, and pre-activations.
+        // A batch needs two chunks, one of logits and one of pre-activations.
         let widest = waiting.map(\.outputs).max() ?? 0
         let results = encoders * 8 * entriesPerRow
         let batch =
@@ -122,7 +123,7 @@ public final class CUDABackend: Backend {
             throw CUDAError.tooSmall(
                 needed: matrices + batch, free: free, total: total,
                 parts:
-                    "weights and encoders \(matrices >> 20), a batch of \(rows) tokens \(batch >> 20)"
+                    "weights and encoders: \(matrices >> 20) MiB, a batch of \(rows) tokens: \(batch >> 20) MiB"
             )
         }
         let upload = WeightUpload(device, threads)
@@ -133,18 +134,18 @@ public final class CUDABackend: Backend {
 
     // MARK: Data
 
-    /// Waits until the device has done what was asked of it: copies of the batch are under way from and to memory that
-    /// is about to be used for something else. The next one may be a smaller one, for want of memory.
+    /// Waits until the device has finished all queued work, because copies of the batch may still read or write memory that will
+    /// be reused. Also forgets `rowCapacity`: the next batch may be smaller because memory is short.
     public func abandonBatch() {
         try? device.compute.synchronize()
         (batchStart, batchUploads, rowCapacity) = (nil, [], 0)
         (positions, pieces) = (nil, nil)
     }
 
-    /// A buffer of `rows` rows of `bytesPerRow`, with room for the largest batch.
+    /// Returns a buffer for `rows` rows of `bytesPerRow` bytes. It has room for the largest batch so far.
     func rowBuffer(_ rows: Int, bytesPerRow: Int) throws -> DeviceBuffer {
         if rows > rowCapacity { rowCapacity = (rows + 255) / 256 * 256 }
-        // A few rows, as tests and short batches have, need no more than they are.
+        // Tests and short batches have few rows and get a buffer of exactly that size.
         let capacity = rows * 4 < rowCapacity ? rows : rowCapacity
         return try device.buffer(bytes: capacity * bytesPerRow)
     }
@@ -154,8 +155,8 @@ public final class CUDABackend: Backend {
             rows: rows, columns: columns, floats: try rowBuffer(rows, bytesPerRow: columns * 4))
     }
 
-    /// `values` on the device. Within a batch they go through pinned memory, so that nothing waits; from other memory
-    /// the copy is made before the call returns.
+    /// Copies `values` to the device. Within a batch the copy goes through pinned memory, so that the call does not wait. Outside
+    /// of a batch the bytes are read before the call returns.
     func upload<Element: BitwiseCopyable>(_ values: [Element]) throws -> DeviceBuffer {
         let bytes = values.count * MemoryLayout<Element>.stride
         let buffer = try device.buffer(bytes: bytes)
@@ -172,13 +173,13 @@ public final class CUDABackend: Backend {
         return buffer
     }
 
-    /// A matrix of `elements`.
+    /// Copies `elements`, in row-major order, to a matrix on the device.
     public func matrix(rows: Int, columns: Int, _ elements: [Float]) throws -> CUDAMatrix {
         precondition(elements.count == rows * columns)
         return CUDAMatrix(rows: rows, columns: columns, floats: try upload(elements))
     }
 
-    /// Waits for the device and copies.
+    /// Waits for the device and copies the elements of the rows, in row-major order.
     public func elements(of x: CUDAMatrix, rows: Range<Int>) throws -> [Float] {
         let floats = try floats(of: x)
         var out = [Float](repeating: .nan, count: rows.count * x.columns)
@@ -194,7 +195,7 @@ public final class CUDABackend: Backend {
 
     // MARK: Forms of a matrix
 
-    /// `x` as float32.
+    /// Returns `x` as float32, and computes it if it does not exist in this form.
     func floats(of x: CUDAMatrix) throws -> DeviceBuffer {
         if let floats = x.floats { return floats }
         let floats = try rowBuffer(x.rows, bytesPerRow: x.columns * 4)
@@ -203,7 +204,7 @@ public final class CUDABackend: Backend {
         return floats
     }
 
-    /// `x` as products read it.
+    /// Returns `x` in 16-bit parts, as products read it, and computes it if it does not exist in this form.
     func operand(of x: CUDAMatrix) throws -> DeviceBuffer {
         if let parts = x.parts { return parts }
         let buffer = try rowBuffer(x.rows, bytesPerRow: x.columns * parts * 2)
@@ -218,7 +219,7 @@ public final class CUDABackend: Backend {
         return buffer
     }
 
-    /// Computes `x` by its recipe.
+    /// Computes `x` by its recipe, as float32 (`out`), in parts (`split`), or both. Nil: this form is not needed.
     private func cook(_ x: CUDAMatrix, floats out: DeviceBuffer?, parts split: DeviceBuffer?) throws
     {
         switch x.recipe {
@@ -241,12 +242,12 @@ public final class CUDABackend: Backend {
         }
     }
 
-    /// Threads of a block that goes through a row of `width` elements.
+    /// Returns the number of threads of a block that processes a row of `width` elements.
     static func block(_ width: Int) -> Int { width >= 1024 ? 256 : width >= 256 ? 128 : 32 }
 
     // MARK: Elementwise
 
-    /// Gathers rows of the table. A batch begins here.
+    /// Gathers the rows of `table` for `tokens` and multiplies them by `scale`. Begins a batch.
     public func embed(_ tokens: [Int32], table: CUDAWeights, scale: Float) throws -> CUDAMatrix {
         precondition(table.isTable && table.outputsAreRows, "a table is stored by rows")
         batchStart = try device.event(on: device.compute, isTimed: true)
@@ -262,7 +263,7 @@ public final class CUDABackend: Backend {
         return x
     }
 
-    /// Root-mean-square norm of each row, when it is known what for.
+    /// Returns the root-mean-square norm of each row as a recipe; it is computed when its use is known (see `CUDAMatrix`).
     public func rmsNorm(
         _ x: CUDAMatrix, _ weight: DeviceBuffer, epsilon: Float
     ) throws -> CUDAMatrix {
@@ -272,7 +273,7 @@ public final class CUDABackend: Backend {
             recipe: .norm(of: x, version: x.version, weight: weight, epsilon: epsilon))
     }
 
-    /// Rotary embedding: element i and element i + half of each head turn together.
+    /// Applies the rotary embedding in place: elements i and i + half of each head are rotated as a pair.
     public func rotate(_ x: CUDAMatrix, by table: RotaryTable, at rows: [Int32]) throws {
         if rotary?.table.halfWidth != table.halfWidth || rotary?.table.cosines != table.cosines {
             rotary = (table, try upload(table.cosines), try upload(table.sines))
@@ -288,12 +289,12 @@ public final class CUDABackend: Backend {
             ])
     }
 
-    /// GeGLU, when it is known what for.
+    /// Returns gelu(gate) · up as a recipe; it is computed when its use is known (see `CUDAMatrix`).
     public func geglu(gate: CUDAMatrix, up: CUDAMatrix) throws -> CUDAMatrix {
         CUDAMatrix(rows: gate.rows, columns: gate.columns, recipe: .geglu(gate: gate, up: up))
     }
 
-    /// x += y; a norm that nobody else has asked for is added without being stored.
+    /// Adds `y` to `x` in place. A norm that does not exist as float32 yet is computed and added without being stored.
     public func add(_ y: CUDAMatrix, to x: CUDAMatrix) throws {
         let target = try floats(of: x)
         if y.floats == nil,
@@ -319,14 +320,14 @@ public final class CUDABackend: Backend {
 
     // MARK: Attention
 
-    /// Rows of a tile, each a query of one head, and dynamic shared memory of the kernel; see there.
+    /// Rows of a tile (each is a query of one head) and bytes of dynamic shared memory of the kernel `attention`; see kernels.cu.
     private static let tileRows = 32
     private static func sharedBytes(width: Int) -> Int {
         let stride = (width + 31) / 32 * 32 + 16
         return 4 * (2 * tileRows * stride + tileRows * 36)
     }
 
-    /// Causal attention with window and soft-cap, within each document.
+    /// Returns causal attention within each document, with window and soft-cap.
     public func attention(
         queries: CUDAMatrix, keys: CUDAMatrix, values: CUDAMatrix, in batch: PackedBatch,
         _ p: AttentionParameters
@@ -334,7 +335,7 @@ public final class CUDABackend: Backend {
         let group = p.heads / p.keyValueHeads
         guard p.headWidth <= 256, p.headWidth % 4 == 0, group <= CUDABackend.tileRows else {
             throw CUDAError.unsupported(
-                "head_dim is \(p.headWidth) with \(group) query heads to a key head; the CUDA kernels take a multiple of 4 up to 256, and up to \(CUDABackend.tileRows)"
+                "head_dim is \(p.headWidth) with \(group) query heads per key head; the CUDA kernels support a head_dim that is a multiple of 4 up to 256, and up to \(CUDABackend.tileRows) query heads per key head"
             )
         }
         if pieces?.starts != batch.starts || pieces?.group != group {
@@ -355,7 +356,8 @@ public final class CUDABackend: Backend {
         return out
     }
 
-    /// {first query's row, queries, the document's first row} of each piece, those with most keys first.
+    /// Returns the pieces of work, those with most keys first. A piece is {row of the first query, number of queries, first row
+    /// of the document}.
     private static func pieces(_ batch: PackedBatch, step: Int) -> [Int32] {
         var list: [(first: Int, count: Int, start: Int)] = []
         for document in 0..<batch.documentCount {
@@ -368,7 +370,7 @@ public final class CUDABackend: Backend {
         return list.flatMap { [Int32($0.first), Int32($0.count), Int32($0.start)] }
     }
 
-    /// The lowest row whose sum of 0 · x is not 0.
+    /// Returns the lowest row with a NaN or infinity, found as a row whose sum of 0 · x is not 0. Nil if there is no such row.
     public func firstNonFiniteRow(of x: CUDAMatrix) throws -> Deferred<Int?> {
         let result = try device.buffer(bytes: 4)
         try device.fill(result, 0x7F, bytes: 4)
@@ -376,13 +378,13 @@ public final class CUDABackend: Backend {
             "first_non_finite_row", grid: (x.rows, 1), block: CUDABackend.block(x.columns),
             [.pointer(try floats(of: x)), .int(x.columns), .pointer(result)])
         let fetched = try fetch(result, Int32.self, count: 1)
-        return Deferred { [rows = x.rows] in  // not x, which would stay
+        return Deferred { [rows = x.rows] in  // captures no x, whose memory would stay allocated
             let row = Int(try fetched.value()[0])
             return row < rows ? row : nil
         }
     }
 
-    /// Copies `count` elements to the host when the device comes to it.
+    /// Queues a copy of `count` elements to the host. `value()` of the result waits for the copy.
     func fetch<Element: BitwiseCopyable>(
         _ buffer: DeviceBuffer, _: Element.Type, count: Int
     ) throws -> Deferred<[Element]> {

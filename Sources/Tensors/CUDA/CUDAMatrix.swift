@@ -1,4 +1,4 @@
-// What lies on the device, and in which forms.
+// Matrices on the device, and their forms: float32, 16-bit parts, or a recipe.
 
 import ArrayFiles
 import CUDA
@@ -6,10 +6,10 @@ import Glibc
 
 /// Activations on the device: float32, the parts that products read, or the recipe for either.
 ///
-/// A norm or a GeGLU is not computed when it is asked for but when it is known what for: most are read by products
-/// alone, and then never exist as float32.
+/// A norm or a GeGLU is not computed when it is requested, but when its use is known. Most of them are read only by
+/// products, and then they never exist as float32.
 public final class CUDAMatrix {
-    /// How a matrix comes about that does not exist yet.
+    /// How to compute a matrix that does not exist yet.
     enum Recipe {
         case norm(of: CUDAMatrix, version: Int, weight: DeviceBuffer, epsilon: Float)
         case geglu(gate: CUDAMatrix, up: CUDAMatrix)
@@ -20,11 +20,12 @@ public final class CUDAMatrix {
     /// Number of columns.
     public let columns: Int
     let recipe: Recipe?
-    /// (rows, columns) as float32.
+    /// The matrix as float32, (rows, columns); nil if it does not exist in this form.
     var floats: DeviceBuffer?
-    /// (rows, parts · columns) of 16 bits: [low | high] as float16, or bfloat16.
+    /// The matrix as 16-bit numbers, (rows, parts · columns): [low | high] in float16, or one part in bfloat16. Nil if it does
+    /// not exist in this form.
     var parts: DeviceBuffer?
-    /// Counts changes in place, which recipes must not miss.
+    /// Number of changes in place. A recipe stores the version of its input, so that a later change is detected.
     private(set) var version = 0
 
     init(rows: Int, columns: Int, floats: DeviceBuffer) {
@@ -36,43 +37,43 @@ public final class CUDAMatrix {
         (self.rows, self.columns, self.recipe) = (rows, columns, recipe)
     }
 
-    /// The floats are about to change.
+    /// Notes that the floats are about to change; discards the parts.
     func change() {
         version += 1
         parts = nil
     }
 }
 
-/// A weight matrix, on the device once it was loaded: bfloat16, or float16 times a power of two, in one part where that
-/// is exact, else in two.
+/// A weight matrix, on the device after `load`. It is stored as bfloat16, or as float16 multiplied by a power of two: in one
+/// part if that is exact, otherwise in two.
 public final class CUDAWeights {
     let tensor: StoredTensor
-    /// Whether a row of the stored matrix makes one output (else one input).
+    /// Whether a row of the stored matrix belongs to one output. If false, it belongs to one input.
     let outputsAreRows: Bool
     let outputs: Int
     let inputs: Int
     let isTable: Bool
-    /// How it is held, known once loaded.
+    /// The form on the device; final after `load`.
     var form = Form.bfloat16
-    /// Row r of part p begins at element r · rowStride + p · partStride, the high part first. So the inner dimension
-    /// of a product with both, [high | low], lies in one stride.
+    /// The parts, the high part first. Row r of part p begins at element r · rowStride + p · partStride. So both parts,
+    /// [high | low], form one inner dimension of a product with a constant stride. Nil before `load`.
     var data: DeviceBuffer?
-    /// What two parts leave of a float32, for tables: rows that are looked up are exact.
+    /// For tables: the remainder of a float32 that two parts do not hold, so that `embed` returns exact rows. Nil if not needed.
     var rest: DeviceBuffer?
 
     enum Form: Equatable {
         case bfloat16
-        /// Elements times 2 to the power of `exponent`, in one or two parts.
+        /// Elements multiplied by 2 to the power of `exponent`, in one or two parts.
         case float16(parts: Int, exponent: Int)
 
         var parts: Int {
             if case .float16(let parts, _) = self { parts } else { 1 }
         }
 
-        /// What `split_weights` calls parts: 0 for bfloat16.
+        /// The argument `parts` of the kernel `split_weights`: 0 for bfloat16.
         var code: Int { self == .bfloat16 ? 0 : parts }
 
-        /// What elements have been multiplied by.
+        /// The factor by which elements have been multiplied.
         var scale: Float {
             if case .float16(_, let exponent) = self { exp2f(Float(exponent)) } else { 1 }
         }
@@ -87,15 +88,15 @@ public final class CUDAWeights {
         inputs = tensor.shape[outputsFirst ? 1 : 0]
     }
 
-    /// Rows and their width as stored.
+    /// Number of rows and their width, as stored in the file.
     var storedShape: (rows: Int, width: Int) {
         outputsAreRows ? (outputs, inputs) : (inputs, outputs)
     }
     var rowStride: Int { outputsAreRows ? inputs * form.parts : outputs }
     var partStride: Int { outputsAreRows ? inputs : inputs * outputs }
 
-    /// Whether there is a `rest`.
+    /// Whether the matrix has a `rest`.
     var hasRest: Bool { isTable && form.parts == 2 }
-    /// Bytes on the device.
+    /// Bytes that the matrix takes on the device.
     var bytes: Int { tensor.count * 2 * (form.parts + (hasRest ? 1 : 0)) }
 }

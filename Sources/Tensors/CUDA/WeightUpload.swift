@@ -1,11 +1,12 @@
-// Weights from their mapped files to the device: copied through pinned memory piece by piece, and taken apart there.
+// Copies weights from their mapped files to the device, piece by piece through pinned memory. The device splits them into
+// parts.
 
 import ArrayFiles
 import CUDA
 import Files
 import Threading
 
-/// A way for many matrices. One piece is copied into pinned memory while the one before is on its way.
+/// Uploads matrices. The CPU copies one piece into pinned memory while the previous piece is copied to the device.
 final class WeightUpload {
     private struct Slot {
         let pinned: PinnedBuffer
@@ -26,7 +27,7 @@ final class WeightUpload {
     private var slots: [Slot] = []
     private var next = 0
 
-    /// Bytes on the device that it takes beside the matrices.
+    /// Returns the number of bytes on the device that the upload of `matrices` needs besides the matrices.
     static func stagingBytes(_ matrices: [CUDAWeights]) -> Int {
         2 * min(pieceBytes, matrices.map(\.tensor.bytes.count).max() ?? 0)
     }
@@ -35,7 +36,7 @@ final class WeightUpload {
         (self.device, self.threads) = (device, threads)
     }
 
-    /// Makes `weights` resident in as many parts as it says. The device may still be at it.
+    /// Uploads `weights` in the form `weights.form`. The device may still be working when the call returns.
     func bring(_ weights: CUDAWeights) throws {
         let tensor = weights.tensor
         let (rows, width) = weights.storedShape
@@ -69,9 +70,9 @@ final class WeightUpload {
         (weights.data, weights.rest) = (data, rest)
     }
 
-    /// The next slot's staging memory, with `bytes` on their way to it.
+    /// Queues the copy of `bytes` to the staging memory of the next slot, and returns this memory.
     private func stage(_ bytes: UnsafeRawBufferPointer) throws -> DeviceBuffer {
-        // As large as matrices ask for: a small model's take little.
+        // Slots are only as large as the matrices need, so a small model takes little memory.
         if slots.count < 2 {
             next = slots.count
             slots.append(try Slot(device, bytes: bytes.count))
@@ -94,15 +95,15 @@ final class WeightUpload {
     }
 }
 
-/// What decides how a matrix is held as float16.
+/// Properties of a matrix that determine its float16 form.
 struct WeightSurvey {
-    /// Whether all elements have at most 11 significant bits, as float16 and bfloat16 numbers have. Scaled, they are then
-    /// float16 numbers; only what is below 2⁻²⁹ of the largest may lose bits, of which nothing is left in a sum.
+    /// Whether all elements have at most 11 significant bits, as float16 and bfloat16 numbers have. If so, they are float16
+    /// numbers after scaling. Only elements below 2⁻²⁹ of the largest may lose bits; in a sum these do not matter.
     let isShort: Bool
-    /// The power of two by which the largest magnitude comes to lie between 2¹⁴ and 2¹⁵; float16 ends at 2¹⁶.
+    /// The exponent of the power of two that scales the largest magnitude to between 2¹⁴ and 2¹⁵; float16 ends at 2¹⁶.
     let exponent: Int
 
-    /// Looks at all of `tensor`, on `threads`.
+    /// Examines all elements of `tensor` on `threads`.
     init(_ tensor: StoredTensor, _ threads: ThreadPool) {
         let step = 1 << 20
         let pieces = (tensor.count + step - 1) / step
@@ -117,11 +118,11 @@ struct WeightSurvey {
         let bits = found.reduce(0) { $0 | $1.bits }
         let largest = Float(bitPattern: found.reduce(0) { max($0, $1.largest) })
         isShort = bits & 0x1FFF == 0
-        // Zeros, and what is no number and will be found to be none in the results, stay as they are.
+        // No scaling if all elements are 0, or if one is NaN or infinite; the results show the latter.
         exponent = largest.isFinite && largest > 0 ? min(14 - Int(largest.exponent), 100) : 0
     }
 
-    /// All bits that are set in elements of `range`, and the largest magnitude's.
+    /// Returns the bits that are set in any element of `range`, and the bits of the largest magnitude.
     private static func look(
         at tensor: StoredTensor, _ range: Range<Int>
     ) -> (bits: UInt32, largest: UInt32) {

@@ -1,13 +1,14 @@
-// Products of bfloat16 numbers, summed in float32: the kernels of the CPU backend's `--dtype bfloat16`.
+// Products of bfloat16 numbers, summed in float32: the kernels of `--dtype bfloat16` on the CPU backend.
 //
-// One factor has its rows in the lanes of vectors ("lanes": blocks of rows, pair of columns by pair of columns), the
-// other is read where it lies, row by row, and broadcast pair by pair. Weights of a checkpoint, (outputs, inputs), are
-// read so without having been packed; activations are the lanes then. An SAE's encoder, (inputs, outputs), is packed
-// into lanes a block of outputs at a time, and activations are the rows.
+// A "pair" is two neighbouring columns of a row, i.e. 32 bits. One factor is in "lanes": a block of its rows is stored pair
+// of columns by pair of columns, and each row is one lane of the vectors. The other factor is read in place, row by row; each
+// pair is broadcast to all lanes. Weights of a checkpoint, (outputs, inputs), are read in place without packing, and the
+// activations are in lanes. The encoder of an SAE, (inputs, outputs), is packed into lanes, one block of outputs at a time,
+// and the activations are read in place.
 //
-// A bfloat16 is the upper half of a float32. A product of two is exact in float32 unless it overflows or is subnormal
-// (VDPBF16PS takes subnormal numbers for zero); each sum goes over a row's pairs in their order, of each pair the second
-// number first (Intel SDM vol. 2), so that all kernels make the same bits elsewhere.
+// A bfloat16 is the upper half of a float32. The product of two is exact in float32 unless it overflows or is subnormal
+// (VDPBF16PS treats subnormal numbers as zero). Each sum goes over the pairs of a row in order, and adds the second product
+// of a pair first (Intel SDM vol. 2). So all kernels give the same bits, except where numbers overflow or are subnormal.
 
 #ifndef CBFLOAT16_H
 #define CBFLOAT16_H
@@ -15,40 +16,41 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/// Rows of the factor that is broadcast that `multiply` takes at a time.
+/// Maximum number of rows of the broadcast factor in one call of `multiply`.
 enum { BFLOAT16_ROWS = 96 };
 
-/// Functions for one kind of processor. Numbers may lie at any address.
+/// Functions for one instruction set. Numbers may be at any address; no alignment is needed.
 struct bfloat16_kernels {
-    /// The instructions they are made of.
+    /// Name of the instruction set.
     const char *name;
-    /// Whether the processor itself multiplies bfloat16 numbers; else they are widened first.
+    /// Whether the instruction set multiplies bfloat16 numbers. If false, the kernels widen them to float32 first.
     bool is_native;
-    /// Rows in a full block of lanes. A last block with fewer has the next multiple of `vector`.
+    /// Number of rows in a full block of lanes. A last block with fewer rows is padded to the next multiple of `vector`.
     long block;
-    /// Rows in one vector.
+    /// Number of rows in one vector.
     long vector;
 
-    /// Rounds `count` floats to the nearest bfloat16, ties to even; what is not a number stays so.
+    /// Rounds `count` floats to the nearest bfloat16, ties to even. NaN stays NaN.
     void (*round)(const void *x, long count, uint16_t *out);
 
-    /// Packs bfloat16 rows, `stride` apart, into one block of lanes: for each pair of columns the pairs of all rows.
-    /// `count` rows, at most `block`; the rest of the last vector is zero.
+    /// Packs `count` bfloat16 rows (at most `block`) of `pairs` pairs into one block of lanes: for each pair of columns, the
+    /// pairs of all rows. `stride` is the distance between rows in bfloat16 numbers. Lanes beyond `count` are zero.
     void (*pack_rows)(const uint16_t *rows, long stride, long count, long pairs, uint32_t *lanes);
 
-    /// Packs columns of a float32 matrix, rounded, into one block of lanes, one pair of its rows: `first` and `second`
-    /// are those rows' parts (`second` null for a zero). `count` columns, at most `block`; the rest is zero.
+    /// Rounds two rows of a float32 matrix to bfloat16 and interleaves them, a pair a column, into one block of lanes.
+    /// `second` may be null (zeros). Lanes beyond `count` are zero. `count` is the number of columns, at most `block`.
     void (*pack_columns)(const void *first, const void *second, long count, uint32_t *lanes);
 
-    /// The products of `lane_count` rows in lanes, block after block of `pairs` pairs, and `row_count` rows, at most
-    /// BFLOAT16_ROWS, `row_stride` apart. That of lane l and row r goes to out[l * stride + r] where `lanes_first`,
-    /// else to out[r * stride + l]. `room` is for BFLOAT16_ROWS * block floats.
+    /// Computes the products of `lane_count` rows in lanes, stored block after block with `pairs` pairs per row, and
+    /// `row_count` rows (at most BFLOAT16_ROWS), which are `row_stride` bfloat16 numbers apart. The product of lane l and
+    /// row r goes to out[l * stride + r] if `lanes_first`, otherwise to out[r * stride + l]. `room` is scratch memory for
+    /// BFLOAT16_ROWS * block floats.
     void (*multiply)(
         const uint32_t *lanes, long lane_count, long pairs, const void *rows, long row_stride, long row_count,
         bool lanes_first, float *out, long stride, float *room);
 };
 
-/// The kernels that this processor can run, the best first; `index` from 0, null behind the last.
+/// Returns the kernels that this processor can run, the fastest first. `index` begins at 0; null after the last.
 const struct bfloat16_kernels *bfloat16_kernels_at(long index);
 
 #endif

@@ -1,5 +1,5 @@
-// The entry points of NVIDIA's libraries that are used, as tables of functions to be filled by name at run time. None of
-// NVIDIA's headers is needed: names, signatures and values are those of CUDA 11, 12 and 13, in which they are equal.
+// Tables of the functions of NVIDIA's libraries that the program uses. They are filled by name at run time. No header of
+// NVIDIA is needed: names, signatures and values are equal in CUDA 11, 12 and 13.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -10,7 +10,7 @@ typedef struct cuda_module *cuda_module;      // CUmodule
 typedef struct cuda_function *cuda_function;  // CUfunction
 typedef struct cublas_handle *cublas_handle;  // cublasHandle_t
 
-// X(name, arguments). All return a status, 0 for success.
+// X(name, parameters). All functions return a status; 0 is success.
 
 // libcudart: cuda_runtime_api.h
 #define CUDART_FUNCTIONS(X)                                                                                  \
@@ -78,18 +78,18 @@ typedef struct cublas_table {
 } cublas_table;
 #undef CCUDA_POINTER
 
-// Each fills its table from a handle of dlopen. Returns the name of the first function that the library lacks, or null.
+// Fill a table from a handle of dlopen. Return the name of the first function that the library lacks, or null.
 const char *ccuda_fill_cudart(void *library, cudart_table *table);
 const char *ccuda_fill_driver(void *library, cuda_driver_table *table);
 const char *ccuda_fill_cublas(void *library, cublas_table *table);
 
-// The file that a handle of dlopen was loaded from; null where it cannot be told. dlinfo needs _GNU_SOURCE.
+// Returns the file from which a handle of dlopen was loaded; null if dlinfo fails. In C because dlinfo needs _GNU_SOURCE.
 const char *ccuda_library_path(void *library);
 
-// Launches `function` on a grid of gridX by gridY blocks of `block` threads. Each of the `count` arguments lies in the low
-// bytes of its eight.
+// Launches `function` on a grid of gridX by gridY blocks of `block` threads. Each of the `count` arguments (at most 32) is in
+// the low bytes of its 64-bit number. Returns the status of cuLaunchKernel; 1 if there are too many arguments.
 int ccuda_launch(const cuda_driver_table *table, cuda_function function, unsigned gridX, unsigned gridY, unsigned block,
                  unsigned sharedBytes, cuda_stream stream, const uint64_t *arguments, int count);
 
-// The kernels' PTX, ending in a zero byte.
+// Returns the PTX of the kernels, which ends with a zero byte.
 const char *ccuda_ptx(void);

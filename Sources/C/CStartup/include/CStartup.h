@@ -1,9 +1,9 @@
-// What has to happen before the libraries that the program is linked to begin, and what is seen then.
+// Code that runs before the constructors of shared libraries, and the arguments that it receives.
 
 #ifndef CSTARTUP_H
 #define CSTARTUP_H
 
-// The process' arguments, its own name first. Swift's CommandLine reads them from /proc, which may not be there.
+// The arguments of the process; index 0 is the program's name. Swift's CommandLine reads them from /proc, which may be missing.
 int startup_argument_count(void);
 const char *_Nonnull startup_argument(int index);
 
