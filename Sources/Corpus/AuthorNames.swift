@@ -1,9 +1,10 @@
-// Names in the selection that no record has: misspelt ones would change a result without a word.
+// Finds author names in the selection that no record has. A misspelt name would change a result without a warning.
 
 import ByteJSON
 import Files
 
-/// A sentence for each author that `selection` names and that is none of `authors`, with the one that may have been meant.
+/// Returns a sentence for each author that `selection` names but `authors` does not have. If an author's name looks almost the
+/// same, the sentence names that author.
 func unmatchedAuthors(of selection: Selection, among authors: [String]) -> [String] {
     let there = Set(authors.map(ExactString.init))
     var byFolded: [String: String] = [:]
@@ -35,8 +36,8 @@ func unmatchedAuthors(of selection: Selection, among authors: [String]) -> [Stri
     }
 }
 
-/// `name` without what eyes pass over: case, white space, invisible characters and quotes. Swift compares the rest by
-/// characters, so that the Unicode form makes no difference.
+/// Returns `name` in lower case, without white space, invisible characters and quotes. Swift compares the rest by characters,
+/// so different Unicode forms of a name are equal.
 private func folded(_ name: String) -> String {
     let scalars = name.lowercased().unicodeScalars.filter { scalar in
         !scalar.properties.isWhitespace && scalar.properties.generalCategory != .format
@@ -46,8 +47,8 @@ private func folded(_ name: String) -> String {
     return String(String.UnicodeScalarView(scalars))
 }
 
-/// Where two names look the same, what tells them apart.
+/// Returns the end of the sentence if two names differ only in their Unicode form; empty for other names.
 private func difference(_ a: String, _ b: String) -> String {
-    // As characters they are equal, as bytes they are not.
+    // The names are equal as characters, but their bytes differ.
     a == b ? ", in another Unicode form" : ""
 }

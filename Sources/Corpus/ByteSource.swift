@@ -1,10 +1,10 @@
-// A file's bytes as a stream, decompressed on the way if its content says that it is compressed.
+// Reads a file's bytes as a stream. Decompresses gzip and zstd, which are recognised by the content of the file.
 
 import CZstd
 import Files
 import Glibc
 
-/// Reads a file from front to end in pieces.
+/// Reads a file from its first byte to its last, in pieces.
 final class ByteSource {
     private let path: String
     private let descriptor: Int32
@@ -12,10 +12,10 @@ final class ByteSource {
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
     private var pending: Range<Int>
     private var isAtEnd = false
-    /// How what `read` gives was compressed, if it was.
+    /// The compression of the file; nil if the file is not compressed with gzip or zstd.
     let compression: FileKind?
 
-    /// Opens `path`. Throws `FileError` where it cannot be opened or is a folder.
+    /// Opens the file at `path`. Throws `FileError` if it cannot be opened or read, or is a folder.
     init(path: String, window: CompressionWindow = .any) throws {
         self.path = path
         descriptor = open(path, O_RDONLY | O_CLOEXEC)
@@ -23,7 +23,7 @@ final class ByteSource {
         pending = 0..<0
         let kind: FileKind?
         do {
-            // A pipe may give fewer bytes at a time than a magic number has.
+            // One read from a pipe may return fewer bytes than the magic number has.
             while pending.count < 4 {
                 let count = try ByteSource.read(
                     descriptor, UnsafeMutableRawBufferPointer(rebasing: buffer[pending.count...]),
@@ -51,8 +51,8 @@ final class ByteSource {
         buffer.deallocate()
     }
 
-    /// Fills the front of `out` and returns how many bytes came, 0 at the end. Throws `FileError` where the
-    /// file cannot be read, `CorpusError` where it does not decompress.
+    /// Writes bytes to the front of `out` and returns their number, 0 at the end of the file. Throws `FileError` if the file
+    /// cannot be read, `CorpusError` if it cannot be decompressed.
     func read(into out: UnsafeMutableRawBufferPointer) throws -> Int {
         while true {
             if pending.isEmpty, !isAtEnd {
@@ -83,10 +83,10 @@ final class ByteSource {
     }
 }
 
-/// A decompressor, one step at a time.
+/// A decompressor that works in steps.
 private protocol Decoder: AnyObject {
-    /// Uses up some of `input` and writes to the front of `out`. At the end of the file, having nothing more
-    /// to give must be a complete stream.
+    /// Consumes bytes at the front of `input`, writes to the front of `out`, and returns the number of bytes of both. Throws if
+    /// the stream is damaged, or if it is not complete when `isAtEnd` is true and no bytes are left.
     func decode(
         _ input: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer, isAtEnd: Bool
     ) throws(DecodingProblem) -> (consumed: Int, produced: Int)
@@ -106,7 +106,7 @@ private final class Plain: Decoder {
     }
 }
 
-/// gzip, any number of members.
+/// Decodes gzip with any number of members.
 private final class Gzip: Decoder {
     private let inflater = Inflater(.gzip)
     private var isBetweenMembers = true
@@ -122,7 +122,7 @@ private final class Gzip: Decoder {
             if isBetweenMembers { return (0, 0) }
         }
         if isBetweenMembers, hasMember, input.first == 0 {
-            // Padding after the last member, as on tapes; gzip ignores it too.
+            // Zero bytes after the last member are padding, as on tapes. gzip ignores them too.
             return (input.prefix { $0 == 0 }.count, 0)
         }
         let (consumed, produced, status) = inflater.read(input, into: out)
@@ -133,7 +133,7 @@ private final class Gzip: Decoder {
             (isBetweenMembers, hasMember) = (true, true)
         case .damaged where isBetweenMembers && hasMember:
             throw DecodingProblem(
-                reason: "other bytes follow the gzip stream, which ends before them")
+                reason: "other bytes follow the gzip stream after its end")
         case .damaged(let reason):
             throw DecodingProblem(reason: "the gzip stream is damaged (\(reason))")
         }
@@ -141,22 +141,22 @@ private final class Gzip: Decoder {
     }
 }
 
-/// How much memory a compressed file may ask for, to look back in.
+/// The largest window that a zstd file may ask for. The window is the part of the output that the decoder keeps in memory.
 public enum CompressionWindow: Sendable {
-    /// As much as the format allows, 2 GiB (`zstd --long=31`): the file is the user's own.
+    /// 2 GiB, the most that zstd allows (`zstd --long=31`), for the user's own files.
     case any
-    /// As much as zstd gives without being told otherwise, 128 MiB, and Hugging Face's datasets give: a stranger's file of a few
-    /// kilobytes could ask for 2 GiB.
+    /// 128 MiB, the limit of zstd without options and of Hugging Face's datasets, for files from the Hub. Without this limit, a
+    /// file of a few kilobytes could ask for 2 GiB.
     case usual
 
     fileprivate var log: Int32 { self == .any ? 31 : 27 }
 }
 
-/// Zstandard, any number of frames.
+/// Decodes Zstandard with any number of frames.
 private final class Zstd: Decoder {
     private let stream: OpaquePointer?
     private let window: CompressionWindow
-    /// What the last call hinted: 0 once a frame is complete.
+    /// The last result of ZSTD_decompressStream: 0 after the end of a frame.
     private var hint = 0
 
     init(_ window: CompressionWindow) {
@@ -180,7 +180,7 @@ private final class Zstd: Decoder {
             {
                 throw DecodingProblem(
                     reason:
-                        "its zstd stream asks for a window of more than \((1 << window.log) >> 20) MiB of memory, the most that a file of the Hub may have; where it is trusted, give it with --data_path"
+                        "its zstd stream asks for a window of more than \((1 << window.log) >> 20) MiB of memory, the most that a file of the Hub may have; if you trust the file, give it with --data_path"
                 )
             }
             let reason = String(cString: ZSTD_getErrorName(status))

@@ -1,10 +1,12 @@
-// Texts that have been put through Gemma's chat template, which the tokenizer then gets a second time.
+// Recognises texts to which Gemma's chat template has been applied. The program puts <bos> in front of every text, so a text
+// that already begins with <bos> has two.
 
-/// What Gemma's chat template puts at the front of a text.
+/// The markers that Gemma's chat template puts at the front of a text.
 public enum ChatTemplate {
     private static let markers = ["<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>"]
 
-    /// Whether `text` begins with `<bos>`, `<eos>` or a turn marker, behind white space or not.
+    /// Returns whether `text` begins with `<bos>`, `<eos>` or a turn marker. White space and invisible characters before it are
+    /// ignored.
     public static func begins(_ text: String) -> Bool {
         let visible = text.unicodeScalars.drop {
             $0.properties.isWhitespace || $0.properties.generalCategory == .format
@@ -13,20 +15,20 @@ public enum ChatTemplate {
             && markers.contains { visible.starts(with: $0.unicodeScalars) }
     }
 
-    /// A sentence on the documents of `authors` that begin so; nil where none does.
+    /// Returns a warning about the documents of `authors` that begin with such a marker; nil if there are none.
     public static func warning(_ authors: [AuthorDocuments]) -> String? {
         let documents = authors.lazy.flatMap(\.documents)
         let templated = documents.filter { begins($0.text) }
         guard let first = templated.map(\.line).min() else { return nil }
         let count = authors.reduce(0) { $0 + $1.documents.count }
         return
-            "\(templated.count) of \(count) documents begin with <bos> or a turn marker (the first: line \(first)), as texts that a chat template was applied to; they are taken as they are, behind the <bos> that every document gets"
+            "\(templated.count) of \(count) documents begin with <bos> or a turn marker (the first: line \(first)), as after applying a chat template; they are used unchanged, after the <bos> that every document gets"
     }
 
-    /// The same of a prefix.
+    /// Returns a warning if `prefix` begins with such a marker; nil if it does not.
     public static func warning(prefix: String) -> String? {
         begins(prefix)
-            ? "--prefix begins with <bos> or a turn marker; it is taken as it is, behind the <bos> that every document gets"
+            ? "--prefix begins with <bos> or a turn marker; it is used unchanged, after the <bos> that every document gets"
             : nil
     }
 }

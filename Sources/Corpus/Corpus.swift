@@ -1,22 +1,22 @@
-// AuthorMix records (Fisher et al. 2024, arXiv 2408.15666) to documents by author.
+// Reads AuthorMix records (Fisher et al. 2024, arXiv 2408.15666) and groups their documents by author.
 
 import ByteJSON
 
-/// Why a corpus was refused. Each names the file and, where there is one, the line.
+/// Errors for a corpus that cannot be used. Each names the file and, if there is one, the line.
 public enum CorpusError: Error, Equatable, CustomStringConvertible {
-    /// A record that is not what the format asks for.
+    /// A record does not have the required form.
     case badRecord(path: String, line: Int, reason: String)
-    /// What is wrong from this line on concerns the file, not one record: another kind of file, or form of JSON. The reason
-    /// says what to do.
+    /// The problem concerns the file from this line on, not one record: it is another kind of file, or another form of JSON.
+    /// `reason` says what to do.
     case badFile(path: String, line: Int, reason: String)
-    /// A compressed file that does not decompress.
+    /// A compressed file cannot be decompressed.
     case damagedCompression(path: String, reason: String)
-    /// No record at all.
+    /// The corpus has no records.
     case empty(path: String)
-    /// Records, but none that the selection accepts.
+    /// The corpus has records, but the selection accepts none of them.
     case noneAccepted(path: String, records: Int, reasons: String)
 
-    /// What is wrong, where, and the next step.
+    /// The message: the file and line, the problem, and the next step.
     public var description: String {
         switch self {
         case .badRecord(let path, let line, let reason):
@@ -34,66 +34,66 @@ public enum CorpusError: Error, Equatable, CustomStringConvertible {
 
 /// One accepted document.
 public struct Document: Codable, Equatable, Sendable {
-    /// The text as in the record.
+    /// The text, unchanged from the record.
     public let text: String
-    /// The line on which the record begins, from 1; where there are several files, as if they were one.
+    /// The line on which the record begins, from 1. Lines are counted over all files of the corpus.
     public let line: Int
 
-    /// A document from `line`.
+    /// Creates a document from the record that begins on `line`.
     public init(text: String, line: Int) {
         self.text = text
         self.line = line
     }
 }
 
-/// An author and the documents accepted, in file order.
+/// An author and the author's accepted documents, in file order.
 public struct AuthorDocuments: Codable, Equatable, Sendable {
-    /// The author's name as in the records.
+    /// The author's name, unchanged from the records.
     public let author: String
-    /// The author's documents.
+    /// The accepted documents, in file order.
     public fileprivate(set) var documents: [Document]
 
-    /// An author's documents.
+    /// Creates an author with `documents`.
     public init(author: String, documents: [Document]) {
         self.author = author
         self.documents = documents
     }
 }
 
-/// Which records are taken.
+/// The criteria that a record must meet to be accepted.
 public struct Selection: Codable, Equatable, Sendable {
     /// The key that names the author.
     public var authorField = "style"
     /// The key that holds the text.
     public var textField = "text"
-    /// Stop after this many accepted documents, over all authors.
+    /// The number of accepted documents, over all authors, after which reading stops; nil for no limit.
     public var documentLimit: Int?
-    /// Most documents of one author.
+    /// The maximum number of documents of one author.
     public var documentsPerAuthor = 250
-    /// Fewest words, as Python's `str.split()` counts them.
+    /// The minimum number of words of a document, counted as Python's `str.split()` does.
     public var minimumWords = 35
-    /// Authors to pass over.
+    /// Authors whose records are not accepted.
     public var excludedAuthors: [String] = []
-    /// If not empty, the only authors to take.
+    /// If not empty, only records of these authors are accepted.
     public var includedAuthors: [String] = []
 
-    /// The defaults.
+    /// Creates a selection with the default values.
     public init() {}
 }
 
-/// Reads corpora.
+/// Reads the files of a corpus.
 public enum Corpus {
-    /// What was read, and what should be said of it.
+    /// The accepted documents, with warnings.
     public struct Reading: Sendable {
-        /// Authors in order of their first accepted document.
+        /// The authors, in the order of their first accepted documents.
         public let authors: [AuthorDocuments]
-        /// Names in the selection that no record has, a sentence each. None where the files were not read to their end.
+        /// A sentence for each author in the selection that no record has. Empty if reading stopped at the document limit.
         public let warnings: [String]
     }
 
-    /// The documents that `selection` accepts from the files at `paths` (JSONL or a JSON array each; plain, gzip or
-    /// zstd, with as large a window as `window` says). Lines are counted on from one file to the next. Throws `FileError` or
-    /// `CorpusError`.
+    /// Returns the documents that `selection` accepts from the files at `paths`. Each file is JSONL or one JSON array, either
+    /// plain or compressed with gzip or zstd; `window` limits the window of zstd. Line numbers continue from one file to the
+    /// next. Throws `FileError` or `CorpusError`.
     public static func read(
         paths: [String], _ selection: Selection, window: CompressionWindow = .any
     ) throws -> Reading {
@@ -138,7 +138,7 @@ private struct Accepted {
     private var (tooShort, left) = (0, 0)
     private(set) var authors: [AuthorDocuments] = []
     private(set) var recordCount = 0
-    /// All authors so far, accepted or not, in order; none where no author is named in the selection.
+    /// All authors so far, accepted or not, in file order. Empty if the selection names no authors.
     private(set) var authorsSeen: [String] = []
     private var seen: Set<ExactString> = []
 

@@ -1,25 +1,25 @@
-// What is said of a record that was refused: what was found in it or in its place, and what to do.
+// Explains why a record was refused: what was found, and what to do.
 
 import ByteJSON
 import Files
 
-/// A record that was refused, and what surrounds it.
+/// A record that was refused, with its surroundings in the file.
 struct RecordDiagnosis {
     let selection: Selection
     let path: String
     let line: Int
     let record: UnsafeBufferPointer<UInt8>
-    /// What has been read of the file from the record on.
+    /// The bytes from the start of the record on, as far as they have been read.
     let rest: UnsafeRawBufferPointer
-    /// Whether nothing but white space is before the record.
+    /// Whether no other record comes before this one.
     let isFirst: Bool
     let isInArray: Bool
-    /// How the file was compressed, if it was.
+    /// The compression of the file; nil if the file is not compressed.
     let compression: FileKind?
-    /// Whether the file goes on behind `rest`.
+    /// Whether the file continues after `rest`, or `rest` ends with a newline. If not, the record may be cut short.
     let goesOn: Bool
 
-    /// The error for `problem`.
+    /// Returns the error that explains `problem`.
     func error(_ problem: RecordProblem) -> CorpusError {
         otherKind ?? zeros ?? error(problem.cause)
     }
@@ -41,26 +41,26 @@ struct RecordDiagnosis {
         case .missing(let key): return missing(key)
         case .notString(let key): return notString(key)
         case .loneSurrogate(let key):
-            return bad("\"\(key)\" has a lone surrogate escape, which is no character")
+            return bad("\"\(key)\" has a lone surrogate escape, which is not a character")
         }
     }
 
     // MARK: Other kinds of file
 
-    /// Where the file is no JSON at all, or goes on as something else.
+    /// The error if the file is not JSON, or if data of another kind begins at this record; else nil.
     private var otherKind: CorpusError? {
         guard let kind = FileKind(rest) else { return nil }
-        // What stands behind a bracket is a part of a text, and no text of a kind of its own.
+        // Inside an array, a kind of text is no evidence: `rest` begins in the middle of the file's text.
         if isInArray, kind.isText { return nil }
         if isFirst {
-            // JSON's own scalars are records of another form.
+            // A JSON scalar, such as a string or a number, is a record of the wrong form, not another kind of file.
             if case .text = kind, (try? JSONValue(parsing: record)) != nil { return nil }
             return kind.reason(within: compression).map(file)
         }
         switch kind {
         case .marked:
             return file(
-                "a byte order mark stands within the file, as where files that begin with one were joined; take it out: sed 's/^\\xEF\\xBB\\xBF//'"
+                "a byte order mark is in the middle of the file, as after joining files that begin with one; remove it: sed 's/^\\xEF\\xBB\\xBF//'"
             )
         case .encoded(let name):
             return file(
@@ -68,13 +68,13 @@ struct RecordDiagnosis {
             )
         case .compressed(_, let command):
             return file(
-                "from here on the file is \(kind.name), as where a compressed file was appended; decompress that part: \(command)"
+                "from here on the file is \(kind.name), as after appending a compressed file; decompress that part: \(command)"
             )
         default: return nil
         }
     }
 
-    /// Where the record has NUL bytes, which no JSON has.
+    /// The error if the record has NUL bytes, which JSON does not allow; else nil.
     private var zeros: CorpusError? {
         let count = record.count { $0 == 0 }
         guard count > 0, let first = record.firstIndex(of: 0) else { return nil }
@@ -83,7 +83,7 @@ struct RecordDiagnosis {
         )
     }
 
-    // MARK: JSON that is none
+    // MARK: Invalid JSON
 
     private func syntax(_ error: JSONSyntaxError, isAfterValue: Bool) -> CorpusError {
         let found = "not a JSON record: \(error)"
@@ -104,7 +104,7 @@ struct RecordDiagnosis {
         return bad(found)
     }
 
-    /// A whole value is there, and then something else.
+    /// Returns the error for a record in which a complete value is followed by something else.
     private func afterValue(_ error: JSONSyntaxError, _ found: String) -> CorpusError {
         let before = record[..<min(error.offset, record.count)].last { $0 != 0x20 && $0 != 0x09 }
         if before == 0x0D {
@@ -124,11 +124,11 @@ struct RecordDiagnosis {
         }
     }
 
-    // MARK: JSON of another form
+    // MARK: Valid JSON of another form
 
     private var object: JSONObject? { (try? JSONValue(parsing: record))?.object }
 
-    /// The flag that names the key `key`.
+    /// Returns the flag that sets the key `key`.
     private func flag(_ key: String) -> String {
         key.utf8.elementsEqual(selection.authorField.utf8) ? "--author_field" : "--text_field"
     }
@@ -145,7 +145,7 @@ struct RecordDiagnosis {
         }
         if let place = nested(key, in: object) {
             return file(
-                "\(found), but \(place.map { "\"\($0)\"" }.joined(separator: " holds ")): keys are looked for in the record itself; lift it: jq -c '\(path(key)) = \(place.map(path).joined())' FILE"
+                "\(found), but \(place.map { "\"\($0)\"" }.joined(separator: " holds ")): keys are looked for only in the record itself; copy it there: jq -c '\(path(key)) = \(place.map(path).joined())' FILE"
             )
         }
         let keys = object.members.map(\.key)
@@ -163,7 +163,8 @@ struct RecordDiagnosis {
         )
     }
 
-    /// The keys that lead to `key` within objects of the record; where `key` has dots, it may be such a path itself.
+    /// Returns the keys that lead to `key` in an object inside the record; nil if there is no such object. A `key` with dots
+    /// may itself be such a path.
     private func nested(_ key: String, in object: JSONObject) -> [String]? {
         let parts = key.split(separator: ".").map(String.init)
         var value: JSONValue? = .object(object)
@@ -180,7 +181,7 @@ struct RecordDiagnosis {
             || keys.allSatisfy { object[$0]?.object != nil }
         if isOfColumns {
             return file(
-                "\"\(keys[0])\" and \"\(keys[1])\" are \(value.array == nil ? "objects" : "lists"): the file has columns, one record for each document is due; from pandas: to_json(FILE, orient='records', lines=True)"
+                "\"\(keys[0])\" and \"\(keys[1])\" are \(value.array == nil ? "objects" : "lists"): the file has columns, expected one record for each document; from pandas: to_json(FILE, orient='records', lines=True)"
             )
         }
         switch value {
@@ -190,7 +191,7 @@ struct RecordDiagnosis {
         }
     }
 
-    /// `key` in jq's notation.
+    /// Returns `key` in jq's notation.
     private func path(_ key: String) -> String {
         let isPlain = key.utf8.allSatisfy {
             (0x61...0x7A).contains($0 | 0x20) || (0x30...0x39).contains($0) || $0 == 0x5F
@@ -211,7 +212,8 @@ struct RecordDiagnosis {
 }
 
 extension FileKind {
-    /// Why a corpus of this kind is refused; nil where it is not. `outer` is what it was compressed with, if it was.
+    /// Returns why a corpus of this kind is refused; nil if it is not refused. `outer` is the compression of the file; nil if
+    /// the file is not compressed.
     func reason(within outer: FileKind?) -> String? {
         guard case .compressed(let name, let command) = outer else {
             return sentence(insteadOf: .records)

@@ -1,28 +1,28 @@
-// A record's author and text.
+// Parses a record's author and text.
 
 import ByteJSON
 
-/// Why a record was refused, before it is known what surrounds it.
+/// The reason why a record was refused, without its surroundings in the file.
 struct RecordProblem: Error {
     enum Cause {
-        /// Bytes from this offset on are not UTF-8.
+        /// The bytes at this offset are not valid UTF-8.
         case encoding(offset: Int)
-        /// Not JSON; with `isAfterValue`, a whole value and more.
+        /// Not JSON. With `isAfterValue`, something follows a complete value.
         case syntax(JSONSyntaxError, isAfterValue: Bool)
-        /// JSON, but no object.
+        /// JSON, but not an object.
         case notObject
-        /// A key that is not there.
+        /// The key is missing.
         case missing(key: String)
-        /// A value that is no string.
+        /// The value of the key is not a string.
         case notString(key: String)
-        /// A string with half a character.
+        /// The string has a surrogate without its other half, which is not a character.
         case loneSurrogate(key: String)
     }
 
     let cause: Cause
 }
 
-/// Takes author and text out of records; what it needs for that lasts for all of them.
+/// Takes author and text out of records. One parser serves all records, so that its buffer is allocated once.
 struct RecordParser {
     private let selection: Selection
     private let authorKey: [UInt8]
@@ -34,7 +34,7 @@ struct RecordParser {
         (authorKey, textKey) = (Array(selection.authorField.utf8), Array(selection.textField.utf8))
     }
 
-    /// The author and text of one record; all else in it is checked for being JSON and passed over.
+    /// Returns the author and the text of one record. All other values are checked to be JSON and are ignored.
     mutating func parse(
         _ record: UnsafeBufferPointer<UInt8>
     ) throws(RecordProblem) -> (author: String, text: String) {
@@ -92,7 +92,7 @@ struct RecordParser {
             return .other
         }
         try scanner.readString(into: &scratch)
-        // The record's bytes are UTF-8, so only an escape can have made an invalid string.
+        // The bytes of the record are UTF-8, so only an escape can have made the string invalid.
         return String(validating: scratch, as: UTF8.self).map(FieldValue.string) ?? .loneSurrogate
     }
 }

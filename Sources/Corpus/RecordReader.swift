@@ -1,12 +1,12 @@
-// Splitting a stream into records: one JSON object a line, or the elements of one JSON array.
+// Splits a stream into records: one JSON object per line, or the elements of one JSON array.
 
 import ByteJSON
 import Files
 import Glibc
 
-/// Gives a corpus file's records one after the other, each as the bytes of one JSON value.
+/// Reads the records of a corpus file one after the other, each as the bytes of one line or array element.
 final class RecordReader {
-    /// Longest record that is read; a longer one would only ask for memory.
+    /// The maximum length of a record in bytes. It limits the memory that a file can ask for.
     static let maximumRecord = 1 << 28
 
     private let path: String
@@ -15,19 +15,19 @@ final class RecordReader {
     private var filled = 0
     private var position = 0
     private var isAtEnd = false
-    /// Line of the byte at `position`, from 1.
+    /// The line of the byte at `position`, from 1.
     private var line = 1
     private var isArray = false
-    /// Whether the array's opening bracket is still to come.
+    /// Whether the array's opening bracket has not been read yet.
     private var isAtFront = true
-    /// Whether no record has been given yet.
+    /// Whether no record has been read before the current one.
     private var isFirst = true
     private var endsWithNewline = true
 
-    /// Lines so far: at the end of the file, all of them.
+    /// The number of lines up to `position`; at the end of the file, the number of all lines.
     var lineCount: Int { line - (endsWithNewline ? 1 : 0) }
 
-    /// Opens `path` and looks whether it is an array.
+    /// Opens the file at `path` and finds out whether it is a JSON array. Throws `CorpusError` if it is binary.
     init(path: String, window: CompressionWindow) throws {
         self.path = path
         source = try ByteSource(path: path, window: window)
@@ -40,7 +40,7 @@ final class RecordReader {
         }
     }
 
-    /// Fails where the file is binary: its first line may have no end.
+    /// Throws if the file is binary. Such a file may have no line end, and its first line would be read to the limit.
     private func checkKind() throws {
         while filled - position < FileKind.head, try fill() {}
         let kind = buffer.withUnsafeBytes {
@@ -52,7 +52,7 @@ final class RecordReader {
         throw CorpusError.badFile(path: path, line: line, reason: reason)
     }
 
-    /// What is known of `record`, which is being given to the caller of `next`.
+    /// Returns what is known about `record`. For use in the `body` of `next`, which has been given this record.
     func diagnosis(
         of record: UnsafeBufferPointer<UInt8>, _ line: Int, _ selection: Selection
     ) -> RecordDiagnosis {
@@ -63,7 +63,7 @@ final class RecordReader {
             goesOn: !isAtEnd || endsWithNewline)
     }
 
-    /// Calls `body` with the next record and the line it begins on; false where there is none.
+    /// Calls `body` with the next record and the line on which it begins. Returns false if no record is left.
     func next(
         _ body: (_ record: UnsafeBufferPointer<UInt8>, _ line: Int) throws -> Void
     ) throws -> Bool {
@@ -80,7 +80,7 @@ final class RecordReader {
     // MARK: Lines
 
     private func nextLine() throws -> Range<Int>? {
-        // Lines end at \n only; a \r before it is JSON white space. Blank lines are no records.
+        // Lines end at \n only; a \r before it is JSON white space. Blank lines are not records.
         guard try nextVisibleByte() != nil else { return nil }
         var end = position
         while true {
@@ -122,7 +122,7 @@ final class RecordReader {
         return nil
     }
 
-    /// The extent of the value at hand: up to the bracket that closes it, or to the next comma.
+    /// Returns the range of the value at `position`: up to its closing bracket, or up to the comma or bracket that follows it.
     private func extent() throws -> Range<Int> {
         var scan = ExtentScan()
         while true {
@@ -136,7 +136,7 @@ final class RecordReader {
 
     // MARK: Bytes
 
-    /// Passes over white space; the next byte, or nil at the end.
+    /// Skips white space. Returns the next byte without consuming it; nil at the end of the file.
     private func nextVisibleByte() throws -> UInt8? {
         while true {
             while position < filled {
@@ -159,7 +159,8 @@ final class RecordReader {
         position = end
     }
 
-    /// Reads more behind what is there, moving the unread part to the front; false at the end.
+    /// Moves the unread bytes to the front of the buffer and reads more bytes behind them. Returns false at the end of the
+    /// file.
     private func fill() throws -> Bool {
         if isAtEnd { return false }
         if position > 0 {
@@ -192,14 +193,14 @@ final class RecordReader {
     }
 }
 
-/// Finds where a JSON value ends without parsing it, over a text that may still be growing.
+/// Finds the end of a JSON value without parsing it. The text may grow between two calls.
 private struct ExtentScan {
     private var offset = 0
     private var depth = 0
     private var isInString = false
     private var isEscaped = false
 
-    /// The offset just past the value that begins at the front of `text`; nil if it goes on.
+    /// Returns the offset just past the value that begins at the front of `text`; nil if the value does not end in `text`.
     mutating func end(in text: UnsafeBufferPointer<UInt8>) -> Int? {
         while offset < text.count {
             let byte = text[offset]

@@ -1,16 +1,16 @@
-// Python's notion of a word, and of valid UTF-8.
+// Counts words as Python does, and finds invalid UTF-8.
 
-/// How many words `str.split()` finds in `text`.
+/// Returns the number of words that Python's `str.split()` finds in `text`.
 ///
-/// Separators are those of Python 3: U+0009-000D, 001C-0020, 0085, 00A0, 1680, 2000-200A, 2028, 2029, 202F,
-/// 205F, 3000. (001C-001F are not in Unicode's White_Space.)
+/// Separators are those of Python 3: U+0009-000D, 001C-0020, 0085, 00A0, 1680, 2000-200A, 2028, 2029, 202F, 205F, 3000.
+/// (001C-001F are not in Unicode's White_Space.)
 func wordCount(_ text: String) -> Int {
     var text = text
     return text.withUTF8 { wordCount($0) }
 }
 
 private func wordCount(_ text: UnsafeBufferPointer<UInt8>) -> Int {
-    // A bit for each separator up to the space.
+    // Bit i says whether byte i is a separator. No ASCII character from 64 on is a separator.
     let separators: UInt64 = 0x1F << 0x1C | 0x1F << 0x09
     var count = 0
     var isBehindSeparator: UInt64 = 1
@@ -20,7 +20,7 @@ private func wordCount(_ text: UnsafeBufferPointer<UInt8>) -> Int {
         position += 1
         let separates: UInt64
         if byte < 0x80 {
-            // Without a branch: where words end is what a processor cannot foresee.
+            // Without a branch, because a processor cannot predict where words end.
             separates = (byte < 64 ? separators : 0) &>> UInt64(byte) & 1
         } else {
             let length = byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4
@@ -41,9 +41,9 @@ private func wordCount(_ text: UnsafeBufferPointer<UInt8>) -> Int {
     return count
 }
 
-/// The offset of the first byte that does not belong to valid UTF-8; nil where all is valid.
+/// Returns the offset of the first byte that is not part of valid UTF-8; nil if all bytes are valid.
 func firstInvalidUTF8(_ bytes: UnsafeBufferPointer<UInt8>) -> Int? {
-    // Most text is ASCII: eight bytes at a time first.
+    // Most text is ASCII, so ASCII bytes at the front are skipped eight at a time.
     var offset = 0
     let raw = UnsafeRawBufferPointer(bytes)
     while offset + 8 <= raw.count,

@@ -1,30 +1,31 @@
-// A checkpoint's tensors, in one safetensors file or in shards with an index.
+// Reads a checkpoint's tensors from one safetensors file, or from shards with an index.
 // Layout: transformers, `save_pretrained` (model.safetensors, model.safetensors.index.json).
 
 import ArrayFiles
 import ByteJSON
 import Files
 
-/// All tensors of a checkpoint folder, where they lie on disk.
+/// The tensors of a checkpoint folder, as stored in its safetensors files.
 public struct CheckpointFiles: Sendable {
-    /// The file of a checkpoint that is in one.
+    /// The name of the weights file of a checkpoint that has only one.
     public static let singleName = "model.safetensors"
-    /// The file that names the others of a checkpoint that is in several.
+    /// The name of the index of a checkpoint that is split into shards. The index maps each tensor to the file that stores it.
     public static let indexName = "model.safetensors.index.json"
 
-    /// The folder.
+    /// The path of the folder.
     public let directory: String
-    /// The safetensors files, by name.
+    /// The safetensors files with their names; shards in the order in which the index first names them.
     public let files: [(name: String, file: SafetensorsFile)]
-    /// What lies in the folder that somebody may have meant instead. Each names the file.
+    /// Warnings about a second form of the weights or an adapter in the folder, which the user may have wanted. Each names the
+    /// file.
     let warnings: [String]
-    /// The names of all tensors, in the file's order or the index'.
+    /// The names of all tensors, in the order of the single file or of the index.
     let names: [String]
     private let index: String?
     private let shardOfTensor: [ExactString: Int]
 
-    /// Opens the folder's `model.safetensors`, else its shards, and checks their headers. Throws
-    /// `FileError`, `UnexpectedFileError`, `SafetensorsError` or `CheckpointError`.
+    /// Opens the folder's `model.safetensors` or, if it does not exist, the shards that the index names, and checks the
+    /// headers. Throws `FileError`, `UnexpectedFileError`, `SafetensorsError` or `CheckpointError`.
     public init(directory: String) throws {
         self.directory = directory
         let single = "\(directory)/\(CheckpointFiles.singleName)"
@@ -39,7 +40,7 @@ public struct CheckpointFiles: Sendable {
                 CheckpointFiles.adapterWarnings(directory)
                 + (fileExists(indexPath)
                     ? [
-                        "\(directory): has \(CheckpointFiles.singleName) and, beside it, shards with \(CheckpointFiles.indexName); the single file is read, as transformers does; remove the one that is not meant"
+                        "\(directory): has \(CheckpointFiles.singleName) and, beside it, shards with \(CheckpointFiles.indexName); the single file is read, as transformers does; remove the one that you do not want"
                     ] : [])
             return
         }
@@ -66,11 +67,12 @@ public struct CheckpointFiles: Sendable {
         warnings = CheckpointFiles.adapterWarnings(directory)
     }
 
-    /// What is to be said of an adapter beside the weights: with peft, transformers loads it, and the model that it names.
+    /// Returns a warning if the folder also has an adapter. With peft installed, transformers would load the adapter and the
+    /// base model that the adapter names.
     private static func adapterWarnings(_ directory: String) -> [String] {
         guard isListed(directory + "/adapter_config.json") else { return [] }
         return [
-            "\(directory): has adapter_config.json beside the model's weights: the adapter is not applied here; if it is meant, merge it first (peft: merge_and_unload, then save_pretrained), else remove the file"
+            "\(directory): has adapter_config.json beside the model's weights: the adapter is not applied here; if you want to use it, merge it first (peft: merge_and_unload, then save_pretrained), else remove the file"
         ]
     }
 
@@ -78,7 +80,7 @@ public struct CheckpointFiles: Sendable {
         names.contains { $0.hasPrefix("layers.") } && !names.contains { $0.hasPrefix("model.") }
     }
 
-    /// Fails where the shard called `name`, which the index at `path` names, is not there or none that is read.
+    /// Throws if the shard `name`, which the index at `path` names, is missing or is a PyTorch file (pickle).
     private static func checkShard(
         _ name: String, of path: String, in directory: String
     ) throws(CheckpointError) {
@@ -96,8 +98,8 @@ public struct CheckpointFiles: Sendable {
         }
     }
 
-    /// The names of the files of weights that the index at `path` names. Throws `FileError`, `UnexpectedFileError` or
-    /// `CheckpointError`.
+    /// Returns the names of the weights files in the index at `path`, each once, in the order of the index. Throws `FileError`,
+    /// `UnexpectedFileError` or `CheckpointError`.
     public static func weightNames(index path: String) throws -> [String] {
         var seen: Set<ExactString> = []
         return try readIndex(path).map(\.file).filter { seen.insert(ExactString($0)).inserted }
@@ -115,7 +117,7 @@ public struct CheckpointFiles: Sendable {
             guard let name = value.string else {
                 throw bad("\(tensor) is mapped to \(value.excerpt), expected a file name")
             }
-            // A shard lies beside its index; anything else could read any file of the user's.
+            // A shard is in the folder of its index. A name with folders could make the program read any file of the user.
             guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.utf8.contains(0)
             else {
                 throw bad("\(tensor) is mapped to '\(name)', expected a file name without folders")
@@ -130,25 +132,27 @@ public struct CheckpointFiles: Sendable {
             .sorted { $0.rawValue < $1.rawValue }
     }
 
-    /// The file that says which tensors there are.
+    /// The path of the file that lists the tensors: the index, or else the single file.
     var listPath: String { index ?? files[0].file.file.path }
 
-    /// Whether names begin with "layers." and none with "model.", as `save_pretrained` of the model without its head has them.
+    /// Whether a tensor name begins with "layers." and none begins with "model.". `save_pretrained` writes such names for the
+    /// model without its language-model head (`Gemma2Model`).
     let lacksPrefix: Bool
 
-    /// Whether a tensor called `name` is there.
+    /// Whether the index or the single file lists a tensor called `name`.
     func has(_ name: String) -> Bool {
         index == nil
             ? files[0].file.has(name) : shardOfTensor[ExactString(name)] != nil
     }
 
-    /// The tensor that this checkpoint calls `name`. Throws where it is missing or of no weights' type.
+    /// Returns the tensor called `name` in this checkpoint. Throws if it is missing or not float32, bfloat16 or float16.
     func tensor(_ name: String) throws -> StoredTensor { try file(of: name).tensor(name) }
 
-    /// Its shape, without reading it. Throws alike.
+    /// Returns the shape of the tensor called `name`, from the header alone. Throws the same errors as `tensor`.
     func shape(of name: String) throws -> [Int] { try file(of: name).tensorHeader(name).shape }
 
-    /// The file that has the tensor called `name`. Throws where the index names none, or one that does not have it.
+    /// Returns the file that stores the tensor called `name`; for a checkpoint of one file, always that file. Throws if the
+    /// index does not list the tensor, or names a file that does not have it.
     func file(of name: String) throws -> SafetensorsFile {
         guard let index else { return files[0].file }
         guard let shard = shardOfTensor[ExactString(name)] else {

@@ -1,10 +1,11 @@
-// What lies in a folder that is no checkpoint in Hugging Face's layout.
+// Explains what a folder contains if it is not a checkpoint in Hugging Face's layout.
 
 import ByteJSON
 import Files
 
 extension CheckpointFiles {
-    /// Fails where the folder has no weights, and what it has instead says why. Throws `FileError` and `CheckpointError`.
+    /// Throws `CheckpointError` if the folder has no weights and its files show why. Returns if the cause is unknown. Throws
+    /// `FileError` if the folder cannot be read.
     public static func checkFolder(_ directory: String) throws {
         let names = try directoryContents(directory)
         guard !names.contains(singleName), !names.contains(indexName),
@@ -13,7 +14,7 @@ extension CheckpointFiles {
         throw CheckpointError.otherContents(directory: directory, reason: reason)
     }
 
-    /// What a folder with files of these `names` is, and what to do.
+    /// Returns what a folder with files of these `names` is and what the user can do, as the end of a sentence; nil if unknown.
     private static func otherContents(_ names: [String], _ directory: String) -> String? {
         func first(_ isMeant: (String) -> Bool) -> String? { names.first(where: isMeant) }
         if let adapter = first({ $0.hasPrefix("adapter_") }) {
@@ -31,7 +32,7 @@ extension CheckpointFiles {
             $0.wholeMatch(of: /model-[0-9]+-of-[0-9]+\.safetensors/) != nil
         }) {
             return
-                "has \(shard), but no \(indexName), which says what is in which; download that file too"
+                "has \(shard), but no \(indexName), which says which file has which tensor; download that file too"
         }
         if let file = first({ $0.hasPrefix("consolidated") && $0.hasSuffix(".safetensors") }) {
             return
@@ -55,7 +56,7 @@ extension CheckpointFiles {
         let files = names.filter { $0.hasSuffix(".safetensors") }
         if files.count == 1 {
             return
-                "has \(files[0]), and no \(singleName); if that is the whole checkpoint, name it so"
+                "has \(files[0]), and no \(singleName); if that is the whole checkpoint, rename it to \(singleName)"
         }
         return nil
     }

@@ -1,4 +1,4 @@
-// The one table of the tensors that a model is computed from, and what else a checkpoint may hold.
+// The only table of the tensors that the model is computed from, and the rules for other tensors of a checkpoint.
 // Names: transformers, models/gemma2/modeling_gemma2.py; peft; bitsandbytes, GPTQ, AWQ, compressed-tensors, MLX.
 
 import ArrayFiles
@@ -31,16 +31,16 @@ extension Gemma2Config {
     }
 }
 
-/// The tensors of a checkpoint that a model of some configuration is computed from.
+/// The tensors of a checkpoint that the model of one configuration is computed from.
 public struct CheckpointTensors {
-    /// What else the files hold, or lies beside them, that somebody may have meant. Each names the file.
+    /// Warnings about unknown tensors, and about other weights in the folder. Each names the file.
     public let warnings: [String]
     private let files: CheckpointFiles
     private let shapes: [String: [Int]]
 
-    /// Looks whether all that `config` asks for is there, and whether nothing is that would change what is computed. Reads
-    /// headers alone, and of an unembedding that should be the embedding some rows. Throws `SafetensorsError` or
-    /// `CheckpointError`.
+    /// Checks that the files have all tensors that `config` asks for, with their shapes, and none that would change the
+    /// results. Reads only headers and, if an unembedding is stored although it is tied to the embedding, up to 64 rows of
+    /// both. Throws `SafetensorsError` or `CheckpointError`.
     public init(_ files: CheckpointFiles, _ config: Gemma2Config) throws {
         self.files = files
         let tensors = config.tensors
@@ -70,13 +70,14 @@ public struct CheckpointTensors {
         }
     }
 
-    /// Tensor `name` of the table. Throws where it has another shape than the table's, or is of no weights' type.
+    /// Returns the tensor that the table calls `name`. Throws if its shape is not the table's, or if it is not float32,
+    /// bfloat16 or float16.
     func tensor(_ name: String) throws -> StoredTensor {
         try checkShape(name)
         return try files.tensor(CheckpointTensors.name(name, in: files))
     }
 
-    /// Looks at the header of tensor `name` of the table. Throws alike.
+    /// Checks type and shape in the header of the tensor that the table calls `name`. Throws the same errors as `tensor`.
     private func checkShape(_ name: String) throws {
         let found = CheckpointTensors.name(name, in: files)
         let (shape, expected) = (try files.shape(of: found), shapes[name] ?? [])
@@ -91,41 +92,44 @@ public struct CheckpointTensors {
 
     private static let unembedding = "lm_head.weight"
 
-    /// What `files` call the table's tensor `name`. A checkpoint saved from the model without its head has names without
-    /// "model." in front, which transformers adds then.
+    /// Returns the name in `files` of the tensor that the table calls `name`. In a checkpoint that was saved from the model
+    /// without its head (`Gemma2Model`), names have no "model." at the front. transformers adds it when it loads the
+    /// checkpoint.
     private static func name(_ name: String, in files: CheckpointFiles) -> String {
         files.lacksPrefix && name.hasPrefix("model.") ? String(name.dropFirst(6)) : name
     }
 
-    /// What there is in place of `tensor`, and why that may be.
+    /// Returns the end of the message about the missing `tensor`: which tensor exists instead, and the likely cause.
     private static func reason(
         missing tensor: String, _ files: CheckpointFiles, _ config: Gemma2Config
     ) -> String {
         if tensor == unembedding {
             return
-                "config.json asks for it, since tie_word_embeddings is false there; set that to true if the model has its embedding for unembedding, else save the checkpoint again with \(unembedding)"
+                "config.json asks for it, since tie_word_embeddings is false there; set it to true if the model uses its embedding as unembedding, else save the checkpoint again with \(unembedding)"
         }
-        guard !files.names.isEmpty else { return "no tensor is; download the checkpoint again" }
+        guard !files.names.isEmpty else {
+            return "the checkpoint has no tensors; download it again"
+        }
         let end = tensor.hasPrefix("model.") ? tensor.dropFirst(6) : tensor[...]
         if let other = files.names.first(where: { $0.hasSuffix(".\(end)") }),
             files.has(String(other.dropLast(end.count)) + "embed_tokens.weight")
         {
             return
-                "\(other) is: the names begin with '\(other.dropLast(end.count))' in place of 'model.'; save the language model by itself, as a Gemma2ForCausalLM, or rename the tensors"
+                "\(other) is there instead: the names begin with '\(other.dropLast(end.count))' in place of 'model.'; save the language model alone, as a Gemma2ForCausalLM, or rename the tensors"
         }
         let nearest = files.names.max {
             $0.sharedBytes(with: tensor) < $1.sharedBytes(with: tensor)
         }
         return
-            "the nearest name is \(nearest ?? ""); check that this is the checkpoint of a Gemma-2 model of \(config.nLayers) layers, and whole"
+            "the nearest name is \(nearest ?? ""); check that this is the checkpoint of a Gemma-2 model of \(config.nLayers) layers, and that it is complete"
     }
 
-    // MARK: What else there may be
+    // MARK: Other tensors
 
-    /// Part of a name, and what a tensor says that has it.
+    /// Parts of tensor names, and what a tensor with such a name means.
     private typealias Rule = (marks: [String], reason: String)
 
-    /// Weights in another form than the table's.
+    /// Marks of weights in another form than the table's: adapters that are not merged, and quantised weights.
     private static let otherForms: [Rule] = [
         (
             [
@@ -152,7 +156,8 @@ public struct CheckpointTensors {
     private static func refuse(_ rules: [Rule], in files: CheckpointFiles) throws {
         for (marks, reason) in rules {
             let found = files.names.first { name in
-                // Those with a dot behind or an underscore stand within the name, the others at its end.
+                // A mark such as ".scales" must end the name. One that ends in a dot or does not begin with one may be
+                // anywhere.
                 marks.contains {
                     $0.hasSuffix(".") || !$0.hasPrefix(".")
                         ? name.contains($0) : name.hasSuffix($0)
@@ -164,14 +169,16 @@ public struct CheckpointTensors {
         }
     }
 
-    /// Tables that are made anew from the configuration, and the unembedding, which is looked at by itself.
+    /// Whether a tensor outside the table changes nothing: rotary tables, which are computed from the configuration, and the
+    /// unembedding, which `checkTied` checks.
     private static func isHarmless(_ name: String) -> Bool {
         name == unembedding
             || [".inv_freq", ".cos_cached", ".sin_cached"].contains(where: name.hasSuffix)
                 && name.contains("rotary_emb")
     }
 
-    /// Why a tensor called `name`, which is not in the table, would change what is computed; nil where it is not known to.
+    /// Returns why the tensor called `name`, which is not in the table, would change the results; nil if no such effect is
+    /// known.
     private static func change(
         by name: String, _ files: CheckpointFiles, _ config: Gemma2Config
     ) -> String? {
@@ -179,7 +186,7 @@ public struct CheckpointTensors {
         guard isHead || files.lacksPrefix || name.hasPrefix("model.") else { return nil }
         let parts = (name.hasPrefix("model.") ? name.dropFirst(6) : name[...]).split(separator: ".")
         guard isHead || ["embed_tokens", "layers", "norm"].contains(parts[0]) else { return nil }
-        // A configuration of fewer layers than there are cuts the rest off, as transformers does.
+        // If the configuration has fewer layers than the checkpoint, the other layers are ignored, as in transformers.
         if parts[0] == "layers", parts.count > 1, let layer = Int(parts[1]),
             layer >= config.nLayers
         {
@@ -193,8 +200,8 @@ public struct CheckpointTensors {
         return nil
     }
 
-    /// Fails where an unembedding differs from the embedding that the configuration says it is. Of each as many rows are
-    /// compared as tell: training one by itself changes all of its rows.
+    /// Throws if the unembedding differs from the embedding although the configuration ties them. Up to 64 rows are compared.
+    /// That is enough, because training the unembedding separately changes all of its rows.
     private func checkTied(_ config: Gemma2Config) throws {
         let embedding = try tensor("model.embed_tokens.weight")
         let head = try files.tensor(CheckpointTensors.unembedding)
@@ -211,13 +218,13 @@ public struct CheckpointTensors {
         throw CheckpointError.refusedTensor(
             path: head.path, tensor: head.name,
             reason:
-                "is not \(embedding.name), though tie_word_embeddings is true in config.json (or missing, which means true): transformers 4 passes over it, transformers 5 does not; set tie_word_embeddings to false if it is meant, else remove the tensor"
+                "is not \(embedding.name), though tie_word_embeddings is true in config.json (or missing, which means true): transformers 4 ignores the tensor, transformers 5 uses it; set tie_word_embeddings to false if it is to be used, else remove it"
         )
     }
 }
 
 extension String {
-    /// How many bytes both begin with.
+    /// Returns the length of the common prefix of both strings, in bytes.
     fileprivate func sharedBytes(with other: String) -> Int {
         zip(utf8, other.utf8).prefix { $0 == $1 }.count
     }

@@ -1,4 +1,4 @@
-// The keys of a Gemma-2 model's `config.json`: which are read, and how. Those of transformers 4.42 to 5 are known.
+// Reads the keys of a Gemma-2 model's `config.json`. The keys of transformers 4.42 to 5 are known.
 // Keys: transformers, models/gemma2/configuration_gemma2.py, configuration_utils.py and modeling_rope_utils.py.
 
 import ByteJSON
@@ -7,7 +7,7 @@ import ByteJSON
 struct ConfigReader {
     let path: String
     let object: JSONObject
-    /// The keys above this object, each with a dot behind it.
+    /// The keys that lead to this object, each followed by a dot; empty at the top level.
     var place = ""
 
     func bad(_ key: String, _ reason: String) -> CheckpointError {
@@ -30,7 +30,8 @@ struct ConfigReader {
         guard object[key]?.string == expected else { throw bad(key, expected: "\"\(expected)\"") }
     }
 
-    /// A whole number. Sizes beyond 2³¹ cannot be BLAS operands.
+    /// Returns the whole number at `key`, or `fallback` if the key is missing. BLAS takes sizes as 32-bit integers, which
+    /// limits the default range.
     func size(
         _ key: String, default fallback: Int? = nil, in range: ClosedRange<Int> = 1...Int(Int32.max)
     ) throws -> Int {
@@ -44,7 +45,7 @@ struct ConfigReader {
 
     func positive(_ key: String, default fallback: Float) throws -> Float {
         guard let value = object[key] else { return fallback }
-        // As float32, in which it is used: 1e-60 would be 0 and 1e60 infinity.
+        // Checked as float32, because the value is used as float32: 1e-60 would be 0 and 1e60 infinity.
         guard let number = value.number.map({ Float($0) }), number > 0, number.isFinite else {
             throw bad(key, expected: "a positive number that fits float32")
         }
@@ -61,7 +62,7 @@ struct ConfigReader {
         object[key] == .null ? nil : try positive(key, default: fallback)
     }
 
-    /// `bos_token_id`; nil where it is null or missing.
+    /// Returns `bos_token_id`; nil if it is null or missing.
     func bosTokenID() throws -> Int? {
         guard let value = object["bos_token_id"], value != .null else { return nil }
         guard let id = value.integer else {
@@ -70,7 +71,7 @@ struct ConfigReader {
         return id
     }
 
-    /// `sliding_window`. Configurations of the first days have `sliding_window_size` beside it.
+    /// Returns `sliding_window`. The first Gemma-2 configurations also have `sliding_window_size`; then both must be equal.
     func window() throws -> Int {
         let window = try size("sliding_window", default: 4096)
         guard object["sliding_window_size"] != nil else { return window }
@@ -80,8 +81,8 @@ struct ConfigReader {
         return window
     }
 
-    /// `rope_theta`, since transformers 5 in `rope_parameters`, which may be called `rope_scaling`. Where it stands more
-    /// than once, all must be equal.
+    /// Returns `rope_theta`. transformers 5 stores it in `rope_parameters`, which may also be called `rope_scaling`. If it is
+    /// given more than once, all values must be equal.
     func rotaryBase(_ unknown: inout UnknownNames) throws -> Float {
         var found: (key: String, base: Float)?
         func add(_ reader: ConfigReader) throws {
@@ -105,6 +106,8 @@ struct ConfigReader {
         return found?.base ?? 10_000
     }
 
+    /// Returns for each of `count` layers whether its attention is local. Without `layer_types`, local and global layers
+    /// alternate.
     func localLayers(count: Int) throws -> [Bool] {
         guard let types = object["layer_types"], types != .null else {
             return (0..<count).map { $0 % 2 == 0 }
@@ -125,7 +128,8 @@ struct ConfigReader {
         return isLocal
     }
 
-    /// What is to be said of the class that the checkpoint was saved from. Throws where it is another model's.
+    /// Returns a warning if the checkpoint was saved from a Gemma-2 class that has more than the language model. Throws if the
+    /// class belongs to another model.
     func classWarnings() throws -> [String] {
         guard let value = object["architectures"], value != .null else { return [] }
         guard let names = value.array?.map(\.string), !names.contains(nil) else {
@@ -141,26 +145,27 @@ struct ConfigReader {
         }
     }
 
-    /// Some files have `hidden_act` beside `hidden_activation`, or alone.
+    /// Returns a warning if `hidden_act` names another activation function. Some files have this key beside `hidden_activation`
+    /// or in place of it; only `hidden_activation` is used.
     func activationWarnings() throws -> [String] {
         guard let value = object["hidden_act"], value != .null, value != "gelu_pytorch_tanh" else {
             return []
         }
         return [
-            "\(path): hidden_act is \(value.excerpt), but like transformers this program goes by hidden_activation, which is \(object["hidden_activation"]?.excerpt ?? "\"gelu_pytorch_tanh\" where it is missing")"
+            "\(path): hidden_act is \(value.excerpt), but this program, like transformers, uses hidden_activation, which is \(object["hidden_activation"]?.excerpt ?? "\"gelu_pytorch_tanh\" where it is missing")"
         ]
     }
 }
 
 extension ConfigReader {
-    /// Keys that say how weights were quantised. Refused before anything else, where they say anything. MLX and older
-    /// GPTQ and AWQ files have theirs at the top.
+    /// Keys that say how weights were quantised. If one of them is not null, the file is refused before any other check. In
+    /// files of MLX and in older files of GPTQ and AWQ, these keys are at the top level.
     static let quantisationKeys = [
         "quantization_config", "compression_config", "quantization", "quant_method",
         "quantization_method",
     ]
 
-    /// The keys of the file's top.
+    /// The keys at the top level of the file.
     static let keys = KnownNames(
         used: [
             "architectures", "attn_logit_softcapping", "bos_token_id", "final_logit_softcapping",
@@ -171,17 +176,17 @@ extension ConfigReader {
             "sliding_window_size", "tie_word_embeddings", "vocab_size",
         ],
         harmless: [
-            // How and from what the checkpoint was saved. Numbers are read in the tensors' own types.
+            // How and from what the checkpoint was saved. Tensors are read in the element type in which they are stored.
             "_commit_hash", "_name_or_path", "dtype", "name_or_path", "torch_dtype",
             "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
-            // How it is run, trained or asked for text.
+            // Options for running, training and generating.
             "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
             "_experts_implementation", "attention_dropout", "attn_implementation",
             "cache_implementation", "chunk_size_feed_forward", "gradient_checkpointing",
             "initializer_range", "neftune_noise_alpha", "output_attentions",
             "output_hidden_states", "pretraining_tp", "return_dict", "tf_legacy_loss",
             "torchscript", "use_bfloat16", "use_cache",
-            // What generate() would take; of its keys bos_token_id alone is looked at.
+            // Options of generate(). Of these, only bos_token_id is used.
             "bad_words_ids", "begin_suppress_tokens", "decoder_start_token_id", "diversity_penalty",
             "do_sample", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
             "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
@@ -190,7 +195,7 @@ extension ConfigReader {
             "pad_token_id", "remove_invalid_values", "repetition_penalty",
             "return_dict_in_generate", "sep_token_id", "suppress_tokens", "temperature", "top_k",
             "top_p", "typical_p",
-            // What a task needs that is not this one.
+            // Keys for other tasks than language modelling.
             "finetuning_task", "id2label", "is_decoder", "label2id", "num_labels", "prefix",
             "problem_type", "task_specific_params", "tie_encoder_decoder", "tokenizer_class",
         ] + quantisationKeys,

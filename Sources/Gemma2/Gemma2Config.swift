@@ -1,34 +1,34 @@
-// `config.json` of a Gemma-2 checkpoint, as older and newer versions of transformers spell it.
+// The configuration of a Gemma-2 model: `config.json` as older and newer versions of transformers write it.
 // Keys and defaults: transformers, models/gemma2/configuration_gemma2.py.
 
 import ByteJSON
 import Files
 import Hooks
 
-/// Why a checkpoint was refused. Each names the file and, where there is one, the key or tensor.
+/// Errors for a checkpoint that cannot be used. Each names the file and, if there is one, the key or tensor.
 public enum CheckpointError: Error, Equatable, CustomStringConvertible {
-    /// The configuration is not JSON or lacks what is needed.
+    /// The configuration is not JSON, lacks a required key, or has a value that is not supported.
     case badConfig(path: String, reason: String)
-    /// Neither a single file nor an index of shards is in the folder.
+    /// The folder has neither `model.safetensors` nor an index of shards.
     case noWeights(directory: String)
-    /// The folder has something else; the reason says what, and what to do.
+    /// The folder or the index does not lead to weights that can be read; `reason` says what it has instead, and what to do.
     case otherContents(directory: String, reason: String)
-    /// The index of shards cannot be used.
+    /// The index of shards is invalid, or does not match the shards.
     case badIndex(path: String, reason: String)
-    /// A file that the index of shards names is not there.
+    /// A file that the index of shards names is missing.
     case missingShard(path: String, shard: String)
     /// The configuration says that the weights are quantised.
     case quantised(path: String, key: String, value: String)
-    /// A tensor's shape is not what the configuration asks for.
+    /// The shape of a tensor is not the shape that the configuration implies.
     case wrongShape(path: String, tensor: String, shape: [Int], expected: [Int])
-    /// A tensor that the model is computed from is not there; `reason` says what is.
+    /// A tensor that the model is computed from is missing; `reason` says which tensor exists instead, and the likely cause.
     case missingTensor(path: String, tensor: String, reason: String)
-    /// A tensor that would change what is computed; `reason` says how, and what to do.
+    /// The checkpoint has a tensor that would change the results; `reason` says how, and what to do.
     case refusedTensor(path: String, tensor: String, reason: String)
-    /// The tokenizer has tokens that the embedding has no row for.
+    /// The tokenizer has ids up to `lastID`, but the embedding has only `rows` rows.
     case tooFewRows(path: String, rows: Int, tokenizer: String, lastID: Int)
 
-    /// What is wrong, where, expected and got, and the next step.
+    /// The message: the file, what was found and expected, and the next step.
     public var description: String {
         switch self {
         case .badConfig(let path, let reason):
@@ -41,7 +41,7 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .missingShard(let path, let shard):
             "\(shard) is not there, but \(path) names it; download that file too"
         case .wrongShape(let path, let tensor, let shape, let expected):
-            "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json; the two belong to different checkpoints\(shape.dropFirst() == expected.dropFirst() && tensor.hasSuffix("embed_tokens.weight") ? ", or tokens were added and vocab_size was not made \(shape[0])" : "")"
+            "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json; the two belong to different checkpoints\(shape.dropFirst() == expected.dropFirst() && tensor.hasSuffix("embed_tokens.weight") ? ", or tokens were added and vocab_size was not set to \(shape[0])" : "")"
         case .quantised(let path, let key, let value):
             "\(path): \(key) is \(value): a quantised checkpoint, which this program does not read; give the one in float32, bfloat16 or float16 that it was made from"
         case .missingTensor(let path, let tensor, let reason):
@@ -54,7 +54,8 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// The sizes and constants of a Gemma-2 model. Names are TransformerLens', upstream keys in parentheses.
+/// The sizes and constants of a Gemma-2 model. Properties are named as in TransformerLens; the keys of `config.json` are in
+/// parentheses.
 public struct Gemma2Config: Equatable, Sendable {
     /// Width of the residual stream (`hidden_size`).
     public var dModel: Int
@@ -62,38 +63,38 @@ public struct Gemma2Config: Equatable, Sendable {
     public var dMLP: Int
     /// Number of blocks (`num_hidden_layers`).
     public var nLayers: Int
-    /// Query heads (`num_attention_heads`).
+    /// Number of query heads (`num_attention_heads`).
     public var nHeads: Int
-    /// Key and value heads (`num_key_value_heads`).
+    /// Number of key and value heads (`num_key_value_heads`).
     public var nKVHeads: Int
     /// Width of a head (`head_dim`).
     public var dHead: Int
     /// Size of the vocabulary (`vocab_size`).
     public var dVocab: Int
-    /// Longest sequence the model was made for (`max_position_embeddings`).
+    /// Longest sequence that the model was made for, in tokens (`max_position_embeddings`).
     public var nContext: Int
-    /// Added to the mean square in norms (`rms_norm_eps`).
+    /// Constant that RMSNorm adds to the mean square (`rms_norm_eps`).
     public var epsilon: Float
-    /// Base of the rotary angles (`rope_theta`).
+    /// Base of the frequencies of the rotary position embedding (`rope_theta`).
     public var rotaryBase: Float
-    /// Scores are divided by its square root (`query_pre_attn_scalar`).
+    /// Attention scores are divided by the square root of this number (`query_pre_attn_scalar`).
     public var queryPreAttentionScalar: Float
-    /// Soft-cap of attention scores (`attn_logit_softcapping`); nil for none.
+    /// Soft-cap of attention scores (`attn_logit_softcapping`); nil if scores are not capped.
     public var attentionSoftCap: Float?
-    /// Soft-cap of logits (`final_logit_softcapping`); nil for none.
+    /// Soft-cap of the final logits (`final_logit_softcapping`); nil if logits are not capped.
     public var finalSoftCap: Float?
-    /// Keys that a local layer sees (`sliding_window`).
+    /// Number of keys that a query of a local layer sees, including its own position (`sliding_window`).
     public var slidingWindow: Int
-    /// Whether each layer is local, i.e. sees only the window (`layer_types`).
+    /// For each layer, whether its attention is local (limited to the sliding window) or global (`layer_types`).
     public var isLocal: [Bool]
-    /// Whether the embedding is the unembedding too (`tie_word_embeddings`).
+    /// Whether the unembedding is the embedding matrix (`tie_word_embeddings`).
     public var hasTiedEmbeddings: Bool
-    /// The id of `<bos>` (`bos_token_id`), which the tokenizer decides; nil where the file does not say.
+    /// The id of `<bos>` (`bos_token_id`); nil if it is null or missing. The program uses the tokenizer's id.
     public var bosTokenID: Int?
-    /// What the file says that changes nothing here, and that somebody may have meant to. Each names the file.
+    /// Warnings about keys that change nothing here, although the user may expect an effect. Each names the file.
     public var warnings: [String]
 
-    /// Reads `path`. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
+    /// Reads the configuration at `path`. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
     public init(path: String) throws {
         let object = try MappedFile(path: path).jsonObject {
             CheckpointError.badConfig(path: path, reason: $0)
@@ -102,7 +103,7 @@ public struct Gemma2Config: Equatable, Sendable {
     }
 
     private init(_ r: ConfigReader) throws {
-        // Before anything else: what else such a file says belongs to another kind of checkpoint.
+        // Checked first: the file of a quantised checkpoint may lack other keys, and that error would hide the cause.
         for key in ConfigReader.quantisationKeys {
             guard let value = r.object[key], value != .null else { continue }
             throw CheckpointError.quantised(path: r.path, key: key, value: value.excerpt)
@@ -142,7 +143,7 @@ public struct Gemma2Config: Equatable, Sendable {
         }
     }
 
-    /// Width of a site's tap, hence `d_in` of its SAEs.
+    /// Returns the number of columns of the activations at `site`, which is the `d_in` of its SAEs.
     public func width(of site: Site) -> Int {
         site == .att ? nHeads * dHead : dModel
     }

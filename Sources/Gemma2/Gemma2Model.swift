@@ -1,22 +1,22 @@
-// Gemma-2 (Gemma Team 2024, arXiv 2408.00118), as transformers' Gemma2ForCausalLM computes it with eager
-// attention. Shapes are written (rows, columns); a row is a token of the packed batch.
+// The Gemma 2 model (Gemma Team 2024, arXiv 2408.00118), computed as in transformers' Gemma2ForCausalLM with eager attention.
+// Shapes are written (rows, columns). A row is a token of the packed batch.
 
 import Hooks
 import Tensors
 
 /// A Gemma-2 model on a device.
 public struct Gemma2Model<B: Backend> {
-    /// Receives a tapped activation, (tokens, width), valid during the call.
+    /// Receives the activations at a hook, (tokens, width). They are valid only during the call.
     public typealias Tap = (HookPoint, B.Matrix) throws -> Void
 
-    /// Sizes and constants.
+    /// The sizes and constants of the model.
     public let config: Gemma2Config
     private let backend: B
     private let weights: Gemma2Weights<B>
     private let rotary: RotaryTable
 
-    /// Loads a checkpoint for sequences of at most `maximumLength` tokens. Throws where a tensor is missing
-    /// or of another shape than `config` asks for.
+    /// Passes the weights of a checkpoint to `backend`, for sequences of at most `maximumLength` tokens. Throws if a tensor is
+    /// missing or does not have the shape that `config` implies.
     public init(
         _ files: CheckpointFiles, config: Gemma2Config, maximumLength: Int, on backend: B
     ) throws {
@@ -26,17 +26,27 @@ public struct Gemma2Model<B: Backend> {
         rotary = .gemma2(config, length: maximumLength)
     }
 
-    /// Bytes of activations that a token takes at most at one time, with some room: the residual stream and the
-    /// norms, the heads and their sum, the MLP's two inner matrices and their product; twice for operands of products.
+    /// An upper bound for the bytes of activations per token.
+    ///
+    /// It counts all buffers of one block, as if the block released none of them before its end. An element takes 4 bytes as
+    /// float32. On CUDA, a factor of a matrix product takes at most 4 bytes more per element, for the form that products read
+    /// (`CUDAMatrix.parts`).
     public var bytesPerToken: Int {
         let heads = config.nHeads * config.dHead
         let keys = config.nKVHeads * config.dHead
+        // Which buffers each term counts, in which form; f: float32, p: the form that products read, which only CUDA has.
+        // 8 · dModel = x (f, p) + n of attention (p) + z · oProj (f) + n of mlp (p) + output of downProj (f) + mlpOut (f, p);
+        //   attnOut has no buffer on CUDA. The CPU backend has attnOut and no p, so it needs 7 · dModel.
+        // 4 · heads  = q (f) + z (f, p) + 1 spare.
+        // 2 · keys   = k (f) + v (f).
+        // 4 · dMLP   = gate (f) + up (f) + output of geglu (CUDA: p, CPU: f) + 1 spare.
         return 4 * (8 * config.dModel + 4 * heads + 2 * keys + 4 * config.dMLP)
     }
 
-    /// Runs the batch through all blocks, giving each block's taps to `tap`, and returns what is predicted.
+    /// Runs the forward pass on `batch`. Calls `tap` with the activations at each hook. Returns the predictions of the next
+    /// tokens.
     public func forward(_ batch: PackedBatch, tap: Tap) throws -> Deferred<TokenPredictions> {
-        // The factor stays in float32: 48 for 2b, 59.8665 for 9b.
+        // Embeddings are multiplied by √dModel. The factor is not rounded to bfloat16: it is 48 for 2b and 59.8665 for 9b.
         let x = try backend.measure(.embedding) {
             try backend.embed(
                 batch.tokens, table: weights.embedding, scale: Float(config.dModel).squareRoot())
@@ -45,6 +55,7 @@ public struct Gemma2Model<B: Backend> {
         for layer in 0..<config.nLayers {
             try forward(x, layer: layer, batch: batch, positions: positions, tap: tap)
         }
+        // Final RMSNorm, then soft-capped logits finalSoftCap · tanh(normed · unembeddingᵀ / finalSoftCap).
         return try backend.measure(.predictions) {
             let normed = try backend.rmsNorm(x, weights.finalNorm, epsilon: config.epsilon)
             return try backend.predictions(
@@ -53,8 +64,10 @@ public struct Gemma2Model<B: Backend> {
         }
     }
 
-    /// One block: grouped-query attention, then a GeGLU MLP, each between two RMS norms.
-    /// `x` is the residual stream, (tokens, dModel), updated in place.
+    /// Runs one block: grouped-query attention, then an MLP with GeGLU. RMSNorm is applied to the input (pre-norm) and to the
+    /// output (post-norm) of both, and the result is added to the residual stream.
+    ///
+    /// `x` is the residual stream, (tokens, dModel). It is updated in place.
     private func forward(
         _ x: B.Matrix, layer: Int, batch: PackedBatch, positions: [Int32], tap: Tap
     ) throws {
@@ -76,7 +89,10 @@ public struct Gemma2Model<B: Backend> {
         try tap(HookPoint(layer: layer, site: .res), x)  // blocks.L.hook_resid_post
     }
 
-    /// The heads' weighted values, concatenated: (tokens, nHeads · dHead).
+    /// Returns the outputs of all heads, concatenated: (tokens, nHeads · dHead).
+    ///
+    /// Queries and keys get rotary position embeddings (RoPE). Scores q · kᵀ / √queryPreAttentionScalar are soft-capped before
+    /// the softmax. Local layers attend to a sliding window, global layers to all positions up to the query's.
     private func attention(
         _ x: B.Matrix, _ w: BlockWeights<B>, layer: Int, batch: PackedBatch, positions: [Int32]
     ) throws -> B.Matrix {
@@ -94,7 +110,7 @@ public struct Gemma2Model<B: Backend> {
         return try backend.attention(queries: q, keys: k, values: v, in: batch, p)
     }
 
-    /// down(gelu(gate(n)) · up(n)): (tokens, dModel).
+    /// Returns down(gelu(gate(n)) · up(n)), (tokens, dModel), where n is the normed input.
     private func mlp(_ x: B.Matrix, _ w: BlockWeights<B>) throws -> B.Matrix {
         let n = try norm(x, w.preFeedForwardNorm)  // (tokens, dModel)
         let gate = try backend.matmul(n, w.gateProj)  // (tokens, dMLP)

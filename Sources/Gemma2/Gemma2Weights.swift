@@ -1,8 +1,9 @@
-// A checkpoint's tensors on a device.
+// The model's weights on a device.
 
 import Tensors
 
-/// A block's weights on a device. Matrices are (outputs, inputs); norms already have Gemma's 1 added.
+/// The weights of one block on a device. Matrices are (outputs, inputs). Norm weights are stored as 1 + w, the factor in
+/// Gemma's RMSNorm.
 struct BlockWeights<B: Backend> {
     let inputNorm: B.Vector  // (dModel)
     let qProj: B.Weights  // (nHeads · dHead, dModel)
@@ -32,14 +33,14 @@ struct BlockWeights<B: Backend> {
     }
 }
 
-/// The model's weights on a device.
+/// The weights of the whole model on a device.
 struct Gemma2Weights<B: Backend> {
     let embedding: B.Weights  // (dVocab, dModel)
     let blocks: [BlockWeights<B>]
     let finalNorm: B.Vector  // (dModel)
     let unembedding: B.Weights  // (dVocab, dModel)
 
-    /// Checks every tensor's presence and shape against `config`, then hands it to the backend.
+    /// Checks that all tensors exist and have the shapes that `config` implies, then passes each to the backend.
     init(_ files: CheckpointFiles, _ config: Gemma2Config, on backend: B) throws {
         let load = WeightLoader(tensors: try CheckpointTensors(files, config), backend: backend)
         let embedding = try load.matrix("model.embed_tokens.weight", isTable: true)
@@ -51,7 +52,7 @@ struct Gemma2Weights<B: Backend> {
     }
 }
 
-/// Finds tensors by name and makes them resident.
+/// Finds tensors by name and passes them to the backend.
 struct WeightLoader<B: Backend> {
     let tensors: CheckpointTensors
     let backend: B
@@ -61,7 +62,7 @@ struct WeightLoader<B: Backend> {
             try tensors.tensor(name), layout: .outputsByInputs, isTable: isTable)
     }
 
-    /// Gemma's norms multiply by 1 + w.
+    /// Returns the weights of an RMSNorm. Gemma's RMSNorm multiplies by 1 + w, so 1 is added here.
     func norm(_ name: String) throws -> B.Vector {
         try backend.vector(tensors.tensor(name), adding: 1)
     }

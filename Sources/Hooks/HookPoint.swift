@@ -1,10 +1,10 @@
-// Where the model can be tapped, named as TransformerLens names it.
+// The hooks of the model, named as in TransformerLens.
 
 /// The three sites that Gemma Scope has SAEs for.
 public enum Site: String, CaseIterable, Codable, Sendable {
     /// The residual stream after the block: `hook_resid_post`, width `d_model`.
     case res
-    /// The MLP's output after its post-norm, before it is added: `hook_mlp_out`, width `d_model`.
+    /// The MLP's output after its post-norm, before it is added to the residual stream: `hook_mlp_out`, width `d_model`.
     case mlp
     /// The heads' outputs, concatenated, before `W_O`: `attn.hook_z`, width `n_heads · d_head`.
     case att
@@ -19,20 +19,20 @@ public enum Site: String, CaseIterable, Codable, Sendable {
     }
 }
 
-/// One site of one layer.
+/// A hook: one site of one layer.
 public struct HookPoint: Hashable, Codable, Sendable, CustomStringConvertible {
-    /// The layer, from 0.
+    /// The index of the layer, from 0.
     public let layer: Int
     /// The site within the layer.
     public let site: Site
 
-    /// The `site` of `layer`.
+    /// Creates the hook at `site` of `layer`.
     public init(layer: Int, site: Site) {
         self.layer = layer
         self.site = site
     }
 
-    /// The hook of that name; nil where it is none.
+    /// Parses a name such as `blocks.5.hook_resid_post`. Nil if the text is not the name of a hook.
     public init?(_ description: String) {
         let parts = description.split(separator: ".", maxSplits: 2)
         guard parts.count == 3, parts[0] == "blocks", let layer = Int(parts[1]),
@@ -41,6 +41,6 @@ public struct HookPoint: Hashable, Codable, Sendable, CustomStringConvertible {
         self.init(layer: layer, site: site)
     }
 
-    /// TransformerLens' name, `blocks.5.hook_resid_post`.
+    /// The name in TransformerLens, such as `blocks.5.hook_resid_post`.
     public var description: String { "blocks.\(layer).\(site.hookName)" }
 }

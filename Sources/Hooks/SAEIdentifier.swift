@@ -1,40 +1,40 @@
-// Names of Gemma Scope SAEs: the repositories and the path of an SAE in one of them.
+// The names of Gemma Scope SAEs: the repository of a site, and the path of an SAE within it.
 // Layout: huggingface.co/google/gemma-scope-2b-pt-res and its siblings.
 
-/// The SAE repositories of one model size.
+/// The model size of a set of Gemma Scope repositories.
 public enum ScopeSize: String, Codable, Sendable {
-    /// gemma-scope-2b-pt-…
+    /// Gemma 2 2B: the repositories `gemma-scope-2b-pt-…`.
     case small = "2b"
-    /// gemma-scope-9b-pt-…
+    /// Gemma 2 9B: the repositories `gemma-scope-9b-pt-…`.
     case large = "9b"
 
-    /// The size that a model's label names: 9b if one of its words is that, else 2b.
+    /// Chooses the size from a model's label: 9b if "9b" is one of its words (runs of letters and digits), else 2b.
     public init(label: String) {
         let words = label.lowercased().split { !$0.isLetter && !$0.isNumber }
         self = words.contains("9b") ? .large : .small
     }
 
-    /// The name of the repository of a site's SAEs: `gemma-scope-2b-pt-res`.
+    /// Returns the name of the repository of a site's SAEs, such as `gemma-scope-2b-pt-res`.
     public func repositoryName(site: String) -> String { "gemma-scope-\(rawValue)-pt-\(site)" }
 }
 
-/// Where an SAE lies within its repository: `layer_5/width_16k/average_l0_51`.
+/// The path of an SAE within its repository: `layer_5/width_16k/average_l0_51`.
 public struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertible {
-    /// The layer it was made for.
+    /// The index of the layer that the SAE was trained on.
     public let layer: Int
-    /// Its width as published, `16k`.
+    /// The number of features as the repository writes it, `16k`.
     public let width: String
-    /// Its average L0, the mean number of features on at a token.
+    /// The published average L0: the mean number of features that fire at a token.
     public let averageL0: Int
 
-    /// The SAE of `layer` with `width` and `averageL0`.
+    /// Creates the identifier of the SAE of `layer` with `width` and `averageL0`.
     public init(layer: Int, width: String, averageL0: Int) {
         self.layer = layer
         self.width = width
         self.averageL0 = averageL0
     }
 
-    /// Reads `layer_L/width_W/average_l0_N`; nil for anything else.
+    /// Parses `layer_L/width_W/average_l0_N`. Nil if the text has another form.
     public init?(_ text: String) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count == 3, let layer = number(parts[0], after: "layer_"),
@@ -48,7 +48,7 @@ public struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertibl
     public var description: String { "layer_\(layer)/width_\(width)/average_l0_\(averageL0)" }
 }
 
-/// The decimal number that follows `prefix` and makes up the rest of `text`.
+/// Returns the decimal number that follows `prefix` up to the end of `text`; nil if `text` has another form.
 package func number(_ text: some StringProtocol, after prefix: String) -> Int? {
     guard text.hasPrefix(prefix) else { return nil }
     let digits = text.dropFirst(prefix.count)

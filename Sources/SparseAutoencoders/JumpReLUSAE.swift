@@ -6,7 +6,7 @@ import Tensors
 
 /// A JumpReLU SAE on a device: f = ReLU(pre) · (pre > threshold), pre = x · W_enc + b_enc.
 public struct JumpReLUSAE<B: Backend> {
-    /// Width of the tap it reads (`d_in`).
+    /// Number of columns of the activations that the SAE reads (`d_in`).
     public let dIn: Int
     /// Number of features (`d_sae`).
     public let dSAE: Int
@@ -18,7 +18,7 @@ public struct JumpReLUSAE<B: Backend> {
     private let bDec: [Float]  // (dIn)
     private let path: String
 
-    /// Makes `parameters` resident, as far as encoding needs them.
+    /// Passes the encoder of `parameters` to `backend`. The decoder matrix is read from the file when it is needed.
     public init(_ parameters: SAEParameters, on backend: B) throws {
         self.backend = backend
         path = parameters.file.path
@@ -30,8 +30,8 @@ public struct JumpReLUSAE<B: Backend> {
         bDec = parameters.bDec.floats()
     }
 
-    /// Features of `x`, (tokens, dIn) and finite, that are above `floor`. `b_dec` is not subtracted from the
-    /// input. The result throws `SAEError` where a pre-activation is NaN or infinite.
+    /// Returns the features of `x` whose activation is above `floor`. `x` is (tokens, dIn) and finite. `b_dec` is not
+    /// subtracted from `x`. The result throws `SAEError` if a pre-activation is NaN or infinite.
     public func encode(_ x: B.Matrix, above floor: Float) throws -> Deferred<FiringFeatures> {
         let features = try backend.jumpReLU(
             x, encoder: wEnc, bias: bEnc, threshold: threshold, above: floor)
@@ -43,10 +43,10 @@ public struct JumpReLUSAE<B: Backend> {
         }
     }
 
-    /// f · W_dec + b_dec, (dIn), for row `row` of `features`.
+    /// Returns f · W_dec + b_dec, (dIn), for row `row` of `features`.
     ///
-    /// A product with all of W_dec would cost as much as encoding; what fires is a few rows of it, looked up where
-    /// they lie on disk.
+    /// A product with the whole of W_dec would cost as much as encoding. Only the rows of the features that fire are read, from
+    /// where the file stores them.
     func decode(_ features: SparseRows, row: Int) -> [Float] {
         var out = bDec
         var decoder = [Float](repeating: 0, count: dIn)
@@ -70,8 +70,11 @@ public struct JumpReLUSAE<B: Backend> {
         }
     }
 
-    /// How well the SAE explains the tap: 1 for a perfect reconstruction, 0 for one no better than the mean.
-    /// `activations` are rows of the tap, (rows, dIn); `features` are all that are on in them (floor 0).
+    /// Returns the fraction of the variance that the SAE explains: 1 for a perfect reconstruction, 0 for one that is no better
+    /// than the mean, NaN if the variance is 0.
+    ///
+    /// `activations` is (rows, dIn), in row-major order. `features` holds all features of these rows with an activation above
+    /// 0.
     public func explainedVariance(of activations: [Float], features: SparseRows) -> Double {
         let rows = features.rowCount
         precondition(activations.count == rows * dIn)

@@ -1,22 +1,23 @@
-// Which SAEs there are, and which of them to take.
+// Lists the SAEs of a site and chooses one for each layer.
 // Layout: huggingface.co/google/gemma-scope-2b-pt-res and its siblings.
 
 import ByteJSON
 import Files
 import Hooks
 
-/// Why no SAE can be chosen. All are answered by another flag value.
+
+/// Errors that are thrown when no SAE can be chosen. Another value of a flag solves each of them.
 public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
-    /// None of the places where a site's SAEs may lie exists.
+    /// None of the folders in which the SAEs of a site are looked for exists.
     case noRepository(site: String, tried: [String])
-    /// The repository has nothing for the layer.
+    /// The repository has no SAEs for the layer.
     case noLayer(repository: String, layer: Int, existing: [Int])
-    /// The layer has no SAE of that width.
+    /// The layer has no SAE of this width.
     case noWidth(repository: String, layer: Int, width: String, existing: [String])
-    /// The width has no SAE of that average L0, or none at all.
+    /// The width has no SAE with this average L0; with `averageL0` nil, it has no SAE at all.
     case noL0(repository: String, layer: Int, width: String, averageL0: Int?, existing: [Int])
 
-    /// The repository that lacks it; nil where there is none.
+    /// The repository that lacks the SAE; nil if the repository does not exist.
     public var repository: String? {
         switch self {
         case .noRepository: nil
@@ -26,7 +27,7 @@ public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// What was asked for, what exists, and which flag to change.
+    /// The message: what was asked for, what exists, and which flag to change.
     public var description: String {
         func list(_ items: [some Any]) -> String {
             items.isEmpty ? "none" : items.map { "\($0)" }.joined(separator: ", ")
@@ -44,31 +45,32 @@ public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// A local tree of SAEs.
+/// A local folder with the SAEs of one or more sites.
 public struct SAETree: Sendable {
-    /// The tree's root, as given.
+    /// The path of the folder, as the user gave it.
     public let directory: String
     private let size: ScopeSize
 
-    /// The tree at `directory`, for models of `size`.
+    /// Creates the tree at `directory`, for models of `size`.
     public init(directory: String, size: ScopeSize) {
         self.directory = directory
         self.size = size
     }
 
-    /// Whether it has no site's SAEs.
+    /// Whether the folder has the SAEs of no site.
     public var isEmpty: Bool {
         !["res", "mlp", "att"].contains { (try? repository(site: $0)) != nil }
     }
 
-    /// What the folder is, and what to do, where it is a part of such a tree: a site's, a layer's or an SAE's own folder.
+    /// If the folder is only a part of such a tree (of one site, one layer or one SAE): what the folder is and what the user
+    /// can do, as the end of a sentence. Nil otherwise.
     public var partOfTree: String? {
         guard isEmpty, let names = try? directoryContents(directory) else { return nil }
         let whole =
             "gemma-scope-\(size.rawValue)-pt-res/layer_L/width_W/average_l0_N"
         if names.contains(where: SAEFile.fileNames.contains) {
             return
-                "is one SAE's folder; give the folder that holds \(whole), or choose it by --sae_id"
+                "is one SAE's folder; give the folder that holds \(whole), or choose this SAE with --sae_id"
         }
         if names.contains(where: { $0.hasPrefix("width_") || $0.hasPrefix("average_l0_") }) {
             return "is a folder of one layer's SAEs; give the folder that holds \(whole)"
@@ -80,7 +82,8 @@ public struct SAETree: Sendable {
         return nil
     }
 
-    /// The folder of a site's SAEs: the first that exists of the three layouts.
+    /// Returns the folder of a site's SAEs: the first that exists of `gemma-scope-2b-pt-SITE`, `google/gemma-scope-2b-pt-SITE`
+    /// (or 9b) and `SITE`. Throws `SAEChoiceError` if none exists.
     public func repository(site: String) throws(SAEChoiceError) -> String {
         let name = size.repositoryName(site: site)
         let tried = [name, "google/\(name)", site].map { "\(directory)/\($0)" }
@@ -91,15 +94,15 @@ public struct SAETree: Sendable {
     }
 }
 
-/// The SAEs of one site, wherever they are.
+/// The list of the SAEs of one site, in a local folder or on the Hub.
 public struct SAECatalogue: Sendable {
-    /// The repository's folder or Hub id, for messages.
+    /// The path of the local folder or the Hub id of the repository, for messages.
     public let repository: String
-    /// The average L0s that exist, by layer and width.
+    /// The average L0s that exist, by layer and by width.
     private var averageL0s: [Int: [String: [Int]]] = [:]
 
-    /// The SAEs in the folder `directory`. Of other layers than `layers`, where they are given, only their being there is
-    /// looked at. Throws `FileError`.
+    /// Lists the SAEs in the folder `directory`. If `layers` is given, the other layers are listed without their SAEs. Throws
+    /// `FileError`.
     public init(directory: String, layers: [Int]? = nil) throws {
         repository = directory
         for name in try directoryContents(directory) {
@@ -117,7 +120,7 @@ public struct SAECatalogue: Sendable {
         }
     }
 
-    /// The SAEs that a repository with files at `paths` has.
+    /// Lists the SAEs of a repository that has files at `paths`, which start at the repository's top.
     public init(repository: String, paths: [String]) {
         self.repository = repository
         for path in paths {
@@ -131,17 +134,18 @@ public struct SAECatalogue: Sendable {
         }
     }
 
-    /// The layers that there is anything for, ascending.
+    /// The indices of the layers that have a folder or an SAE, ascending.
     public var layers: [Int] { averageL0s.keys.sorted() }
 
-    /// The widths that `layer` has, the narrowest first.
+    /// Returns the widths of the SAEs of `layer`, the narrowest first.
     public func widths(layer: Int) -> [String] {
         (averageL0s[layer] ?? [:]).keys.sorted {
             (featureCount($0), $0) < (featureCount($1), $1)
         }
     }
 
-    /// The average L0s of `layer` and `width`, ascending. Throws `SAEChoiceError` where the layer has no such width.
+    /// Returns the average L0s of `layer` and `width`, ascending. Throws `SAEChoiceError` if the layer or the width does not
+    /// exist.
     public func averageL0s(layer: Int, width: String) throws(SAEChoiceError) -> [Int] {
         guard let widths = averageL0s[layer] else {
             throw .noLayer(repository: repository, layer: layer, existing: layers)
@@ -154,7 +158,8 @@ public struct SAECatalogue: Sendable {
         return existing.sorted()
     }
 
-    /// The SAE of `width` for `layer` whose average L0 is nearest to `target`; on a tie the lower.
+    /// Returns the SAE of `width` for `layer` whose average L0 is nearest to `target`; of two that are equally near, the lower
+    /// one. Throws `SAEChoiceError` if the layer has no SAE of this width.
     public func nearest(
         layer: Int, width: String, target: Int
     ) throws(SAEChoiceError) -> SAEIdentifier {
@@ -167,7 +172,7 @@ public struct SAECatalogue: Sendable {
         return SAEIdentifier(layer: layer, width: width, averageL0: best)
     }
 
-    /// Fails unless `id` exists.
+    /// Throws `SAEChoiceError` if the SAE `id` does not exist.
     public func check(_ id: SAEIdentifier) throws(SAEChoiceError) {
         let existing = try averageL0s(layer: id.layer, width: id.width)
         guard existing.contains(id.averageL0) else {
@@ -178,7 +183,8 @@ public struct SAECatalogue: Sendable {
     }
 }
 
-/// What a width says about itself: 16k is 16, 1m is 1024; the unreadable last.
+/// Returns the number of features of a width in units of 1024, for sorting: 16 for 16k, 1024 for 1m. Widths in another form
+/// come last.
 private func featureCount(_ width: String) -> Int {
     guard let count = Int(width.dropLast()) else { return .max }
     return width.hasSuffix("m") ? count << 10 : width.hasSuffix("k") ? count : .max

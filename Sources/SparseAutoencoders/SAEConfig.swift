@@ -1,12 +1,12 @@
-// SAELens' `cfg.json`: which keys are read, and what they must be for a JumpReLU SAE as this program computes it.
-// Before SAELens 6 all keys stand at the top; since then those about the model stand under `metadata`.
+// Reads SAELens' `cfg.json` and checks that it describes a JumpReLU SAE as this program computes it.
+// Before SAELens 6, all keys are at the top level. Since SAELens 6, the keys about the model are in `metadata`.
 // Keys and defaults: sae_lens, loading/pretrained_sae_loaders.py (handle_pre_6_0_config), saes/sae.py, saes/jumprelu_sae.py.
 
 import ByteJSON
 import Files
 import Hooks
 
-/// One SAE's configuration.
+/// The configuration of one SAE.
 struct SAEConfig {
     private let path: String
     private let top: JSONObject
@@ -27,8 +27,8 @@ struct SAEConfig {
         }
     }
 
-    /// Refuses an SAE whose configuration asks for another computation, or was made for another place; gives what is to be
-    /// said of the rest.
+    /// Throws `SAEError` if the configuration asks for another computation, or names another hook, layer or width. Returns
+    /// warnings about an SAE of another model than `label` (if that is given) and about unknown keys.
     func check(dIn: Int, hookName: String, label: String?) throws -> [String] {
         try require("architecture", ["jumprelu"], missing: "which SAELens takes for \"standard\"")
         try require("activation_fn", ["relu", .null], missing: nil)
@@ -61,7 +61,7 @@ struct SAEConfig {
             + [unknown.warning(path, "keys", limit: 40)].compactMap { $0 }
     }
 
-    /// Fails where the file says another number of features than the encoder has.
+    /// Throws if `d_sae` in the file is not the number of features of the encoder.
     func checkFeatures(_ dSAE: Int) throws { try checkSize("d_sae", dSAE, "as W_enc has") }
 
     private func checkSize(_ key: String, _ size: Int, _ meaning: String) throws {
@@ -70,7 +70,8 @@ struct SAEConfig {
             path: path, reason: "\(key) is \(value.excerpt), expected \(size), \(meaning)")
     }
 
-    /// Fails unless `key` has one of `values`; where it is missing, if SAELens' default (`missing`) is another.
+    /// Throws unless `key` has one of `values`. A missing key is accepted if `missing` is nil. Otherwise `missing` says which
+    /// value SAELens takes, and the function throws.
     private func require(_ key: String, _ values: [JSONValue], missing: String?) throws {
         guard let value = top[key] else {
             guard let missing else { return }
@@ -84,7 +85,7 @@ struct SAEConfig {
         }
     }
 
-    /// The keys that say where the SAE reads, old and new; each that is there must say `hookName`.
+    /// Throws if a key that names the SAE's hook or layer, old or new, does not agree with `hookName`.
     private func checkPlace(_ hookName: String) throws {
         for (object, place, key) in [
             (top, "", "hook_name"), (top, "", "hook_point"), (metadata, "metadata.", "hook_name"),
@@ -110,8 +111,8 @@ struct SAEConfig {
         }
     }
 
-    /// What is to be said where the SAE was made for another model than the one of `label`, or than the base model of its
-    /// size, whose SAEs are taken for models made of it.
+    /// Returns a warning if the SAE was made for another model than `label` and not for the base model of that size. SAEs of
+    /// the base model are also used for models that were fine-tuned from it.
     private func modelWarnings(_ label: String?) -> [String] {
         guard let label else { return [] }
         func short(_ name: some StringProtocol) -> String {
@@ -131,7 +132,7 @@ struct SAEConfig {
 
     // MARK: Keys
 
-    /// Keys about the model and what the SAE was trained on.
+    /// Keys about the model, and about the data on which the SAE was trained.
     private static let modelKeys = (
         used: [
             "hook_layer", "hook_name", "hook_point", "model_from_pretrained_kwargs", "model_name",
@@ -151,8 +152,9 @@ struct SAEConfig {
         ] as [String: [JSONValue]]
     )
 
-    /// How TransformerLens loaded the model that the SAE was trained on (HookedTransformer.from_pretrained). Its processing of
-    /// weights would move what the SAE was trained on.
+    /// Keys of `model_from_pretrained_kwargs`: how TransformerLens loaded the model for training
+    /// (HookedTransformer.from_pretrained). If it processed the weights, the SAE was trained on other activations than this
+    /// program computes.
     private static let loadingKeys = KnownNames(
         harmless: [
             "cache_dir", "default_padding_side", "default_prepend_bos", "device", "device_map",
@@ -175,11 +177,11 @@ struct SAEConfig {
             "d_sae", "hook_point_layer", "metadata", "reshape_activations",
         ],
         harmless: modelKeys.harmless + [
-            // Numbers are read in the tensors' own type, on the device that the run has.
+            // Tensors are read in the element type in which they are stored, on the device of the run.
             "device", "dtype", "expansion_factor", "from_pretrained_path", "name", "seed",
-            // The tensor scaling_factor tells.
+            // The tensor scaling_factor is checked instead.
             "finetuning_scaling_factor",
-            // Training.
+            // Options of the training.
             "act_store_device", "adam_beta1", "adam_beta2", "autocast", "autocast_lm",
             "b_dec_init_method",
             "checkpoint_path", "compile_llm", "compile_sae", "d_head", "dead_feature_threshold",

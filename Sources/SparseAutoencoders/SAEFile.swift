@@ -1,26 +1,26 @@
-// The files of one SAE, and which tensors they have: Gemma Scope's `params.npz`, or SAELens' `sae_weights.safetensors`
-// with `cfg.json`. Formats: sae_lens, loading/pretrained_sae_loaders.py and saes/sae.py.
+// Reads and checks the files of one SAE: Gemma Scope's `params.npz`, or SAELens' `sae_weights.safetensors` with `cfg.json`.
+// Formats: sae_lens, loading/pretrained_sae_loaders.py and saes/sae.py.
 
 import ArrayFiles
 import ByteJSON
 import Files
 
-/// Why an SAE was refused. Each names the file.
+/// Errors for an SAE that cannot be used. Each names the file or folder.
 public enum SAEError: Error, Equatable, CustomStringConvertible {
-    /// A folder with neither form of SAE in it.
+    /// The folder has neither `params.npz` nor `sae_weights.safetensors`.
     case noFiles(directory: String)
-    /// A tensor's shape does not go with the others or with the tap.
+    /// The shape of a tensor does not match the other tensors or the width of the tap.
     case wrongShape(path: String, tensor: String, shape: [Int], expected: String)
-    /// A NaN or an infinity among the weights.
+    /// A tensor has a NaN or an infinity.
     case nonFinite(path: String, tensor: String)
     /// `cfg.json` or a tensor describes an SAE that this program would compute wrongly.
     case unsupported(path: String, reason: String)
-    /// `cfg.json` says that the SAE was made for another place or has other sizes.
+    /// `cfg.json` says that the SAE was made for another hook or has other sizes.
     case elsewhere(path: String, reason: String)
-    /// A tensor that is needed is not there; `reason` says what is.
+    /// A required tensor is missing; `reason` says which tensors the file has instead.
     case missingTensor(path: String, tensor: String, reason: String)
 
-    /// What is wrong, where, expected and got, and the next step.
+    /// The message: the file, what was found and expected, and the next step.
     public var description: String {
         switch self {
         case .noFiles(let directory):
@@ -32,38 +32,38 @@ public enum SAEError: Error, Equatable, CustomStringConvertible {
         case .unsupported(let path, let reason):
             "\(path): \(reason); only JumpReLU SAEs as Gemma Scope publishes them are supported"
         case .elsewhere(let path, let reason):
-            "\(path): \(reason); check that the SAE was made for this model, site and layer, and lies in their folder"
+            "\(path): \(reason); check that the SAE was made for this model, site and layer, and is in their folder"
         case .missingTensor(let path, let tensor, let reason):
             "\(path): tensor \(tensor) is not in the file; \(reason)"
         }
     }
 }
 
-/// The file that holds an SAE's tensors, in either of the two forms.
+/// The file that stores the tensors of an SAE: `params.npz` or `sae_weights.safetensors`.
 public struct SAEFile: Sendable {
-    /// What a file says of a tensor without its numbers.
+    /// Element type and shape of a tensor, which are known without reading its elements.
     typealias Header = (elementType: ElementType, shape: [Int])
 
-    /// The mapped file.
+    /// The file, mapped into memory.
     public let file: MappedFile
-    /// The names of its tensors.
+    /// The names of the tensors in the file.
     let names: [String]
-    /// `cfg.json`, which the second form has.
+    /// The path of `cfg.json`; nil for `params.npz`, which has no configuration.
     private let configPath: String?
     private let find: @Sendable (String) throws -> StoredTensor
     private let findHeader: @Sendable (String) throws -> Header
 
-    /// The names of an SAE's files, in either form.
+    /// The file names of both forms.
     static let fileNames = ["params.npz", "cfg.json", "sae_weights.safetensors"]
 
-    /// Those of an SAE's files that are to be had of `directory` in a repository with files at `paths`: `params.npz`, else
-    /// the other form's two. Paths from the repository's top.
+    /// Returns which files of the SAE in `directory` are read, for a repository that has files at `paths`: `params.npz` if it
+    /// exists, else those that exist of the other form's two files. All paths start at the repository's top.
     public static func files(in directory: String, of paths: Set<String>) -> [String] {
         let files = fileNames.map { "\(directory)/\($0)" }.filter(paths.contains)
         return files.first?.hasSuffix(".npz") == true ? [files[0]] : files
     }
 
-    /// Opens the SAE in `directory`. Throws `FileError`, `UnexpectedFileError`, `NPZError`,
+    /// Opens the SAE in `directory` and reads the names of its tensors. Throws `FileError`, `UnexpectedFileError`, `NPZError`,
     /// `SafetensorsError` or `SAEError`.
     public init(directory: String) throws {
         let archive = directory + "/params.npz"
@@ -73,7 +73,7 @@ public struct SAEFile: Sendable {
             file = reader.file
             names = reader.names.sorted()
             configPath = nil
-            // Some files spell W_enc and W_dec with a small w.
+            // Some files spell W_enc and W_dec with a lower-case w.
             let spelling = { @Sendable (name: String) in
                 let small = name.hasPrefix("W_") ? "w_" + name.dropFirst(2) : name
                 return reader.names.contains(small) ? small : name
@@ -96,14 +96,14 @@ public struct SAEFile: Sendable {
         }
     }
 
-    /// The number of features (`d_sae`), as the encoder's bias has it.
+    /// Returns the number of features (`d_sae`), from the header of `b_enc`.
     public func dSAE() throws -> Int { try findHeader("b_enc").shape.first ?? 0 }
 
     func tensor(_ name: String) throws -> StoredTensor { try find(name) }
 
     // MARK: Checking
 
-    /// The tensors that an SAE is computed from. `sizes` are those of its tap and its features.
+    /// Returns name, shape and meaning of the shape of each tensor that an SAE is computed from.
     private static func shapes(_ dIn: Int, _ dSAE: Int) -> [(String, [Int], meaning: String)] {
         [
             ("W_enc", [dIn, dSAE], "d_in, d_sae"), ("b_enc", [dSAE], "d_sae"),
@@ -112,7 +112,7 @@ public struct SAEFile: Sendable {
         ]
     }
 
-    /// Tensors of other kinds of SAE: what each says of its own.
+    /// Names of tensors that only other kinds of SAE have, and which kind each of them shows.
     private static let otherKinds = [
         ("log_threshold", "a training checkpoint: export it with SAELens' save_inference_model"),
         ("W_gate", "a gated SAE"), ("b_gate", "a gated SAE"), ("r_mag", "a gated SAE"),
@@ -123,13 +123,12 @@ public struct SAEFile: Sendable {
         ("pre_bias", "an SAE that subtracts a bias from its input"),
     ]
 
-    /// Looks at all that the files say, without reading the weights: whether they are of a JumpReLU SAE for taps of width
-    /// `dIn` named `hookName`. Gives what is to be said of them; of a model named otherwise than `label` where that is
-    /// given. Throws `FileError`, `UnexpectedFileError`, `NPZError`,
-    /// `SafetensorsError` or `SAEError`.
+    /// Checks that the files are a JumpReLU SAE for the hook `hookName`, whose taps have width `dIn`. Does not read the
+    /// weights. Returns warnings; if `label` is given, also about an SAE of another model. Throws `FileError`,
+    /// `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     @discardableResult
     public func check(dIn: Int, hookName: String, label: String? = nil) throws -> [String] {
-        // The configuration first: it says of what kind the tensors are.
+        // The configuration is checked first, because it says which kind of SAE the tensors belong to.
         let config = try configPath.map { try SAEConfig(path: $0) }
         var warnings = try config?.check(dIn: dIn, hookName: hookName, label: label) ?? []
         if let warning = bothFormsWarning { warnings.append(warning) }
@@ -147,7 +146,7 @@ public struct SAEFile: Sendable {
             throw SAEError.missingTensor(
                 path: file.path, tensor: "W_enc",
                 reason:
-                    "encoder.weight is: names and layout of PyTorch's linear layers; save encoder.weight transposed as W_enc (d_in, d_sae), decoder.weight transposed as W_dec, and the biases as b_enc and b_dec"
+                    "encoder.weight is there instead, with the names and layout of PyTorch's linear layers; save encoder.weight transposed as W_enc (d_in, d_sae), decoder.weight transposed as W_dec, and the biases as b_enc and b_dec"
             )
         }
         let dSAE = try checkShapes(dIn: dIn)
@@ -159,20 +158,20 @@ public struct SAEFile: Sendable {
         return warnings
     }
 
-    /// What is to be said where the other form of SAE lies beside the one that is read.
+    /// A warning if files of the other form are in the same folder; nil if there are none.
     private var bothFormsWarning: String? {
         let directory = parentFolder(of: file.path)
         let others = SAEFile.fileNames.dropFirst().filter { isListed("\(directory)/\($0)") }
         guard configPath == nil, !others.isEmpty else { return nil }
         return
-            "\(directory): has \(SAEFile.fileNames[0]) and, beside it, \(others.joined(separator: " and ")); \(SAEFile.fileNames[0]) is read, the rest counts for nothing; remove what is not meant"
+            "\(directory): has \(SAEFile.fileNames[0]) and, beside it, \(others.joined(separator: " and ")); \(SAEFile.fileNames[0]) is read, the other files are ignored; remove the files that you do not want"
     }
 
     private static let knownNames: Set<String> = [
         "W_enc", "w_enc", "b_enc", "W_dec", "w_dec", "b_dec", "threshold", "scaling_factor",
     ]
 
-    /// Checks that all tensors are there and go together; gives the number of features.
+    /// Checks that all tensors exist and that their shapes match. Returns the number of features.
     private func checkShapes(dIn: Int) throws -> Int {
         let encoder = try header("W_enc").shape
         guard encoder.count == 2, encoder[0] == dIn, (1...Int(Int32.max)).contains(encoder[1])
@@ -199,15 +198,16 @@ public struct SAEFile: Sendable {
             throw SAEError.missingTensor(
                 path: path, tensor: tensor,
                 reason:
-                    "it has \(names.isEmpty ? "none" : names.prefix(8).joined(separator: ", ")); check that this is a JumpReLU SAE as SAELens saves it"
+                    "it has \(names.isEmpty ? "no tensors" : names.prefix(8).joined(separator: ", ")); check that this is a JumpReLU SAE as SAELens saves it"
             )
         }
     }
 
-    /// SAELens once saved the factors of a fine-tuning; all ones, they change nothing.
+    /// Throws unless every element of the tensor `scaling_factor`, if the file has it, is 1. SAELens once saved the factors of
+    /// a fine-tuning; factors of 1 change nothing.
     private func checkScale(dSAE: Int) throws {
         guard names.contains("scaling_factor") else { return }
-        // Before it is read: its shape may ask for any memory.
+        // The shape is checked before the tensor is read, because it could ask for any amount of memory.
         let shape = try header("scaling_factor").shape
         guard [[dSAE], [1], []].contains(shape) else {
             throw SAEError.wrongShape(

@@ -3,23 +3,23 @@
 import ArrayFiles
 import Files
 
-/// The five tensors of a JumpReLU SAE, where they lie.
+/// The five tensors of a JumpReLU SAE, as stored in the file.
 public struct SAEParameters: Sendable {
-    /// Encoder, (d_in, d_sae).
+    /// Encoder matrix, (d_in, d_sae).
     public let wEnc: StoredTensor
     /// Encoder bias, (d_sae).
     public let bEnc: StoredTensor
-    /// Decoder, (d_sae, d_in).
+    /// Decoder matrix, (d_sae, d_in).
     public let wDec: StoredTensor
     /// Decoder bias, (d_in).
     public let bDec: StoredTensor
     /// JumpReLU threshold, (d_sae).
     public let threshold: StoredTensor
-    /// The mapped file.
+    /// The file, mapped into memory.
     public let file: MappedFile
 
-    /// Reads the SAE in `directory`, made for taps of width `dIn` named `hookName`. Throws `FileError`,
-    /// `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    /// Reads the SAE in `directory` and checks that it is for the hook `hookName`, whose taps have width `dIn`. Throws
+    /// `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     public init(directory: String, dIn: Int, hookName: String) throws {
         let source = try SAEFile(directory: directory)
         try source.check(dIn: dIn, hookName: hookName)
@@ -29,7 +29,7 @@ public struct SAEParameters: Sendable {
         wDec = try source.tensor("W_dec")
         bDec = try source.tensor("b_dec")
         threshold = try source.tensor("threshold")
-        // W_enc and b_enc show in the first products; these would go unnoticed.
+        // A NaN or infinity in W_enc or b_enc shows in the first pre-activations. In these two tensors it would not be noticed.
         for tensor in [threshold, bDec] where !tensor.floats().allSatisfy(\.isFinite) {
             throw SAEError.nonFinite(path: tensor.path, tensor: tensor.name)
         }

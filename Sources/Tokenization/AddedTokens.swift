@@ -1,6 +1,6 @@
-// Tokens that are cut out of the raw text before anything else happens to it.
+// Added tokens: these are found in the raw text before any other step of the tokenizer.
 
-/// Finds the added tokens of a text: leftmost first, at each place the longest.
+/// Finds the added tokens of a text: the leftmost first, and the longest of those that begin at the same position.
 struct AddedTokens: Sendable {
     /// A trie over bytes. Node 0 is the root.
     private var nodes: [Node] = [Node()]
@@ -28,7 +28,7 @@ struct AddedTokens: Sendable {
         nodes[node].token = id
     }
 
-    /// The longest token at the front of `text[start...]`.
+    /// Returns the longest added token that begins at `start`, with the offset of its end; nil if no token begins there.
     @inline(__always)
     func match(_ text: UnsafeBufferPointer<UInt8>, at start: Int) -> (id: TokenID, end: Int)? {
         guard isFirst[Int(text[start])] else { return nil }

@@ -1,21 +1,21 @@
-// Gemma's tokenizer: added tokens on the raw text, spaces to U+2581, then byte-pair merges over each
-// remaining piece as a whole, with bytes standing in for characters that the vocabulary lacks.
-// The reference is Hugging Face's fast tokenizer, to which ids and pieces are equal.
+// Gemma's tokenizer. It finds added tokens in the raw text, replaces spaces by U+2581, and applies byte-pair merges to each
+// stretch of text between added tokens as a whole. The bytes of a character that the vocabulary lacks become byte tokens.
+// Ids and pieces are equal to those of the reference, Hugging Face's fast tokenizer.
 
 import ByteJSON
 import Files
 import HeapModule
 
-/// A token's number.
+/// The id of a token, from 0.
 public typealias TokenID = Int32
 
-/// Why a tokenizer file was refused. Each names the file.
+/// Errors for a tokenizer's files that cannot be used. Each names the file or folder.
 public enum TokenizerError: Error, Equatable, CustomStringConvertible {
-    /// Neither form of tokenizer is in the folder.
+    /// The folder has neither `tokenizer.json` nor `tokenizer.model`.
     case noTokenizer(directory: String)
-    /// The file is damaged or not a Gemma tokenizer.
+    /// The file is damaged, or is not the file of a Gemma tokenizer.
     case badFile(path: String, reason: String)
-    /// The file says that ids are to be found in another way than Gemma's tokenizer finds them.
+    /// The file describes a tokenizer that computes ids in another way than Gemma's.
     case otherKind(path: String, reason: String)
 
     init(_ problem: Vocabulary.Problem, path: String) {
@@ -24,10 +24,10 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
             ? .otherKind(path: path, reason: problem.reason)
             : .badFile(path: path, reason: problem.reason)
     }
-    /// A file beside the tokenizer's says otherwise than that.
+    /// Another file in the folder contradicts the tokenizer's file.
     case contradiction(path: String, reason: String)
 
-    /// What is wrong, where, and the next step.
+    /// The message: the file, the problem, and the next step.
     public var description: String {
         switch self {
         case .noTokenizer(let directory):
@@ -37,28 +37,28 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
         case .otherKind(let path, let reason):
             "\(path): \(reason); save the tokenizer without that, or take the file from the Gemma-2 model's repository"
         case .contradiction(let path, let reason):
-            "\(path): \(reason); save the tokenizer again, so that its files agree (transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW)), or remove the file that is not meant"
+            "\(path): \(reason); save the tokenizer again, so that its files agree (transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW)), or remove the file that you do not want"
         }
     }
 }
 
-/// Turns text into Gemma's token ids.
+/// Converts text to Gemma's token ids.
 public struct GemmaTokenizer: Sendable {
     let vocabulary: Vocabulary
     let merges: MergeTable
     private let addedTokens: AddedTokens
-    /// Ids of `<0x00>` … `<0xFF>`.
+    /// The ids of `<0x00>` … `<0xFF>`.
     private let byteTokens: [TokenID]
-    /// Whether no merge joins what ends before a space with what begins with one, as it is with Gemma's: then the
-    /// words of a text are tokenized each by itself.
+    /// Whether no merge joins a piece that does not end in a space with a piece that begins with a space. Gemma has no such
+    /// merge. Without such merges, the words of a text can be tokenized separately, with the same ids.
     var splitsAtSpaces: Bool
 
-    /// `<pad>`, which fills the outputs after a document's end.
+    /// The id of `<pad>`, which fills the outputs after the end of a document.
     public let pad: TokenID
-    /// `<bos>`, which every sequence begins with.
+    /// The id of `<bos>`, with which every sequence begins.
     public let bos: TokenID
 
-    /// Puts a tokenizer together. Throws a reason where the vocabulary lacks what Gemma's has.
+    /// Creates a tokenizer. Throws if the vocabulary lacks `<pad>`, `<bos>` or the token of a byte.
     init(
         vocabulary: Vocabulary, merges: MergeTable, addedTokens: AddedTokens
     ) throws(Vocabulary.Problem) {
@@ -77,7 +77,7 @@ public struct GemmaTokenizer: Sendable {
         for byte in 0...255 {
             let digits = String(byte, radix: 16, uppercase: true)
             let name = "<0x\(byte < 16 ? "0" : "")\(digits)>"
-            // The published vocabulary has the tab itself in place of its byte piece.
+            // The published vocabulary has the tab character in place of the byte piece `<0x09>`.
             if byte == 9, vocabulary.id(of: Array(name.utf8)) == nil {
                 bytes.append(try required("\t"))
             } else {
@@ -85,7 +85,7 @@ public struct GemmaTokenizer: Sendable {
             }
         }
         byteTokens = bytes
-        // Without a piece for the space it would be three bytes' tokens, which this does not look at.
+        // If the vocabulary has no piece U+2581, a space becomes three byte tokens, and this check does not cover their merges.
         splitsAtSpaces =
             vocabulary.id(of: GemmaTokenizer.space) != nil
             && !merges.contains { left, right in
@@ -94,14 +94,14 @@ public struct GemmaTokenizer: Sendable {
             }
     }
 
-    /// U+2581, which stands for a space.
+    /// The UTF-8 of U+2581, which stands for a space in pieces.
     private static let space: [UInt8] = [0xE2, 0x96, 0x81]
 
-    /// The names of a tokenizer's file; the first that exists is read.
+    /// The possible names of a tokenizer's file. The first one that exists is read.
     public static let fileNames = ["tokenizer.json", "tokenizer.model"]
 
-    /// The file to read in `directory`: `tokenizer.json`, or where there is none `tokenizer.model`. Throws
-    /// `TokenizerError` where there is neither.
+    /// Returns the path of the tokenizer's file in `directory`: `tokenizer.json`, or `tokenizer.model` if the former does not
+    /// exist. Throws `TokenizerError` if neither exists.
     public static func file(in directory: String) throws(TokenizerError) -> String {
         let files = fileNames.map { "\(directory)/\($0)" }
         guard let file = files.first(where: isListed) else {
@@ -120,8 +120,8 @@ public struct GemmaTokenizer: Sendable {
         }
     }
 
-    /// Looks at what the tokenizer in `directory`, and what lies beside it, says of itself, without its pieces: what is to be
-    /// said of it, and the id of `<bos>` where that is quickly found. Throws as reading it does, and where what lies beside it
+    /// Checks the tokenizer in `directory` and its companion files, without reading the pieces of `tokenizer.json`. Returns
+    /// warnings and the id of `<bos>` (`Findings.bos`). Throws the errors of reading, and `TokenizerError` if a companion file
     /// would change ids.
     public static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
         let file = try file(in: directory)
@@ -133,30 +133,30 @@ public struct GemmaTokenizer: Sendable {
         return (found.warnings + companions.warnings, found.bos)
     }
 
-    /// What a tokenizer's file says of itself.
+    /// The results of checking a tokenizer's file.
     struct Findings {
-        /// What is to be said of it.
+        /// Warnings. Each names the file.
         var warnings: [String] = []
-        /// The id of `<bos>`, where that is quickly found.
+        /// The id of `<bos>`; nil if it is not among the added tokens (`tokenizer.json`) or the pieces (`tokenizer.model`).
         var bos: Int?
-        /// The tokens that are cut out of texts.
+        /// The texts of the added tokens.
         var added: Set<ExactString>
     }
 
     /// One more than the largest id.
     public var count: Int { vocabulary.count }
 
-    /// The UTF-8 of a token's piece as Hugging Face names it: `▁the`, `\n`, `<0xF0>`.
+    /// Returns the UTF-8 of a token's piece, as Hugging Face spells it: `▁the`, `\n`, `<0xF0>`.
     public func piece(_ id: TokenID) -> ArraySlice<UInt8> { vocabulary.piece(id) }
 
-    /// The ids of `text`, without `<bos>`. Time grows as n log n. With the same `cache` for several texts, words
-    /// that come again cost next to nothing.
+    /// Returns the ids of `text`, without `<bos>`. The time grows as n log n with the length of `text`. `cache` keeps the ids
+    /// of words. If several texts share one cache, repeated words cost almost nothing.
     public func encode(_ text: String, _ cache: inout WordCache) -> [TokenID] {
         var text = text
         return text.withUTF8 { encode($0, &cache) }
     }
 
-    /// The ids of `text`, without `<bos>`.
+    /// Returns the ids of `text`, without `<bos>`.
     public func encode(_ text: String) -> [TokenID] {
         var cache = WordCache()
         return encode(text, &cache)
@@ -167,7 +167,8 @@ public struct GemmaTokenizer: Sendable {
     ) -> [TokenID] {
         var ids: [TokenID] = []
         ids.reserveCapacity(text.count / 3)
-        // Of the stretch that is tokenized by itself: it has no added tokens, and no space after anything else.
+        // Start and end of the current stretch, which is tokenized separately. It has no added tokens. If `splitsAtSpaces`, no
+        // space in it follows another character.
         var (start, position) = (0, 0)
         func finishStretch() {
             let stretch = UnsafeBufferPointer(rebasing: text[start..<position])
@@ -196,7 +197,7 @@ public struct GemmaTokenizer: Sendable {
         return ids
     }
 
-    /// Whether the last character is a space, or the one that stands for it.
+    /// Returns whether the last character is a space or U+2581.
     private func endsInSpace(_ text: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
         text.last == 0x20
             || text.last == GemmaTokenizer.space.last
@@ -205,7 +206,7 @@ public struct GemmaTokenizer: Sendable {
 
     // MARK: Byte-pair merges
 
-    /// A pair that could merge; ordered by rank, then from the left.
+    /// A pair of neighbouring symbols that can merge. Candidates are ordered by rank, then by position.
     private struct Candidate: Comparable {
         var order: UInt64
         var left: TokenID
@@ -218,9 +219,9 @@ public struct GemmaTokenizer: Sendable {
         static func == (a: Candidate, b: Candidate) -> Bool { a.order == b.order }
     }
 
-    /// Appends the tokens of `text`, in which no added token stands.
+    /// Appends the ids of `text`, which has no added tokens, to `ids`.
     private func merge(_ text: UnsafeBufferPointer<UInt8>, into ids: inout [TokenID]) {
-        // A linked list of symbols: a merge writes its result to the left one and unlinks the right one.
+        // The symbols are a linked list. A merge writes its result to the left symbol and unlinks the right symbol.
         var symbols = symbols(of: text)
         let count = symbols.count
         var next = (0..<count).map { Int32($0 + 1) }
@@ -243,7 +244,7 @@ public struct GemmaTokenizer: Sendable {
         while let best = heap.popMin() {
             let position = best.position
             let right = Int(next[position])
-            // A merge since may have changed either side: then this candidate is stale.
+            // If another merge has changed one of the two symbols since, this candidate is out of date.
             guard symbols[position] == best.left, right < count, symbols[right] == best.right else {
                 continue
             }
@@ -259,7 +260,7 @@ public struct GemmaTokenizer: Sendable {
         for symbol in symbols where symbol >= 0 { ids.append(symbol) }
     }
 
-    /// One token a Unicode scalar, or its bytes' tokens where the vocabulary lacks the scalar.
+    /// Returns one token for each Unicode scalar, or the tokens of its bytes if the vocabulary lacks the scalar.
     private func symbols(of text: UnsafeBufferPointer<UInt8>) -> [TokenID] {
         let space = GemmaTokenizer.space
         var symbols: [TokenID] = []

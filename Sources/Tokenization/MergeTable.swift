@@ -1,30 +1,30 @@
-// Which pairs of pieces merge, in which order, and into what.
+// The merges: which pairs of pieces merge, in which order, and into which piece.
 
 /// An immutable table from pairs of ids to merges.
 struct MergeTable: Sendable, Equatable {
-    /// One way of joining two pieces.
+    /// The merge of one pair of pieces.
     struct Merge: Sendable, Equatable {
-        /// Its place in the order of merges: lower ones go first.
+        /// The merge's place in the order of merges. Lower ranks are applied first.
         var rank: Int32
-        /// The piece it makes.
+        /// The id of the resulting piece.
         var result: TokenID
     }
 
-    /// A pair and its merge beside each other: one look at memory. A free slot has key -1.
+    /// A pair and its merge, stored together so that a lookup reads one place in memory. A free slot has key -1.
     private struct Slot: Equatable {
         var key: Int64 = -1
         var merge = Merge(rank: 0, result: 0)
     }
 
-    /// Open addressing by pair. Size a power of two, at most half full.
+    /// A hash table with open addressing, by pair. Its size is a power of two, and it is at most half full.
     private var slots: [Slot]
-    /// What keys are multiplied by; of the product the upper bits are the slot. Odd, and in each process another, so that no file
-    /// can have all of its merges in one place of the table (Dietzfelbinger et al. 1997).
+    /// The factor of the hash: the upper bits of key · factor are the slot (Dietzfelbinger et al. 1997). It is odd and random
+    /// in each process, so that no file can be made whose merges all collide.
     private let factor = MergeTable.factor
     private let shift: UInt64
     private static let factor = UInt64.random(in: .min ... .max) | 1
 
-    /// How many pairs merge.
+    /// The number of pairs in the table.
     private(set) var count = 0
 
     /// An empty table with room for `capacity` pairs.
@@ -35,7 +35,8 @@ struct MergeTable: Sendable, Equatable {
         shift = UInt64(64 - size.trailingZeroBitCount)
     }
 
-    /// Adds a merge; for a pair that is there already the later rank holds, as in Hugging Face's.
+    /// Adds a merge. If the table already has the pair, the later merge replaces the earlier one, as in Hugging Face's
+    /// tokenizers.
     mutating func append(_ left: TokenID, _ right: TokenID, into result: TokenID, rank: Int) {
         let key = MergeTable.key(left, right)
         let slot = self.slot(of: key)
@@ -43,13 +44,13 @@ struct MergeTable: Sendable, Equatable {
         slots[slot] = Slot(key: key, merge: Merge(rank: Int32(rank), result: result))
     }
 
-    /// How `left` and `right` merge, nil where they do not.
+    /// Returns the merge of `left` and `right`; nil if they do not merge.
     func merge(_ left: TokenID, _ right: TokenID) -> Merge? {
         let slot = slots[self.slot(of: MergeTable.key(left, right))]
         return slot.key < 0 ? nil : slot.merge
     }
 
-    /// Whether one of the pairs that merge is such.
+    /// Returns whether `isSuch` is true for a pair in the table.
     func contains(where isSuch: (_ left: TokenID, _ right: TokenID) -> Bool) -> Bool {
         slots.contains {
             $0.key >= 0
@@ -58,7 +59,7 @@ struct MergeTable: Sendable, Equatable {
         }
     }
 
-    /// Slots that are filled one behind the other, at most: how far a search can go.
+    /// The length of the longest run of used slots, which limits how far a lookup can go.
     var longestSearch: Int {
         slots.reduce(into: (now: 0, most: 0)) { run, slot in
             run.now = slot.key < 0 ? 0 : run.now + 1

@@ -1,18 +1,19 @@
-// Reading `tokenizer.model`, a SentencePiece model, and deriving from it the merges that the fast tokenizer
-// has. Format: google/sentencepiece, src/sentencepiece_model.proto. Order of merges: transformers,
-// convert_slow_tokenizer.py, generate_merges.
+// Reads `tokenizer.model`, a SentencePiece model, and derives the merges that the fast tokenizer has.
+// Format: google/sentencepiece, src/sentencepiece_model.proto. Order of merges: transformers, convert_slow_tokenizer.py,
+// generate_merges.
 
 import ByteJSON
 import Files
 
 extension GemmaTokenizer {
-    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` where it is damaged or
+    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` if the file is damaged or
     /// describes another tokenizer than Gemma's.
     public init(sentencePieceModel path: String) throws {
         self = try GemmaTokenizer.read(path) { try GemmaTokenizer($0) }
     }
 
-    /// Reads the file at `path`, which is small, and gives the id of `<bos>`. Throws as reading a tokenizer does.
+    /// Reads the whole file at `path`, because it is small. Returns the id of `<bos>` and the added tokens. Throws errors of
+    /// the same types as `init(sentencePieceModel:)`.
     static func check(sentencePieceModel path: String) throws -> Findings {
         let model = try read(path) { $0 }
         let bos = Array("<bos>".utf8)
@@ -24,7 +25,7 @@ extension GemmaTokenizer {
                 }))
     }
 
-    /// Reads the model at `path` and makes something of it.
+    /// Reads the model at `path` and returns what `make` makes of it. The errors name the file.
     private static func read<Made>(
         _ path: String, _ make: (SentencePieceModel) throws -> Made
     ) throws -> Made {
@@ -54,15 +55,15 @@ private struct SentencePieceModel {
     struct Piece {
         var range: Range<Int>
         var score: Float
-        /// 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte.
+        /// The type in the format: 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte.
         var kind: UInt64
 
-        /// Cut out of the raw text: control tokens, `<unk>` and user-defined pieces.
+        /// Whether the piece is an added token: `<unk>`, a control token or a user-defined piece.
         var isAdded: Bool { (2...4).contains(kind) }
     }
 
-    /// Bytes of the longest piece that is read: finding its merges takes time that grows as the square of it. Gemma's longest
-    /// has 93.
+    /// The maximum length of a piece in bytes. The time to find the merges of a piece grows with the square of its length.
+    /// Gemma's longest piece has 93 bytes.
     private static let longestPiece = Vocabulary.longestPiece
 
     var bytes: [UInt8] = []
@@ -84,7 +85,7 @@ private struct SentencePieceModel {
         try SentencePieceModel.check(trainer, normalizer)
     }
 
-    /// The fields of a specification that are numbers, and the lengths of those that are texts.
+    /// The integer fields of a specification, and the lengths in bytes of its text fields, by field number.
     private struct Fields {
         private var numbers: [UInt64: UInt64] = [:]
 
@@ -104,7 +105,7 @@ private struct SentencePieceModel {
         }
     }
 
-    /// Refuses models whose ids are found in another way than Gemma's. A field that is missing has the format's default.
+    /// Throws if the model computes ids in another way than Gemma's. A missing field has the default of the format.
     private static func check(
         _ trainer: Fields, _ normalizer: Fields
     ) throws(Vocabulary.Problem) {
@@ -123,14 +124,14 @@ private struct SentencePieceModel {
         ] as [(String, UInt64, UInt64)] where value != expected {
             throw Vocabulary.Problem(
                 reason:
-                    "\(name) is \(value != 0), expected \(expected != 0): the ids would be others than Gemma's",
+                    "\(name) is \(value != 0), expected \(expected != 0): the ids would differ from Gemma's",
                 isAboutKind: true)
         }
         let rules = normalizer[2, default: 0]
         guard rules == 0 else {
             throw Vocabulary.Problem(
                 reason:
-                    "normalizer_spec.precompiled_charsmap has \(rules) bytes, expected none (normalization \"identity\"): the ids would be others than Gemma's",
+                    "normalizer_spec.precompiled_charsmap has \(rules) bytes, expected none (normalization \"identity\"): the ids would differ from Gemma's",
                 isAboutKind: true)
         }
     }
@@ -161,7 +162,7 @@ private struct SentencePieceModel {
         pieces.append(piece)
     }
 
-    /// Where no piece is a tab, the fast tokenizer spells the tab's byte piece as the tab itself.
+    /// If no piece is a tab, replaces the text of the byte piece `<0x09>` by a tab, as the fast tokenizer does.
     private mutating func respellTab() {
         guard !pieces.contains(where: { bytes[$0.range].elementsEqual([9]) }),
             let tab = pieces.firstIndex(where: { bytes[$0.range].elementsEqual("<0x09>".utf8) })
@@ -170,8 +171,8 @@ private struct SentencePieceModel {
         pieces[tab].range = bytes.count - 1..<bytes.count
     }
 
-    /// Every way of splitting a piece into two pieces, best score first; among equal scores longer left
-    /// parts, then longer right parts, then the order of pieces, then higher ids first.
+    /// Returns a merge for every way to split a piece into two pieces. The order is by score, best first. For equal scores:
+    /// longer left parts first, then longer right parts, then the order of the pieces, then higher ids of the parts first.
     func merges(_ vocabulary: Vocabulary) -> MergeTable {
         struct Split {
             var left: TokenID
@@ -221,7 +222,7 @@ private struct SentencePieceModel {
     }
 }
 
-/// Reads protocol buffers' wire format, field by field.
+/// Reads the wire format of protocol buffers, field by field.
 private struct ProtobufReader {
     enum Value {
         case integer(UInt64)
@@ -237,7 +238,7 @@ private struct ProtobufReader {
         self.data = data
     }
 
-    /// The next field, nil at the end.
+    /// Returns the next field; nil at the end of the data. Throws if the data is damaged.
     mutating func next() throws(Vocabulary.Problem) -> (number: UInt64, value: Value)? {
         guard position < data.count else { return nil }
         let tag = try varint()

@@ -1,25 +1,25 @@
-// What lies beside a tokenizer's file and, where transformers reads it, changes ids too.
+// Checks the files that transformers reads in addition to a tokenizer's file, and that can change ids.
 // Keys: transformers, tokenization_utils_base.py and tokenization_utils_fast.py.
 
 import ByteJSON
 import Files
 
-/// The files beside a tokenizer's own: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`.
+/// The companion files of a tokenizer: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`.
 struct TokenizerCompanions {
     /// The path of the tokenizer's file.
     private let tokenizer: String
-    /// The tokens that the tokenizer cuts out of texts.
+    /// The texts of the tokenizer's added tokens.
     private let added: Set<ExactString>
-    /// What is to be said. Each names its file.
+    /// Warnings. Each names its file.
     private(set) var warnings: [String] = []
 
-    /// Keys that name one special token each.
+    /// Keys whose values are one special token each.
     private static let tokenKeys = [
         "bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token",
     ]
 
-    /// Looks at those that are in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError` where one of
-    /// them is damaged, or would change ids.
+    /// Checks the companion files that exist in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError` if
+    /// one of them is damaged or would change ids.
     init(directory: String, tokenizer: String, added: Set<ExactString>) throws {
         (self.tokenizer, self.added) = (tokenizer, added)
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
@@ -35,7 +35,7 @@ struct TokenizerCompanions {
         }
     }
 
-    /// The object at `path`; nil where there is no file.
+    /// Returns the JSON object in the file at `path`; nil if the file does not exist.
     private static func object(at path: String) throws -> JSONObject? {
         guard isListed(path) else { return nil }
         return try MappedFile(path: path).jsonObject {
@@ -47,7 +47,8 @@ struct TokenizerCompanions {
         func refuse(_ reason: String) -> TokenizerError { .otherKind(path: path, reason: reason) }
         if object["add_eos_token"]?.bool == true {
             throw refuse(
-                "add_eos_token is true, expected false: this program ends no document with <eos>")
+                "add_eos_token is true, expected false: this program does not put <eos> at the end of a document"
+            )
         }
         if object["split_special_tokens"]?.bool == true {
             throw refuse(
@@ -64,17 +65,18 @@ struct TokenizerCompanions {
         }
     }
 
-    /// Fails where one of `tokens` is not among the tokenizer's: transformers adds it, and cuts it out of texts.
+    /// Throws if one of `tokens` is not an added token of the tokenizer. transformers would add this token and find it in
+    /// texts.
     private func checkTokens(_ tokens: [String], path: String) throws {
         guard let missing = tokens.first(where: { !added.contains(ExactString($0)) }) else {
             return
         }
         throw TokenizerError.contradiction(
             path: path,
-            reason: "has the added token '\(missing)', which is none of \(tokenizer)'s")
+            reason: "has the added token '\(missing)', which \(tokenizer) does not have")
     }
 
-    /// The tokens that `object` names.
+    /// Returns the special tokens and added tokens that `object` names.
     private static func tokens(of object: JSONObject) -> [String] {
         let single = tokenKeys.compactMap { object[$0] }
         let added = object["added_tokens_decoder"]?.object?.members.map(\.value) ?? []
@@ -84,7 +86,7 @@ struct TokenizerCompanions {
         return (added + lists + single).compactMap(content)
     }
 
-    /// A token's text: the value itself, or its `content`.
+    /// Returns a token's text: `value` itself if it is a string, or its `content`.
     private static func content(_ value: JSONValue) -> String? {
         value.string ?? value.object?["content"]?.string
     }

@@ -1,18 +1,18 @@
-// Reading `tokenizer.json`, the form of Hugging Face's fast tokenizers.
+// Reads `tokenizer.json`, the file of Hugging Face's fast tokenizers.
 // Format: huggingface/tokenizers, tokenizers/src/tokenizer/serialization.rs and models/bpe/serialization.rs.
 
 import ByteJSON
 import Files
 
 extension GemmaTokenizer {
-    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` where it is damaged or
+    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` if the file is damaged or
     /// describes another tokenizer than Gemma's.
     public init(tokenizerJSON path: String) throws {
         self = try GemmaTokenizer.read(path, TokenizerJSON()) { try GemmaTokenizer($0) }
     }
 
-    /// Reads of the file at `path` all but its pieces and merges, and gives what is to be said of it. Throws as reading
-    /// the whole does.
+    /// Reads the file at `path` except its pieces and merges. Returns warnings, the id of `<bos>` and the added tokens. Throws
+    /// errors of the same types as `init(tokenizerJSON:)`.
     static func check(tokenizerJSON path: String) throws -> Findings {
         let contents = try read(path, TokenizerJSON(skippingPieces: true)) { $0 }
         return Findings(
@@ -24,7 +24,8 @@ extension GemmaTokenizer {
                 }))
     }
 
-    /// Reads the file at `path` into `contents` and makes something of it.
+    /// Reads the file at `path` into `contents`, checks the kind of tokenizer, and returns what `make` makes of it. The errors
+    /// name the file.
     private static func read<Made>(
         _ path: String, _ contents: TokenizerJSON, _ make: (TokenizerJSON) throws -> Made
     ) throws -> Made {
@@ -44,11 +45,11 @@ extension GemmaTokenizer {
     }
 
     private init(_ contents: TokenizerJSON) throws(Vocabulary.Problem) {
-        // Added tokens may be missing from the model's vocabulary; they are pieces all the same.
+        // An added token may be missing from the model's vocabulary. It is a piece nevertheless.
         let modelOnly = try Vocabulary(bytes: contents.bytes, pieces: contents.vocabulary)
         var (bytes, pieces) = (contents.bytes, contents.vocabulary)
         var addedTokens = AddedTokens()
-        // A token that is no piece gets the next free id from the tokenizers library, whatever the file says.
+        // The tokenizers library gives an added token that is not a piece the next free id and ignores the id in the file.
         var nextID = contents.vocabulary.count
         for token in contents.addedTokens {
             let name = String(decoding: token.content, as: UTF8.self)
@@ -72,7 +73,7 @@ extension GemmaTokenizer {
                 guard token.id == nextID else {
                     throw Vocabulary.Problem(
                         reason:
-                            "added token '\(name)' has id \(token.id), but the next that is free is \(nextID), which Hugging Face's tokenizers give it"
+                            "added token '\(name)' has id \(token.id), but the next free id is \(nextID), which Hugging Face's tokenizers give it"
                     )
                 }
                 pieces.append((bytes.count..<bytes.count + token.content.count, token.id))
@@ -88,30 +89,30 @@ extension GemmaTokenizer {
     }
 }
 
-/// What a `tokenizer.json` says, as far as it matters here.
+/// The contents of a `tokenizer.json` that this program needs or checks.
 private struct TokenizerJSON {
     struct AddedToken {
         var content: [UInt8] = []
         var id = -1
-        /// The rest of what its entry says.
+        /// The other keys of the token's entry.
         var rest: [(key: String, value: JSONValue)] = []
     }
 
-    /// Keys of the file's top.
+    /// The keys at the top level of the file.
     private static let topKeys = KnownNames(
         used: ["added_tokens", "model", "normalizer", "post_processor", "pre_tokenizer"],
-        // Texts are cut and padded by this program; the decoder makes text of ids.
+        // This program truncates and pads texts. The decoder is for converting ids to text.
         harmless: ["decoder", "padding", "truncation", "version"])
-    /// Keys of the model beside its pieces and merges.
+    /// The keys of the model, except its pieces and merges.
     private static let modelKeys = KnownNames(
         used: ["byte_fallback", "type"],
-        // Every byte has a piece, so that nothing is unknown.
+        // Every byte has a piece, so no character is unknown.
         harmless: ["fuse_unk", "unk_token"],
         changing: [
             "continuing_subword_prefix": ["", .null], "dropout": [0, .null],
             "end_of_word_suffix": ["", .null], "ignore_merges": [.bool(false), .null],
         ])
-    /// Keys of an added token beside its content and id. Another value would ask for another algorithm.
+    /// The keys of an added token, except its content and id. Other values than these would require another algorithm.
     private static let addedTokenKeys = KnownNames(
         harmless: ["special"],
         changing: [
@@ -119,23 +120,23 @@ private struct TokenizerJSON {
             "single_word": [.bool(false)],
         ])
 
-    /// Ids beyond this would only be a way of asking for memory.
+    /// Ids must be below this number. It limits the memory that a file can ask for.
     static let idLimit = 1 << 24
 
-    /// The bytes of all pieces.
+    /// The bytes of all pieces, end to end.
     var bytes: [UInt8] = []
     var vocabulary: [(range: Range<Int>, id: Int)] = []
     var addedTokens: [AddedToken] = []
     /// Both parts of each merge, as ranges of `mergeBytes`.
     var merges: [(left: Range<Int>, right: Range<Int>)] = []
     var mergeBytes: [UInt8] = []
-    /// The file's top, without its model and added tokens.
+    /// The keys at the top level of the file, except its model and added tokens.
     private var top: [(key: String, value: JSONValue)] = []
-    /// The model, without its pieces and merges.
+    /// The keys of the model, except its pieces and merges.
     private var model: [(key: String, value: JSONValue)] = []
-    /// Which of its pieces and merges the model has.
+    /// Which of the keys `vocab` and `merges` the model has.
     private var parts: Set<String> = []
-    /// Keys that are not known.
+    /// Keys that this program does not know.
     var unknown = UnknownNames()
     private let skipsPieces: Bool
 
@@ -159,7 +160,7 @@ private struct TokenizerJSON {
         try scanner.expectEnd()
     }
 
-    /// Fails where the value of `key`, which is next, does not begin with `bracket`.
+    /// Throws if the next value, which is that of `key`, does not begin with `bracket`.
     private static func expect(
         _ bracket: Character, _ key: String, _ scanner: inout JSONScanner
     ) throws(JSONSyntaxError) {
@@ -208,7 +209,7 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Older files have `"a b"`, newer ones `["a", "b"]`.
+    /// Reads one merge. Older files have `"a b"`, newer files have `["a", "b"]`.
     private mutating func readMerge(
         _ scanner: inout JSONScanner, _ piece: inout [UInt8]
     ) throws(JSONSyntaxError) {
@@ -237,7 +238,7 @@ private struct TokenizerJSON {
 
     // MARK: Checking
 
-    /// Refuses tokenizers that work otherwise than Gemma's, and lists the keys that are not known.
+    /// Throws if the tokenizer works in another way than Gemma's. Adds the keys that are not known to `unknown`.
     mutating func checkKind() throws(Vocabulary.Problem) {
         let (top, model) = (JSONObject(self.top), JSONObject(self.model))
         try check(top, TokenizerJSON.topKeys)
@@ -264,7 +265,7 @@ private struct TokenizerJSON {
             try keys.check(object, place: place, unknown: &unknown)
         } catch {
             throw Vocabulary.Problem(
-                reason: "\(error.reason): the ids would be others than Gemma's", isAboutKind: true)
+                reason: "\(error.reason): the ids would differ from Gemma's", isAboutKind: true)
         }
     }
 
@@ -278,18 +279,18 @@ private struct TokenizerJSON {
                 let name = String(decoding: token.content, as: UTF8.self)
                 throw Vocabulary.Problem(
                     reason:
-                        "added token '\(name)': \(error.reason) (save it as an AddedToken with \(error.key)=False): the ids would be others than Gemma's",
+                        "added token '\(name)': \(error.reason) (save it as an AddedToken with \(error.key)=False): the ids would differ from Gemma's",
                     isAboutKind: true)
             }
         }
-        // Once each, however many tokens have them.
+        // Each key is named once, even if several tokens have it.
         var seen: Set<ExactString> = []
         for name in others.names where seen.insert(ExactString(name)).inserted {
             unknown.append("added_tokens.\(name)")
         }
     }
 
-    /// The steps of a normalizer or the like, `list` being where one of several has them.
+    /// Returns the steps of a normalizer, pre-tokenizer or post-processor. The steps of a `Sequence` are under its key `list`.
     private func steps(_ value: JSONValue?, _ list: String) -> [JSONValue] {
         guard let value, value != .null else { return [] }
         guard value.object?["type"]?.string == "Sequence", let own = value.object?[list]?.array
@@ -297,7 +298,7 @@ private struct TokenizerJSON {
         return own.flatMap { steps($0, list) }
     }
 
-    /// `value` where it is short, else its kind.
+    /// Returns `value` as a message shows it: the JSON if it is short, else the type and its parts.
     private func words(_ value: JSONValue?) -> String {
         guard let value else { return "missing" }
         let text = value.excerpt
@@ -322,12 +323,13 @@ private struct TokenizerJSON {
         else {
             throw Vocabulary.Problem(
                 reason:
-                    "its normalizer is \(words(value)), expected Gemma's, which replaces each space by U+2581 and does no more",
+                    "its normalizer is \(words(value)), expected Gemma's, which replaces each space by U+2581 and does nothing else",
                 isAboutKind: true)
         }
     }
 
-    /// Gemma's splits at spaces, of which the normalizer leaves none.
+    /// Throws if the pre-tokenizer is not Gemma's. Gemma's splits at spaces, but the normalizer has already replaced all
+    /// spaces.
     private func checkPreTokenizer(_ value: JSONValue?) throws(Vocabulary.Problem) {
         for step in steps(value, "pretokenizers") {
             guard step.object?["type"]?.string == "Split",
@@ -342,12 +344,12 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Gemma's puts `<bos>` before a text, as this program does by itself.
+    /// Throws if the post-processor is not Gemma's, which puts `<bos>` before a text. This program does that without it.
     private func checkPostProcessor(_ value: JSONValue?) throws(Vocabulary.Problem) {
         var addsBOS = false
         for step in steps(value, "processors") {
             let type = step.object?["type"]?.string
-            // What it trims are offsets, which nobody looks at.
+            // ByteLevel trims offsets, which this program does not use.
             if type == "ByteLevel" { continue }
             let single = (step.object?["single"]?.array ?? []).map { part -> String? in
                 part.object?["SpecialToken"]?.object?["id"]?.string
@@ -376,11 +378,11 @@ private struct TokenizerJSON {
         }
     }
 
-    /// The merges by ids. Throws where a part or a result is not in the vocabulary.
+    /// Returns the merges by ids. Throws if a part or a result is not in the vocabulary.
     func mergeTable(_ vocabulary: Vocabulary) throws(Vocabulary.Problem) -> MergeTable {
         var table = MergeTable(capacity: merges.count)
         for (rank, merge) in merges.enumerated() {
-            // The two parts lie side by side, so that their bytes are the result's.
+            // The two parts are adjacent in `mergeBytes`, so their bytes together are the result.
             func id(_ range: Range<Int>) throws(Vocabulary.Problem) -> TokenID {
                 let found = mergeBytes.withUnsafeBufferPointer {
                     vocabulary.id(of: UnsafeBufferPointer(rebasing: $0[range]))

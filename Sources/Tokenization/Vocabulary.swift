@@ -1,35 +1,35 @@
-// Token pieces by id and ids by piece, both by bytes: Swift's String equality would merge 61 pairs of
-// Gemma's pieces that are canonically equivalent.
+// Finds token pieces by id and ids by piece. Pieces are compared by bytes: 61 pairs of Gemma's pieces are canonically
+// equivalent, so Swift's String equality would make each pair one piece.
 
 /// An immutable table of pieces.
 struct Vocabulary: Sendable {
-    /// All pieces' bytes end to end.
+    /// The bytes of all pieces, end to end.
     private let bytes: [UInt8]
-    /// Where piece `id` lies in `bytes`; empty for an id that is not used.
+    /// The range of piece `id` in `bytes`; empty if the id is not used.
     private let ranges: [Range<Int>]
-    /// Open addressing: ids, -1 for a free slot. Its size is a power of two, at most half full.
+    /// A hash table with open addressing: ids, -1 for a free slot. Its size is a power of two, and it is at most half full.
     private let slots: [Int32]
 
-    /// Why a list of pieces makes no vocabulary.
+    /// Why a tokenizer's file was refused, without the file's name.
     struct Problem: Error {
         let reason: String
-        /// Whether the tokenizer is sound, but another than Gemma's.
+        /// Whether the file is valid but describes another tokenizer than Gemma's.
         var isAboutKind = false
     }
 
-    /// Bytes of the longest piece or added token that is read. Gemma's longest has 93; a text is compared with them from each of
-    /// its places on.
+    /// The maximum length of a piece or added token in bytes. A text is compared with the added tokens at each of its
+    /// positions, so longer tokens would take more time. Gemma's longest piece has 93 bytes.
     static let longestPiece = 256
 
-    /// Where hashes begin: in each process elsewhere, so that no file can have all of its pieces in one place of the table.
+    /// The start value of hashes. It is random in each process, so that no file can be made whose pieces all collide.
     private static let seed = UInt64.random(in: .min ... .max)
     private let seed = Vocabulary.seed
 
     /// The number of ids, used or not.
     var count: Int { ranges.count }
 
-    /// Builds the table from pieces that lie at `ranges` within `bytes`. Throws where two pieces are equal,
-    /// two ids are equal, an id is out of bounds, or a piece is not UTF-8.
+    /// Builds the table from pieces with the ranges `range` in `bytes`. Ids are not negative. Throws if a piece is empty or not
+    /// UTF-8, or if two pieces or two ids are equal.
     init(bytes: [UInt8], pieces: [(range: Range<Int>, id: Int)]) throws(Problem) {
         var ranges = [Range<Int>](repeating: 0..<0, count: (pieces.map(\.id).max() ?? -1) + 1)
         var capacity = 16
@@ -56,11 +56,12 @@ struct Vocabulary: Sendable {
         self.slots = slots
     }
 
-    /// Fails where a piece is not whole characters: texts are taken apart at pieces, and into them again at characters.
+    /// Throws if a piece is not valid UTF-8. Texts are split at added tokens, and the parts are split into characters, so an
+    /// added token must consist of whole characters.
     private static func checkUTF8(
         _ bytes: [UInt8], _ pieces: [(range: Range<Int>, id: Int)]
     ) throws(Problem) {
-        // All at once, where none begins within a character.
+        // If no piece begins within a character, one check of all bytes is enough.
         let areApart = pieces.allSatisfy { bytes[$0.range.lowerBound] & 0xC0 != 0x80 }
         guard !areApart || String(validating: bytes, as: UTF8.self) == nil else { return }
         for (range, id) in pieces where String(validating: bytes[range], as: UTF8.self) == nil {
@@ -68,10 +69,10 @@ struct Vocabulary: Sendable {
         }
     }
 
-    /// The bytes of piece `id`.
+    /// Returns the bytes of piece `id`.
     func piece(_ id: TokenID) -> ArraySlice<UInt8> { bytes[ranges[Int(id)]] }
 
-    /// The id of `piece`, nil where there is none.
+    /// Returns the id of `piece`; nil if the vocabulary does not have it.
     func id(of piece: UnsafeBufferPointer<UInt8>) -> TokenID? {
         let id = bytes.withUnsafeBufferPointer {
             slots[Vocabulary.slot(of: piece, slots, ranges, $0, seed)]
@@ -79,12 +80,12 @@ struct Vocabulary: Sendable {
         return id < 0 ? nil : id
     }
 
-    /// The id of `piece`, nil where there is none.
+    /// Returns the id of `piece`; nil if the vocabulary does not have it.
     func id(of piece: [UInt8]) -> TokenID? {
         piece.withUnsafeBufferPointer { id(of: $0) }
     }
 
-    /// The slot that holds `piece`, or the free one where it belongs.
+    /// Returns the slot of `piece`, or the free slot for it if the table does not have it.
     private static func slot(
         of piece: UnsafeBufferPointer<UInt8>, _ slots: [Int32], _ ranges: [Range<Int>],
         _ bytes: UnsafeBufferPointer<UInt8>, _ seed: UInt64
@@ -103,7 +104,7 @@ struct Vocabulary: Sendable {
         return slot
     }
 
-    /// FNV-1a, finished by a multiplication that brings the high bits down.
+    /// Returns the FNV-1a hash, with its high bits mixed into the low bits, which select the slot.
     private static func hash(_ piece: UnsafeBufferPointer<UInt8>, _ seed: UInt64) -> UInt64 {
         var hash = 0xCBF2_9CE4_8422_2325 ^ seed
         for byte in piece { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }

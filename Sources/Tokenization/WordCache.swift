@@ -1,12 +1,12 @@
-// Words come again: what they were tokenized into is kept.
+// Keeps the ids of words, because words repeat.
 
 import Glibc
 
-/// The ids of stretches of text seen before. It is empty at first, grows to a few megabytes, and then begins anew.
+/// A cache of the ids of words. When it has grown to a few megabytes, it is emptied.
 public struct WordCache {
     private struct Entry {
         var hash: UInt64
-        /// Where the word ends in `text`, and its ids in `ids`; both begin where the entry before ends.
+        /// The end of the word in `text`, and of its ids in `ids`. Both begin where those of the entry before end.
         var textEnd: Int32
         var idEnd: Int32
     }
@@ -16,20 +16,22 @@ public struct WordCache {
     private static let mostEntries = 1 << 17
     private static let mostBytes = 1 << 22
 
-    /// Where hashes begin: in each process elsewhere, so that no text can have all of its words in one place of the table.
+    /// The start value of hashes. It is random in each process, so that no text can be made whose words all collide.
     private static let seed = UInt64.random(in: .min ... .max)
     private let seed = WordCache.seed
 
-    /// Open addressing: numbers of entries, -1 for a free slot. Its size a power of two, at most half full.
+    /// A hash table with open addressing: indices of entries, -1 for a free slot. Its size is a power of two, and it is at most
+    /// half full.
     private var slots = [Int32](repeating: -1, count: 1 << 10)
     private var entries: [Entry] = []
     private var text: [UInt8] = []
     private var ids: [TokenID] = []
 
-    /// An empty cache.
+    /// Creates an empty cache.
     public init() {}
 
-    /// Appends the ids of `word` to `out`: those that are kept, or those that `tokenize` appends, which are kept then.
+    /// Appends the ids of `word` to `out`. If the cache does not have the word, calls `tokenize` to append them, and keeps
+    /// them.
     @inline(__always)
     mutating func append(
         _ word: UnsafeBufferPointer<UInt8>, to out: inout [TokenID],
@@ -86,7 +88,7 @@ public struct WordCache {
         slots[slot] = Int32(number)
     }
 
-    /// Eight bytes at a time, mixed by multiplications.
+    /// Returns a hash of `word`. It takes eight bytes at a time and mixes them by multiplications.
     @inline(__always)
     private static func hash(_ word: UnsafeBufferPointer<UInt8>, _ seed: UInt64) -> UInt64 {
         let bytes = UnsafeRawBufferPointer(word)

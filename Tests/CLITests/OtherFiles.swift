@@ -100,7 +100,7 @@ extension MalformedInputTests {
             ) { try $0.useCorpus(("\u{FEFF}\u{FEFF}" + good).utf8) },
             MalformedInput(
                 "files with byte order marks joined", exits: 65,
-                mentioning: ["line 2", "byte order mark stands within the file", "sed"]
+                mentioning: ["line 2", "byte order mark is in the middle of the file", "sed"]
             ) { try $0.useCorpus(("\u{FEFF}" + good + "\n\u{FEFF}" + good).utf8) },
             MalformedInput(
                 "UTF-16 added to UTF-8", exits: 65,

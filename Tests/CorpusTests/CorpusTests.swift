@@ -1,4 +1,4 @@
-// Reading and selecting records.
+// Tests of reading and selecting records.
 
 import CZstd
 import Files
@@ -74,7 +74,7 @@ struct CorpusTests {
     }
 
     @Test func readingStopsAtTheLimit() throws {
-        // The damaged second line is never looked at.
+        // The damaged second line is never read.
         let authors = try read("{\"style\":\"a\",\"text\":\"x\"}\nnot json".utf8) {
             $0.documentLimit = 1
         }
@@ -96,7 +96,7 @@ struct CorpusTests {
         #expect(texts(authors) == ["a": ["b"]])
     }
 
-    /// What stands behind the bracket is an element, not a table or another text.
+    /// The text after the bracket is reported as an array element, not as CSV or another kind of text.
     @Test(arguments: [
         (#"["a","b"]"#, "a string"), ("[1,2]", "a number"), (#"["a\tb","c"]"#, "a string"),
         ("[section]\nkey=1", "not a JSON object"),
@@ -123,7 +123,7 @@ struct CorpusTests {
         let whole = try TestData.bytes(TestData.tiny + "/authormix.jsonl")
         let expected = texts(try read(whole))
         var gzip: [UInt8] = []
-        // Two members, as `cat a.gz b.gz` makes.
+        // Two members, as `cat a.gz b.gz` writes.
         let cut = whole.firstIndex(of: 0x0A)! + 1
         for part in [whole[..<cut], whole[cut...]] {
             try part.withUnsafeBytes {
@@ -141,19 +141,20 @@ struct CorpusTests {
             zstd += frame[..<size]
         }
         #expect(texts(try read(zstd)) == expected)
-        // A frame to be skipped comes first; zeros pad the end of a gzip file.
+        // A skippable frame comes first. Zeros at the end of a gzip file are padding.
         #expect(texts(try read([0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3] + zstd)) == expected)
         #expect(texts(try read(gzip + Array(repeating: 0, count: 700_000))) == expected)
         #expect(throws: CorpusError.self) { try read(gzip + [0, 0, 1]) }
     }
 
-    /// A stranger's file may not ask for gigabytes to look back in.
+    /// A file from the Hub must not ask for a window of gigabytes.
     @Test func windowsOfForeignFilesAreLimited() throws {
         let record = Array("{\"style\":\"a\",\"text\":\"x\"}\n".utf8)
         var selection = Selection()
         selection.minimumWords = 1
         for log in [27, 28, 31] {
-            // RFC 8878: magic, a descriptor without anything, the window, and a raw block, the last.
+            // RFC 8878: the magic number, a frame header descriptor with no flags, the window descriptor, and one raw block,
+            // the last.
             let head = UInt32(record.count << 3 | 1)
             let frame: [UInt8] =
                 [0x28, 0xB5, 0x2F, 0xFD, 0, UInt8((log - 10) << 3)]

@@ -1,4 +1,4 @@
-// Which tensors a checkpoint must have, what others do to it, and how names may differ.
+// Tests which tensors a checkpoint must have, which other tensors are refused, and how names may differ.
 
 import Foundation
 import TestSupport
@@ -15,7 +15,7 @@ struct CheckpointTensorsTests {
         config = try Gemma2Config(path: TestData.tiny + "/model-single/config.json")
     }
 
-    /// The single-file checkpoint's tensors, changed.
+    /// Returns the tensors of the single-file checkpoint after `change`.
     private func tensors(
         tied: Bool = true, _ change: (inout SafetensorsBuilder) -> Void
     ) throws -> CheckpointTensors {
@@ -69,7 +69,7 @@ struct CheckpointTensorsTests {
     @Test func whatChangesNothingPasses() throws {
         let found = try tensors {
             zeros(&$0, "model.layers.0.self_attn.rotary_emb.inv_freq", 16)
-            // What is of another type may be there, as long as nobody needs it.
+            // A tensor of another element type is accepted if the model does not need it.
             $0.add("extra.small", "F4", [64], [UInt8](repeating: 0, count: 32))
             $0.add("extra.odd", "F6_E2M3", [64], [UInt8](repeating: 0, count: 48))
             $0.add("v_head.summary.bias", "I32", [1], [0, 0, 0, 0])
@@ -81,7 +81,8 @@ struct CheckpointTensorsTests {
         #expect(!found.warnings[0].contains("inv_freq"))
     }
 
-    /// An unembedding beside a tied embedding is the embedding, or which of the two is meant cannot be known.
+    /// An unembedding beside a tied embedding must be equal to the embedding. Otherwise it is not known which of the two to
+    /// use.
     @Test func aTiedUnembeddingIsTheEmbedding() throws {
         func addHead(_ builder: inout SafetensorsBuilder, _ change: (inout [UInt8]) -> Void) {
             let embedding = builder.entries.first { $0.name == "model.embed_tokens.weight" }!
@@ -96,7 +97,7 @@ struct CheckpointTensorsTests {
         let text = "\(String(describing: error))"
         #expect(text.contains("tensor lm_head.weight is not model.embed_tokens.weight"))
         #expect(text.contains("tie_word_embeddings"))
-        // Untied it may be what it wants.
+        // If the embeddings are not tied, the unembedding may have any value.
         #expect(try tensors(tied: false) { addHead(&$0) { $0[0] ^= 1 } }.warnings == [])
     }
 
@@ -106,7 +107,7 @@ struct CheckpointTensorsTests {
         #expect(text.contains("lm_head.weight") && text.contains("tie_word_embeddings is false"))
     }
 
-    /// As the model without its head is saved: transformers adds "model." then.
+    /// `save_pretrained` of the model without its head writes such names; transformers adds "model." when it loads them.
     @Test func namesWithoutPrefixAreTaken() throws {
         let plain = try tensors { _ in }.tensor("model.layers.2.mlp.up_proj.weight").floats()
         let short = try tensors { rename(&$0) { String($0.dropFirst("model.".count)) } }
@@ -139,7 +140,7 @@ struct CheckpointTensorsTests {
         #expect(text.contains("nearest name is model.norms.weight"), "\(text)")
     }
 
-    /// Of two sources transformers takes the single file, and so does this program; it says so.
+    /// With both forms in the folder, the single file is read, as in transformers, and a warning says so.
     @Test func aFileBesideShardsIsNamed() throws {
         let path = try folder.copy(TestData.tiny + "/model", "both")
         try folder.copy(

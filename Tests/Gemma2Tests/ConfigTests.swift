@@ -1,4 +1,4 @@
-// config.json: which keys are read and how, which are passed over, which are refused.
+// Tests which keys of config.json are read and how, which are ignored, and which are refused.
 
 import ByteJSON
 import TestSupport
@@ -7,7 +7,7 @@ import Testing
 @testable import Gemma2
 
 struct ConfigTests {
-    /// The fixture's configuration, changed.
+    /// Reads the fixture's configuration after `change`.
     private func config(_ change: (inout JSONObject) -> Void) throws -> Gemma2Config {
         let folder = try TemporaryFolder()
         return try Gemma2Config(
@@ -19,7 +19,7 @@ struct ConfigTests {
         try config { for (key, value) in values.members { $0[key] = value } }
     }
 
-    /// What transformers 4.42 to 5 write, and what changes nothing.
+    /// Values that transformers 4.42 to 5 write and that do not change the model.
     @Test(
         arguments: [
             ["dtype": "bfloat16", "torch_dtype": "float16"], ["eos_token_id": [1, 107]],
@@ -94,12 +94,12 @@ struct ConfigTests {
         #expect(text.contains("config.json: \(reason)"), "\(text)")
     }
 
-    /// As transformers has it.
+    /// The default in transformers.
     @Test func headsAre256WideWithoutAWord() throws {
         #expect(try config { $0["head_dim"] = nil }.dHead == 256)
     }
 
-    /// Before anything else: such a file may lack much that others have.
+    /// Checked before anything else, because such a file may lack keys that others have.
     @Test(arguments: ["quantization_config", "compression_config", "quantization"])
     func quantisedCheckpointsAreNamed(key: String) throws {
         let error = #expect(throws: CheckpointError.self) {

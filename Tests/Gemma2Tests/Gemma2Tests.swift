@@ -1,4 +1,4 @@
-// The model: configuration spellings, checkpoint forms, and that packing changes nothing.
+// Tests of the model: spellings of the configuration, forms of checkpoints, and that packing changes nothing.
 
 import Foundation
 import Hooks
@@ -18,7 +18,7 @@ struct Gemma2Tests {
             maximumLength: 400, on: backend)
     }
 
-    /// All taps and predictions of a batch.
+    /// Returns all taps and predictions of a batch.
     private func run(
         _ model: Gemma2Model<OpenBLASBackend>, _ documents: [[Int32]]
     ) throws -> (taps: [HookPoint: [Float]], predictions: TokenPredictions) {
@@ -77,7 +77,7 @@ struct Gemma2Tests {
         }
     }
 
-    /// A document alone, and the same document between others.
+    /// Compares a document alone with the same document between others.
     @Test(arguments: ["model", "model-single"])
     func packingChangesNothing(name: String) throws {
         let model = try model("\(TestData.tiny)/\(name)")
@@ -90,7 +90,7 @@ struct Gemma2Tests {
                 let width = model.config.width(of: hook.site)
                 let found = packed.taps[hook]![start * width..<(start + document.count) * width]
                 let errors = zip(wanted, found).map { abs($0 - $1) / (1 + abs($0)) }
-                // The oracle itself moves by 1.3e-4 in its logits when it pads or does not.
+                // The logits of the oracle itself differ by 1.3e-4 between padded and unpadded documents.
                 #expect(errors.allSatisfy { $0 < 5e-4 }, "\(hook): \(errors.max()!)")
             }
             for row in 0..<document.count {
@@ -103,7 +103,7 @@ struct Gemma2Tests {
         #expect(packed.taps.count == 12)
     }
 
-    /// What comes later in a document changes nothing before it.
+    /// Later tokens of a document do not change activations at earlier positions.
     @Test func attentionIsCausal() throws {
         let model = try model(TestData.tiny + "/model")
         let document = documents([60])[0]
@@ -128,14 +128,14 @@ struct Gemma2Tests {
                 "blocks.0.attn.hook_z", "blocks.0.hook_mlp_out", "blocks.0.hook_resid_post",
             ])
         #expect(order.count == 12)
-        // The residual stream is what both outputs were added to; the last one is the model's state.
+        // The residual stream is tapped last, after both outputs were added to it.
         #expect(order.last == "blocks.3.hook_resid_post")
     }
 
-    /// The same weights sharded and whole, float32 and bfloat16, give nearly the same numbers.
+    /// The same weights give nearly the same activations as float32 in shards and as bfloat16 in one file.
     @Test func everyCheckpointFormIsTheSameModel() throws {
         let folder = try TemporaryFolder()
-        // The bfloat16 weights under the float32 model's configuration.
+        // The bfloat16 weights with the configuration of the float32 model.
         let path = try folder.copy(TestData.tiny + "/model-single", "model")
         try FileManager.default.removeItem(atPath: path + "/config.json")
         try folder.copy(TestData.tiny + "/model/config.json", "model/config.json")

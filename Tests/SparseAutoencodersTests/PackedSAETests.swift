@@ -1,4 +1,4 @@
-// SAEs whose arrays unpack to more than there is in the file.
+// Tests of SAEs whose arrays are much larger when unpacked than in the file.
 
 import ArrayFiles
 import Files
@@ -15,7 +15,7 @@ struct PackedSAETests {
         folder = try TemporaryFolder()
     }
 
-    /// An SAE of zeros for taps of width 64 with `features`, of which each array may be of another shape.
+    /// Makes an SAE of zeros for taps of width 64 with `features` features. `others` replaces the shapes of single arrays.
     private func file(_ features: Int, _ others: [String: [Int]] = [:]) throws -> SAEFile {
         var shapes = [
             "W_enc": [64, features], "b_enc": [features], "W_dec": [features, 64], "b_dec": [64],
@@ -38,7 +38,7 @@ struct PackedSAETests {
         try file.check(dIn: 64, hookName: "blocks.0.hook_resid_post")
     }
 
-    /// Gigabytes of zeros in a few megabytes: refused by what headers say, before anything is unpacked.
+    /// A file of a few megabytes with gigabytes of zeros is refused because of its headers, before anything is unpacked.
     @Test func nothingIsUnpackedToBeRefused() throws {
         try check(try file(1000))
         let error = #expect(throws: NPZError.self) { try check(try file(1 << 24)) }

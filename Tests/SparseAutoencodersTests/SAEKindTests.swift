@@ -1,4 +1,4 @@
-// What an SAE's files say of how its features are to be found: a JumpReLU SAE's way, or another that is refused.
+// Tests that the files of another kind of SAE than JumpReLU are refused.
 
 import ArrayFiles
 import ByteJSON
@@ -25,7 +25,7 @@ struct SAEKindTests {
         try folder.write(changedJSON(Self.source + "/cfg.json", change), "sae/cfg.json")
     }
 
-    /// As SAELens 6 writes it.
+    /// Returns a change to a configuration as SAELens 6 writes it.
     private func version6(_ metadata: JSONObject) -> (inout JSONObject) -> Void {
         {
             $0 = [
@@ -37,7 +37,7 @@ struct SAEKindTests {
         }
     }
 
-    /// `params.npz` counts; what lies beside it is named.
+    /// `params.npz` is read, and a warning names the other files.
     @Test func bothFormsInOneFolder() throws {
         try folder.copy(
             TestData.tiny
@@ -126,7 +126,7 @@ struct SAEKindTests {
         #expect(text.contains("cfg.json: \(reason)"), "\(text)")
     }
 
-    /// What is missing has SAELens' default, which is not what is computed here.
+    /// A missing key has SAELens' default, which this program does not compute.
     @Test(arguments: [("architecture", "\"standard\""), ("apply_b_dec_to_input", "true")])
     func defaultsAreNamed(key: String, value: String) throws {
         try configure { $0[key] = nil }
@@ -140,7 +140,7 @@ struct SAEKindTests {
         arguments: [
             ("gemma-2-2b-it", "google/gemma-2-2b", true), ("gemma-2-9b", "google/gemma-2-2b", true),
             ("gpt2-small", "my-model", true), ("gemma-2-9b", "google/gemma-2-9b", false),
-            // SAEs of the base model are taken for models made of it.
+            // SAEs of the base model are also used for models that were fine-tuned from it.
             ("gemma-2-2b", "gemma-2-2b-it", false), ("Gemma-2-2B-it", "gemma-2-2b-it", false),
         ])
     func anotherModelIsNamed(name: String, label: String, isNamed: Bool) throws {
@@ -209,14 +209,14 @@ struct SAEKindTests {
         #expect(text.contains("W_enc is not in the file; encoder.weight is"), "\(text)")
     }
 
-    /// Looking at an archive says what reading it would, and does not read its weights.
+    /// A check of an archive finds the errors of its headers and configuration, and does not read its weights.
     @Test func archivesAreLookedAtWithoutTheirWeights() throws {
         let path = TestData.tiny + "/sae/gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_46"
         let file = try SAEFile(directory: path)
         #expect(try file.check(dIn: 64, hookName: Self.hook, label: "other") == [])
         #expect(try file.dSAE() == 70)
         #expect(throws: SAEError.self) { try file.check(dIn: 65, hookName: Self.hook) }
-        // A byte of a stored array's numbers: seen by the checksum as they are read.
+        // A changed byte in the elements of a stored array. Only reading finds it, by the checksum.
         var bytes = try TestData.bytes(path + "/params.npz")
         bytes[20_000] ^= 1
         try folder.write(bytes, "npz/params.npz")

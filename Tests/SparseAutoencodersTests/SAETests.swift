@@ -1,4 +1,4 @@
-// Choosing, reading and applying SAEs.
+// Tests of choosing, reading and applying SAEs.
 
 import ArrayFiles
 import Foundation
@@ -37,7 +37,7 @@ struct SAETests {
         #expect(id.description == "layer_2/width_16k/average_l0_9")
     }
 
-    /// A repository's list of files says the same as its folder.
+    /// The list of a repository's files gives the same catalogue as its folder.
     @Test func aListOfPathsIsACatalogueToo() throws {
         let root = TestData.tiny + "/sae/gemma-scope-2b-pt-res"
         let enumerator = try #require(FileManager.default.enumerator(atPath: root))
@@ -53,7 +53,7 @@ struct SAETests {
                         == walked.averageL0s(layer: layer, width: width))
             }
         }
-        // Folders without an SAE, and what else may lie about, are none.
+        // Folders without an SAE and unrelated files are ignored.
         let odd = SAECatalogue(
             repository: "r",
             paths: [
@@ -135,7 +135,7 @@ struct SAETests {
         return (0..<values.count).map { values[$0 % columns * rows + $0 / columns] }
     }
 
-    /// What is decoded of some rows is f · W_dec + b_dec.
+    /// The decoded rows are f · W_dec + b_dec.
     @Test func decodingIsAProduct() throws {
         let folder = try TemporaryFolder()
         let (d, count, rows) = (4096, 50, 90)
@@ -156,7 +156,7 @@ struct SAETests {
             on: try OpenBLASBackend(on: ThreadPool(threadCount: 2)))
         var features = SparseRows()
         for row in 0..<rows {
-            // Some rows have nothing.
+            // Some rows have no features.
             for column in 0..<Int32(count) where row % 7 != 3 && Bool.random(using: &random) {
                 features.columns.append(column)
                 features.values.append(Float.random(in: 0...3, using: &random))
@@ -182,9 +182,9 @@ struct SAETests {
         #expect(worst < 1e-5)
     }
 
-    /// Explained variance of an SAE that reconstructs exactly, and of one that does not.
+    /// Tests the explained variance of an SAE that reconstructs exactly, and of one that does not.
     @Test func explainedVarianceIsOneForAPerfectSAE() throws {
-        // Two features a dimension, x and -x, whose decoder rows are the positive and negative unit vector.
+        // Each dimension has two features, x and -x. Their decoder rows are the positive and the negative unit vector.
         let folder = try TemporaryFolder()
         let d = 5
         var builder = SafetensorsBuilder()

@@ -1,4 +1,4 @@
-// The real tokenizer, both file forms, against Hugging Face's fast tokenizer on recorded vectors.
+// Compares Gemma's tokenizer, in both file forms, with recorded results of Hugging Face's fast tokenizer.
 
 import ByteJSON
 import TestSupport
@@ -43,7 +43,7 @@ struct GemmaVectorTests {
         for vector in vectors {
             let ids = tokenizer.encode(vector.text, &cache)
             #expect(ids == vector.ids, "vector \(vector.id)")
-            // By bytes: equality of strings would forgive another normalization.
+            // Compared as bytes, because equal Strings may have different Unicode forms.
             let pieces = ids.map { Array(tokenizer.piece($0)) }
             #expect(pieces == vector.pieces.map { Array($0.utf8) }, "vector \(vector.id)")
         }

@@ -1,4 +1,4 @@
-// The tokenizer's parts on the fixture's small vocabulary.
+// Tests of the tokenizer's parts with the fixture's small vocabulary.
 
 import ByteJSON
 import TestSupport
@@ -22,7 +22,7 @@ struct TinyTokenizerTests {
         tokenizer.encode(text).map { String(decoding: tokenizer.piece($0), as: UTF8.self) }
     }
 
-    /// The oracle's tokens of every fixture document, as Hugging Face's tokenizer gave them.
+    /// The tokens of every fixture document are those that the oracle got from Hugging Face's tokenizer.
     @Test func fixtureTokensAreTheOracles() throws {
         let authors = ["harbour", "orchard", "quarry works", "lantérne", "marsh-9"]
         for author in authors {
@@ -38,7 +38,7 @@ struct TinyTokenizerTests {
                 for (text, expected) in zip(texts, tokens) {
                     let found = Array(pieces(text, tokenizer).prefix(359))
                     let padded = found + Array(repeating: "<pad>", count: 359 - found.count)
-                    // A literal U+2581 merges otherwise in SentencePiece; the fast tokenizer counts.
+                    // SentencePiece merges a literal U+2581 in another way. The fast tokenizer is the reference.
                     #expect(padded.map { Array($0.utf8) } == expected.map { Array($0.utf8) })
                 }
             }
@@ -57,7 +57,7 @@ struct TinyTokenizerTests {
         for tokenizer in tokenizers {
             #expect(pieces("<bos>x", tokenizer).first == "<bos>")
             #expect(pieces("\n\n\n", tokenizer) == ["\n\n\n"])
-            // Leftmost, then longest: seven newlines are five and two.
+            // The leftmost match is taken, and the longest one there: seven newlines are five and two.
             #expect(pieces("\n\n\n\n\n\n\n", tokenizer) == ["\n\n\n\n\n", "\n\n"])
             #expect(pieces("<h1>", tokenizer) == ["<h1>"])
         }
@@ -70,7 +70,7 @@ struct TinyTokenizerTests {
         }
     }
 
-    /// Word by word, with words that come again, is the same as all at once.
+    /// Tokenizing words separately, with repeated words from the cache, gives the same ids as tokenizing the whole text.
     @Test func wordsByThemselvesChangeNothing() {
         var random = SeededGenerator(5)
         let parts =
@@ -96,7 +96,7 @@ struct TinyTokenizerTests {
         }
     }
 
-    /// A cache that has been filled to its end and begun anew goes on giving the right ids.
+    /// A cache that was full and has been emptied still gives the right ids.
     @Test func aFullCacheBeginsAnew() {
         let tokenizer = tokenizers[0]
         var cache = WordCache()
@@ -113,7 +113,7 @@ struct TinyTokenizerTests {
         for tokenizer in tokenizers { #expect(tokenizer.encode("") == []) }
     }
 
-    /// Twice the text, about twice the work: a quadratic merge would take minutes here.
+    /// Time must grow about linearly with the length of the text: a quadratic merge would take minutes here.
     @Test(.timeLimit(.minutes(60))) func longTextsAreNoTrouble() {
         let text = String(
             repeating: "the tide rose over the pier and the bell rang again; ", count: 40_000)
@@ -141,7 +141,7 @@ struct TinyTokenizerTests {
 
     // MARK: Hostile pieces
 
-    /// Half a character as a piece would cut a text's characters apart.
+    /// A piece that is a part of a character would cut the characters of texts.
     @Test(arguments: [
         Array(#""\ud83d""#.utf8), [0x22, 0xE2, 0x96, 0x22], [0x22, 0x81, 0x22],
         [0x22, 0xE2, 0x22] + Array(": 5001, ".utf8) + [0x22, 0x96, 0x81, 0x22],
@@ -160,7 +160,7 @@ struct TinyTokenizerTests {
         #expect(error?.description.contains("is not valid UTF-8") == true)
     }
 
-    /// The file with one more piece.
+    /// Returns the fixture's `tokenizer.model` with one more piece.
     private func model(with piece: [UInt8]) throws -> [UInt8] {
         func field(_ bytes: [UInt8]) -> [UInt8] {
             [0x0A, UInt8(bytes.count & 0x7F | 0x80), UInt8(bytes.count >> 7)] + bytes
@@ -185,10 +185,10 @@ struct TinyTokenizerTests {
         }
     }
 
-    /// NaN has no place in an order.
+    /// NaN cannot be ordered, so it is refused as a score.
     @Test func scoresAreNumbers() throws {
         let folder = try TemporaryFolder()
-        // Field 1 is the piece, field 2 its score.
+        // Field 1 is the text of the piece, field 2 its score.
         let piece = [0x0A, 1, UInt8(ascii: "~"), 0x15, 0, 0, 0xC0, 0x7F] as [UInt8]
         let path = try folder.write(
             try TestData.bytes(TestData.tiny + "/model/tokenizer.model")
@@ -199,10 +199,10 @@ struct TinyTokenizerTests {
         #expect(error?.description.contains("has the score NaN") == true)
     }
 
-    /// Keys whose product with one factor differs in no bit that the slot was made of: with another, and upper bits, they are
-    /// spread.
+    /// The products of these keys with the table's former, fixed factor are small numbers: the bits that selected the slot were
+    /// equal. With a random factor and the upper bits of the product, the keys are spread.
     @Test func mergesThatWereMadeToCollideDoNot() {
-        // The inverse of the factor that there was.
+        // The inverse of the former factor.
         let factor: UInt64 = 0x9E37_79B9_7F4A_7C15
         var inverse = factor
         for _ in 0..<6 { inverse = inverse &* (2 &- factor &* inverse) }

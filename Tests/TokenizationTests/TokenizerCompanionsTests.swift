@@ -1,4 +1,4 @@
-// What lies beside a tokenizer's file: where it names other tokens, transformers finds other ids.
+// Tests of the files beside a tokenizer's file. If they name other tokens, transformers computes other ids.
 
 import ByteJSON
 import Foundation
@@ -31,7 +31,7 @@ struct TokenizerCompanionsTests {
         return "\(String(describing: error))"
     }
 
-    /// Beside either form of tokenizer.
+    /// The files agree with both forms of tokenizer.
     @Test(arguments: [true, false])
     func filesThatAgree(isJSON: Bool) throws {
         if !isJSON { try FileManager.default.removeItem(atPath: folder.file("tokenizer.json")) }
@@ -89,7 +89,8 @@ struct TokenizerCompanionsTests {
         #expect(try refusal().contains("not JSON"))
     }
 
-    /// A token that is no piece has the next free id, or the tokenizers library gives it another than the file.
+    /// An added token that is not a piece must have the next free id. The tokenizers library gives it that id, whatever the
+    /// file says.
     @Test(arguments: [640, 650])
     func addedTokensHaveTheNextID(id: Int) throws {
         try change("tokenizer.json") {

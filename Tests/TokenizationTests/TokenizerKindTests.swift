@@ -1,4 +1,4 @@
-// What a tokenizer's file says of how ids are to be found: Gemma's way, or another that is refused.
+// Tests that a tokenizer's file is refused if it computes ids in another way than Gemma's.
 
 import ByteJSON
 import TestSupport
@@ -11,7 +11,8 @@ struct TokenizerKindTests {
 
     init() throws { folder = try TemporaryFolder() }
 
-    /// The fixture's `tokenizer.json`, changed: reading all of it and looking at its keys alone say the same.
+    /// Reads the fixture's `tokenizer.json` after `change`. Reading the whole file and checking its keys alone must have the
+    /// same result.
     private func read(
         _ change: (inout JSONObject) -> Void
     ) throws -> (tokenizer: GemmaTokenizer, warnings: [String]) {
@@ -224,7 +225,7 @@ struct TokenizerKindTests {
         }
     }
 
-    /// The same for `tokenizer.model`: the specification's fields come after the pieces, and the last of a field counts.
+    /// The same for `tokenizer.model`. The fields are appended after the pieces, because the last value of a field counts.
     @Test(
         arguments: [
             (3, [0x18, 1], "normalizer_spec.add_dummy_prefix is true"),
