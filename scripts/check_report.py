@@ -1,6 +1,6 @@
 """Checks a page of `sae-extract report` in a headless Chromium: check_report.py PAGE.html [--screenshots DIR] [--large]
 
-What the page shows is held against the data that is embedded in it, so that the page of any run can be checked. Needs
+The script compares what the page shows with the data that is embedded in the page, so it can check the page of any run. It needs
 Python's playwright (pip install playwright) and a Chromium (--chromium, $CHROMIUM, or one in PATH).
 """
 import argparse
@@ -30,10 +30,11 @@ def check(condition, sentence):
 
 
 def until(page, expression, arg=None, timeout=5000):
-    """Waits until `expression` holds. Playwright's own waiting evaluates text within the page, which its policy forbids."""
+    """Waits until `expression` is true. Playwright's own waiting evaluates text within the page, which the page's content
+    security policy forbids."""
     end = time.monotonic() + timeout / 1000
     while not page.evaluate(expression, arg):
-        check(time.monotonic() < end, f"{expression} does not come true with {arg!r}.")
+        check(time.monotonic() < end, f"{expression} does not become true with {arg!r}.")
         page.wait_for_timeout(20)
 
 
@@ -50,7 +51,7 @@ def plain(token):
 
 
 class Data:
-    """What the page's data says, computed here anew and not taken from the page's code."""
+    """The page's data, and the values that the page must show, computed independently of the page's code."""
 
     def __init__(self, data):
         self.all = data
@@ -68,7 +69,7 @@ class Data:
         return values[author] if self.tokens[author] else None
 
     def best(self, feature):
-        """The author that a feature marks: the one with the largest z above 0."""
+        """Returns the index of the author that a feature marks: the author with the largest z above 0, or None."""
         z = [self.of(feature["z"], author) for author in range(len(self.authors))]
         known = [(-value, author) for author, value in enumerate(z) if value is not None and value > 0]
         return min(known)[1] if known and self.comparable else None
@@ -83,7 +84,7 @@ class Data:
         return self.of(feature["log_odds" if measure == "logOdds" else "z"], author)
 
     def column(self, table, column, key, sae=ALL):
-        """The value that a table's row has in a column."""
+        """Returns the value that row `key` of `table` must show in `column`."""
         if table == "authors-table":
             author = self.authors[int(key)]
             if column == "name":
@@ -120,7 +121,7 @@ def lowered(name):
 
 
 def number_in(text):
-    """The first number of a cell, or None for a dash."""
+    """Returns the number at the beginning of a cell's text, or None for a dash."""
     found = re.match(r"−?[\d,]+(\.\d+)?", text)
     return float(found.group().replace("−", "-").replace(",", "")) if found else None
 
@@ -138,7 +139,7 @@ class Report:
     # ---- Tables
 
     def rows(self, table):
-        """Each row's key and the texts of its cells."""
+        """Returns each row's key and the texts of its cells."""
         return self.evaluate("""id => [...document.getElementById(id).tBodies[0].rows]
             .map(row => [row.dataset.key, [...row.cells].map(cell => cell.textContent)])""", table)
 
@@ -148,7 +149,7 @@ class Report:
             more.click()
 
     def check_table(self, table, expected, sae=ALL):
-        """Its rows are those expected, its cells say what the data says, and each column sorts both ways."""
+        """Checks that the table has the expected rows, that cells agree with the data, and that each column sorts both ways."""
         self.show_all(table)
         rows = self.rows(table)
         check(len(rows) == len(expected), f"{table} has {len(rows)} rows instead of {len(expected)}.")
@@ -165,7 +166,7 @@ class Report:
                     continue
                 shown = number_in(cells[place])
                 if value is None:
-                    check(shown is None, f"{table}, {column}, row {key}: {cells[place]!r} is shown where the data has nothing.")
+                    check(shown is None, f"{table}, {column}, row {key}: {cells[place]!r} is shown, but the data has no value.")
                     continue
                 percent = "%" in cells[place]
                 digits = len((re.search(r"\.(\d+)", cells[place]) or [None, ""])[1])
@@ -209,7 +210,7 @@ class Report:
         extra = (not data.all["reproducible"]) + (not data.all["finished"])
         expected = len(data.all["notes"]) + extra
         check(len(warnings) == expected, f"{len(warnings)} warnings are shown instead of {expected}.")
-        check(("not reproducible" in text) == (not data.all["reproducible"]), "Whether the run is reproducible is said wrongly.")
+        check(("not reproducible" in text) == (not data.all["reproducible"]), "The head is wrong about whether the run is reproducible.")
         if data.all["command"]:
             same(shlex.split(self.page.locator("#run pre").text_content()), data.all["command"], "The command, as a shell reads it")
 
@@ -242,14 +243,14 @@ class Report:
                 check(fits, f"Mean L0 of author {key}: {shown} is shown, {values} is in the data.")
 
     def in_order(self):
-        """The SAEs as the matrices have them: by site, then layer."""
+        """Returns the SAEs in the order of the matrices' columns: by site, then layer."""
         sites = list(dict.fromkeys(sae["site"] for sae in self.data.saes))
         return sorted(self.data.saes, key=lambda sae: (sites.index(sae["site"]), sae["layer"]))
 
     def check_overview(self):
         if not self.data.comparable:
-            check(self.page.locator("#contrast .warning").is_visible(), "With one author nothing says that there is no contrast.")
-            same(self.page.locator("#contrast [data-measure]").count(), 0, "Measures offered where there is no contrast")
+            check(self.page.locator("#contrast .warning").is_visible(), "With one author, the page shows no warning.")
+            same(self.page.locator("#contrast [data-measure]").count(), 0, "Measures offered though authors cannot be compared")
             return
         order = self.in_order()
         for key, cells in self.rows("best-table"):
@@ -272,8 +273,8 @@ class Report:
 
     def check_shown(self, expected, what):
         if not expected:
-            check(self.page.locator("#contrast .empty").is_visible(), f"{what}: no feature fits and nothing says so.")
-            check(not self.page.locator("#features-table").is_visible(), f"{what}: no feature fits and the table stays.")
+            check(self.page.locator("#contrast .empty").is_visible(), f"{what}: no feature matches, and the page does not say so.")
+            check(not self.page.locator("#features-table").is_visible(), f"{what}: no feature matches, but the table is shown.")
             return
         self.show_all("features-table")
         shown = [key for key, _ in self.rows("features-table")]
@@ -319,7 +320,7 @@ class Report:
                         if any(word.lower() in text.lower() for text in texts):
                             fits.add(key)
                 self.check_shown(fits, f"SAE {sae}, text {word!r}, {'only tokens that fire' if firing else 'whole contexts'}")
-        # All filters together.
+        # All filters at once.
         if data.comparable and words:
             best = data.best(feature_of[sorted(expected)[0]])
             if best is not None:
@@ -332,7 +333,8 @@ class Report:
         self.clear_filters()
 
     def check_heat(self, sae):
-        """The heat map's readout says what the data says, its colours have the sign of the value, and Enter and a click choose."""
+        """Checks that the heat map's readout agrees with the data, that colours have the sign of the value, and that Enter chooses
+        a feature."""
         data, page = self.data, self.page
         self.choose_sae(sae)
         self.clear_filters()
@@ -374,7 +376,7 @@ class Report:
                 chosen = self.evaluate("document.getElementById('feature-title').textContent") == f"Feature {found[3]}"
                 if measure == "logOdds" and value is not None and abs(value) > 1 and (red, blue) != (0, 0) and not chosen:
                     check((red > blue) == (value > 0), f"The heat map's colour at log-odds {value} is red {red}, blue {blue}.")
-            check(seen > 0, f"The heat map says nothing under the pointer ({measure}).")
+            check(seen > 0, f"The heat map has no readout under the pointer ({measure}).")
         canvas.focus()
         for step in ["ArrowRight"] * min(3, count) + ["ArrowDown"]:
             page.keyboard.press(step)
@@ -384,7 +386,7 @@ class Report:
         self.check_chosen("-".join(found.groups()), "Enter in the heat map")
 
     def check_chosen(self, key, how):
-        """The panel shows this feature: its contexts, counts and link are the data's."""
+        """Checks that the panel shows feature `key`, and that its contexts and links agree with the data."""
         data, page = self.data, self.page
         until(page, "key => location.hash === '#' + key", arg=key, timeout=3000)
         index, feature = data.features[key]
@@ -409,7 +411,7 @@ class Report:
             same(sorted(index for index, *_ in shown["marks"]), sorted(fires), f"{how}: marked tokens of {key}")
             same(shown["author"], data.authors[context["author"]]["name"], f"{how}: author of a context of {key}")
             check(f"document {context['document']}" in shown["where"] and f"positions {context['start']}–" in shown["where"],
-                  f"{how}: a context of {key} is said to be at {shown['where']!r}.")
+                  f"{how}: a context of {key} has the place {shown['where']!r}.")
             for index, text, line, _ in shown["marks"]:
                 if not HIDDEN.search(context["tokens"][index]):
                     same(text, plain(context["tokens"][index]), f"{how}: the marked text of {key}")
@@ -466,7 +468,7 @@ class Report:
         absent = next(id for id in range(10 ** 6) if f"{sae['site']}-{sae['layer']}-{id}" not in data.features)
         self.evaluate("hash => { location.hash = hash; }", f"{sae['site']}-{sae['layer']}-{absent}")
         until(page, "id => document.getElementById('feature-title').textContent === 'Feature ' + id", arg=absent)
-        check(page.locator("#feature .empty").is_visible(), "Nothing says that a feature is not in the report.")
+        check(page.locator("#feature .empty").is_visible(), "The page does not say that a feature is not in the report.")
         self.evaluate("location.hash = 'authors'")
         check(page.locator("#authors").is_visible(), "A link to a section broke the page.")
 
@@ -512,7 +514,7 @@ class Report:
 
 
 def contrast(one, other):
-    """WCAG's contrast of two CSS colours."""
+    """Returns the WCAG contrast ratio of two CSS colours."""
     def luminance(colour):
         channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
         return sum(weight * (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4)
@@ -522,7 +524,7 @@ def contrast(one, other):
 
 
 def timings(browser, url, data, times):
-    """Measured, never asserted: a slow machine is no fault of the page."""
+    """Prints how long the page takes. Nothing is asserted: a slow machine is not an error of the page."""
     results = []
     for _ in range(times):
         context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -567,11 +569,11 @@ def main():
                         or shutil.which("google-chrome"))
     arguments = parser.parse_args()
     if not arguments.chromium:
-        raise SystemExit("no Chromium: install one, or say with --chromium or in CHROMIUM where it is")
+        raise SystemExit("Chromium is not found: install it, or give its path with --chromium or in CHROMIUM")
     path = pathlib.Path(arguments.page).resolve()
     url = path.as_uri()
     with sync_playwright() as playwright:
-        # A sandbox needs rights that root in a container does not have.
+        # Chromium's sandbox does not start as root in a container.
         sandbox = [] if os.getuid() else ["--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=sandbox)
         try:
@@ -582,7 +584,7 @@ def main():
 
 def check_page(browser, url, path, arguments):
     troubles = []
-    # Without motion a scroll is over when it has begun, and what is in view can be asked at once.
+    # With reduced motion a scroll ends at once, so the script can ask immediately what is in view.
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce")
     context.add_init_script("""window.violations = [];
         document.addEventListener("securitypolicyviolation",
@@ -633,8 +635,8 @@ def check_page(browser, url, path, arguments):
         except Exception as error:
             raise Failed(f"{name}: {str(error).splitlines()[0]}") from error
         quiet(f"After {name}")
-        print(f"{name}: as the data says" if name not in ("the theme", "a phone", "print") else f"{name}: well")
-    # The policy does hold: a request from within is refused before it leaves.
+        print(f"{name}: agrees with the data" if name not in ("the theme", "a phone", "print") else f"{name}: ok")
+    # The content security policy works: the browser refuses a request of the page before it is sent.
     page.evaluate("fetch('https://example.invalid/').catch(() => null)")
     page.wait_for_timeout(200)
     refused = page.evaluate("window.violations.some(text => text.startsWith('connect-src'))")

@@ -1,6 +1,6 @@
-"""Writes the page of `sae-extract report` with made-up data of a given size, for trials and for scripts/check_report.py.
+"""Writes the page of `sae-extract report` with random data of a given size, for experiments and for scripts/check_report.py.
 
-The names and tokens are hostile on purpose: markup, right-to-left text, bidi controls, emoji, very long pieces, bytes.
+The names and tokens are deliberately hostile: markup, right-to-left text, bidi controls, emoji, very long pieces, byte tokens.
 """
 import argparse
 import json
@@ -23,7 +23,7 @@ HOSTILE = ["</script><img src=x onerror=alert(2)>", "<!--", "<script>alert(3)</s
 
 
 def summary(rng, tokens, bins, scale):
-    """Quantiles and histogram of numbers like a loss: many near zero, a long tail."""
+    """Returns quantiles and histogram of random numbers that are distributed like a loss: many near zero, a long tail."""
     if tokens == 0:
         return {"mean": None, "p5": None, "p25": None, "p50": None, "p75": None, "p95": None, "max": None, "histogram": [0] * bins["count"]}
     values = sorted(rng.expovariate(6) if rng.random() < 0.3 else rng.gammavariate(2.2, scale) for _ in range(min(tokens, 4000)))
@@ -36,7 +36,8 @@ def summary(rng, tokens, bins, scale):
 
 
 def contrast(counts, tokens):
-    """Log odds ratio of each author against all others, with half a token added to each cell, and the same over its standard error."""
+    """Returns each author's log odds ratio against all others, with half a token added to each cell, and z, the log odds ratio
+    divided by its standard error."""
     log_odds, z = [], []
     for count, total in zip(counts, tokens):
         cells = (count, total - count, sum(counts) - count, sum(tokens) - total - sum(counts) + count)
@@ -118,7 +119,7 @@ def make(arguments):
 
 
 def joined(data):
-    """The page with its four places filled in one pass, so that a place's name within the data is left alone."""
+    """Returns the page with its four placeholders replaced in one pass, so that placeholders in the data are not replaced."""
     files = {name: open(os.path.join(PAGE, "page." + name.lower()), encoding="utf-8").read() for name in ("HTML", "CSS", "JS")}
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     title = data["model"].replace("&", "&amp;").replace("<", "&lt;") + " – sae-extract report"
@@ -132,8 +133,8 @@ def joined(data):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("page", help="the HTML file to write")
-    parser.add_argument("--data", help="take this JSON instead of making some")
-    parser.add_argument("--json", help="write the data here too")
+    parser.add_argument("--data", help="read the data from this JSON file instead of making it")
+    parser.add_argument("--json", help="also write the data to this file")
     parser.add_argument("--authors", type=int, default=14)
     parser.add_argument("--saes", type=int, default=12)
     parser.add_argument("--features", type=int, default=100, help="features of each SAE")

@@ -1,10 +1,10 @@
-// An array in a few numbers, without having it in memory.
+// Statistics of an array, computed without loading the array into memory.
 
 import ArrayFiles
 import ByteJSON
 import FoundationEssentials
 
-/// Counts, range and mean of an array's elements.
+/// Counts, range and mean of an array's elements. Range and mean are over the finite elements.
 struct ArrayStatistics {
     private(set) var count = 0
     private(set) var zeros = 0
@@ -13,24 +13,24 @@ struct ArrayStatistics {
     private var largest = -Double.infinity
     private var sum = 0.0
 
-    /// Goes through `scan`, an array of numbers. Throws `NPZError`.
+    /// Reads all elements of `scan`, an array of numbers. Throws `NPZError`.
     init(_ scan: ArrayScan) throws {
         let value = ArrayStatistics.decoder(scan.header.descr)
         var seen = 0
         try scan.forEachNonzero { _, bits in
-            // There is a zero with a sign.
+            // -0.0 has nonzero bits.
             let value = value(bits)
             guard value != 0 else { return }
             seen += 1
             add(value)
         }
-        // Only now is it known that the size is what the header says.
+        // The header's shape is trusted only now: the scan throws if the data have another size.
         count = scan.count
         zeros = count - seen
         if zeros > 0 { (least, largest) = (min(least, 0), max(largest, 0)) }
     }
 
-    /// Goes through `tensor`.
+    /// Reads all elements of `tensor`.
     init(_ tensor: StoredTensor) {
         count = tensor.count
         let step = 1 << 16
@@ -55,7 +55,8 @@ struct ArrayStatistics {
         sum += value
     }
 
-    /// What bits of NumPy's type `descr` stand for.
+    /// Returns the conversion from the bits of an element of NumPy's type `descr` to a number. Unsigned integers and bool are
+    /// the default.
     private static func decoder(_ descr: String) -> (UInt64) -> Double {
         switch descr.dropFirst() {
         case "f2": { Double(Float16(bitPattern: UInt16(truncatingIfNeeded: $0))) }
@@ -69,10 +70,10 @@ struct ArrayStatistics {
         }
     }
 
-    /// Mean over what is finite.
+    /// Mean of the finite elements; 0 if no element is finite.
     private var mean: Double { sum / Double(max(count - notFinite, 1)) }
 
-    /// For a table: elements, zeros, not finite, least, mean, largest.
+    /// Cells of a table row: elements, zeros, not finite, least, mean, largest. The last three are empty if no element is finite.
     var cells: [String] {
         let isEmpty = count == notFinite
         return ["\(count)", "\(zeros)", "\(notFinite)"]
@@ -81,7 +82,7 @@ struct ArrayStatistics {
 
     private static func short(_ value: Double) -> String {
         if value == value.rounded(), abs(value) < 1e15 { return "\(Int(value))" }
-        // Most arrays have no more digits.
+        // Most arrays are float32 or narrower, so a float32 has all their digits.
         let float = Float(value)
         return float.isFinite && float != 0 ? "\(float)" : "\(value)"
     }

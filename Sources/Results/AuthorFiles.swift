@@ -1,4 +1,4 @@
-// The files of an author, read back: activations, metrics, tokens, texts.
+// Reads an author's files: activations, metrics, tokens, texts.
 
 import ArrayFiles
 import ByteJSON
@@ -6,36 +6,36 @@ import Files
 import FoundationEssentials
 import RunFiles
 
-/// An activations file, dense or sparse, gone through entry by entry.
+/// An activations file, dense or sparse. Its entries are read one after another.
 public struct ActivationsFile: Sendable {
-    /// The file.
+    /// Path of the file.
     public let path: String
-    /// Whether it is a CSR matrix.
+    /// Whether the file holds a CSR matrix.
     public let isSparse: Bool
-    /// D; 1 where a sparse file has no metadata to tell.
+    /// D, the number of documents. 1 for a sparse file without metadata.
     public let documents: Int
-    /// T; all rows where a sparse file has no metadata.
+    /// T, the positions of a document. The number of all rows for a sparse file without metadata.
     public let positions: Int
-    /// F.
+    /// F, the number of features of the SAE.
     public let features: Int
-    /// What the file says of itself; nil where it has none.
+    /// The file's `metadata` member. Nil if the file has no such member.
     public let metadata: FeatureMetadata?
     private let reader: NPZReader
 
-    /// Whether `names` are those of an activations file, dense or sparse.
+    /// Returns whether `names` are the array names of an activations file, dense or sparse.
     static func recognizes(_ names: [String]) -> Bool {
         let names = Set(names)
         return names.contains("activations")
             || names.isSuperset(of: ["indices", "indptr", "format", "shape", "data"])
     }
 
-    /// Reads what `path` is, not yet what it holds. Throws `FileError`, `NPZError` or `ResultsError`.
+    /// Reads headers and metadata of the file at `path`, but not its entries. Throws `FileError`, `NPZError` or `ResultsError`.
     public init(path: String) throws {
         let reader = try NPZReader(path: path)
         (self.path, self.reader) = (path, reader)
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
         if reader.names.contains("metadata") {
-            // One number for each document, and some names: not more than this.
+            // Metadata hold one number for each document and a few names. 64 MB is far more than they need.
             guard try reader.scan("metadata").size <= 64 << 20 else {
                 throw bad("its metadata has more than 64 MB")
             }
@@ -92,7 +92,7 @@ public struct ActivationsFile: Sendable {
                 throw bad("metadata has \(count) documents, the array \(documents)")
             }
         }
-        // There are counters for each; shapes of packed arrays, and of those without any element, say what they like.
+        // Readers keep counters for each document and feature. A compressed or empty array can claim any shape.
         guard SizeLimits.allow(documents: documents, tokens: positions, features: features),
             documents * positions <= SizeLimits.rows
         else {
@@ -102,9 +102,9 @@ public struct ActivationsFile: Sendable {
         }
     }
 
-    /// Calls `body` with each entry: its row, `document · positions + position`, its feature and its value; rows
-    /// ascending, and features within them. Throws `NPZError` or `ResultsError` where the file is damaged, after the
-    /// entries before the damage, or what `body` throws.
+    /// Calls `body` with the row, the feature and the value of each nonzero entry. The row is `document · positions + position`.
+    /// Rows ascend, and features ascend within a row. Throws `NPZError` or `ResultsError` if the file is damaged; `body` has
+    /// then been called with the entries before the damage. Rethrows what `body` throws.
     public func forEachEntry(
         _ body: (_ row: Int, _ feature: Int, _ value: Float) throws -> Void
     ) throws {
@@ -112,7 +112,8 @@ public struct ActivationsFile: Sendable {
             try forEachSparseEntry(body)
         } else {
             let features = features
-            // A row's features follow each other, and dividing for each would take as long as all else.
+            // Entries of one row follow each other, so the row is computed only when it changes. A division for each entry
+            // would double the time.
             var (row, start) = (0, 0)
             try reader.scan("activations").forEachNonzero { index, bits in
                 if index - start >= features {
@@ -120,7 +121,7 @@ public struct ActivationsFile: Sendable {
                     start = row * features
                 }
                 let value = Float(bitPattern: UInt32(truncatingIfNeeded: bits))
-                // There is a zero with a sign.
+                // -0.0 has nonzero bits.
                 if value != 0 { try body(row, index - start, value) }
             }
         }
@@ -128,7 +129,7 @@ public struct ActivationsFile: Sendable {
 
     private func forEachSparseEntry(_ body: (Int, Int, Float) throws -> Void) throws {
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
-        // Headers first: a packed array may ask for any memory.
+        // Check headers first: a compressed array can claim any size, and reading it would allocate that much memory.
         let (starts, count) = (
             try reader.scan("indptr"), try reader.scan("indices").header.shape.first ?? 0
         )
@@ -160,8 +161,8 @@ public struct ActivationsFile: Sendable {
         }
     }
 
-    /// The rows that have entries, and where those of each end, ascending to `count`. There are no more of them than entries,
-    /// however many rows there are.
+    /// Returns each row that has entries, with the end of its range in `indices`. Ends ascend to `count`. The result has at most
+    /// `count` elements, however many rows the matrix has. Throws `ResultsError` if `starts` (indptr) is invalid.
     private func rowEnds(_ starts: ArrayScan, count: Int) throws -> [(row: Int, end: Int)] {
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
         let isWide = starts.elementSize == 8
@@ -171,7 +172,7 @@ public struct ActivationsFile: Sendable {
             let end =
                 isWide
                 ? Int(Int64(bitPattern: bits)) : Int(Int32(truncatingIfNeeded: bits))
-            // Zeros are passed over.
+            // The scan skips zeros, so only zeros at the front may be missing here.
             guard place > 0, end >= last, end <= count, place == next || last == 0 else {
                 throw bad(
                     "indptr does not ascend from 0 to \(count) at row \(max(0, place - 1))")
@@ -196,8 +197,8 @@ public struct ActivationsFile: Sendable {
     }
 }
 
-/// The largest arrays of results that are gone through: far beyond those that a run makes, so that a shape cannot ask for
-/// memory that the file does not fill.
+/// The largest arrays of results that this program reads. They are far larger than the arrays of a run. Without these limits, the
+/// shape in a small file could make the reader allocate any amount of memory.
 enum SizeLimits {
     private static let documents = 1 << 24
     private static let tokens = 1 << 20
@@ -205,21 +206,20 @@ enum SizeLimits {
     /// Tokens of all documents of an activations file, padding included.
     static let rows = 1 << 28
 
-    /// Whether arrays may have these sizes.
+    /// Returns whether each size is from 0 to its limit.
     static func allow(documents: Int, tokens: Int, features: Int = 1) -> Bool {
         (0...Self.documents).contains(documents) && (0...Self.tokens).contains(tokens)
             && (0...Self.features).contains(features)
     }
 
-    /// The limits.
+    /// The limits as text for a message.
     static let words =
         "\(documents) documents, \(tokens) tokens each, \(rows) tokens with padding, \(features) features"
 }
 
-/// Reading an author's other files.
+/// Readers of an author's other files: metrics, tokens, texts.
 enum AuthorFiles {
-    /// The float16 array (`rows`, `columns`) in `path`, row by row. Throws `FileError`, `NPZError` or
-    /// `ResultsError`.
+    /// Returns the float16 array (`rows`, `columns`) in `path`, in C order. Throws `FileError`, `NPZError` or `ResultsError`.
     static func metric(_ path: String, rows: Int, columns: Int) throws -> [Float] {
         let scan = try ArrayScan(npy: path)
         guard scan.header == NPYHeader(descr: "<f2", shape: [rows, columns]) else {
@@ -238,7 +238,7 @@ enum AuthorFiles {
         return values
     }
 
-    /// The pieces of each document, padding included. Throws `FileError` or `ResultsError`.
+    /// Returns the token pieces of each document, padding included. Throws `FileError` or `ResultsError`.
     static func tokens(_ path: String) throws -> [[String]] {
         try read(path, "arrays of tokens") { (scanner) throws(JSONSyntaxError) in
             var pieces: [String] = []
@@ -249,7 +249,7 @@ enum AuthorFiles {
         }
     }
 
-    /// The texts. Throws `FileError` or `ResultsError`.
+    /// Returns the text of each document. Throws `FileError` or `ResultsError`.
     static func texts(_ path: String) throws -> [String] {
         try read(path, "texts") { (scanner) throws(JSONSyntaxError) in try readString(&scanner) }
     }

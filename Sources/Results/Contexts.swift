@@ -1,28 +1,31 @@
-// Where a feature fires: the passages of an author in which it is strongest.
+// Contexts of a feature: an author's passages in which the feature is strongest.
 
 import FoundationEssentials
 
 /// A passage of a document.
 struct FeatureContext: Sendable {
-    /// The author's place, the document's row, the passage's positions.
+    /// Index of the author in the run, index of the document among the author's, positions of the passage in the document.
     var author: Int
     var document: Int
     var positions: Range<Int>
-    /// Positions within the passage, and activations.
+    /// The tokens at which the feature fires: offset from the passage's first position, and activation.
     var fires: [(offset: Int, value: Float)]
-    /// The largest activation where there are activations, else how often it fires within `span` tokens.
+    /// If the files hold activations, the largest activation. If they hold ones, the largest number of tokens within `span`
+    /// tokens at which the feature fires.
     var score: Float
-    /// How many of the same author's are stronger.
+    /// The number of the same author's passages that are stronger.
     var rank = 0
 
-    /// Tokens of a passage.
+    /// The largest number of tokens of a passage.
     static let length = 26
-    /// Tokens before those that fire.
+    /// The largest number of tokens before the token at which the passage is strongest.
     static let lead = 12
-    /// Where there are only ones, the strongest place is where most lie within so many tokens.
+    /// If the files hold ones, the strongest place is the window of this many tokens in which the feature fires most often.
     static let span = 12
 
-    /// The strongest passages of `author` for each of `features`, at most `limit` each, one a document.
+    /// Returns the strongest passages of `author` for each of `features`, strongest first: at most one for each document and
+    /// at most `limit` for each feature. `hasValues` says whether the file holds activations instead of ones. Throws as
+    /// `ActivationsFile.forEachEntry`, and `ResultsError` if the feature fires at padding.
     static func find(
         _ features: [Int], in file: ActivationsFile, author: Int, lengths: [Int], hasValues: Bool,
         limit: Int
@@ -39,7 +42,7 @@ struct FeatureContext: Sendable {
             var rest = fires[...]
             while let first = rest.first {
                 let document = first.row / file.positions
-                // It was not so when features were counted.
+                // `FeatureCounts` has checked this before, so the file is another one now.
                 guard document < lengths.count, first.row % file.positions < lengths[document]
                 else {
                     throw ResultsError.badFile(
@@ -54,7 +57,7 @@ struct FeatureContext: Sendable {
                         fires: own.map { ($0.row - document * file.positions, $0.value) },
                         length: lengths[document], hasValues: hasValues))
             }
-            // Sorting is stable: of equals, the first documents.
+            // Sorting is stable: among equal scores, earlier documents come first.
             contexts.sort { $0.score > $1.score }
             contexts.removeLast(max(0, contexts.count - limit))
             for rank in contexts.indices { contexts[rank].rank = rank }
@@ -62,7 +65,7 @@ struct FeatureContext: Sendable {
         }
     }
 
-    /// The best passage of a document in which `fires` (position, value) are all.
+    /// Makes the strongest passage of a document. `fires` has all positions of the document at which the feature fires.
     private init(
         author: Int, document: Int, fires: [(position: Int, value: Float)], length: Int,
         hasValues: Bool
@@ -91,7 +94,7 @@ struct FeatureContext: Sendable {
         self.score = score
     }
 
-    /// The strongest of several authors', each author's in turn among equals.
+    /// Returns the strongest of several authors' passages, strongest first. Passages with equal scores alternate between authors.
     static func strongest(_ contexts: [FeatureContext], limit: Int) -> [FeatureContext] {
         Array(
             contexts.sorted {

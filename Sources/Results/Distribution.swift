@@ -1,24 +1,24 @@
-// A set of numbers in a few.
+// Summaries of a set of numbers: mean, percentiles, histogram.
 
 import ByteJSON
 import FoundationEssentials
 import Glibc
 
-/// Mean, percentiles and largest of some numbers.
+/// Mean, percentiles and maximum of some numbers. All are 0 if there are no numbers.
 public struct Distribution: Equatable, Sendable {
-    /// How many numbers there are.
+    /// The number of numbers.
     public let count: Int
-    /// Their mean; 0 where there are none.
+    /// The mean; 0 if `count` is 0.
     public let mean: Double
-    /// The 5th, 25th, 50th, 75th and 95th percentiles, between neighbours linearly as NumPy's default.
+    /// The 5th, 25th, 50th, 75th and 95th percentiles, interpolated linearly between neighbours, as NumPy's default.
     public let percentiles: [Double]
-    /// The largest.
+    /// The largest number; 0 if `count` is 0.
     public let maximum: Double
 
-    /// The percentiles that are given.
+    /// The percents of the elements of `percentiles`.
     public static let percents = [5, 25, 50, 75, 95]
 
-    /// Of `values`.
+    /// Summarizes `values`.
     public init(_ values: [Float]) {
         let sorted = values.sorted()
         self.init(
@@ -26,7 +26,7 @@ public struct Distribution: Equatable, Sendable {
         ) { Double(sorted[$0]) }
     }
 
-    /// Of whole numbers, of which `i` occurs `occurrences[i]` times.
+    /// Summarizes integers of which `i` occurs `occurrences[i]` times.
     public init(occurrences: [Int]) {
         let count = occurrences.reduce(0, +)
         let sum = occurrences.indices.reduce(0) { $0 + $1 * occurrences[$1] }
@@ -58,7 +58,7 @@ public struct Distribution: Equatable, Sendable {
         maximum = ranked(count - 1)
     }
 
-    /// `{"mean": …, "p5": …, …, "max": …}`, rounded to `places` decimals.
+    /// Returns `{"mean": …, "p5": …, …, "max": …}`, rounded to `places` decimals.
     func json(places: Int) -> JSONObject {
         var object: JSONObject = ["mean": .rounded(mean, places)]
         for (percent, value) in zip(Distribution.percents, percentiles) {
@@ -69,9 +69,9 @@ public struct Distribution: Equatable, Sendable {
     }
 }
 
-/// How many numbers fall into each of equal bins from 0.
+/// Counts of numbers in bins of equal width. The first bin begins at 0 and also takes negative numbers.
 struct Histogram {
-    /// The end of the last bin, which takes what is above too.
+    /// The end of the last bin, which also takes all larger numbers.
     let end: Double
     private(set) var counts: [Int]
 
@@ -89,10 +89,10 @@ struct Histogram {
 }
 
 extension JSONValue {
-    /// `value`, or null where JSON has no word for it.
+    /// Returns `value`, or null if it is NaN or infinite, which JSON cannot express.
     static func finite(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
 
-    /// `value` with at most `places` decimals; a whole number as one.
+    /// Returns `value` rounded to `places` decimals, as an integer if the result is whole; null if `value` is not finite.
     static func rounded(_ value: Double, _ places: Int) -> JSONValue {
         guard value.isFinite else { return .null }
         let scale = Glibc.pow(10, Double(places))

@@ -1,21 +1,23 @@
-// How well a feature tells authors apart.
+// Measures how well a feature distinguishes authors.
 
 import Glibc
 
-/// A feature's firing at some authors' tokens, each against all others.
+/// Compares how often a feature fires at each author's tokens with how often it fires at all other authors' tokens.
 struct FeatureContrast {
-    /// Log odds ratio of firing at a token, by author: of that author against all others.
+    /// By author: the log odds ratio of firing at a token, this author against all others. Natural logarithm. 0 if the author or
+    /// all others have no tokens.
     let logOdds: [Double]
-    /// The same over its standard error. Tokens of a document depend on each other, so it is larger than it should be.
+    /// By author: the log odds ratio divided by its standard error, which assumes independent tokens. Tokens of a document depend
+    /// on each other, so |z| is too large.
     let z: [Double]
 
-    /// `counts[a]` of author a's `tokens[a]` tokens fire. Half a token is added to each cell (Haldane 1955,
-    /// Anscombe 1956), so that nothing is infinite.
+    /// The feature fires at `counts[a]` of the `tokens[a]` tokens of author a. Half a token is added to each cell of the
+    /// contingency table (Haldane 1955, Anscombe 1956), so that no result is infinite.
     init(counts: [Int], tokens: [Int]) {
         let (allCounts, allTokens) = (counts.reduce(0, +), tokens.reduce(0, +))
         var (logOdds, z) = ([Double](), [Double]())
         for (count, total) in zip(counts, tokens) {
-            // Without tokens, or without others, there is nothing to compare.
+            // The author has no tokens, or nobody else has: no comparison is possible.
             guard total > 0, allTokens > total else {
                 logOdds.append(0)
                 z.append(0)
@@ -31,12 +33,12 @@ struct FeatureContrast {
         (self.logOdds, self.z) = (logOdds, z)
     }
 
-    /// The largest |z|.
+    /// The largest |z| of all authors.
     var strength: Double { z.reduce(0) { max($0, abs($1)) } }
 
-    /// The `limit` features that tell authors apart best, strongest first: the best of each author in turn, so that
-    /// an author with few tokens is seen too. Of one author alone, those that fire most often. `contrasts` are of
-    /// features that fire at all.
+    /// Returns at most `limit` features that distinguish authors best, in descending order of `strength`. It takes the best
+    /// feature of each author in turn, so that authors with few tokens also get features. With only one author that has tokens
+    /// it returns the features that fire most often. `contrasts` has only features that fire at least once.
     static func choose(
         _ contrasts: [(feature: Int, contrast: FeatureContrast, count: Int)], limit: Int
     ) -> [Int] {

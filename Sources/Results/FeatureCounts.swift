@@ -1,31 +1,31 @@
-// What one author's activations of one hook add up to.
+// Counts over one author's activations at one hook.
 
 import FoundationEssentials
 
-/// Counts of an activations file, over tokens that are none of padding.
+/// Counts of an activations file, over all tokens without padding.
 struct FeatureCounts: Sendable {
-    /// Tokens at which each feature fires.
+    /// By feature: the number of tokens at which the feature fires.
     private(set) var tokens: [Int32]
-    /// Documents in which each feature fires.
+    /// By feature: the number of documents in which the feature fires.
     private(set) var documents: [Int32]
-    /// Tokens at which `i` features fire, for each i.
+    /// Element i is the number of tokens at which exactly i features fire.
     private(set) var tokensByL0: [Int] = []
-    /// All entries.
+    /// The number of nonzero entries.
     private(set) var entries = 0
-    /// The least and the largest finite value; infinite where there is none.
+    /// The least and the largest finite value; (∞, -∞) if no value is finite.
     private(set) var range = (least: Float.infinity, largest: -Float.infinity)
-    /// Entries that are NaN or infinite.
+    /// The number of entries that are NaN or infinite.
     private(set) var notFinite = 0
 
-    /// Goes through `file`, in whose rows the first `lengths[d]` of document d are tokens. Throws as
-    /// `ActivationsFile.forEachEntry` does, and where something fires at padding.
+    /// Counts the entries of `file`. The first `lengths[d]` positions of document d are tokens, the others are padding. Throws as
+    /// `ActivationsFile.forEachEntry`, and `ResultsError` if a feature fires at padding.
     init(_ file: ActivationsFile, lengths: [Int]) throws {
         var tokens = [Int32](repeating: 0, count: file.features)
         var documents = tokens
         var lastDocument = [Int32](repeating: -1, count: file.features)
         let positions = file.positions
         var entries = 0
-        // Of the row at hand, and in how many rows anything fires.
+        // The current row, the number of features that fire in it, and the number of finished rows in which any feature fires.
         var (l0Row, l0, rowsThatFire) = (-1, 0, 0)
         var tokensByL0 = [0]
         func endRow() {
@@ -74,11 +74,11 @@ struct FeatureCounts: Sendable {
         (range, self.notFinite) = ((least, largest), notFinite)
     }
 
-    /// Features that fire at least once.
+    /// The number of features that fire at least once.
     var alive: Int { tokens.count { $0 > 0 } }
 }
 
-/// Sums of `first` and `second` place by place, the shorter filled up with zeros.
+/// Returns the element-wise sum of `first` and `second`. The shorter array is extended with zeros.
 func sum(_ first: [Int], _ second: [Int]) -> [Int] {
     (0..<max(first.count, second.count)).map {
         ($0 < first.count ? first[$0] : 0) + ($0 < second.count ? second[$0] : 0)

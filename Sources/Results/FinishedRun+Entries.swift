@@ -1,4 +1,4 @@
-// Entries of run.json, joined: what each says of SAEs and authors, and what receipts say of authors completed since.
+// Joins the entries of run.json: their SAEs and authors, and the authors that receipts report as complete since.
 
 import AuthorReceipts
 import ByteJSON
@@ -8,15 +8,15 @@ import Hooks
 import RunFiles
 
 extension FinishedRun {
-    /// What is kept while entries are joined.
+    /// The state while entries are joined.
     struct EntryUnion {
-        /// Where each author is among all.
+        /// The index of each author in `authors`.
         var places: [ExactString: Int] = [:]
-        /// The authors that have a kind of a hook's files.
+        /// For each kind of a hook's files, the indices of the authors that have such a file.
         var made: [Kind: Set<Int>] = [:]
-        /// Kinds of hooks' files that a run has not made of all of its authors.
+        /// Kinds of hooks' files that some run has not made for all of its authors.
         var unfinished: Set<Kind> = []
-        /// Receipts by folder and SAEs: entries of ranks have them in common.
+        /// Receipts by state folder and SAEs. The entries of several ranks share them, so they are read once.
         var completed: [String: CompletedAuthors] = [:]
 
         struct Kind: Hashable {
@@ -25,13 +25,13 @@ extension FinishedRun {
         }
     }
 
-    /// A hook and its SAE, as an entry has them.
+    /// A hook and its SAE in one entry.
     fileprivate struct EntrySAE {
         let hook: HookPoint
         let name: String
         let width: Int
         let meanL0: Double
-        /// As `Configuration` says it.
+        /// Name, size and identity of the SAE in the format of `Configuration.sae`, as receipts have it.
         let identity: String
     }
 
@@ -54,7 +54,8 @@ extension FinishedRun {
             let recorded = max(0, min(entry["tokens"]?.integer ?? 0, 1 << 50))
             let tokens = recorded.clampedAdding(more)
             let isOfAll = entry["world_size"]?.integer == 1 && tokens > 0
-            // Ranks tell of their own authors; an invocation for all has the whole.
+            // The entries of ranks count only their own authors' tokens, so they are added up. An entry of world size 1 counts
+            // all authors and replaces the earlier ones.
             let others = isOfAll ? nil : before
             let counted = tokens.clampedAdding(others?.countedTokens ?? 0)
             let firing = since.map { $0.firingCounts[sae.hook.description] ?? 0 }.clampedSum
@@ -63,7 +64,7 @@ extension FinishedRun {
                 + Double(others?.countedTokens ?? 0) * (others?.meanL0 ?? 0)
             saes.removeAll { $0.hook == sae.hook }
             if let before, before.isOfAllAuthors, before.countedTokens > counted {
-                // One that has not ended knows less than the one before.
+                // This entry's run has not ended and covers fewer tokens than the entry before, so the earlier mean is kept.
                 var both = before
                 both.hasDense = before.hasDense || format != .sparse
                 both.hasSparse = before.hasSparse || format != .dense
@@ -130,8 +131,8 @@ extension FinishedRun {
 
     // MARK: Completed since
 
-    /// What receipts say of authors that `entry` calls not complete: it was written when its run began, or by one of
-    /// several ranks.
+    /// Returns what receipts say of authors that `entry` lists as not complete. The entry may be older than the receipts: a run
+    /// writes it at its start, and with several ranks each writes its own.
     private func completedSince(
         _ entry: JSONObject, _ saes: [EntrySAE], _ format: StorageFormat, _ union: inout EntryUnion
     ) -> [(entry: JSONObject, firingCounts: [String: Int])] {
@@ -148,14 +149,15 @@ extension FinishedRun {
         return waiting.compactMap {
             completed.entry($0, hooks: saes.map(\.hook), format: format)
         }.filter { completed in
-            // Receipts that cannot be this run's tell of nothing.
+            // Ignore receipts that do not fit this run's shape.
             let lengths = completed.entry["tokens_per_row"]?.array?.compactMap(\.integer) ?? []
             return lengths.count <= rows && lengths.allSatisfy { (0...columns).contains($0) }
         }
     }
 
-    /// The state folder of `entry`'s run, within the directory. Versions that did not name it had one for each
-    /// configuration of the label; where there are several, nothing tells which.
+    /// Returns the path of the state folder of `entry`'s run, relative to `directory`; nil if the path is unknown. Older versions
+    /// did not write the path to the entry and had one folder for each configuration of a label. If several such folders exist,
+    /// the right one is unknown.
     private func stateFolder(of entry: JSONObject) -> String? {
         if let folder = entry["state"]?.string {
             let place = GuardedPath(directory, below: folder)
@@ -168,10 +170,10 @@ extension FinishedRun {
         return names.count == 1 ? "\(folder)/\(names[0])" : nil
     }
 
-    // MARK: What all authors have
+    // MARK: Files that all authors have
 
-    /// A run for more layers or another format that has not ended has made some authors' files only. What was complete
-    /// before it is shown, and of its own what all authors have.
+    /// Removes kinds of hooks' files that only some authors have, and adds a note for each. A run for more layers or another
+    /// format that has not ended leaves such files. Files that were complete before that run stay.
     mutating func leaveOutUnfinishedHooks(_ union: EntryUnion) {
         func count(_ kind: EntryUnion.Kind) -> Int { union.made[kind]?.count ?? 0 }
         func isShown(_ kind: EntryUnion.Kind) -> Bool {
@@ -182,14 +184,14 @@ extension FinishedRun {
                 .init(hook: sae.hook, isSparse: $0.0)
             }
         }
-        // Where nothing is common to all, what is missing is named file by file.
+        // If no kind of file is complete for all authors, nothing is removed: readers then name each missing file.
         guard !authors.isEmpty, saes.contains(where: { kinds($0).contains(where: isShown) })
         else { return }
         for place in saes.indices {
             for kind in kinds(saes[place]) where !isShown(kind) {
                 isWhole = false
                 notes.append(
-                    "\(kind.hook): \(kind.isSparse ? "sparse" : "dense") files are complete of \(count(kind)) of \(authors.count) authors, and not shown; run the same command again to continue"
+                    "\(kind.hook): \(kind.isSparse ? "sparse" : "dense") files are complete for \(count(kind)) of \(authors.count) authors, and not shown; run the same command again to continue"
                 )
                 if kind.isSparse {
                     saes[place].hasSparse = false

@@ -1,4 +1,4 @@
-// What run.json tells of a folder of results.
+// Reads run.json: the results of one model in a folder.
 
 import ArrayFiles
 import AuthorReceipts
@@ -9,31 +9,31 @@ import Glibc
 import Hooks
 import RunFiles
 
-/// Why results cannot be read. Each names the file and the next step.
+/// Why results cannot be read. Each message names the file and the next step.
 public enum ResultsError: Error, Equatable, CustomStringConvertible {
     /// The folder has no manifest.
     case noRun(directory: String)
-    /// `run.json` is not a manifest, or lacks something.
+    /// `run.json` is not a manifest, or a required part of it is missing or invalid.
     case badManifest(path: String, reason: String)
-    /// The folder has results of several models and none was named, or another.
+    /// The folder has results of several models and the user named none, or the user named a model without results (`asked`).
     case whichModel(directory: String, asked: String?, present: [String])
-    /// A file of a run is not there.
+    /// A file of a run does not exist.
     case missingFile(path: String)
-    /// A file where the folder of a run is wanted.
+    /// The path is a file; the folder of a run is expected.
     case noFolder(path: String)
     /// No author's files are complete yet.
     case nothingComplete(directory: String)
-    /// A file is not what its name says.
+    /// A file does not have the content that its name and `run.json` promise.
     case badFile(path: String, reason: String)
-    /// A link to `target` where a page would show what it leads to.
+    /// A result file is a link to `target`, and a report would show the content of the target.
     case link(path: String, target: String)
-    /// A file of a kind that is not looked at.
+    /// The program does not inspect files of this kind. `kind` is the recognized format, or nil.
     case otherFile(path: String, kind: String?)
-    /// Nothing of an author, a layer or a site that was asked for.
+    /// The document, array, tensor, hook or feature that the user asked for does not exist. `present` lists what `flag` accepts.
     case absent(what: String, present: [String], flag: String)
 
-    /// What `error`, thrown by the reader of a file that a run wrote, is to say: such a file is made anew, not downloaded
-    /// again.
+    /// Converts `error`, thrown by a reader of a file that a run wrote, so that the message advises to run the command again
+    /// instead of to download the file again. Returns other errors unchanged.
     public static func ofResult(_ error: any Error) -> any Error {
         switch error {
         case let error as NPZError: ResultsError.badFile(path: error.path, reason: error.reason)
@@ -44,7 +44,7 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// What is wrong, where, and the next step.
+    /// The message: the file, what is wrong with it, and the next step.
     public var description: String {
         switch self {
         case .noFolder(let path):
@@ -64,85 +64,86 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
         case .badFile(let path, let reason):
             "\(path): \(reason); the file is damaged or was changed: remove it and run the same command again to have it made anew"
         case .link(let path, let target):
-            "\(path): is a link to \(target): the page would show what that holds to everybody who may read the page; put the file itself in its place (cp -L, git annex unlock), and make the report again"
+            "\(path): is a link to \(target): the page would show the content of that file to everybody who may read the page; replace the link by the file itself (cp -L, git annex unlock), and make the report again"
         case .otherFile(let path, let kind):
-            "\(path): is \(kind.map { "\($0), and " } ?? "")none of .npz, .npy, .safetensors, run.json, and the JSON files of tokens and texts that a run writes; give one of these, or the folder that a run wrote to"
+            "\(path): is \(kind.map { "\($0), and " } ?? "")not one of .npz, .npy, .safetensors, run.json, and the JSON files of tokens and texts that a run writes; give one of these, or the folder that a run wrote to"
         case .absent(let what, let present, let flag):
-            "\(what) is not there; give \(flag) one of: \(present.joined(separator: ", "))"
+            "\(what) does not exist; give \(flag) one of: \(present.joined(separator: ", "))"
         }
     }
 }
 
-/// The results of one model in a folder: the union of what its invocations made.
+/// The results of one model in a folder: the union of the results of its invocations.
 public struct FinishedRun: Sendable {
     /// An author whose files are complete.
     public struct Author: Sendable {
         /// The name in the corpus.
         public let name: String
-        /// Its place in the files' names.
+        /// The author's name as encoded in file names.
         public let nameInFiles: String
-        /// Output tokens of each document; the files have rows of zeros behind these.
+        /// The output tokens of each document. The files' arrays have zeros behind them.
         public let tokensPerRow: [Int]
-        /// Documents that were cut to `max_seq_len`.
+        /// Indices of the documents that were cut to `max_seq_len`.
         public let truncatedRows: [Int]
-        /// Mean over output tokens, nats.
+        /// Mean cross-entropy over output tokens, nats.
         public let meanCrossEntropy: Double
-        /// The same of the entropy.
+        /// Mean entropy over output tokens, nats.
         public let meanEntropy: Double
-        /// Where its first document is in the corpus.
+        /// The line of the corpus, from 1, on which the author's first document begins; 0 if unknown.
         let firstLine: Int
-        /// The files made, and what they were when they were made; empty where the manifest names none.
+        /// The author's files by name, with size and CRC-32 at the time of writing. Empty if the manifest names no files.
         public internal(set) var files: [String: FileSeal]
 
-        /// Output tokens over all documents.
+        /// The output tokens of all documents.
         public var tokenCount: Int { tokensPerRow.reduce(0, +) }
     }
 
     /// A hook that was tapped, and its SAE.
     public struct TappedSAE: Sendable {
-        /// Where.
+        /// The hook.
         public let hook: HookPoint
-        /// `layer_5/width_16k/average_l0_51`.
+        /// The SAE's name, `layer_5/width_16k/average_l0_51`.
         public let name: String
-        /// Features.
+        /// The number of features (d_sae).
         public let width: Int
-        /// Mean number of features on at a token, over the tokens of all invocations that tell.
+        /// Mean L0 over the tokens of all invocations that count (`countedTokens`).
         public internal(set) var meanL0: Double
-        /// Tokens that it is the mean of.
+        /// The number of tokens that `meanL0` is computed over.
         var countedTokens: Int
-        /// Whether the newest invocation for it was for all authors, so that it is exact.
+        /// Whether the newest invocation that counts had a world size of 1, so that `meanL0` is over all authors' tokens.
         var isOfAllAuthors = false
-        /// Whether dense files were made.
+        /// Whether the run wrote dense files.
         public internal(set) var hasDense: Bool
-        /// Whether sparse ones were.
+        /// Whether the run wrote sparse files.
         public internal(set) var hasSparse: Bool
 
-        /// The average L0 that the SAE was published with.
+        /// The average L0 in the SAE's name, as published. Nil if the name has none.
         public var publishedL0: Int? { SAEIdentifier(name)?.averageL0 }
     }
 
-    /// The folder.
+    /// Path of the folder.
     public let directory: String
     /// The model's label, `google/gemma-2-2b`.
     public let label: String
-    /// All models that the folder has results of.
+    /// Labels of all models that the folder has results of.
     public let labels: [String]
-    /// The newest invocation's entry.
+    /// The newest invocation's entry in run.json.
     public let entry: JSONObject
-    /// Authors in the corpus' order.
+    /// The authors whose files are complete, in the order of their first documents in the corpus.
     public internal(set) var authors: [Author] = []
-    /// Hooks by layer, then site.
+    /// The tapped hooks with their SAEs, by layer, then site.
     public internal(set) var saes: [TappedSAE] = []
-    /// First dimension of all arrays.
+    /// D, the first dimension of all arrays: the largest number of documents that one author has.
     public let rows: Int
-    /// Second dimension: `max_seq_len - 1`.
+    /// T, the second dimension of all arrays: `max_seq_len - 1`.
     public let columns: Int
-    /// What a reader must know: what is not complete, or not reproducible.
+    /// Sentences for the user about parts that are not complete or not reproducible.
     public internal(set) var notes: [String] = []
-    /// Authors that a run is for, and that are not complete.
+    /// Names of the run's authors whose files are not complete.
     public private(set) var incompleteAuthors: [String] = []
-    /// Names of the files.
+    /// The naming of the output files.
     public let naming: OutputNaming
+    /// Whether no author, rank or hook's file is missing.
     var isWhole = true
 
     /// Reads `directory/run.json`; `model` chooses among several labels. Throws `FileError` or `ResultsError`.
@@ -163,7 +164,7 @@ public struct FinishedRun: Sendable {
         else { throw bad("its newest run has no shape") }
         guard columns > 0, SizeLimits.allow(documents: rows, tokens: columns) else {
             throw bad(
-                "the shape of its newest run, (\(rows), \(columns)), cannot be (\(SizeLimits.words))"
+                "the shape of its newest run, (\(rows), \(columns)), is invalid (limits: \(SizeLimits.words))"
             )
         }
         (self.directory, self.label, self.labels, entry) = (directory, chosen, labels, newest)
@@ -172,7 +173,7 @@ public struct FinishedRun: Sendable {
         var union = EntryUnion()
         for entry in entries { try add(entry, &union, bad) }
         leaveOutUnfinishedHooks(union)
-        // Ranks tell of their own authors alone; the corpus' order is that of first documents.
+        // The entry of a rank lists only that rank's authors, so the union must be sorted into the corpus' order.
         authors.sort { $0.firstLine < $1.firstLine }
         saes.sort {
             ($0.hook.layer, Site.allCases.firstIndex(of: $0.hook.site)!)
@@ -181,12 +182,13 @@ public struct FinishedRun: Sendable {
         makeNotes(entries)
     }
 
-    /// The model whose files' names begin with `start`; nil where there is none. Throws as `init` does.
+    /// Returns the label of the model whose file names begin with `start`; nil if run.json has no such model. Throws as `init`.
     static func label(ofFilesBeginningWith start: String, in directory: String) throws -> String? {
         try entries(in: directory).last { naming(of: $0).start == start }.flatMap(label)
     }
 
-    /// The names of the files that `entry` tells of. Versions that did not say so left the label as it was.
+    /// Returns the naming of the files of `entry`. Older versions did not write `name_in_files`; they only replaced the label's
+    /// slashes.
     private static func naming(of entry: JSONObject) -> OutputNaming {
         entry["model"]?.object?["name_in_files"]?.string.map { OutputNaming(labelName: $0) }
             ?? OutputNaming(earlierSpellingOf: label(entry) ?? "")
@@ -200,14 +202,14 @@ public struct FinishedRun: Sendable {
         entries.compactMap(label).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
     }
 
-    /// All entries of the manifest.
+    /// Returns all entries of the manifest in `directory`. Throws `FileError` or `ResultsError`.
     private static func entries(in directory: String) throws -> [JSONObject] {
         let path = directory + "/run.json"
         guard fileExists(path) else {
             guard !fileExists(directory) || isDirectory(directory) else {
                 throw ResultsError.noFolder(path: directory)
             }
-            // A folder that is not there says so itself.
+            // Throws `FileError` if the folder does not exist.
             _ = try directoryContents(directory)
             throw ResultsError.noRun(directory: directory)
         }
@@ -220,8 +222,9 @@ public struct FinishedRun: Sendable {
         return runs
     }
 
-    /// The entries that belong to what is there now: those since the last that overwrote, with the newest's
-    /// settings. A run that failed without any author may have been refused by what is there, and does not count.
+    /// Returns the entries that describe the present files: those since the last `--overwrite` that have the configuration of the
+    /// newest entry. An entry that failed without any author does not count as newest: its run may have been refused because of
+    /// the present results.
     private static func current(_ entries: [JSONObject]) -> [JSONObject] {
         let first = entries.lastIndex { $0["overwrote"]?.bool == true } ?? 0
         let newest =
@@ -230,7 +233,7 @@ public struct FinishedRun: Sendable {
             } ?? entries.last!
         func decisive(_ entry: JSONObject) -> [JSONValue?] {
             let settings = entry["settings"]?.object ?? [:]
-            // What may differ between invocations that add to each other, and does not decide the numbers.
+            // Invocations that add to the same results may differ in these settings, which do not change any number.
             let ignored = ["layers", "layer_types", "storage_format"]
             return [
                 .object(JSONObject(settings.members.filter { !ignored.contains($0.key) })),
@@ -239,12 +242,12 @@ public struct FinishedRun: Sendable {
             ]
         }
         let same = entries[first...].filter { decisive($0) == decisive(newest) }
-        // What is not even equal to itself (NaN) is taken alone.
+        // An entry with a NaN is not equal to itself; it is returned alone.
         return same.isEmpty ? [newest] : same
     }
 
     private mutating func makeNotes(_ entries: [JSONObject]) {
-        // Of ranks, each tells of its own.
+        // The entry of a rank lists only that rank's incomplete authors, so all entries are read.
         var seen = Set(authors.map { ExactString($0.name) })
         incompleteAuthors = entries.flatMap { $0["authors_not_complete"]?.array ?? [] }
             .compactMap(\.string).filter { seen.insert(ExactString($0)).inserted }
@@ -278,7 +281,7 @@ public struct FinishedRun: Sendable {
             )
         }
         if !incompleteAuthors.isEmpty {
-            // There may be thousands.
+            // There may be thousands of authors.
             let more =
                 incompleteAuthors.count > 10 ? " and \(incompleteAuthors.count - 10) more" : ""
             notes.append(
@@ -287,12 +290,13 @@ public struct FinishedRun: Sendable {
         }
         if entries.contains(where: { $0["reproducible"]?.bool == false }) {
             notes.append(
-                "memory ran out on a device and batches were divided: another run may differ in bits next to the threshold"
+                "memory ran out on a device and batches were divided: another run may differ where an activation is close to the threshold"
             )
         }
     }
 
-    /// Ranks of the newest run's world that have no entry; none where the ranks of some world are all there.
+    /// Returns the ranks of the newest entry's world size that have no entry. Returns no ranks if, for any world size, all ranks
+    /// have entries.
     private func absentRanks(_ entries: [JSONObject]) -> [Int] {
         var ranks: [Int: Set<Int>] = [:]
         for entry in entries {
@@ -308,20 +312,20 @@ public struct FinishedRun: Sendable {
         return (0..<world).filter { !present.contains($0) }
     }
 
-    /// The setting of that name.
+    /// Returns the newest invocation's setting `name`; nil if it has no such setting.
     public func setting(_ name: String) -> JSONValue? { entry["settings"]?.object?[name] }
 
-    /// Whether the files have activations instead of ones.
+    /// Whether the files hold activations (`activation_values` is raw) instead of ones.
     public var hasRawValues: Bool { setting("activation_values")?.string == "raw" }
 
-    /// A feature fires where its activation is above this.
+    /// The threshold: a feature fires if its activation is above it.
     public var threshold: Double { setting("feature_threshold")?.number ?? 1 }
 
-    /// Whether all authors of all ranks are complete.
+    /// Whether the files of all authors of all ranks are complete, and at least one author exists.
     public var isComplete: Bool { isWhole && !authors.isEmpty }
 
-    /// Fails where one of the run's files is a link: somebody else may have put it there, for another file of this user's to
-    /// be shown. Throws `ResultsError` and `FileError`.
+    /// Throws `ResultsError.link` if one of the run's files is a link. In a shared folder, another user may have made the link so
+    /// that the report shows a private file of this user. Throws `FileError` if the folder cannot be read.
     public func checkForLinks() throws {
         let folder = try Folder(directory)
         let names = saes.flatMap { sae in
@@ -340,7 +344,7 @@ public struct FinishedRun: Sendable {
         }
     }
 
-    /// Path of an author's activations: the sparse file where it is there, else the dense one.
+    /// Returns the path of an author's activations at `hook`: the sparse file if it exists, otherwise the dense file.
     public func activationsPath(_ hook: HookPoint, of author: Author) -> String {
         let paths = [true, false].map {
             "\(directory)/" + naming.activations(hook, author: author.name, isSparse: $0)
@@ -348,8 +352,8 @@ public struct FinishedRun: Sendable {
         return fileExists(paths[0]) ? paths[0] : paths[1]
     }
 
-    /// The activations file at `path`, which is to have this run's shape and `sae`'s features. Throws as
-    /// `ActivationsFile` does.
+    /// Opens the activations file at `path`. Throws `ResultsError` if it does not have this run's shape and `sae`'s number of
+    /// features, and throws as `ActivationsFile.init`.
     func activations(_ path: String, _ sae: TappedSAE) throws -> ActivationsFile {
         let file = try ActivationsFile(path: path)
         guard file.documents == rows, file.positions == columns, file.features == sae.width else {
@@ -362,7 +366,7 @@ public struct FinishedRun: Sendable {
         return file
     }
 
-    /// Path of one of an author's other files.
+    /// Returns the path of an author's file of `kind`.
     public func path(_ kind: OutputNaming.Kind, of author: Author) -> String {
         "\(directory)/" + naming.file(kind, author: author.name)
     }

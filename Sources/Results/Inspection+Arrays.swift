@@ -1,4 +1,4 @@
-// What activations, metrics and other arrays hold.
+// Inspects activations, metrics and other arrays.
 
 import ArrayFiles
 import ByteJSON
@@ -14,7 +14,7 @@ extension Inspection {
         let file = try ActivationsFile(path: path)
         let output = OutputName(path: path)
         let elements = file.documents * file.positions * file.features
-        // Without metadata all rows count; an array without elements may say that it has any number of them.
+        // Without metadata, all rows count as tokens. An array without elements can claim any number of rows, so it gets none.
         let lengths =
             file.metadata?.tokensPerDocument.map(Int.init)
             ?? Array(repeating: file.positions, count: elements > 0 ? file.documents : 0)
@@ -120,7 +120,7 @@ extension Inspection {
                 .sorted { (counts.tokens[$1], $0) < (counts.tokens[$0], $1) }.prefix(max(0, limit)))
     }
 
-    /// The tokens of a document with the features that are strongest there.
+    /// Adds the tokens of a document, each with the features that are strongest there.
     mutating func addDocument(
         _ document: Int, of file: ActivationsFile, _ lengths: [Int], _ output: OutputName?,
         _ options: InspectionOptions
@@ -136,7 +136,8 @@ extension Inspection {
             totals[feature, default: (0, 0)].count += 1
             totals[feature]!.value = max(totals[feature]!.value, value)
         }
-        // Activations are comparable; of ones, a feature that fires more often in the document is the stronger.
+        // Sorts by activation. If activations are equal, as in files of ones, the feature that fires more often in the document
+        // is stronger.
         func isStronger(_ a: (feature: Int, value: Float), _ b: (feature: Int, value: Float))
             -> Bool
         {
@@ -174,7 +175,7 @@ extension Inspection {
                     ]
                 })
         if pieces == nil {
-            lines.append("  (no file of this author's tokens lies beside this one)")
+            lines.append("  (no tokens: the folder has no matching tokens file of this author)")
         }
         json["document"] = .object([
             "document": .integer(document), "tokens": .integer(length),
@@ -202,7 +203,7 @@ extension Inspection {
         guard (0..<count).contains(document) else {
             throw ResultsError.absent(
                 what: "document \(document)",
-                present: [count > 0 ? "0 to \(count - 1)" : "none, for there are no documents"],
+                present: [count > 0 ? "0 to \(count - 1)" : "none, because there are no documents"],
                 flag: "--document")
         }
     }
@@ -237,7 +238,7 @@ extension Inspection {
                         entry["statistics"] = .object(found.json)
                     } else {
                         others.append(
-                            "\(name) has dtype '\(scan.header.descr)', which is not gone through")
+                            "\(name): no statistics for dtype '\(scan.header.descr)'")
                     }
                 }
                 arrays.append(.object(entry))
@@ -280,7 +281,7 @@ extension Inspection {
         json = Inspection.entry("", scan.header, scan.size)
         json["kind"] = "npy"
         guard scan.elementSize != nil else {
-            lines.append("  dtype '\(scan.header.descr)' is not gone through")
+            lines.append("  no statistics for dtype '\(scan.header.descr)'")
             return
         }
         let statistics = try ArrayStatistics(scan)
@@ -293,12 +294,13 @@ extension Inspection {
         _ options: InspectionOptions
     ) throws {
         let values = try AuthorFiles.metric(path, rows: shape[0], columns: shape[1])
-        // One without elements may say that it has any number of rows.
+        // An array without elements can claim any number of rows.
         let rows = values.isEmpty ? 0 : shape[0]
         let folder = parentFolder(of: path)
         let pieces = try? AuthorFiles.tokens(output.sibling(.tokens, of: path))
         let known = Inspection.lengths(of: output, in: folder)
-        // Padding is zero, and so can a prediction be.
+        // Padding is 0, but a token's value may be 0 too. Lengths from run.json are exact; without them, trailing zeros count as
+        // padding.
         let lengths = (0..<rows).map { row -> Int in
             if let known { return row < known.count ? min(known[row], shape[1]) : 0 }
             let own = values[row * shape[1]..<(row + 1) * shape[1]]
@@ -318,7 +320,7 @@ extension Inspection {
             ("author", output.author),
             (
                 "tokens",
-                "\(real.count) in \(lengths.count { $0 > 0 }) documents\(known == nil ? " (by where zeros begin: no run.json beside this file tells)" : "")"
+                "\(real.count) in \(lengths.count { $0 > 0 }) documents\(known == nil ? " (counted up to the last nonzero value: no run.json in this folder describes this file)" : "")"
             ),
             ("nats", Inspection.words(distribution, 3)),
         ])
@@ -349,7 +351,8 @@ extension Inspection {
         ])
     }
 
-    /// Tokens of each of an author's documents, by the manifest beside its files; nil where that does not tell.
+    /// Returns the tokens of each of an author's documents, as the run.json in `folder` lists them. Nil if the folder has no
+    /// run.json for this author's files.
     static func lengths(of output: OutputName, in folder: String) -> [Int]? {
         let folder = folder.isEmpty ? "." : folder
         guard
@@ -398,7 +401,7 @@ extension Inspection {
                 what: "tensor \(name)", present: entries.map(\.name), flag: "--array")
         }
         guard let tensor = try? file.tensor(name) else {
-            lines += ["", "\(name): only F32, BF16 and F16 are gone through"]
+            lines += ["", "\(name): no statistics: only F32, BF16 and F16 are supported"]
             return
         }
         let statistics = ArrayStatistics(tensor)

@@ -1,4 +1,4 @@
-// What a file is and what it holds, for people and for scripts.
+// The `inspect` command: describes a file or a run, as text and as JSON.
 
 import ArrayFiles
 import ByteJSON
@@ -6,30 +6,31 @@ import Files
 import FoundationEssentials
 import RunFiles
 
-/// What is wanted of an inspection.
+/// The options of an inspection.
 public struct InspectionOptions: Sendable {
-    /// How many features, tokens or tensors are listed.
+    /// The largest number of features or tokens in a list.
     public var top = 10
-    /// The document to show, from 0.
+    /// Index of the document to show, from 0. Nil shows none.
     public var document: Int?
-    /// The array or tensor to go through, where there are several.
+    /// Name of the only array or tensor to compute statistics of. Nil means all arrays of a `.npz` file and no tensor of a
+    /// `.safetensors` file.
     public var array: String?
-    /// The model, where a folder has results of several.
+    /// Label of the model to show if a folder has results of several.
     public var model: String?
 
-    /// As usual.
+    /// Makes the default options.
     public init() {}
 }
 
-/// What was found: the same in lines and as JSON.
+/// The result of an inspection, as text and as JSON.
 public struct Inspection {
-    /// For people.
+    /// The lines of text, for people.
     public internal(set) var lines: [String] = []
-    /// For scripts.
+    /// The same facts as JSON, for scripts.
     public internal(set) var json: JSONObject = [:]
 
-    /// Inspects the file or folder at `path`. Only what is listed is ever in memory: arrays are gone through. Throws
-    /// what reading the file throws, and `ResultsError`.
+    /// Inspects the file or folder at `path`. Dense arrays are read as a stream and never loaded whole. Throws what reading the
+    /// file throws, and `ResultsError`.
     public init(_ path: String, _ options: InspectionOptions = InspectionOptions()) throws {
         let name = path.split(separator: "/").last.map(String.init) ?? path
         if isDirectory(path) {
@@ -49,13 +50,14 @@ public struct Inspection {
         } else if name.hasSuffix(".json"), let output = OutputName(name) {
             try inspectText(path, output, options)
         } else {
-            // What is not there says so.
+            // `MappedFile` throws if the file does not exist.
             throw ResultsError.otherFile(path: path, kind: try MappedFile(path: path).kind?.name)
         }
         if json["path"] == nil { json["path"] = .string(path) }
     }
 
-    /// Files of others may have the names of ours in them, and mean something else.
+    /// Inspects a `.npz` file. A file of another program may have arrays with the same names but other content. So if `isOurs` is
+    /// false and the file cannot be read as activations, its arrays are listed instead.
     mutating func inspectArchive(
         _ reader: NPZReader, _ path: String, isOurs: Bool, _ options: InspectionOptions
     ) throws {
@@ -71,7 +73,7 @@ public struct Inspection {
 
     // MARK: Lines
 
-    /// "  name   value", the values below each other.
+    /// Adds a line "  name   value" for each field, with aligned values.
     mutating func add(_ fields: [(String, String)]) {
         let width = fields.map { $0.0.count }.max() ?? 0
         for (name, value) in fields {
@@ -185,7 +187,7 @@ public struct Inspection {
         if output.kind == .tokens {
             let known = Inspection.lengths(of: output, in: parentFolder(of: path))
             let documents = try AuthorFiles.tokens(path).enumerated().map { row, pieces in
-                // The text itself may have had a "<pad>" in it.
+                // A document's text may contain "<pad>", so lengths from run.json are preferred.
                 let length =
                     known.map { row < $0.count ? $0[row] : 0 }
                     ?? (pieces.lastIndex { $0 != "<pad>" } ?? -1) + 1

@@ -1,5 +1,5 @@
-// Which SAEs have pages on neuronpedia.org. The table is made from sae-lens' list of pretrained SAEs by
-// scripts/make_neuronpedia_table.py.
+// The SAEs that have pages on neuronpedia.org. scripts/make_neuronpedia_table.py makes the table from sae-lens' list of
+// pretrained SAEs.
 
 import ByteJSON
 import CReport
@@ -10,20 +10,21 @@ import Hooks
 struct NeuronpediaPages {
     private let table: JSONObject
 
-    /// The table that the program carries.
+    /// Parses the table that is embedded in the program.
     init() {
         let json = embedded(creport_neuronpedia())
         let value = json.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
         table = value?.object ?? [:]
     }
 
-    /// What stands before a feature's number: `gemma-2-2b/5-gemmascope-res-16k`; nil where the SAE has no page.
+    /// Returns the part of a page's address before the feature's number: `gemma-2-2b/5-gemmascope-res-16k`. Nil if the SAE has no
+    /// page.
     func page(of sae: FinishedRun.TappedSAE, label: String) -> String? {
         let repository = ScopeSize(label: label).repositoryName(site: sae.hook.site.rawValue)
         return table[repository]?.object?[sae.name]?.string
     }
 
-    /// What is said instead.
+    /// Returns the text that the report shows if the SAE has no page.
     static func note(for sae: FinishedRun.TappedSAE) -> String {
         "no page for \(sae.name.split(separator: "/").last ?? "")"
     }

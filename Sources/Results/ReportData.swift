@@ -1,5 +1,5 @@
-// What the report's page shows, gathered from a run's files. The page's script (Sources/C/CReport/page.js) reads this
-// object; a key is added there and here.
+// Collects the data of the report's page from a run's files. The page's script (Sources/C/CReport/page.js) reads this object: a new
+// key must be added in both places.
 
 import ByteJSON
 import Files
@@ -10,38 +10,40 @@ import RunFiles
 import Synchronization
 import Threading
 
-/// Which features get into a report, and how much of each.
+/// Selects the features of a report and their contexts.
 public struct ReportOptions: Sendable {
-    /// Features of each SAE.
+    /// The largest number of features of each SAE that are chosen by contrast between authors.
     public var featureCount = 100
-    /// Passages of each feature.
+    /// The largest number of contexts of each feature.
     public var contextCount = 6
-    /// Features to have besides, by hook.
+    /// Additional features by hook.
     public var extraFeatures: [HookPoint: [Int]] = [:]
 
-    /// As usual.
+    /// Makes the default options.
     public init() {}
 }
 
-/// Gathers a report's data.
+/// Collects a report's data.
 public struct ReportData {
     private let run: FinishedRun
     private let options: ReportOptions
     private let pages: NeuronpediaPages
 
-    /// Bins of the distributions.
+    /// The number of bins of each histogram.
     private static let bins = 60
-    /// Nats: above the end of the last bin nearly nothing lies; log 256,000 is 12.5.
+    /// Ends of the last bins, nats. Few cross-entropies are above 20. 12.5 is the largest possible entropy: the logarithm of the
+    /// vocabulary size, 256,000.
     private static let ends = (crossEntropy: 20.0, entropy: 12.5)
 
-    /// A report on `run`.
+    /// Makes a collector for a report on `run`.
     public init(_ run: FinishedRun, _ options: ReportOptions) {
         (self.run, self.options) = (run, options)
         pages = NeuronpediaPages()
     }
 
-    /// Goes through all files: each activations file twice, several at a time. Tells `progress` before each SAE.
-    /// Throws what reading them throws, and `ResultsError.absent` for a feature that cannot be.
+    /// Reads all files of the run and returns the report's data. Reads each activations file twice, and several files in
+    /// parallel. Calls `progress` before each SAE. Throws what reading the files throws, and `ResultsError.absent` if an extra
+    /// feature or its hook does not exist.
     public func json(_ progress: (FinishedRun.TappedSAE) -> Void) throws -> JSONObject {
         for (hook, features) in options.extraFeatures {
             guard let sae = run.saes.first(where: { $0.hook == hook }) else {
@@ -104,7 +106,8 @@ public struct ReportData {
         ]
     }
 
-    /// `body` for each author, several at a time, and its results in order. Throws the first author's error.
+    /// Calls `body` for each author, in parallel, and returns the results in the authors' order. Throws the error of the first
+    /// author, in that order, for which `body` throws.
     private func forEachAuthor<Result: Sendable>(
         _ body: (Int, FinishedRun.Author) throws -> Result
     ) throws -> [Result] {

@@ -1,4 +1,4 @@
-// One HTML page that needs nothing else: markup, style, script and data in one file.
+// The report as one HTML file that contains markup, style, script and data, and loads nothing else.
 
 import ByteJSON
 import CReport
@@ -7,12 +7,13 @@ import FoundationEssentials
 
 /// The page of a report.
 public enum ReportPage {
-    /// The page that shows `data`, as UTF-8.
+    /// Returns the page that shows `data`, as UTF-8.
     public static func html(_ data: JSONObject, title: String) -> [UInt8] {
         var json: [UInt8] = []
         JSONText.append(compact: .object(data), to: &json)
         var page: [UInt8] = []
-        // Between the places come, in order, what is put there; a place is a name in at signs.
+        // A placeholder in page.html is a name between at signs. One pass replaces all, so that inserted content is not searched
+        // for placeholders.
         let parts: [String: [UInt8]] = [
             "TITLE": titleText(title), "CSS": embedded(creport_css()),
             "JS": embedded(creport_js()), "DATA": withoutTags(json),
@@ -33,7 +34,8 @@ public enum ReportPage {
         return page + rest
     }
 
-    /// JSON in which no `<` ends or begins anything in HTML; they occur in strings alone.
+    /// Returns `json` with each `<` replaced by `\u003c`, so that no string can end the script element. JSON has `<` only in
+    /// strings, where the escape means the same.
     private static func withoutTags(_ json: [UInt8]) -> [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(json.count + json.count / 16)
@@ -47,7 +49,7 @@ public enum ReportPage {
         return out
     }
 
-    /// `text` as the page's title, in one line: spaces stand for what is not printable.
+    /// Returns `text` escaped for the `title` element, on one line: each unprintable character becomes a space.
     private static func titleText(_ text: String) -> [UInt8] {
         var out: [UInt8] = []
         for byte in escapingUnprintable(text, { _ in " " }).utf8 {
@@ -61,7 +63,7 @@ public enum ReportPage {
     }
 }
 
-/// The bytes of a file that the program carries.
+/// Returns the bytes of a file that is embedded in the program.
 func embedded(_ file: creport_file) -> [UInt8] {
     Array(UnsafeBufferPointer(start: file.start, count: file.size))
 }

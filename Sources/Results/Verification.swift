@@ -1,4 +1,4 @@
-// Every file of a run against the manifest and against what the files promise.
+// The `verify` command: checks every file of a run against run.json and against the file format.
 
 import ArrayFiles
 import ByteJSON
@@ -9,16 +9,16 @@ import RunFiles
 import Synchronization
 import Threading
 
-/// What is found of one file.
+/// The result of checking one file.
 public struct FileFinding: Sendable {
-    /// Its name in the folder.
+    /// The file's name in the folder.
     public let name: String
-    /// What it is, where it is right.
+    /// Size and content of the file; empty if `problem` is not nil.
     public let description: String
-    /// What is wrong with it; nil where nothing is.
+    /// What is wrong with the file; nil if the file is valid.
     public let problem: String?
 
-    /// Whether it is as it should be.
+    /// Whether the file is valid.
     public var isGood: Bool { problem == nil }
 }
 
@@ -26,16 +26,21 @@ public struct FileFinding: Sendable {
 public struct Verification {
     private let run: FinishedRun
 
-    /// A check of `run`.
+    /// Prepares the check of `run`. Reads no file yet.
     public init(_ run: FinishedRun) {
         self.run = run
     }
 
-    /// Looks at every file, author by author, and gives each finding to `report` in order. Returns whether all is
-    /// well. Checked are size and CRC-32 against `run.json`, and, whatever that says: header, shape and type, each
-    /// member's CRC, that padding is zero, that values are ones (or above the threshold), metadata, that a sparse file
-    /// has what the dense one has, that metrics are finite, not negative and have the recorded mean, that tokens and
-    /// texts are as many as recorded.
+    /// Checks every file, author by author, and passes each finding to `report` in order. Returns whether all files are valid.
+    ///
+    /// Size and CRC-32 are compared with `run.json`. Whether they match or not, the content is also checked:
+    /// - header, shape, dtype, metadata, and the CRC of each member of a `.npz` file;
+    /// - padding is zero; values are ones, or above the threshold in a raw run;
+    /// - a sparse file has the same entries as the dense file;
+    /// - metrics are finite, not negative, and have the mean that `run.json` records;
+    /// - the number of tokens and texts is the recorded number.
+    ///
+    /// If all files are valid, the `mean_l0` values in `run.json` are compared with the files.
     public func check(_ report: (FileFinding) throws -> Void) rethrows -> Bool {
         var isGood = true
         let counts = Mutex([HookPoint: Int]())
@@ -54,7 +59,7 @@ public struct Verification {
                 try report(finding)
             }
         }
-        // Where all is as it should be, so must be what run.json says of it.
+        // All files are valid, so mean_l0 in run.json must agree with them.
         let tokens = run.authors.reduce(0) { $0 + $1.tokenCount }
         for sae in run.saes where isGood && sae.isOfAllAuthors && sae.countedTokens == tokens {
             let found = Double(counts.withLock { $0[sae.hook] ?? 0 }) / Double(max(tokens, 1))
@@ -64,19 +69,19 @@ public struct Verification {
                     FileFinding(
                         name: "run.json", description: "",
                         problem:
-                            "mean_l0 of \(sae.hook) is \(sae.meanL0), but the files have \(found); it was changed: run the same command again to have it written anew"
+                            "mean_l0 of \(sae.hook) is \(sae.meanL0), but the files have \(found); run.json was changed: run the same command again to have it written anew"
                     ))
             }
         }
         return isGood
     }
 
-    /// Names of files of which `run.json` has no checksum.
+    /// Names of the files for which `run.json` has no checksum.
     public var namesWithoutSeal: [String] {
         run.authors.flatMap { author in names(of: author).filter { author.files[$0] == nil } }
     }
 
-    /// Files of this model in the folder that the manifest knows nothing of.
+    /// Returns the names of this model's files in the folder that `run.json` does not list. Throws `FileError`.
     public func strangers() throws -> [String] {
         let known = Set(run.authors.flatMap { names(of: $0) }.map(ExactString.init))
         return try directoryContents(run.directory)
@@ -92,7 +97,8 @@ public struct Verification {
             }
     }
 
-    /// One for each of the author's files, in order; a hook's two files are one check.
+    /// Returns the checks of an author's files, in order. The dense and the sparse file of a hook are one check because they are
+    /// compared.
     private func checks(
         of author: FinishedRun.Author, _ counted: @escaping @Sendable (HookPoint, Int) -> Void
     ) -> [@Sendable () -> [FileFinding]] {
@@ -128,7 +134,7 @@ public struct Verification {
     }
 }
 
-/// The finding of the file called `name`, whose content `describe` looks at.
+/// Checks the file called `name`: its size and CRC-32, and its content with `describe`.
 private func finding(
     _ run: FinishedRun, _ author: FinishedRun.Author, _ name: String,
     _ describe: () throws -> String
@@ -147,15 +153,15 @@ private func finding(
                 ? "has CRC-32 \(hexadecimal(found.crc32)), but \(hexadecimal(seal.crc32)) was written"
                 : "has \(found.size) bytes, but \(seal.size) were written"
         }
-        // What it holds is looked at whatever the checksum says: it tells what has become of it.
+        // The content is checked even if the checksum differs: its error explains how the file has changed.
         let content: Result<String, any Error> = Result { try describe() }
         if case .failure(let error as UnexpectedFileError) = content, case .pointer = error.kind {
-            throw error  // It is whole elsewhere.
+            throw error  // The content is stored elsewhere (Git LFS, git-annex).
         }
         if let change {
             var reason = change
             if case .failure(let error) = content {
-                // Without what to do, which is said once.
+                // Drop the advice of the content's error; `badFile` adds it once.
                 let whole = withoutPath(error, path)
                 let isOther = error is UnexpectedFileError
                 let end =
@@ -175,7 +181,7 @@ private func finding(
     }
 }
 
-/// What `error` says; errors begin with the file's path, which stands at the front of the line already.
+/// Returns the message of `error` without the file's path at its beginning: the line of the finding begins with the file's name.
 private func withoutPath(_ error: any Error, _ path: String) -> String {
     let message = "\(error)"
     return message.hasPrefix("\(path): ") ? String(message.dropFirst(path.count + 2)) : message
@@ -247,14 +253,16 @@ private func describe(
 
 // MARK: Activations
 
-/// What fires, in order.
+/// The entries of an activations file, in order.
 private struct Entries: Equatable {
     var rows: [Int32] = []
     var features: [Int32] = []
     var values: [Float] = []
 }
 
-/// Checks `file`; where `first` has the entries of the same hook's other file, that they are the same.
+/// Checks `file`. If `first` holds the entries of the same hook's dense file, throws unless `file` has the same entries. If
+/// `file` is dense and the run also has sparse files, stores the entries in `first`. Returns the description and the number of
+/// entries.
 private func describe(
     _ run: FinishedRun, _ author: FinishedRun.Author, _ sae: FinishedRun.TappedSAE,
     _ file: ActivationsFile, _ first: inout Entries?
@@ -269,7 +277,7 @@ private func describe(
     guard let metadata = file.metadata else { throw bad("has no metadata") }
     guard metadata == expected else {
         throw bad(
-            "its metadata is not this author's, layer's and SAE's: \(difference(metadata, expected))"
+            "its metadata does not match run.json: \(difference(metadata, expected))"
         )
     }
     let (threshold, hasRawValues) = (Float(run.threshold), run.hasRawValues)

@@ -1,4 +1,4 @@
-// What a file's name tells of it.
+// Parses the names of output files.
 
 import Files
 import FoundationEssentials
@@ -8,19 +8,19 @@ import Hooks
 package struct OutputName {
     /// `sae__{model}__`.
     package let start: String
-    /// What it is, where it is no activations file.
+    /// The kind of file; nil for an activations file.
     package let kind: OutputNaming.Kind?
-    /// The site whose activations it has.
+    /// The site of an activations file; nil for other files.
     package let site: Site?
-    /// The author as it stands in the name.
+    /// The author's name as encoded in the file name.
     package let author: String
 
-    /// Reads `name`; nil where no run writes such a name.
+    /// Parses `name`. Nil if a run does not write files of such a name.
     package init?(_ name: String) {
         guard name.hasPrefix("sae__") else { return nil }
         for kind in OutputNaming.Kind.allCases {
             let (middle, end) = ("__\(kind.rawValue)__", ".\(kind.fileExtension)")
-            // The author is last and has no "__" in it.
+            // The author is the last part. Encoded author names contain no "__".
             guard name.hasSuffix(end), let place = OutputName.last(middle, in: name) else {
                 continue
             }
@@ -40,18 +40,18 @@ package struct OutputName {
         return nil
     }
 
-    /// Reads the name of the file at `path`.
+    /// Parses the last component of `path`.
     package init?(path: String) {
         self.init(path.split(separator: "/").last.map(String.init) ?? path)
     }
 
-    /// The path of the same author's file of `kind`, beside the file at `path`.
+    /// Returns the path of the same author's file of `kind`, in the folder of the file at `path`.
     package func sibling(_ kind: OutputNaming.Kind, of path: String) -> String {
         let folder = parentFolder(of: path)
         return (folder.isEmpty ? "" : folder + "/") + sibling(kind)
     }
 
-    /// The name of the same author's file of `kind`.
+    /// Returns the name of the same author's file of `kind`.
     package func sibling(_ kind: OutputNaming.Kind) -> String {
         "\(start)\(kind.rawValue)__\(author).\(kind.fileExtension)"
     }

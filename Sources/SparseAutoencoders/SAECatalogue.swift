@@ -5,7 +5,6 @@ import ByteJSON
 import Files
 import Hooks
 
-
 /// Errors that are thrown when no SAE can be chosen. Another value of a flag solves each of them.
 public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
     /// None of the folders in which the SAEs of a site are looked for exists.

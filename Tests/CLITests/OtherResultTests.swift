@@ -65,7 +65,7 @@ struct OtherResultTests {
         }
         let other = try folder.write("%PDF-1.7\n".utf8, "paper.pdf")
         let inspect = try Tool.run(["inspect", other])
-        #expect(inspect.status == 65 && inspect.errors.contains("is PDF, and none of .npz"))
+        #expect(inspect.status == 65 && inspect.errors.contains("is PDF, and not one of .npz"))
         // A sound file of somebody else's: not to be removed.
         #expect(!inspect.errors.contains("remove") && !inspect.errors.contains("damaged"))
     }

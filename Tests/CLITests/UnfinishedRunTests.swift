@@ -83,7 +83,7 @@ struct UnfinishedRunTests: Resuming {
         #expect(!checked.output.contains("BAD"), "\(checked.output)")
         #expect(
             checked.output.contains(
-                "blocks.1.hook_resid_post: dense files are complete of 2 of 5 authors"),
+                "blocks.1.hook_resid_post: dense files are complete for 2 of 5 authors"),
             "\(checked.output)")
         _ = try tool(["report", folder.file("out")])
     }

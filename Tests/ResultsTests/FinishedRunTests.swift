@@ -1,4 +1,4 @@
-// Several invocations' entries as one run.
+// Joining the entries of several invocations to one run.
 
 import Files
 import Foundation
@@ -54,7 +54,7 @@ struct FinishedRunTests {
         #expect(both.authors[0].tokenCount == 3 && both.rows == 2 && both.columns == 4)
     }
 
-    /// What was overwritten, or refused because of what is there, is not a part of it.
+    /// Entries before an overwrite, failed entries without authors, and entries with other settings are ignored.
     @Test func onlyWhatIsThereCounts() throws {
         let new = try run([
             entry([("a", 1)], layer: 0), entry([("a", 1)], layer: 1, more: #""overwrote": true,"#),

@@ -1,4 +1,4 @@
-// Arrays whose shapes promise more than the file holds: not gone through row by row.
+// Arrays whose shapes claim more rows than the file has data for. Readers must not loop over the claimed rows.
 
 import ByteJSON
 import Files
@@ -40,7 +40,8 @@ struct ShapeTests {
         #expect(error?.description.contains("there are no documents") == true)
     }
 
-    /// Of others' files such an array is one like others; of ours it has no tokens, or is refused.
+    /// An activations array without elements. In a file of another program it is inspected as any array. Under an output file's
+    /// name it has no tokens, or is refused if its shape is beyond the limits.
     @Test(arguments: [
         ([1 << 24, 16, 0], true), ([1 << 26, 4, 0], false), ([0, 1 << 30, 7], false),
     ])
@@ -68,10 +69,10 @@ struct ShapeTests {
             """
         try folder.write(run.utf8, "run.json")
         let error = #expect(throws: ResultsError.self) { try FinishedRun(folder.path) }
-        #expect(error?.description.contains("(9000000000, 4), cannot be") == true)
+        #expect(error?.description.contains("(9000000000, 4), is invalid") == true)
     }
 
-    /// Rows are known by where they end; those without entries are passed over, however many there are.
+    /// The reader finds rows by their ends in `indptr` and skips rows without entries. It refuses an invalid `indptr`.
     @Test func sparseRowsAreReadByTheirEnds() throws {
         func little<N: FixedWidthInteger>(_ values: [N]) -> [UInt8] {
             values.flatMap { withUnsafeBytes(of: $0.littleEndian, Array.init) }
@@ -106,7 +107,7 @@ struct ShapeTests {
         #expect(throws: ResultsError.self) { try entries(try file([0, 2, 3], rows: 3)) }
     }
 
-    /// Sums of what entries and receipts claim.
+    /// Sums over numbers in run.json's entries do not overflow.
     @Test func claimsAddUpToNoOverflow() throws {
         let entry = """
             {"model": {"label": "m/x"}, "outcome": "done", "shape": {"documents": 2, "tokens": 4}, "ranks": [0], "world_size": 1,

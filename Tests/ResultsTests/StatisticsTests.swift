@@ -1,4 +1,4 @@
-// The numbers of a report, against what they are by definition.
+// Compares the numbers of a report with their definitions.
 
 import ArrayFiles
 import ByteJSON
@@ -12,7 +12,7 @@ import Testing
 @testable import Results
 
 struct StatisticsTests {
-    /// `numpy.percentile([3, 1, 4, 1, 5, 9, 2, 6], [5, 25, 50, 75, 95])`, by hand: places 0.35, 1.75, 3.5, 5.25, 6.65.
+    /// `numpy.percentile([3, 1, 4, 1, 5, 9, 2, 6], [5, 25, 50, 75, 95])`, computed by hand: ranks 0.35, 1.75, 3.5, 5.25, 6.65.
     @Test func percentilesAreNumPys() {
         let values: [Float] = [3, 1, 4, 1, 5, 9, 2, 6]
         let expected = [1, 1.75, 3.5, 5.25, 7.95]
@@ -41,14 +41,14 @@ struct StatisticsTests {
         #expect(abs(contrast.logOdds[0] - expected) < 1e-12)
         #expect(abs(contrast.logOdds[1] + expected) < 1e-12)
         #expect(abs(contrast.z[0] - expected / error) < 1e-12)
-        // Without tokens, or alone, there is nothing to say; and nothing is infinite.
+        // An author without tokens, or a single author, gets 0. No result is infinite.
         let empty = FeatureContrast(counts: [7, 0, 0], tokens: [7, 0, 50])
         #expect(empty.z[1] == 0 && empty.logOdds[1] == 0)
         #expect(empty.logOdds.allSatisfy(\.isFinite) && empty.logOdds[0] > 0)
         #expect(FeatureContrast(counts: [3], tokens: [9]).strength == 0)
     }
 
-    /// Each author's best in turn, so that a small author's are among them.
+    /// The best feature of each author is chosen in turn, so an author with few tokens gets one too.
     @Test func choiceIsFair() {
         let tokens = [1000, 1000, 20]
         func entry(_ feature: Int, _ counts: [Int]) -> (
@@ -79,7 +79,7 @@ struct StatisticsTests {
         #expect(OutputName("params.npz") == nil && OutputName("sae__m.npz") == nil)
     }
 
-    /// Canonical SAEs and those with pages of their own; for others the sentence.
+    /// Canonical SAEs have pages, and some SAEs have pages named after their L0. Others have none.
     @Test func neuronpediaHasSomePages() {
         func page(_ name: String, _ site: Site, _ label: String) -> String? {
             let sae = FinishedRun.TappedSAE(
@@ -101,7 +101,7 @@ struct StatisticsTests {
                 == "gemma-2-9b/20-gemmascope-res-16k")
     }
 
-    /// Nothing in the data ends the element it stands in.
+    /// Strings in the data cannot end the HTML element that contains them, and placeholders in the data are not replaced.
     @Test func thePageHoldsItsData() throws {
         let data: JSONObject = [
             "a": "</script><!-- @CSS@ & \" \n", "b": .array([1, .number(0.5)]),
@@ -135,7 +135,8 @@ struct ContextTests {
         return try ActivationsFile(path: path)
     }
 
-    /// Of ones, the place where most are; of activations, the largest; passages within the document.
+    /// With ones, the strongest passage is where the feature fires most often. With activations, it has the largest activation.
+    /// Passages stay within the document.
     @Test func theStrongestPassages() throws {
         let entries: [(row: Int, feature: Int, value: Float)] = [
             (2, 1, 9), (50, 1, 1), (52, 1, 1), (55, 1, 2), (90, 1, 1),  // document 0
@@ -158,7 +159,7 @@ struct ContextTests {
         #expect(raw.map(\.document) == [0, 1, 2] && raw.map(\.score) == [9, 3, 1])
         #expect(raw[0].positions == 0..<26 && raw[0].fires.map(\.value) == [9])
         #expect(try find(hasValues: true, limit: 1).count == 1)
-        // Among equals each author in turn.
+        // Passages with equal scores alternate between authors.
         var others = raw
         for i in others.indices { others[i].author = 5 }
         let both = FeatureContext.strongest(raw + others, limit: 4)

@@ -9,7 +9,7 @@ const saes = data.saes || [];
 const raw = data.values === "raw";
 const allTokens = sum(authors.map(author => author.tokens));
 const comparable = authors.filter(author => author.tokens > 0).length > 1;
-const ALL = -1;                                     // in place of an SAE's index: the features of all of them
+const ALL = -1;                                     // used as an SAE's index: the features of all SAEs
 const SITES = { res: "residual stream", mlp: "MLP output", att: "attention output" };
 
 function sum(numbers) { return numbers.reduce((total, number) => total + (number || 0), 0); }
@@ -18,7 +18,7 @@ function known(number) { return typeof number === "number" && Number.isFinite(nu
 const saeLabel = sae => `${sae.site} ${sae.layer}`;
 const keyOf = (sae, id) => `${sae.site}-${sae.layer}-${id}`;
 
-/** Each SAE's features with what the tables need; made when an SAE is first looked at. */
+/** The table entries of each SAE's features. They are made when they are first needed. */
 const entriesOfSAE = saes.map(() => null);
 function entriesOf(index) {
   if (index === ALL) {
@@ -30,7 +30,7 @@ function entriesOf(index) {
 }
 
 function makeEntry(index, feature) {
-  // The author a feature marks is the one with the largest z: a large log-odds may rest on three tokens.
+  // A feature marks the author with the largest z. Log-odds are not used: three tokens may give a large value.
   let best = -1;
   if (comparable) authors.forEach((_, author) => {
     const z = zOf(feature, author);
@@ -45,20 +45,20 @@ function makeEntry(index, feature) {
   return entry;
 }
 
-/** An author without tokens differs in nothing, whatever a formula gives for it. */
+/** Log-odds and z of an author without tokens are null, whatever the data say. */
 function logOddsOf(feature, author) { return authors[author].tokens > 0 ? feature.log_odds[author] ?? null : null; }
 function zOf(feature, author) { return authors[author].tokens > 0 ? feature.z[author] ?? null : null; }
 
 function ratio(part, whole) { return whole > 0 ? part / whole : null; }
 
-/** Null is below every number here; tables put it last whatever the direction. */
+/** Orders null below every number. Tables put null last in both directions. */
 function compare(a, b) {
   const none = value => value === null || value === undefined || Number.isNaN(value);
   if (none(a) || none(b)) return none(a) - none(b) ? none(b) - none(a) : 0;
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** The texts that the filter looks through, in lower case. Only made for the features that are filtered. */
+/** Returns the texts that the text filter searches, in lower case. They are made when a feature is first filtered. */
 const searched = new WeakMap();
 function searchText(feature) {
   let texts = searched.get(feature);
@@ -74,7 +74,7 @@ function searchText(feature) {
 }
 function plain(token) { return token.replaceAll("▁", " "); }
 
-/** The tokens that a feature fires at in its contexts, most frequent first. */
+/** Returns the tokens at which a feature fires in its contexts, most frequent first. */
 function firingTokens(feature) {
   const counts = new Map();
   for (const context of feature.contexts || []) {
@@ -92,7 +92,7 @@ function fewTokens(entry, most) {
 
 // ---- Numbers and text -------------------------------------------------------------------------------------------------------------
 
-/** Formats are kept: making one takes longer than all else in a cell. */
+/** Number formats by number of digits. They are reused: making a format takes longer than the rest of a cell. */
 const formats = [0, 1, 2, 3].map(digits =>
   new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 function integer(number) { return fixed(number, 0); }
@@ -108,11 +108,11 @@ function shorten(text, most) {
   return letters.length > most ? letters.slice(0, most - 1).join("") + "…" : text;
 }
 
-/** Names go into sentences between isolates, so that a right-to-left name does not turn the sentence around. */
+/** Puts a name between isolates, so that a right-to-left name does not change the order of the sentence. */
 function isolated(name) { return "\u2068" + name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "") + "\u2069"; }
 function authorName(index) { return authors[index] ? isolated(authors[index].name) : "?"; }
 
-/** What has no shape of its own gets one; what could turn the line around is named instead of obeyed. */
+/** Invisible characters and byte tokens are shown as symbols or code points. So bidi controls do not reorder the line. */
 const INVISIBLE = /(\n|\t|<0x[0-9A-F]{2}>|[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff])/;
 function tokenNodes(token) {
   return plain(token).split(INVISIBLE).filter(Boolean).map(piece => {
@@ -130,7 +130,7 @@ function quoted(argument) {
 
 // ---- Elements ---------------------------------------------------------------------------------------------------------------------
 
-/** An element; strings among the children become text, never markup. */
+/** Makes an element. Strings among the children become text, never markup. */
 function h(name, properties, ...children) { return filled(document.createElement(name), properties, children); }
 function svg(name, properties, ...children) {
   return filled(document.createElementNS("http://www.w3.org/2000/svg", name), properties, children);
@@ -147,7 +147,7 @@ function filled(element, properties, children) {
 }
 const byId = id => document.getElementById(id);
 
-/** A name or a token by itself. */
+/** Makes an element for a name, isolated from the direction of the text around the name. */
 function bdi(text, most) {
   const shown = most ? shorten(text, most) : text;
   return h("bdi", { dir: "auto", title: shown === text && text.length < 16 ? null : text }, shown);
@@ -181,12 +181,12 @@ function niceTicks(from, to, about) {
 
 // ---- Tables -----------------------------------------------------------------------------------------------------------------------
 
-/** A table of a few rows stands whole; one of many scrolls in its own box, so that what comes after it is not far away. */
+/** Returns the class of a table's box. A table of more than 20 rows scrolls in its box, so that the next section is near. */
 function scrollClass(rows) { return rows > 20 ? "scroll" : "scroll whole"; }
 
 /**
- * A table whose columns sort. A column has a key, a title, value(row) to sort by, and fill(row), which gives the cell's content.
- * `limit` rows are made at first, the others at a button's press: a page of thousands of rows is slow and nobody reads it.
+ * Makes a table with sortable columns. A column has a key, a title, value(row) to sort by, and fill(row), which returns the
+ * cell's content. The table first shows `limit` rows; a button adds the others, because thousands of rows make the page slow.
  */
 function makeTable({ id, label, columns, rows, keyOf, sort, limit = Infinity, choose, low, rowClass }) {
   let current = rows, sorted = [], shown = limit, selected = null;
@@ -238,7 +238,7 @@ function makeTable({ id, label, columns, rows, keyOf, sort, limit = Infinity, ch
     more.hidden = sorted.length <= shown;
     more.textContent = `Show all ${integer(sorted.length)} rows`;
   }
-  /** Brings a row into view within the table's box; the page itself stays where it is. */
+  /** Scrolls the table's box so that a row is visible. The page does not scroll. */
   function reveal(row) {
     const above = row.offsetTop - head.offsetHeight, below = row.offsetTop + row.offsetHeight - box.clientHeight;
     if (box.scrollTop > above) box.scrollTop = above;
@@ -262,7 +262,7 @@ function makeTable({ id, label, columns, rows, keyOf, sort, limit = Infinity, ch
   };
 }
 
-/** A column of numbers; `help` is said where the pointer rests on its head. */
+/** Makes a column of numbers. `help` is the tooltip of the column's header. */
 function numberColumn(key, title, value, show, help) {
   return { key, title, help, number: true, value: row => value(row) ?? null, fill: row => show(value(row)) };
 }
@@ -270,7 +270,7 @@ const to = digits => number => fixed(number, digits);
 
 // ---- Colours ----------------------------------------------------------------------------------------------------------------------
 
-/** OKLCH to sRGB: lightness steps that look equal, whatever the hue. Hue in degrees. */
+/** Converts OKLCH to sRGB. In OKLCH, equal steps of lightness look equal for every hue. Hue is in degrees. */
 function oklch(lightness, chroma, hue) {
   const a = chroma * Math.cos(hue * Math.PI / 180), b = chroma * Math.sin(hue * Math.PI / 180);
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
@@ -284,26 +284,26 @@ function oklch(lightness, chroma, hue) {
 }
 function isDark() { return document.documentElement.dataset.theme === "dark"; }
 
-/** t from 0 to 1. The low end is near the page's own colour, so that much is what stands out. Lightness alone tells the order. */
+/** Colour for t from 0 to 1. 0 is near the page's colour, so large values stand out. Lightness alone gives the order. */
 function sequential(t) {
   return isDark() ? oklch(0.27 + 0.63 * t, 0.07 + 0.08 * Math.sin(Math.PI * t), 290 - 185 * t)
     : oklch(0.965 - 0.64 * t, 0.03 + 0.1 * Math.sin(Math.PI * Math.min(1, 0.15 + 0.75 * t)), 110 + 180 * t);
 }
-/** t from -1 to 1: blue below, orange above, which nearly all eyes can tell apart; the middle is the page's own colour. */
+/** Colour for t from -1 to 1: blue below 0, orange above 0, which nearly all people can distinguish; near the page's colour at 0. */
 function diverging(t) {
   const strength = Math.min(1, Math.abs(t)), hue = t < 0 ? 257 : 56;
   return isDark() ? oklch(0.25 + 0.53 * strength, 0.008 + 0.132 * strength, hue)
     : oklch(0.975 - 0.43 * strength, 0.004 + 0.136 * strength, hue);
 }
 function css(colour) { return `rgb(${colour.join(" ")})`; }
-/** Black or white, whichever can be read better on a colour. */
+/** Returns black or white, whichever is more legible on a colour. */
 function inkOn(colour) {
   const [r, g, b] = colour.map(value => (value / 255) ** 2.2);
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.2 ? "#111" : "#fff";
 }
 function painted(colour) { return { background: css(colour), color: inkOn(colour) }; }
 
-/** A strip of a palette with its ticks underneath. */
+/** Makes a legend: a strip of a palette with ticks below. */
 function scaleStrip(label, palette, from, ticks) {
   const strip = h("canvas", { width: 240, height: 1, "aria-hidden": "true" });
   const context = strip.getContext("2d");
@@ -323,18 +323,18 @@ function setTheme(theme) {
 }
 function startTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  // Where the page is a local file, some browsers keep nothing: then the choice lasts as long as the page.
+  // For a local file, some browsers do not store anything. The choice then lasts until the page is closed.
   let chosen = null;
-  try { chosen = localStorage.getItem("sae-extract-theme"); } catch { /* nothing is kept */ }
+  try { chosen = localStorage.getItem("sae-extract-theme"); } catch { /* no storage */ }
   if (chosen !== "light" && chosen !== "dark") chosen = null;
   setTheme(chosen || (system.matches ? "dark" : "light"));
   system.addEventListener("change", () => { if (!chosen) setTheme(system.matches ? "dark" : "light"); });
   byId("theme").addEventListener("click", () => {
     chosen = isDark() ? "light" : "dark";
-    try { localStorage.setItem("sae-extract-theme", chosen); } catch { /* nothing is kept */ }
+    try { localStorage.setItem("sae-extract-theme", chosen); } catch { /* no storage */ }
     setTheme(chosen);
   });
-  let before = null;                                // paper is white
+  let before = null;                                // the theme to restore after printing, which uses the light theme
   addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; setTheme("light"); });
   addEventListener("afterprint", () => { if (before) setTheme(before); });
 }
@@ -352,15 +352,15 @@ function renderRun() {
     ["Device", device],
     ["Kernels", (data.kernels || []).join(", ") || "–"],
     ["Arithmetic", `${data.dtype}; ${data.reproducible ? "reproducible" : "not reproducible"}`],
-    ["A feature fires", `above ${data.threshold}`],
+    ["A feature fires", `if its activation is above ${data.threshold}`],
     ["Files record", raw ? "activations" : "whether a feature fires"],
-    ["Cut at", `${integer(data.max_seq_len)} tokens a document`],
+    ["Cut at", `${integer(data.max_seq_len)} tokens per document`],
     ["Prefix", data.prefix ? h("bdi", { dir: "auto" }, `“${data.prefix}”`) : "none"],
     ["Written by", `sae-extract ${data.tool}`],
   ];
   const warnings = [...(data.notes || [])];
-  if (data.reproducible === false) warnings.unshift("This run is not reproducible to the byte; its run.json says more.");
-  if (!data.finished) warnings.unshift("This run has not finished: what is below covers what it has written so far.");
+  if (data.reproducible === false) warnings.unshift("This run is not reproducible to the byte: see its run.json.");
+  if (!data.finished) warnings.unshift("This run has not finished: this page shows only the results that it has written so far.");
   const command = (data.command || []).map(quoted).join(" ");
   const copy = h("button", { type: "button", onclick: () => copyText(command, pre, copy) }, "Copy");
   const pre = h("pre", { tabindex: "0", "aria-label": "Command" }, command);
@@ -369,7 +369,7 @@ function renderRun() {
     ...warnings.map(text => h("p", { class: "warning", role: "note", dir: "auto" }, text)),
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     command ? h("div", { class: "command" }, pre, copy) : "");
-  byId("footer").textContent = "Positions and documents are counted from 0, as in the run’s arrays; <bos> and a prefix are in neither.";
+  byId("footer").textContent = "Positions and documents are counted from 0, as in the run’s arrays. <bos> and the prefix are not counted.";
 }
 
 function period(started, finished) {
@@ -386,7 +386,7 @@ async function copyText(text, element, button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    getSelection().selectAllChildren(element);      // no clipboard here: what is selected can be copied by hand
+    getSelection().selectAllChildren(element);      // the clipboard is not available: the user can copy the selection
     button.textContent = "Selected";
     return;
   }
@@ -420,9 +420,9 @@ function renderAuthors() {
     rows: authors.map((author, index) => ({ ...author, index })) });
   body.append(
     h("p", { class: "lede" },
-      "The model’s loss on each author’s tokens. Cross-entropy is how much the token that came surprised the model, ",
-      "entropy how unsure it was before what comes next. One scale of nats for all authors; heights are square roots of shares ",
-      "of tokens, so that a long tail is seen beside the peak at 0."),
+      "The model’s loss on each author’s tokens, in nats. Cross-entropy says how unlikely a token was for the model. ",
+      "Entropy says how uncertain the model was about the next token. All authors have the same scale. Heights are square roots ",
+      "of shares of tokens, so that a long tail is visible beside the peak at 0."),
     h("ul", { class: "legend" },
       h("li", {}, svg("svg", { viewBox: "0 0 26 14" }, svg("line", { class: "range", x1: 1, x2: 25, y1: 7, y2: 7 })), "5–95 % of tokens"),
       h("li", {}, svg("svg", { viewBox: "0 0 26 14" }, svg("line", { class: "box", x1: 3, x2: 23, y1: 7, y2: 7 })), "25–75 %"),
@@ -499,9 +499,9 @@ function renderSparsity() {
   const matrix = h("div");
   body.append(
     h("p", { class: "lede" },
-      `How many features of an SAE are on at a token (activation above ${data.threshold}), over all authors, beside the L0 that its `,
-      "authors published. ",
-      "A mean far from the published one says that the text, or the tap, differs from what the SAE was trained on."),
+      `The number of features of each SAE that fire at a token (activation above ${data.threshold}), over all authors, and the `,
+      "published L0 of the SAE. ",
+      "If the mean is far from the published L0, the text or the tapped activations differ from the SAE’s training data."),
     h("div", { class: "panels" }, siteNames.map(site => l0Panel(site, highest))),
     h("ul", { class: "legend" },
       h("li", {}, small(svg("circle", { class: "l0-mean", cx: 13, cy: 7, r: 4 })), "mean"),
@@ -543,7 +543,7 @@ function l0Panel(site, highest) {
     svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Mean L0 of ${site}. ${words}` }, parts));
 }
 
-/** Rows are authors, columns SAEs by site; `cell` gives a td's content and colour. */
+/** Makes a table: a row for each author, a column for each SAE, grouped by site. `cell` makes the td of an author and an SAE. */
 function authorMatrix(id, label, cell) {
   const columns = siteNames.flatMap(site => layersOf(site).map((each, order) => ({ ...each, edge: order === 0 })));
   const box = { class: `${scrollClass(authors.length)} fitting`, tabindex: "0", role: "region", "aria-label": label };
@@ -579,7 +579,7 @@ function l0Matrix() {
       if (by === null) return h("td", { class: "quiet" }, text);
       return withTip(h("td", { style: painted(diverging(by / reach)) }, text),
         () => `${authorName(author)}, ${saeLabel(saes[index])}: ${fixed(value, 2)}, ` +
-          `${by < 0 ? "\u2212" : "+"}${fixed(100 * Math.abs(by), 1)} % beside ${fixed(saes[index].l0.mean, 2)}`);
+          `${by < 0 ? "\u2212" : "+"}${fixed(100 * Math.abs(by), 1)} % from the mean ${fixed(saes[index].l0.mean, 2)}`);
     }),
   ];
 }
@@ -592,7 +592,7 @@ const MEASURES = {
   rate: { title: "Rate", of: (feature, author) => ratio(feature.counts[author], authors[author].tokens) },
 };
 const view = { sae: 0, measure: comparable ? "logOdds" : "rate", author: "", number: "", text: "", firing: true, chosen: null };
-const HEAT_MOST = 120;                              // columns of the heat map: more cannot be told apart
+const HEAT_MOST = 120;                              // the most columns of the heat map: more would be too narrow to see
 let contrast = null;
 
 function renderContrast() {
@@ -629,7 +629,7 @@ function renderContrast() {
       numberColumn("there", "Rate there", row => row.there, percent, "share of that author’s tokens at which it fires"),
       numberColumn("elsewhere", "Rate elsewhere", row => row.elsewhere, percent, "share of all other authors’ tokens"),
       numberColumn("logOdds", "Log-odds", row => row.logOdds, to(2), "log odds ratio of firing, that author against all others"),
-      numberColumn("z", "z", row => row.z, to(1), "log-odds over its standard error, as if tokens were independent"),
+      numberColumn("z", "z", row => row.z, to(1), "log-odds divided by its standard error, as if tokens were independent"),
       { key: "documentsThere", title: "Documents there", help: "that author’s documents in which it fires", number: true,
         value: row => row.best < 0 ? null : row.feature.documents[row.best],
         fill: row => row.best < 0 ? "–" : `${integer(row.feature.documents[row.best])} of ${integer(authors[row.best].documents)}` },
@@ -649,12 +649,12 @@ function renderContrast() {
       ? h("p", { class: "lede" },
         "Log-odds compare the odds that a feature fires at an author’s token with those at all other authors’ tokens ",
         "(natural logarithm; 0: no difference). ",
-        "z is log-odds over its standard error as if tokens were independent. Tokens of one document are not, so ",
-        h("strong", {}, "z overstates how sure a difference is"),
-        "; the number of documents in which a feature fires says how widely it rests. ",
+        "z is log-odds divided by its standard error, as if tokens were independent. Tokens of one document are not independent, so ",
+        h("strong", {}, "z overstates how certain a difference is"),
+        ". Look also at the number of documents in which a feature fires. ",
         "The features shown are the best of each SAE, chosen on this same text.")
       : h("p", { class: "warning", role: "note" },
-        "Only one author has tokens, so there is nothing to tell apart: log-odds and z need at least two. Rates are shown."),
+        "Log-odds and z compare authors, and need at least two authors with tokens. This run has fewer, so only rates are shown."),
     comparable ? overview : "",
     h("h3", {}, "Features of an SAE"),
     h("div", { class: "controls" },
@@ -677,8 +677,8 @@ function renderContrast() {
     const available = entriesOf(view.sae).length;
     const none = rows.length === 0;
     empty.hidden = !none;
-    empty.textContent = available ? "No feature fits these filters."
-      : comparable ? "No feature of this SAE tells the authors apart: none is in the data." : "No feature of this SAE is in the data.";
+    empty.textContent = available ? "No feature matches these filters."
+      : comparable ? "No feature of this SAE tells the authors apart, so none is in the data." : "No feature of this SAE is in the data.";
     for (const node of [heat.node, ...table.nodes]) node.hidden = none;
     status.hidden = none;
     status.textContent = `${integer(rows.length)} of ${count(available, "feature", "features")}` +
@@ -706,7 +706,7 @@ function filtered() {
     (text === "" || searchText(entry.feature)[view.firing ? "firing" : "all"].includes(text)));
 }
 
-/** In every SAE the feature that marks each author most. */
+/** Makes the overview: for each author and each SAE, the feature with the largest z. */
 function overviewNodes() {
   const best = saes.map((_, index) => authors.map((_, author) => {
     let found = null;
@@ -743,11 +743,11 @@ function sentence(entry, author) {
     `log-odds ${fixed(feature.log_odds[author], 2)}, z ${fixed(feature.z[author], 1)}`;
 }
 
-/** Authors by features on a canvas: thousands of elements would make each keystroke in a filter slow. */
+/** Makes the heat map of authors by features on a canvas: thousands of elements would make each keystroke in a filter slow. */
 function makeHeat() {
   const names = h("ol", { "aria-hidden": "true" }, authors.map(author => h("li", {}, bdi(author.name))));
   const canvas = h("canvas", { id: "heat", tabindex: "0", role: "img",
-    "aria-label": "Heat map of authors by features. Arrow keys move, Enter chooses the feature; the line below says what is there." });
+    "aria-label": "Heat map of authors by features. Arrow keys move, Enter chooses the feature; the line below describes the cell." });
   const across = h("div", { class: "across" }, canvas);
   const readout = h("p", { class: "readout", "aria-live": "polite" });
   const legend = h("div");
@@ -757,7 +757,7 @@ function makeHeat() {
   for (const name of names.children) { name.style.height = `${high}px`; name.style.lineHeight = `${high}px`; }
 
   function update(rows) {
-    // Features that mark one author stand together, so that what tells an author apart is a block.
+    // Features that mark the same author are adjacent and form a block.
     columns = rows.map((entry, order) => ({ entry, order }))
       .sort((a, b) => (a.entry.best < 0) - (b.entry.best < 0) || a.entry.best - b.entry.best
         || compare(b.entry.z, a.entry.z) || a.order - b.order).map(each => each.entry);
@@ -770,7 +770,7 @@ function makeHeat() {
     const measure = MEASURES[view.measure];
     if (view.measure === "rate") {
       const values = columns.flatMap(entry => authors.map((_, author) => measure.of(entry.feature, author)));
-      // Rates span four powers of ten: colour goes with the logarithm, and what never fires stays blank.
+      // Rates span four powers of ten, so colour follows their logarithm. A rate of 0 stays blank.
       const some = values.filter(value => value > 0);
       const from = Math.log10(Math.min(...some)), to = Math.log10(Math.max(...some));
       colourOf = value => value > 0 ? sequential(to > from ? (Math.log10(value) - from) / (to - from) : 1) : null;
@@ -779,7 +779,8 @@ function makeHeat() {
         some.length ? [10 ** from, middle, 10 ** to].map(value => `${Number((100 * value).toPrecision(2))}\u00a0%`) : []));
       return;
     }
-    // A few extreme features must not make all others pale: colours end at the 90th percentile of the features' largest.
+    // The scale ends at the 90th percentile of the features' largest values, so that a few extreme features do not make all
+    // others pale.
     const sizes = columns.map(entry => Math.max(0, ...authors.map((_, author) => Math.abs(measure.of(entry.feature, author) || 0))))
       .sort((a, b) => a - b);
     const wanted = sizes[Math.floor(0.9 * (sizes.length - 1))] || 1;
@@ -877,7 +878,7 @@ function makeHeat() {
 let stepping = false;
 const panel = {};
 
-/** All ways to a feature go through the address, so that any can be linked and undone. */
+/** Shows a feature. Every choice of a feature changes the address, so it can be linked, and the back button undoes it. */
 function choose(key) {
   if (location.hash === `#${key}`) arrive(true);
   else location.hash = key;
@@ -889,7 +890,7 @@ function startFeature() {
     const next = order[order.findIndex(entry => entry.key === view.chosen) + by];
     if (!next) return;
     stepping = true;
-    location.replace(`#${next.key}`);               // steps leave no trail: back leads out of them
+    location.replace(`#${next.key}`);               // steps make no history entries: back leads to the page before all steps
   };
   panel.previous = h("button", { type: "button", id: "previous", onclick: step(-1) }, "← Previous");
   panel.next = h("button", { type: "button", id: "next", onclick: step(1) }, "Next →");
@@ -904,7 +905,7 @@ function startFeature() {
 function arrive(again, first) {
   const match = /^#([a-z]+)-(\d+)-(\d+)$/.exec(location.hash);
   if (!match) {
-    // The address names a section, or nothing: the feature in view stays, or the first is shown.
+    // The address names a section or nothing. The shown feature stays; if none is shown, show the first.
     if (!view.chosen && first) show(view.sae, saes.length ? entriesOf(view.sae)[0]?.feature.id : undefined);
     return;
   }
@@ -932,7 +933,7 @@ function show(index, id) {
   if (entry) panel.body.replaceChildren(...featureNodes(entry));
   else if (!sae && known(id)) panel.body.replaceChildren(h("p", { class: "empty" }, "This run has no such SAE."));
   else if (known(id)) panel.body.replaceChildren(h("p", { class: "empty" },
-    "This feature is not among those in the report: only the ones that tell authors apart best are."));
+    "This feature is not in the report, which has only the features that tell authors apart best."));
   else panel.body.replaceChildren(h("p", { class: "empty" }, "There is no feature to show."));
 }
 
@@ -981,8 +982,8 @@ function featureNodes(entry) {
       h("div", {},
         h("h3", {}, raw ? "Contexts where it is strongest" : "Contexts where it fires"),
         h("p", { class: "quiet" }, raw
-          ? `Underlined: it fires; the deeper the colour, the stronger (up to ${fixed(strongest, 1)}).`
-          : "Underlined: it fires. The run’s files hold no strengths."),
+          ? `The feature fires at underlined tokens. A deeper colour is a larger activation (up to ${fixed(strongest, 1)}).`
+          : "The feature fires at underlined tokens. The run’s files do not record activations."),
         contexts.length ? h("ol", { class: "contexts" }, contexts.map(context => contextNode(context, strongest)))
           : h("p", { class: "empty" }, "No contexts are in the data."))),
   ];
@@ -1011,7 +1012,7 @@ function contextNode(context, strongest) {
 
 // ---- Start ------------------------------------------------------------------------------------------------------------------------
 
-/** The navigation marks the section that is being read. */
+/** Marks the section in view in the navigation. */
 function startNavigation() {
   const links = [...document.querySelectorAll("nav a")];
   const mark = () => {

@@ -4,13 +4,15 @@
 
     run = sae_extract_io.load_run("demo-output")
     harbour = run["harbour"]
-    fires = harbour.features(2, "res")                # CSR (tokens, F), a row a token
+    fires = harbour.features(2, "res")                # CSR (tokens, F), a row for each token
     loss = harbour.flat(harbour.cross_entropy)        # (tokens,), nats, the same rows
     loss[fires[:, 7].toarray().ravel() > 0].mean()    # where feature 7 fires
 
-Words used throughout: an author has `documents` documents; `tokens` is the number of its tokens that are not padding;
-D is the largest number of documents an author of the run has, T = max_seq_len - 1 the positions of a document (`<bos>` is
-in no file), F the number of features of an SAE. Nothing but `run.json` is read before it is asked for.
+Names in shapes: `documents` is the number of an author's documents, and `tokens` is the number of an author's tokens without
+padding. D is the largest number of documents of an author of the run. T = max_seq_len - 1 is the number of positions of a
+document; no file contains `<bos>`. F is the number of features of an SAE.
+
+`load_run` reads `run.json` and, for a run that has not ended, its receipts. All other files are read when they are used.
 """
 
 from .errors import RunError, UnfinishedRunWarning

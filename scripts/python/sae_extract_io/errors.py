@@ -1,16 +1,18 @@
-"""What this package raises and warns of."""
+"""The exception and the warning of this package, and the escaping of their messages."""
 
 from __future__ import annotations
 
 import unicodedata
 
-# Marks and commands of the direction of writing: what stands behind them is shown in another place.
+# Bidirectional marks, embeddings, overrides and isolates: they change the order in which a terminal shows characters.
 DIRECTIONS = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 def printable(text: str) -> str:
-    """`text` with an escape (`\\x1b`, `\\u202e`) for each character that a terminal would take for a command, a line break or a
-    change of direction, and for each that has no UTF-8."""
+    """Returns `text` with an escape (`\\x1b`, `\\u202e`) for each control character, line break, bidi control and surrogate.
+
+    A terminal would obey these characters, and UTF-8 cannot encode surrogates.
+    """
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -22,15 +24,16 @@ def printable(text: str) -> str:
 
 
 def excerpt(value: object) -> str:
-    """`value` as text for a message, not longer than a line or two."""
+    """Returns `value` as text for a message: at most its first 200 characters, and its length if it is longer."""
     text = str(value)
     return text if len(text) <= 200 else f"{text[:200]}… ({len(text)} characters)"
 
 
 class RunError(Exception):
-    """A run, or a file of it, is not as it should be. The message names the file, what was expected and what to do.
+    """A run or one of its files is missing, damaged or invalid.
 
-    Names in it come of files that others may have made: the message is one line of printable text.
+    The message names the file, what was expected, and the next step.
+    The message may contain names from files that other people made, so it is escaped to one line of printable text.
     """
 
     def __init__(self, message: str):
@@ -38,7 +41,7 @@ class RunError(Exception):
 
 
 class UnfinishedRunWarning(UserWarning):
-    """Files of a run are not there. What is there can be used. The message is one line of printable text."""
+    """Some authors or files of a run are missing. The others can be used. The message is one line of printable text."""
 
     def __init__(self, message: str):
         super().__init__(printable(message))

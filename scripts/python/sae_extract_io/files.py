@@ -1,6 +1,7 @@
-"""The files of a run, each read and checked by itself. Knows nothing of runs.
+"""Reads and checks single files of a run, independently of other files.
 
-Every function raises `RunError` where a file is missing, damaged or not what its name says; `advice` ends each message.
+Every function raises `RunError` if a file is missing, damaged or of another type or shape. `advice` is the next step that ends
+each message.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from . import npy, pickles
 from .errors import RunError, excerpt
 from .opening import BLOCK_BYTES, open_file, read_text
 
-# A metadata member has some hundred bytes and four for each document.
+# The most bytes of a metadata member. It has about 100 bytes and 4 for each document.
 METADATA_BYTES = 64 << 20
 
-# The directory of an archive of six members has some 400 bytes. Python makes ten times as much of one.
+# The most bytes of an archive's directory. With six members it has about 400 bytes. Python needs ten times as much memory.
 DIRECTORY_BYTES = 1 << 20
 
-# What the libraries raise for damaged files. RuntimeError is of passwords, and of JSON that is nested too deep.
+# Errors that the libraries raise for damaged files. RuntimeError is raised for encrypted members and for deeply nested JSON.
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -44,29 +45,29 @@ DAMAGE = (
 
 @contextlib.contextmanager
 def _reading(path: Path, advice: str) -> Iterator[None]:
-    """Turns what the libraries raise for a missing or damaged file into `RunError`."""
+    """Converts the libraries' errors for a missing or damaged file into `RunError`."""
     try:
         yield
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such file; {advice}") from None
     except pickles.RefusedPickle as error:
         raise RunError(
-            f"{path}: {error}. sae-extract and NumPy write no such thing there, and numpy.load(…, allow_pickle=True) would "
-            f"run what it says: ask who made the file, or {advice}"
+            f"{path}: {error}. sae-extract and NumPy do not write this, and numpy.load(…, allow_pickle=True) would execute "
+            f"it: ask who made the file, or {advice}"
         ) from None
     except DAMAGE as error:
         reason = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__
         raise RunError(f"{path}: is damaged or not a file of sae-extract ({excerpt(reason)}); {advice}") from None
     except MemoryError:
-        raise RunError(f"{path}: what it holds needs more memory than there is; {advice}, or take a larger machine") from None
+        raise RunError(f"{path}: its content needs more memory than there is; {advice}, or use a larger machine") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 class _DirectoryReader:
-    """A file as `zipfile` reads it, but no more than `limit` bytes at once while there is a limit.
+    """A file for `zipfile` in which one read returns at most `limit` bytes, unless `limit` is None.
 
-    An archive's directory may say any size of itself.
+    An archive can claim any size for its directory, and `zipfile` would read that many bytes at once.
     """
 
     def __init__(self, file: BinaryIO):
@@ -79,7 +80,7 @@ class _DirectoryReader:
             return self.file.read(size)
         if size > self.limit:
             raise ValueError(f"its directory has {size} bytes, more than {self.limit}")
-        # `zipfile` looks for the directory's end in what follows the place where it may be at the earliest.
+        # To find the end of the directory, `zipfile` moves to near the end of the file and reads the rest without a size.
         return self.file.read(size if size >= 0 else self.limit)
 
 
@@ -98,7 +99,7 @@ def _expect(path: Path, what: str, expected, got, advice: str) -> None:
 
 
 def read_texts(path: Path, length: int, advice: str) -> list[str]:
-    """The JSON array of `length` texts in `path`."""
+    """Returns the JSON array of `length` texts in the file at `path`."""
     value = _read_list(path, length, advice)
     for number, text in enumerate(value):
         if type(text) is not str:
@@ -107,7 +108,7 @@ def read_texts(path: Path, length: int, advice: str) -> list[str]:
 
 
 def read_pieces(path: Path, shape: tuple[int, int], advice: str) -> list[list[str]]:
-    """The JSON array of `shape[0]` arrays of `shape[1]` texts in `path`."""
+    """Returns the JSON array of `shape[0]` arrays of `shape[1]` texts in the file at `path`."""
     value = _read_list(path, shape[0], advice)
     for number, row in enumerate(value):
         if type(row) is not list or not all(type(piece) is str for piece in row):
@@ -127,7 +128,7 @@ def _read_list(path: Path, length: int, advice: str) -> list:
 
 
 def read_metric(path: Path, shape: tuple[int, int], advice: str) -> np.ndarray:
-    """The float16 (D, T) array in `path`, as float32."""
+    """Returns the float16 array (D, T) in the file at `path`, converted to float32."""
     with _reading(path, advice), open_file(path, advice) as file:
         header = npy.read_header(file)
         _expect(path, "shape (D, T)", shape, header.shape, advice)
@@ -137,7 +138,7 @@ def read_metric(path: Path, shape: tuple[int, int], advice: str) -> np.ndarray:
 
 def _open_member(archive: zipfile.ZipFile, name: str) -> BinaryIO:
     info = archive.getinfo(name + ".npy")
-    # The only ways of NumPy and sae-extract. Others may announce gigabytes for a dictionary.
+    # NumPy and sae-extract use only these methods. Others can ask for a dictionary of gigabytes.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is compressed in a way that NumPy does not use, {info.compress_type}")
     return archive.open(info)
@@ -153,9 +154,9 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str, types: list[st
 
 
 def read_metadata(path: Path, advice: str) -> dict:
-    """The dictionary `metadata` of an activations file: author, docs_count, layer, tokens_per_doc (int32 (D,)), sae_name.
+    """Returns the metadata of an activations file: author, docs_count, layer, tokens_per_doc (int32 (D,)), sae_name.
 
-    It is a pickle, and read as plain data: see `pickles`.
+    The file stores a pickled dictionary. `pickles` reads it as plain data, without calling anything.
     """
     with _archive(path, advice) as archive, _open_member(archive, "metadata") as member:
         header = npy.read_header(member)
@@ -168,7 +169,7 @@ def read_metadata(path: Path, advice: str) -> dict:
             value = pickles.load(content)
         except pickles.PickleError as error:
             raise type(error)(f"its metadata {error}") from None
-        # An object array of shape () is pickled as itself, so there is one array around the dictionary.
+        # NumPy pickles an object array of shape () as an array, so the dictionary is the only element of an array.
         found = value.objects[0] if isinstance(value, pickles.Array) and value.type.is_object and value.shape == () else None
         return _metadata(found)
 
@@ -189,13 +190,13 @@ def _metadata(found) -> dict:
     else:
         raise ValueError("its metadata's tokens_per_doc is not an array of integers")
     if counts.size and not 0 <= counts.min() <= counts.max() < 1 << 31:
-        raise ValueError("its metadata's tokens_per_doc has numbers that are no counts")
+        raise ValueError("its metadata's tokens_per_doc has numbers that are not counts")
     metadata["tokens_per_doc"] = counts.astype(np.int32)
     return metadata
 
 
 def read_sparse(path: Path, shape: tuple[int, int], advice: str) -> scipy.sparse.csr_matrix:
-    """The CSR matrix float32 (D*T, F) of a `.sparse.npz` file."""
+    """Returns the CSR matrix float32 (D*T, F) of a `.sparse.npz` file."""
     (rows, width), integers = shape, ["int32", "int64"]
     with _archive(path, advice) as archive:
         form = _read_member(path, archive, "format", ["|S3"], (), advice).item()
@@ -214,7 +215,7 @@ def read_sparse(path: Path, shape: tuple[int, int], advice: str) -> scipy.sparse
             raise ValueError(f"its indices are not all from 0 to {width - 1}")
         ascends = np.ones(count + 1, bool)
         ascends[1:-1] = indices[1:] > indices[:-1]
-        # Where a row begins, the last of the row before does not matter.
+        # The first index of a row need not be larger than the last index of the row before.
         ascends[indptr] = True
         if not ascends.all():
             raise ValueError("its indices do not ascend within a row")
@@ -226,9 +227,9 @@ def read_sparse(path: Path, shape: tuple[int, int], advice: str) -> scipy.sparse
 
 
 def read_dense(path: Path, shape: tuple[int, int, int], advice: str) -> scipy.sparse.csr_matrix:
-    """The float32 (D, T, F) array of a dense `.npz` file, as a CSR matrix (D*T, F).
+    """Returns the float32 array (D, T, F) of a dense `.npz` file as a CSR matrix (D*T, F).
 
-    The array is unpacked a MB at a time: what is in memory is one such block and what fires.
+    The array is decompressed in blocks of 1 MiB. Memory holds one block and the nonzero elements, never the whole array.
     """
     rows, width = shape[0] * shape[1], shape[2]
     columns, values = [], []
@@ -238,7 +239,7 @@ def read_dense(path: Path, shape: tuple[int, int, int], advice: str) -> scipy.sp
         _expect(path, "dtype", "float32", header.dtype_name, advice)
         _expect(path, "order", "C", "Fortran" if header.is_fortran else "C", advice)
         indptr = np.zeros(rows + 1, np.int64)
-        # Whole rows, or a part of one.
+        # A block is a number of whole rows. If a row is larger than a block, a block is a part of a row.
         step = max(1, BLOCK_BYTES // 4)
         step = step // width * width or step
         for start in range(0, rows * width, step):
@@ -264,7 +265,10 @@ def read_dense(path: Path, shape: tuple[int, int, int], advice: str) -> scipy.sp
 
 
 def check_metadata(path: Path, metadata: dict, expected: dict, rows: int, advice: str) -> None:
-    """Fails where a file's `metadata` is not what `expected` has: of `tokens_per_doc` without the padding to `rows`."""
+    """Raises `RunError` if a file's `metadata` differs from `expected`.
+
+    `expected["tokens_per_doc"]` has no padding; in the file it is padded with zeros to `rows`.
+    """
     for key, value in expected.items():
         what, got = f"metadata[{key!r}]", metadata[key]
         if key == "tokens_per_doc":

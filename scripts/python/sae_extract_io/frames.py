@@ -1,4 +1,4 @@
-"""The same as pandas data frames. pandas is imported only here, when a frame is asked for."""
+"""Results as pandas data frames. pandas is imported only here, when a function makes a data frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _pandas():
 
 
 def tokens_frame(authors):
-    """A row for each token of `authors`, end to end."""
+    """Returns a data frame with a row for each token of `authors`, author after author."""
     pandas = _pandas()
     parts = {name: [] for name in ("author", "document", "position", "token", "cross_entropy", "entropy")}
     for author in authors:
@@ -29,7 +29,7 @@ def tokens_frame(authors):
 
 
 def firings_frame(authors, layer, site):
-    """A row for each feature that fires at each token of `authors`, end to end."""
+    """Returns a data frame with a row for each token of `authors` and each feature that fires at it, author after author."""
     pandas = _pandas()
     parts = {name: [] for name in ("author", "document", "position", "feature", "value")}
     for author in authors:

@@ -1,4 +1,4 @@
-"""`run.json`: one entry an invocation, made one description of all of one model's results."""
+"""Reads `run.json`, which has one entry for each invocation, and joins the entries of one model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .receipts import names_start, with_completed
 
 @dataclass
 class Manifest:
-    """What a model's invocations have in common, and the union of what they were for."""
+    """The results of one model: the settings that its invocations share, and the union of their hooks and authors."""
 
     model: str
-    # What the files' names begin with, "sae__google_gemma-2-2b__".
+    # The beginning of the files' names, "sae__google_gemma-2-2b__".
     start: str
-    # The entries that count, in order, as in run.json, with the authors that have been completed since.
+    # The entries of run.json that belong to the present results, in order, with the authors that receipts report as complete.
     invocations: list[dict]
-    # D and T.
+    # (D, T).
     shape: tuple[int, int]
     # run.json's `settings` of the last invocation, with all layers and layer_types.
     settings: dict
@@ -35,16 +35,16 @@ class Manifest:
     incomplete: list[str]
 
     def advice(self, hook: tuple[int, str] | None = None, purpose: str = "make it") -> str:
-        """What to do about a file: the command of the last invocation that was for `hook`, or of the last."""
+        """Returns the next step for a message: to repeat the last invocation for `hook`, or the last one if `hook` is None."""
         entry = next((e for e in reversed(self.invocations) if hook is None or hook in _hooks(e)), self.invocations[-1])
         command = [word for word in entry.get("command", []) if word != "--overwrite"]
-        # Whoever wrote run.json chose the words: another program's command is not advised.
+        # The command comes from run.json, which another person may have written. Only a command of sae-extract is shown.
         is_ours = bool(command) and PurePath(command[0]).name == "sae-extract"
         return f"run the same command again to {purpose}" + (f": {shlex.join(command)}" if is_ours else "")
 
 
 def read_manifest(directory: Path, model: str | None) -> Manifest:
-    """The manifest of `model`, or of the only model, in `directory`. Raises `RunError`."""
+    """Returns the manifest of `model` in `directory`, or of the only model if `model` is None. Raises `RunError`."""
     path = directory / "run.json"
     entries = _entries(path)
     labels = list(dict.fromkeys(entry["model"]["label"] for entry in entries))
@@ -65,7 +65,7 @@ def read_manifest(directory: Path, model: str | None) -> Manifest:
     authors: dict[str, dict] = {}
     incomplete: dict[str, None] = {}
     for entry in entries:
-        # A rank has entries of its own authors only.
+        # The entry of a rank lists only that rank's authors, so the authors of all entries are joined.
         authors.update({author["author"]: author for author in entry["authors"]})
         incomplete.update(dict.fromkeys(entry["authors_not_complete"]))
         saes.update(_hooks(entry))
@@ -81,21 +81,24 @@ def read_manifest(directory: Path, model: str | None) -> Manifest:
         shape=(last["shape"]["documents"], last["shape"]["tokens"]),
         settings=settings,
         saes={hook: saes[hook] for hook in by_place},
-        # Authors are in the order of their first documents in the corpus.
+        # Sort authors by their first documents in the corpus.
         authors=dict(sorted(authors.items(), key=lambda item: item[1]["source_lines"][:1])),
         incomplete=[author for author in incomplete if author not in authors],
     )
 
 
 def missing_ranks(manifest: Manifest) -> str:
-    """The ranks that have no entry, and of how many, by the last entry: "0, 2 of 4"; empty where some set of ranks is whole."""
+    """Returns the ranks of the last entry's world size that have no entry, as text: "0, 2 of 4".
+
+    The text is empty if, for any world size, all ranks have entries.
+    """
     ranks: dict[int, set[int]] = {}
     for entry in manifest.invocations:
         ranks.setdefault(entry["world_size"], set()).update(entry["ranks"])
     if any(len(present) == size for size, present in ranks.items()):
         return ""
     size = manifest.invocations[-1]["world_size"]
-    # There may be more than there is memory for.
+    # The world size may be so large that a list of all ranks does not fit into memory.
     first = list(islice((rank for rank in range(size) if rank not in ranks[size]), 10))
     more = size - len(ranks[size]) - len(first)
     return ", ".join(map(str, first)) + (f" and {more} more" if more else "") + f" of {size}"
@@ -130,7 +133,7 @@ def _hooks(entry: dict) -> dict[tuple[int, str], dict]:
 
 
 def _configuration(entry: dict):
-    """What invocations must agree in to have results in one folder: sae-extract refuses others."""
+    """Returns the parts of `entry` in which all invocations for one folder agree: sae-extract refuses other invocations."""
     names = ["max_seq_len", "prefix", "feature_threshold", "activation_values", "batch_size"]
     return (
         [entry["settings"].get(name) for name in names],
@@ -140,8 +143,8 @@ def _configuration(entry: dict):
 
 
 def _of_one_configuration(entries: list[dict]) -> list[dict]:
-    # Entries of another configuration are of results that --overwrite has removed, or of a run that found another at
-    # work when it began, and failed.
+    # An entry of another configuration describes results that --overwrite has removed, or a run that failed because another run
+    # was at work.
     last = next((e for e in reversed(entries) if e["authors"] or e.get("outcome") != "failed"), entries[-1])
     begun = [number for number, entry in enumerate(entries) if entry.get("overwrote")]
     entries = entries[begun[-1] if begun else 0 :]

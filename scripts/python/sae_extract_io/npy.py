@@ -1,7 +1,7 @@
-"""NumPy's .npy format, versions 1.0 to 3.0, as far as plain arrays need it. No Python of the file's is evaluated.
+"""Reads NumPy's .npy format, versions 1.0 to 3.0, for plain arrays. Never evaluates Python expressions from a file.
 
-Format: numpy/lib/format.py. Every function raises `ValueError` where a file is damaged. Nothing is put aside for what a header
-announces: memory is taken as the bytes come.
+The format is defined in numpy/lib/format.py. Every function raises `ValueError` if the file is damaged. Memory is allocated
+only for bytes that were read, never for a size in a header.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 
 from .opening import BLOCK_BYTES
 
-# As NumPy's own `max_header_size`. What sae-extract and NumPy write of plain arrays has 118 bytes.
+# The limit of NumPy (`max_header_size`). Headers of plain arrays from sae-extract and NumPy have 118 bytes.
 HEADER_BYTES = 10_000
 
-# Types as headers name them, and as NumPy does.
+# NumPy's names of the types in headers.
 NAMES = {"<f2": "float16", "<f4": "float32", "<f8": "float64", "<i4": "int32", "<i8": "int64", "|O": "object"}
 
-# Of these numbers are read; the last is that of `format` in SciPy's files.
+# The types that can be read. "|S3" is the type of `format` in SciPy's sparse files.
 PLAIN = {"<f2", "<f4", "<i4", "<i8", "|S3"}
 
 ITEM = re.compile(
@@ -30,7 +30,7 @@ ITEM = re.compile(
 
 
 class Header(NamedTuple):
-    """What a header says."""
+    """The content of a header."""
 
     # NumPy's type string, "<f4".
     descr: str
@@ -39,12 +39,12 @@ class Header(NamedTuple):
 
     @property
     def dtype_name(self) -> str:
-        """The type as NumPy calls it, "float32"; the type string where it is another than sae-extract writes."""
+        """NumPy's name of the type, "float32"; the type string for types that sae-extract does not write."""
         return NAMES.get(self.descr, self.descr)
 
 
 def read_header(stream: BinaryIO) -> Header:
-    """The header at the front of `stream`, which is left where the numbers begin."""
+    """Reads the header at the beginning of `stream`. The stream is then at the first element."""
     front = stream.read(8)
     if front[:6] != b"\x93NUMPY" or len(front) < 8:
         raise ValueError("an array does not begin as .npy arrays do")
@@ -69,7 +69,7 @@ def _parsed(text: str) -> Header:
 
 
 def read_values(stream: BinaryIO, header: Header) -> np.ndarray:
-    """The numbers that follow `header`, to the end of `stream`."""
+    """Reads the elements that follow `header`. Raises `ValueError` if `stream` does not end behind them."""
     if header.descr not in PLAIN or (header.is_fortran and len(header.shape) > 1):
         raise ValueError(f"an array is {header.dtype_name}{' in Fortran order' if header.is_fortran else ''}")
     dtype = np.dtype(header.descr)
@@ -79,7 +79,7 @@ def read_values(stream: BinaryIO, header: Header) -> np.ndarray:
 
 
 def read_exactly(stream: BinaryIO, size: int) -> bytearray:
-    """The next `size` bytes of `stream`."""
+    """Reads the next `size` bytes of `stream`. Raises `ValueError` if it has fewer."""
     content = bytearray()
     while len(content) < size:
         block = stream.read(min(BLOCK_BYTES, size - len(content)))
@@ -90,6 +90,6 @@ def read_exactly(stream: BinaryIO, size: int) -> bytearray:
 
 
 def check_end(stream: BinaryIO) -> None:
-    """Fails where `stream` goes on. The checksum of a ZIP file's member is compared at its end, so the end must be read."""
+    """Raises `ValueError` if `stream` has more bytes. This reads to the end, where `zipfile` compares a member's checksum."""
     if stream.read(1):
         raise ValueError("an array is longer than its header says")

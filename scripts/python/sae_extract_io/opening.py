@@ -1,4 +1,4 @@
-"""Opening files in a folder that somebody else may have made: regular files only, and nothing that would be waited for."""
+"""Opens files in a folder that another person may have made: only regular files, and without waiting for a FIFO or device."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import BinaryIO
 
 from .errors import RunError
 
-# Bytes read at a time, and of a dense array in memory at a time. Larger blocks fall out of the processor's cache.
+# Bytes that are read at a time, also of a dense array. Larger blocks do not fit into the processor's cache.
 BLOCK_BYTES = 1 << 20
 
 
 def open_file(path: Path, advice: str) -> BinaryIO:
-    """The regular file at `path`, or that a link there leads to, opened to be read.
+    """Opens the regular file at `path` for reading. Follows links.
 
-    Raises `OSError` where it cannot be opened, and `RunError` where a folder, FIFO, socket or device is in its place: a FIFO
-    would be waited for, and a device may have no end.
+    Raises `OSError` if the file cannot be opened, and `RunError` if it is a folder, FIFO, socket or device. Reading a FIFO
+    could wait forever, and a device may have no end. `advice` ends the message.
     """
-    # Before it is opened: to open a device may do something already.
+    # Check before opening, because opening a device may already have an effect.
     _check_kind(path, os.stat(path).st_mode, advice)
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     try:
-        # What is open now need not be what was there a moment ago.
+        # Check again: the file may have been replaced between the check and the opening.
         _check_kind(path, os.fstat(file.fileno()).st_mode, advice)
     except RunError:
         file.close()
@@ -46,9 +46,9 @@ def _check_kind(path: Path, mode: int, advice: str) -> None:
 
 
 def read_text(path: Path, advice: str) -> str:
-    """The UTF-8 text in `path`. Raises as `open_file` does, and `ValueError` where it is no text.
+    """Returns the UTF-8 text in the file at `path`. Raises as `open_file`, and `ValueError` if the file is not UTF-8 text.
 
-    It ends at the first NUL byte, which no text has: what a file announces with a hole is not read.
+    Reading stops with `ValueError` at the first NUL byte, which text does not contain. So a hole in a sparse file is not read.
     """
     content = bytearray()
     with open_file(path, advice) as file:
@@ -60,8 +60,8 @@ def read_text(path: Path, advice: str) -> str:
 
 
 def check_is_folder(path: Path) -> None:
-    """Fails where `path`, a folder that sae-extract makes itself, is a link. Raises `RunError`."""
+    """Raises `RunError` if `path`, a folder that sae-extract makes, is a link."""
     if path.is_symlink():
         raise RunError(
-            f"{path}: is a symbolic link; sae-extract makes a folder there, and nothing is read where the link leads; remove it"
+            f"{path}: is a symbolic link; sae-extract makes a folder there, so the link is not followed; remove the link"
         )

@@ -1,11 +1,11 @@
-"""Reading pickles that hold plain data. Nothing of `pickle` is used, and nothing that a file names is called: NumPy's arrays
-and types are understood from the values that they would be made of.
+"""Reads pickles that hold plain data, without the module `pickle` and without calling anything that a file names.
 
-What is taken and refused is what Sources/ArrayFiles/Pickle.swift takes and refuses; the two are to be changed together.
-Opcodes: CPython Lib/pickletools.py, those of protocols 2 to 4 that plain data and NumPy's arrays need.
+NumPy's arrays and types are built from the arguments and states with which the pickle would make them.
+Sources/ArrayFiles/Pickle.swift accepts and refuses the same pickles; change both together. The opcodes are those of protocols 2
+to 4 that plain data and NumPy's arrays need; they are defined in CPython's Lib/pickletools.py.
 
-Work and memory are bounded by the pickle's length: a value that is referred to again is shared, and what is announced is taken
-only where it is there.
+The pickle's length bounds time and memory: repeated references share a value, and no memory is allocated for a length before
+that many bytes are present.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any, Callable
 
 from .errors import excerpt
 
-# Values in all, and those that are kept to be referred to. Python needs some 60 bytes for one that has one byte in a pickle.
+# The most values of a pickle, and of its memo. A value of one byte in a pickle takes about 60 bytes in Python.
 VALUES = 1 << 20
 
-# Tuples, and fillings of lists and dictionaries, in all; so also how deep they can lie in each other.
+# The most operations that make tuples or lists with elements, or fill lists and dictionaries. This also limits nesting.
 CONTAINERS = 4096
 
-# All of Python's.
+# The names of all opcodes.
 NAMES = {code.code.encode("latin-1")[0]: code.name for code in pickletools.opcodes}
 
-# How NumPy 1 and NumPy 2 name what makes arrays, types and single numbers.
+# The functions and classes that make arrays, types and single numbers, by their paths in NumPy 1 and NumPy 2.
 KNOWN = {
     "numpy.core.multiarray._reconstruct": "_reconstruct",
     "numpy._core.multiarray._reconstruct": "_reconstruct",
@@ -40,7 +40,7 @@ KNOWN = {
 
 
 class PickleError(ValueError):
-    """A pickle is damaged. The message is to be put after the array's name."""
+    """A pickle is damaged. The message continues a sentence that begins with the array's name."""
 
 
 class RefusedPickle(PickleError):
@@ -49,23 +49,23 @@ class RefusedPickle(PickleError):
 
 @dataclass(eq=False)
 class Function:
-    """A function or class of NumPy's that is known, by its own name."""
+    """A function or class of `KNOWN`, by its short name. It is never called."""
 
     name: str
 
 
 @dataclass(eq=False)
 class ElementType:
-    """A type of NumPy's."""
+    """A NumPy dtype."""
 
-    # "i4", "O8".
+    # Kind and size, "i4", "O8".
     code: str
-    # "<", ">", "|" or "="; nothing before its state has been read.
+    # Byte order "<", ">", "|" or "="; empty until the type's state has been read.
     order: str = ""
 
     @property
     def descr(self) -> str:
-        """The type string, "<i4"."""
+        """NumPy's type string, "<i4"."""
         return self.order + self.code
 
     @property
@@ -75,21 +75,21 @@ class ElementType:
 
 @dataclass(eq=False)
 class Array:
-    """An array of NumPy's."""
+    """A NumPy array."""
 
-    # Nothing before its state has been read.
+    # None until the array's state has been read.
     type: ElementType | None = None
     shape: tuple[int, ...] = ()
     is_fortran: bool = False
-    # The numbers' bytes.
+    # The bytes of the elements of an array of numbers.
     data: bytes = b""
-    # The elements of an array of objects.
+    # The elements of an object array.
     objects: list = field(default_factory=list)
 
 
 def load(content: bytes) -> Any:
-    """The value that the pickle `content` holds: None, bool, int, float, str, bytes, list, tuple, dict with str as keys,
-    `ElementType`, `Array`, or `Function` where a class is data. Raises `PickleError`."""
+    """Returns the value of the pickle `content`: None, bool, int, float, str, bytes, list, tuple, dict with str keys,
+    `ElementType`, `Array`, or `Function` for a known function or class. Raises `PickleError`."""
     return _Reader(content).run()
 
 
@@ -105,7 +105,7 @@ _MARK = object()
 
 
 class _Reader:
-    """The stack machine."""
+    """The stack machine that executes a pickle's opcodes."""
 
     def __init__(self, content: bytes):
         self.content = content
@@ -171,7 +171,7 @@ class _Reader:
         self.stack.append(value)
 
     def pop(self) -> Any:
-        """The value on top. An array without its state is none."""
+        """Removes and returns the value on top. Raises `PickleError` for an array whose state has not been read."""
         value = self.pop_any()
         if isinstance(value, Array) and value.type is None:
             raise _damaged("an array without a state")
@@ -244,7 +244,7 @@ class _Reader:
         self.push(Function(KNOWN[path]))
 
     def reduce(self) -> None:
-        """Where a function would be called: what it would make is understood."""
+        """Builds the value that the function on the stack would return, without calling it. The function must be known."""
         arguments, function = self.pop(), self.pop()
         if not isinstance(arguments, tuple) or not isinstance(function, Function):
             raise _refused("a call of what is no function")

@@ -1,8 +1,8 @@
-"""Receipts, in the state folder of a run: which authors have been completed since the run's entry in `run.json` was written.
+"""Reads receipts in the state folder of a run: the authors that were completed after the run's entry in `run.json` was written.
 
-A process appends what it completes to a file of its own, `*.receipts`: a receipt a line, the CRC-32 of its JSON in eight
-hexadecimal digits, a space, the JSON. Older versions of sae-extract wrote a file for each, `*.receipt`, with the JSON alone. What is damaged,
-or half written, attests nothing.
+Each process appends receipts to its own file, `*.receipts`. A receipt is one line: the CRC-32 of its JSON in eight
+hexadecimal digits, a space, the JSON. Older versions of sae-extract wrote each receipt to its own file, `*.receipt`, which
+has only the JSON. Damaged or incomplete receipts are ignored.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ SHARED = ["entropy_loss__{}.npy", "cross_entropy_loss__{}.npy", "tokens__{}.json
 
 
 def names_start(entry: dict) -> str:
-    """What the names of the files of an entry's model begin with. Older versions did not encode the model's label."""
+    """Returns the beginning of the names of an entry's files. Older versions did not encode the model's label."""
     model = entry["model"]
     return f"sae__{model.get('name_in_files', model['label'].replace('/', '_'))}__"
 
 
 def with_completed(directory: Path, entry: dict, cache: dict) -> dict:
-    """`entry` of run.json with the authors among those that are complete by now.
+    """Returns `entry` of run.json, with the authors that receipts report as complete moved to its complete authors.
 
-    `cache` keeps what has been read, for other entries of the same folder.
+    `cache` keeps the receipts of each state folder for other entries. Raises `RunError` if a part of the state folder's path
+    is a link, or if a receipts file is not a regular file.
     """
     folder = _state_folder(directory, entry) if entry["authors_not_complete"] else None
     if folder is None:
@@ -40,7 +41,7 @@ def with_completed(directory: Path, entry: dict, cache: dict) -> dict:
     waiting, receipts = set(entry["authors_not_complete"]), cache[folder]
     found = []
     for name in entry["authors_not_complete"]:
-        # What a receipt that is none raises.
+        # Invalid receipts raise these errors. They are ignored.
         with contextlib.suppress(AttributeError, KeyError, OverflowError, RunError, TypeError, ValueError):
             author, counts = _author(entry, receipts.get(name, []))
             if author is not None:
@@ -65,13 +66,13 @@ def with_completed(directory: Path, entry: dict, cache: dict) -> dict:
 
 
 def _state_folder(directory: Path, entry: dict) -> Path | None:
-    """The folder of an entry's receipts, if there is one. Raises `RunError` where a part of its path is a link."""
+    """Returns the folder of an entry's receipts; None if it is unknown. Raises `RunError` if a part of its path is a link."""
     if "state" in entry:
         parts = Path(entry["state"]).parts
         if parts[:1] != (".sae-extract",) or ".." in parts:
             return None
     else:
-        # Older versions did not name it; where a label has several, nothing tells which.
+        # Older versions did not write the folder to the entry. If a label has several folders, the right one is unknown.
         parts = (".sae-extract", "models", entry["model"]["label"].replace("/", "_"))
         if parts[-1] in (".", ".."):
             return None
@@ -89,7 +90,7 @@ def _state_folder(directory: Path, entry: dict) -> Path | None:
 
 
 def _receipts(folder: Path) -> dict[str, list[dict]]:
-    """All receipts in `folder`, by author. Raises `RunError` where something else than a file has a receipts' name."""
+    """Returns all receipts in `folder`, by author. Raises `RunError` if a receipts file is not a regular file."""
     texts = []
     try:
         for path in sorted(folder.iterdir()):
@@ -100,7 +101,7 @@ def _receipts(folder: Path) -> dict[str, list[dict]]:
                     if line[:8] == b"%08x" % zlib.crc32(line[9:]):
                         texts.append(line[9:])
     except (OSError, ValueError):
-        pass  # Its run may have ended, or been overwritten, meanwhile.
+        pass  # The run may have ended or been overwritten in the meantime, and the folder or file been removed.
     receipts: dict[str, list[dict]] = {}
     for text in texts:
         try:
@@ -112,7 +113,10 @@ def _receipts(folder: Path) -> dict[str, list[dict]]:
 
 
 def _content(path: Path) -> bytes:
-    """What is in `path`, to the first MB of nothing but NUL bytes: a hole in a file may be larger than any disk."""
+    """Returns the content of the file at `path` up to the first 1-MiB block of NUL bytes only.
+
+    A hole in a sparse file may be larger than any disk.
+    """
     content = bytearray()
     with open_file(path, "run the same command again") as file:
         while (block := file.read(BLOCK_BYTES)) and block != bytes(len(block)):
@@ -121,7 +125,10 @@ def _content(path: Path) -> bytes:
 
 
 def _author(entry: dict, receipts: list[dict]) -> tuple[dict | None, dict]:
-    """What run.json will say of the author of `receipts`, and how often features of each hook fired; None if files lack."""
+    """Returns the entry that run.json will have for the author of `receipts`, and the number of firings by hook.
+
+    The entry is None if receipts do not name all of the author's files. Receipts of another SAE at the same hook do not count.
+    """
     if not receipts:
         return None, {}
     start, counts, sealed = names_start(entry), {}, {}

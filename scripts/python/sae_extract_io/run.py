@@ -1,4 +1,4 @@
-"""`Run` and `Author`: a run's results by author, layer and site."""
+"""`load_run`, `Run` and `Author`: a run's results by author, layer and site."""
 
 from __future__ import annotations
 
@@ -17,50 +17,52 @@ from . import files, frames
 from .errors import RunError, UnfinishedRunWarning, printable
 from .manifest import Manifest, missing_ranks, read_manifest
 
-# Of more positions than this a file must be as large as they are, before anything is made of what run.json announces.
+# If the arrays have more positions (D*T) than this, the size of a metric file is compared with run.json before memory is
+# allocated.
 POSITIONS = 1 << 24
 
 METRICS = {"cross_entropy_loss": ".npy", "entropy_loss": ".npy", "tokens": ".json", "full_texts": ".json"}
 
 
 class TokenIndex(NamedTuple):
-    """Where each row of a matrix of tokens comes from. Each array is (rows,)."""
+    """The token of each row of a matrix. Each array is (rows,)."""
 
-    # Names, of dtype object.
+    # The author's name, dtype object.
     author: np.ndarray
-    # int32: the document among the author's, from 0.
+    # int32: the index of the document among the author's documents, from 0.
     document: np.ndarray
-    # int32: the token in the document, from 0; `<bos>` is not counted.
+    # int32: the index of the token in the document, from 0; `<bos>` is not counted.
     position: np.ndarray
 
 
 class TokenTable(NamedTuple):
-    """An author's tokens, one a row. Each array is (tokens,)."""
+    """An author's tokens, one in each row. Each array is (tokens,)."""
 
-    # int32: the document, from 0.
+    # int32: the index of the document, from 0.
     document: np.ndarray
-    # int32: the token in the document, from 0; `<bos>` is not counted.
+    # int32: the index of the token in the document, from 0; `<bos>` is not counted.
     position: np.ndarray
-    # The piece, a str, of dtype object.
+    # The token's piece, a str, dtype object.
     token: np.ndarray
 
 
 def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
-    """The run whose --save_dir was `directory`.
+    """Returns the run whose --save_dir was `directory`.
 
-    `model` is the label as in run.json, such as "google/gemma-2-2b"; it may be left out where the folder has results of
-    one model. Several invocations' results (more layers, more sites, ranks) are one run. Only run.json and the names of
-    the files are read; of a run that is at work, or was killed, also what it says in its own folder of authors that are complete.
+    `model` is the label in run.json, such as "google/gemma-2-2b". It is optional if the folder has results of one model. The
+    results of several invocations (more layers, more sites, ranks) are one run. Only run.json and the names of the files are
+    read. For a run that is at work or was killed, receipts in its `.sae-extract` folder are read too: they tell which authors
+    are complete.
 
-    Raises `RunError` where there is no run, or `model` is needed. Files that are not there yet are an
-    `UnfinishedRunWarning`; `Run.incomplete` and `Run.missing` list them.
+    Raises `RunError` if the folder has no run, or if `model` is needed. Warns with `UnfinishedRunWarning` if authors, ranks or
+    files are missing; `Run.incomplete` and `Run.missing` list authors and files.
     """
     try:
         run = Run(Path(directory), read_manifest(Path(directory), model))
     except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise RunError(
-            f"{Path(directory) / 'run.json'}: is not as a manifest is ({type(error).__name__}: {error}); "
-            "run the same command again to have it written anew"
+            f"{Path(directory) / 'run.json'}: is not a valid manifest ({type(error).__name__}: {error}); "
+            "run the same command again to make it"
         ) from error
     ranks = missing_ranks(run._manifest)
     problems = []
@@ -72,7 +74,7 @@ def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
     names = [name for missing in run.missing.values() for name in missing]
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        problems.append(f"not there: {names[0]}{more}, of {_listed(list(run.missing))}")
+        problems.append(f"missing files: {names[0]}{more}, of {_listed(list(run.missing))}")
     if problems:
         message = f"{directory} is not complete: {'; '.join(problems)}; {run._manifest.advice(purpose='complete it')}"
         warnings.warn(UnfinishedRunWarning(message), stacklevel=2)
@@ -80,12 +82,12 @@ def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
 
 
 def _listed(names: list[str]) -> str:
-    # There may be thousands.
+    # There may be thousands of names.
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 class Run:
-    """A run's results. `run[author]` is an `Author`; iterating gives the authors' names, in the corpus' order."""
+    """A run's results. `run[author]` is an `Author`. Iteration gives the authors' names, in the order of the corpus."""
 
     def __init__(self, directory: Path, manifest: Manifest):
         self._directory = directory
@@ -108,7 +110,7 @@ class Run:
 
     @property
     def hooks(self) -> list[tuple[int, str]]:
-        """Every (layer, site) that an invocation was for."""
+        """Every tapped (layer, site), by layer, then by site in the order res, mlp, att."""
         return list(self._manifest.saes)
 
     @property
@@ -118,12 +120,12 @@ class Run:
 
     @property
     def sites(self) -> list[str]:
-        """All sites, of res, mlp and att."""
+        """All tapped sites, in the order res, mlp, att."""
         return self.settings["layer_types"]
 
     @property
     def saes(self) -> Mapping[tuple[int, str], dict]:
-        """What run.json says of the SAE of each (layer, site): sae_name, d_in, d_sae, path, …
+        """The entry in run.json of the SAE of each (layer, site): sae_name, d_in, d_sae, path, …
 
         `mean_l0` is over the authors of the last invocation for that hook.
         """
@@ -131,7 +133,7 @@ class Run:
 
     @property
     def settings(self) -> dict:
-        """The settings in run.json, with the layers and layer_types of all invocations."""
+        """The settings of the last invocation in run.json, with the layers and layer_types of all invocations."""
         return self._manifest.settings
 
     @property
@@ -141,19 +143,19 @@ class Run:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(D, T): the rows and positions of the arrays in the files."""
+        """(D, T): the number of documents and of positions in the files' arrays."""
         return self._manifest.shape
 
     @property
     def incomplete(self) -> list[str]:
-        """Names of authors that are not complete; they are not among `authors`."""
+        """Names of the authors that are not complete. They are not in `authors`."""
         return self._manifest.incomplete
 
     @property
     def missing(self) -> dict[str, list[str]]:
-        """The names of the files that are not there, by author; authors with all files are left out.
+        """The names of the missing files, by author. Authors with all files are not in the dictionary.
 
-        Of the two files that a hook's features may be in, one is enough.
+        A hook's features need one file, dense or sparse. If both are missing, the dense file is named.
         """
         try:
             present = set(os.listdir(self._directory))
@@ -184,10 +186,10 @@ class Run:
     def features(
         self, layer: int, site: str, authors: Iterable[str] | None = None
     ) -> tuple[scipy.sparse.csr_matrix, TokenIndex]:
-        """The features of the tokens of all `authors` (all of the run, if not given), end to end.
+        """Returns the features of all tokens of `authors` (None: all authors of the run), author after author.
 
-        Returns the CSR matrix float32 (rows, F), rows being all tokens without padding, and where each row comes from.
-        Raises as `Author.features` does.
+        Returns a CSR matrix float32 (rows, F) with a row for each token without padding, and the author, document and position
+        of each row. Raises as `Author.features`.
         """
         chosen = self._chosen(authors)
         width = self._width(layer, site)
@@ -197,10 +199,10 @@ class Run:
         return matrix, TokenIndex(*(np.concatenate(column) for column in columns))
 
     def rates(self, layer: int, site: str, authors: Iterable[str] | None = None) -> np.ndarray:
-        """How often each feature fires: float64 (authors, F), the fraction of an author's tokens at which it does.
+        """Returns the fraction of each author's tokens at which each feature fires: float64 (authors, F).
 
-        Rows are in the order of `authors`, or of `run.authors`. With raw activations too, it is how often, not how much.
-        One author's features are in memory at a time. Raises as `Author.features` does.
+        Rows are in the order of `authors`, or of `run.authors` if it is None. Raw activations are counted too, not summed.
+        Memory holds the features of one author at a time. Raises as `Author.features`.
         """
         chosen = self._chosen(authors)
         rates = np.zeros((len(chosen), self._width(layer, site)))
@@ -210,16 +212,17 @@ class Run:
         return rates
 
     def to_pandas(self, authors: Iterable[str] | None = None):
-        """A data frame of one row a token: author, document, position, token, cross_entropy, entropy. See `Author`.
+        """Returns a data frame with a row for each token. See `Author.to_pandas`.
 
-        Raises `ImportError` where pandas is not installed.
+        Columns: author, document, position, token, cross_entropy, entropy. Raises `ImportError` if pandas is not installed.
         """
         return frames.tokens_frame(self._chosen(authors))
 
     def firings(self, layer: int, site: str, authors: Iterable[str] | None = None):
-        """A data frame of one row for each feature that fires at a token: author, document, position, feature, value.
+        """Returns a data frame with a row for each token and each feature that fires at it.
 
-        Raises `ImportError` where pandas is not installed, and as `Author.features` does.
+        Columns: author, document, position, feature, value. Raises `ImportError` if pandas is not installed, and as
+        `Author.features`.
         """
         return frames.firings_frame(self._chosen(authors), layer, site)
 
@@ -254,9 +257,9 @@ class Run:
 
 
 class Author:
-    """One author's results. Arrays, tokens and texts are read when they are asked for.
+    """One author's results. Arrays, tokens and texts are read from the files when they are used.
 
-    `documents`: number of documents. `token_count`: tokens of all documents, padding not counted.
+    `documents` is the number of documents. `token_count` is the number of tokens of all documents without padding.
     """
 
     def __init__(self, run: Run, entry: dict):
@@ -269,16 +272,16 @@ class Author:
     def __repr__(self) -> str:
         return f"Author({self.name!r}, {self.documents} documents, {self.token_count} tokens)"
 
-    # What run.json says
+    # Values from run.json
 
     @property
     def tokens_per_document(self) -> np.ndarray:
-        """int32 (documents,): the tokens of each document, at most T."""
+        """int32 (documents,): the number of tokens of each document, at most T."""
         return np.array(self._entry["tokens_per_row"], np.int32)
 
     @property
     def truncated(self) -> np.ndarray:
-        """bool (documents,): whether a document was cut to max_seq_len tokens."""
+        """bool (documents,): whether each document was cut to max_seq_len tokens."""
         truncated = np.zeros(self.documents, bool)
         truncated[self._entry["truncated_rows"]] = True
         return truncated
@@ -290,13 +293,13 @@ class Author:
 
     @property
     def real(self) -> np.ndarray:
-        """bool (documents, T): where there is a token, not padding."""
+        """bool (documents, T): true at tokens, false at padding."""
         self._check_size()
         return np.arange(self._run.shape[1]) < self.tokens_per_document[:, np.newaxis]
 
     @property
     def index(self) -> TokenIndex:
-        """Where each of this author's tokens is, all documents end to end."""
+        """The document and position of each of this author's tokens, document after document."""
         document, position = np.nonzero(self.real)
         names = np.full(len(document), self.name, object)
         return TokenIndex(names, document.astype(np.int32), position.astype(np.int32))
@@ -312,12 +315,12 @@ class Author:
 
     @cached_property
     def texts(self) -> list[str]:
-        """The text of each document, whole, also where its tokens were cut."""
+        """The whole text of each document, also if its tokens were cut to max_seq_len."""
         return files.read_texts(self._path("full_texts"), self.documents, self._run._manifest.advice())
 
     @property
     def token_table(self) -> TokenTable:
-        """Document, position and piece of every token, all documents end to end."""
+        """The document, position and piece of each token, document after document."""
         _, document, position = self.index
         pieces = np.empty(self.token_count, object)
         pieces[:] = [piece for document in self.tokens for piece in document]
@@ -327,8 +330,8 @@ class Author:
     def cross_entropy(self) -> np.ma.MaskedArray:
         """float32 (documents, T), nats, masked at padding, read-only.
 
-        `[d, j]` belongs to token `j` itself: it is -log p of that token given all before it (`<bos>` included). The file
-        has float16 numbers; they are widened so that sums do not overflow.
+        `[d, j]` is -log p of token `j`, given all tokens before it (`<bos>` included). The file stores float16; the values are
+        widened so that sums do not overflow.
         """
         return self._metric("cross_entropy_loss")
 
@@ -336,15 +339,16 @@ class Author:
     def entropy(self) -> np.ma.MaskedArray:
         """float32 (documents, T), nats, masked at padding, read-only.
 
-        `[d, j]` is the entropy of the prediction made at token `j`, that is for token `j + 1`: what `cross_entropy[d, j + 1]`
-        was to be expected to be. The file has float16 numbers.
+        `[d, j]` is the entropy of the prediction made at token `j` for token `j + 1`. This is the value of
+        `cross_entropy[d, j + 1]` that the model expects. The file stores float16.
         """
         return self._metric("entropy_loss")
 
     def flat(self, array) -> np.ndarray:
-        """`array` (documents, T, …), or (D, T, …) as in the files, at the tokens alone: (tokens, …), documents end to end.
+        """Returns `array` without padding: (tokens, …), document after document.
 
-        Row `i` is the same token as row `i` of `features` and of `token_table`. Raises `RunError` for another shape.
+        `array` is (documents, T, …), or (D, T, …) as in the files. Row `i` of the result is the same token as row `i` of
+        `features` and of `token_table`. Raises `RunError` for another shape.
         """
         values, (rows, columns) = np.ma.getdata(array), self._run.shape
         if values.shape[:2] not in ((self.documents, columns), (rows, columns)):
@@ -356,15 +360,17 @@ class Author:
     # Features
 
     def features(self, layer: int, site: str, padded: bool = False) -> scipy.sparse.csr_matrix:
-        """The features that fire at each token: CSR, float32; 1 where a feature fires, or its activation in a raw run.
+        """Returns the features that fire at each token: CSR, float32, 1 if a feature fires, or its activation in a raw run.
 
-        The matrix is (tokens, F): a row for each token of the documents end to end, as in `flat(…)`, `index` and
-        `token_table`. With `padded` it is (D*T, F) as in the file, row `d*T + t`, where padding is empty.
+        The matrix is (tokens, F), with a row for each token, document after document, as in `flat(…)`, `index` and
+        `token_table`. With `padded` it is (D*T, F) as in the file: token `t` of document `d` is row `d*T + t`, and rows of
+        padding are empty.
 
-        Read from the `.sparse.npz` file where there is one. A dense file is unpacked block by block, so that its array is
-        never in memory; one of 5.9 GB takes some 20 seconds. Nothing is kept: each call reads the file.
+        Reads the `.sparse.npz` file if it exists. Otherwise it reads the dense file and decompresses it in blocks, so the whole
+        array is never in memory; an array of 5.9 GB takes about 20 seconds. The result is not cached: each call reads the file.
 
-        Raises `RunError`: the run has not that layer and site, the file is missing or damaged, or it is not what run.json says.
+        Raises `RunError` if the run does not have this layer and site, if the file is missing or damaged, or if it does not
+        agree with run.json.
         """
         self._check_size()
         rows, columns = self._run.shape
@@ -388,9 +394,9 @@ class Author:
         return scipy.sparse.csr_matrix((matrix.data, matrix.indices, indptr), shape=(self.token_count, width))
 
     def metadata(self, layer: int, site: str) -> dict:
-        """What the features' file says of itself: author, docs_count, layer, tokens_per_doc (int32 (D,)), sae_name.
+        """Returns the metadata of the features' file: author, docs_count, layer, tokens_per_doc (int32 (D,)), sae_name.
 
-        Read without running what a pickle may hold. Raises as `features` does.
+        The metadata are a pickle. It is read as plain data; code in it is never run. Raises as `features`.
         """
         self._run._width(layer, site)
         return self._check_metadata(self._features_path(layer, site), layer, site)
@@ -398,17 +404,17 @@ class Author:
     # pandas
 
     def to_pandas(self):
-        """A data frame of one row a token: author, document, position, token, cross_entropy, entropy.
+        """Returns a data frame with a row for each token: author, document, position, token, cross_entropy, entropy.
 
-        `cross_entropy` is of the row's own token, `entropy` of the prediction made at it, for the next one; both in nats.
-        Raises `ImportError` where pandas is not installed.
+        `cross_entropy` is that of the row's token. `entropy` is that of the prediction for the next token. Both are in nats.
+        Raises `ImportError` if pandas is not installed.
         """
         return frames.tokens_frame([self])
 
     def firings(self, layer: int, site: str):
-        """A data frame of one row for each feature that fires at a token: author, document, position, feature, value.
+        """Returns a data frame with a row for each token and each feature that fires at it.
 
-        Raises `ImportError` where pandas is not installed, and as `features` does.
+        Columns: author, document, position, feature, value. Raises `ImportError` if pandas is not installed, and as `features`.
         """
         return frames.firings_frame([self], layer, site)
 
@@ -436,7 +442,10 @@ class Author:
         return sparse if os.path.exists(sparse) else dense
 
     def _check_size(self) -> None:
-        """Fails where run.json announces more than is there. A few bytes of it can ask for any amount of memory."""
+        """Raises `RunError` if the arrays that run.json announces are larger than the cross-entropy file.
+
+        Without this check, a few bytes in run.json could make this package allocate any amount of memory.
+        """
         rows, columns = self._run.shape
         if rows * columns <= POSITIONS:
             return
@@ -444,10 +453,10 @@ class Author:
         try:
             size = os.stat(path).st_size
         except OSError as error:
-            raise RunError(f"{path}: cannot be looked at ({error.strerror}); {advice}") from None
+            raise RunError(f"{path}: its size cannot be read ({error.strerror}); {advice}") from None
         if size < 2 * rows * columns:
             raise RunError(
-                f"{path}: run.json announces ({rows}, {columns}) numbers, its {size} bytes cannot hold them; {advice}"
+                f"{path}: run.json announces ({rows}, {columns}) numbers, but its {size} bytes cannot hold them; {advice}"
             )
 
     def _missing(self, present: set[str]) -> list[str]:
@@ -476,6 +485,6 @@ class Author:
         if values[~real].any():
             raise RunError(f"{path}: expected 0 at padding, got other numbers; {advice}")
         values, mask = values[: self.documents], ~self.real
-        # What is cached is not to be changed by its users.
+        # The arrays are cached, so callers must not change them.
         values.flags.writeable = mask.flags.writeable = False
         return np.ma.MaskedArray(values, mask)

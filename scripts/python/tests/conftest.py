@@ -1,4 +1,4 @@
-"""The runs that scripts/check-python makes, each a folder in SAE_EXTRACT_RUNS."""
+"""Fixtures and helpers. scripts/check-python makes the runs that the tests read, each in a folder of SAE_EXTRACT_RUNS."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def runs():
 
 @pytest.fixture
 def copied(runs, tmp_path):
-    """Copies a run to where it may be damaged."""
+    """Returns a function that copies a run to a temporary folder, where a test can damage it."""
 
     def copy(name):
         shutil.copytree(runs / name, tmp_path / name)
@@ -48,7 +48,7 @@ def copied(runs, tmp_path):
 
 @pytest.fixture
 def load():
-    """`load_run` where every warning is an error, also where pytest is run without -W error."""
+    """Returns `load_run` with every warning as an error, also if pytest runs without -W error."""
 
     def load_run(*arguments, **options):
         with warnings.catch_warnings():
@@ -64,7 +64,7 @@ def members(path):
 
 
 def rewrite(path, **changed):
-    """Replaces members of a ZIP file by arrays or bytes; None removes one."""
+    """Replaces members of a ZIP file by arrays or bytes. None removes a member."""
     content = members(path)
     for name, value in changed.items():
         if isinstance(value, np.ndarray):
@@ -98,7 +98,7 @@ def fails(message, call, *arguments):
 
 
 def child(code, *arguments):
-    """What a Python of its own prints that runs `code`: one that could be made to crash, to wait or to use up the memory."""
+    """Runs `code` in a separate Python process and returns its output. The code may crash, hang or use up the memory."""
     bounded = f"import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n{code}"
     command = [sys.executable, "-W", "error", "-c", bounded, *map(str, arguments)]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -108,7 +108,7 @@ def child(code, *arguments):
 
 
 def unfinished(directory):
-    """Makes run.json as it is while the run is at work: its receipts are read."""
+    """Changes run.json as if the run were at work, so that receipts are read. Returns the path of the receipts."""
 
     def begin(manifest):
         entry = manifest["runs"][0]
@@ -121,7 +121,7 @@ def unfinished(directory):
 
 
 def set_in(*path):
-    """An edit of the first entry of run.json: all but the last of `path` lead to a place, the last is put there."""
+    """Returns an edit of the first entry of run.json: `path` is the keys to a place, followed by the new value."""
 
     def edit(manifest):
         place = manifest["runs"][0]
@@ -132,7 +132,7 @@ def set_in(*path):
     return edit
 
 
-# Reads all that there is of one author, and prints what is said.
+# Reads all results of one author, and prints "read" or the error for each.
 READ_ALL = """import sys, warnings, sae_extract_io
 warnings.simplefilter("ignore", sae_extract_io.UnfinishedRunWarning)
 def tried(call):
@@ -156,12 +156,12 @@ if run is not None and len(run):
 
 
 def npy(descr, shape, data=b"", header=None):
-    """The bytes of a .npy array whose header says anything."""
+    """Returns the bytes of a .npy array with any header and any data."""
     text = (header or f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}") + "\n"
     return b"\x93NUMPY\2\0" + struct.pack("<I", len(text)) + text.encode() + data
 
 
-# An author's files, and one of its features'.
+# The files of an author, and one of its features files.
 NAMES = {
     "tokens": START + "tokens__harbour.json",
     "texts": START + "full_texts__harbour.json",

@@ -1,4 +1,4 @@
-"""What run.json, receipts and arrays say of themselves: no number asks for memory or time that the files do not have."""
+"""False numbers in run.json, receipts and arrays: none makes the package use memory or time that the files do not justify."""
 
 import json
 import os
@@ -25,25 +25,25 @@ from sae_extract_io import UnfinishedRunWarning, files
         (set_in("shape", "documents", 1 << 31), "a shape without documents"),
         (set_in("shape", "tokens", 1 << 24), "a shape without tokens, or with too many"),
         (set_in("shape", "tokens", 359.0), "a shape without tokens, or with too many"),
-        (set_in("settings", []), "settings that are no object"),
-        (set_in("tokens", "a" * 1000), "tokens that are no number"),
-        (set_in("authors", {}), "authors that are no objects"),
+        (set_in("settings", []), "settings that are not an object"),
+        (set_in("tokens", "a" * 1000), "tokens that are not a number"),
+        (set_in("authors", {}), "authors that are not objects"),
         (set_in("authors_not_complete", [["a"]]), "authors_not_complete that are not names"),
-        (set_in("command", "sae-extract"), "a command that is not words"),
-        (set_in("state", 3), "a state that is no path"),
-        (set_in("world_size", 0), "a world_size that is no number of ranks"),
+        (set_in("command", "sae-extract"), "a command that is not a list of words"),
+        (set_in("state", 3), "a state that is not a path"),
+        (set_in("world_size", 0), "a world_size that is not a number of ranks"),
         (set_in("ranks", [1]), "ranks that are not below world_size"),
-        (set_in("ranks", [True]), "ranks that are no numbers"),
-        (set_in("saes", [3]), "saes that are no objects"),
-        (set_in("saes", 0, "site", "../res"), "an SAE of no layer and site"),
-        (set_in("saes", 0, "layer", "0"), "an SAE of no layer and site"),
-        (set_in("saes", 0, "layer", 10**9), "an SAE of no layer and site"),
-        (set_in("saes", 1, "layer", 3), "two SAEs of one layer and site"),
-        (set_in("saes", 0, "d_sae", 1 << 31), "an SAE with no number of features d_sae"),
-        (set_in("saes", 0, "d_sae", 0), "an SAE with no number of features d_sae"),
-        (set_in("saes", 0, "d_sae", -70), "an SAE with no number of features d_sae"),
+        (set_in("ranks", [True]), "ranks that are not numbers"),
+        (set_in("saes", [3]), "saes that are not objects"),
+        (set_in("saes", 0, "site", "../res"), "an SAE without a valid layer and site"),
+        (set_in("saes", 0, "layer", "0"), "an SAE without a valid layer and site"),
+        (set_in("saes", 0, "layer", 10**9), "an SAE without a valid layer and site"),
+        (set_in("saes", 1, "layer", 3), "two SAEs of the same layer and site"),
+        (set_in("saes", 0, "d_sae", 1 << 31), "an SAE without a valid number of features d_sae"),
+        (set_in("saes", 0, "d_sae", 0), "an SAE without a valid number of features d_sae"),
+        (set_in("saes", 0, "d_sae", -70), "an SAE without a valid number of features d_sae"),
         (set_in("saes", 0, "sae_name", None), "an SAE without a name"),
-        (set_in("saes", 0, "mean_l0", "a" * 1000), "an SAE with a mean_l0 that is no number"),
+        (set_in("saes", 0, "mean_l0", "a" * 1000), "an SAE with a mean_l0 that is not a number"),
         (set_in("authors", 1, "author", 3), "author 3: has a name_in_files that"),
         (set_in("authors", 1, "tokens_per_row", 0, 134.0), "author 'harbour': documents, tokens, tokens_per_row"),
         (set_in("authors", 1, "tokens_per_row", 0, float("nan")), "author 'harbour': documents, tokens, tokens_per_row"),
@@ -71,7 +71,7 @@ def test_json_that_is_deep_or_long(copied, text):
 
 
 def test_holes_in_files_are_no_content(copied):
-    """A hole takes no room in a file system, and in an archive: it is not read to its end."""
+    """A hole takes no space in a file system. The package does not read it to its end."""
     directory = copied("both")
     receipts = unfinished(directory)
     for path, content in ((directory / NAMES["texts"], b"["), (receipts, receipts.read_bytes())):
@@ -92,7 +92,7 @@ def test_ranks_without_number(copied):
 
 
 def test_announced_positions_that_no_file_has(copied):
-    """Two numbers in run.json ask for terabytes; the numbers' files, which must be as large, are looked at first."""
+    """Two numbers in run.json announce terabytes. The package first compares them with the size of the metric files."""
     directory = copied("both")
 
     def grow(manifest):
@@ -105,13 +105,13 @@ def test_announced_positions_that_no_file_has(copied):
     edited(directory, grow)
     said = child(READ_ALL, directory).splitlines()
     assert said[0] == "read" and len(said) == 10
-    assert "expected 16777215 pieces, got 359" in said[1] and said[2] == "read"  # Texts have no positions.
+    assert "expected 16777215 pieces, got 359" in said[1] and said[2] == "read"  # Texts do not depend on positions.
     assert all("expected (2147483647, 16777215), got (6, 359)" in line for line in said[3:5])
     assert all(
-        "run.json announces (2147483647, 16777215) numbers, its 4436 bytes cannot hold them" in line for line in said[5:]
+        "run.json announces (2147483647, 16777215) numbers, but its 4436 bytes cannot hold them" in line for line in said[5:]
     )
     (directory / NAMES["cross_entropy"]).unlink()
-    assert f"{NAMES['cross_entropy']}: cannot be looked at (No such file" in child(READ_ALL, directory)
+    assert f"{NAMES['cross_entropy']}: its size cannot be read (No such file" in child(READ_ALL, directory)
 
 
 # Arrays
@@ -167,7 +167,7 @@ def test_numbers_of_a_metric_that_are_not_there(copied):
 
 
 def test_a_wide_dense_array_is_read_in_parts(tmp_path, monkeypatch):
-    """One row may be larger than there is memory; what is in memory is a part of it, and what fires."""
+    """A row may be larger than the memory: only a block of it and the nonzero elements are in memory."""
     monkeypatch.setattr(files, "BLOCK_BYTES", 64)
     array = np.zeros((2, 3, 50), np.float32)
     array[0, 1, [0, 15, 16, 49]] = array[1, 2, 49] = 1
@@ -200,7 +200,7 @@ def test_members_that_numpy_would_not_have_compressed_so(copied, method):
 def test_a_directory_of_an_archive_that_says_any_size(copied):
     path = copied("both") / SPARSE
     os.truncate(path, 4 << 30)  # A hole.
-    # The end of the directory: 0 entries here and there, its size and place, no comment.
+    # The end record of the directory: 0 entries, the directory's size and offset, no comment.
     end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 0, 0, (4 << 30) - 1000, 0, 0)
     with open(path, "ab") as file:
         file.write(end)

@@ -1,4 +1,4 @@
-"""Dense files are unpacked block by block."""
+"""Dense files are decompressed block by block."""
 
 import tracemalloc
 import zipfile
@@ -33,7 +33,7 @@ def test_a_large_array_is_never_in_memory(tmp_path):
     assert (matrix.indices.reshape(rows, 40) == column).all()
     assert (matrix.data.reshape(rows, 40) == value).all()
     assert matrix.shape == (rows, shape[2]) and (np.diff(matrix.indptr) == 40).all()
-    # Blocks of 1 MB, and what fires (2 MB), twice while it is put together.
+    # Blocks of 1 MiB, and the nonzero elements (2 MB), which exist twice while they are joined.
     assert peak < 16e6
 
 

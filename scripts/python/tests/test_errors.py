@@ -1,4 +1,4 @@
-"""What is missing, damaged or unfinished is said, and where."""
+"""Messages about missing, damaged and unfinished results name the file."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def test_a_layer_that_is_being_added(copied):
     edited(directory, lambda manifest: manifest["runs"][1].update(outcome="unfinished", finished=None))
     gone = START + "att__activations__marsh-9__layer_3.npz"
     (directory / gone).unlink()
-    with pytest.warns(UnfinishedRunWarning, match=f"not there: {gone}, of marsh-9; run the same command again") as caught:
+    with pytest.warns(UnfinishedRunWarning, match=f"missing files: {gone}, of marsh-9; run the same command again") as caught:
         run = sae_extract_io.load_run(directory)
     assert caught[0].filename == __file__
     assert run.missing == {"marsh-9": [gone]} and run.incomplete == []
@@ -59,7 +59,7 @@ def test_a_layer_that_is_being_added(copied):
         3,
         "att",
     )
-    # The command that made this hook, of the two.
+    # The message has the command of the invocation for this hook.
     assert "--layers 3" in message
     gone = START + "res__activations__marsh-9__layer_1.sparse.npz"
     (directory / gone).unlink()
@@ -75,7 +75,7 @@ def test_authors_that_are_not_complete(copied):
         entry["command"].append("--overwrite")
 
     edited(directory, unfinish)
-    # Without what would tell that they are complete by now.
+    # Without the receipts, which would report these authors as complete.
     shutil.rmtree(directory / ".sae-extract")
     with pytest.warns(UnfinishedRunWarning, match="authors not complete: marsh-9, lantérne; run the same command") as caught:
         run = sae_extract_io.load_run(directory)
@@ -87,7 +87,7 @@ def test_authors_that_are_not_complete(copied):
 
 
 def killed(directory, count):
-    """Makes a run as it is when it was killed after `count` authors: run.json is as when it began, receipts tell the rest."""
+    """Changes a run as if it was killed after `count` authors: run.json is as at the start, receipts have `count` authors."""
 
     def begin(manifest):
         entry = manifest["runs"][0]
@@ -116,7 +116,7 @@ def test_authors_that_a_killed_run_has_completed(copied, load, form):
         assert author._entry == whole[name]._entry
         layer, site = run.hooks[0]
         assert (author.features(layer, site) != whole[name].features(layer, site)).nnz == 0
-    # Means are of the authors that are complete.
+    # mean_l0 is over the authors that are complete.
     layer, site = run.hooks[0]
     matrix, _ = run.features(layer, site)
     assert abs(run.saes[layer, site]["mean_l0"] - matrix.nnz / matrix.shape[0]) < 1e-9
@@ -129,7 +129,7 @@ def test_receipts_that_are_damaged_or_older(copied):
     path.write_bytes(b"\n".join([lines[0], lines[1][:99] + b"?" + lines[1][100:], lines[2], b""]))
     with pytest.warns(UnfinishedRunWarning):
         assert list(sae_extract_io.load_run(directory)) == ["orchard", "quarry works"]
-    # As older versions wrote them, in a folder that run.json does not name.
+    # A receipt of older versions, in a folder that run.json does not name.
     path.unlink()
     (path.parent / "0123.receipt").write_bytes(lines[1][9:])
     edited(directory, lambda manifest: manifest["runs"][0].pop("state"))
@@ -166,7 +166,7 @@ def test_results_that_overwrite_has_removed(copied, load):
         entry["settings"]["max_seq_len"] = 100
         entry["saes"][0]["layer"] = 17
         manifest["runs"].insert(0, entry)
-        # One that failed because it found another at work.
+        # An entry of a run that failed because another run was at work.
         manifest["runs"].append(dict(entry, outcome="failed", authors=[]))
 
     edited(directory, older)
@@ -218,7 +218,7 @@ def test_a_missing_or_damaged_file(copied, kind, attribute):
         assert "run the same command again to make it: .build/release/sae-extract --sae_dir" in message
     path.unlink()
     fails(f"{path}: there is no such file; run the same command again to make it", read)
-    with pytest.warns(UnfinishedRunWarning, match=f"not there: {path.name}, of harbour"):
+    with pytest.warns(UnfinishedRunWarning, match=f"missing files: {path.name}, of harbour"):
         assert sae_extract_io.load_run(path.parent).missing == {"harbour": [path.name]}
 
 
@@ -258,7 +258,7 @@ def test_a_damaged_archive(copied, name):
     for member in ("activations",) if name == DENSE else ("data", "indices", "indptr", "shape", "format"):
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(member + ".npy")
-        # A local header has 30 bytes, the name, and as many more as its last two say.
+        # A local header has 30 bytes, then the name, then extra bytes; its last two bytes are the number of extra bytes.
         extra = int.from_bytes(whole[info.header_offset + 28 : info.header_offset + 30], "little")
         start = info.header_offset + 30 + len(info.filename) + extra
         for part in (0.3, 0.9):
@@ -273,7 +273,7 @@ def test_a_damaged_archive(copied, name):
 
 @pytest.mark.parametrize("name, member", [(DENSE, "activations"), (SPARSE, "data"), (SPARSE, "indices"), (SPARSE, "indptr")])
 def test_a_checksum_that_does_not_agree(copied, name, member):
-    """Bytes that unpack well but are not those that were written are found by the CRC-32 at the member's end."""
+    """The CRC-32 of a member finds bytes that decompress without error but differ from the written bytes."""
     directory = copied("both")
     path = directory / name
     if name == DENSE:
@@ -282,7 +282,7 @@ def test_a_checksum_that_does_not_agree(copied, name, member):
     with zipfile.ZipFile(path) as archive:
         crc = archive.getinfo(member + ".npy").CRC
     content = path.read_bytes()
-    at = content.rindex(crc.to_bytes(4, "little"))  # In the directory at the archive's end.
+    at = content.rindex(crc.to_bytes(4, "little"))  # The copy in the directory at the archive's end.
     path.write_bytes(content[:at] + (crc ^ 1).to_bytes(4, "little") + content[at + 4 :])
     fails("Bad CRC-32", author.features, 0, "res")
 
@@ -321,7 +321,7 @@ def test_sparse_files_that_are_not_what_run_json_says(copied):
     outside, negative, falling = indices.copy(), indices.copy(), indptr.copy()
     outside[5], negative[5], falling[7] = 70, -1, 10**6
     moved, length = indptr.copy(), author.tokens_per_document[0]
-    moved[length] = moved[length - 1]  # The entries of the first document's last token are behind it.
+    moved[length] = moved[length - 1]  # Moves the entries of the first document's last token to the next row, which is padding.
     assert moved[length] < indptr[length]
     swapped, twice, zero = indices.copy(), indices.copy(), data.copy()
     swapped[:2], twice[1], zero[3] = indices[1::-1], indices[0], 0

@@ -1,4 +1,4 @@
-"""The data frames, where pandas is installed, and what is said where it is not."""
+"""The data frames if pandas is installed, and the error if it is not."""
 
 import importlib.util
 import subprocess
@@ -18,7 +18,7 @@ if importlib.util.find_spec("pandas") is None:
         for call in calls:
             with pytest.raises(ImportError, match="pip install pandas"):
                 call()
-        # All else does without it.
+        # Everything else works without pandas.
         assert author.features(1, "res").nnz and "pandas" not in sys.modules
 
 else:

@@ -1,4 +1,4 @@
-"""The metadata members: what NumPy and sae-extract write is read, and nothing that a pickle asks for is done."""
+"""The metadata members: pickles of NumPy and sae-extract are read, and nothing that a pickle names is called."""
 
 import collections
 import pickle
@@ -15,7 +15,7 @@ KEYS = ["author", "docs_count", "layer", "tokens_per_doc", "sae_name"]
 
 
 class Call:
-    """Unpickled without care, this calls `function`."""
+    """`pickle.load` of this object calls `function`."""
 
     def __init__(self, function, *arguments):
         self.function, self.arguments = function, arguments
@@ -40,7 +40,7 @@ def header():
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()
 
 
-# What pickles are made of, by hand.
+# Parts of pickles, assembled by hand.
 
 
 def text(value):
@@ -76,7 +76,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_objects_over_bytes_of_the_files_choosing(copied, name):
-    """NumPy's own makers of arrays, with arguments of a file's choosing, follow any address as that of an object."""
+    """With arguments from a file, NumPy's functions that make arrays would follow any address as a pointer to an object."""
     directory = copied("both")
     for path in (DENSE, SPARSE):
         rewrite(directory / path, metadata=header() + b"\x80\3" + HOSTILE[name])
@@ -97,7 +97,7 @@ def test_what_numpy_pickles(tmp_path):
         for protocol in (3, 4):
             body = pickle.dumps(object_array(metadata(tokens_per_doc=counts)), protocol)
             bodies = [body]
-            if protocol == 3:  # Names are lines there: as NumPy 1 and as NumPy 2 has them.
+            if protocol == 3:  # Protocol 3 stores names as lines: test the names of NumPy 1 and NumPy 2.
                 lines = body.replace(b"cnumpy._core.", b"cnumpy.core.")
                 bodies = [lines, lines.replace(b"cnumpy.core.", b"cnumpy._core.")]
             for body in bodies:
@@ -121,7 +121,7 @@ def test_metadata_of_the_reference_implementation_and_of_the_program(runs):
     assert len(paths) > 100
     for path in paths:
         ours = files.read_metadata(path, "")
-        with np.load(path, allow_pickle=True) as file:  # These are of our own making.
+        with np.load(path, allow_pickle=True) as file:  # Safe: this project made these files.
             theirs = file["metadata"].item()
         assert list(ours) == list(theirs) == KEYS
         for key in KEYS:
@@ -145,10 +145,10 @@ def test_nothing_that_a_pickle_names_is_called(copied, tmp_path):
             rewrite(directory / file, metadata=object_array(value))
         for call in (author.features, author.metadata):
             message = fails(name, call, 0, "res")
-            assert "; only plain data is loaded. sae-extract and NumPy write no such thing there" in message
+            assert "; only plain data is loaded. sae-extract and NumPy do not write this" in message
             assert SPARSE in message and "run the same command again to make it" in message
         assert not mark.exists()
-    # The same pickle does what it says where nobody looks, so it is one to refuse.
+    # `numpy.load` with allow_pickle executes the same pickle, so refusing it matters.
     rewrite(directory / SPARSE, metadata=object_array(Call(open, str(mark), "w")))
     with np.load(directory / SPARSE, allow_pickle=True) as file:
         file["metadata"].item().close()
@@ -258,9 +258,9 @@ def test_pickles_that_are_not_plain_data(runs, tmp_path, kind, name):
         (metadata(tokens_per_doc=np.zeros(2, ">i4")), "its metadata's tokens_per_doc is not an array of integers"),
         (metadata(tokens_per_doc=np.zeros(2, np.float32)), "its metadata's tokens_per_doc is not an array of integers"),
         (metadata(tokens_per_doc=np.array([1, None])), "its metadata's tokens_per_doc is not an array of integers"),
-        (metadata(tokens_per_doc=np.array([-1], np.int32)), "its metadata's tokens_per_doc has numbers that are no counts"),
-        (metadata(tokens_per_doc=np.array([1 << 31])), "its metadata's tokens_per_doc has numbers that are no counts"),
-        (metadata(tokens_per_doc=[1 << 62]), "its metadata's tokens_per_doc has numbers that are no counts"),
+        (metadata(tokens_per_doc=np.array([-1], np.int32)), "its metadata's tokens_per_doc has numbers that are not counts"),
+        (metadata(tokens_per_doc=np.array([1 << 31])), "its metadata's tokens_per_doc has numbers that are not counts"),
+        (metadata(tokens_per_doc=[1 << 62]), "its metadata's tokens_per_doc has numbers that are not counts"),
     ],
 )
 def test_metadata_that_is_something_else(tmp_path, value, message):
@@ -302,7 +302,7 @@ def test_metadata_that_is_too_large(runs, monkeypatch):
     ],
 )
 def test_short_pickles_that_ask_for_much(tmp_path, body, message):
-    """Each has some 60 kB in its file. Memory is what is read (64 MB at the most, twice) and a million values."""
+    """Each pickle has about 60 kB in its file. Memory: the bytes that are read (at most 64 MB, twice) and a million values."""
     np.savez(tmp_path / "a.npz", metadata=np.zeros(()))
     rewrite(tmp_path / "a.npz", metadata=header() + b"\x80\4" + body)
     assert (tmp_path / "a.npz").stat().st_size < 1 << 18
@@ -319,7 +319,7 @@ except RunError as error:
 
 
 def test_random_changes_are_read_or_named(runs):
-    """Whatever a byte is changed to, there is plain data or an error that says so."""
+    """Random changes of bytes give plain data, `PickleError` or `RefusedPickle`, never another error."""
     body = members(runs / "both" / SPARSE)["metadata.npy"][128:]
     assert isinstance(pickles.load(body), pickles.Array)
     chance = np.random.default_rng(5)

@@ -1,4 +1,4 @@
-"""What a run and an author say, against run.json and against the files as NumPy and SciPy read them."""
+"""Compares `Run` and `Author` with run.json and with the files as NumPy and SciPy read them."""
 
 import json
 
@@ -9,7 +9,7 @@ from conftest import FIXTURES, MODEL, OTHER_MODEL
 
 from sae_extract_io import RunError
 
-# Each folder's model and the hooks that its invocations were for.
+# The model, layers and sites of each folder's run.
 LAYERS, SITES = [0, 1, 2, 3], ["res", "mlp", "att"]
 RUNS = {
     "dense": (MODEL, LAYERS, SITES),
@@ -27,7 +27,7 @@ def entries(directory, model):
 
 
 def loaded(directory, model, layer, site, name, rows):
-    """A hook's array (D*T, F) by NumPy and SciPy alone."""
+    """Returns a hook's array (D*T, F), read with NumPy and SciPy only."""
     path = directory / f"sae__{model.replace('/', '_')}__{site}__activations__{name}__layer_{layer}.npz"
     sparse = path.with_name(path.name[: -len(".npz")] + ".sparse.npz")
     arrays = []
@@ -105,7 +105,7 @@ def test_metrics_tokens_and_texts_are_the_files(runs, load, name):
             by_hand = np.concatenate([array[d, :count] for d, count in enumerate(counts)])
             assert type(author.flat(values)) is np.ndarray
             assert (author.flat(values) == by_hand).all() and (author.flat(array) == by_hand).all()
-            # run.json has the mean of the numbers before they were rounded to float16.
+            # run.json has the mean of the float16 values.
             assert values.mean(dtype=np.float64) == pytest.approx(author._entry[f"mean_{kind}"], rel=1e-4)
         tokens = json.loads((runs / name / f"{start}tokens__{file}.json").read_text("utf-8"))
         assert author.tokens == [row[:count] for row, count in zip(tokens, counts)]
@@ -139,7 +139,7 @@ def test_what_the_reference_implementation_got(runs, load):
                     reference = author.flat(file["activations"])
                 flips += (author.features(layer, site) != reference).sum()
                 bits += reference.size
-        # Bits next to a threshold may differ with the processor.
+        # Whether a feature fires may depend on the processor if its activation is close to the threshold.
         assert flips <= 3 + 5e-6 * bits
 
 
@@ -158,7 +158,7 @@ def test_raw_activations_of_the_reference_implementation(runs, load):
 
 
 def test_a_pad_token_in_a_text_is_a_token(runs, load):
-    # The corpus has the words <pad> and <bos> in one text, and the tokenizer makes them tokens of their own.
+    # One text of the corpus contains <pad> and <bos>, and the tokenizer encodes each as the special token.
     tokens = [piece for row in load(runs / "dense")["orchard"].tokens for piece in row]
     assert "<pad>" in tokens
 
@@ -252,7 +252,7 @@ def test_arrays_are_read_when_they_are_asked_for(copied, load):
     for path in directory.iterdir():
         if path.is_file():
             path.unlink()
-    # All that run.json says is still there, and nothing else.
+    # Values from run.json are already in memory. All other results need the files.
     assert run["harbour"].tokens_per_document.sum() == run["harbour"].token_count
     with pytest.raises(RunError, match="there is no such file"):
         run["harbour"].entropy  # noqa: B018

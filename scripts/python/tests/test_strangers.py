@@ -1,4 +1,4 @@
-"""Folders that somebody else has made: links, FIFOs and devices in files' places, names that are commands to a terminal."""
+"""Folders that another person made: links, FIFOs and devices in place of files, and names with terminal commands."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ import sae_extract_io
 from sae_extract_io import RunError, UnfinishedRunWarning
 from sae_extract_io.errors import printable
 
-# What is opened
+# Opening files
 
 
 @pytest.mark.parametrize("name", ["run.json", *NAMES.values()])
@@ -48,7 +48,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(copied, monkeypatch, name):
     assert f"{path}: cannot be read (Too many levels of symbolic links)" in here() or name == SPARSE
     path.unlink()
     with socket.socket(socket.AF_UNIX) as server:
-        monkeypatch.chdir(directory)  # A socket's path is short.
+        monkeypatch.chdir(directory)  # The path of a socket must be short.
         server.bind("s")
         os.rename("s", path)
         assert f"{path}: is a socket, not a file; remove it, then " in here()
@@ -97,7 +97,7 @@ def test_a_state_folder_that_is_a_link(copied, tmp_path, depth, has_state):
         path = path.parent
     shutil.move(path, tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    if depth == 4 and not has_state:  # A link is none of the folders there.
+    if depth == 4 and not has_state:  # Without `state`, folders are listed, and links are not in the list.
         with pytest.warns(UnfinishedRunWarning):
             assert list(sae_extract_io.load_run(directory)) == []
     else:
@@ -129,7 +129,7 @@ def test_names_of_files_stay_in_the_folder(copied, tmp_path, name):
     fails("a model whose name_in_files cannot be in a file's name", sae_extract_io.load_run, directory)
 
 
-# What is printed
+# Printing names
 
 
 COMMANDS = "\x1b]0;title\x07\x1b[31m\r\n\x85\u2028\u202e\u2066\ud800"
@@ -161,7 +161,7 @@ def test_names_are_printed_printable(copied):
         assert not set(line) & set(COMMANDS) - set("]0;title[31m"), line
         line.encode()
     assert any(r"\x1b]0;title\x07\x1b[31m\r\n\x85\u2028\u202e\u2066\ud800" in line for line in said)
-    # Letters of all scripts stay as they are, and what joins them.
+    # Letters of all scripts and joining characters are not escaped.
     assert any("Brontë 勃朗特 👩‍🔬 میخواهم" in line for line in said)
     assert printable("100 % \N{PILE OF POO}") == "100 % \N{PILE OF POO}"
 

@@ -1,9 +1,9 @@
-// What the report's page is made of, as parts of the program.
+// Files of the report's page, embedded in the program.
 
 #ifndef CREPORT_H
 #define CREPORT_H
 
-// A file's bytes.
+// The bytes of an embedded file. `size` is in bytes.
 typedef struct {
     const unsigned char *_Nonnull start;
     long size;
@@ -13,7 +13,7 @@ typedef struct {
 creport_file creport_html(void);
 creport_file creport_css(void);
 creport_file creport_js(void);
-// The SAEs that have pages on Neuronpedia (NeuronpediaPages.swift reads it).
+// The table of SAEs that have pages on Neuronpedia (NeuronpediaPages.swift reads it).
 creport_file creport_neuronpedia(void);
 
 #endif
