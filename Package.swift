@@ -7,30 +7,30 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
-/// Modules whose loops run once per float or per byte: optimised in debug builds too, where they
-/// would otherwise be two orders of magnitude slower.
+/// Settings for modules whose loops run once per float or per byte. These modules are optimised in debug builds too;
+/// without optimisation they are two orders of magnitude slower.
 let kernels: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration: .debug))]
 
 let package = Package(
     name: "sae-extract",
     products: [
         .executable(name: "sae-extract", targets: ["sae-extract"]),
-        // For tests alone: stands in for NVIDIA's libraries, which are loaded by their files' names.
+        // Only for tests: the stand-in for NVIDIA's libraries. Dynamic, because the program loads these libraries by file name.
         .library(name: "FakeCUDA", type: .dynamic, targets: ["FakeCUDA"]),
     ],
     traits: [
         .trait(
             name: "Hub",
             description:
-                "Downloads models, SAEs and corpora from the Hugging Face Hub, through libcurl, which is looked for at run time."
+                "Downloads models, SAEs and corpora from the Hugging Face Hub, through libcurl, which is loaded at run time."
         ),
         .default(enabledTraits: ["Hub"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
-        // swift-crypto's own, of which nothing is linked: named here so that each clone builds the same. (SwiftPM notes that no
-        // target uses it.)
+        // A dependency of swift-crypto; nothing of it is linked. Its version is fixed here so that every clone builds the same
+        // sources. SwiftPM reports that no target uses it.
         .package(url: "https://github.com/apple/swift-asn1", exact: "1.7.4"),
         .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
@@ -86,7 +86,7 @@ let package = Package(
                 "AuthorReceipts", "RunFiles", "Threading", "ArrayFiles", "Files", "Hooks",
                 "ByteJSON", "CReport",
             ],
-            // Goes through files entry by entry.
+            // Its loops run once per entry of a file.
             swiftSettings: kernels),
         .target(
             name: "AuthorReceipts", dependencies: ["RunFiles", "Files", "Hooks", "ByteJSON"],
@@ -97,7 +97,6 @@ let package = Package(
                 "ArrayFiles", "Files", "Hooks", "ByteJSON",
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
-            // Reads and writes metadata row by row.
             swiftSettings: kernels),
         .target(
             name: "Gemma2", dependencies: ["Tensors", "ArrayFiles", "Files", "Hooks", "ByteJSON"],
@@ -151,7 +150,7 @@ let package = Package(
         .target(
             name: "FakeCUDA", path: "Tests/FakeCUDA",
             cxxSettings: [
-                // A product and a sum are one operation where they can be, as on devices.
+                // -ffp-contract=fast fuses a product and a sum into one operation where possible, as CUDA devices do.
                 .headerSearchPath("."),
                 .unsafeFlags(["-O2", "-std=c++20", "-mfma", "-ffp-contract=fast"]),
             ]),
@@ -218,7 +217,7 @@ let package = Package(
         .target(
             name: "CCUDA", path: "Sources/C/CCUDA",
             exclude: ["kernels.cu", "kernels.ptx", "prelude.h"],
-            // #embed is of C23.
+            // #embed is a C23 feature.
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
         .target(name: "CCurl", path: "Sources/C/CCurl", cSettings: [.unsafeFlags(["-std=c2x"])]),
         .target(
@@ -227,7 +226,7 @@ let package = Package(
             name: "CReport", path: "Sources/C/CReport",
             exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
-        // Instructions are chosen at run time: no flag says what the processor has. Optimised in debug builds too.
+        // The code selects its instructions at run time, so no flag names a processor. Optimised in debug builds too.
         .target(
             name: "CBFloat16", path: "Sources/C/CBFloat16", exclude: ["kernels.inc"],
             cSettings: [.unsafeFlags(["-O2", "-std=c2x"])]),
@@ -244,7 +243,7 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
-// scripts/check-fuzz sets this. Nobody else needs the program, which cannot be linked without libFuzzer.
+// scripts/check-fuzz sets this variable. Other builds leave out `fuzz`, because `fuzz` cannot be linked without libFuzzer.
 if Context.environment["SAE_EXTRACT_FUZZ"] != nil {
     package.targets += [
         .executableTarget(

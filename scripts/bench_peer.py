@@ -1,7 +1,10 @@
-"""The Python pipeline that `scripts/bench model --peer` and `scripts/bench bfloat16` measure: scripts/oracle.py, documents padded to
---max_seq_len, in PyTorch's own number of threads, with the model and the encoders in --dtype; dense arrays and savez_compressed included.
+"""Runs the Python pipeline that `scripts/bench model --peer` and `scripts/bench bfloat16` measure.
 
-Takes oracle.py's flags. Prints a JSON object: seconds from the first batch to the last file, and the versions.
+The pipeline is scripts/oracle.py with the model and the encoders in the given element type. Documents are padded to --max_seq_len,
+PyTorch chooses the number of threads, and dense arrays and savez_compressed are included in the time.
+
+The first argument is the element type (float32 or bfloat16); the others are oracle.py's flags. Prints a JSON object: seconds from
+the first batch to the last file, number of batches, versions and threads.
 """
 import json
 import sys
@@ -26,13 +29,13 @@ class Taps(oracle.HFTaps):
     def run(self, ids, layers):
         begin.append(time.perf_counter())
         logits, taps = super().run(ids, layers)
-        # As a loss is computed of such a model: in float32.
+        # In float32, as a loss of a bfloat16 model is usually computed.
         return logits.float(), taps
 
 
 def load_sae(path):
     with np.load(path + "/params.npz") as file:
-        # Some files write w_enc.
+        # Some files name the array w_enc.
         arrays = {name.replace("w_", "W_"): np.ascontiguousarray(file[name], np.float32) for name in file.files if "dec" not in name}
     w, b, t = (torch.from_numpy(arrays[name]).to(kind) for name in ("W_enc", "b_enc", "threshold"))
 

@@ -1,4 +1,4 @@
-"""Called by scripts/check-hub: huggingface_hub and sae-extract on one server and one cache, in the folder given."""
+"""Checks huggingface_hub and sae-extract with one server and one cache, in the folder given. Called by scripts/check-hub."""
 import hashlib
 import json
 import os
@@ -33,7 +33,7 @@ from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir, snapshot_dow
 MODEL = ("google/gemma-2-2b", "model")
 REPOSITORIES = [MODEL, *((f"google/gemma-scope-2b-pt-{site}", "model") for site in sites), ("hallisky/AuthorMix", "dataset")]
 JOB = ["--layers", "0", "1", "2", "3", "--n_docs_per_author", "6", "--batch_size", "4"]
-# The class for a file that a repository does not have got a name of its own in version 1.
+# Since version 1, huggingface_hub has a separate error class for a file that a repository does not contain.
 NoFile = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)
 
 
@@ -82,7 +82,7 @@ def check_scan(home, count):
     assert len(scan.repos) == count, [repo.repo_id for repo in scan.repos]
 
 
-# 1. The server is a Hub for huggingface_hub.
+# 1. huggingface_hub can use the server as the Hub.
 api = HfApi()
 for id, kind in REPOSITORIES:
     expected = files_in(folder_of(id, kind))
@@ -103,13 +103,14 @@ sae_extract(work + "/none", *JOB, "--model_path", tiny + "/model", "--sae_dir", 
 expected = results(work + "/local")
 assert len(expected) == 80
 
-# 2. What sae-extract downloads, huggingface_hub finds: whole, at every step without a warning, and not to be downloaded again.
+# 2. huggingface_hub finds the files that sae-extract downloads. The files are complete, huggingface_hub never reports a warning,
+# and it does not download them again.
 home = work + "/ours"
 sae_extract(home, "saes", "--layers", "0")
 check_scan(home, 3)
 sae_extract(home, "fetch", *JOB, "--dry_run")
 check_scan(home, 5)
-# Nothing is there yet but what tells the rest, and nobody is told otherwise.
+# The cache contains only the files that --dry_run needs, and huggingface_hub does not consider the snapshots complete.
 for id, kind in REPOSITORIES[1:]:
     raises(errors.LocalEntryNotFoundError, lambda: snapshot_download(id, repo_type=kind, cache_dir=home + "/hub", local_files_only=True))
 sae_extract(home, "fetch", *JOB)
@@ -134,7 +135,7 @@ assert any("average_l0_13" in path for path in asked) and not any("model-0000" i
 sae_extract(home, "fetch", *JOB, "--revision", "v1.0")
 check_scan(home, 5)
 
-# 3. What huggingface_hub has downloaded, sae-extract finds: with the network and without.
+# 3. sae-extract finds the files that huggingface_hub has downloaded, with and without the network.
 home = work + "/python"
 log(clear=True)
 sae_extract(home, *JOB, "--save_dir", work + "/online")
@@ -142,7 +143,7 @@ assert results(work + "/online") == expected and not bodies(), bodies()
 sae_extract(home, *JOB, "--save_dir", work + "/offline", HF_HUB_OFFLINE="1")
 assert results(work + "/offline") == expected
 check_scan(home, 5)
-# Single files, of which nothing but their being there is known.
+# Single files: the cache has no list of the repository's files.
 home = work + "/single"
 for name in ("config.json", "tokenizer.json", "model.safetensors.index.json", *(f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3))):
     hf_hub_download(MODEL[0], name, cache_dir=home + "/hub")
@@ -157,7 +158,7 @@ said = sae_extract(home, "--layers", "1", "--save_dir", work + "/none", HF_HUB_O
 assert "the SAE asked for of google/gemma-scope-2b-pt-res is not in the cache" in said and "sae-extract fetch --layers 1" in said, said
 assert "all of its files is not known; reading train.jsonl" in sae_extract(home, "--layers", "2", "--save_dir", work + "/some", *JOB[5:], HF_HUB_OFFLINE="1")
 
-# 4. Both at once on one cache.
+# 4. Both use one cache at the same time.
 home = work + "/both"
 ours = [subprocess.Popen([program, "fetch", *JOB], env=dict(os.environ, HF_HOME=home),
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
@@ -170,4 +171,4 @@ check_scan(home, 5)
 
 server.stdin.close()
 server.wait()
-print(f"huggingface_hub {huggingface_hub.__version__}: server, cache in both directions, both at once")
+print(f"huggingface_hub {huggingface_hub.__version__}: the server, the cache in both directions, and simultaneous use are correct")

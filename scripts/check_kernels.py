@@ -2,14 +2,14 @@
 """Runs every kernel of Sources/C/CCUDA/kernels.ptx on a CUDA device and compares what it writes with NumPy.
 
     scripts/check_kernels.py                            on this host's GPU
-    scripts/check_kernels.py --driver libFakeCUDA.so    on the CPU stand-in of Tests/FakeCUDA
+    scripts/check_kernels.py --driver libFakeCUDA.so    on the stand-in of Tests/FakeCUDA, on the CPU
     scripts/check_kernels.py --driver libFakeCUDA.so --orders 0,1,7
-                                                        the same once for each order of threads, which must not matter
+                                                        the same once per order of threads; the bytes must not depend on it
 
-Inputs are random. Kernels are launched as Sources/Tensors/CUDA does it, each twice: outputs hold 0xff bytes before the one
-and 0x7f before the other, so that bytes that were not written differ, as do results that depend on chance. References are
-of float64; an error is ||out - reference|| / ||reference||, "exact" counts elements that differ. Where cuBLAS is found,
-products in parts are checked too. Needs NumPy alone. Exit status 1 if anything fails."""
+The inputs are random. The kernels are launched as Sources/Tensors/CUDA launches them, each twice: the outputs are filled with 0xff
+before the first launch and with 0x7f before the second. So bytes that were not written differ, and so do results that depend on
+chance. The references are computed in float64. An error is ||out - reference|| / ||reference||; "exact" counts the elements that
+differ. If cuBLAS is found, products of operands in parts are checked too. Needs only NumPy. Exit status 1 if a check fails."""
 
 import argparse
 import ctypes
@@ -44,7 +44,7 @@ class DeviceFailure(Exception):
 
 @functools.cache
 def folders(major: int) -> list[str]:
-    """Where libraries of CUDA `major` may lie that the system's search does not find: Python's packages, the toolkit."""
+    """Returns folders with libraries of CUDA `major` that the system's search does not find: Python packages, the toolkit."""
     packages = ["nvidia/cu13/lib"] if major == 13 else ["nvidia/cuda_runtime/lib", "nvidia/cublas/lib"]
     found = [path for place in sys.path if place for package in packages for path in sorted(glob.glob(f"{place}/{package}"))]
     return [*found, "/usr/local/cuda/lib64", *sorted(glob.glob(f"/usr/local/cuda-{major}*/lib64"))]
@@ -62,7 +62,7 @@ def load(name: str, places: list[str] = [], mode: int = ctypes.DEFAULT_MODE) -> 
 
 @dataclass
 class Buffer:
-    """Memory on the device, between two guards of 0xff bytes that nobody may touch."""
+    """Memory on the device between two guards, which are filled with 0xff bytes and must not be written."""
 
     address: int
     bytes: int
@@ -74,7 +74,7 @@ class Device:
     def __init__(self, given: argparse.Namespace):
         driver = load(given.driver, ["/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/usr/lib/x86_64-linux-gnu"], ctypes.RTLD_GLOBAL)
         if not driver:
-            raise DeviceFailure(f"there is no {given.driver}: no NVIDIA driver here?")
+            raise DeviceFailure(f"{given.driver} cannot be loaded; is an NVIDIA driver installed?")
         self.driver = driver
         version = ctypes.c_int()
         driver.cuDriverGetVersion(ctypes.byref(version))
@@ -90,7 +90,7 @@ class Device:
         processors = ctypes.c_int()
         self.call(driver, "cuDeviceGetAttribute", ctypes.byref(processors), 16, device)
         self.processors = processors.value
-        # The stand-in has guards of its own, and those fault.
+        # The stand-in has its own guards: an access to them is a fault.
         self.guard = 0 if self.is_fake else 256
         self.stream = ctypes.c_void_p()
         self.call(self.runtime, "cudaStreamCreateWithFlags", ctypes.byref(self.stream), 1)
@@ -111,10 +111,10 @@ class Device:
         for major, (soname, _) in releases.items():
             if major <= newest and (runtime := load(soname, folders(major))):
                 return runtime, major
-        raise DeviceFailure(f"there is no libcudart for a driver of CUDA {newest}; --runtime names one")
+        raise DeviceFailure(f"no libcudart found for a driver of CUDA {newest}; give its path with --runtime")
 
     def find_blas(self, name: str | None, major: int) -> ctypes.c_void_p | None:
-        """cuBLAS' handle, on the stream, with a workspace of its own."""
+        """Returns a cuBLAS handle that uses the stream and a separate workspace, or None if cuBLAS is not found."""
         if name or hasattr(self.runtime, "cublasCreate_v2"):
             library = load(name) if name else self.runtime
             if not library:
@@ -141,7 +141,7 @@ class Device:
     def load_kernels(self) -> None:
         text = (root / "Sources/C/CCUDA/kernels.ptx").read_bytes()
         entries = re.findall(r"\.visible \.entry (\w+)\(([^)]*)\)", text.decode())
-        # Each kernel's parameters: u32 for an int, u64 for a long long or a pointer, f32.
+        # The types of each kernel's parameters: u32 for an int, u64 for a long long or a pointer, f32 for a float.
         self.parameters = {name: re.findall(r"\.param \.(\w+)", parameters) for name, parameters in entries}
         self.module, log = ctypes.c_void_p(), ctypes.create_string_buffer(4096)
         options = (ctypes.c_int * 2)(5, 6)  # the error log's buffer and its size
@@ -152,7 +152,7 @@ class Device:
             raise DeviceFailure(f"{failure} {log.value.decode()}".strip()) from None
 
     def launch(self, name: str, grid: int | tuple[int, int], block: int, *arguments, shared: int = 0) -> None:
-        """Runs a kernel and waits. Arguments are numbers, buffers, addresses, or None."""
+        """Runs a kernel and waits for it. Arguments are numbers, buffers, addresses, or None (a null pointer)."""
         if name not in self.functions:
             function = ctypes.c_void_p()
             self.call(self.driver, "cuModuleGetFunction", ctypes.byref(function), self.module, name.encode())
@@ -213,7 +213,7 @@ class Device:
         self.synchronize()
 
     def release(self) -> int:
-        """Frees all buffers. Gives how many bytes of their guards were written."""
+        """Frees all buffers. Returns the number of bytes in their guards that were written."""
         written = 0
         for buffer in self.buffers:
             for start in (-self.guard, buffer.bytes) if self.guard else ():
@@ -231,7 +231,7 @@ class Device:
 
     def multiply(self, a: int, lda: int, is_a_transposed: bool, b: int, ldb: int, type: int, m: int, n: int, k: int,
                  factor: float, is_adding: bool, c: Buffer) -> None:
-        """As CUDADevice.multiply: C (m, n) = factor * A * B, or added to C; all column-major, `type` a cudaDataType."""
+        """As CUDADevice.multiply: C (m, n) = factor * A * B, or C += if `is_adding`. Column-major; `type` is a cudaDataType."""
         alpha, beta = ctypes.c_float(factor), ctypes.c_float(is_adding)
         left, right, out = (ctypes.c_void_p(address) for address in (a, b, c.address))
         self.call(self.blas_library, "cublasGemmEx", self.blas, int(is_a_transposed), 0, m, n, k, ctypes.byref(alpha), left, type,
@@ -240,14 +240,14 @@ class Device:
 
 
 def block(width: int) -> int:
-    """Threads of a block that goes through a row, as CUDABackend.block."""
+    """Returns the number of threads of a block that processes a row, as CUDABackend.block."""
     return 256 if width >= 1024 else 128 if width >= 256 else 32
 
 
 # Numbers in 16 bits ------------------------------------------------------------------------------------------------------
 
 def to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """The bits of the nearest, ties to even."""
+    """Returns the bits of the nearest bfloat16 numbers, ties to even."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     rounded = (bits.astype(np.uint64) + 0x7FFF + (bits >> 16 & 1) >> 16).astype(np.uint16)
     return np.where(np.isnan(x), (bits >> 16 | 0x40).astype(np.uint16), rounded)
@@ -258,7 +258,7 @@ def from_bfloat16(bits: np.ndarray) -> np.ndarray:
 
 
 def parts_of(x: np.ndarray, scale: np.float32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """High, low and rest, all float16."""
+    """Splits x * scale into three float16 parts: high, low and rest."""
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.asarray(x, np.float32) * scale
         high = scaled.astype(np.float16)
@@ -273,7 +273,7 @@ def joined(high: np.ndarray, low: np.ndarray, scale: float, rest: np.ndarray | f
 
 
 def rows_in_parts(x: np.ndarray, parts: int) -> np.ndarray:
-    """As split_rows: [low | high] of float16, or bfloat16."""
+    """Returns what split_rows computes: [low | high] in float16 for two parts, or bfloat16 bits for one part."""
     if parts == 1:
         return to_bfloat16(x)
     high, low, _ = parts_of(x, activation_scale)
@@ -288,7 +288,7 @@ def rows_from_parts(split: np.ndarray, parts: int) -> np.ndarray:
 
 
 def scale_of(x: np.ndarray) -> np.float32:
-    """As WeightSurvey: the power of two that brings the largest magnitude between 2^14 and 2^15."""
+    """As WeightSurvey: returns the power of two that scales the largest magnitude to 2^14 ..< 2^15."""
     largest = float(np.abs(x).max())
     return np.float32(2.0 ** min(14 - (math.frexp(largest)[1] - 1), 100)) if largest else np.float32(1)
 
@@ -297,11 +297,11 @@ def scale_of(x: np.ndarray) -> np.float32:
 
 @dataclass
 class Row:
-    """One line of the table: the worst of what was checked under its name."""
+    """A line of the table: the largest error of all checks with this kernel and case."""
 
     kernel: str
     case: str
-    limit: float  # 0: exact
+    limit: float  # largest allowed error; 0: all elements must be equal
     error: float = 0.0
     is_ok: bool = True
     note: str = ""
@@ -323,12 +323,12 @@ heading = f"{'kernel':21} {'case':70} {'error':>8} {'limit':>8}  ok"
 
 @dataclass
 class Sizes:
-    widths: list[int]  # of rows
+    widths: list[int]  # widths of rows
     rows: int
     table_rows: int
-    documents: tuple  # (width, group, key heads, lengths of documents, windows, caps) of the long case
+    documents: tuple  # the long case: (width, group, key heads, lengths of documents, windows, caps)
     vocabularies: list[tuple[int, int, int]]  # tokens, chunks, rows
-    features: list[tuple[int, int, int]]  # features, rows, rows of a chunk
+    features: list[tuple[int, int, int]]  # features, rows, rows per chunk
     products: list[tuple[int, int, int]]  # rows, inner, outputs
 
 
@@ -365,7 +365,7 @@ class Checks:
         self.put(kernel, case, float(distance / norm if norm else distance), limit, detail)
 
     def exact(self, kernel: str, case: str, out, reference, detail: str = "") -> None:
-        """Equal bits, except that any NaN will do for one of floats."""
+        """Checks that the bits are equal; for floats, any NaN equals any other NaN."""
         out, reference = np.asarray(out), np.asarray(reference)
         assert out.shape == reference.shape, (kernel, case, out.shape, reference.shape)
         if out.dtype.kind == "f":
@@ -378,13 +378,13 @@ class Checks:
         self.put(kernel, case, float(np.count_nonzero(different)), 0, detail)
 
     def twice(self, kernel: str, body, detail: str = "") -> list[np.ndarray]:
-        """What `body` gives, run twice upon different poison; the bytes must be equal."""
+        """Runs `body` twice with different fill bytes. Checks that the bytes are equal, and returns the first run's arrays."""
         runs = []
         for poison in (0xFF, 0x7F):
             self.device.poison = poison
             runs.append([np.ascontiguousarray(array) for array in body()])
             written = self.device.release()
-            self.put(kernel, "nothing is written outside of the buffers", written, 0, detail)
+            self.put(kernel, "nothing is written outside the buffers", written, 0, detail)
         differing = sum(int(np.count_nonzero(a.reshape(-1).view(np.uint8) != b.reshape(-1).view(np.uint8))) for a, b in zip(*runs))
         self.put(kernel, "two launches give the same bytes, and all of them", differing, 0, detail)
         digest = self.digests.setdefault(kernel, hashlib.sha256())
@@ -396,7 +396,7 @@ class Checks:
         return (self.random.standard_normal(shape, np.float32) * np.float32(scale)).astype(np.float32)
 
     def wide(self, *shape: int, octaves: int = 20) -> np.ndarray:
-        """Magnitudes over many octaves, none much smaller; some zeros."""
+        """Returns random numbers with magnitudes of 2^-octaves to 1, and some zeros."""
         magnitude = np.exp2(self.random.uniform(-octaves, 0, shape)) * self.random.choice([-1, 1], shape)
         return (magnitude * (self.random.random(shape) > 0.02)).astype(np.float32)
 
@@ -414,7 +414,7 @@ class Checks:
             def body():
                 out = device.output((rows, count, width) if by_outputs else (count, rows, width), half)
                 rest = device.output((rows, width), np.float16) if has_rest else None
-                # In two pieces, as from a file.
+                # In two pieces, as when a file is read.
                 for first, end in [(0, rows // 2), (rows // 2, rows)]:
                     if first == end:
                         continue
@@ -431,14 +431,14 @@ class Checks:
         for rows, width in shapes:
             x = self.wide(rows, width)
             stored = [x, to_bfloat16(x), x.astype(np.float16)]
-            with np.errstate(all="ignore"):  # also numbers that float16 has as subnormal ones only
+            with np.errstate(all="ignore"):  # also numbers that are subnormal in float16
                 stored[2][:, ::3] = (x[:, ::3] * np.float32(2**-9)).astype(np.float16)
             values = [x, from_bfloat16(stored[1]), stored[2].astype(np.float32)]
             for type, name in enumerate(["float32", "bfloat16", "float16"]):
                 scale = scale_of(values[type])
                 high, low, rest = parts_of(values[type], scale)
                 for by_outputs in (True, False):
-                    grid = 2 if width == 256 else 0  # threads have several elements
+                    grid = 2 if width == 256 else 0  # each thread processes several elements
                     detail = f"{rows} x {width}, rows are {'outputs' if by_outputs else 'inputs'}"
                     run_one = functools.partial(run, stored[type], type)
                     (out,) = run_one(0, 1.0, by_outputs, False, grid)
@@ -510,7 +510,7 @@ class Checks:
                 if parts == 2 and not has_rest:
                     self.near(kernel, case, 3e-7, out, values[ids].astype(np.float64) * float(factor), f"{rows} x {width}")
                     wanted = joined(high[ids], low[ids], scale).astype(np.float32) * factor
-                    self.exact(kernel, "two parts, as they say", out + np.float32(0), wanted + np.float32(0), f"{rows} x {width}")
+                    self.exact(kernel, "two parts, the exact sum of the parts", out + np.float32(0), wanted + np.float32(0), f"{rows} x {width}")
                 else:
                     self.exact(kernel, case, out + np.float32(0), values[ids] * factor + np.float32(0), f"{rows} x {width}")
         rows, width = 480_000, 2304  # 2.2e9 elements
@@ -535,7 +535,7 @@ class Checks:
     # Elementwise and by rows
 
     def forms(self, kernel: str, limit: float, launch, reference: np.ndarray, detail: str) -> None:
-        """What rms_norm and geglu share: float32, parts, or both."""
+        """Checks the three outputs that rms_norm and geglu share: float32, parts, or both."""
         device, (rows, width) = self.device, reference.shape
         for parts in (2, 1):
             def body():
@@ -550,12 +550,12 @@ class Checks:
             name = "bfloat16" if parts == 1 else "two parts"
             self.near(kernel, "float32", limit, out, reference, detail)
             self.exact(kernel, "float32, alone and with parts", out_of_both, out, detail)
-            self.exact(kernel, f"{name} beside float32: of just that", split_of_both, rows_in_parts(out, parts), detail)
+            self.exact(kernel, f"{name} with float32: the parts of that float32", split_of_both, rows_in_parts(out, parts), detail)
             self.exact(kernel, f"{name}, alone and with float32", split, split_of_both, detail)
             self.near(kernel, name, 4e-3 if parts == 1 else limit + 1e-7, rows_from_parts(split, parts), reference, detail)
 
     def norm_inputs(self, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of different magnitudes, one of zeros, and a norm's weight."""
+        """Returns rows of different magnitudes, one of them zeros, and the weight of a norm."""
         x = self.normal(self.sizes.rows, width) * np.exp2(self.random.uniform(-10, 10, (self.sizes.rows, 1))).astype(np.float32)
         x[1] = 0
         x[2] *= np.float32(1e-20)
@@ -641,7 +641,7 @@ class Checks:
 
     @staticmethod
     def attended(q, k, v, lengths, scale, cap, window) -> np.ndarray:
-        """Of q (tokens, heads, width), k and v (tokens, key heads, width)."""
+        """Returns the attention output in float64 for q (tokens, heads, width), k and v (tokens, key heads, width)."""
         out = np.empty(q.shape)
         group = q.shape[1] // k.shape[1]
         start = 0
@@ -683,7 +683,7 @@ class Checks:
         kernel = "attention"
 
         def inputs(tokens, key_heads, group, width, spread):
-            """Scores have about this standard deviation at a scale of 1 / sqrt(width)."""
+            """Returns random q, k, v. Scores have a standard deviation of about `spread` at a scale of 1 / sqrt(width)."""
             return self.normal(tokens, key_heads * group, width, scale=spread), self.normal(tokens, key_heads, width), self.normal(tokens, key_heads, width)
 
         lengths = [1, 31, 32, 33, 100]
@@ -726,7 +726,7 @@ class Checks:
     # Results
 
     def run_predictions(self, logits: np.ndarray, chunks: int, cap: float, following: np.ndarray, detail: str):
-        """Cross-entropy, entropy, and the first row that is not finite."""
+        """Returns the partitions, cross-entropy, entropy, and the first row that is not finite."""
         device, (rows, vocabulary) = self.device, logits.shape
         step = -(-vocabulary // chunks)
         step = (step + 7) // 8 * 8
@@ -755,7 +755,7 @@ class Checks:
         for vocabulary, chunks, rows in self.sizes.vocabularies:
             for cap in (0.0, 30.0):
                 detail = f"{rows} rows, cap {cap:g}"
-                # From nearly even to nearly certain; one row of equal logits, one where a token has all.
+                # From nearly uniform to nearly certain predictions. Row 0: equal logits. Row 1: one token has all probability.
                 logits = self.normal(rows, vocabulary) * self.random.uniform(0.1, 8, (rows, 1)).astype(np.float32)
                 logits += self.random.uniform(-10, 10, (rows, 1)).astype(np.float32)
                 logits[0] = 1.5
@@ -775,7 +775,7 @@ class Checks:
                 target = np.where(following >= 0, wanted[np.arange(rows), following], np.log(total))
                 name = f"{vocabulary} tokens in {chunks} chunks"
                 self.near("reduce_logits", f"{name}: largest", 6e-7, partitions["largest"], largest, detail)
-                # What the largest one's rounding, itself up to 5e-6, does to the others.
+                # Corrects for the rounding of the largest logit (up to 5e-6), which shifts the sums.
                 shift = partitions["largest"] - largest
                 sums, means = partitions["sum"] * np.exp(shift), partitions["weighted"] / partitions["sum"] + shift
                 self.near("reduce_logits", f"{name}: sum", 1e-5, sums, total, detail)
@@ -803,7 +803,7 @@ class Checks:
                         break
 
     def run_jump_relu(self, pre, bias, threshold, floor, chunk, capacity, wanted, case, detail):
-        """Runs and compares with `wanted`, a list of rows' columns; values are those of pre + bias. Gives cursor[1]."""
+        """Runs jump_relu and compares with `wanted`, the columns of each row; values are pre + bias. Returns cursor[1]."""
         kernel, device, (rows, width) = "jump_relu", self.device, pre.shape
         values_of = pre + bias
         totals = np.int32([len(row) for row in wanted])
@@ -820,7 +820,7 @@ class Checks:
             index, columns, values = (device.fetch(buffer) for buffer in (index, columns, values))
             cursor, counts, offsets = index[:2], index[2 : 2 + rows], index[2 + rows :]
             self.exact(kernel, f"{case}: total and counts", np.r_[cursor[0], counts], np.r_[totals.sum(), totals], detail)
-            # Rows lie side by side, those of one chunk before those of the next.
+            # Rows are stored without gaps, and all rows of a chunk before those of the next chunk.
             order = np.lexsort((counts, offsets))
             ends = np.cumsum(counts[order], dtype=np.int64)
             self.exact(kernel, f"{case}: rows lie without gaps", offsets[order], (ends - counts[order]).astype(np.int32), detail)
@@ -837,7 +837,7 @@ class Checks:
                 found += [columns[at], values[at]]
             beyond = np.r_[columns[stored:].view(np.uint8), values[stored:].view(np.uint8)]
             self.exact(kernel, f"{case}: nothing is written beyond", beyond, np.full(len(beyond), device.poison, np.uint8), detail)
-            # Which rows have no room depends on the order in which they came.
+            # If there is too little room, the rows without room depend on the order of execution.
             return [cursor, counts, *(found if cursor[0] <= capacity else [])]
 
         return int(self.twice(kernel, body, detail)[0][1])
@@ -849,7 +849,7 @@ class Checks:
             for floor in (0.0, 0.5, -1.0):
                 pre, bias = self.normal(rows, width), self.normal(width, scale=0.3)
                 threshold = self.random.uniform(-0.3, 2.5, width).astype(np.float32)
-                # Some are just at their threshold, or at the floor where that is higher, and some a hair above or below.
+                # Some values equal the threshold (or the floor, if it is higher), and some are the next float above or below it.
                 bias[::3] = 0
                 edge = np.maximum(threshold, np.float32(floor))
                 choice = self.random.integers(0, 4, (rows, width))
@@ -910,7 +910,7 @@ class Checks:
         kernel, device = "products", self.device
 
         def run(x, weights, by_outputs, form, row_range, output_range, detail):
-            """As CUDABackend.multiply. `weights` are (outputs, inner) or (inner, outputs); form 0: bfloat16, else parts."""
+            """As CUDABackend.multiply. `weights`: (outputs, inner) or (inner, outputs). form 0: bfloat16; 1, 2: the number of parts."""
             parts, weight_parts = (2 if form else 1), max(form, 1)
             scale = scale_of(weights) if form else np.float32(1)
             row_stride, part_stride = (inner * weight_parts, inner) if by_outputs else (outputs, inner * outputs)
@@ -965,7 +965,7 @@ class Checks:
                  self.geglu, self.predictions, self.jump_relu, self.first_non_finite_row, self.products]
         try:
             for number, part in enumerate(parts):
-                # Each with inputs that do not depend on what came before.
+                # The inputs of a part do not depend on the parts before it.
                 self.random = np.random.default_rng([self.seed, number])
                 part()
                 self.show()
@@ -977,14 +977,14 @@ class Checks:
         self.show()
 
     def show(self) -> None:
-        """Prints the rows that are new."""
+        """Prints the rows that were added since the last call."""
         if not self.is_quiet:
             for row in list(self.rows.values())[self.printed :]:
                 print(row.line(), flush=True)
         self.printed = len(self.rows)
 
 def run_orders(given: argparse.Namespace) -> tuple[str, list[Row]]:
-    """Runs this script once for each order of the stand-in's threads. Gives the device's name and the worst rows."""
+    """Runs this script once per order of the stand-in's threads. Returns the device's name and the rows with the worst errors."""
     rows: dict[tuple[str, str], Row] = {}
     digests: dict[str, set] = {}
     name, orders = "no device", given.orders.split(",")
@@ -1017,13 +1017,13 @@ def run_orders(given: argparse.Namespace) -> tuple[str, list[Row]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     environment = os.environ.get
-    parser.add_argument("--driver", default=environment("SAE_EXTRACT_CUDA_DRIVER_LIB") or "libcuda.so.1", help="the driver's library")
-    parser.add_argument("--runtime", default=environment("SAE_EXTRACT_CUDART_LIB"), help="libcudart; by default looked for, or the driver's file if it has that in it")
-    parser.add_argument("--blas", default=environment("SAE_EXTRACT_CUBLAS_LIB"), help="libcublas; likewise")
-    parser.add_argument("--sizes", choices=list(all_sizes), help="default: large, but small on the stand-in")
-    parser.add_argument("--seed", type=int, default=time.time_ns() // 1000 % 10**9, help="of the inputs; default: from the clock")
-    parser.add_argument("--orders", help="orders of the stand-in's threads, such as 0,1,7, each in a process of its own")
-    parser.add_argument("--json", help="a file for the rows")
+    parser.add_argument("--driver", default=environment("SAE_EXTRACT_CUDA_DRIVER_LIB") or "libcuda.so.1", help="path or name of the driver's library")
+    parser.add_argument("--runtime", default=environment("SAE_EXTRACT_CUDART_LIB"), help="path of libcudart; default: the driver's library if it contains the runtime, otherwise searched")
+    parser.add_argument("--blas", default=environment("SAE_EXTRACT_CUBLAS_LIB"), help="path of libcublas; default: like --runtime")
+    parser.add_argument("--sizes", choices=list(all_sizes), help="default: large on a GPU, small on the stand-in")
+    parser.add_argument("--seed", type=int, default=time.time_ns() // 1000 % 10**9, help="seed of the inputs; default: from the clock")
+    parser.add_argument("--orders", help="orders of the stand-in's threads, such as 0,1,7, each in a separate process")
+    parser.add_argument("--json", help="write the rows to this file")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
     given = parser.parse_args()
     start = time.monotonic()
@@ -1044,9 +1044,9 @@ def main() -> None:
         checks.is_quiet = given.quiet
         checks.all()
         name, rows = device.name, list(checks.rows.values())
-        missing = "" if device.blas else "; no cuBLAS here, products were not checked"
+        missing = "" if device.blas else "; cuBLAS was not found, so products were not checked"
         if given.json:
-            # NaN is none of JSON's numbers.
+            # JSON has no NaN.
             listed = [[row.kernel, row.case, row.limit, None if math.isnan(row.error) else row.error, row.is_ok, row.note] for row in rows]
             digests = {kernel: digest.hexdigest() for kernel, digest in checks.digests.items()}
             pathlib.Path(given.json).write_text(json.dumps({"device": name, "rows": listed, "digests": digests}))

@@ -1,19 +1,21 @@
-// Lets things go wrong at chosen points of workers' system calls, for scripts/test-crash and the tests (LD_PRELOAD).
+// Injects faults into system calls and matrix products, for scripts/test-crash and the tests. Loaded with LD_PRELOAD.
 //
-// FAULT_AT=POINT:N:FAULT:FILE. POINT is load (a checkpoint's file is opened), batch (a matrix product), append (half
-// of a journal's record is written), sync (a journal is brought to the disk), write (half of a piece of another file is
-// written), rename-before or rename-after (a final file is put in its place). At the N-th time in any worker comes FAULT,
-// once: FILE is created then, and whoever finds it there goes on. SIGKILL for the worker, the parent or both; SIGILL or SIGABRT
-// for the worker, which says FAULT_WORDS before it; PAUSE, of three seconds; or an error of the call: ENOSPC, EIO.
+// FAULT_AT=POINT:N:FAULT:FILE, in workers only. Each worker counts how often it reaches POINT. The fault happens at the N-th time
+// and only once: the shim creates FILE, and if FILE exists already, no fault happens.
+// POINT: load (a checkpoint's file is opened), batch (a matrix product), append (half of a write to a journal is done), sync
+// (fdatasync of a journal), write (half of a write to a .partial file is done), rename-before and rename-after (before and
+// after a final file gets its name).
+// FAULT: worker, parent or both (SIGKILL to these processes); SIGILL or SIGABRT (the worker first prints FAULT_WORDS, if set);
+// PAUSE (three seconds); ENOSPC or EIO (the call fails with this error).
 //
-// And lets a file system be another than it is, for all processes:
-// FAULT_SPACE=zero (it says that it has no blocks and no inodes, as some in user space do), nosys (it says nothing), small (1 MB free),
-// inodes (none free).
-// FAULT_NAMES=KIND:FOLDER, for names made in FOLDER and below: dos refuses the characters that exFAT does, short names beyond 143
-// bytes, fold takes upper and lower case for one.
-// FAULT_SYNC=WHAT:ERROR: fsync and fdatasync of a folder or file end with ERROR, or (open-folder) opening a folder does.
-// FAULT_MAP=ERRNO:PART, in any process: files with PART in their paths cannot be mapped.
-// FAULT_CUT=PART, in any process: once they are mapped, files with PART in their paths become empty.
+// The following variables change the behaviour of the file system, in all processes:
+// FAULT_SPACE: statvfs reports zero (no blocks and no inodes, as some file systems in user space do), nosys (it fails with
+// ENOSYS), small (1 MB free), inodes (no free inodes).
+// FAULT_NAMES=KIND:FOLDER, for names in FOLDER and below: dos refuses the characters that exFAT refuses, short refuses names of
+// more than 143 bytes, fold does not distinguish upper and lower case.
+// FAULT_SYNC=WHAT:ERROR: WHAT is folder or file (fsync and fdatasync fail with ERROR) or open-folder (opening a folder fails).
+// FAULT_MAP=ERRNO:PART: mapping a file whose path contains PART fails.
+// FAULT_CUT=PART: a file whose path contains PART becomes empty when it has been mapped.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -44,7 +46,7 @@ __attribute__((constructor)) static void start(void) {
     int f = open("/proc/self/cmdline", O_RDONLY);
     ssize_t n = read(f, line, sizeof line - 2);
     close(f);
-    // Only workers count: their second argument says what they are.
+    // Only in workers: their second argument (after the program's name) is __worker.
     if (!text || n <= 0 || strcmp(line + strlen(line) + 1, "__worker")) return;
     if (sscanf(text, "%31[^:]:%d:%15[^:]:%511[^\n]", point, &target, fault, once) != 4) target = -1;
     const char *known[] = {"worker", "parent", "both", "SIGILL", "SIGABRT", "PAUSE", "ENOSPC", "EIO"};
@@ -53,13 +55,13 @@ __attribute__((constructor)) static void start(void) {
     target = -1;
 }
 
-// Whether this is the moment.
+// Counts a passage of the point `here`. Returns whether the fault is due now.
 static int due(const char *here) {
     if (target < 0 || strcmp(here, point)) return 0;
     return atomic_fetch_add(&count, 1) + 1 == target;
 }
 
-// Kills, or returns the error that the call is to fail with; 0 where it goes on.
+// Executes the fault. Returns the error with which the call must fail, or 0 if the call continues.
 static int strike(void) {
     int f = open(once, O_CREAT | O_EXCL | O_WRONLY, 0666);
     if (f < 0) return 0;
@@ -81,7 +83,7 @@ static int ends(const char *path, const char *ending) {
     return a >= b && !strcmp(path + a - b, ending);
 }
 
-// Whether the file's name ends so.
+// Whether the path of the open file ends with `ending`.
 static int isNamed(int descriptor, const char *ending) {
     char link[64], path[1024] = "";
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
@@ -102,7 +104,7 @@ ssize_t write(int descriptor, const void *bytes, size_t size) {
     return real(descriptor, bytes, size);
 }
 
-// The error of FAULT_SYNC where it is about `what`; 0 where it is not.
+// Returns the error that FAULT_SYNC sets for `what`, or 0.
 static int syncError(const char *what) {
     static const struct {
         const char *name;
@@ -139,13 +141,13 @@ int fdatasync(int descriptor) {
     return real(descriptor);
 }
 
-// The last component of a path in the folder of FAULT_NAMES, if that is of this kind.
+// Returns the last component of `path` if `path` is in the folder of FAULT_NAMES and FAULT_NAMES has this `kind`; otherwise null.
 static const char *faultyName(const char *path, const char *kind) {
     const char *fault = getenv("FAULT_NAMES"), *name = strrchr(path, '/');
     size_t n = strlen(kind);
     if (!fault || !name || strncmp(fault, kind, n) || fault[n] != ':') return 0;
     const char *folder = fault + n + 1;
-    // The folder may be relative, and the path is not where it is made of a handle.
+    // The folder may be relative, while a path that was derived from a descriptor is absolute.
     char here[4096] = "";
     if (folder[0] != '/' && path[0] == '/' && getcwd(here, sizeof here)) {
         size_t m = strlen(here);
@@ -156,7 +158,7 @@ static const char *faultyName(const char *path, const char *kind) {
     return strncmp(path, folder, n) || path[n] != '/' ? 0 : name + 1;
 }
 
-// The error of making a file of this name; 0 where it can be made.
+// Returns the error of creating a file with this name, or 0 if the name is allowed.
 static int nameError(const char *path) {
     const char *name = faultyName(path, "dos");
     if (name && strpbrk(name, ":?\"<>|*\\")) return EINVAL;
@@ -164,7 +166,7 @@ static int nameError(const char *path) {
     return name && strlen(name) > 143 ? ENAMETOOLONG : 0;
 }
 
-// The path with its last component in lower case, where case says nothing; in `room`.
+// Returns `path` with its last component in lower case, in `room`, if FAULT_NAMES=fold applies to `path`; otherwise `path`.
 static const char *folded(const char *path, char room[4096]) {
     const char *name = faultyName(path, "fold");
     if (!name || strlen(path) > 4095) return path;
@@ -250,7 +252,7 @@ int open(const char *path, int flags, ...) {
     return real(folded(path, room), flags, mode);
 }
 
-// The path of `name` in the open folder, in `room`.
+// Returns the path of `name` in the open folder `folder`. Uses `room` if a new path must be built.
 static const char *whole(int folder, const char *name, char room[8192]) {
     if (folder == AT_FDCWD || name[0] == '/') return name;
     char link[64];
@@ -271,7 +273,7 @@ int openat(int folder, const char *name, int flags, ...) {
     char room[8192], other[4096];
     const char *path = whole(folder, name, room);
     int error = flags & O_CREAT ? nameError(path) : 0;
-    // Not to enter or to list it.
+    // Only plain opens: O_PATH opens a folder to enter it, O_NONBLOCK to list it.
     if (flags & O_DIRECTORY && !(flags & (O_PATH | O_NONBLOCK))) error = syncError("open-folder");
     if (error) return errno = error, -1;
     const char *same = folded(path, other);
@@ -333,7 +335,7 @@ static int cannotMap(int descriptor) {
     return 1;
 }
 
-// Makes the file empty where FAULT_CUT asks for it.
+// Truncates the file to zero bytes if FAULT_CUT matches its path.
 static void cutShort(int descriptor) {
     const char *part = getenv("FAULT_CUT");
     if (!part || descriptor < 0) return;

@@ -1,16 +1,18 @@
 """Checks sae-extract on a GPU host and writes a report: scripts/gpu-check [options]. Exit status 0 only if nothing failed.
 
-Parts, in this order; each goes on whatever became of the others:
+The parts run in this order. A part runs even if another part failed:
 
-environment  card, driver, what `sae-extract devices` says, versions, the binary
+environment  the card, the driver, the output of `sae-extract devices`, versions, the binary
 kernels      scripts/check_kernels.py
-fixture      Fixtures/tiny on the CPU and the card, against the Python reference's files and each other; bfloat16 beside float32
-parity       a random model of Gemma-2-2b's shape with twelve SAEs of 16k: transformers in float32 on the same card, and a plain
-             float64 forward pass, against what the program writes
-throughput   tokens/s in the model and SAEs, the whole default job from start to end, and the Python pipeline beside it
+fixture      compares the outputs for Fixtures/tiny on the CPU and the card with the Python reference's files and with each other,
+             and bfloat16 with float32
+parity       compares the program's outputs for a random model of Gemma-2-2b's shape with twelve SAEs of 16k with transformers in
+             float32 on the same card and with a plain float64 forward pass
+throughput   measures tokens/s in the model and SAEs, the whole default job from start to end, and the Python pipeline
 
-The random checkpoints (one whose values fit bfloat16, one whose values do not) and SAEs are made on the card once, 25 GB, and kept for
-the next call: in /dev/shm where it has room, else in --work. --quick is the same with a small model; with --pretend-cpu too, it runs anywhere.
+The random checkpoints (one with values that bfloat16 can represent, one with arbitrary values) and SAEs are made once on the card
+and kept for the next call: 25 GB, in /dev/shm if it has room, otherwise in --work. --quick uses a small model; with --pretend-cpu
+as well, the script runs on any host.
 """
 import argparse
 import concurrent.futures
@@ -38,14 +40,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIXTURES = "Fixtures/tiny"
 SITES = ("res", "mlp", "att")
 SEED = 20240731
-FORMAT = 2  # of the files in the model folder; others are made again
+FORMAT = 2  # version of the files in the model folder; files of another version are made again
 
-# Quantiles of token lengths (Gemma's tokenizer, <bos> not counted) of AuthorMix documents with at least 35 words, in steps of 5 %.
+# Token counts of AuthorMix documents with at least 35 words: quantiles in steps of 5 % (Gemma's tokenizer, without <bos>).
 TOKEN_LENGTHS = [40, 45, 50, 54, 62, 65, 70, 75, 78, 82, 86, 90, 94, 98, 102, 105, 112, 125, 132, 159, 231]
 MIN_WORDS, MAX_TOKENS = 35, 360
 MEAN_L0 = 60
 
-# What counts as agreement, as in scripts/compare.py; distances from a threshold are relative to the scale of the pre-activations.
+# Tolerances, as in scripts/compare.py. Distances from a threshold are relative to the scale of the pre-activations.
 MARGIN, FLIPS = 1e-3, 5e-6
 METRIC_ABSOLUTE, METRIC_RELATIVE = 1e-3, 2e-4
 
@@ -55,13 +57,13 @@ TARGET_RATIO, TARGET_SECONDS = 30, 60
 
 @dataclasses.dataclass
 class Scale:
-    """How large everything is."""
+    """The sizes of the model, the corpus and the checks."""
 
     shape: dict
     layers: tuple
     d_sae: int
     authors: int
-    documents: int  # of an author
+    documents: int  # per author
     calibration_documents: int
     parity_documents: int
     float64_documents: int
@@ -83,12 +85,12 @@ QUICK = Scale(
 
 
 class Failure(Exception):
-    """A check that cannot be made or did not hold; its text goes into the report."""
+    """A check that could not run or that failed. Its text goes into the report."""
 
 
 # ----------------------------------------------------------------------------- report
 def table(rows):
-    """Markdown; the first row is the head."""
+    """Returns a Markdown table; the first row is the head."""
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
@@ -98,7 +100,7 @@ def block(text):
 
 
 class Report:
-    """The report's file, written anew with everything that is said."""
+    """The report. Every addition writes the whole file again."""
 
     def __init__(self, path, head):
         self.path, self.head = path, head
@@ -109,13 +111,13 @@ class Report:
         print(f"[{time.perf_counter() - self.begin:6.1f} s] {text}", flush=True)
 
     def say(self, text):
-        """Onto the terminal, and into the current part's section."""
+        """Prints `text` and adds it to the section of the current part."""
         self.log(text if "\n" not in text else "\n" + text)
         self.sections.append(text)
         self.save()
 
     def check(self, what, result, target="", holds=None):
-        """A row of the summary; `holds` is None where nothing is judged."""
+        """Adds a row to the summary. `holds` is whether the check passed, or None if the row has no verdict."""
         verdict = {True: "pass", False: "FAIL", None: "–"}[holds]
         self.summary.append((what, result, target, verdict))
         self.log(f"{verdict}: {what}: {result}" + (f" (target {target})" if target else ""))
@@ -133,7 +135,7 @@ class Report:
         part.replace(self.path)
 
 
-# ----------------------------------------------------------------------------- what every part uses
+# ----------------------------------------------------------------------------- shared by all parts
 class Check:
     def __init__(self, options):
         self.options = options
@@ -152,10 +154,10 @@ class Check:
 
     def need(self, seconds, what):
         if self.left() < (seconds if not self.options.quick else 5):
-            raise Failure(f"{what}: not run, {self.left():.0f} s are left of --budget")
+            raise Failure(f"{what}: not run, only {self.left():.0f} s of --budget are left")
 
     def run(self, command):
-        """Exit status and output of a command, which is ended when the budget is."""
+        """Runs a command, until the budget is used up. Returns its exit status and output."""
         command = [str(part) for part in command]
         self.report.commands.append(shlex.join("python3" if part == sys.executable else part for part in command))
         self.need(5, command[0])
@@ -163,13 +165,13 @@ class Check:
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                   timeout=self.left(), stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired as error:
-            raise Failure(f"ended when --budget was: {shlex.join(command)}") from error
+            raise Failure(f"ended because --budget was used up: {shlex.join(command)}") from error
         except OSError as error:
             raise Failure(f"{command[0]}: {error}") from error
         return done.returncode, done.stdout
 
     def extract(self, name, arguments, device="cuda", dtype=None):
-        """One run of the program into an empty folder."""
+        """Runs the program with an empty --save_dir."""
         folder = self.work / "out" / name
         shutil.rmtree(folder, ignore_errors=True)
         command = [self.binary, *arguments, "--save_dir", folder]
@@ -183,7 +185,7 @@ class Check:
             raise Failure(f"{name}: sae-extract ended with {status}\n" + "\n".join(output.splitlines()[-12:]))
         run = Run(folder, json.loads((folder / "run.json").read_text(encoding="utf-8"))["runs"][-1], wall, output)
         if not self.options.pretend_cpu and (run.json.get("device") == "cpu") != (device == "cpu"):
-            raise Failure(f"{name}: asked for {device}, ran on {run.json.get('device')}")
+            raise Failure(f"{name}: requested {device}, ran on {run.json.get('device')}")
         self.report.log(f"{name}: {wall:.1f} s; {run.description()}")
         return run
 
@@ -192,7 +194,7 @@ class Check:
                 "--data_path", self.models / "corpus.jsonl", "--batch_size", "auto"]
 
     def free_memory(self):
-        """Gives the card's memory back before the program runs."""
+        """Frees torch's memory on the card before the program runs."""
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
@@ -200,7 +202,7 @@ class Check:
 
 @dataclasses.dataclass
 class Run:
-    """A run of the program: what it wrote, said and took."""
+    """A finished run of the program: its folder, its entry in run.json, wall seconds, and its log."""
 
     folder: pathlib.Path
     json: dict
@@ -208,18 +210,20 @@ class Run:
     output: str
 
     def seconds(self, key):
-        """Of the slowest worker; None where no worker says."""
+        """Returns the seconds `key` of the slowest worker, or None if no worker reports them."""
         return max((worker[key] for worker in self.json.get("seconds", []) if key in worker), default=None)
 
     def rates(self):
-        """Tokens/s by the seconds that the program waited for the model and SAEs, and from the first batch's start to the last one's end on the card.
+        """Returns two rates in tokens/s, or None for a rate whose time is missing.
 
-        The first can be too high, since the card computes while files are written; the second can be too low for the same reason.
+        The first rate divides by the seconds that the program waited for the model and SAEs. It can be too high, because the card
+        computes while files are written. The second rate divides by the time from the start of the first batch to the end of the
+        last batch on the card. It can be too low, because this time includes gaps in which files are written.
         """
         return [self.json["tokens_computed"] / self.seconds(key) if self.seconds(key) else None for key in ("model", "gpu_span")]
 
     def gaps(self):
-        """The share of the time between the first batch's start and the last one's end in which the card computed nothing."""
+        """Returns the share of the time between the first batch's start and the last batch's end in which the card was idle."""
         busy, span = self.seconds("gpu_busy"), self.seconds("gpu_span")
         return f"{100 * (1 - busy / span):.1f} %" if busy is not None and span else "n/a"
 
@@ -229,7 +233,7 @@ class Run:
 
 
 def card():
-    """Name, driver and memory of the card."""
+    """Returns name, driver and memory of the card as text."""
     try:
         done = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -254,7 +258,7 @@ def heading(card_name, options):
     lines = ["# GPU check", "", f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, commit {commit}, {os.cpu_count()} cores. Card: {card_name}.",
              f"Made by `{shlex.join(['scripts/gpu-check', *sys.argv[1:]])}`."]
     if options.quick:
-        lines += ["", "**A small model: this tries the check itself and says nothing about speed.**"]
+        lines += ["", "**A small model: this report tests the check itself and shows nothing about speed.**"]
     return "\n".join(lines)
 
 
@@ -271,7 +275,7 @@ def environment(check):
             ("random models in", check.models)]
     if not binary.is_file():
         report.say(table(rows))
-        raise Failure(f"there is no {check.binary}: build it, or name it with --binary")
+        raise Failure(f"{check.binary} does not exist: build it, or give its path with --binary")
     _, libraries = check.run(["ldd", check.binary])
     rows += [("binary", f"{binary.stat().st_size / 1e6:.1f} MB, {len(libraries.splitlines())} lines of ldd")]
     missing = [line.split()[0] for line in libraries.splitlines() if "not found" in line]
@@ -287,16 +291,16 @@ def environment(check):
 
 def kernels(check):
     if check.options.pretend_cpu:
-        check.report.check("kernels", "skipped, nothing to run them on")
+        check.report.check("kernels", "skipped, no GPU")
         return
     if not (ROOT / "scripts/check_kernels.py").is_file():
-        raise Failure("there is no scripts/check_kernels.py")
+        raise Failure("scripts/check_kernels.py does not exist")
     status, output = check.run([sys.executable, "scripts/check_kernels.py"])
     check.report.say(f"`scripts/check_kernels.py`, exit status {status}:\n\n" + block("\n".join(output.splitlines()[-200:])))
     check.report.check("kernels", f"exit status {status}", "0", status == 0)
 
 
-# The commands that made Fixtures/tiny/expected and expected-alt.
+# The arguments of the jobs whose outputs are Fixtures/tiny/expected and expected-alt.
 FIXTURE_JOBS = {
     "expected": ["--layers", 0, 1, 2, 3, "--model", "google/gemma-2-2b", "--model_path", f"{FIXTURES}/model", "--data_path", f"{FIXTURES}/authormix.jsonl",
                  "--sae_dir", f"{FIXTURES}/sae", "--n_docs_per_author", 6, "--batch_size", 4],
@@ -307,7 +311,7 @@ FIXTURE_JOBS = {
 
 
 def compare_folders(check, reference, candidate, *flags):
-    """Whether compare.py finds them equal enough, and its last line; what it has against them goes into the report."""
+    """Runs compare.py. Returns whether the folders agree, its last line, and its lines with failures."""
     status, output = check.run([sys.executable, "scripts/compare.py", reference, candidate, *flags])
     lines = output.strip().splitlines() or ["no output"]
     return status == 0, lines[-1], [line for line in lines if line.startswith("FAIL")]
@@ -337,7 +341,7 @@ def fixture(check):
                 report.check(f"{name}: {what}", line, holds=equal)
         if "bfloat16" in folders and "float32" in folders:
             _, line, complaints = compare_folders(check, folders["float32"], folders["bfloat16"], "--max_flips", 1)
-            report.check(f"{name}: bfloat16 beside float32", describe_bfloat16(line))
+            report.check(f"{name}: bfloat16 compared with float32", describe_bfloat16(line))
             wrong = [line for line in complaints if "off by more than the tolerance" not in line and "bits differ" not in line]
             report.check(f"{name}: bfloat16 writes the same texts, tokens and shapes", wrong[0] if wrong else "yes", holds=not wrong)
 
@@ -356,7 +360,7 @@ def memory_available():
 
 
 def tensor_shapes(shape):
-    """Names and shapes of Gemma-2's tensors, [out, in]."""
+    """Returns the shapes of Gemma-2's tensors by name, [out, in]."""
     d, mlp = shape["hidden_size"], shape["intermediate_size"]
     heads, kv = (shape[key] * shape["head_dim"] for key in ("num_attention_heads", "num_key_value_heads"))
     tensors = {"model.embed_tokens.weight": (shape["vocab_size"], d)}
@@ -369,7 +373,8 @@ def tensor_shapes(shape):
 
 
 def random_tensor(name, size, generator):
-    """Weights of a model whose activations stay healthy: blocks add vectors of about unit size, scores and logits have a spread."""
+    """Returns random weights with which activations stay bounded: blocks add vectors of about unit size, and attention scores and
+    logits vary."""
     values = torch.randn(size, generator=generator, device=generator.device)
     if name == "model.norm.weight":
         return 0.5 + 0.2 * values
@@ -380,7 +385,7 @@ def random_tensor(name, size, generator):
 
 
 def model_folder(work, scale, quick):
-    """Where the models are, or else where there is room for them."""
+    """Returns the folder that contains the models, or a folder with enough room for them."""
     name = "sae-extract-gpu-check" + ("-quick" if quick else "")
     memory = pathlib.Path("/dev/shm") / name
     d, heads = scale.shape["hidden_size"], scale.shape["num_attention_heads"] * scale.shape["head_dim"]
@@ -396,7 +401,7 @@ def model_folder(work, scale, quick):
 
 
 def prepare(check):
-    """Makes the models, the corpus and the SAEs, unless they are there."""
+    """Makes the models, the corpus and the SAEs, unless they exist."""
     folder, scale = check.models, check.scale
     stamp = {"format": FORMAT, "seed": SEED} | json.loads(json.dumps(dataclasses.asdict(scale)))
     complete = folder / "complete.json"
@@ -417,7 +422,7 @@ def prepare(check):
 
 
 def write_checkpoints(folder, shape, device):
-    """One random model twice, float32 in shards: `arbitrary` as drawn, and `exact` with its values rounded to bfloat16."""
+    """Writes one random model twice, float32 in shards: `arbitrary` as drawn, `exact` with values rounded to bfloat16."""
     tensors = tensor_shapes(shape)
     shards = [{}]
     limit = 4 * sum(int(np.prod(size)) for size in tensors.values()) // 3
@@ -473,7 +478,7 @@ def write_at(descriptor, data, offset):
 
 
 def write_corpus(path, scale):
-    """Documents of the fixture's words with AuthorMix's numbers of tokens, and at least so many words that none is skipped."""
+    """Writes documents of the fixture's words with AuthorMix's token counts. None is skipped: each has at least MIN_WORDS words."""
     chance = np.random.default_rng(SEED)
     tokenizer = tokenizers.Tokenizer.from_file(str(ROOT / FIXTURES / "model/tokenizer.json"))
     lines = (ROOT / FIXTURES / "authormix.jsonl").read_text(encoding="utf-8").split("\n")
@@ -485,7 +490,7 @@ def write_corpus(path, scale):
         tokens = int(np.interp(chance.random(), np.linspace(0, 1, len(TOKEN_LENGTHS)), TOKEN_LENGTHS))
         text = []
         while tokens > 0:
-            # Long words only while there is room for as many words as must be.
+            # Takes a word of several tokens only if enough tokens remain for the words that are still needed.
             word = words[chance.integers(len(words))]
             if tokens - sizes[word] < max(0, MIN_WORDS - len(text) - 1):
                 word = short[chance.integers(len(short))]
@@ -502,7 +507,7 @@ def author_name(number):
 
 
 def token_ids(check, author, count):
-    """The first documents of an author as lists of ids, <bos> first."""
+    """Returns the tokenizer, and the first documents of an author as lists of IDs that start with <bos>."""
     tokenizer = tokenizers.Tokenizer.from_file(str(ROOT / FIXTURES / "model/tokenizer.json"))
     rows = map(json.loads, (check.models / "corpus.jsonl").read_text(encoding="utf-8").splitlines())
     texts = [row["text"] for row in rows if row["style"] == author][:count]
@@ -519,7 +524,7 @@ def sae_path(folder, site, layer):
 
 @torch.no_grad()
 def make_saes(check):
-    """Random SAEs whose features fire at quantiles of what they see on the last author's documents."""
+    """Writes random SAEs whose thresholds are quantiles of the pre-activations on the last author's documents."""
     scale = check.scale
     model = load_model(check.models / "exact", check.device)
     _, sequences = token_ids(check, author_name(scale.authors - 1), scale.calibration_documents)
@@ -527,7 +532,7 @@ def make_saes(check):
     for ids in sequences:
         _, taps = run_model(model, torch.tensor([ids], device=check.device), scale.layers)
         for hook, values in taps.items():
-            # The first positions repeat from document to document, which would put thresholds exactly on what occurs.
+            # Skips the first positions: their values repeat between documents, and a threshold could equal a value that occurs.
             seen[hook].append(values[0, 8:])
     del model
     generator = torch.Generator(check.device).manual_seed(SEED + 1)
@@ -562,7 +567,7 @@ def make_saes(check):
 
 # ----------------------------------------------------------------------------- the Python side
 def load_model(folder, device):
-    """transformers' Gemma-2 in float32, eager, with products in full float32."""
+    """Loads transformers' Gemma-2 in float32 with eager attention and without TF32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     config = transformers.AutoConfig.from_pretrained(folder)
@@ -582,7 +587,7 @@ def load_model(folder, device):
 
 @torch.no_grad()
 def run_model(model, ids, layers):
-    """Logits, and what the taps see: {(site, layer): (batch, position, d)}."""
+    """Returns the logits and the activations at the hooks: {(site, layer): (batch, position, d)}."""
     taps, handles = {}, []
 
     def output_of(hook):
@@ -606,7 +611,7 @@ def run_model(model, ids, layers):
 
 @torch.no_grad()
 def run_float64(model, ids, layers):
-    """The same for one document in float64 throughout (transformers computes norms and softmax in float32), in plain torch."""
+    """Returns the same for one document, all in float64 and plain torch (transformers computes norms and softmax in float32)."""
     config = model.config
     parameters = dict(model.named_parameters())
     heads, kv, d_head = config.num_attention_heads, config.num_key_value_heads, config.head_dim
@@ -614,7 +619,7 @@ def run_float64(model, ids, layers):
     theta = (getattr(config, "rope_parameters", None) or {}).get("rope_theta") or config.rope_theta
     n = ids.shape[-1]
     if n > config.sliding_window:
-        raise Failure("documents reach past the sliding window, which the float64 pass does not know")
+        raise Failure("documents are longer than the sliding window, which the float64 pass does not support")
 
     def weight(name):
         return parameters[f"model.{name}.weight"].double()
@@ -652,7 +657,7 @@ def run_float64(model, ids, layers):
 
 
 def metrics(logits, ids):
-    """Cross-entropy and entropy of (position, vocabulary) logits at the positions after <bos>, as files have them."""
+    """Returns cross-entropy and entropy of (position, vocabulary) logits at the positions after <bos>, as in the output files."""
     log_p = torch.log_softmax(logits, dim=-1)
     cross_entropy = -log_p[:-1].gather(-1, ids[1:, None])[:, 0]
     p = log_p[1:].exp()
@@ -661,7 +666,7 @@ def metrics(logits, ids):
 
 
 def load_saes(check):
-    """{hook: (W_enc, b_enc, threshold)} on the device."""
+    """Returns {hook: (W_enc, b_enc, threshold)}, on the device."""
     saes = {}
     for hook in hooks(check.scale):
         with np.load(sae_path(check.models, *hook)) as file:
@@ -671,7 +676,7 @@ def load_saes(check):
 
 # ----------------------------------------------------------------------------- parity
 class Outputs:
-    """An author's files of a run with sparse raw activations, a document at a time."""
+    """The files of one author in a run with sparse raw activations; gives the activations of one document at a time."""
 
     def __init__(self, folder, author, scale):
         start = f"{folder}/sae__google_gemma-2-2b__"
@@ -685,7 +690,7 @@ class Outputs:
                 self.lengths = file["metadata"].item()["tokens_per_doc"]
 
     def dense(self, hook, document, length, device):
-        """(length, d_sae), 0 where a feature does not fire."""
+        """Returns the activations (length, d_sae) of a document, 0 where a feature does not fire."""
         file = self.activations[hook]
         first = document * self.metrics[0].shape[1]
         starts = file["indptr"][first:first + length + 1]
@@ -702,12 +707,12 @@ def fires(pre, threshold):
 
 @dataclasses.dataclass
 class Comparison:
-    """How far one side's bits, activations and metrics are from a reference's."""
+    """The differences of bits, activations and metrics from those of a reference."""
 
     bits: int = 0
     on: int = 0
     differing: int = 0
-    far: int = 0  # of those that differ, further than MARGIN from the threshold
+    far: int = 0  # differing bits that are further than MARGIN from the threshold
     worst_margin: float = 0.0
     values: int = 0
     squares: float = 0.0
@@ -715,10 +720,10 @@ class Comparison:
     metrics: int = 0
     worst_metric: float = 0.0  # beyond the rounding to float16
     metrics_off: int = 0
-    metrics_other: int = 0  # not the float16 that the reference rounds to
+    metrics_other: int = 0  # values that differ from the reference rounded to float16
 
     def features(self, pre, sae, activations):
-        """`pre` are the reference's pre-activations; `activations` are the other side's, 0 where nothing fires."""
+        """`pre`: the reference's pre-activations. `activations`: those of the other side, 0 if a feature does not fire."""
         _, bias, threshold = sae
         scale = (pre - bias).square().mean().sqrt()
         expected, got = fires(pre, threshold), activations != 0
@@ -735,7 +740,7 @@ class Comparison:
         self.worst_value = max(self.worst_value, float(errors.abs().max()) if len(errors) else 0)
 
     def metric(self, reference, got):
-        """`got` is float16, as in the files."""
+        """Adds the values of a metric; `got` is float16, as in the output files."""
         rounded = reference.astype(np.float16)
         half_step = 0.5 * np.spacing(np.abs(rounded)).astype(np.float64)
         beyond = np.maximum(np.abs(got.astype(np.float64) - reference) - half_step, 0)
@@ -781,7 +786,7 @@ def parity(check):
         report.check(f"parity, {name}: tokens of {len(pieces)} documents", "equal" if same else "differ", holds=same)
     report.say(f"{len(sequences)} documents of {sum(map(len, sequences)) - len(sequences)} tokens against transformers {transformers.__version__} in float32, the first "
                f"{scale.float64_documents} also against float64. Distances and errors are relative to the root mean square of the pre-activations without bias; "
-               f"metrics are beyond half a float16 step. Accepted: {FLIPS:g} of the bits, none further than {MARGIN:g} from its threshold; metrics {METRIC_ABSOLUTE:g} + "
+               f"errors of metrics count only beyond half a float16 step. Accepted: {FLIPS:g} of the bits, none further than {MARGIN:g} from its threshold; metrics {METRIC_ABSOLUTE:g} + "
                f"{METRIC_RELATIVE:g} of the value.")
     saes = load_saes(check)
     for variant in ("exact", "arbitrary"):
@@ -866,16 +871,16 @@ def throughput(check):
         report.check(f"throughput, {name}", f"{rate:,.0f} tokens/s (the lower of two), gaps {run.gaps()}; {run.description()}", f"{TARGETS[name]:,} tokens/s", holds)
         shutil.rmtree(run.folder)
     report.say(f"{scale.throughput_authors} authors of {scale.documents} documents, layers {' '.join(map(str, scale.layers))}, sparse files. "
-               f"The first rate is by the seconds that the program waited for results, as its last line says, the second by the card's clock; the lower one counts.\n\n{table(rows)}")
+               f"The first rate divides by the seconds that the program waited for results (in its last log line), the second by the time on the card's clock; the lower rate counts.\n\n{table(rows)}")
     ours = step(report, "the whole default job", lambda: whole_job(check, targets))
     theirs = step(report, "the Python pipeline", lambda: python_pipeline(check))
     if ours and theirs:
-        report.check("documents/s beside the Python pipeline", f"{ours:.1f} and {theirs:.2f}: {ours / theirs:.0f} times", f"{TARGET_RATIO} times",
+        report.check("documents/s compared with the Python pipeline", f"{ours:.1f} and {theirs:.2f}: {ours / theirs:.0f} times", f"{TARGET_RATIO} times",
                      ours / theirs >= TARGET_RATIO if targets else None)
 
 
 def step(report, what, action):
-    """The action's result, or None and a failed row."""
+    """Returns the result of `action`. If it fails, adds a failed row and returns None."""
     try:
         return action()
     except Failure as failure:
@@ -885,7 +890,7 @@ def step(report, what, action):
 
 
 def whole_job(check, targets):
-    """Documents/s of the default job, dense files and loading included."""
+    """Returns documents/s of the default job, including loading and writing dense files."""
     scale = check.scale
     check.need(60, "the whole default job")
     run = check.extract("whole-job", check.model_arguments("exact"))
@@ -900,7 +905,7 @@ def whole_job(check, targets):
                      + block("\n".join(run.output.splitlines()[-3:])))
     check.report.check("the whole default job, start to end", f"{run.wall:.1f} s, {documents / run.wall:.1f} documents/s", f"{TARGET_SECONDS} s",
                        run.wall < TARGET_SECONDS if targets else None)
-    check.report.check("the whole default job: what is there", f"{computed} documents, {len(files)} files", f"{documents}, {expected}",
+    check.report.check("the whole default job: documents and files", f"{computed} documents, {len(files)} files", f"{documents}, {expected}",
                        computed == documents and len(files) == expected)
     shutil.rmtree(run.folder)
     return documents / run.wall
@@ -908,7 +913,7 @@ def whole_job(check, targets):
 
 @torch.no_grad()
 def python_pipeline(check):
-    """Documents/s of the same work in transformers and NumPy: padded batches, dense activations to the host, numpy.savez_compressed."""
+    """Returns documents/s of the same work in Python: padded batches, dense activations on the host, numpy.savez_compressed."""
     report, scale, device = check.report, check.scale, check.device
     check.need(60, "the Python pipeline")
     model = load_model(check.models / "exact", device)
@@ -941,7 +946,7 @@ def python_pipeline(check):
     check.free_memory()
     report.say(f"The Python pipeline (transformers float32 without TF32, {batch} documents a batch padded to {MAX_TOKENS} tokens, dense activations copied "
                f"to the host, `np.savez_compressed` for each hook): {count} documents in {total:.1f} s, {computed:.1f} s of it before the files; loading is not "
-               f"counted. All of this is work for each document, so {scale.authors * scale.documents} documents would take {total / count * scale.authors * scale.documents / 60:.0f} minutes. Card: {check.card}.")
+               f"counted. The time is proportional to the number of documents, so {scale.authors * scale.documents} documents would take {total / count * scale.authors * scale.documents / 60:.0f} minutes. Card: {check.card}.")
     report.check("the Python pipeline", f"{count / total:.2f} documents/s, {total / count:.2f} s for a document")
     return count / total
 
@@ -951,12 +956,12 @@ PARTS = {"environment": environment, "kernels": kernels, "fixture": fixture, "pa
 
 
 def part_names(text):
-    """`fixture,parity`, or by letter in the order of the parts: `c,d`."""
+    """Parses `fixture,parity`, or the letters of the parts in their order: `c,d`."""
     letters = dict(zip("abcde", PARTS))
     names = [letters.get(name, name) for name in text.split(",")]
     for name in names:
         if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"no part {name}; there are {', '.join(PARTS)}")
+            raise argparse.ArgumentTypeError(f"unknown part {name}; the parts are {', '.join(PARTS)}")
     return names
 
 
@@ -964,12 +969,12 @@ def parse():
     parser = argparse.ArgumentParser(prog="gpu-check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=pathlib.Path, default=pathlib.Path(".build/release/sae-extract"))
     parser.add_argument("--report", type=pathlib.Path, default=pathlib.Path("docs/gpu-report.md"))
-    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/gpu-check"), help="for outputs, and the models if /dev/shm has no room")
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/gpu-check"), help="folder for outputs, and for the models if /dev/shm has no room")
     parser.add_argument("--parts", type=part_names, default=list(PARTS), help="comma-separated, by name or as a to e")
-    parser.add_argument("--budget", type=float, default=540, metavar="SECONDS", help="after which nothing new begins and what runs is ended (540)")
+    parser.add_argument("--budget", type=float, default=540, metavar="SECONDS", help="time limit: afterwards nothing new is started and running commands are ended (default: 540)")
     parser.add_argument("--quick", action="store_true", help="a small model")
-    parser.add_argument("--pretend-cpu", action="store_true", help="no GPU: --device and --dtype are not given, torch computes on the CPU")
-    parser.add_argument("--commit", help="that the files are of, on a host without their history")
+    parser.add_argument("--pretend-cpu", action="store_true", help="without a GPU: does not pass --device and --dtype; torch computes on the CPU")
+    parser.add_argument("--commit", help="the commit of the files, on a host without their git history")
     parser.add_argument("--clean", action="store_true", help="remove the random models at the end")
     return parser.parse_args()
 
@@ -984,7 +989,7 @@ def main():
         try:
             check.need(5, name)
             PARTS[name](check)
-        except Exception as error:  # the other parts go on
+        except Exception as error:  # the other parts must still run
             trace = "" if isinstance(error, Failure) else traceback.format_exc()
             report.say(block(trace or str(error)))
             report.check(name, (str(error) or type(error).__name__).splitlines()[0][:200].replace("|", "/"), holds=False)
@@ -995,7 +1000,7 @@ def main():
     if check.options.clean:
         shutil.rmtree(check.models, ignore_errors=True)
     elif check.models.exists():
-        report.log(f"the random models stay in {check.models}; --clean removes them")
+        report.log(f"the random models remain in {check.models}; --clean removes them")
     print("\n" + table([("check", "result", "target", "verdict"), *report.summary]))
     report.log(f"report in {report.path}; " + (f"failed: {', '.join(report.failed())}" if report.failed() else "nothing failed"))
     sys.exit(1 if report.failed() else 0)

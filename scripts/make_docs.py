@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Manual pages and shell completions, from what the program says of itself: make_docs.py BINARY FOLDER
+"""Makes manual pages and shell completions from the program's help: make_docs.py BINARY FOLDER
 
-Writes FOLDER/man/man1/*.1 (mdoc) and the completions for bash, zsh and fish, each where a prefix' share/ has them. Flags come from
-`BINARY --experimental-dump-help`, the manual's environment and files from the tables in docs/. The completions that the
-parser's library makes know no list of several values: after `--layers 0 1` they offer nothing more.
+Writes FOLDER/man/man1/*.1 (mdoc) and the completions for bash, zsh and fish to their places under a prefix' share/. The flags come
+from `BINARY --experimental-dump-help`, the manual's environment and files from the tables in docs/. The completions of
+swift-argument-parser are not used: they do not support flags with several values and offer nothing after `--layers 0 1`.
 """
 import json
 import os
@@ -18,20 +18,20 @@ LIST = "upToNextOption"
 
 
 class Command:
-    """One command with its flags, as the dump has them."""
+    """A command with its flags, from the dump."""
 
     def __init__(self, dump):
         self.name, self.abstract = dump["commandName"], dump["abstract"]
         self.discussion = dump.get("discussion", "")
         arguments = [Flag(a) for a in dump.get("arguments", []) if a["shouldDisplay"]]
         self.flags = [a for a in arguments if not a.is_positional]
-        # Ours have one file or folder at most.
+        # The program's commands have at most one positional argument, a file or folder.
         self.positional = next((a for a in arguments if a.is_positional), None)
         self.commands = [Command(c) for c in dump.get("subcommands", [])]
 
 
 class Flag:
-    """One flag: `values` are those it can have, where they are few; `kind` is list, file, directory or empty."""
+    """A flag. `values` are its possible values if the dump lists them; `kind` is list, file, directory or empty."""
 
     def __init__(self, dump):
         self.is_positional = dump["kind"] == "positional"
@@ -51,7 +51,7 @@ def cells(line):
 
 
 def table(*heading):
-    """The rows of the documents' tables with these columns, and the paragraph before the last of them."""
+    """Returns the rows of all tables in docs/ with these columns, and the paragraph before the last such table."""
     rows, introduction, blocks = [], "", []
     for name in ["files.md", "flags.md", "gpus.md", "hub.md"]:
         with open(os.path.join(DOCUMENTS, name), encoding="utf-8") as file:
@@ -73,27 +73,27 @@ def escape(text):
 
 
 def inline(text):
-    """Markdown's `code`, and flags, in bold; its *emphasis* underlined."""
+    """Returns roff for Markdown: `code` and flags in bold, *emphasis* underlined."""
     parts = re.split(r"(`[^`]+`|(?<![\w-])--[a-z_-]+)", text)
     return "".join("\\fB" + escape(p.strip("`")) + "\\fP" if i % 2 else
                    re.sub(r"\*(\w+)\*", r"\\fI\1\\fP", p.replace("\\", "\\e")) for i, p in enumerate(parts))
 
 
 def prose(text):
-    """Lines of roff: a sentence begins a line, and no line is taken for a request."""
+    """Returns lines of roff. Each sentence begins a line, and no line starts like a roff request."""
     sentences = re.split(r"(?<=[.:;])\s+(?=[A-Z`-])", " ".join(text.split()))
     return ["\\&" + s if s[0] in ".'" else s for s in map(inline, filter(None, sentences))]
 
 
 def apart(discussion):
-    """A discussion without its examples, and these as roff."""
+    """Returns a discussion without its examples, and the examples as roff."""
     pattern = r"(?m)^Examples?:\n((?:  .*\n?)+)"
     shown = [line.strip() for block in re.findall(pattern, discussion) for line in block.splitlines()]
     return re.sub(pattern, "", discussion), shown and [".Bd -literal -offset indent", *shown, ".Ed"]
 
 
 def paragraphs(text):
-    """Of a discussion."""
+    """Returns a discussion as paragraphs in roff."""
     lines = []
     for number, block in enumerate(filter(None, text.split("\n\n"))):
         if number:
@@ -103,7 +103,7 @@ def paragraphs(text):
 
 
 def tagged(items):
-    """A list of (head, body), each a list of roff lines."""
+    """Returns an mdoc list of the items, which are (head, lines of the body)."""
     return [".Bl -tag -width Ds", *(line for head, body in items for line in [".It " + head, *body]), ".El"]
 
 
@@ -141,7 +141,7 @@ def see_also(names):
 
 
 def manual(root):
-    """The pages by name."""
+    """Returns the manual pages by name."""
     pages = [f"{root.name}-{c.name}" for c in root.commands]
     text, examples = apart(root.discussion)
     codes = re.search(r"Exit codes: (.*)", root.discussion)
@@ -153,7 +153,7 @@ def manual(root):
     flags = []
     for section in dict.fromkeys(f.section for f in root.flags):
         flags += [f".Ss {section}", *flag_list(f for f in root.flags if f.section == section)]
-    environment = [("Ev SAE_EXTRACT_ Ns Ar FLAG", prose("The value of a flag, where it is not on the command line."))]
+    environment = [("Ev SAE_EXTRACT_ Ns Ar FLAG", prose("The value of a flag that is not on the command line."))]
     environment += [(variables(names), prose(meaning[0].upper() + meaning[1:] + "."))
                     for names, meaning in table("variable", "meaning")[0]]
     files, place = table("file", "content")
@@ -168,7 +168,7 @@ def manual(root):
     own = {f.name for f in root.flags}
     for command in root.commands:
         if {f.name for f in command.flags} == own:
-            flags = ["Those of", f".Xr {root.name} 1 ."]
+            flags = ["The flags are those of", f".Xr {root.name} 1 ."]
         else:
             flags = flag_list(command.flags)
         text, examples = apart(command.discussion)
@@ -178,7 +178,7 @@ def manual(root):
         result[f"{root.name}-{command.name}"] = page(
             f"{root.name}-{command.name}", command.abstract, synopsis,
             [("DESCRIPTION", prose(command.abstract) + [".Pp"] + paragraphs(text)), ("FLAGS", flags),
-             ("EXIT STATUS", ["As of", f".Xr {root.name} 1 ."]), ("EXAMPLES", examples), ("SEE ALSO", see_also([root.name]))])
+             ("EXIT STATUS", ["The exit codes are those of", f".Xr {root.name} 1 ."]), ("EXAMPLES", examples), ("SEE ALSO", see_also([root.name]))])
     return result
 
 
@@ -215,7 +215,7 @@ def bash(root):
 {function}() {{
     local word flag='' given=0 flags
     COMPREPLY=()
-    # The flag that the word at the cursor belongs to, in its spelling with underscores, and how many values it has already.
+    # Finds the flag to which the word at the cursor belongs, spelled with underscores, and the number of values that it has.
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
         case $word in
         -*)
@@ -251,7 +251,7 @@ def bash(root):
 {own}
         *) flags={quoted(flag_words(root))} ;;
     esac
-    # The other spelling, where it has been begun.
+    # Uses the spelling with dashes if the user has begun it.
     [[ $2 != --*-* ]] || flags=$(printf %s "$flags" | tr _ -)
     mapfile -t -O "${{#COMPREPLY[@]}}" COMPREPLY < <(compgen -W "$flags" -- "$2")
 }}
@@ -286,7 +286,7 @@ esac
 if (( CURRENT == 2 )) && [[ $PREFIX != -* ]]; then
     _describe command commands
 fi
-# Within a list _arguments would not see that a flag begins.
+# Inside a list of values, _arguments would not recognize that a flag begins.
 if [[ $PREFIX == -* ]]; then
     words=($words[1] $words[CURRENT])
     CURRENT=2
@@ -297,7 +297,7 @@ _arguments -S $flags '1: : '
 
 def fish(root):
     lines = [f"""# fish completion for {root.name}
-# Whether the word at the cursor is one of the values of the list --$argv[1].
+# Tests whether the word at the cursor is a value of the flag --$argv[1], which takes a list.
 function __{root.name}_in_list
     set -l flags (commandline -opc | string match -- '-*')
     test (count $flags) -gt 0; and string match -q -- "--$argv[1]" (string replace -a -- - _ $flags[-1] | string replace -r '^__' -- --)
@@ -340,7 +340,7 @@ def write(path, text):
 
 dump = subprocess.run([BINARY, "--experimental-dump-help"], check=True, capture_output=True, text=True).stdout
 root = Command(json.loads(dump)["command"])
-# The parser's own; --help says the same.
+# Leaves out swift-argument-parser's subcommand help; --help does the same.
 root.commands = [c for c in root.commands if c.name != "help"]
 for name, text in manual(root).items():
     write(f"man/man1/{name}.1", text)

@@ -1,5 +1,8 @@
-"""Makes Sources/C/CReport/neuronpedia.json, the table of Gemma Scope SAEs that have pages on neuronpedia.org, from the list of
-pretrained SAEs in the sae-lens package: `pip install --no-deps sae-lens` and `pip install pyyaml`, then run this."""
+"""Makes Sources/C/CReport/neuronpedia.json, the table of the Gemma Scope SAEs that have pages on neuronpedia.org.
+
+The source is the list of pretrained SAEs in the sae-lens package. Before running this script:
+`pip install --no-deps sae-lens` and `pip install pyyaml`.
+"""
 
 import importlib.metadata
 import json
@@ -16,7 +19,7 @@ for release in listing.values():
         continue
     for sae in release["saes"]:
         page = sae.get("neuronpedia")
-        # Canonical SAEs are listed under their own name too; of two pages the canonical one has all features' explanations.
+        # A canonical SAE is listed a second time under its canonical name. That page is preferred: it explains all features.
         if page and ("__l0-" not in page or sae["path"] not in pages):
             pages[sae["path"]] = page
 root = os.path.join(os.path.dirname(__file__), "..")

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Digests of the tokens files that the Hugging Face tokenizer gives for a corpus: make_token_digests.py TOKENIZER.json CORPUS.jsonl
+"""Prints digests of the tokens files that the Hugging Face tokenizer gives for a corpus.
 
-Prints {author: SHA-256 of its tokens file}, for the default selection (35 words or more, 250 documents an author) and 360
-positions. The digests of the AuthorMix sample with Gemma-2's tokenizer are Fixtures/authormix-tokens.json; the texts themselves
-are not part of this repository. Made with tokenizers 0.22.2.
+    make_token_digests.py TOKENIZER.json CORPUS.jsonl
+
+The output is {author: SHA-256 of the author's tokens file}, for the default selection (at least 35 words, at most 250 documents
+per author) and 360 positions. Fixtures/authormix-tokens.json has the digests of the AuthorMix sample with Gemma-2's tokenizer, made
+with tokenizers 0.22.2. The texts of the sample are not part of this repository.
 """
 import hashlib
 import json

@@ -1,6 +1,6 @@
-// For builds with ThreadSanitizer: tells it of the waiting in Swift's Mutex, which lies in a library that is built without
-// it and would make every contended lock look like a race. The compiler puts the uncontended way into each caller, where
-// ThreadSanitizer sees it.
+// For builds with ThreadSanitizer: tells ThreadSanitizer about contended locks and unlocks of Swift's Mutex. Their code is in a
+// library that is built without ThreadSanitizer, so every contended lock would look like a data race. The compiler inlines the
+// uncontended path into each caller, where ThreadSanitizer sees it.
 // Symbols: swift, stdlib/public/Synchronization/Mutex/LinuxImpl.swift (_MutexHandle._lockSlow, _MutexHandle._unlockSlow).
 
 #define _GNU_SOURCE

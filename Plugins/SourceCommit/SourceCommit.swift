@@ -1,5 +1,5 @@
-// The commit that the program is built from, as Swift source. Asked of git before every build: what Package.swift reads of
-// git (Context.gitInformation) is cached by SwiftPM and goes stale.
+// Writes the commit that the program is built from into a Swift source file. The plugin asks git before every build: SwiftPM
+// caches what Package.swift reads from git (Context.gitInformation), and the cached value goes stale.
 
 import Foundation
 import PackagePlugin

@@ -1,4 +1,5 @@
-// Arrays: safetensors, NPY, NPZ, pickles, and DEFLATE read without its zeros.
+// Fuzz targets for arrays: safetensors, NPY, NPZ, activations files, pickles, and DEFLATE data that is scanned without storing
+// its zeros.
 
 import Files
 import Results
@@ -35,15 +36,15 @@ extension FuzzTarget {
         var end = 8 + file.headerLength
         for entry in file.entries {
             check(
-                entry.begin + 8 + file.headerLength == end, "tensors that overlap or leave a hole")
+                entry.begin + 8 + file.headerLength == end, "tensors overlap or leave a gap")
             end = entry.end + 8 + file.headerLength
             guard let tensor = try? file.tensor(entry.name) else { continue }
-            check(tensor.shape == entry.shape, "another shape")
+            check(tensor.shape == entry.shape, "wrong shape")
             check(
-                tensor.bytes.elementsEqual(input[(end - tensor.bytes.count)..<end]), "other bytes")
-            check(tensor.floats().count == tensor.count, "another number of elements")
+                tensor.bytes.elementsEqual(input[(end - tensor.bytes.count)..<end]), "wrong bytes")
+            check(tensor.floats().count == tensor.count, "wrong number of elements")
         }
-        check(end == input.count, "bytes of no tensor")
+        check(end == input.count, "bytes that belong to no tensor")
     }
 
     // MARK: NPY
@@ -70,7 +71,7 @@ extension FuzzTarget {
         let (header, length) = try NPYHeader.read(raw)
         if !header.descr.contains("'"), header.shape.count < 1000, header.descr.utf8.count < 1000 {
             let again = try! header.encoded.withUnsafeBytes { try NPYHeader.read($0) }
-            check(again.header == header, "written and read again it is another header")
+            check(again.header == header, "writing and reading changes the header")
         }
         let scan = try ArrayScan(npy: Workspace.file(input))
         try scan.checkSize()
@@ -78,10 +79,10 @@ extension FuzzTarget {
         let elements = nonzero(UnsafeRawBufferPointer(rebasing: raw[length...]), size: size)
         var found: [Int: UInt64] = [:]
         try! scan.forEachNonzero { found[$0] = $1 }
-        check(found == elements, "other elements")
+        check(found == elements, "wrong elements")
     }
 
-    /// The elements of `data` that are not zero, by their places.
+    /// Returns the bits of the elements of `data` that are not zero, by element index.
     private static func nonzero(_ data: UnsafeRawBufferPointer, size: Int) -> [Int: UInt64] {
         var elements: [Int: UInt64] = [:]
         for (i, byte) in data.enumerated() where byte != 0 {
@@ -119,19 +120,19 @@ extension FuzzTarget {
         for name in reader.names.sorted().prefix(20) {
             let array = Result { try reader.array(name) }
             if let tensor = try? reader.tensor(name) {
-                check(tensor.floats().count == tensor.count, "another number of elements")
+                check(tensor.floats().count == tensor.count, "wrong number of elements")
             }
             guard let scan = try? reader.scan(name) else { continue }
             var found: [Int: UInt64] = [:]
             let scanned = Result { try scan.forEachNonzero { found[$0] = $1 } }
             guard let (header, data) = try? array.get() else {
-                check((try? scanned.get()) == nil, "array \(name) is refused, and gone through")
+                check((try? scanned.get()) == nil, "array \(name) is refused, but scanned")
                 continue
             }
-            check(header == scan.header, "array \(name) has two headers")
+            check(header == scan.header, "two headers of array \(name)")
             guard let size = scan.elementSize, (try? scan.checkSize()) != nil else { continue }
-            check((try? scanned.get()) != nil, "array \(name) is read, and not gone through")
-            check(data.withUnsafeBytes { nonzero($0, size: size) } == found, "other elements")
+            check((try? scanned.get()) != nil, "array \(name) is read, but not scanned")
+            check(data.withUnsafeBytes { nonzero($0, size: size) } == found, "wrong elements")
         }
         try readActivations(path)
     }
@@ -140,9 +141,9 @@ extension FuzzTarget {
         let file = try ActivationsFile(path: path)
         var before = (-1, -1)
         try file.forEachEntry { row, feature, value in
-            check((row, feature) > before, "entries that do not ascend")
-            check(row < file.documents * file.positions, "an entry outside of the array")
-            check(feature < file.features && value != 0, "an entry that is none")
+            check((row, feature) > before, "entries are not in ascending order")
+            check(row < file.documents * file.positions, "an entry outside the array")
+            check(feature < file.features && value != 0, "an invalid entry")
             before = (row, feature)
         }
     }
@@ -151,8 +152,8 @@ extension FuzzTarget {
         "activations", "metadata", "indices", "indptr", "format", "shape", "data", "other",
     ]
 
-    /// Archives whose checksums are right, which random changes would never give. An input is members end to end: which of
-    /// the names, two bytes of length, and the bytes.
+    /// Archives with correct checksums, which random changes to an archive would never produce. An input is a sequence of
+    /// members: one byte that selects the name, two bytes of length (little-endian), and the member's bytes.
     private static let activations = FuzzTarget("activations", dictionary: npyWords) {
         func members(_ members: [(String, NPYHeader, [UInt8])]) -> [UInt8] {
             members.flatMap { name, header, data in
@@ -201,7 +202,7 @@ extension FuzzTarget {
 
     // MARK: DEFLATE
 
-    /// As much as is unpacked.
+    /// The largest number of bytes that is unpacked.
     private static let limit = 1 << 17
 
     private static let inflate = FuzzTarget("inflate") {
@@ -237,14 +238,14 @@ extension FuzzTarget {
         let outcome = try! ours.get()
         room.removeLast(room.count - count)
         check(outcome.size == count, "\(outcome.size) bytes, zlib has \(count)")
-        check(outcome.crc32 == room.withUnsafeBytes { crc32($0) }, "another checksum")
+        check(outcome.crc32 == room.withUnsafeBytes { crc32($0) }, "wrong checksum")
         let expected = room.withUnsafeBytes { nonzero($0, size: 4) }
-        check(zip(places, places.dropFirst()).allSatisfy(<), "words that do not ascend")
+        check(zip(places, places.dropFirst()).allSatisfy(<), "words not in ascending order")
         let found = Dictionary(uniqueKeysWithValues: zip(places, words.map(UInt64.init)))
-        check(found == expected, "other words than zlib's")
+        check(found == expected, "the words differ from zlib's")
     }
 
-    /// Each six bytes are an element: how many zeros before it, and its bits.
+    /// An input is a sequence of elements of six bytes: two bytes with the number of zeros before the element, and its 32 bits.
     private static let deflate = FuzzTarget("deflate") {
         [[UInt8](repeating: 0, count: 5) + [0x3F], (0..<60).map { UInt8($0 * 37 & 0xFF) }]
     } body: { input in
@@ -254,7 +255,7 @@ extension FuzzTarget {
         for start in stride(from: 0, to: raw.count - 5, by: 6).prefix(1000) {
             let gap = Int(raw.loadUnaligned(fromByteOffset: start, as: UInt16.self))
             let bits = raw.loadUnaligned(fromByteOffset: start + 2, as: UInt32.self)
-            // Mostly few zeros, so that all of it stays small.
+            // Without the top bit a gap is at most 255, so that most arrays stay small.
             count += gap & 0x8000 == 0 ? gap & 0xFF : gap & 0x7FFF
             if bits != 0 { elements.append((count, Float(bitPattern: bits))) }
             count += 1
@@ -272,10 +273,10 @@ extension FuzzTarget {
         }
         let reader = try! NPZReader(path: path)
         let data = try! reader.array("a").data
-        check(data.elementsEqual(dense.withUnsafeBytes(Array.init)), "zlib reads another array")
+        check(data.elementsEqual(dense.withUnsafeBytes(Array.init)), "zlib reads a wrong array")
         var found: [Int: UInt64] = [:]
         try! reader.scan("a").forEachNonzero { found[$0] = $1 }
-        check(data.withUnsafeBytes { nonzero($0, size: 4) } == found, "we read another array")
+        check(data.withUnsafeBytes { nonzero($0, size: 4) } == found, "wrong elements in the scan")
     }
 
     // MARK: Pickles
@@ -306,6 +307,6 @@ extension FuzzTarget {
         let metadata = try FeatureMetadata(pickle: bytes)
         check(
             try! FeatureMetadata(pickle: metadata.pickle) == metadata,
-            "written and read again it is something else")
+            "writing and reading changes the metadata")
     }
 }

@@ -1,4 +1,4 @@
-// Corpora: records, and the compressed streams that they come in.
+// Fuzz targets for corpora: JSONL lines, and the gzip and zstd streams that contain them.
 
 import ByteJSON
 import CZstd
@@ -10,7 +10,8 @@ import TestSupport
 extension FuzzTarget {
     static let corpora = [corpus, gzip, zstd]
 
-    /// A stream of zstd may ask for a window of 2 GB, as `zstd --long=31` does; it is reserved, and filled as the data grow.
+    /// A zstd stream may ask for a window of 2 GB, as `zstd --long=31` does. The reader reserves the window at once; memory is
+    /// used only as data arrive.
     private static let windowArguments = ["-malloc_limit_mb=2300"]
 
     private static let corpus = FuzzTarget(
@@ -28,13 +29,13 @@ extension FuzzTarget {
                 "{\"style\": \"a\", \"text\": \"b c\"}\r\n\n{\"text\": \"\", \"style\": \"\"}".utf8),
         ]
     } body: { input in
-        // Whoever compressed the file has the same corpus.
+        // A compressed file must give the same corpus as the plain file.
         let plain = Result { try documents(Workspace.file(input)) }
         let kind = FileKind(UnsafeRawBufferPointer(input))
         let isCompressed = kind == FileKind.gzip || kind == FileKind.zstd
         if !isCompressed {
             let packed = Result { try documents(Workspace.file(compressed(input, .gzip))) }
-            // Of one that is refused the words may differ: they say that it was compressed.
+            // If both are refused, the messages may differ: one of them mentions the compression.
             let isSame = (try? plain.get()) == (try? packed.get())
             check(isSame, "plain: \(plain); compressed: \(packed)")
         }
@@ -71,7 +72,7 @@ extension FuzzTarget {
     }
 }
 
-/// What a stream is compressed with.
+/// A compression format.
 private enum Packing {
     case gzip
     case zstd
@@ -87,7 +88,7 @@ private func documents(_ path: String) throws -> [AuthorDocuments] {
     return try Corpus.read(paths: [path], selection).authors
 }
 
-/// All bytes of a file, unpacked; of the first 16 MB.
+/// Reads and unpacks a file. Stops after 16 MB of unpacked data.
 @discardableResult
 private func contents(_ path: String) throws -> [UInt8] {
     let source = try ByteSource(path: path)
@@ -113,17 +114,18 @@ private func compressed(
     }
     out = [UInt8](repeating: 0, count: ZSTD_compressBound(bytes.count))
     let count = ZSTD_compress(&out, out.count, bytes.baseAddress, bytes.count, 1)
-    check(ZSTD_isError(count) == 0, "zstd does not compress")
+    check(ZSTD_isError(count) == 0, "ZSTD_compress failed")
     return Array(out[..<count])
 }
 
-/// `packed` gives `input` back, and is refused where it is cut short to whatever length, from `least` bytes on.
+/// Checks that `packed` unpacks to `input`, and that a prefix of `packed` is refused. The prefix has at least `least` bytes; its
+/// length depends on the input.
 private func checkStream(_ input: UnsafeBufferPointer<UInt8>, _ packed: [UInt8], least: Int) {
     let back = try! contents(Workspace.file(packed))
-    check(back.elementsEqual(input), "compressed and read it is something else")
+    check(back.elementsEqual(input), "compressing and reading changes the bytes")
     let length =
         least + (Int(input.first ?? 0) << 8 | Int(input.last ?? 0)) % (packed.count - least)
     check(
         (try? contents(Workspace.file(Array(packed[..<length])))) == nil,
-        "the first \(length) of \(packed.count) bytes are taken for a whole stream")
+        "the first \(length) of \(packed.count) bytes are accepted as a whole stream")
 }

@@ -1,27 +1,26 @@
-// Feeds the readers of foreign bytes with damaged input. Built and run by scripts/check-fuzz.
+// Feeds damaged input to the code that reads untrusted bytes. scripts/check-fuzz builds and runs this program.
 //
-//   fuzz --targets                      the targets' names
-//   fuzz --prepare TARGET FOLDER        writes the target's first inputs to FOLDER/seeds, and FOLDER/dictionary
-//   FUZZ_TARGET=TARGET fuzz [argument]  libFuzzer on a target, with libFuzzer's own arguments
+//   fuzz --targets                      prints the names of the targets
+//   fuzz --prepare TARGET FOLDER        writes the target's seeds to FOLDER/seeds and its dictionary to FOLDER/dictionary
+//   FUZZ_TARGET=TARGET fuzz [argument]  runs libFuzzer on a target; the arguments are libFuzzer's
 
 import CLibFuzzer
 import Foundation
 import TestSupport
 
-/// A reader and what it is fed with. A finding is whatever ends the process, takes too long or takes too much memory.
+/// A reader and its inputs. An input is a finding if it ends the process, takes too long or takes too much memory.
 struct FuzzTarget: Sendable {
-    /// What reads or is given one input: its bytes are valid during the call.
+    /// Reads one input. The bytes are valid only during the call.
     typealias Body = @Sendable (_ input: UnsafeBufferPointer<UInt8>) throws -> Void
 
-    /// The name on the command line.
     let name: String
-    /// Words of the format, which random changes would be long in finding.
+    /// Words of the file format. Random changes would take long to find them.
     var dictionary: [String] = []
-    /// More of libFuzzer's arguments.
+    /// Additional arguments for libFuzzer.
     var arguments: [String] = []
-    /// Valid inputs to begin with.
+    /// Returns the valid inputs from which fuzzing starts.
     let seeds: @Sendable () throws -> [[UInt8]]
-    /// Reads one input. An error is a refusal, and right.
+    /// Reads one input. A thrown error means that the reader refused the input, which is correct.
     let body: Body
 
     init(
@@ -55,15 +54,15 @@ struct FuzzTarget: Sendable {
     }
 }
 
-/// Fails where a reader has done what it must not.
+/// Ends the process with the message `what` if `isRight` is false.
 func check(_ isRight: Bool, _ what: @autoclosure () -> String) {
     if !isRight { fatalError(what()) }
 }
 
-/// The file that readers of files are given, replaced for each input, and a folder for what else they need.
+/// A temporary folder with the input file, which is replaced for each input, and with other files that readers need.
 enum Workspace {
     static let folder: String = {
-        // In memory, where there is such a file system.
+        // In memory, if /dev/shm exists.
         let root = isDirectoryWritable("/dev/shm") ? "/dev/shm" : NSTemporaryDirectory()
         let path = "\(root)/sae-extract-fuzz-\(getpid())"
         try! FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
@@ -75,7 +74,7 @@ enum Workspace {
         access(path, W_OK | X_OK) == 0
     }
 
-    /// Writes `bytes` to the file called `name`, and gives its path.
+    /// Writes `bytes` to the file `name` in the folder and returns its path.
     static func file(_ bytes: UnsafeRawBufferPointer, _ name: String = "input") -> String {
         let path = "\(folder)/\(name)"
         let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
@@ -109,7 +108,7 @@ enum Fuzz {
             try named(arguments[2]).prepare(arguments[3])
         default:
             target = named(ProcessInfo.processInfo.environment["FUZZ_TARGET"] ?? "")
-            // They are used as long as the process lasts.
+            // libFuzzer uses the arguments until the process ends, so they are never freed.
             let words = CommandLine.arguments + target.arguments
             let list = UnsafeMutableBufferPointer<UnsafeMutablePointer<CChar>?>
                 .allocate(capacity: words.count + 1)
@@ -120,8 +119,8 @@ enum Fuzz {
                     do {
                         try Fuzz.target.body(UnsafeBufferPointer(start: start, count: count))
                     } catch {
-                        // Its words are made of the input too.
-                        check(!"\(error)".isEmpty, "an error without words")
+                        // The error's message contains parts of the input, so it is built too.
+                        check(!"\(error)".isEmpty, "an error with an empty message")
                     }
                     return 0
                 })
@@ -130,7 +129,7 @@ enum Fuzz {
 
     private static func named(_ name: String) -> FuzzTarget {
         if let target = FuzzTarget.all.first(where: { $0.name == name }) { return target }
-        FileHandle.standardError.write(Data("fuzz: there is no target '\(name)'\n".utf8))
+        FileHandle.standardError.write(Data("fuzz: unknown target '\(name)'\n".utf8))
         exit(64)
     }
 }

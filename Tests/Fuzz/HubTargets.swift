@@ -1,4 +1,4 @@
-// What the Hub answers, and what is kept of it.
+// Fuzz targets for the Hub client: the Hub's responses, and the listings that the cache stores.
 
 import ByteJSON
 import Dispatch
@@ -54,33 +54,33 @@ extension FuzzTarget {
         checkListing(listing)
     }
 
-    /// Kept and read again it is the same; no path leads out of the repository's folder.
+    /// Checks that storing and reading a listing does not change it, and that no path leads out of the repository's folder.
     private static func checkListing(_ listing: RepositoryListing) {
         let paths = listing.paths
         for path in paths {
             check(
                 !path.hasPrefix("/") && !pathSteps(path).contains(".."),
-                "a path that leads elsewhere: \(path)")
+                "a path that leads out of the folder: \(path)")
         }
         var text: [UInt8] = []
         JSONText.append(listing.json, to: &text)
         let again = RepositoryListing(path: Workspace.file(text, "listing"))
-        // One without files is no answer, and not read again.
+        // A stored listing without files is invalid, so reading it gives nil.
         check(
             again == (listing.files.isEmpty ? nil : listing),
-            "kept and read again it is another listing")
+            "storing and reading changes the listing")
         if let card = listing.card, let chosen = try? TrainSplit.choose(paths, card) {
             check(
                 !chosen.files.isEmpty && Set(chosen.files).isSubset(of: paths),
-                "files that are not there")
+                "chosen files that are not listed")
             _ = missingShards(chosen.files)
         }
     }
 
     // MARK: Answers
 
-    /// An input is what to ask for, and answers: a line with the status, lines of headers, an empty line, the body; between
-    /// two answers there is a byte 30.
+    /// An input is one byte that selects the operation, followed by responses. A response is a line with the status, header
+    /// lines, an empty line, and the body. The byte 30 separates two responses.
     private static let hubAnswers = FuzzTarget(
         "hub-answers",
         dictionary: hubWords + [
@@ -94,7 +94,7 @@ extension FuzzTarget {
             "Invalid credentials",
             "http://hub.test", "https://hub.test/", "\u{0663}",
         ],
-        // Where other threads allocate, libFuzzer looks for leaks after every input.
+        // Because other threads allocate memory here, libFuzzer would search for leaks after every input, which is slow.
         arguments: ["-detect_leaks=0"]
     ) {
         let page = "[{\"type\":\"file\",\"path\":\"a\",\"size\":3,\"oid\":\"\(commit)\"}]"
@@ -132,7 +132,7 @@ extension FuzzTarget {
 
     // MARK: Heads
 
-    /// An input is the bytes of heads, line by line.
+    /// An input is the bytes of response heads; the parser gets them line by line.
     private static let hubHeads = FuzzTarget(
         "hub-heads",
         dictionary: [
@@ -158,7 +158,7 @@ extension FuzzTarget {
         if let target = response["Link"].flatMap(nextLink) {
             check(
                 Array(response["Link"]!.utf8).contains(Array("<\(target)>".utf8)),
-                "a target that is not there")
+                "a target that the header lacks")
         }
     }
 
@@ -184,7 +184,7 @@ extension FuzzTarget {
             check(sink.count == file.size, "a download of \(sink.count) bytes")
         default:
             let found = try await client.information(reference, patience: .little)
-            check(isCommitID(found.commit), "a commit that is none")
+            check(isCommitID(found.commit), "an invalid commit ID")
             if let card = found.card {
                 _ = try? TrainSplit.choose(["train.json", "data/test.jsonl.gz"], card)
             }
@@ -192,7 +192,7 @@ extension FuzzTarget {
     }
 }
 
-/// Gives the answers of an input one after the other, and watches over the token.
+/// Returns the responses of an input one after the other. Checks that the token is sent only to the Hub over https.
 private final class ScriptedTransport: HTTPTransport {
     static let token = "hf_secret"
     private let answers: Mutex<[[UInt8]]>
@@ -212,7 +212,7 @@ private final class ScriptedTransport: HTTPTransport {
         }
         check(
             request.url.scheme?.lowercased() == "https",
-            "what was https goes on as \(request.url)")
+            "an https request continues at \(request.url)")
         guard let answer = answers.withLock({ $0.popLast() }) else {
             throw NetworkFailure(reason: "no more answers", isTransient: false)
         }
@@ -226,7 +226,8 @@ private final class ScriptedTransport: HTTPTransport {
                 trimmed(String(decoding: parts[1], as: UTF8.self))
         }
         let status = head.first.flatMap { Int(String(decoding: $0, as: UTF8.self)) } ?? 200
-        // Nobody is to wait for what a server asks to be waited for.
+        // The client may wait and retry after any other status. Cancelling the task keeps it from waiting as long as the server
+        // asks.
         let isFinal = ![200, 206, 301, 302, 303, 307, 308].contains(status)
         if isFinal { withUnsafeCurrentTask { $0?.cancel() } }
         let response = HTTPResponse(status: status, headers: headers)

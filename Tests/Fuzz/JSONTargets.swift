@@ -1,9 +1,9 @@
-// JSON: what is read is passed over too, and written and read again it is the same.
+// Fuzz target for JSON: a value that can be read can also be skipped, and it is unchanged after it is written and read again.
 
 import ByteJSON
 import TestSupport
 
-/// Words of JSON as Python has it.
+/// Words of JSON, including the extensions of Python's json module.
 let jsonWords = [
     "null", "true", "false", "NaN", "Infinity", "-Infinity", "\\u0000", "\\ud83d\\ude42", "\\ud800",
     "1e999", "-0.0", "9223372036854775808", "[[[[[[[[", "{\"a\":", "\u{FEFF}",
@@ -19,12 +19,12 @@ extension FuzzTarget {
         var scanner = JSONScanner(input)
         let isPassedOver = (try? scanner.skipValue()) != nil && scanner.atEnd()
         let value = try JSONValue(parsing: input)
-        check(isPassedOver, "read as a value, but not passed over as one")
+        check(isPassedOver, "a value can be read but not skipped")
         for compact in [false, true] {
             var text: [UInt8] = []
             JSONText.append(value, compactScalars: compact, to: &text)
             let again = try! text.withUnsafeBufferPointer { try JSONValue(parsing: $0) }
-            check(isSame(again, value), "written and read again it is another value")
+            check(isSame(again, value), "writing and reading changes the value")
         }
         var text: [UInt8] = []
         JSONText.append(compact: value, to: &text)
@@ -32,7 +32,7 @@ extension FuzzTarget {
     }
 }
 
-/// Whether two values are the same; NaN is the same as NaN, and 1.0 is not 1.
+/// Returns whether two values are the same. NaN equals NaN; the number 1.0 does not equal the integer 1.
 private func isSame(_ a: JSONValue, _ b: JSONValue) -> Bool {
     switch (a, b) {
     case (.number(let a), .number(let b)): a == b || a.isNaN && b.isNaN

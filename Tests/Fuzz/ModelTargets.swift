@@ -1,4 +1,4 @@
-// What checkpoints and SAEs say of themselves.
+// Fuzz targets for the configuration files of checkpoints and SAEs.
 
 import Files
 import Gemma2
@@ -23,12 +23,12 @@ extension FuzzTarget {
     } body: { input in
         let config = try Gemma2Config(path: Workspace.file(input))
         check(config.isLocal.count == config.nLayers, "layers without a kind")
-        check(config.nHeads % config.nKVHeads == 0 && config.dHead % 2 == 0, "heads that cannot be")
+        check(config.nHeads % config.nKVHeads == 0 && config.dHead % 2 == 0, "invalid heads")
         check(
             [config.epsilon, config.rotaryBase, config.queryPreAttentionScalar].allSatisfy {
                 $0 > 0 && $0.isFinite
             }, "a constant that is not positive")
-        check(Site.allCases.allSatisfy { config.width(of: $0) > 0 }, "a width that cannot be")
+        check(Site.allCases.allSatisfy { config.width(of: $0) > 0 }, "a width that is not positive")
     }
 
     private static let index = FuzzTarget(
@@ -39,7 +39,7 @@ extension FuzzTarget {
         for name in try CheckpointFiles.weightNames(index: Workspace.file(input)) {
             check(
                 !name.isEmpty && !name.utf8.contains { $0 == 0 || $0 == UInt8(ascii: "/") },
-                "a file elsewhere: \(name)")
+                "a file outside the folder: \(name)")
         }
     }
 
@@ -61,10 +61,10 @@ extension FuzzTarget {
         _ = Workspace.file(input, "sae/cfg.json")
         let sae = try SAEParameters(
             directory: saeFolder, dIn: 64, hookName: "blocks.0.hook_resid_post")
-        check(sae.wEnc.shape == [64, 2], "another SAE")
+        check(sae.wEnc.shape == [64, 2], "wrong shape of W_enc")
     }
 
-    /// A folder with the tensors of an SAE.
+    /// A folder with the weights file of an SAE.
     private static let saeFolder: String = {
         let folder = Workspace.folder + "/sae"
         try! makeDirectories(folder)

@@ -1,4 +1,4 @@
-// What other processes have left in a state folder.
+// Fuzz targets for files that other processes have left in the state folder and for run.json.
 
 import Files
 import Foundation
@@ -34,12 +34,12 @@ extension FuzzTarget {
             parts: 2)
     ]
 
-    /// The sections of a record, encoded.
+    /// Returns the encoded sections of the journal record.
     private static func sections(_ values: ActivationValues) throws -> [EncodedSection] {
         records[0].sections(values: values, on: try ThreadPool(threadCount: 1))
     }
 
-    /// A journal as it lies on the disk.
+    /// An input is a whole journal file.
     private static let journal = FuzzTarget("journal", dictionary: ["SAEJRNL1", "\u{46}EAS"]) {
         let folder = try TemporaryFolder()
         let writer = try JournalWriter(directory: GuardedPath(folder.path), header: journalHeader)
@@ -51,8 +51,9 @@ extension FuzzTarget {
         try readJournal(Workspace.file(input))
     }
 
-    /// Frames whose checksums are right, which random changes would never give. An input is frames end to end: author,
-    /// batch, a byte of flags, and the payload's length and bytes.
+    /// Journals whose frames have correct checksums, which random changes to a journal would never produce. An input is a
+    /// sequence of frames: one byte each for author, batch and flags, two bytes with the payload's length (little-endian), and
+    /// the payload.
     private static let frames = FuzzTarget("journal-frames") {
         try ActivationValues.allCases.map { values in
             let folder = try TemporaryFolder()
@@ -60,7 +61,7 @@ extension FuzzTarget {
                 directory: GuardedPath(folder.path), header: journalHeader)
             let places = try writer.append(author: 1, batch: 0, documents: 2, try sections(values))
             let start = places.values.map(\.lowerBound).min()!
-            // The table of sections: four bytes, and sixteen for each.
+            // The payload starts with the section table: four bytes, and sixteen bytes per section.
             let payload = try TestData.bytes(writer.place.path)[
                 (start - 4 - 16 * places.count)...]
             return [1, 0, 0, UInt8(payload.count & 0xFF), UInt8(payload.count >> 8)] + payload
@@ -81,7 +82,7 @@ extension FuzzTarget {
             let head = Array(rest.prefix(5))
             let payload = Array(rest.dropFirst(5).prefix(Int(head[3]) | Int(head[4]) << 8))
             rest = rest.dropFirst(5 + payload.count)
-            // Some heads announce more than there is, or another checksum.
+            // The flags make some heads announce a length that is too large, or a wrong checksum.
             let length = head[2] & 1 != 0 ? Int.max - Int(head[2]) : payload.count
             append(
                 FrameHead(
@@ -97,13 +98,13 @@ extension FuzzTarget {
             guard let reader = try JournalReader(GuardedPath(file: path)) else {
                 fatalError("no journal")
             }
-            check(try reader.size(ofAuthors: [0, 1]) <= size, "frames of more than the file has")
+            check(try reader.size(ofAuthors: [0, 1]) <= size, "frames larger than the file")
             let limits = RecordLimits(values: .binary, threshold: 0, widths: [hook: 1 << 14])
             for batch in try reader.newBatches(limits, wanted.contains) {
-                check(wanted.contains(batch.author), "a batch of an author not asked for")
+                check(wanted.contains(batch.author), "a batch of the wrong author")
                 for (section, range) in batch.sections {
                     guard let bytes = try reader.read(range) else {
-                        fatalError("a section that is not there")
+                        fatalError("a listed section cannot be read")
                     }
                     switch section {
                     case .documents: _ = BatchRecord.decodeDocuments(bytes)
@@ -112,13 +113,13 @@ extension FuzzTarget {
                         let count = BatchRecord.firingCount(
                             length: bytes.count, rows: batch.rows, values: limits.values)
                         let features = BatchRecord.decodeFeatures(bytes, values: limits.values)
-                        check(features.columns.count == count, "another number of entries")
-                        check(features.rowCount == batch.rows, "another number of rows")
+                        check(features.columns.count == count, "wrong number of entries")
+                        check(features.rowCount == batch.rows, "wrong number of rows")
                     }
                 }
             }
             check(
-                try reader.newBatches(limits) { _ in true }.isEmpty, "batches that come twice")
+                try reader.newBatches(limits) { _ in true }.isEmpty, "a batch is returned twice")
         }
     }
 
@@ -149,7 +150,7 @@ extension FuzzTarget {
             ResumeSettings.self,
             from: Data(
                 #"{"settings": [], "selection": [], "saes": {"blocks.3.attn.hook_z": "a"}}"#.utf8))
-        // As in reading: what cannot be is no receipt.
+        // The reader ignores receipts that are not plausible, too.
         guard receipt.isPlausible else { return }
         let receipts = Receipts()
         for _ in 0..<2 {
@@ -182,6 +183,6 @@ extension FuzzTarget {
     } body: { input in
         _ = Workspace.file(input, "run.json")
         let run = try FinishedRun(Workspace.folder)
-        check(!run.notes.contains(""), "a note without words")
+        check(!run.notes.contains(""), "an empty note")
     }
 }

@@ -1,4 +1,4 @@
-// Both forms of Gemma's tokenizer.
+// Fuzz targets for the two file formats of Gemma's tokenizer.
 
 import TestSupport
 
@@ -32,7 +32,7 @@ extension FuzzTarget {
     }
 }
 
-/// Tokenizes with whatever tokenizer has been accepted.
+/// Tokenizes texts with a tokenizer that was read from an input, and checks the tokens.
 private func checkTokenizer(_ tokenizer: GemmaTokenizer) {
     var whole = tokenizer
     whole.splitsAtSpaces = false
@@ -41,9 +41,9 @@ private func checkTokenizer(_ tokenizer: GemmaTokenizer) {
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     ] {
         let ids = tokenizer.encode(text)
-        check(ids.allSatisfy { (0..<tokenizer.count).contains(Int($0)) }, "an id that is none")
+        check(ids.allSatisfy { (0..<tokenizer.count).contains(Int($0)) }, "an invalid ID")
         check(ids.isEmpty == text.isEmpty, "'\(text)' has \(ids.count) tokens")
-        check(whole.encode(text) == ids, "word by word '\(text)' has other tokens")
+        check(whole.encode(text) == ids, "splitting at spaces changes '\(text)'")
         for id in ids {
             check(
                 String(validating: tokenizer.piece(id), as: UTF8.self) != nil,

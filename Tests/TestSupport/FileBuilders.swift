@@ -1,10 +1,10 @@
-// Small files in the formats that the program reads, right or wrong in whatever way a test needs.
+// Builders of small files in the formats that the program reads. The files can be valid or invalid, as a test needs.
 
 import ArrayFiles
 import ByteJSON
 import Foundation
 
-/// A JSON file's object, changed, as bytes.
+/// Reads the JSON file at `path`, applies `change` to its top-level object and returns the new file's bytes.
 public func changedJSON(_ path: String, _ change: (inout JSONObject) -> Void) throws -> [UInt8] {
     let value = try TestData.bytes(path).withUnsafeBufferPointer { try JSONValue(parsing: $0) }
     var object = value.object ?? JSONObject()
@@ -16,25 +16,25 @@ public func changedJSON(_ path: String, _ change: (inout JSONObject) -> Void) th
 
 /// Builds safetensors files.
 public struct SafetensorsBuilder {
-    /// One tensor's entry.
+    /// A tensor of the file: its header entry and its data.
     public struct Entry {
         /// The tensor's name.
         public var name: String
-        /// The format's type name, `F32`.
+        /// The element type by its name in safetensors, such as `F32`.
         public var dtype: String
-        /// Sizes of the dimensions.
+        /// The sizes of the dimensions, outermost first.
         public var shape: [Int]
-        /// The bytes.
+        /// The elements' bytes, little-endian.
         public var data: [UInt8]
     }
 
     /// The tensors, in file order.
     public var entries: [Entry] = []
 
-    /// An empty file.
+    /// Starts with no tensors.
     public init() {}
 
-    /// The tensors of the file at `path`.
+    /// Copies the tensors of the file at `path`.
     public init(copyOf path: String) throws {
         let file = try SafetensorsFile(path: path)
         let data = file.file.bytes[(8 + file.headerLength)...]
@@ -46,17 +46,17 @@ public struct SafetensorsBuilder {
         }
     }
 
-    /// Adds a float32 tensor.
+    /// Adds a float32 tensor with the elements `values` in C order.
     public mutating func add(_ name: String, _ shape: [Int], _ values: [Float]) {
         add(name, "F32", shape, values.flatMap { withUnsafeBytes(of: $0, Array.init) })
     }
 
-    /// Adds a tensor of any type.
+    /// Adds a tensor of type `dtype` with the bytes `data`.
     public mutating func add(_ name: String, _ dtype: String, _ shape: [Int], _ data: [UInt8]) {
         entries.append(Entry(name: name, dtype: dtype, shape: shape, data: data))
     }
 
-    /// The JSON header that fits the entries.
+    /// The JSON header for the entries, with data offsets in the order of the entries.
     public var header: String {
         var offset = 0
         let parts = entries.map { entry in
@@ -67,7 +67,7 @@ public struct SafetensorsBuilder {
         return "{" + parts.joined(separator: ",") + "}"
     }
 
-    /// The file's bytes, with `header` in place of the fitting one if given.
+    /// Returns the file's bytes. If `header` is given, it replaces the computed JSON header.
     public func bytes(header: String? = nil) -> [UInt8] {
         let text = Array((header ?? self.header).utf8)
         return withUnsafeBytes(of: UInt64(text.count).littleEndian, Array.init) + text
@@ -81,10 +81,10 @@ public struct ZipBuilder {
     private var directory: [UInt8] = []
     private var count = 0
 
-    /// An empty archive.
+    /// Starts with an empty archive.
     public init() {}
 
-    /// Adds a stored member; `crc` and `method` may be wrong on purpose.
+    /// Adds a member whose data is stored without compression. A test may pass a wrong `crc`, `method` or uncompressed `size`.
     public mutating func add(
         _ name: String, _ data: [UInt8], crc: UInt32, method: UInt16 = 0, size: UInt32? = nil
     ) {
@@ -99,7 +99,7 @@ public struct ZipBuilder {
         count += 1
     }
 
-    /// The archive.
+    /// The bytes of the whole archive.
     public var bytes: [UInt8] {
         body + directory + little(UInt32(0x0605_4B50)) + [0, 0, 0, 0] + little(UInt16(count))
             + little(UInt16(count)) + little(UInt32(directory.count)) + little(UInt32(body.count))

@@ -1,13 +1,13 @@
-// Tensors that lie in memory, as if read from a file.
+// Tensors in memory that look like tensors of a file, and a reference matrix product.
 
 import ArrayFiles
 import Files
 
-/// Keeps an array's bytes in place.
+/// Owns a copy of an array's bytes at a fixed address.
 private final class Bytes {
     let buffer: UnsafeMutableRawBufferPointer
 
-    /// A copy that begins `shift` bytes past an aligned address.
+    /// Copies `source` to `shift` bytes after an address that is aligned to 64 bytes.
     init(_ source: UnsafeRawBufferPointer, shift: Int) {
         buffer = .allocate(byteCount: source.count + 64, alignment: 64)
         UnsafeMutableRawBufferPointer(rebasing: buffer[shift..<shift + source.count])
@@ -18,7 +18,8 @@ private final class Bytes {
 }
 
 extension StoredTensor {
-    /// `values` stored as `type`, beginning `shift` bytes past an aligned address.
+    /// Returns a tensor of `values`, stored as `type`. Its data starts `shift` bytes after an address that is aligned to
+    /// 64 bytes.
     public static func inMemory(
         _ values: [Float], _ shape: [Int], as type: ElementType = .float32, shift: Int = 0,
         isFortranOrder: Bool = false
@@ -41,7 +42,7 @@ extension StoredTensor {
     }
 }
 
-/// x · wᵀ of (m, k) and (n, k), in double precision.
+/// Returns x · wᵀ in double precision, shape (m, n), for `x` of shape (m, k) and `w` of shape (n, k).
 public func doubleProduct(_ x: [Float], _ w: [Float], _ m: Int, _ k: Int, _ n: Int) -> [Double] {
     (0..<m * n).map { i in
         let (row, output) = (i / n * k, i % n * k)

@@ -1,39 +1,39 @@
-// Two output folders side by side, read by this package's own readers: what scripts/compare.py checks, for
-// tests that must not need Python. Tolerances are the ones there.
+// Compares two output folders with this package's own readers. The checks and tolerances are those of scripts/compare.py, for
+// tests that must run without Python.
 
 import ArrayFiles
 import Files
 import Foundation
 
-/// How a folder of outputs differs from another.
+/// The differences between two folders of outputs.
 public struct OutputComparison {
-    /// What must not be, in words; empty where the folders agree.
+    /// One message per difference that is not allowed; empty if the folders agree.
     public private(set) var problems: [String] = []
-    /// Activation bits that differ, all within the margin if there are no problems.
+    /// The number of activation bits that differ. If `problems` is empty, all of them are within the margin.
     public private(set) var differingBits = 0
-    /// The largest distance of a differing bit's pre-activation from its threshold, as the margins have it; infinite where a
-    /// differing bit is not in them, or where there are none.
+    /// The largest distance of a differing bit's pre-activation from its threshold, according to the margins files. Infinite if
+    /// a differing bit is not listed there, or if the margins file is missing.
     public private(set) var widestMargin: Float = 0
-    /// Activation bits compared.
+    /// The number of activations that were compared.
     public private(set) var bits = 0
-    /// Files compared.
+    /// The number of files that were compared.
     public private(set) var files = 0
-    /// Largest relative difference of activations that are on in both.
+    /// The largest relative difference of activations that are not zero in both folders.
     public private(set) var worstActivation: Float = 0
 
-    /// How far from its threshold a bit may be that float32's rounding moves, whatever the kernels, the batch and the
-    /// processor: the reference's own two implementations (the oracle, and TransformerLens with SAELens) differ within 1.4e-4
-    /// on the fixture.
+    /// The largest distance from the threshold at which float32 rounding may change a bit, for all kernels, batches and
+    /// processors. The two reference implementations (the oracle, and TransformerLens with SAELens) differ by at most 1.4e-4 on
+    /// the fixture.
     public static let roundingMargin: Float = 2e-4
 
     private let reference: String
     private let candidate: String
     private let margins: String
 
-    /// Compares `candidate` with `reference`. Where `reference` has a `margins` folder (oracle.py
-    /// --dump_margins), bits may differ within 1e-3 of the threshold and metrics are checked against its
-    /// float32 values; elsewhere metrics may be one float16 step apart. Two outputs of the same job, neither of them the
-    /// oracle's, are compared with the oracle's `margins` folder.
+    /// Compares `candidate` with `reference`. If `reference` has a `margins` folder (oracle.py --dump_margins), bits may differ
+    /// within 1e-3 of the threshold, and metrics are checked against the float32 values of that folder. Without it, metrics may
+    /// differ by one float16 step. To compare two outputs of the same job of which neither is the oracle's, pass the path of
+    /// the oracle's `margins` folder as `margins`.
     public init(reference: String, candidate: String, margins: String? = nil) throws {
         self.reference = reference
         self.candidate = candidate
@@ -100,13 +100,13 @@ public struct OutputComparison {
         }
     }
 
-    /// A float16 array of metrics.
+    /// A metrics file: an NPY file of float16.
     public struct Metric {
         let header: [UInt8]
-        /// Its elements.
+        /// The elements, in file order.
         public let values: [Float16]
 
-        /// Reads `path`.
+        /// Reads the NPY file at `path`; the element type is not checked.
         public init(_ path: String) throws {
             let bytes = try TestData.bytes(path)
             let length = 10 + Int(bytes[8]) + Int(bytes[9]) << 8

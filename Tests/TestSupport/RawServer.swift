@@ -1,11 +1,11 @@
-// A server that answers byte by byte as a test says, right or wrong, and a proxy made of one.
+// A server that sends exactly the bytes that a test gives, valid HTTP or not, and an HTTP proxy built on it.
 
 import Foundation
 import Synchronization
 
-/// A server on loopback whose connections each have a thread.
+/// A server on loopback with one thread per connection.
 public final class RawServer: Sendable {
-    /// One client's connection.
+    /// The connection of one client.
     public final class Connection: Sendable {
         fileprivate let descriptor: Int32
         private let server: RawServer
@@ -14,7 +14,7 @@ public final class RawServer: Sendable {
             (self.descriptor, self.server) = (descriptor, server)
         }
 
-        /// Sends `bytes`. False where the client is gone.
+        /// Sends `bytes`. Returns false if the client has closed the connection.
         @discardableResult
         public func send(_ bytes: some Sequence<UInt8>) -> Bool {
             let bytes = Array(bytes)
@@ -23,11 +23,12 @@ public final class RawServer: Sendable {
             return true
         }
 
-        /// Sends `text`. False where the client is gone.
+        /// Sends `text` as UTF-8. Returns false if the client has closed the connection.
         @discardableResult
         public func send(_ text: String) -> Bool { send(text.utf8) }
 
-        /// Sends `bytes` again and again, with as many seconds between, until the client goes or `limit` seconds are over.
+        /// Sends `bytes` repeatedly, with `pause` seconds between two sends, until the client disconnects or `limit` seconds have
+        /// passed.
         public func repeating(_ bytes: some Sequence<UInt8>, every pause: Double = 0, limit: Double)
         {
             let bytes = Array(bytes)
@@ -37,7 +38,7 @@ public final class RawServer: Sendable {
             }
         }
 
-        /// A request's head; nil where the client goes before its end.
+        /// Reads the head of a request, up to the empty line. Nil if the client disconnects before that.
         fileprivate func head() -> String? {
             var bytes: [UInt8] = []
             var byte: UInt8 = 0
@@ -49,23 +50,23 @@ public final class RawServer: Sendable {
         }
     }
 
-    /// Its port.
+    /// The TCP port on 127.0.0.1.
     public let port: UInt16
     private let listener: Int32
     fileprivate let count = Atomic(0)
     private let heads = Mutex<[String]>([])
 
-    /// For `HF_ENDPOINT`.
+    /// The server's URL, for `HF_ENDPOINT`.
     public var endpoint: String { "http://127.0.0.1:\(port)" }
 
-    /// Bytes sent so far.
+    /// The number of bytes sent so far, over all connections.
     public var sent: Int { count.load(ordering: .relaxed) }
 
-    /// The heads of the requests so far.
+    /// The heads of the requests so far, in order of arrival.
     public var requests: [String] { heads.withLock { $0 } }
 
-    /// Calls `answer` with the head of each request, on the connection's thread. Where it returns true the connection goes on with the
-    /// next request, else it is closed.
+    /// Starts the server. It calls `answer` with the head of each request, on the thread of the connection. If `answer` returns
+    /// true, the server waits for the next request on this connection; otherwise it closes the connection.
     public init(_ answer: @escaping @Sendable (String, Connection) -> Bool) throws {
         listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var address = sockaddr_in()
@@ -98,7 +99,8 @@ public final class RawServer: Sendable {
         }
     }
 
-    /// An HTTP proxy that connects to `ports`, by the names of hosts, whatever port is asked for, and to no other host.
+    /// Starts an HTTP proxy (CONNECT). `ports` maps a host name to a port on 127.0.0.1; the proxy ignores the port in the request
+    /// and refuses other hosts with 403.
     public static func proxy(to ports: [String: UInt16]) throws -> RawServer {
         try RawServer { head, connection in
             let words = head.split(separator: " ")
@@ -116,7 +118,7 @@ public final class RawServer: Sendable {
         }
     }
 
-    /// False where whoever is at the other end is gone.
+    /// Sends `bytes`. Returns false if the other end has closed the connection.
     private static func send(_ bytes: ArraySlice<UInt8>, to descriptor: Int32) -> Bool {
         var rest = bytes
         while !rest.isEmpty {
@@ -129,7 +131,7 @@ public final class RawServer: Sendable {
         return true
     }
 
-    /// Passes on what `client` and the server at `port` say to each other, until one of them goes.
+    /// Copies bytes in both directions between `client` and the server at `port`, until either of them disconnects.
     private static func tunnel(_ client: Int32, _ port: UInt16) {
         let server = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         defer { close(server) }

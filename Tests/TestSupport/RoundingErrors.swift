@@ -1,15 +1,16 @@
-// How far results in float32 may lie from exact ones. Bounds come from the type and the depth of a sum, so that they hold for
-// every order of summation: each set of BLAS kernels, each width of vectors and each device has its own.
+// Error bounds for results in float32. The bounds depend only on the element type and the length of a sum, so they hold for
+// every order of summation. The order differs between OpenBLAS kernel sets, vector widths and devices.
 
-/// float32's unit roundoff: the largest relative error of one rounding.
+/// The unit roundoff of float32: the largest relative error of one rounding.
 public let float32Rounding = 0x1p-24
 
-/// How far a float32 sum of `products`, whose signs are random, may lie from the exact one.
+/// Returns the largest absolute error that a float32 sum of `products` may have, if the signs of the products are random.
 ///
-/// Rounding errors of a sum behave as independent ones (Higham and Mary, "A new approach to probabilistic rounding error
-/// analysis", SIAM J. Sci. Comput. 41, 2019). n products of root mean square r have partial sums of up to about √n·r, so the
-/// errors of n roundings add up to a standard deviation below u·n·r/3. The bound is 12 of these, and the result's own
-/// rounding. `roundings` is how many of float32's an operand itself is rounded by.
+/// The rounding errors of a sum behave like independent random errors (Higham and Mary, "A new approach to probabilistic
+/// rounding error analysis", SIAM J. Sci. Comput. 41, 2019). n products of root mean square r have partial sums of up to about
+/// √n·r, so the standard deviation of the sum of n rounding errors is below u·n·r/3, where u is the unit roundoff. The bound
+/// is 12 standard deviations plus the rounding of the result. `roundings` is the rounding error of an operand, in
+/// units of `float32Rounding`; it scales the bound.
 public func sumTolerance(_ products: some Sequence<Double>, roundings: Double = 1) -> Double {
     var (count, squares, sum) = (0.0, 0.0, 0.0)
     for product in products {

@@ -1,16 +1,16 @@
-// The real binary while it runs: its log as it comes, its workers, signals.
+// Access to the built program while it runs: its log so far, its workers, and signals to the parent.
 
 import Foundation
 import Synchronization
 
-/// A run of `sae-extract` with `--log_level trace`, from which the workers' events are read.
+/// A running `sae-extract`, started with `--log_level trace` so that the workers' events can be read from the log.
 public final class RunningTool: @unchecked Sendable {
     private let process = Process()
     private let watchdog: Watchdog
     private let lines = Mutex<[String]>([])
     private let ended = DispatchSemaphore(value: 0)
 
-    /// Starts the binary, as `Tool.run` does.
+    /// Starts the program. The parameters are those of `Tool.run`.
     public init(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = []
     ) throws {
@@ -40,13 +40,13 @@ public final class RunningTool: @unchecked Sendable {
         }
     }
 
-    /// The parent's process number.
+    /// The process ID of the parent.
     public var identifier: pid_t { process.processIdentifier }
 
-    /// Everything on standard error so far.
+    /// The complete lines on standard error so far.
     public var log: String { lines.withLock { $0.joined(separator: "\n") } }
 
-    /// The events so far, of all workers, as JSON text.
+    /// The events of all workers so far, each as JSON text.
     public var events: [String] {
         lines.withLock { lines in
             lines.compactMap { line in
@@ -56,7 +56,7 @@ public final class RunningTool: @unchecked Sendable {
         }
     }
 
-    /// The workers' process numbers, in the order they began.
+    /// The process IDs of the workers, in the order in which they started.
     public var workers: [pid_t] {
         events.compactMap { event in
             guard event.hasPrefix(#"{"started""#) else { return nil }
@@ -64,7 +64,7 @@ public final class RunningTool: @unchecked Sendable {
         }
     }
 
-    /// Waits until `condition` holds; false where the run ends first or a minute passes.
+    /// Waits until `condition` returns true. Returns false if 60 seconds pass, or if the run ends and `condition` is still false.
     public func wait(until condition: (RunningTool) -> Bool) -> Bool {
         let end = Date().addingTimeInterval(60)
         while Date() < end {
@@ -75,7 +75,7 @@ public final class RunningTool: @unchecked Sendable {
         return false
     }
 
-    /// Waits until `count` batches have been computed, and so many workers have begun.
+    /// Waits until at least `count` batches have been computed and at least `workers` workers have started.
     public func waitForBatches(_ count: Int, workers: Int = 1) -> Bool {
         wait {
             $0.events.count { $0.hasPrefix(#"{"batch""#) } >= count && $0.workers.count >= workers
@@ -85,19 +85,19 @@ public final class RunningTool: @unchecked Sendable {
     /// Sends `signal` to the parent.
     public func send(_ signal: Int32) { kill(process.processIdentifier, signal) }
 
-    /// Waits for the end: the exit code, or minus the signal.
+    /// Waits until the parent ends. Returns its exit code, or minus the number of the signal that ended it.
     public func wait() -> Int32 {
         process.waitUntilExit()
-        // Workers hold the other end of the log until they end too.
+        // The log ends only when all workers have ended too, because they hold its pipe open.
         _ = ended.wait(timeout: .now() + 30)
         return process.terminationReason == .uncaughtSignal
             ? -process.terminationStatus : process.terminationStatus
     }
 }
 
-/// Corpora of any size.
+/// Generates corpora of any size.
 public enum SyntheticCorpus {
-    /// JSONL of `documents` documents of authors "author 0", … in turn, of random words.
+    /// Returns a JSONL corpus of `documents` documents of 40 to 120 random words. The authors "author 0", … take turns.
     public static func jsonl(documents: Int, authors: Int = 5, seed: UInt64 = 1) -> [UInt8] {
         let words = [
             "tide", "bell", "orchard", "ledger", "northward", "stone", "harbour", "of", "the",

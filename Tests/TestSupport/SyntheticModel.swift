@@ -1,30 +1,30 @@
-// Checkpoints and SAEs of any shape, made up on the spot.
+// Generates random checkpoints and SAEs of any shape.
 
 import Foundation
 
 /// A random Gemma-2 model with one JumpReLU SAE for each site of each layer.
 public struct SyntheticModel {
-    /// `d_model`.
+    /// The width of the residual stream (`d_model`).
     public var dModel = 16
-    /// `d_mlp`.
+    /// The width of the MLP's hidden layer (`d_mlp`).
     public var dMLP = 24
-    /// Number of blocks.
+    /// The number of blocks.
     public var nLayers = 2
-    /// Query heads; half as many key heads.
+    /// The number of query heads; there are half as many key-value heads.
     public var nHeads = 2
-    /// Width of a head.
+    /// The width of a head.
     public var dHead = 8
-    /// Size of the vocabulary.
+    /// The number of tokens in the vocabulary.
     public var dVocab = 640
-    /// Features of each SAE.
+    /// The number of features of each SAE.
     public var dSAE = 48
-    /// Seed of all numbers.
+    /// The seed of all random numbers.
     public var seed: UInt64 = 1
 
-    /// A tiny model with the fixture's vocabulary.
+    /// Starts with a tiny shape and the vocabulary size of the fixture.
     public init() {}
 
-    /// Writes `model` (without a tokenizer) and `sae` into `folder`.
+    /// Writes the checkpoint to `model` (without a tokenizer) and the SAEs to `sae`, both in `folder`.
     public func write(to folder: TemporaryFolder) throws {
         var random = SeededGenerator(seed)
         var checkpoint = SafetensorsBuilder()

@@ -1,39 +1,40 @@
-// A terminal that a program believes in: a pseudo-terminal, and what a screen would show of what is written to it.
+// A pseudo-terminal for the program's standard error, and a model of the screen that shows what is written to it.
 
 import Foundation
 import Glibc
 
-/// What a terminal of some size shows, and what has scrolled off it. Of ECMA-48 it knows what a live display needs: line
-/// ends, cursor up and down, erasing a row, colours. Lines that are too long are broken, and joined again when it is widened.
+/// The content of a terminal of a given width, including the lines that have scrolled off it. Of ECMA-48 it supports what a
+/// live display needs: line ends, cursor up and down, erasing to the end of the row, colours. A line that is longer than the
+/// width takes several rows; a wider screen joins the rows again.
 public struct TerminalScreen {
-    /// One line as written, however many rows it takes.
+    /// One line as written; it may take several rows of the screen.
     private struct Line {
         var cells: [Character] = []
     }
 
     private var lines = [Line()]
-    /// The cursor: a line, and a place in it.
+    /// The cursor: `line` is an index into `lines`, `place` an index into that line's cells.
     private var line = 0
     private var place = 0
-    /// Columns of the screen.
+    /// The number of columns of the screen.
     public var columns: Int
-    /// Whether a colour was asked for.
+    /// Whether the text contained a colour sequence (SGR).
     public private(set) var hasColor = false
 
-    /// An empty screen.
+    /// Starts with an empty screen of `columns` columns.
     public init(columns: Int) {
         self.columns = columns
     }
 
-    /// All lines as written, without trailing blanks.
+    /// All lines, as they were before wrapping, without trailing spaces.
     public var text: [String] {
         lines.map { String(String($0.cells).reversed().drop { $0 == " " }.reversed()) }
     }
 
-    /// Rows that `line` takes.
+    /// The number of rows that `line` takes on the screen, at least 1.
     private func rows(_ line: Line) -> Int { max(1, (line.cells.count + columns - 1) / columns) }
 
-    /// Takes in what was written. Everything that it does not know ends the test.
+    /// Applies `text` to the screen. An unsupported control sequence is a precondition failure.
     public mutating func write(_ text: String) {
         var rest = Substring(text)
         while let character = rest.popFirst() {
@@ -76,7 +77,7 @@ public struct TerminalScreen {
             }
             place = row * columns
         case "B":
-            // Down a row, where there is one.
+            // Moves down one row, if a next row exists.
             if place / columns + 1 < rows(lines[line]) {
                 place += columns
             } else if line + 1 < lines.count {
@@ -84,7 +85,7 @@ public struct TerminalScreen {
                 place %= columns
             }
         case "K":
-            // The rest of the row; what the line had on further rows is a line of its own then.
+            // Erases the rest of the row. The rows of this line that follow become a separate line.
             let end = (place / columns + 1) * columns
             let further = lines[line].cells.dropFirst(end)
             lines[line].cells.removeSubrange(min(place, lines[line].cells.count)...)
@@ -95,26 +96,27 @@ public struct TerminalScreen {
     }
 }
 
-/// A run of the binary whose standard error is a pseudo-terminal.
+/// A running program whose standard error is a pseudo-terminal.
 public final class TerminalRun {
     private let process = Process()
     private let watchdog: Watchdog
     private let master: Int32
-    /// Written, but not taken in yet.
+    /// Bytes that were read from the terminal but not yet applied to `screen`.
     private var pending: [UInt8] = []
-    /// What the screen shows so far.
+    /// The screen after everything that was read so far.
     public private(set) var screen: TerminalScreen
-    /// All that was written, as it came.
+    /// All text that was read so far, with its control sequences.
     public private(set) var output = ""
-    /// What the screen showed: all that was there for any time, however late it is read here.
+    /// The lines of the screen after each drawing, oldest first. If one read returns several drawings, each has its own entry.
     public private(set) var frames: [[String]] = []
 
-    /// Starts the binary on a terminal of `columns` and `rows`.
+    /// Starts the program on a terminal of `columns` by `rows`. The other parameters are those of `Tool.run`.
     public init(
         _ arguments: [String], columns: Int, rows: Int = 24, environment: [String: String?] = [:],
         launcher: [String] = []
     ) throws {
-        // posix_openpt(3) and its companions, which Swift does not see: TIOCSPTLCK and TIOCGPTN (ioctl_tty(2)).
+        // posix_openpt(3), unlockpt(3) and ptsname(3) are not available in Swift. TIOCSPTLCK and TIOCGPTN (ioctl_tty(2)) do the
+        // same.
         master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
         var (lock, number): (Int32, Int32) = (0, 0)
         guard master >= 0, ioctl(master, 0x4004_5431, &lock) == 0,
@@ -124,7 +126,7 @@ public final class TerminalRun {
         screen = TerminalScreen(columns: columns)
         var settings = termios()
         tcgetattr(slave, &settings)
-        // Line ends as they were written.
+        // The terminal must not turn a newline into carriage return and newline.
         settings.c_oflag &= ~tcflag_t(OPOST)
         tcsetattr(slave, TCSANOW, &settings)
         TerminalRun.setSize(of: master, columns: columns, rows: rows)
@@ -143,8 +145,9 @@ public final class TerminalRun {
 
     deinit { close(master) }
 
-    /// Another size, as when a window is dragged. What the program has written for the size before is taken in before:
-    /// else it would be shown on a screen that it was not meant for, as can happen on every terminal.
+    /// Changes the terminal's size, as when a user drags a window. The program is stopped meanwhile, and everything that it wrote
+    /// for the old size is applied to the screen first. Otherwise that text would appear on a screen of the new size, which can
+    /// happen on every real terminal.
     public func resize(columns: Int, rows: Int = 24) {
         kill(identifier, SIGSTOP)
         while process.isRunning, !isStopped { usleep(200) }
@@ -155,7 +158,7 @@ public final class TerminalRun {
         kill(identifier, SIGCONT)
     }
 
-    /// Whether all its threads are.
+    /// Whether all threads of the program are stopped.
     private var isStopped: Bool {
         let tasks = "/proc/\(identifier)/task"
         let threads = (try? FileManager.default.contentsOfDirectory(atPath: tasks)) ?? []
@@ -171,10 +174,10 @@ public final class TerminalRun {
         _ = ioctl(master, UInt(TIOCSWINSZ), &size)
     }
 
-    /// The program's process number.
+    /// The process ID of the program.
     public var identifier: pid_t { process.processIdentifier }
 
-    /// Takes in what is written until `condition` holds of the screen's lines, or the program ends; whether it held.
+    /// Reads the terminal until `condition` holds for the lines of the screen or the program ends. Returns whether it holds.
     @discardableResult
     public func read(until condition: ([String]) -> Bool = { _ in false }) -> Bool {
         while take() {
@@ -183,20 +186,20 @@ public final class TerminalRun {
         return condition(screen.text)
     }
 
-    /// Waits for something to be written and takes it in; false where nothing will be.
+    /// Waits for output and applies it to the screen. Returns false if no more output can come.
     private func take() -> Bool {
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         var count = Glibc.read(master, &buffer, buffer.count)
         while count < 0, errno == EINTR { count = Glibc.read(master, &buffer, buffer.count) }
         guard count > 0 else { return false }
         pending += buffer[..<count]
-        // Not in the middle of a character or a control sequence.
+        // Waits for more bytes if the text ends inside a character or at the start of a control sequence.
         guard let text = String(validating: pending, as: UTF8.self),
             !(text.last == "\u{1B}" || text.hasSuffix("\u{1B}["))
         else { return true }
         pending = []
         output += text
-        // Drawings begin with a carriage return. One read may bring a drawing and the next, which takes its place.
+        // Each drawing begins with a carriage return. One read may return several drawings; each replaces the previous drawing.
         for piece in text.split(separator: "\r", omittingEmptySubsequences: false).enumerated() {
             if piece.offset > 0 { screen.write("\r") }
             screen.write(String(piece.element))
@@ -205,7 +208,7 @@ public final class TerminalRun {
         return true
     }
 
-    /// Takes in the rest and waits for the end: the exit code.
+    /// Reads the remaining output and waits until the program ends. Returns its exit code.
     public func wait() -> Int32 {
         read()
         process.waitUntilExit()

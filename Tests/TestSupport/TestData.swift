@@ -1,24 +1,25 @@
-// Where tests find their data, and folders to write in.
+// The paths of the tests' data, temporary folders, and reproducible random numbers.
 
 import Foundation
 
-/// Files that tests read.
+/// Paths of the files that tests read, and helpers to read and write files.
 public enum TestData {
-    /// The package's folder.
+    /// The path of the package's root folder.
     public static let packageRoot = URL(fileURLWithPath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
 
-    /// The tiny model, SAEs, corpus and expected outputs.
+    /// The folder of the tiny model, SAEs, corpus and expected outputs.
     public static let tiny = packageRoot + "/Fixtures/tiny"
 
-    /// The folder of the real tokenizer and corpus sample, which are not part of this package.
+    /// The folder of the real tokenizer and corpus sample, which are not part of this package. Nil if SAE_EXTRACT_TEST_DATA is
+    /// not set.
     public static let shared = ProcessInfo.processInfo.environment["SAE_EXTRACT_TEST_DATA"]
 
-    /// Why tests of real data are skipped where they are.
+    /// The message for tests of real data that are skipped.
     public static let skipReason =
         "SAE_EXTRACT_TEST_DATA does not name a folder with tokenizer/gemma2 and data/authormix_sample.jsonl"
 
-    /// The bytes of the file at `path`.
+    /// Reads the file at `path`.
     public static func bytes(_ path: String) throws -> [UInt8] {
         [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
     }
@@ -29,12 +30,12 @@ public enum TestData {
     }
 }
 
-/// A folder of its own for one test, removed with the object.
+/// A temporary folder for one test. The folder is removed when the object is released.
 public final class TemporaryFolder {
-    /// The folder's path.
+    /// The path of the folder.
     public let path: String
 
-    /// Makes an empty folder.
+    /// Creates an empty folder.
     public init() throws {
         path = NSTemporaryDirectory() + "sae-extract-tests-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
@@ -42,10 +43,10 @@ public final class TemporaryFolder {
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
-    /// The path of `name` in the folder.
+    /// Returns the path of `name` in the folder; the file need not exist.
     public func file(_ name: String) -> String { "\(path)/\(name)" }
 
-    /// Writes `bytes` to `name` and returns its path.
+    /// Writes `bytes` to `name`, creates missing parent folders, and returns the file's path.
     @discardableResult
     public func write(_ bytes: some Sequence<UInt8>, _ name: String) throws -> String {
         let file = self.file(name)
@@ -56,7 +57,7 @@ public final class TemporaryFolder {
         return file
     }
 
-    /// Copies a folder or file to `name` and returns its path.
+    /// Copies the file or folder `source` to `name`, creates missing parent folders, and returns the copy's path.
     @discardableResult
     public func copy(_ source: String, _ name: String) throws -> String {
         let target = file(name)
@@ -68,16 +69,16 @@ public final class TemporaryFolder {
     }
 }
 
-/// Reproducible random numbers (SplitMix64).
+/// A reproducible random number generator (SplitMix64).
 public struct SeededGenerator: RandomNumberGenerator {
     private var state: UInt64
 
-    /// Begins at `seed`.
+    /// Starts the sequence that belongs to `seed`.
     public init(_ seed: UInt64) {
         state = seed
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 random bits.
     public mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15
         var z = state
@@ -86,7 +87,7 @@ public struct SeededGenerator: RandomNumberGenerator {
         return z ^ z >> 31
     }
 
-    /// `count` floats spread evenly over -scale…scale.
+    /// Returns `count` floats, uniformly distributed over -scale…scale.
     public mutating func floats(_ count: Int, scale: Float = 1) -> [Float] {
         (0..<count).map { _ in Float.random(in: -scale...scale, using: &self) }
     }

@@ -1,46 +1,46 @@
-// `scripts/hub-server` with the fixture on it.
+// Runs scripts/hub-server for a test, usually with the fixture as its repositories.
 
 import ByteJSON
 import Foundation
 
-/// A Hub on loopback.
+/// A running `scripts/hub-server`: a test server on loopback that answers as the Hub does.
 public final class TestHub {
-    /// A request that it has had.
+    /// A request that the server has received.
     public struct Request {
-        /// `hub`, or `storage`, where large files are redirected to.
+        /// The server's port that received the request: `hub`, or `storage`, to which the Hub redirects requests for LFS files.
         public let port: String
-        /// `GET`.
+        /// The HTTP method, such as `GET`.
         public let method: String
-        /// With the query.
+        /// The path with the query string.
         public let path: String
-        /// By lower-case name.
+        /// The header values by lower-case name.
         public let headers: [String: String]
-        /// The answer's status; nil where there was none.
+        /// The HTTP status of the response; nil if the server sent no response.
         public let status: Int?
-        /// Bytes of the body that were sent.
+        /// The number of bytes of the response's body that were sent.
         public let sent: Int
 
-        /// Whether it is for a file's content.
+        /// Whether the request asks for the content of a file.
         public var isForBody: Bool {
             method == "GET" && (port == "storage" || path.contains("/resolve"))
         }
     }
 
-    /// What cannot be set up.
+    /// An error of the test server or of a request to its control interface.
     struct SetupError: Error {
         let reason: String
     }
 
-    /// The folder of its repositories, which may be changed while it runs.
+    /// The folder of the server's repositories. A test may change the files in it while the server runs.
     public let root: String
-    /// For `HF_ENDPOINT`.
+    /// The Hub's URL, for `HF_ENDPOINT`.
     public let endpoint: String
-    /// Where it redirects to for large files.
+    /// The URL of the storage to which the Hub redirects requests for LFS files.
     public let storage: String
     private let process = Process()
     private let input = Pipe()
 
-    /// Serves `root` with `options`.
+    /// Starts hub-server on `root` with the command-line `options`. Throws if the server does not start.
     public init(root: String, options: [String] = []) throws {
         self.root = root
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
@@ -51,7 +51,7 @@ public final class TestHub {
         process.standardOutput = output
         process.standardInput = input
         try process.run()
-        // Until it serves; it ends with this process.
+        // Waits for the line that the server prints when it is ready. The server ends with this process (--until_eof).
         let watchdog = Watchdog(process)
         defer { watchdog.stop() }
         var line = Data()
@@ -69,7 +69,8 @@ public final class TestHub {
         (self.endpoint, self.storage) = (endpoint, storage)
     }
 
-    /// Serves the tiny fixture under the names of what it stands for, from `folder`. Its larger files are LFS files.
+    /// Serves the tiny fixture as the repositories of Gemma 2 2B, Gemma Scope and AuthorMix. The links to the fixture are created
+    /// in `folder`. Files of more than 100,000 bytes are LFS files.
     public convenience init(fixtureIn folder: TemporaryFolder, options: [String] = []) throws {
         let root = folder.file("hub")
         let files = FileManager.default
@@ -92,15 +93,15 @@ public final class TestHub {
 
     deinit { stop() }
 
-    /// Ends it.
+    /// Kills the server and waits until it has ended.
     public func stop() {
         guard process.isRunning else { return }
-        // A thread of Dispatch's leaves its children deaf to other signals.
+        // SIGKILL: a process that was started from a Dispatch thread inherits a mask that blocks other signals.
         kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
     }
 
-    /// The environment of a tool whose Hub this is, with its cache in `home`.
+    /// Returns environment variables for a tool that uses this Hub and has its cache in `home`, with the changes `more`.
     public func environment(home: String, _ more: [String: String?] = [:]) -> [String: String?] {
         var variables: [String: String?] = [
             "HF_ENDPOINT": endpoint, "HF_HOME": home, "SAE_EXTRACT_RETRY_SECONDS": "0.05",
@@ -109,16 +110,16 @@ public final class TestHub {
         return variables
     }
 
-    /// Replaces the rules for faults, a JSON array: see `hub-server --help`.
+    /// Replaces the rules for faults by `rules`, a JSON array; `hub-server --help` documents it.
     public func setFaults(_ rules: String) throws {
         let answer = try exchange("POST", "/__faults", rules)
         guard answer == "{}" else { throw SetupError(reason: answer) }
     }
 
-    /// Forgets the requests so far.
+    /// Empties the server's list of requests.
     public func clearLog() throws { _ = try exchange("DELETE", "/__log", "") }
 
-    /// The requests so far.
+    /// Returns the requests that the server has answered so far, oldest first.
     public func requests() throws -> [Request] {
         let text = try exchange("GET", "/__log", "")
         let value = try Array(text.utf8).withUnsafeBufferPointer { try JSONValue(parsing: $0) }
@@ -134,7 +135,7 @@ public final class TestHub {
         }
     }
 
-    /// One exchange by a client of nobody's but Python's.
+    /// Sends one request with Python's HTTP client, not with the client under test, and returns the response's body.
     private func exchange(_ method: String, _ path: String, _ body: String) throws -> String {
         let client = Process()
         client.executableURL = URL(fileURLWithPath: "/usr/bin/env")
@@ -150,7 +151,7 @@ public final class TestHub {
         ]
         let output = Pipe()
         client.standardOutput = output
-        // Not as an argument: those are not so long.
+        // The body goes through standard input: it can be longer than an argument may be.
         let content = Pipe()
         client.standardInput = content
         try client.run()

@@ -1,25 +1,25 @@
-// The real binary, from outside.
+// Runs the built program as a user does.
 
 import Foundation
 
-/// Runs the built `sae-extract`.
+/// Runs the built `sae-extract`, and gives arguments for jobs on the fixture.
 public struct Tool {
-    /// What a run left.
+    /// The result of a finished run.
     public struct Outcome {
-        /// The exit code, or minus the signal that ended the process.
+        /// The exit code, or minus the number of the signal that ended the process.
         public let status: Int32
-        /// Standard output.
+        /// The text on standard output.
         public let output: String
-        /// Standard error.
+        /// The text on standard error.
         public let errors: String
     }
 
-    /// The binary beside the test bundle: the one that was built with these tests.
+    /// The path of the program that was built with these tests; it is in the folder of the test bundle or above it.
     public static let path: String = {
         let arguments = ProcessInfo.processInfo.arguments
         let bundle = arguments.first { $0.hasSuffix(".xctest") } ?? arguments[0]
         var folder = URL(fileURLWithPath: bundle).deletingLastPathComponent()
-        // Where the bundle is a folder, the binary lies above it.
+        // If the bundle is a folder, the program is in a folder above it.
         while !FileManager.default.isExecutableFile(atPath: folder.path + "/sae-extract"),
             folder.path != "/"
         {
@@ -28,14 +28,14 @@ public struct Tool {
         return folder.path + "/sae-extract"
     }()
 
-    /// Whether address space and sizes of files can be limited: not with a sanitizer (scripts/check-sanitizers), which takes
-    /// terabytes of addresses.
+    /// Whether tests can limit the address space and file sizes of the program. False under a sanitizer
+    /// (scripts/check-sanitizers), which reserves terabytes of address space.
     public static let hasLimits = ["ASAN_OPTIONS", "TSAN_OPTIONS"].allSatisfy {
         ProcessInfo.processInfo.environment[$0] == nil
     }
 
-    /// Runs with `arguments`, `environment` added to or (nil) taken from this process' own. `launcher` is a
-    /// command put before the binary.
+    /// Runs the program with `arguments` and waits until it ends. `environment` holds changes to `Tool.environment`; nil removes
+    /// a variable. `launcher` is a command that is put before the program, with its absolute path first.
     public static func run(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = []
     ) throws -> Outcome {
@@ -51,7 +51,7 @@ public struct Tool {
         try process.run()
         let watchdog = Watchdog(process)
         defer { watchdog.stop() }
-        // Read one pipe beside the other, so that neither fills up.
+        // Both pipes are read at the same time, so that neither of them fills up.
         nonisolated(unsafe) var errorData = Data()
         let reading = DispatchGroup()
         DispatchQueue.global().async(group: reading) {
@@ -67,8 +67,9 @@ public struct Tool {
             errors: String(decoding: errorData, as: UTF8.self))
     }
 
-    /// This process' environment without the program's own variables, a scheduler's and the Hub's, with `changes`. The
-    /// Hub is one that does not answer, and its cache is nowhere: no test depends on what a machine has downloaded.
+    /// Returns the environment of this process with `changes`, and without the variables of the program, of schedulers, of the
+    /// Hub and of proxies. The Hub's address does not answer and its cache does not exist, so that no test depends on files that
+    /// a machine has downloaded.
     public static func environment(_ changes: [String: String?]) -> [String: String] {
         let foreign = [
             "SAE_EXTRACT_", "SLURM_", "OMPI_", "PMI", "MV2_", "PALS_", "FLUX_", "JSM_", "HF_",
@@ -85,7 +86,7 @@ public struct Tool {
         return variables
     }
 
-    /// The main job on the tiny fixture, as `Fixtures/tiny/expected` was made.
+    /// Returns the arguments of the main job on the tiny fixture, whose outputs are `Fixtures/tiny/expected`.
     public static func tinyArguments(saveDirectory: String, batchSize: String = "4") -> [String] {
         let tiny = TestData.tiny
         return [
@@ -96,7 +97,7 @@ public struct Tool {
         ]
     }
 
-    /// A job on a corpus of its own: `layers` of the tiny model.
+    /// Returns the arguments of a job on the corpus file `corpus`, with `layers` of the tiny model.
     public static func arguments(corpus: String, layers: [Int], saveDirectory: String) -> [String] {
         let tiny = TestData.tiny
         return ["--layers"] + layers.map { "\($0)" } + [
@@ -105,7 +106,7 @@ public struct Tool {
         ]
     }
 
-    /// Every byte of every result in `directory`, by name: all files but the manifest and our own folder.
+    /// Reads the output files in `directory`: their bytes by file name. Leaves out run.json and `.sae-extract`.
     public static func results(in directory: String) throws -> [String: [UInt8]] {
         let names = try FileManager.default.contentsOfDirectory(atPath: directory).filter {
             $0 != "run.json" && $0 != ".sae-extract"
@@ -114,7 +115,7 @@ public struct Tool {
             uniqueKeysWithValues: try names.map { ($0, try TestData.bytes("\(directory)/\($0)")) })
     }
 
-    /// The second job on the tiny fixture, as `Fixtures/tiny/expected-alt` was made.
+    /// Returns the arguments of the second job on the tiny fixture, whose outputs are `Fixtures/tiny/expected-alt`.
     public static func alternativeArguments(saveDirectory: String) -> [String] {
         let tiny = TestData.tiny
         return [

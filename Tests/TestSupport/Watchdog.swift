@@ -1,15 +1,15 @@
-// A process that does not end fails its test instead of holding up all of them.
+// A time limit for processes, so that a process that does not end fails one test and does not block all tests.
 
 import Foundation
 
-/// Kills a process that has not ended after a time in which every one of these tests' does, and says what it waited for.
+/// Kills a process that runs longer than any process of these tests should, and prints what its threads were waiting for.
 public final class Watchdog {
     private let timer: any DispatchSourceTimer
 
-    /// Seconds that are granted; on a machine that does ten other things as well the longest took 60.
+    /// The time limit in seconds. On a machine with ten other jobs, the longest process took 60 seconds.
     private static let patience = 400
 
-    /// Watches `process`, which runs, until this is let go or `stop` is called.
+    /// Watches the running `process` until `stop` is called or this object is released.
     public init(_ process: Process) {
         let identifier = process.processIdentifier
         let command = ([process.executableURL?.path ?? ""] + (process.arguments ?? []))
@@ -26,7 +26,7 @@ public final class Watchdog {
         timer.activate()
     }
 
-    /// The process has ended.
+    /// Stops the time limit; call this when the process has ended.
     public func stop() { timer.cancel() }
 
     deinit { stop() }
@@ -40,7 +40,7 @@ public final class Watchdog {
         (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(identifier)/task")) ?? []
     }
 
-    /// A process and all below it.
+    /// Returns the IDs of a process and of all its descendants.
     private static func family(of identifier: pid_t) -> [pid_t] {
         let children = threads(of: identifier).flatMap {
             read("/proc/\(identifier)/task/\($0)/children").split(separator: " ")
@@ -48,7 +48,7 @@ public final class Watchdog {
         return [identifier] + children.compactMap { pid_t($0) }.flatMap(family)
     }
 
-    /// What each of a process' threads is waiting for.
+    /// Returns a text with each thread of a process and the kernel function in which the thread waits.
     private static func state(of identifier: pid_t) -> String {
         let threads = threads(of: identifier).sorted().map { thread in
             let folder = "/proc/\(identifier)/task/\(thread)"

@@ -1,5 +1,5 @@
-// What libFuzzer has for programs with a `main` of their own (llvm.org/docs/LibFuzzer.html,
-// "Using libFuzzer as a library"). The toolchain has the library, but no header.
+// The interface of libFuzzer for programs that define `main` themselves (llvm.org/docs/LibFuzzer.html, "Using libFuzzer as a
+// library"). The toolchain contains the library but no header.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
