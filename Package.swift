@@ -43,7 +43,8 @@ let package = Package(
         .executableTarget(
             name: "sae-extract",
             dependencies: [
-                "Extraction", "Planning", "RunState", "Results", "RunFiles", "Corpus",
+                "Extraction", "Planning", "RunState", "Results", "AuthorReceipts", "RunFiles",
+                "Corpus",
                 "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors", "Threading", "CUDA",
                 "Hub", "ArrayFiles", "Files", "Hooks", "ByteJSON", "CStartup",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -94,7 +95,7 @@ let package = Package(
         .target(
             name: "RunFiles",
             dependencies: [
-                "ArrayFiles", "Files", "Hooks", "ByteJSON",
+                "ArrayFiles", "Files", "Hooks",
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: kernels),
@@ -160,8 +161,14 @@ let package = Package(
             dependencies: ["ArrayFiles", "RunFiles", "Files", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
+            name: "FilesTests", dependencies: ["Files", "ArrayFiles", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ThreadingTests", dependencies: ["Threading", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
             name: "TensorsTests",
-            dependencies: ["Tensors", "Threading", "CUDA", "ArrayFiles", "Files", "TestSupport"],
+            dependencies: ["Tensors", "Threading", "CUDA", "ArrayFiles", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "CorpusTests", dependencies: ["Corpus", "Files", "CZstd", "TestSupport"],
@@ -172,7 +179,7 @@ let package = Package(
         .testTarget(
             name: "Gemma2Tests",
             dependencies: [
-                "Gemma2", "Tensors", "Threading", "Files", "Hooks", "ByteJSON", "TestSupport",
+                "Gemma2", "Tensors", "Threading", "Hooks", "ByteJSON", "TestSupport",
             ],
             swiftSettings: strict),
         .testTarget(
@@ -193,8 +200,8 @@ let package = Package(
         .testTarget(
             name: "ExtractionTests",
             dependencies: [
-                "Extraction", "Planning", "RunState", "AuthorReceipts", "RunFiles", "Corpus",
-                "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors", "Threading", "Files",
+                "Planning", "RunState", "AuthorReceipts", "RunFiles", "Tokenization", "Gemma2",
+                "SparseAutoencoders", "Tensors", "Threading", "Files",
                 "Hooks", "TestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -209,7 +216,7 @@ let package = Package(
             name: "CLITests",
             dependencies: [
                 "sae-extract", "Extraction", "Planning", "RunFiles", "Tokenization", "Tensors",
-                "Threading", "CUDA", "ArrayFiles", "Files", "Hooks", "ByteJSON", "TestSupport",
+                "CUDA", "ArrayFiles", "Files", "ByteJSON", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ],

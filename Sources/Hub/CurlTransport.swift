@@ -1,10 +1,11 @@
 // The HTTP transport on libcurl. It is compiled if the package's trait `Hub` is enabled.
 #if Hub
-    import ArrayFiles
+    import Files
     import CCurl
     import FoundationEssentials
     import Glibc
     import Synchronization
+    import Threading
 
     /// Runs each exchange on its own thread, which waits for the server and for the receiver of the bytes. libcurl reads on only
     /// after the receiver has taken a piece, so no more than one piece is in memory.

@@ -1,12 +1,12 @@
 // Files that claim more than they hold are refused before memory is allocated.
 
-import Files
 import Foundation
 import Glibc
 import TestSupport
 import Testing
 
 @testable import ArrayFiles
+@testable import Files
 
 struct LimitTests {
     private let folder: TemporaryFolder

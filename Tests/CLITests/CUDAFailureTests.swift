@@ -1,4 +1,5 @@
-// What is said and kept where NVIDIA's libraries or devices are missing, unfit, or fail in the middle.
+// Tests of the error messages and of the work that is kept when NVIDIA's libraries or devices are missing, unusable, or fail
+// during a run.
 
 import ByteJSON
 import Foundation
@@ -9,7 +10,7 @@ extension CUDATests {
     // MARK: Libraries
 
     @Test(arguments: [
-        // libm is a library, but has none of the functions.
+        // libm.so.6 is a library, but it has none of the needed functions.
         ("SAE_EXTRACT_CUDART_LIB", "libm.so.6", "has no function cudaRuntimeGetVersion"),
         ("SAE_EXTRACT_CUBLAS_LIB", "libm.so.6", "has no function cublasCreate_v2"),
         ("SAE_EXTRACT_CUDA_DRIVER_LIB", "libm.so.6", "has no function cuInit"),
@@ -34,7 +35,8 @@ extension CUDATests {
         ("FAKE_CUDA_CC", "75", "compute capability 7.5, the kernels need 8.0 or later"),
         ("FAKE_CUDA_INIT", "804", "of different versions: restart the machine"),
         ("FAKE_CUDA_INIT", "999", "nvidia_uvm"),
-        // On machines with NVSwitch, before the fabric manager is up; the stand-in's driver does not know the number.
+        // This error occurs on machines with NVSwitch before the fabric manager runs. The stand-in's driver does not know the
+        // number.
         ("FAKE_CUDA_INIT", "802", "CUDA_ERROR_SYSTEM_NOT_READY (802), system not yet initialized"),
         ("FAKE_CUDA_INIT", "802", "systemctl status nvidia-fabricmanager"),
         ("FAKE_CUDA_INIT", "803", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)"),
@@ -43,7 +45,7 @@ extension CUDATests {
         ("FAKE_CUDA_INIT", "805", "nvidia-cuda-mps-control"),
         ("FAKE_CUDA_INIT", "4711", "an error without a name (4711)"),
         ("FAKE_CUDA_INIT", "4711", "please report this number"),
-        // Exclusive mode, and two tasks on one device.
+        // Exclusive compute mode, with two tasks on one device.
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "start one task per device"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "MPS"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:101", "CUDA_VISIBLE_DEVICES names a device"),
@@ -51,14 +53,14 @@ extension CUDATests {
         ("CUDA_VISIBLE_DEVICES", "", "CUDA_VISIBLE_DEVICES is ''"),
         ("CUDA_VISIBLE_DEVICES", "7", "CUDA_VISIBLE_DEVICES is '7'"),
         ("FAKE_CUDA_CRASH", "1", "ended the process that asked it"),
-        // Two thirds of what the model, the SAEs and a batch of one document need.
+        // Two thirds of the memory that the model, the SAEs and a batch of one document need.
         ("FAKE_CUDA_MEM", "68000000", "the device's memory is too small"),
     ])
     func devicesThatDoNotServe(variable: String, value: String, message: String) throws {
         let outcome = try run(small("out", documents: 2), exits: 69, [variable: value])
         #expect(outcome.errors.contains(message), "\(outcome.errors)")
         #expect(outcome.errors.contains("--device cpu") || outcome.errors.contains("nvidia-smi"))
-        // Where nothing was begun there is nothing to continue.
+        // No work was done, so the message must not offer "to continue". Error 214 is exempt: its general advice has these words.
         #expect(
             value == "cudaSetDevice:1:214" || !outcome.errors.contains("to continue"),
             "\(outcome.errors)")
@@ -79,7 +81,7 @@ extension CUDATests {
         #expect(outcome.errors.contains("has not answered for 1 seconds"))
     }
 
-    /// Nor has the process that is asked anything to say to the Hub.
+    /// Checks that the process that asks the driver for devices (`__devices`) gets no Hub token: it does not use the Hub.
     @Test func theProcessThatIsAskedHasNoToken() throws {
         let script = """
             "$@" >/dev/null 2>&1 &
@@ -140,9 +142,10 @@ extension CUDATests {
         #expect(blas.output.contains(FakeCUDA.path) && blas.errors.contains("nvidia-cublas-cu12"))
     }
 
-    // MARK: In the middle
+    // MARK: Failures during a run
 
-    /// Memory runs out: the batch is computed in parts, which the manifest says, and nothing else changes.
+    /// Checks that a batch is computed in parts when the device's memory is short, that run.json says so, and that the results
+    /// agree with those of whole batches.
     @Test func outOfMemoryHalvesTheBatch() throws {
         func job(_ name: String) -> [String] {
             tiny(name, batchSize: "15") + [
@@ -150,7 +153,7 @@ extension CUDATests {
             ]
         }
         try run(job("whole"))
-        // cuBLAS' workspace, the weights, and some documents, but not fifteen.
+        // This memory is enough for cuBLAS' workspace, the weights and some documents, but not for fifteen.
         let outcome = try run(job("parts"), ["FAKE_CUDA_MEM": "83000000"])
         #expect(
             outcome.errors.contains("batches are computed in 2 parts from here on"),
@@ -165,7 +168,8 @@ extension CUDATests {
         #expect(divided == true)
     }
 
-    /// A kernel fails, or the device is lost: what was journaled stays, and the same command goes on to the same bytes.
+    /// Checks that the journaled batches are kept when a kernel fails or the device is lost, and that the same command then
+    /// continues to the same bytes.
     @Test(arguments: [
         ("cuLaunchKernel:300:719", "CUDA_ERROR_LAUNCH_FAILED (719)"),
         ("cudaEventSynchronize:20:999", "(999)"),
@@ -193,7 +197,8 @@ extension CUDATests {
         #expect(try results("out") == results("whole"))
     }
 
-    /// A signal while batches are on the device: they are finished and kept.
+    /// Checks that batches that are on the device when a signal arrives are finished and kept, and that the same command
+    /// continues to the same bytes.
     @Test func stoppingKeepsWhatIsUnderWay() throws {
         try run(small("whole"))
         let tool = try RunningTool(

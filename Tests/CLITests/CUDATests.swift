@@ -1,4 +1,5 @@
-// The CUDA path of the real binary, on a stand-in for NVIDIA's libraries that runs the same kernels on the processor.
+// Tests of the CUDA path of the real binary, on the stand-in for NVIDIA's libraries, which runs the same kernels on the
+// processor.
 
 import ByteJSON
 import Crypto
@@ -14,12 +15,12 @@ struct CUDATests {
         folder = try TemporaryFolder()
     }
 
-    /// The fixture's main job.
+    /// Arguments of the fixture's main job.
     func tiny(_ name: String, batchSize: String = "4") -> [String] {
         Tool.tinyArguments(saveDirectory: folder.file(name), batchSize: batchSize)
     }
 
-    /// A small job of `documents` documents in batches of one, from all authors.
+    /// Arguments of a small job: `documents` documents of all authors in batches of one.
     func small(_ name: String, documents: Int = 8) -> [String] {
         let tiny = TestData.tiny
         return [
@@ -44,7 +45,7 @@ struct CUDATests {
         try Tool.results(in: folder.file(name))
     }
 
-    /// The last run's entry in `run.json`.
+    /// The entry of the last invocation in run.json.
     func manifest(_ name: String) throws -> JSONObject {
         let bytes = try TestData.bytes(folder.file(name + "/run.json"))
         let value = try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }
@@ -97,7 +98,7 @@ struct CUDATests {
             reference: folder.file("32"), candidate: folder.file("16"))
         #expect(comparison.differingBits > 0)
         #expect(comparison.differingBits < comparison.bits / 500)
-        // What one has made, the other does not continue.
+        // A run with another `--dtype` does not continue these results.
         let other = try run(small("16"), exits: 78)
         #expect(other.errors.contains("--dtype: bfloat16 there, float32 here"))
     }
@@ -110,7 +111,8 @@ struct CUDATests {
         }
     }
 
-    /// Which hooks are tapped changes nothing of what is computed.
+    /// Checks that a file that is made again has the same bytes, and that the choice of hooks does not change the computed
+    /// values.
     @Test func aFileThatIsMadeAgainHasTheSameBytes() throws {
         let job = small("out", documents: 4) + ["--activation_values", "raw"]
         try run(job)
@@ -124,14 +126,15 @@ struct CUDATests {
         #expect(try results("res")[name] == whole[name])
     }
 
-    /// A stream that runs at once hides missing waits; one that runs late shows them. Both give the same.
+    /// Checks that results are the same when the stand-in runs work only when something waits for it (the default, which exposes
+    /// missing waits) and when it runs work as soon as it is enqueued (which hides them).
     @Test func lateAndEagerStreamsAgree() throws {
         try run(small("late", documents: 3))
         try run(small("eager", documents: 3), ["FAKE_CUDA_EAGER": "1"])
         #expect(try results("late") == results("eager"))
     }
 
-    /// With a floor of 0 far more is on than results have room for at first.
+    /// Checks SAEs with 2000 features, of which more fire than the results have room for at first: the batch is computed again.
     @Test func resultsBeyondTheirRoomAreComputedAgain() throws {
         var model = SyntheticModel()
         model.dSAE = 2000
@@ -145,7 +148,7 @@ struct CUDATests {
                 "--save_dir", folder.file(name),
             ]
         }
-        // Also where there is not the memory for more room: the batch goes in parts.
+        // The log has 6 lines with " explains ", one for each site of the 2 layers, although the batch is computed again.
         let outcome = try run(job("cuda"))
         #expect(
             outcome.errors.components(separatedBy: " explains ").count == 7, "each tap is checked")
@@ -196,9 +199,9 @@ struct CUDATests {
         #expect(try manifest("device")["device"]?.string == "cuda")
     }
 
-    // MARK: The kernels' form
+    // MARK: PTX
 
-    /// The committed PTX is made of the committed source.
+    /// Checks that the committed PTX was built from the committed source: its first line ends with the SHA-256 of the source.
     @Test func kernelsAreMadeOfTheirSource() throws {
         let sources = TestData.packageRoot + "/Sources/C/CCUDA/"
         var hash = SHA256()

@@ -1,10 +1,11 @@
-// Flags, environment, help, and what a run leaves besides the arrays.
+// Tests of flags, environment variables and help, and of the files that a run leaves besides the arrays.
 
 import ArgumentParser
 import ArrayFiles
 import ByteJSON
 import Files
 import Foundation
+import Hooks
 import TestSupport
 import Testing
 
@@ -71,7 +72,8 @@ struct CommandLineTests {
         #expect(try Tool.run(["--layers", "0", "-h"]).output.contains("OVERVIEW:"))
     }
 
-    /// Read as Swift reads it, such a path would be another one.
+    /// Checks that an argument that is not valid UTF-8 is refused. Swift would replace the invalid bytes, and the path would then
+    /// name another file.
     @Test func argumentsMustBeUTF8() throws {
         let outcome = try Tool.run(
             Tool.tinyArguments(saveDirectory: folder.file("out")),
@@ -114,7 +116,8 @@ struct CommandLineTests {
                 "SAE_EXTRACT_OVERWRITE: is 'maybe'; give 1, true or yes, or 0, false or no"))
     }
 
-    /// Whatever reader complains of it.
+    /// Checks that an error about a flag whose value comes from the environment names the variable, whether the check of the
+    /// flags or the reading of the corpus finds the error.
     @Test func theVariableBehindAFlagIsNamed() throws {
         let outcome = try Tool.run(
             Tool.arguments(
@@ -135,7 +138,7 @@ struct CommandLineTests {
     }
 
     @Test func everyFlagIsKnownToTheNormalizer() throws {
-        // The help's flags are the table's flags.
+        // The help has all flags of the table and, besides them, only `--help`, `--version` and the spelling `--n-docs`.
         let help = try Tool.run(["--help"])
         let words = help.output.split(whereSeparator: { " ,.\n()".contains($0) })
         let flags = Set(words.filter { $0.hasPrefix("--") }.map { String($0.dropFirst(2)) })
@@ -170,7 +173,8 @@ struct CommandLineTests {
         let lines = version.output.split(separator: "\n")
         #expect(lines.count == 3)
         #expect(lines[0].firstMatch(of: /^sae-extract 0\.1\.0( \([0-9a-f]{12}\+?\))?$/) != nil)
-        // Of a processor that this OpenBLAS does not know, others than its own kernels are taken.
+        // If OpenBLAS does not know the processor, workers use another OpenBLAS kernel set than OpenBLAS chose; the line then
+        // names both.
         let kernels = /^OpenBLAS \d+\.\d+\.\d+ \w+(; workers take \w+)?$/
         #expect(lines[1].firstMatch(of: kernels) != nil)
         #expect(lines[2] == "CUDA: no NVIDIA driver")
@@ -202,7 +206,7 @@ struct CommandLineTests {
         let run = runs[1]
         #expect(run["command"]?.array?.dropFirst().compactMap(\.string) == arguments)
         #expect(runs.map { $0["outcome"]?.string } == ["done", "done"])
-        // The second found everything done.
+        // The second invocation found all files complete and computed no tokens.
         #expect(runs.map { $0["tokens_computed"]?.integer } == [run["tokens"]?.integer, 0])
         #expect(run["kernels"]?.array?[0].string?.hasPrefix("OpenBLAS 0.3") == true)
         #expect(run["weights"]?.array?.compactMap(\.string) == ["bfloat16"])
@@ -214,7 +218,7 @@ struct CommandLineTests {
             #expect(tokens.count == author["source_lines"]?.array?.count)
             #expect(tokens.reduce(0, +) == author["tokens"]?.integer)
         }
-        // The oracle's run of the same job: 6 documents, of which the second fills all positions.
+        // The values of the oracle's run of the same job: 6 documents, of which the second fills all positions.
         #expect(
             authors[0]["tokens_per_row"]?.array?.compactMap(\.integer) == [
                 39, 359, 110, 64, 127, 175,
@@ -232,7 +236,7 @@ struct CommandLineTests {
             files.compactMap { $0["name"]?.string } == [
                 "model.safetensors", "config.json", "tokenizer.json",
             ])
-        // Lines of the corpus are where the texts are.
+        // `source_lines` holds line numbers of the corpus, counted from 1.
         let lines = try TestData.bytes(TestData.tiny + "/authormix.jsonl").split(
             separator: 0x0A, omittingEmptySubsequences: false)
         let line = try #require(authors[1]["source_lines"]?.array?[0].integer)
@@ -243,7 +247,7 @@ struct CommandLineTests {
         #expect(try Tool.run(Tool.alternativeArguments(saveDirectory: folder.path)).status == 0)
         let names = try directoryContents(folder.path)
         #expect(names.count == 23 && names.contains("run.json"))
-        // Once the run is over, our own folder has what attests it, and nothing to work with.
+        // After the run, `.sae-extract` holds the receipts, but no journals and no partial files.
         let own = try FileManager.default.subpathsOfDirectory(atPath: folder.file(".sae-extract"))
         #expect(own.count { $0.hasSuffix(".receipts") } == 1)
         #expect(!own.contains { $0.hasSuffix(".journal") || $0.hasSuffix(".partial") }, "\(own)")
@@ -280,7 +284,8 @@ struct CommandLineTests {
     }
 
     @Test func rowsArePaddedToTheLargestAuthor() throws {
-        // 15 documents of harbour, 5 of lantérne: rows beyond an author's documents are zeros.
+        // harbour has 15 documents and lantérne 5. The array of lantérne has space for 15 documents too; the space after its 5
+        // documents is zero.
         let outcome = try Tool.run([
             "--layers", "1", "--layer_types", "res", "--model_path", TestData.tiny + "/model",
             "--sae_dir",
@@ -318,7 +323,7 @@ struct CommandLineTests {
         #expect(names.count == 4 * 5 + 2)
     }
 
-    /// Nobody listens: the run goes on, and its files are right.
+    /// Checks that a run whose standard streams are closed or fail completes and writes correct files.
     @Test(arguments: ["2>&-", "0<&- >&- 2>&-", "2>/dev/full", "2>&1 | true"])
     func closedStreamsDoNotMatter(redirection: String) throws {
         let arguments = Tool.alternativeArguments(saveDirectory: folder.file("out"))
@@ -329,7 +334,7 @@ struct CommandLineTests {
         let comparison = try OutputComparison(
             reference: TestData.tiny + "/expected-alt", candidate: folder.file("out"))
         #expect(comparison.problems == [])
-        // And where there is an error to say, its exit code is what counts.
+        // A run that fails still ends with its exit code, even if it cannot print the error.
         let failing = try Tool.run(
             arguments + ["--layers", "99"],
             launcher: ["/bin/bash", "-c", "set -o pipefail; \"$@\" \(redirection)", "bash"])
@@ -337,7 +342,7 @@ struct CommandLineTests {
     }
 
     @Test func theTapsAreCheckedOnceThereAreTokens() throws {
-        // The first batch is a document without any.
+        // The first batch is a document without tokens.
         let corpus = "{\"style\":\"a\",\"text\":\"\"}\n{\"style\":\"a\",\"text\":\"the tide rose\"}"
         let outcome = try Tool.run([
             "--layers", "0", "--layer_types", "res", "--model_path", TestData.tiny + "/model",

@@ -1,4 +1,4 @@
-// A disk that is full, broken, locked or gone: an error that names it, and nothing lost that was finished.
+// Tests of disks that are full, broken, read-only or removed: the error names the cause, and no finished work is lost.
 
 import Files
 import Foundation
@@ -14,10 +14,10 @@ struct DiskTests: Resuming {
         corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
     }
 
-    /// The limit lets some of the journal through, not all; what got through counts.
+    /// Checks that a limit on file sizes that stops the journal loses no journaled batch.
     @Test func aFullDiskLosesNothing() throws {
         try run(job("whole", layers: [0, 1, 2, 3]))
-        // The journal is the largest file here, about 60 kB a batch.
+        // The journal is the largest file of this run, about 60 kB per batch.
         let full = try run(
             job("out", layers: [0, 1, 2, 3], ["--workers", "1"]), exits: 74,
             launcher: ["/bin/bash", "-c", "ulimit -f 500; exec \"$@\"", "bash"])
@@ -31,7 +31,7 @@ struct DiskTests: Resuming {
         #expect(try results("out") == results("whole", layers: 4))
     }
 
-    /// On a file system that cannot map files they are read, with the same results and a word about it.
+    /// Checks that files that the file system cannot map are read instead, with the same results and one message.
     @Test(arguments: [
         (ENODEV, ""), (EINVAL, ".safetensors"), (EPERM, "params.npz"), (EOPNOTSUPP, ".json"),
     ])
@@ -64,7 +64,7 @@ struct DiskTests: Resuming {
         #expect(outcome.errors.contains("raise the limit on memory"))
     }
 
-    /// One call of the system fails, in the middle of something; what was finished before counts.
+    /// Checks that a failing system call ends the run with an error, and that batches finished before it are not computed again.
     @Test(arguments: [
         ("append:5:ENOSPC", "No space left on device"), ("append:5:EIO", "Input/output error"),
         ("sync:2:EIO", "Input/output error"), ("write:9:ENOSPC", "No space left on device"),
@@ -89,7 +89,7 @@ struct DiskTests: Resuming {
         #expect(try own(".journal") == [] && own(".partial") == [])
     }
 
-    /// Somebody else fills the file system up while the run is at work.
+    /// Checks that no finished batch is lost when another process fills the file system during the run.
     @Test func aDiskThatFillsUpLosesNothing() throws {
         let corpus = try folder.write(SyntheticCorpus.jsonl(documents: 150), "long.jsonl")
         func job(_ name: String) -> [String] {
@@ -131,7 +131,7 @@ struct DiskTests: Resuming {
     }
 
     @Test func tooLittleSpaceIsSeenBeforeTheStart() throws {
-        // A file system of 300 kB, in a mount namespace of its own.
+        // A file system of 300 kB, in a separate mount namespace.
         let target = folder.file("small")
         try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
         let outcome = try run(
@@ -182,11 +182,12 @@ struct DiskTests: Resuming {
         chmod(target, 0o755)
     }
 
-    /// The folder goes while the run is at work; nothing crashes, and the next run begins anew.
+    /// Checks that a run whose folder is removed ends with an error and without a crash, and that the next run starts again from
+    /// the beginning.
     @Test func aVanishedFolderIsAnError() throws {
         let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(tool.waitForBatches(4))
-        // In one step: removing file by file would race with what the run writes meanwhile.
+        // The folder is moved in one step. Removing file by file would race with the files that the run writes meanwhile.
         try FileManager.default.moveItem(
             atPath: folder.file("out"), toPath: folder.file("vanished"))
         #expect(tool.wait() == 74, "\(tool.log)")
@@ -196,7 +197,8 @@ struct DiskTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// The journal goes, as when another run clears the folder: batches that nobody else will find are no success.
+    /// Checks that a run whose journal is removed, as when another run clears the folder, fails: no other process would find its
+    /// batches.
     @Test func aVanishedJournalIsAnError() throws {
         let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(tool.waitForBatches(2))

@@ -1,4 +1,4 @@
-// What the documents say is so: their commands do what is shown, and flags are those that there are.
+// Tests of the documents: their commands print what the documents show, and the flags and links in them exist.
 
 import ArgumentParser
 import Foundation
@@ -24,18 +24,19 @@ struct DocumentationTests {
 
     // MARK: Commands
 
-    /// Commands that are run in one shell, one after the other, and what each is to print.
+    /// Commands that run one after the other in one shell, and the expected output of each.
     struct Block: CustomTestStringConvertible {
         var document = ""
         var line = 0
-        /// What makes things go wrong: "fault POINT", "limit ULIMIT", "gpu BYTES", "hub OPTIONS".
+        /// The circumstances of the block: "fault POINT", "file-system NAME=VALUE…", "limit ULIMIT", "gpu BYTES", "hub OPTIONS",
+        /// or empty for none.
         var circumstances: [String] = []
         var steps: [(command: String, output: [String])] = []
 
         var testDescription: String { "\(document):\(line)" }
     }
 
-    /// The blocks of a document marked `console`; a comment before one says under which circumstances it is run.
+    /// Returns the blocks marked `console` of a document. A comment `<!-- test: … -->` before a block gives its circumstances.
     static func blocks(of document: String) throws -> [Block] {
         var blocks: [Block] = []
         var current: Block?
@@ -59,7 +60,8 @@ struct DocumentationTests {
         return blocks
     }
 
-    /// Whether `lines` are as `pattern` says: "…" alone stands for any lines, within a line for any text.
+    /// Whether `lines` match `pattern`. The pattern's line "…" stands for any number of lines; "…" within a line stands for any
+    /// text.
     static func matches(_ lines: ArraySlice<String>, _ pattern: ArraySlice<String>) -> Bool {
         guard let first = pattern.first else { return lines.isEmpty }
         if first == "…" {
@@ -83,7 +85,8 @@ struct DocumentationTests {
         return rest.hasSuffix(parts.last!)
     }
 
-    /// Every document's commands in its order, in a folder of its own where `Fixtures` and `scripts` are the project's.
+    /// Runs the commands of a document in order and compares their output. They run in a temporary folder with links to the
+    /// project's `Fixtures` and `scripts`.
     @Test(arguments: documents)
     func commandsDoWhatIsShown(document: String) throws {
         let folder = try TemporaryFolder()
@@ -114,7 +117,7 @@ struct DocumentationTests {
         ]
         var script = ""
         var hub: TestHub?
-        // Of its own: another block may have one too.
+        // Each block has a separate folder for its Hub, because other blocks may start one too.
         let hubFolder = try TemporaryFolder()
         switch block.circumstances.first {
         case nil: break
@@ -182,7 +185,7 @@ struct DocumentationTests {
 
     // MARK: Flags
 
-    /// Flags of each command, by its own help; of a run under "".
+    /// The flags of each subcommand, by its `--help`. The key "" has the flags of a run.
     private static let flags: [String: Set<String>] = {
         var flags: [String: Set<String>] = [:]
         for command in [""] + SAEExtract.configuration.subcommands.map({ $0._commandName }) {
@@ -193,14 +196,14 @@ struct DocumentationTests {
         return flags
     }()
 
-    /// Words like `--batch_size` in `text`.
+    /// Returns the flags (words like `--batch_size`) in `text`. `--n-docs` counts as `--n_docs`.
     private static func names(in text: String) -> [String] {
         text.split(whereSeparator: { !($0.isLetter || $0.isNumber || $0 == "-" || $0 == "_") })
             .filter { $0.hasPrefix("--") && $0.count > 2 && $0.dropFirst(2).first!.isLetter }
             .map { $0 == "--n-docs" ? "--n_docs" : String($0) }
     }
 
-    /// Wherever the program is called in a code block, its flags are some that it has.
+    /// Checks that the program has every flag that a call of it in a code block gives.
     @Test(arguments: documents)
     func documentedFlagsExist(document: String) throws {
         var inBlock = false
@@ -209,7 +212,7 @@ struct DocumentationTests {
             if line.hasPrefix("```") { inBlock.toggle() }
             guard inBlock else { continue }
             let start = line.range(of: "sae-extract ").map { String(line[$0.upperBound...]) }
-            // A line that goes on belongs to the one before.
+            // A line after a backslash belongs to the call in the line before.
             let text = start ?? (call != nil ? line : "")
             call = text.hasSuffix("\\") ? text : nil
             let code = String(text.split(separator: " #", maxSplits: 1).first ?? "")
@@ -217,7 +220,7 @@ struct DocumentationTests {
             let known = DocumentationTests.flags[command] ?? DocumentationTests.flags[""]!
             let all = known.union(DocumentationTests.flags[""]!)
             for flag in DocumentationTests.names(in: code) {
-                // Misspelt ones are shown with what comes of them.
+                // troubleshooting.md shows this misspelt flag and its error message.
                 let isShown = document == "docs/troubleshooting.md" && flag == "--batch_sise"
                 #expect(
                     (start == nil ? all : known).contains(flag) || isShown,
@@ -226,7 +229,7 @@ struct DocumentationTests {
         }
     }
 
-    /// Every flag of every command, every environment variable of ours, and every exit code is documented.
+    /// Checks that the documents name every subcommand and every flag of each.
     @Test func everythingIsDocumented() throws {
         let text = try DocumentationTests.documents.map {
             try DocumentationTests.lines(of: $0).joined(separator: "\n")
@@ -240,7 +243,7 @@ struct DocumentationTests {
         }
     }
 
-    /// Links between documents lead to files, and to headings that there are.
+    /// Checks that links between documents lead to existing files and headings.
     @Test(arguments: documents)
     func linksLead(document: String) throws {
         let folder = (document as NSString).deletingLastPathComponent

@@ -1,4 +1,4 @@
-// File systems that refuse names and calls which others take, or say nothing of their space.
+// Tests on file systems that refuse names and calls that others accept, or that do not report their free space.
 
 import Files
 import Foundation
@@ -14,7 +14,7 @@ struct FileSystemTests: Resuming {
         corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
     }
 
-    /// A corpus of one document for each of `authors`.
+    /// Writes a corpus with one document for each of `authors`. Returns its path.
     private func corpus(of authors: [String], _ name: String) throws -> String {
         let text = Array(repeating: "tide and bell", count: 20).joined(separator: " ")
         let records = try authors.map {
@@ -33,7 +33,7 @@ struct FileSystemTests: Resuming {
 
     private static let refused = Set(#":?"<>|*\"#)
 
-    /// Nothing of our own has a name that Windows' file systems refuse.
+    /// Checks that the program itself chooses no names that Windows' file systems refuse.
     @Test func harmlessNamesAreTakenEverywhere() throws {
         let names = try shim(["FAULT_NAMES": "dos:\(folder.path)"])
         try run(job("out", ["--workers", "2"]), environment: names)
@@ -73,7 +73,7 @@ struct FileSystemTests: Resuming {
                 && dry.output.contains("(a run tries its file system before it computes)"),
             "\(dry.output)")
         #expect(try own("", in: "out").allSatisfy { !$0.hasSuffix(".partial") })
-        // Elsewhere such names are as they always were.
+        // On other file systems these files keep their usual names.
         try run(job("plain"))
         #expect(
             fileExists(folder.file("plain/sae__google_gemma-2-2b__tokens__\(author).json")))
@@ -162,11 +162,12 @@ struct FileSystemTests: Resuming {
         #expect(computed(refused) == 0 && !fileExists(folder.file("out")))
         let ignored = try run(arguments + ["--ignore_free_space"], environment: space)
         #expect(ignored.errors.contains("warning: --ignore_free_space: "), "\(ignored.errors)")
-        // Once all is there, nothing is needed.
+        // A run whose files are all complete needs no space.
         #expect(computed(try run(arguments, environment: space)) == 0)
     }
 
-    /// Room enough for bytes, not for files: known beforehand, or named for what it is.
+    /// Checks a file system with enough space but too few inodes. With 30 inodes, the run is refused before it computes; with 90
+    /// and `--ignore_free_space`, the error during the run says that no inodes are left.
     @Test(arguments: [30, 90])
     func tooFewInodesAreNamed(count: Int) throws {
         let target = folder.file("few")

@@ -1,4 +1,4 @@
-// The fixture is the oracle's, unchanged.
+// Checks that the fixture's files are the files that the oracle wrote, unchanged.
 
 import Crypto
 import Files

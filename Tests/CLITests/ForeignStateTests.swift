@@ -1,5 +1,5 @@
-// Journals and receipts with right checksums that no run can have written, files that become shorter while they are read, and
-// limits on open files: none of them ends with a crash.
+// Tests that none of these crash the program: journals and receipts with valid checksums but impossible contents, files that
+// become shorter while they are read, and limits on open files.
 
 import ArrayFiles
 import Files
@@ -28,9 +28,9 @@ struct ForeignStateTests: Resuming {
         }
     }
 
-    /// A journal's bytes with the payload of its first batch changed, and both checksums made right.
+    /// Returns the bytes of `journal` with `change` made to the payload of its first record, and with both checksums corrected.
     private func changed(_ journal: [UInt8], _ change: (inout [UInt8]) -> Void) -> [UInt8] {
-        // The signature, the frame of the header, that of the first batch.
+        // Before the first record there are the signature (8 bytes) and the header's frame; each frame has a head of 32 bytes.
         let start = 8 + 32 + number(journal, 8 + 16, UInt64.self)
         let end = start + 32 + number(journal, start + 16, UInt64.self)
         var payload = Array(journal[(start + 32)..<end])
@@ -42,7 +42,7 @@ struct ForeignStateTests: Resuming {
         return journal[..<start] + head + payload + journal[end...]
     }
 
-    /// Where the documents and the features of the first hook begin in a payload.
+    /// Byte offsets in a payload at which the documents and the features of the first hook begin.
     private func places(_ payload: [UInt8]) -> (documents: Int, features: Int) {
         let documents = 4 + 16 * number(payload, 0, UInt32.self)
         return (documents, documents + number(payload, 4 + 8, UInt64.self))
@@ -52,7 +52,7 @@ struct ForeignStateTests: Resuming {
         try run(job("whole"))
         let expected = try results("whole")
         try stopHalfway(job("stopped"))
-        // Nothing is complete, so that all of the journal counts.
+        // Without receipts no author is complete, so the whole journal counts.
         for path in try own(".receipts", in: "stopped") {
             try FileManager.default.removeItem(atPath: path)
         }
@@ -94,7 +94,8 @@ struct ForeignStateTests: Resuming {
         }
     }
 
-    /// Numbers that once ended the parent before its first word, or were taken for true.
+    /// Checks that receipts with impossible numbers are ignored. Such numbers once ended the parent before its first message, or
+    /// were accepted.
     @Test(arguments: [
         (#""number":\d+"#, #""number":4096"#), (#""tokens":\[\d+"#, #""tokens":[67108864"#),
         (#""tokens":\["#, #""tokens":[3,"#), (#""(blocks[^"]*)":\d+"#, #""$1":1125899906842625"#),
@@ -125,7 +126,7 @@ struct ForeignStateTests: Resuming {
 
     // MARK: Files that become shorter
 
-    /// Runs `arguments` while the file with `part` in its path becomes empty once it is mapped.
+    /// Runs `arguments`. The file with `part` in its path becomes empty as soon as it is mapped.
     private func cut(_ arguments: [String], _ part: String) throws -> Tool.Outcome {
         try Tool.run(
             arguments,
@@ -171,7 +172,7 @@ struct ForeignStateTests: Resuming {
             outcome.errors.contains(
                 "Error: \(limit) files may be open at once (ulimit -n), but "), "\(outcome.errors)")
         #expect(outcome.errors.contains("ulimit -n \(needed)"))
-        // Before it is known how many workers there are to be, one child is counted.
+        // Before the number of workers is known, the check counts one child process, so its message does not mention --workers.
         #expect(needed == 40 || outcome.errors.contains("give fewer --workers"))
     }
 

@@ -1,4 +1,5 @@
-// The Hub's cache: shared, broken, full, and downloads into it that are killed or at once.
+// Tests of the Hub's cache: shared, damaged and full caches, and downloads into the cache that are killed or run at the same
+// time.
 
 import Crypto
 import Files
@@ -74,7 +75,7 @@ extension HubTests {
         try folder.copy(TestData.tiny + "/authormix.jsonl", data + "/train-0.jsonl")
         try folder.write([], data + "/train-1.jsonl")
         let some = ["fetch", "--layers", "0", "--data_repo", "some/corpus"]
-        // As a process leaves it that was killed before the first byte.
+        // An empty partial download, as left by a process that was killed before the first byte arrived.
         let empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
         let cached = "hf/hub/datasets--some--corpus"
         try folder.write([], "\(cached)/.sae-extract/\(empty)/1.partial")
@@ -88,7 +89,8 @@ extension HubTests {
         try checkCache()
     }
 
-    /// A file system with room for the file, but not for it and what an earlier download has left of it.
+    /// Checks that a download succeeds on a file system with room for the file, but not for the file and an earlier partial
+    /// download of it at the same time.
     @Test func whatIsThereNeedsNoRoomTwice() throws {
         let line = #"{"style": "a", "text": "\#(String(repeating: "word ", count: 200))"}"# + "\n"
         let content = Array(String(repeating: line, count: 6000).utf8)
@@ -121,7 +123,7 @@ extension HubTests {
         #expect(sent < content.count, "\(sent)")
     }
 
-    // MARK: Killed, and many at once
+    // MARK: Killed and simultaneous downloads
 
     private func start(_ arguments: [String]) throws -> Process {
         let process = Process()
@@ -134,7 +136,7 @@ extension HubTests {
         return process
     }
 
-    /// Fetches in so many processes at once, all of which must succeed.
+    /// Runs `count` fetches at the same time and checks that all of them succeed.
     private func fetchAtOnce(_ count: Int) throws {
         let processes = try (0..<count).map { _ in try start(["fetch"] + arguments("out")) }
         let watchdogs = processes.map { Watchdog($0) }
@@ -145,7 +147,7 @@ extension HubTests {
         }
     }
 
-    /// Bytes of all downloads that are not complete.
+    /// The total size of all partial downloads, in bytes.
     private func partialBytes() -> Int {
         let paths = FileManager.default.enumerator(atPath: home)?.compactMap { $0 as? String } ?? []
         return paths.filter { $0.hasSuffix(".partial") }.reduce(0) {
@@ -160,7 +162,7 @@ extension HubTests {
             let fetch = try start(["fetch"] + arguments("out"))
             let watchdog = Watchdog(fetch)
             defer { watchdog.stop() }
-            // As soon as it has something more than those before it.
+            // The process is killed as soon as it has added to what the earlier ones downloaded.
             while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
             kill(fetch.processIdentifier, SIGKILL)
             fetch.waitUntilExit()
@@ -173,13 +175,14 @@ extension HubTests {
         let ranges = try hub.requests().filter { $0.port == "storage" }
             .compactMap { $0.headers["range"] }
         #expect(ranges.contains { !$0.hasPrefix("bytes=0-") }, "\(ranges)")
-        // What had come was not sent again: six starts cost little more than one. Nor has it piled up.
+        // Bytes that had arrived were not sent again: all starts together cost less than three times one download. The partial
+        // downloads did not pile up either.
         #expect(most < 3_200_000, "\(most)")
         let sent = try hub.requests().filter(\.isForBody).reduce(0) { $0 + $1.sent }
         #expect(sent < 3 * 1_600_000, "\(sent)")
     }
 
-    /// Whoever clears a cache while something is downloaded into it costs that download, and nothing more.
+    /// Checks that clearing the cache during a download costs at most this download.
     @Test func aCacheThatIsClearedMeanwhile() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000, "times": 12}]"#)
         let fetch = try start(["fetch"] + arguments("out"))
@@ -189,7 +192,8 @@ extension HubTests {
         let model = home + "/hub/models--google--gemma-2-2b"
         try FileManager.default.removeItem(atPath: model)
         fetch.waitUntilExit()
-        // What was there before is gone, and said to be; the same command brings it back.
+        // The files downloaded before are gone, which may end the first command with an error. The same command downloads them
+        // again.
         #expect([0, 74].contains(fetch.terminationStatus))
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         try checkCache()
@@ -214,19 +218,19 @@ extension HubTests {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
         try fetchAtOnce(8)
         try checkCache()
-        // They have waited for each other: each content was sent about once.
+        // The processes wait for each other, so that each content is sent about once.
         let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
         #expect(sent < 2 * 1_600_000, "\(sent)")
     }
 
-    /// Where locks say nothing, each downloads by itself, and all is well.
+    /// Checks that without locks each process downloads the files itself, and that the cache is valid afterwards.
     @Test func withoutLocksTheFilesAreGoodToo() throws {
         let locks = home + "/hub/.locks"
         try FileManager.default.createDirectory(
             atPath: home + "/hub", withIntermediateDirectories: true)
-        // A file in the folder's place: no lock can be made.
+        // A file stands in place of the folder, so no lock can be made.
         try TestData.write([], to: locks)
-        // And what was left of a download is rubbish.
+        // The partial download that an earlier process left has wrong bytes.
         let shard = try TestData.bytes(TestData.tiny + "/model/model-00002-of-00003.safetensors")
         let digest = SHA256.hash(data: shard).map { String(format: "%02x", $0) }.joined()
         try folder.write(

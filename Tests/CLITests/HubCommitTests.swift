@@ -1,4 +1,4 @@
-// Caches with several commits, of which none or only some may be added to, and caches whose folders lie elsewhere.
+// Tests of caches with several commits that are partly or wholly read-only, and of caches whose folders are elsewhere.
 
 import ByteJSON
 import Files
@@ -9,7 +9,7 @@ import Testing
 extension HubTests {
     private var saes: String { "hub/models/google/gemma-scope-2b-pt-res" }
 
-    /// A repository of SAEs on the Hub that can be changed. Returns the cache's folder of it.
+    /// Replaces the Hub's SAE repository by a copy that the test can change. Returns the repository's folder in the cache.
     private func ownSAEs() throws -> String {
         try FileManager.default.removeItem(atPath: folder.file(saes))
         let source = try #require(
@@ -30,9 +30,10 @@ extension HubTests {
         )
     }
 
-    // MARK: A cache that nothing can be added to
+    // MARK: Read-only caches
 
-    /// What a run needs counts, not what else there is of a commit.
+    /// Checks that a run on a read-only cache uses the commit in the cache that has the needed files unchanged, whichever other
+    /// files of a commit are missing or differ.
     @Test func theCommitThatHasWhatIsNeeded() throws {
         let repository = try ownSAEs()
         expect(try run(small("first")), exits: 0)
@@ -48,14 +49,14 @@ extension HubTests {
         #expect(try commits(in: "second").sae == first)
         #expect(
             try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
-        // Of two commits.
+        // The files of this run are in two commits of the cache.
         let both = try run(small("both") + ["--layers", "0", "1"], launcher: withoutPrivilege)
         expect(both, exits: 0, saying: ["commit \(first)"])
         #expect(
             both.errors.components(separatedBy: "that are the same").count == 3, "\(both.errors)")
         let now = try #require(try commits(in: "both").sae)
         #expect(try !commits(repository).contains(now), "the commit whose contents they all have")
-        // The advice names a commit only where it has what is needed.
+        // The advice names a commit only if the cache has the needed files of this commit.
         let other = try run(small("x") + ["--target_l0", "13"], launcher: withoutPrivilege)
         expect(other, exits: 74, saying: ["average_l0_13/params.npz", "Set HF_HOME"])
         #expect(!other.errors.contains("take the commit"))
@@ -66,7 +67,7 @@ extension HubTests {
         expect(
             changed, exits: 74,
             saying: ["give \(first) as the revision", "--sae_revision for SAEs"])
-        // And following it leads there; with a whole commit's id, too, what cannot be added is said.
+        // The advice works. A full commit ID as the revision gives the same error for a file that cannot be added.
         expect(
             try run(small("y") + all + ["--sae_revision", first], launcher: withoutPrivilege),
             exits: 0)
@@ -81,7 +82,8 @@ extension HubTests {
             exits: 74, saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
-    /// Somebody has got some small files of the new commit since.
+    /// Checks a model whose files are in two commits of the cache, because another user has downloaded some small files of the
+    /// new commit.
     @Test func aModelThatLiesInTwoCommits() throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -100,7 +102,8 @@ extension HubTests {
         #expect(try commits(in: "second").model == now)
     }
 
-    /// A file that would be read in place of those that are the same.
+    /// Checks that a commit's folder is not used if it has another file that would be read in place of the needed files: here one
+    /// model.safetensors in place of the shards.
     @Test func aFolderWithAnotherFileBesideIsNotTaken() throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -116,7 +119,8 @@ extension HubTests {
             saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
-    /// Another user has made the folder of a layer, or of a download.
+    /// Checks that the error names the folder within the cache that cannot be written to, as when another user made it: the
+    /// folder of a layer, or of a partial download.
     @Test func foldersOfOthersWithinTheCache() throws {
         let some = ["fetch"] + small("x")
         expect(try run(some), exits: 0)
@@ -145,7 +149,7 @@ extension HubTests {
         let repository = home + "/hub/models--google--gemma-2-2b"
         let there = try #require(try commits(repository).first)
         let offline = ["HF_HUB_OFFLINE": "1"] as [String: String?]
-        // Another tool has asked for the configuration of a newer commit.
+        // The state after another tool has downloaded only config.json of a newer commit.
         let new = String(repeating: "a", count: 40)
         try shell(
             """
@@ -155,7 +159,7 @@ extension HubTests {
         let advice = ["The cache has it of commit \(there)", "--revision for the model"]
         expect(try run(small("x"), offline), exits: 69, saying: advice)
         expect(try run(small("a") + ["--revision", there], offline), exits: 0)
-        // A reference to what is not there, and none.
+        // First a ref to a commit that is not in the cache, then no ref.
         try shell("cd '\(repository)'; rm -r snapshots/\(new) .sae-extract")
         expect(try run(small("x"), offline), exits: 69, saying: advice)
         try shell("rm -r '\(repository)/refs'")
@@ -168,7 +172,7 @@ extension HubTests {
         #expect(try !run(small("x"), offline).errors.contains("The cache has it"))
     }
 
-    /// Without a list of the files, the blob's name is what says that the corpus is whole.
+    /// Checks that a damaged corpus is found without a list of the commit's files: the blob's name is the hash of its content.
     @Test func aCorpusThatWasCutShort() throws {
         expect(try run(["fetch"] + small("x")), exits: 0)
         let repository = home + "/hub/datasets--hallisky--AuthorMix"
@@ -187,16 +191,16 @@ extension HubTests {
         }
         #expect(!fileExists(folder.file("b")))
         try TestData.write(content, to: blob)
-        // A copy has no such name.
+        // A copy in place of the link has no hash in its name, and is accepted.
         try shell(
             "cd '\(repository)/snapshots/'*; cp --remove-destination \"$(realpath train.jsonl)\" train.jsonl"
         )
         expect(try run(small("c"), offline), exits: 0)
     }
 
-    // MARK: Elsewhere
+    // MARK: Folders elsewhere, and mirrors
 
-    /// `blobs` or `snapshots` on another file system, by a link.
+    /// Checks caches in which `blobs`, `snapshots` or a repository's folder is a link to another file system.
     @Test(arguments: ["blobs", "snapshots", ""]) func foldersElsewhere(name: String) throws {
         let elsewhere = "/dev/shm/sae-extract-\(UInt64.random(in: 0 ... .max))"
         defer { try? FileManager.default.removeItem(atPath: elsewhere) }
@@ -217,7 +221,7 @@ extension HubTests {
         expect(try run(small("second")), exits: 0)
         #expect(try !hub.requests().contains(where: \.isForBody))
         expect(try run(small("third"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
-        // What was cut short is replaced there too.
+        // A file that was cut short is replaced there too.
         try shell(
             "cd '\(home)/hub/models--google--gemma-2-2b'; f=$(ls -d snapshots/*/model-00001*); : > \"$(realpath \"$f\")\""
         )
@@ -226,7 +230,8 @@ extension HubTests {
             try Tool.results(in: folder.file("fourth")) == Tool.results(in: folder.file("first")))
     }
 
-    /// A mirror lists git's id of the pointer, and the content lies under its SHA-256.
+    /// Checks that a new commit on a mirror without LFS digests causes no new downloads. The mirror lists the git ID of the LFS
+    /// pointer, while the cache stores the content under its SHA-256.
     @Test func aMirrorWithoutDigestsMovesOn() throws {
         let mirror = try TestHub(root: hub.root, options: ["--no_lfs", "--lfs_above", "100000"])
         let repository = try ownModel()

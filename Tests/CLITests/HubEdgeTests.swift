@@ -1,4 +1,5 @@
-// Caches that others wrote, that nothing can be added to, or that are nowhere; and where settings come from.
+// Tests of caches that other tools wrote, that are read-only or full, or that have no usable place; and of messages that say
+// where a setting comes from.
 
 import ByteJSON
 import Files
@@ -7,7 +8,7 @@ import TestSupport
 import Testing
 
 extension HubTests {
-    /// One layer of one site, from the Hub alone.
+    /// Arguments of a run with one layer of one site, with all inputs from the Hub.
     func small(_ saveDirectory: String) -> [String] {
         [
             "--layers", "0", "--layer_types", "res", "--n_docs", "2", "--save_dir",
@@ -15,12 +16,12 @@ extension HubTests {
         ]
     }
 
-    /// Without root's right to write and read everything.
+    /// A launcher that takes root's right to pass over file permissions away; empty if the user is not root.
     var withoutPrivilege: [String] {
         getuid() == 0 ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
     }
 
-    /// In a mount namespace of its own, after `script`.
+    /// A launcher that runs `script` and then the command in a separate mount namespace.
     func mounted(_ script: String) -> [String] {
         [
             "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c",
@@ -40,7 +41,7 @@ extension HubTests {
         try #require(process.terminationStatus == 0)
     }
 
-    /// A model on the Hub that can be changed. Returns the cache's folder of it.
+    /// Replaces the Hub's model repository by a copy that the test can change. Returns the repository's folder in the cache.
     func ownModel() throws -> String {
         let model = "hub/models/google/gemma-2-2b"
         try FileManager.default.removeItem(atPath: folder.file(model))
@@ -53,9 +54,10 @@ extension HubTests {
         try directoryContents(repository + "/snapshots")
     }
 
-    // MARK: A cache that nothing can be added to
+    // MARK: Read-only and full caches
 
-    /// The commit has moved on; what the run needs is the same.
+    /// Checks that a run on a cache that cannot be written to uses the old commit if the needed files are the same in the Hub's
+    /// new commit.
     @Test(arguments: ["chmod", "read-only", "full"])
     func aCacheThatCannotBeAddedTo(kind: String) throws {
         let repository = try ownModel()
@@ -93,7 +95,8 @@ extension HubTests {
         #expect(entry?["model"]?.object?["commit"]?.string == old)
         #expect(try commits(repository) == [old])
 
-        // Another content is not used in silence: the way out is named, and it leads there.
+        // If a needed file has changed, the run ends with an error instead. The error names the commit that the cache has, and
+        // giving it as the revision works.
         let config = hub.root + "/models/google/gemma-2-2b/config.json"
         try TestData.write(try TestData.bytes(config) + Array("\n".utf8), to: config)
         expect(
@@ -107,7 +110,8 @@ extension HubTests {
         #expect(try commits(repository) == [old])
     }
 
-    /// As huggingface_hub makes it where there are no links, or HF_HUB_DISABLE_SYMLINKS is set: files in place of links.
+    /// Checks a cache with copies in place of links, as huggingface_hub writes it on systems without symbolic links or with
+    /// HF_HUB_DISABLE_SYMLINKS set.
     @Test(arguments: [false, true]) func aCacheOfCopies(isReadOnly: Bool) throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -128,7 +132,7 @@ extension HubTests {
             try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
         #expect(try !hub.requests().contains(where: \.isForBody))
         #expect(try commits(repository).count == (isReadOnly ? 1 : 2))
-        // A copy that is of the same size and not the same is not taken.
+        // A copy of the right size but with another content is not used.
         try shell("chmod -R u+w hf; rm -rf '\(repository)/blobs' '\(repository)/.sae-extract'")
         try shell(
             "rm -rf $(ls -d '\(repository)'/snapshots/* | grep -v \(old)); sed -i s/10000.0/10001.0/ '\(repository)/snapshots/\(old)/config.json'"
@@ -169,7 +173,7 @@ extension HubTests {
             expect(
                 try run(small("out"), launcher: launcher), exits: 74,
                 saying: words + ["Set HF_HOME to a folder that you may write to"])
-            // With all inputs at hand nobody asks for it.
+            // With local inputs alone the cache is not used.
             expect(
                 try run(
                     Tool.tinyArguments(saveDirectory: folder.file("local")) + ["--dry_run"],
@@ -177,7 +181,8 @@ extension HubTests {
         }
     }
 
-    /// Swift would read another path, and make that folder.
+    /// Checks that environment variables that are not valid UTF-8 are refused. Swift would replace the invalid bytes and create a
+    /// folder with another name.
     @Test func variablesThatAreNotUTF8() throws {
         let odd = folder.file("caf")
         for variable in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN_PATH"] {

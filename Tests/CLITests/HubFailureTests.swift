@@ -1,4 +1,4 @@
-// What the program says and does where the Hub refuses, fails, or is none.
+// Tests of what the program reports and does when the Hub refuses or fails, or when the server is not a Hub.
 
 import Crypto
 import Foundation
@@ -71,12 +71,13 @@ extension HubTests {
             #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"../../x\", \"size\": 1, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
         )
         expect(try run(some), exits: 69, saying: ["not of the form expected"])
-        // Sizes whose sum no number holds.
+        // A size so large that a sum of sizes would overflow.
         try hub.setFaults(
             #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"x\", \"size\": 9223372036854775000, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
         )
         expect(try run(some), exits: 69, saying: ["not of the form expected"])
-        // A page that is its own next, after a link whose address has the characters that separate links.
+        // A page whose next page is itself. Another link comes before it in the header, with an address that has the characters
+        // that separate links.
         let page = try #require(try hub.requests().last { $0.path.contains("/tree/") }).path
         try hub.setFaults(
             #"[{"path": "/tree/", "status": 200, "body": "[]", "headers": {"Link": "</x;a=1,b>; rel=\"last\", <\#(page)>; rel=\"next\""}}]"#
@@ -89,7 +90,7 @@ extension HubTests {
         expect(
             try run(arguments("out")), exits: 69,
             saying: ["429", "wait 9999 seconds", "HF_HUB_OFFLINE=1"])
-        // Waited for, where it is not long.
+        // The program waits if the server asks for a short time.
         try hub.setFaults(
             #"[{"times": 1, "status": 429, "headers": {"RateLimit": "\"api\";r=0;t=1"}}, {"times": 1, "status": 429, "headers": {"Retry-After": "1"}}]"#
         )
@@ -100,7 +101,7 @@ extension HubTests {
         #expect(Date().timeIntervalSince(start) > 2)
     }
 
-    /// Numbers that no clock can count are refused, not waited for and not a reason to crash.
+    /// Checks that absurdly long waiting times are refused: the program neither waits nor crashes.
     @Test(arguments: [
         #""Retry-After": "99999999999999999999""#,
         #""RateLimit": "\"api\";r=0;t=99999999999999999999999""#,
@@ -118,7 +119,8 @@ extension HubTests {
         expect(try run(["saes", "--layers", "0"]), exits: 0, saying: ["trying again in 0."])
     }
 
-    /// After a look that has downloaded nothing, an outage that passes is waited for as before it.
+    /// Checks that `fetch` still waits for the end of a short outage after a `--dry_run`, which puts only small files into the
+    /// cache.
     @Test(arguments: [429, 503]) func aLookBeforehandCostsNoPatience(status: Int) throws {
         expect(try run(["fetch"] + arguments("out") + ["--dry_run"]), exits: 0)
         try hub.setFaults(
@@ -134,7 +136,7 @@ extension HubTests {
                 "no answer within 0.3 s (HF_HUB_ETAG_TIMEOUT); trying again",
                 "cannot reach \(hub.endpoint) (HF_ENDPOINT)",
             ])
-        // One that always has a little more to say is given up too.
+        // A server whose answer continues slowly without end is given up too.
         try hub.setFaults(#"[{"path": "tree", "rate": 100, "times": 1}]"#)
         expect(
             try run(["saes"], ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 0,
@@ -191,7 +193,7 @@ extension HubTests {
         try checkCache()
     }
 
-    /// It breaks off more than once, and begins at the front each time.
+    /// Checks downloads from a server that ignores ranges and breaks off several times, so that each attempt begins at byte 0.
     @Test func aServerWithoutRangesThatBreaksOff() throws {
         let file = #""port": "storage", "method": "GET", "path": "00001-of", "ignore_range": true"#
         try hub.setFaults(
@@ -214,7 +216,7 @@ extension HubTests {
             saying: ["google/gemma-2-2b has no file tokenizer.json"])
         let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
         #expect(sent < 1_000_000, "\(sent)")
-        // Ended while others are being redirected.
+        // The failure now comes while other downloads are being redirected.
         try hub.setFaults(
             #"[{"path": "resolve.*tokenizer.json", "method": "GET", "status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}]"#
         )
@@ -241,7 +243,7 @@ extension HubTests {
         expect(
             try run(some), exits: 69,
             saying: ["params.npz: \(hub.storage) answers 500", "again later"])
-        // All else is there, and this file is not.
+        // Now the cache has all files except this one.
         try hub.setFaults("[]")
         expect(
             try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 69,
@@ -253,7 +255,7 @@ extension HubTests {
         #expect(names.count <= 2, "\(names)")
     }
 
-    /// Said before anything is downloaded, where it can be seen.
+    /// Checks that too little free space, if it is known, is reported before anything is downloaded.
     @Test func tooLittleRoomIsSaidBeforehand() throws {
         let outcome = try run(
             ["fetch"] + arguments("out"),
@@ -271,7 +273,7 @@ extension HubTests {
     @Test(.enabled(if: Tool.hasLimits)) func aFullDiskIsSaid() throws {
         let outcome = try run(
             ["fetch"] + arguments("out"),
-            // In KiB, enough for the lists, not for the weights.
+            // The limit is in KiB: enough for the lists of files, not for the weights.
             launcher: ["/bin/bash", "-c", "ulimit -f 100; exec \"$@\"", "bash"])
         expect(
             outcome, exits: 74,

@@ -1,4 +1,4 @@
-// Servers that answer in the Hub's place and mean no good, or are only broken.
+// Tests with hostile or broken servers in place of the Hub.
 
 import Files
 import Foundation
@@ -13,7 +13,7 @@ struct HubHostileServerTests {
         folder = try TemporaryFolder()
     }
 
-    /// A run whose Hub is at `endpoint`.
+    /// Runs the program with the Hub at `endpoint`.
     private func run(
         _ arguments: [String], _ endpoint: String, _ changes: [String: String?] = [:]
     ) throws -> Tool.Outcome {
@@ -25,14 +25,14 @@ struct HubHostileServerTests {
         return try Tool.run(arguments, environment: environment)
     }
 
-    /// A command that asks the Hub for lists alone.
+    /// Runs a command that asks the Hub only for lists.
     private func run(
         _ endpoint: String, _ changes: [String: String?] = [:]
     ) throws -> Tool.Outcome { try run(["saes", "--layers", "0"], endpoint, changes) }
 
-    // MARK: Heads
+    // MARK: Response heads
 
-    /// What ends the exchange at its head, or within it, and what is said of it.
+    /// A response head that ends the exchange, the text that the error must contain, and the exit code.
     struct Head: CustomTestStringConvertible, Sendable {
         let name: String
         let bytes: String
@@ -128,7 +128,8 @@ struct HubHostileServerTests {
 
     // MARK: Bodies
 
-    /// Compressed, a few bytes would be any number. Nothing of it is read.
+    /// Checks that the program refuses a compressed answer and does not read it: a few compressed bytes can expand to any number
+    /// of bytes.
     @Test(arguments: ["Content-Encoding: gzip", "Transfer-Encoding: gzip", "Content-Encoding: br"])
     func compressedAnswersAreRefused(field: String) throws {
         let server = try RawServer { _, connection in
@@ -145,7 +146,7 @@ struct HubHostileServerTests {
         #expect(server.sent < 32 << 20)
     }
 
-    /// What a redirect or a refusal has besides its head has no end, and is not read.
+    /// Checks that the program does not read the endless body of a redirect or of an error response.
     @Test(arguments: ["302 Found", "404 Gone", "503 Busy"]) func endlessBodies(status: String)
         throws
     {
@@ -162,7 +163,8 @@ struct HubHostileServerTests {
         #expect(server.sent < 200 << 20)
     }
 
-    /// One byte now and then: never silent, and never done.
+    /// Checks that a download that receives one byte every 0.1 s is given up: the server is never silent, but the download would
+    /// never end.
     @Test func aBodyThatDrips() throws {
         let server = try RawServer { _, connection in
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -178,7 +180,7 @@ struct HubHostileServerTests {
             ])
     }
 
-    /// A few bytes each time, and an end: that is no headway.
+    /// Checks that responses that end after a few bytes each do not count as progress, so that the retries end.
     @Test func aBodyInCrumbs() throws {
         let server = try RawServer { _, connection in
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -190,7 +192,7 @@ struct HubHostileServerTests {
         #expect(server.requests.count < 20, "\(server.requests.count)")
     }
 
-    /// Downloads weights that `server` has in place of a storage.
+    /// Downloads weights of which the Hub redirects one file to `server` in place of the storage.
     private func download(from server: RawServer, timeout: String) throws -> Tool.Outcome {
         let hub = try TestHub(fixtureIn: folder)
         try hub.setFaults(
@@ -203,7 +205,7 @@ struct HubHostileServerTests {
 
     // MARK: Lists
 
-    /// Each page has a next one.
+    /// Checks that a list that continues from page to page is given up after a number of entries or bytes.
     @Test(arguments: [
         (#"{"type":"a"},"#, 100_000, "goes on after 2000000 entries"),
         (String(repeating: " ", count: 1 << 20), 48, "or 1024 MiB"),
@@ -227,9 +229,10 @@ struct HubHostileServerTests {
             try run(server.endpoint, ["HF_HUB_ETAG_TIMEOUT": "60"]), exits: 69, saying: [words])
     }
 
-    // MARK: Who answers in the Hub's place
+    // MARK: Other servers in the Hub's place
 
-    /// A 404 without the Hub's own word for it is somebody else's: a wrong path of a mirror, a login page.
+    /// Checks that a 404 without the Hub's X-Error-Code does not keep the program from using the cache. It may come from
+    /// something else: a mirror with a wrong path, a login page.
     @Test func aPlain404SaysNothingOfTheCache() throws {
         let hub = try TestHub(fixtureIn: folder)
         let fetch = ["fetch", "--layers", "0", "--save_dir", folder.file("out")]
@@ -250,7 +253,8 @@ struct HubHostileServerTests {
 
     // MARK: Proxies
 
-    /// The proxy's own head, before the Hub's, is no answer; what comes through it is as it is at the Hub.
+    /// Checks a proxy with CONNECT: the program does not take the proxy's response head for the Hub's, and the contents are those
+    /// of the Hub.
     @Test func aProxyThatConnects() throws {
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/bash")
@@ -276,7 +280,7 @@ struct HubHostileServerTests {
         ]
         let fetch = ["fetch", "--layers", "0", "--save_dir", folder.file("out")]
         let outcome = try run(fetch, "https://hub.test", changes)
-        // The token is one that this Hub does not know; what counts is who gets it.
+        // This Hub does not know the token. The test checks who receives it.
         expect(outcome, exits: 69, saying: ["does not accept the token"])
         #expect(!proxy.requests.contains { $0.contains("hf_x") }, "\(proxy.requests)")
         #expect(
@@ -289,7 +293,7 @@ struct HubHostileServerTests {
         #expect(
             try TestData.bytes("\(blobs)/\(commit)/train.jsonl")
                 == TestData.bytes(TestData.tiny + "/authormix.jsonl"))
-        // One that lets through to other hosts only.
+        // This proxy refuses to connect to the Hub.
         let other = try RawServer.proxy(to: [:])
         changes["https_proxy"] = "http://127.0.0.1:\(other.port)"
         changes["HF_HOME"] = folder.file("none")
@@ -300,7 +304,8 @@ struct HubHostileServerTests {
             ])
     }
 
-    /// Whatever the address of a proxy is like, and whoever speaks of it.
+    /// Checks that no message contains the password of a proxy, whatever the form of its address, and even if the proxy's answer
+    /// repeats it.
     @Test(arguments: [
         "http://me:secretword@127.0.0.1:9", "http://me:p@secretword@127.0.0.1:9",
         "me:secretword@127.0.0.1:9", "http://me:secretword%40127.0.0.1:9",
@@ -318,7 +323,7 @@ struct HubHostileServerTests {
                 #expect(!outcome.errors.contains(secret), "\(outcome.errors)")
             }
         }
-        // What the proxy itself says.
+        // The proxy's answer repeats the password.
         let server = try RawServer { _, connection in
             connection.send(
                 "HTTP/1.1 403 No\r\nContent-Length: 36\r\n\r\nyou are me:secretword or secretword "
@@ -331,7 +336,7 @@ struct HubHostileServerTests {
         #expect(!outcome.errors.contains("secretword"), "\(outcome.errors)")
     }
 
-    // MARK: This machine
+    // MARK: The home folder
 
     @Test func nothingIsWrittenIntoTheHomeFolder() throws {
         let hub = try TestHub(fixtureIn: folder)

@@ -1,4 +1,4 @@
-// A Hub, or a mirror, whose answers are not whole, or not of what was asked.
+// Tests of a Hub or a mirror whose answers are incomplete, or are not about what was asked.
 
 import Files
 import Foundation
@@ -8,7 +8,7 @@ import Testing
 extension HubTests {
     private var tree: String { #"gemma-scope-2b-pt-res/tree/"# }
 
-    /// A list with one file, as of a mirror that passes on the first page alone.
+    /// A list with one file, as from a mirror that passes on only the first page.
     private var short: String {
         #"[{\"type\": \"file\", \"path\": \"layer_0/width_16k/average_l0_13/params.npz\", \"size\": 9, \"oid\": \"\#(String(repeating: "a", count: 40))\"}]"#
     }
@@ -31,14 +31,14 @@ extension HubTests {
         for (index, (body, words)) in bodies.enumerated() {
             let home = ["HF_HOME": folder.file("home\(index)")] as [String: String?]
             let fault = #"{"path": "\#(tree)", "status": 200, "body": "\#(body)"}"#
-            // The names come with the commit, and so do the digests if they are asked for.
+            // The answer that names the commit also lists the file names, and their digests if the request asks for them.
             try hub.setFaults("[\(fault)]")
             let whole = try saes(home)
             expect(
                 whole, exits: 0,
                 saying: ["the list of files", words, "that it gives with the commit"])
             #expect(whole.output.contains("13 46* 105"), "\(whole.output)")
-            // It is kept, and nothing is said of it again.
+            // The list is stored, so the warning does not come again.
             #expect(try saes(home).errors == "")
         }
     }
@@ -52,7 +52,7 @@ extension HubTests {
             saying: [
                 hub.endpoint, "google/gemma-scope-2b-pt-res's files lacks", "named with the commit",
             ])
-        // A mirror that ignores `recursive`, and names nothing with the commit.
+        // A mirror that ignores `recursive` and lists no files with the commit.
         let names = #"{"path": "res/revision/main", "status": 200, "body": "{\"sha\": \"SHA\"}"}"#
         let sha = String(repeating: "b", count: 40)
         let folders =
@@ -67,7 +67,7 @@ extension HubTests {
         #expect(right.output.contains("13 46* 105"), "\(right.output)")
     }
 
-    /// What an earlier version of this program has kept is looked at again.
+    /// Checks that a list that an earlier version of this program stored is requested again if it lacks files.
     @Test func aKeptListThatLacksFilesIsAskedForAgain() throws {
         expect(try saes(), exits: 0)
         let own = home + "/hub/models--google--gemma-scope-2b-pt-res/.sae-extract"
@@ -105,7 +105,7 @@ extension HubTests {
         #expect(!fileExists(folder.file("out")))
     }
 
-    /// The refusal of one repository says nothing of the others.
+    /// Checks that the refusal of one repository does not affect the others.
     @Test func oneRefusalDoesNotShutOutTheOthers() throws {
         expect(try run(["fetch"] + small("out")), exits: 0)
         try hub.setFaults(
@@ -118,9 +118,9 @@ extension HubTests {
         #expect(try hub.requests().contains { $0.isForBody && $0.path.contains("layer_1") })
     }
 
-    // MARK: The card
+    // MARK: The dataset card
 
-    /// Where the Hub's answer does not have it, the README tells whether there is something to know.
+    /// Checks that, if the Hub's answer has no dataset card, README.md shows whether the card has `configs`.
     @Test func aCardThatIsNotPassedOn() throws {
         let root = "hub/datasets/some/corpus"
         for name in ["a.jsonl", "train.jsonl"] {
@@ -153,13 +153,13 @@ extension HubTests {
                         "--data_path",
                     ])
             } else {
-                // Without the network it is the commit before.
+                // Without the network, the previous commit is used.
                 expect(outcome, exits: 0)
             }
         }
     }
 
-    /// Python's cache of it has the README, and no list of files.
+    /// Checks that the card in a cached README.md counts even without a list of files, as in a cache that huggingface_hub wrote.
     @Test func aCardThatIsOnlyInTheCache() throws {
         let root = "hub/datasets/some/corpus"
         try folder.copy(TestData.tiny + "/authormix.jsonl", root + "/a.jsonl")

@@ -1,4 +1,4 @@
-// Mirrors, who it was that did not answer, certificates and tokens.
+// Tests of mirrors, of errors that name the server that did not answer, of certificates and of tokens.
 
 import Files
 import Foundation
@@ -8,7 +8,8 @@ import Testing
 extension HubTests {
     // MARK: Mirrors
 
-    /// A list without `lfs` has git's ids of the pointers; they prove the contents all the same, at the first download.
+    /// Checks that contents are verified at the first download even if a mirror's list has no `lfs` entries: the git IDs of the
+    /// LFS pointers in this list are enough.
     @Test func aMirrorThatListsNoDigests() throws {
         let plain = try TestHub(root: hub.root, options: ["--lfs_above", "100000", "--no_lfs"])
         let environment = plain.environment(home: home)
@@ -29,7 +30,8 @@ extension HubTests {
             exits: 69, saying: ["params.npz was downloaded twice", "without HF_ENDPOINT"])
     }
 
-    /// 404 at `/tree/`: the answer that names the commit lists the files too, if it has their digests.
+    /// Checks a mirror that answers 404 at `/tree/`: the answer that names the commit gives the list of files, if it has their
+    /// digests.
     @Test func aMirrorWithoutListsOfFiles() throws {
         let missing = #"{"path": "/tree/", "status": 404, "body": "<html><h1>none</h1></html>"}"#
         try hub.setFaults("[\(missing)]")
@@ -44,14 +46,15 @@ extension HubTests {
                 "\(hub.endpoint)/api/models/google/gemma-2-2b/tree/",
                 "is not there (404)", "has just named the commit", "unset HF_ENDPOINT",
             ])
-        // What is in a cache does.
+        // If the cache has the files, the run uses them.
         try shell("rm hf/hub/*/.sae-extract/*.json")
         expect(
             try run(small("out")), exits: 0,
             saying: ["is not there (404)", "using what the cache has"])
     }
 
-    /// A mirror that sends all requests on to the Hub itself, which wants to know who asks.
+    /// Checks a mirror that redirects all requests to the Hub, for a gated model: the token is not sent to the target of the
+    /// redirect.
     @Test func aMirrorThatSendsOn() throws {
         let gated = try TestHub(
             root: hub.root,
@@ -68,14 +71,14 @@ extension HubTests {
         #expect(!outcome.errors.contains("trying again"), "\(outcome.errors)")
         #expect(try gated.requests().allSatisfy { $0.headers["authorization"] == nil })
         #expect(try !gated.requests().isEmpty)
-        // What is not gated comes that way.
+        // Repositories that are not gated are downloaded this way.
         let open = try TestHub(root: hub.root, options: ["--lfs_above", "100000"])
         try hub.setFaults(#"[{"status": 308, "redirect": "\#(open.endpoint){path}"}]"#)
         expect(try run(["fetch"] + small("out")), exits: 0)
         try checkCache()
     }
 
-    /// Who refuses may not be the Hub: a login page, a firewall. What is there does.
+    /// Checks that the cache is used if something other than the Hub answers, such as a login page or a firewall.
     @Test(arguments: [
         #"{"status": 200, "body": "<html><title>Log in</title></html>"}"#,
         #"{"status": 403, "body": "<html><title>Blocked by policy</title></html>"}"#,
@@ -90,7 +93,7 @@ extension HubTests {
             saying: [words, "HF_ENDPOINT"])
     }
 
-    // MARK: Who did not answer
+    // MARK: Servers that do not answer
 
     @Test func theStorageDoesNotAnswer() throws {
         let patience =
@@ -136,7 +139,7 @@ extension HubTests {
             ["\(hub.storage) does not answer as a Hugging Face Hub", "in circles"])
     }
 
-    /// The proxy on the way is named, without its password.
+    /// Checks that the error names the proxy, without its password.
     @Test func aProxyThatDoesNotAnswer() throws {
         for (variable, endpoint) in [
             ("http_proxy", "http://hub.test"), ("HTTPS_PROXY", "https://hub.test"),
@@ -206,7 +209,7 @@ extension HubTests {
             try? FileManager.default.removeItem(atPath: folder.file("tls"))
             expect(try list([variable: folder.file(name)]), exits: 0)
         }
-        // An address that speaks no TLS.
+        // A server that does not speak TLS.
         expect(
             try Tool.run(
                 ["saes", "--layers", "0"],

@@ -1,4 +1,4 @@
-// The real binary against a server that answers as the Hub does.
+// Tests of the real binary with a local server that answers as the Hub does.
 
 import ByteJSON
 import Crypto
@@ -7,7 +7,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Expects that the program ended with `status`, and said all of `parts` on standard error.
+/// Checks that the program ended with `status` and that its standard error contains all of `parts`.
 func expect(
     _ outcome: Tool.Outcome, exits status: Int32, saying parts: [String] = [],
     _ place: SourceLocation = #_sourceLocation
@@ -31,7 +31,7 @@ struct HubTests {
 
     var home: String { folder.file("hf") }
 
-    /// The main job with nothing but what the Hub has, as `Tool.tinyArguments` with local paths.
+    /// Arguments of the job of `Tool.tinyArguments`, with all inputs from the Hub in place of local paths.
     func arguments(_ saveDirectory: String) -> [String] {
         [
             "--layers", "0", "1", "2", "3", "--n_docs_per_author", "6", "--batch_size", "4",
@@ -48,7 +48,8 @@ struct HubTests {
             launcher: launcher)
     }
 
-    /// Every content in the cache is what its name says, every link leads to one, and nothing is left over.
+    /// Checks that every blob has the hash in its name, that every link in a snapshot leads to an existing file, and that there
+    /// are `leftovers` partial downloads.
     func checkCache(
         _ home: String? = nil, leftovers: Int = 0, _ place: SourceLocation = #_sourceLocation
     ) throws {
@@ -69,7 +70,8 @@ struct HubTests {
                 #expect(digest == name, sourceLocation: place)
                 blobs += 1
             } else if path.contains(".sae-extract/"), path.hasSuffix(".partial") {
-                // Beside these there may be small files of processes that were killed: they go when they are old.
+                // Processes that were killed may also leave small files here. They are removed when they are old, and do not
+                // count.
                 partials += path.contains(/\.sae-extract\/[0-9a-f]{40,64}\//) ? 1 : 0
             } else if path.contains("/snapshots/"), !isDirectory(full) {
                 let target = try FileManager.default.destinationOfSymbolicLink(atPath: full)
@@ -80,7 +82,7 @@ struct HubTests {
         #expect(partials == leftovers, sourceLocation: place)
     }
 
-    // MARK: The whole
+    // MARK: Complete runs
 
     @Test func anEmptyCacheGivesTheBytesOfLocalPaths() throws {
         expect(try Tool.run(Tool.tinyArguments(saveDirectory: folder.file("local"))), exits: 0)
@@ -92,7 +94,7 @@ struct HubTests {
         try checkCache()
         let bodies = try hub.requests().filter(\.isForBody)
         #expect(bodies.allSatisfy { $0.headers["accept-encoding"] == "identity" })
-        // What is not needed is not downloaded: another tokenizer, other SAEs.
+        // Files that the run does not need are not downloaded: another tokenizer, other SAEs.
         #expect(!bodies.contains { $0.path.contains("tokenizer.model") })
         #expect(!bodies.contains { $0.path.contains("width_65k") })
 
@@ -105,7 +107,7 @@ struct HubTests {
         hub.stop()
         expect(try run(arguments("third"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
         #expect(try Tool.results(in: folder.file("third")) == expected)
-        // Not offline by decree, but nobody answers: what is in the cache does.
+        // Without HF_HUB_OFFLINE, and without an answer of the Hub, the files in the cache are used.
         let outcome = try run(arguments("fourth"))
         expect(outcome, exits: 0, saying: ["cannot reach", "using what the cache has"])
         #expect(try Tool.results(in: folder.file("fourth")) == expected)
@@ -134,7 +136,7 @@ struct HubTests {
         expect(dry, exits: 0)
         #expect(dry.output.contains("to be downloaded: 17 files, 1.6 MB"), "\(dry.output)")
         #expect(dry.output.contains("layer_2/width_16k/average_l0_51/params.npz"))
-        // Only what tells the rest.
+        // Only the small files are downloaded that say which other files are needed.
         let small = try hub.requests().filter(\.isForBody).map(\.path)
         #expect(small.allSatisfy { $0.contains("config.json") || $0.contains("index.json") })
 
@@ -154,7 +156,7 @@ struct HubTests {
         expect(outcome, exits: 0)
         #expect(outcome.output.contains("to be downloaded: 17 files"))
         #expect(outcome.output.contains("sae-extract fetch --layers 0 1 2 3"))
-        // The command that it advises does download.
+        // The advised command does download: it has no `--dry_run`.
         #expect(!outcome.output.contains("--dry_run"))
         #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
         #expect(!fileExists(folder.file("out")))
@@ -179,7 +181,7 @@ struct HubTests {
         }
     }
 
-    /// What is in the cache under one commit is not missing under the next.
+    /// Checks that files in the cache of one commit are also found under the next commit.
     @Test func anUpdateKeepsWhatIsThere() throws {
         let name = "gemma-scope-2b-pt-res"
         let repository = "\(hub.root)/models/google/\(name)"
@@ -193,7 +195,7 @@ struct HubTests {
             try run(["--layers", "0", "--n_docs", "1"] + res, ["HF_HUB_OFFLINE": "1"]), exits: 0)
     }
 
-    /// A token that has expired is no reason to stop a job that needs nothing of the Hub.
+    /// Checks that a refused token does not stop a run that finds everything in the cache.
     @Test func aRefusedTokenStopsNothingThatIsThere() throws {
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         expect(
@@ -239,13 +241,13 @@ struct HubTests {
             try TestData.bytes(root + "/refs/v1.0") == Array(commit.utf8), "one tree, one commit")
         try hub.clearLog()
         try run(commit, "commit")
-        // A commit never changes: there is nothing to ask about it.
+        // A commit never changes, so the program asks nothing about it.
         #expect(try !hub.requests().contains { $0.path.contains("gemma-2-2b") })
         let results = try ["main", "tag", "pull", "commit"].map {
             try Tool.results(in: folder.file($0))
         }
         #expect(results[0] != results[1] && results[1] == results[2] && results[2] == results[3])
-        // Without network, a part of the answer is no answer.
+        // Offline, a revision that is not in the cache is an error, although the cache has other revisions.
         let offline = try self.run(
             some + ["--revision", "v2", "--save_dir", folder.file("x")], ["HF_HUB_OFFLINE": "1"])
         expect(
@@ -253,7 +255,7 @@ struct HubTests {
             saying: ["HF_HUB_OFFLINE is set", "revision v2", "sae-extract fetch --layers 0"])
     }
 
-    /// While a new commit is incomplete, a run without the network still finds the old one.
+    /// Checks that a run without the network still finds the old commit while the new one is incomplete.
     @Test func anUnfinishedUpdateHidesNothing() throws {
         let some = ["--layers", "0", "--layer_types", "res", "--n_docs", "2"]
         expect(try run(some + ["--save_dir", folder.file("old")]), exits: 0)
@@ -274,7 +276,7 @@ struct HubTests {
         #expect(try directoryContents(snapshots).count == 2)
     }
 
-    // MARK: What exists
+    // MARK: Lists of files and SAEs
 
     @Test func longListsComeInPages() throws {
         let paged = try TestHub(root: hub.root, options: ["--page", "3", "--lfs_above", "100000"])
@@ -285,7 +287,8 @@ struct HubTests {
         #expect(outcome.output.contains("res       2  16k    9 51* 102"), "\(outcome.output)")
     }
 
-    /// A mirror's next page has the Hub's own address; it is the mirror that is asked for it.
+    /// Checks that the next page of a list is requested from the mirror that gave the first page, although the mirror's link has
+    /// the Hub's address.
     @Test func theNextPageIsOfTheOneThatWasAsked() throws {
         let paged = try TestHub(root: hub.root, options: ["--page", "3"])
         let tree = "/api/models/google/gemma-scope-2b-pt-res/tree/"
@@ -301,7 +304,7 @@ struct HubTests {
             ["saes", "--layer_types", "res"],
             environment: paged.environment(home: folder.file("other")))
         expect(outcome, exits: 0)
-        // Without the first three entries, which are of layer 0.
+        // The list lacks the first three entries, which belong to layer 0.
         #expect(outcome.output.contains("res      10  16k    50*"), "\(outcome.output)")
     }
 
@@ -357,7 +360,7 @@ struct HubTests {
         #expect(
             try Tool.results(in: folder.file("shards")) == Tool.results(in: folder.file("one")))
 
-        // What the card says goes before what names say.
+        // The dataset card takes precedence over file names.
         try folder.write(
             #"{"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/test-*"}]}]}"#
                 .utf8, root + "/.card.json")
@@ -365,7 +368,7 @@ struct HubTests {
             try run(some + ["--data_repo", "some/corpus", "--save_dir", folder.file("card")]),
             exits: 65, saying: ["data/test-00000-of-00001.jsonl, line 1", "is text, not JSONL"])
 
-        // Known by its card to whoever has asked before, with the network or without.
+        // The card of an earlier request is in the cache, and also counts offline.
         let offline = try run(
             some + ["--data_repo", "some/corpus", "--save_dir", folder.file("off")],
             ["HF_HUB_OFFLINE": "1"])
@@ -435,7 +438,7 @@ struct HubTests {
         #expect(storage.count > 20 && storage.allSatisfy { $0.headers["authorization"] == nil })
     }
 
-    /// Over http, to a host that is not this machine: through a proxy, which would read it.
+    /// Checks that a token is not sent over http to a host other than this machine: here a proxy could read it.
     @Test func aTokenIsNotSentInTheOpen() throws {
         let outcome = try run(
             arguments("out") + ["--n_docs", "2"],
@@ -446,7 +449,7 @@ struct HubTests {
         #expect(requests.allSatisfy { $0.headers["authorization"] == nil })
     }
 
-    /// A proxy is not asked about this machine, and so does not see what is meant for it.
+    /// Checks that requests to this machine do not go through a proxy, which would see the token.
     @Test func noProxyStandsBeforeThisMachine() throws {
         let other = try TestHub(root: hub.root, options: ["--token", "hf_x"])
         let proxied = try TestHub(root: hub.root, options: ["--token", "hf_x"])

@@ -1,12 +1,12 @@
-// What the inputs hold that changes nothing is said once, before anything is done; what would change numbers is refused
-// before a worker is started.
+// Tests of unexpected contents of the inputs: contents that change no results are reported once, before any work; contents that
+// would change numbers are refused before a worker starts.
 
 import Foundation
 import TestSupport
 import Testing
 
 struct InputWarningTests {
-    /// A job on a configuration with a key that is not known, and an SAE of another model.
+    /// A job with an unknown key in config.json and with an SAE of another model.
     private func job() throws -> Job {
         var job = try Job()
         try job.changeShards("config.json") {
@@ -26,11 +26,12 @@ struct InputWarningTests {
         #expect(outcome.status == 0, "\(outcome.errors)")
         #expect(count("flavour", in: outcome.errors) == 1, "\(outcome.errors)")
         #expect(count("gemma-2-9b-it", in: outcome.errors) == 1, "\(outcome.errors)")
-        // Of the three SAEs one says so.
+        // Only one of the three SAEs has another model's name.
         #expect(count("model_name", in: outcome.errors) == 1)
     }
 
-    /// With peft, transformers would load the adapter and the model that it names.
+    /// Checks that an adapter beside the weights is reported. With peft, transformers would load the adapter and the model that
+    /// the adapter names.
     @Test func anAdapterBesideWeightsIsNamed() throws {
         var job = try Job()
         try job.copyModel()
@@ -49,7 +50,7 @@ struct InputWarningTests {
         #expect(!FileManager.default.fileExists(atPath: job.saveDirectory))
     }
 
-    /// SAEs and tokenizers are looked at before anything is written, the last of them too.
+    /// Checks that a dry run examines all SAEs and the tokenizer, and refuses bad ones before anything is written.
     @Test(arguments: ["cfg.json", "tokenizer.json"])
     func aDryRunRefuses(name: String) throws {
         var job = try Job()

@@ -126,7 +126,7 @@ extension MalformedInputTests {
             "a zstd file cut short", exits: 65,
             mentioning: ["corpus.zst", "zstd stream is cut short", "again"]
         ) {
-            // A frame's header, and no block.
+            // A frame header without a block.
             try $0.useCorpus([0x28, 0xB5, 0x2F, 0xFD, 0x04, 0x58], "corpus.zst")
         },
         MalformedInput(
@@ -144,7 +144,7 @@ extension MalformedInputTests {
     ]
 }
 
-/// `bytes` as a gzip file.
+/// Returns `bytes` compressed as a gzip file.
 func compressed(_ bytes: [UInt8]) throws -> [UInt8] {
     var out: [UInt8] = []
     try bytes.withUnsafeBytes { input in

@@ -1,4 +1,4 @@
-// Flags that cannot be, and a system that refuses.
+// Invalid flags, and system calls that fail.
 
 import Foundation
 import TestSupport
@@ -149,8 +149,8 @@ extension MalformedInputTests {
         },
     ]
 
-    /// Takes from a command the right to pass over permissions, which it has where tests run as root. (Another
-    /// user would do, but could not enter the folders above the binary if they are root's alone.)
+    /// A launcher that takes away the right to pass over file permissions, which commands have if the tests run as root. (Another
+    /// user would also do, but could not enter the folders above the binary if only root may.)
     static let withoutPrivilege =
         getuid() == 0
         ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
@@ -185,14 +185,14 @@ extension MalformedInputTests {
             "a disk that is full", exits: 74,
             mentioning: ["cannot write", "File too large", "run the same command again"]
         ) {
-            // The limit is in KiB: enough for the log, not for a file of results.
+            // The limit is in KiB: enough for the log, but not for a results file.
             $0.launcher = ["/bin/bash", "-c", "ulimit -f 4; exec \"$@\"", "bash"]
         },
         MalformedInput(
             "too little memory for products", exits: 74,
             mentioning: ["cannot reserve", "ulimit -v", "--threads"]
         ) {
-            // In KiB: the program starts, but OpenBLAS could not map its buffers.
+            // The limit is in KiB. The program starts, but OpenBLAS could not map its buffers.
             $0.launcher = ["/bin/bash", "-c", "ulimit -v 420000; exec \"$@\"", "bash"]
             $0.extra = ["--threads", "2"]
         },

@@ -1,4 +1,4 @@
-// One damaged input: how it comes about, and what the program must say of it.
+// The description of a bad input: how a test makes it, and what the program must report.
 
 import ArrayFiles
 import Files
@@ -6,15 +6,15 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A run on inputs of which one is bad.
+/// A run with one bad input.
 struct MalformedInput: Sendable, CustomTestStringConvertible {
-    /// What is wrong, for the test's name.
+    /// What is wrong; the name of the test case.
     let name: String
-    /// The exit code due.
+    /// The expected exit code.
     let status: Int32
-    /// What the message must hold: the place and the next step.
+    /// Texts that the error must contain: the place and the next step.
     let mentions: [String]
-    /// Damages the job.
+    /// Makes one input of the job bad.
     let damage: @Sendable (inout Job) throws -> Void
 
     init(
@@ -59,24 +59,24 @@ struct Job {
         try useCorpus(lines.joined(separator: "\n").utf8)
     }
 
-    /// Works on a copy of the single-file checkpoint, changing file `name`.
+    /// Uses a copy of the single-file checkpoint in which file `name` is changed.
     mutating func changeModel(_ name: String, _ change: (inout [UInt8]) throws -> Void) throws {
         try copyModel()
         try self.change(name, in: model, change)
     }
 
-    /// Works on a copy of the sharded checkpoint, changing file `name`.
+    /// Uses a copy of the sharded checkpoint in which file `name` is changed.
     mutating func changeShards(_ name: String, _ change: (inout [UInt8]) throws -> Void) throws {
         model = try folder.copy(TestData.tiny + "/model", "model")
         try self.change(name, in: model, change)
     }
 
-    /// Works on a copy of the single-file checkpoint.
+    /// Uses a copy of the single-file checkpoint.
     mutating func copyModel() throws {
         model = try folder.copy(TestData.tiny + "/model-single", "model")
     }
 
-    /// Works on a copy of the single-file checkpoint, replacing `old` by `new` in the text file `name`.
+    /// Uses a copy of the single-file checkpoint in which `new` replaces `old` in the text file `name`.
     mutating func changeModelText(
         _ name: String, _ old: String, _ new: String
     ) throws {
@@ -91,7 +91,7 @@ struct Job {
         )
     }
 
-    /// The header of `model.safetensors`, changed; the data stays.
+    /// Replaces `old` by `new` in the header of `model.safetensors`; the data stays.
     mutating func changeHeader(_ old: String, _ new: String) throws {
         try changeModel("model.safetensors") { bytes in
             let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
@@ -104,14 +104,14 @@ struct Job {
         }
     }
 
-    /// Replaces `old`, which must be there, by `new` in a text.
+    /// Replaces `old` by `new` in a text. Throws if the text does not contain `old`.
     static func replace(_ old: String, by new: String, in bytes: inout [UInt8]) throws {
         let text = String(decoding: bytes, as: UTF8.self)
         try #require(text.contains(old), "the fixture has no \(old)")
         bytes = Array(text.replacingOccurrences(of: old, with: new).utf8)
     }
 
-    /// Changes the first element of a tensor of the single-file checkpoint, which is bfloat16.
+    /// Sets the first element of a tensor of the single-file checkpoint, whose elements are bfloat16.
     mutating func setFirstElement(of tensor: String, toBFloat16 element: [UInt8]) throws {
         try changeModel("model.safetensors") { bytes in
             let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
@@ -125,13 +125,13 @@ struct Job {
 
     static let resSAE = "gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_46"
 
-    /// Works on a copy of the Gemma Scope tree, changing the residual stream's SAE of layer 0.
+    /// Uses a copy of the Gemma Scope tree in which the archive of the residual stream's SAE of layer 0 is changed.
     mutating func changeArchive(_ change: (inout [UInt8]) throws -> Void) throws {
         saes = try folder.copy(TestData.tiny + "/sae", "sae")
         try self.change("\(Job.resSAE)/params.npz", in: saes, change)
     }
 
-    /// Works on a copy of the SAELens tree, changing `cfg.json` of the residual stream's SAE of layer 0.
+    /// Uses a copy of the SAELens tree in which `new` replaces `old` in cfg.json of the residual stream's SAE of layer 0.
     mutating func changeSAEConfig(_ old: String, _ new: String) throws {
         saes = try folder.copy(TestData.tiny + "/sae-lens", "sae")
         try change("res/layer_0/width_16k/average_l0_46/cfg.json", in: saes) {
@@ -148,7 +148,7 @@ struct Job {
         try TestData.write(bytes, to: path)
     }
 
-    /// An SAE archive of stored arrays like the fixture's, with `change` made to its members.
+    /// Returns an SAE archive with the fixture's arrays after `change`, stored without compression.
     static func archive(
         _ change: (inout [(name: String, header: NPYHeader, data: [UInt8])]) -> Void
     ) throws -> [UInt8] {
@@ -166,7 +166,7 @@ struct Job {
         return zip.bytes
     }
 
-    /// The fixture's SAE archive with one element of one array changed.
+    /// Returns the fixture's SAE archive with one element of one array changed.
     static func archive(setting array: String, at index: Int, to value: Float) throws -> [UInt8] {
         try archive { arrays in
             let i = arrays.firstIndex { $0.name == array }!

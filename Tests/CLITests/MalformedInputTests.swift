@@ -1,4 +1,4 @@
-// Bad input never crashes, never leaves part of a file, and says where it is bad and what to do.
+// Tests that bad input never causes a crash or leaves part of a file, and that the error names the place and the next step.
 
 import Files
 import Foundation
@@ -23,7 +23,7 @@ struct MalformedInputTests {
             let left = try FileManager.default.subpathsOfDirectory(atPath: job.saveDirectory)
             let own = left.filter { $0.hasPrefix(".sae-extract") }
             #expect(left.count { $0 != "run.json" } == own.count)
-            // Nor does anything stand in the way of the next attempt.
+            // No file remains that would disturb the next attempt.
             for ending in [".partial", ".journal", ".receipts"] {
                 #expect(!own.contains { $0.hasSuffix(ending) }, "\(own)")
             }

@@ -108,7 +108,7 @@ extension MalformedInputTests {
 }
 
 extension Job {
-    /// Works on a copy of the single-file checkpoint whose tokenizer has one more added token.
+    /// Uses a copy of the single-file checkpoint whose tokenizer has one more added token.
     fileprivate mutating func addToken(_ entry: String) throws {
         try changeModelText(
             "tokenizer.json", "\"added_tokens\": [", "\"added_tokens\": [\(entry),")

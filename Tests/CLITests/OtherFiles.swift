@@ -1,4 +1,4 @@
-// Sound files of other kinds, and folders of other things, in place of what was asked for.
+// Bad inputs that are valid files or folders of another kind than the expected one.
 
 import Foundation
 import TestSupport
@@ -10,7 +10,7 @@ extension MalformedInputTests {
     private static let refusal = Array(
         "Access to model google/gemma-2-2b is restricted. Please log in.".utf8)
 
-    /// A pointer, a page and a refusal in each of a checkpoint's files.
+    /// A Git LFS pointer, a web page and a server's refusal in place of each file of a checkpoint.
     private static let checkpointFiles: [MalformedInput] = [
         ("a pointer", pointer, "is a Git LFS pointer"), ("a page", page, "is a web page (HTML)"),
         ("a refusal", refusal, "a server's answer"),
@@ -301,7 +301,7 @@ extension MalformedInputTests {
         try FileManager.default.removeItem(atPath: job.model + "/model.safetensors")
     }
 
-    /// A cache with one model in it.
+    /// Makes a Hugging Face cache with one model. Returns its path.
     private static func cache(in folder: TemporaryFolder) throws -> String {
         let repository = "hub/models--google--gemma-2-2b"
         try folder.write("0123abcd".utf8, repository + "/refs/main")

@@ -1,4 +1,4 @@
-// Results of which Git keeps pointers alone, as in a clone without git-lfs.
+// Tests of Git LFS pointers, as in a clone without git-lfs, and of other files in place of results.
 
 import Foundation
 import TestSupport
@@ -29,7 +29,7 @@ struct OtherResultTests {
             #expect(inspect.status == 65 && inspect.errors.contains("is a Git LFS pointer"))
             try folder.write(whole, "out/\(name)")
         }
-        // What a run wrote is made anew, not downloaded.
+        // A run makes its results again, so the error must not advise to download them.
         let name = try #require(names.first { $0.hasSuffix(".npz") })
         let whole = try TestData.bytes("\(out)/\(name)")
         for damaged in [Array(whole[..<300]), Array("It was calm.\n".utf8)] {
@@ -48,7 +48,7 @@ struct OtherResultTests {
             #expect(
                 outcome.errors.contains("\(name): is a file; give the folder that a run wrote to"))
         }
-        // Where the page cannot be made the folder is named, not a name that nobody gave.
+        // If the page cannot be created, the error names the folder, not a temporary file that the user does not know.
         try folder.write(whole, "out/\(name)")
         try FileManager.default.setAttributes([.posixPermissions: 0o555], ofItemAtPath: out)
         let closed = try Tool.run(["report", out], launcher: MalformedInputTests.withoutPrivilege)
@@ -66,7 +66,7 @@ struct OtherResultTests {
         let other = try folder.write("%PDF-1.7\n".utf8, "paper.pdf")
         let inspect = try Tool.run(["inspect", other])
         #expect(inspect.status == 65 && inspect.errors.contains("is PDF, and not one of .npz"))
-        // A sound file of somebody else's: not to be removed.
+        // The PDF is a valid file of the user, so the error must not advise to remove it.
         #expect(!inspect.errors.contains("remove") && !inspect.errors.contains("damaged"))
     }
 }

@@ -1,4 +1,4 @@
-// The real binary against the oracle's outputs, and against itself.
+// Tests of the real binary's outputs against the oracle's outputs and against each other.
 
 import ArrayFiles
 import Files
@@ -18,8 +18,8 @@ struct ParityTests {
         #expect(outcome.status == 0, "\(outcome.errors)")
     }
 
-    /// The kernels that the environment names; else those that this machine's OpenBLAS chooses by itself, and those of any
-    /// x86-64 with AVX2.
+    /// The OpenBLAS kernel sets to test. If the environment names a set, only this set. Otherwise the set that OpenBLAS chooses
+    /// for this machine, and Haswell, which any x86-64 processor with AVX2 can run.
     static let kernels: [[String: String?]] =
         if let named = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
             [["OPENBLAS_CORETYPE": named]]
@@ -90,13 +90,13 @@ struct ParityTests {
         try run(
             Tool.tinyArguments(saveDirectory: folder.file("b"), batchSize: batchSize),
             environment: environment)
-        // Against each other: metrics within one float16 step, and bits next to their thresholds …
+        // Against each other: metrics may differ by one float16 step, and bits only next to their thresholds.
         let mutual = try OutputComparison(
             reference: folder.file("4"), candidate: folder.file("b"),
             margins: TestData.tiny + "/expected/margins")
         #expect(mutual.problems == [])
         #expect(mutual.widestMargin <= OutputComparison.roundingMargin)
-        // … and against the oracle.
+        // Against the oracle.
         let oracle = try OutputComparison(
             reference: TestData.tiny + "/expected", candidate: folder.file("b"))
         #expect(oracle.problems == [])

@@ -1,4 +1,4 @@
-// Links, pipes and devices that somebody else has put into a folder of results.
+// Tests with links, pipes and devices that another user has put into a folder of results.
 
 import Files
 import Foundation
@@ -39,7 +39,7 @@ struct PlantedEntryTests {
         try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: target)
     }
 
-    /// Whichever folder of ours is a link: nothing behind it is changed, and the link is named.
+    /// Checks that nothing behind a link in place of one of the program's folders is changed, and that an error names the link.
     @Test(arguments: [
         "", "/removed", "/runs", "/claims", "/models", "/models/LABEL",
         "/models/LABEL/CONFIGURATION",
@@ -74,7 +74,7 @@ struct PlantedEntryTests {
         #expect(isNamed, "\(name)")
     }
 
-    /// No command waits at a pipe.
+    /// Checks that no command waits at a pipe in place of one of the program's files.
     @Test(arguments: ["x.journal", "x.receipts", "x.receipt"])
     func aPipeInPlaceOfOurFiles(name: String) throws {
         #expect(try Tool.run(arguments()).status == 0)
@@ -93,7 +93,7 @@ struct PlantedEntryTests {
         for command in ["verify", "inspect", "report"] { _ = try Tool.run([command, out]) }
     }
 
-    /// A pipe, and a device without end, where results belong.
+    /// Checks that `verify` reports a pipe and an endless device in place of results, and that the next run replaces them.
     @Test func whatIsNoFileInPlaceOfResults() throws {
         #expect(try Tool.run(arguments()).status == 0)
         let names = try FileManager.default.contentsOfDirectory(atPath: out)
@@ -123,7 +123,7 @@ struct PlantedEntryTests {
             outcome.errors.contains("cannot use \(out)/report.html: it is a link to \(keys)"),
             "\(outcome.errors)")
         try expectUntouched("report.html")
-        // The user's own word.
+        // The user names this link with `--output`, so it is followed.
         let page = try folder.write("old".utf8, "page.html")
         try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: page)
         try FileManager.default.createSymbolicLink(
@@ -134,7 +134,8 @@ struct PlantedEntryTests {
         #expect(stat(page, &info) == 0 && info.st_mode & 0o777 == 0o600)
     }
 
-    /// A page is read by others than whoever may read what a link leads to.
+    /// Checks that a report does not show a file to which a link in place of a result leads. Users who may not read that file may
+    /// be able to read the page.
     @Test func aReportShowsNothingThatALinkLeadsTo() throws {
         #expect(try Tool.run(arguments()).status == 0)
         let tokens = try #require(
@@ -149,7 +150,7 @@ struct PlantedEntryTests {
             outcome.errors.contains("\(out)/\(tokens): is a link to \(folder.file("private"))"),
             "\(outcome.errors)")
         #expect(!fileExists(out + "/report.html"))
-        // Looking alone shows nothing to anybody else.
+        // `verify` follows the link, because it shows nothing to other users.
         #expect(try Tool.run(["verify", out]).status == 0)
     }
 }

@@ -1,4 +1,4 @@
-// `--dtype bfloat16` and OpenBLAS' kernels on the processor, by the real binary.
+// Tests of `--dtype bfloat16` and of OpenBLAS kernel sets on the CPU, with the real binary.
 
 import Foundation
 import Tensors
@@ -27,13 +27,13 @@ struct PrecisionTests: Resuming {
         return try #require((json["runs"] as? [[String: Any]])?.last)
     }
 
-    /// Mean difference of the cross-entropies of all tokens.
+    /// The mean absolute difference of the cross-entropies of all tokens.
     private func meanMetricError(_ a: String, _ b: String) throws -> Float {
         var (sum, count) = (Float(0), 0)
         for name in try results(a).keys.sorted() where name.contains("cross_entropy") {
             let one = try OutputComparison.Metric(folder.file("\(a)/\(name)")).values
             let other = try OutputComparison.Metric(folder.file("\(b)/\(name)")).values
-            // Padding is 0.
+            // Padding is 0 and does not count.
             for (x, y) in zip(one, other) where x != 0 {
                 sum += abs(Float(x) - Float(y))
                 count += 1
@@ -42,7 +42,8 @@ struct PrecisionTests: Resuming {
         return sum / Float(max(count, 1))
     }
 
-    /// Near float32's results, but not they; said so in the log and in run.json, with a warning where it is no faster.
+    /// Checks that bfloat16 results are near float32's but not equal, that the log and run.json say so, and that a warning
+    /// appears if the processor has no instructions for bfloat16.
     @Test func bfloat16IsNotFloat32() throws {
         let outcome = try run(tiny("16") + ["--dtype", "bfloat16"])
         try run(tiny("32"))
@@ -58,18 +59,19 @@ struct PrecisionTests: Resuming {
 
         let comparison = try OutputComparison(
             reference: folder.file("32"), candidate: folder.file("16"))
-        // Of 339,711 ones; PyTorch 2.15 in bfloat16 differs in 34,201 bits from its float32 here, and its cross-entropies
-        // by 0.39 on average (this model is sure of things that are wrong): more than ours may. The lower bounds are a tenth
-        // of a percent of the ones, and ten of float16's steps: float32 differs by less between processors.
+        // float32 gives 339,711 ones. The upper bounds are the differences of PyTorch 2.15 between bfloat16 and float32 on this
+        // job: 34,201 bits, and a mean cross-entropy difference of 0.39 (this model is confident about wrong tokens). Ours must
+        // be smaller. The lower bounds are 0.1% of the ones, and ten float16 steps: float32 results differ by less between
+        // processors.
         #expect(comparison.differingBits > 339 && comparison.differingBits < 34_201)
         let error = try meanMetricError("32", "16")
         #expect(error > 0.01 && error < 0.39)
-        // What one has made, the other does not continue.
+        // A run with another `--dtype` does not continue these results.
         let other = try run(tiny("16"), exits: 78)
         #expect(other.errors.contains("--dtype: bfloat16 there, float32 here"))
     }
 
-    /// Neither threads nor workers change a byte: each row's sums are its own.
+    /// Checks that threads and workers change no byte: the sums of a row do not depend on the other rows.
     @Test func bfloat16IsTheSameHoweverItIsDivided() throws {
         try run(tiny("1", batchSize: "1") + ["--dtype", "bfloat16", "--threads", "1"])
         let expected = try results("1")
@@ -85,12 +87,12 @@ struct PrecisionTests: Resuming {
         let asked = Launcher.environment(token: nil, kernels: "SkylakeX")
         #expect(asked[variable] == "SkylakeX" && asked["CUDA_VISIBLE_DEVICES"] == "")
         #expect(Launcher.environment(token: nil, kernels: nil)[variable] == nil)
-        // On a device nothing is multiplied by OpenBLAS.
+        // A worker on a device multiplies nothing with OpenBLAS.
         let device = Launcher.environment(token: "3", kernels: "SkylakeX")
         #expect(device[variable] == nil && device["CUDA_VISIBLE_DEVICES"] == "3")
     }
 
-    /// Workers run the kernels that suit the processor, unless others are asked for.
+    /// Checks that workers use the OpenBLAS kernel set that suits the processor, unless the environment names another.
     @Test func kernelsAreThoseThatSuitTheProcessor() throws {
         let arguments = tiny("out") + ["--n_docs_per_author", "1", "--overwrite"]
         let outcome = try run(arguments, environment: [OpenBLASKernels.variable: nil])

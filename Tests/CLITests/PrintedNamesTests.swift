@@ -1,5 +1,5 @@
-// Names and texts that strangers wrote, on standard output, in the log and in messages: nothing of them is a command to a
-// terminal, or begins a line of its own.
+// Tests of names and texts from others (authors, files, servers) on standard output, in the log and in messages: no part of them
+// is a command to a terminal or begins a new line.
 
 import Files
 import Foundation
@@ -19,7 +19,7 @@ struct PrintedNamesTests {
     ]
     private static let escaped = #"\x1b]0;PWNED\x07\x1b[31mred"#
 
-    /// A corpus of two documents by each of the names.
+    /// Writes a corpus with two documents by each of the names. Returns its path.
     private func corpus() throws -> String {
         let text = Array(repeating: "tide and bell", count: 20).joined(separator: " ")
         let lines = try PrintedNamesTests.names.flatMap { name in
@@ -33,7 +33,7 @@ struct PrintedNamesTests {
         Tool.arguments(corpus: try corpus(), layers: [1], saveDirectory: folder.file(name))
     }
 
-    /// Each line stays what it is when it is made printable, and none is by somebody else.
+    /// Checks that every line of `text` is printable, and that no line is one that an author's name forged.
     private func expectPrintable(
         _ text: String, _ place: SourceLocation = #_sourceLocation
     ) {
@@ -76,7 +76,7 @@ struct PrintedNamesTests {
         let job = try job()
         let dry = try Tool.run(job + ["--dry_run"])
         expect(dry, showing: PrintedNamesTests.shown)
-        // Columns are as wide as what is shown.
+        // Columns are as wide as the names with their escapes.
         let table = dry.output.components(separatedBy: "\n").filter { $0.contains(" of ") }
         #expect(
             Set(
@@ -109,7 +109,7 @@ struct PrintedNamesTests {
                 if let author = worker["author"] as? String { seen.insert(Data(author.utf8)) }
             }
         }
-        // Exact, those that a line fell to.
+        // The names in JSON are exact. Only authors that were being computed when a line was written appear.
         #expect(!seen.isEmpty && seen.isSubset(of: PrintedNamesTests.names.map { Data($0.utf8) }))
         let inspected = try Tool.run(["inspect", folder.file("out"), "--json"])
         expect(inspected, showing: [#""\u001b]0;PWNED\u0007"#, #"a\u009b31mb"#, "勃朗特"])
@@ -133,7 +133,7 @@ struct PrintedNamesTests {
             })
     }
 
-    /// A worker's error keeps the author in its line.
+    /// Checks that a worker's error prints the author's name within one line.
     @Test func errorsOfWorkers() throws {
         let environment: [String: String?] = [
             "LD_PRELOAD": try FaultShim.build(in: folder),
@@ -149,7 +149,7 @@ struct PrintedNamesTests {
         }
     }
 
-    /// The lines of a message are its own, whatever the settings in it hold.
+    /// Checks that a message of several lines keeps its lines if a setting in it has line breaks.
     @Test func aMessageOfSeveralLines() throws {
         let prefix = "x\nError: /data: forged\n\u{1B}[2J"
         let job = try job() + ["--log_level", "error"]
@@ -170,7 +170,7 @@ struct PrintedNamesTests {
         let start = "out/sae__google_gemma-2-2b__"
         try folder.write(
             "[]".utf8, start + "tokens__\(PrintedNamesTests.escape)\nBAD   forged.json")
-        // A type of the same length, or about: the header's spaces make up for it.
+        // A longer dtype replaces the type in the header, and as many spaces are removed, so that the header keeps its length.
         let metric = folder.file(start + "entropy_loss__harbour.npy")
         var bytes = try TestData.bytes(metric)
         let header = String(decoding: bytes[10..<128], as: UTF8.self)
@@ -192,7 +192,7 @@ struct PrintedNamesTests {
         expect(inspected, exits: inspected.status, showing: [#"\x1b]0;PWNED\x07<f2"#])
 
         var builder = SafetensorsBuilder()
-        // As the header's JSON has them.
+        // Names in the escaped form of the header's JSON.
         builder.add(#"ann\nError: /data: forged"#, [1], [1])
         builder.add(#"\u001b]0;PWNED\u0007\u001b[31mred"#, [1], [1])
         let tensors = try folder.write(builder.bytes(), "\u{9B}31m\nError: /data.safetensors")
@@ -204,7 +204,7 @@ struct PrintedNamesTests {
             showing: [PrintedNamesTests.escaped])
         let texts = folder.file(start + "full_texts__harbour.json")
         try TestData.write("[\"one\\ntwo\\u001b[2J\\r\\nthree\"]".utf8, to: texts)
-        // A document's own lines are shown as lines.
+        // The line breaks of a document are shown as line breaks.
         expect(
             try Tool.run(["inspect", texts, "--document", "0"]),
             showing: ["\none\ntwo\\x1b[2J\\r\nthree\n"])
@@ -222,7 +222,7 @@ struct PrintedNamesTests {
             showing: [#"\x1b]0;PWN\x07x\nforged"#])
     }
 
-    /// Names that a shell puts in place of a star come back in the parser's message.
+    /// Checks file names that a shell substitutes for `*`, which the argument parser repeats in its message.
     @Test func argumentsThatAreNotExpected() throws {
         let outcome = try Tool.run(["inspect", "a.npz", "b\u{1B}[2J\nError: /data: forged.npz"])
         expect(
@@ -275,7 +275,7 @@ struct PrintedNamesTests {
             showing: shown + PrintedNamesTests.shown)
     }
 
-    /// A server's own words.
+    /// Checks that texts of a server are printed with escapes.
     @Test func answersOfAServer() throws {
         let hub = try TestHub(fixtureIn: folder)
         try hub.setFaults(
@@ -287,7 +287,7 @@ struct PrintedNamesTests {
         expectPrintable(outcome.errors)
     }
 
-    /// What is to be pasted into a shell is what it was there.
+    /// Checks that a suggested command, pasted into a shell, gives the original argument.
     @Test func commandsThatAreSuggested() throws {
         let hub = try TestHub(fixtureIn: folder)
         let field = "sty\nle\u{1B}[2J's \u{202E}x\u{301}"

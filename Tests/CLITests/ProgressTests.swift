@@ -1,4 +1,4 @@
-// How far a run is: counted right, and shown where it can be seen.
+// Tests of progress: the counts are correct, and they are shown on terminals, in logs and as JSON.
 
 import ByteJSON
 import Extraction
@@ -17,7 +17,7 @@ struct ProgressTests: Resuming {
         corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
     }
 
-    /// A worker with two authors of ten documents each, the second half done by an earlier run.
+    /// A run in which each worker has two authors of ten documents each, has loaded the model, and has begun the first author.
     private func progress(workers: Int = 1) -> RunProgress {
         var progress = RunProgress(
             ranks: (0..<workers).map { ($0, [(2 * $0, 10), (2 * $0 + 1, 10)]) })
@@ -41,16 +41,16 @@ struct ProgressTests: Resuming {
         for second in 2...5 { progress.add(batch(0), rank: 0, at: Double(second)) }
         #expect(progress.documentsDone == 8 && progress.tokens == 800)
         #expect(progress.rate(at: 5) == 200)
-        // Twelve documents of a hundred tokens.
+        // 12 documents remain; so far a document has 100 tokens on average.
         #expect(progress.secondsLeft(at: 5) == 6)
         progress.add(.authorDone(author: 0, made: 7), rank: 0, at: 6)
         #expect(progress.documentsDone == 10)
         progress.add(.share(author: 1, documents: 10, done: 6), rank: 0, at: 6)
         #expect(progress.documentsDone == 16)
-        // Another rank has made the rest.
+        // Another rank has computed the other documents.
         progress.add(.shareDone(author: 1), rank: 0, at: 7)
         #expect(progress.documentsDone == 20 && progress.authors == [0])
-        // While nothing comes, it becomes slower.
+        // Without new batches the rate falls.
         #expect(progress.rate(at: 60)! < progress.rate(at: 6)!)
         progress.add(.finished(seconds: ["model": 4]), rank: 0, at: 8)
         #expect(progress.rate(at: 8) == nil && progress.modelSeconds == 4)
@@ -65,7 +65,8 @@ struct ProgressTests: Resuming {
         #expect(progress.rate(at: 100) == 10)
     }
 
-    /// Lines fit whatever the terminal's size, all ranks are on them where there is room, and the dead are named first.
+    /// Checks that live lines fit a terminal of any size, that all ranks are shown if there is room, and that failed workers come
+    /// first if there is not.
     @Test(arguments: [1, 2, 8, 40], [10, 20, 40, 60, 80, 120, 200])
     func linesFit(workers: Int, columns: Int) {
         var progress = progress(workers: workers)
@@ -102,7 +103,7 @@ struct ProgressTests: Resuming {
             RunProgress.fitted("abc勃朗", 6) == "abc勃" || RunProgress.fitted("abc勃朗", 6) == "abc勃朗")
     }
 
-    /// Cut anywhere, names of strangers take no more room than there is.
+    /// Checks that a line fits, wherever a name with control characters, combining characters or emoji is cut.
     @Test func namesOfStrangersFit() {
         for name in ["a\u{1B}[2J\n\u{202E}cd", "می‌خواهم می‌خواهم", "क्‍षक्‍षक्‍ष", "👩‍🚒👩‍🚒1️⃣", "勃\u{E0100}朗"] {
             var progress = progress(workers: 2)
@@ -116,9 +117,9 @@ struct ProgressTests: Resuming {
         }
     }
 
-    // MARK: The real thing
+    // MARK: The real binary
 
-    /// The log stands above the live lines, whole; nothing of them is left at the end.
+    /// Checks that the complete log appears above the live lines, and that none of the live lines remain at the end.
     @Test(arguments: [200, 60, 40])
     func aTerminalShowsLiveLines(columns: Int) throws {
         let terminal = try TerminalRun(job("out") + ["--workers", "2"], columns: columns)
@@ -138,7 +139,7 @@ struct ProgressTests: Resuming {
                 #expect(line.count < columns)
             }
         }
-        // On a terminal, but without colours where nothing has failed.
+        // Nothing has failed, so there are no colours.
         #expect(!terminal.screen.hasColor)
     }
 
@@ -155,7 +156,7 @@ struct ProgressTests: Resuming {
         #expect(log.count { $0.contains("mean cross-entropy") } == 5, "\(log)")
     }
 
-    /// A dead worker's line stays, in red unless colours are unwanted, while the others go on.
+    /// Checks that the line of a failed worker stays while the other workers continue, and that it is red unless NO_COLOR is set.
     @Test(arguments: [false, true])
     func aDeadWorkerIsSeen(noColor: Bool) throws {
         let terminal = try TerminalRun(
@@ -177,7 +178,7 @@ struct ProgressTests: Resuming {
         #expect(!log.contains { $0.hasPrefix("all ") || $0.hasPrefix("rank ") }, "\(log)")
     }
 
-    /// No control sequences in a log, and a line now and then.
+    /// Checks that a log file gets progress lines at intervals, without control sequences.
     @Test(arguments: ["auto", "plain"])
     func aLogGetsLines(style: String) throws {
         let outcome = try Tool.run(
@@ -194,7 +195,7 @@ struct ProgressTests: Resuming {
         let quiet = try Tool.run(
             job("quiet") + ["--progress", style, "--log_level", "warning"],
             environment: ["SAE_EXTRACT_PROGRESS_SECONDS": "0.02"])
-        // Who asks for it gets it at any level.
+        // `--progress plain` prints progress lines at any log level; `auto` does not.
         #expect(quiet.errors.contains("progress: ") == (style == "plain"))
     }
 

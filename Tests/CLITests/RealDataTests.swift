@@ -1,4 +1,4 @@
-// The real tokenizer and real AuthorMix rows through the real binary, on a made-up model of the real
+// Tests of the real tokenizer and real AuthorMix records through the real binary, on a synthetic model with the size of the real
 // vocabulary.
 
 import ByteJSON
@@ -25,7 +25,7 @@ struct RealDataTests {
             "--storage_format", "sparse", "--batch_size", "auto",
         ])
         #expect(outcome.status == 0, "\(outcome.errors)")
-        // SHA-256 of each author's tokens file as scripts/make_token_digests.py makes it.
+        // The SHA-256 of each author's tokens file, as scripts/make_token_digests.py writes it.
         let bytes = try TestData.bytes(TestData.packageRoot + "/Fixtures/authormix-tokens.json")
         let digests = try #require(
             try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }.object)

@@ -1,4 +1,4 @@
-// inspect, verify and report on real runs, whole and damaged.
+// Tests of inspect, verify and report on complete and damaged results of real runs.
 
 import ArrayFiles
 import Files
@@ -43,7 +43,7 @@ struct ResultCommandTests {
 
     // MARK: inspect
 
-    /// The same numbers as by unpacking the whole array.
+    /// Checks that `inspect` prints the same numbers as a computation on the whole array, for dense and sparse files.
     @Test func activationsAreDescribed() throws {
         try make("out", ["--storage_format", "both"])
         let (header, data) = try NPZReader(path: dense).array("activations")
@@ -66,7 +66,7 @@ struct ResultCommandTests {
             let l0 = found["l0"] as? [String: Double]
             let mean = Double(counts.reduce(0, +)) / Double(lengths.reduce(0, +))
             #expect(abs(l0!["mean"]! - mean) < 1e-3)
-            // The document's features at each position are the array's.
+            // The features of the document at each position are those of the array.
             let document = found["document"] as? [String: Any]
             let positions = document?["positions"] as? [[String: Any]] ?? []
             #expect(positions.count == lengths[1])
@@ -122,7 +122,7 @@ struct ResultCommandTests {
         #expect((sae["arrays"] as? [[String: Any]])?.map { $0["name"] as? String }.count == 5)
     }
 
-    /// What is wrong, where, the next step; for each command, and never a crash.
+    /// Checks that each command reports what it cannot read, with the place and the next step, and never crashes.
     @Test func whatCannotBeReadIsSaid() throws {
         try make()
         let text = try folder.write("hello".utf8, "a.txt")
@@ -152,13 +152,13 @@ struct ResultCommandTests {
         try check(["report", out, "--output", "/nowhere/x.html"], 64, "/nowhere")
         try check(["inspct", out], 64, "did you mean 'inspect'?")
         try check(["verify", out, "--layers", "2"], 64, "--layers", "not of 'verify'")
-        // Other commands' settings in the environment do not matter to these.
+        // Variables for flags of other commands do not affect these commands.
         #expect(
             try Tool.run(["verify", out], environment: ["SAE_EXTRACT_LAYERS": "1"]).status == 0)
     }
 
-    /// Shapes that nothing could hold, zeros with a sign, numbers that JSON has no word for, names of ours that mean
-    /// something else.
+    /// Checks arrays with impossibly large shapes, with negative zeros, with NaN and infinity (which JSON cannot express), and
+    /// with the names of results but other contents.
     @Test func oddArraysAreNoTrouble() throws {
         func npy(_ descr: String, _ shape: [Int], _ data: [UInt8]) -> [UInt8] {
             NPYHeader(descr: descr, shape: shape).encoded + data
@@ -197,7 +197,7 @@ struct ResultCommandTests {
         #expect(try Tool.run(["inspect", text]).output.contains("no statistics for dtype"))
     }
 
-    /// Two names that Swift takes for equal are two authors, each with files of its own.
+    /// Checks that two names that Swift compares as equal, but whose bytes differ, are two authors with separate files.
     @Test func spellingsAreToldApart() throws {
         let lines = ["\u{E9}", "e\u{301}"].enumerated().map { number, author in
             #"{"style": "\#(author)", "text": "\#((0..<40 + number).map { "word\($0)" }.joined(separator: " "))"}"#
@@ -223,7 +223,7 @@ struct ResultCommandTests {
         #expect(try Tool.run(["verify", out, "--quiet"]).status == 0)
     }
 
-    /// A few bytes of each file are damaged in turn, at every kind of place.
+    /// Checks that no command crashes on a file with a wrong byte at a random place, or cut short at one.
     @Test func damagedFilesDoNotCrash() throws {
         try make("out", ["--storage_format", "both", "--n_docs", "6"])
         var random = SeededGenerator(2)
@@ -300,7 +300,7 @@ struct ResultCommandTests {
                 && outcome.output.contains("layer_3"))
     }
 
-    /// Without the checksums that a run records, what a file promises is looked at all the same.
+    /// Checks that `verify` checks the contents of files even if run.json has no checksums.
     @Test func contentIsCheckedWithoutChecksums() throws {
         try make("out", ["--storage_format", "both"])
         let manifest = out + "/run.json"
@@ -329,7 +329,7 @@ struct ResultCommandTests {
         }
         try rewrite(header.shape, metadata) { _ in }
         #expect(try Tool.run(["verify", out]).status == 0)
-        // Document 1 is not as long as the array.
+        // Document 1 is shorter than the array, so this entry is padding.
         let padding = (2 * header.shape[1] - 1) * header.shape[2] + 5
         try rewrite(header.shape, metadata) { $0[padding] = 1 }
         try bad(dense, "feature 5 fires at document 1, position 358, which is padding")
@@ -341,7 +341,7 @@ struct ResultCommandTests {
         try bad(dense, "layer 3, expected 2")
         try rewrite([header.shape[0], header.shape[1] * 2, header.shape[2] / 2], metadata) { _ in }
         try bad(dense, "has shape")
-        // The files differ: said of the second.
+        // The dense and the sparse file differ; the error names the sparse one.
         try rewrite(header.shape, metadata) { $0[$0.firstIndex(of: 1)!] = 0 }
         try bad(sparse, "differs from the dense file")
         try TestData.write(good, to: dense)
@@ -361,7 +361,7 @@ struct ResultCommandTests {
             as? [String: Any] ?? [:]
     }
 
-    /// Counts and passages are those of the files, whichever form these have.
+    /// Checks that a report's counts and passages are those of the files, dense or sparse.
     @Test func aReportShowsWhatTheFilesHold() throws {
         try make("out")
         let outcome = try Tool.run([
@@ -411,7 +411,7 @@ struct ResultCommandTests {
             }
         }
         #expect(passages > 0)
-        // From sparse files the same, and the page as somewhere else.
+        // Sparse files give the same report. This page is written to the path of `--output`.
         let other = try make("other", ["--storage_format", "sparse"])
         #expect(
             try Tool.run([
@@ -423,7 +423,7 @@ struct ResultCommandTests {
             NSArray(array: again["saes"] as? [Any] ?? [])
                 == NSArray(array: report["saes"] as? [Any] ?? [0]))
         #expect(!fileExists(other + "/report.html"))
-        // The folder is still a run's, complete and unchanged.
+        // The results in the folder are still complete and unchanged.
         #expect(try Tool.run(["verify", out, "--quiet"]).status == 0)
     }
 
@@ -438,7 +438,7 @@ struct ResultCommandTests {
         #expect((report["authors"] as? [Any])?.count == 3)
     }
 
-    /// A run over more layers that is stopped leaves authors that have some of their files: they do not count.
+    /// Checks that, after a failed run over one more layer, authors without files of this layer do not count as complete.
     @Test func anAuthorWithoutANewLayerIsNotComplete() throws {
         try make()
         let struck = folder.file("struck")

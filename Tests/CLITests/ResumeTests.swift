@@ -1,4 +1,4 @@
-// Going on in a folder where something is already: what is kept, what is made again, what is refused.
+// Tests of runs in a folder with earlier results: what is kept, what is made again, and what is refused.
 
 import ByteJSON
 import Files
@@ -21,7 +21,7 @@ struct ResumeTests: Resuming {
         try run(job("out", ["--layer_types", "res"]))
         let first = try results("out")
         let dates = try modificationDates("out")
-        // Another layer, the other sites, the other format: one after the other.
+        // Adds another layer, then the other sites, then the other format.
         let second = try run(job("out", layers: [1, 3], ["--layer_types", "res"]))
         #expect(computed(second) == 20)
         try run(job("out", layers: [3, 1]))
@@ -45,7 +45,7 @@ struct ResumeTests: Resuming {
         return dates
     }
 
-    /// What a stopped run had for one layer serves a run for that layer and another.
+    /// Checks that a run for one layer uses the journal of a stopped run for four layers.
     @Test func aJournalServesAnotherChoiceOfLayers() throws {
         try stopHalfway(job("out", layers: [0, 1, 2, 3]))
         let journaled = 10
@@ -54,7 +54,7 @@ struct ResumeTests: Resuming {
         try run(job("whole", layers: [2]))
         let expected = try results("whole")
         #expect(try results("out").filter { expected[$0.key] != nil } == expected)
-        // The stopped run's journal is not this one's to remove, and still serves.
+        // This run does not remove the journal of the stopped run, which a later run can still use.
         #expect(try own(".journal").count >= 1)
         let rest = try run(job("out", layers: [0, 1, 2, 3]))
         #expect(computed(rest) <= 20 - journaled)
@@ -99,7 +99,7 @@ struct ResumeTests: Resuming {
         #expect(outcome.errors.contains("--overwrite") && outcome.errors.contains("--save_dir"))
         #expect(try run(arguments + ["--dry_run"], exits: 78).errors.contains(mention))
         #expect(try results("out") == before)
-        // Without what it refuses, it is as it was; with --overwrite, the new settings hold.
+        // The first command still finds its results complete. With --overwrite, the new settings apply.
         #expect(computed(try run(job("out"))) == 0)
         #expect(computed(try run(arguments + ["--overwrite"])) > 0)
     }
@@ -118,7 +118,7 @@ struct ResumeTests: Resuming {
         let saes = try folder.copy(TestData.tiny + "/sae", "moved")
         let text = try TestData.bytes(corpus)
         let other = try folder.write(text, "other.jsonl")
-        // Selected otherwise, but the same documents.
+        // The selection is different, but gives the same documents.
         let outcome = try run([
             "--layers", "1", "--model_path", TestData.tiny + "/model", "--sae_dir", saes,
             "--data_path", other, "--n_docs", "40", "--workers", "2", "--threads", "1",
@@ -144,7 +144,8 @@ struct ResumeTests: Resuming {
         #expect(after.filter { before[$0.key] != nil } == before)
     }
 
-    /// Files of these names of which nothing is known, as another program leaves them, are somebody's results.
+    /// Checks that a file with the name of a result is not replaced if `.sae-extract` has no record of it, as when another
+    /// program wrote it.
     @Test func unknownFilesAreNotReplaced() throws {
         let name = "sae__google_gemma-2-2b__tokens__author 3.json"
         try folder.write("mine".utf8, "out/\(name)")
@@ -194,7 +195,7 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == before)
     }
 
-    /// Whatever refuses a run refuses it before its predecessor's results are removed.
+    /// Checks that a run with --overwrite that is refused is refused before earlier results are removed.
     @Test func aRefusedRunRemovesNothing() throws {
         try run(job("out"))
         let before = try results("out")
@@ -222,11 +223,12 @@ struct ResumeTests: Resuming {
 
     // MARK: Damage
 
-    /// Before the journals go, a deleted file needs no model; after, its author is computed again.
+    /// Checks that a deleted file is made again: from the journals, without the model, as long as they exist; later by computing
+    /// its author again.
     @Test func aDeletedFileIsMadeAgain() throws {
         try run(job("whole"))
         let name = "sae__google_gemma-2-2b__mlp__activations__author 2__layer_1.npz"
-        // Author 2 is complete, others are not.
+        // The run is stopped when author 2 is complete and others are not.
         let tool = try RunningTool(job("out"))
         #expect(tool.wait { $0.events.count { $0.hasPrefix(#"{"authorDone""#) } >= 3 })
         tool.send(SIGTERM)
@@ -260,7 +262,7 @@ struct ResumeTests: Resuming {
         }
     }
 
-    /// A file that goes while later authors are at work: the run does not end as if it were there.
+    /// Checks that a run fails if the file of a complete author is removed while later authors are computed.
     @Test func aFileThatVanishesMeanwhileIsNoSuccess() throws {
         let name = "sae__google_gemma-2-2b__tokens__author 0.json"
         let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
@@ -277,7 +279,8 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// A rank that looks at sizes only must not end what another has to do again.
+    /// Checks that a rank that compares only file sizes does not complete a run in which another rank has to make a changed file
+    /// again.
     @Test func aChangedFileIsMadeAgainByItsRank() throws {
         try run(job("out", layers: [0, 1, 2, 3]))
         let before = try results("out")
@@ -294,7 +297,7 @@ struct ResumeTests: Resuming {
         #expect(try own(".journal") == [])
     }
 
-    /// What `.sae-extract` has is enough for a manifest that was cut short.
+    /// Checks that a run.json that was cut short is made again from the entries in `.sae-extract`.
     @Test func aDamagedManifestIsMadeAgain() throws {
         try run(job("out"))
         try TestData.write([], to: folder.file("out/run.json"))
@@ -314,7 +317,7 @@ struct ResumeTests: Resuming {
         let outcome = try run(job("out"))
         #expect(outcome.errors.contains("what is missing is computed again"), "\(outcome.errors)")
         #expect(try results("out") == results("whole"))
-        // A torn end, as a crash of the machine leaves it.
+        // An incomplete last record, as left by a crash of the machine.
         try stopHalfway(job("torn"))
         let torn = try #require(try own(".journal", in: "torn").first)
         let size = try TestData.bytes(torn).count
@@ -331,7 +334,7 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == before)
     }
 
-    // MARK: Several at once
+    // MARK: Simultaneous runs
 
     @Test func twoRunsAtOnceDoNoHarm() throws {
         let jobs = [[0, 1], [0, 1], [1, 2]].map { job("out", layers: $0) }
@@ -345,7 +348,7 @@ struct ResumeTests: Resuming {
         #expect(try own(".journal") == [] && own(".partial") == [])
     }
 
-    /// Of two runs with different settings, one is refused before it has done harm.
+    /// Checks that of two runs with different settings at the same time, one is refused before it changes results of the other.
     @Test func twoConfigurationsAtOnceDoNotMix() throws {
         let a = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(a.waitForBatches(2))
@@ -356,9 +359,10 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// A run that has begun but has nothing to show yet gives way to another configuration's, and leaves nothing.
+    /// Checks that a run that has begun but has no results yet ends when a run of another configuration begins, and leaves
+    /// nothing.
     @Test func theLaterOfTwoConfigurationsGoesOn() throws {
-        // The first waits at its checkpoint, as a large one makes it.
+        // The first run pauses while it loads its checkpoint, as a run with a large checkpoint does.
         let shim = try FaultShim.build(in: folder)
         let first = try RunningTool(
             job("out", ["--feature_threshold", "2"]),
@@ -375,7 +379,7 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Nor does a run pass another's features off as its own, where all that differs is the SAE.
+    /// Checks the same for two runs that differ only in the SAE: a run does not take the other run's features for its results.
     @Test func anotherSAEsFilesAreNotTakenForOnesOwn() throws {
         let first = try RunningTool(
             job("out", ["--target_l0", "60"]),
@@ -393,7 +397,8 @@ struct ResumeTests: Resuming {
         #expect(computed(try run(job("out", ["--target_l0", "40"]))) == 0)
     }
 
-    /// Both begin with nothing there: at most one gets through, and neither blocks the other by what it leaves.
+    /// Checks two runs with different SAEs that begin in an empty folder at the same time: at most one completes, and the files
+    /// that they leave block neither of them.
     @Test func ofTwoSAEsAtOnceOneMayGoOn() throws {
         let jobs = ["40", "60"].map { job("out", ["--target_l0", $0]) }
         for round in 0..<3 {
@@ -410,7 +415,7 @@ struct ResumeTests: Resuming {
         }
     }
 
-    /// A run whose folder is overwritten must not put its files among its successor's, though the folder has the same
+    /// Checks that a run whose folder is overwritten puts no file among those of its successor, although the folder has the same
     /// name.
     @Test func anOverwrittenRunPutsNothingInItsPlace() throws {
         let first = try RunningTool(
@@ -434,7 +439,7 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Files that other programs leave everywhere.
+    /// Checks that stray files that other programs leave in `.sae-extract` do not matter.
     @Test func strayFilesInOurFolderAreNoMatter() throws {
         try run(job("out"))
         for place in ["", "/models", "/models/google_gemma-2-2b", "/claims"] {
@@ -454,7 +459,7 @@ struct ResumeTests: Resuming {
         #expect(try own(".partial") == [])
     }
 
-    // MARK: Looking first
+    // MARK: Dry runs
 
     @Test func aDryRunShowsThePlanAndDoesNothing() throws {
         let arguments = job("out", layers: [0, 1], ["--workers", "3"])
@@ -471,7 +476,7 @@ struct ResumeTests: Resuming {
         let during = try run(arguments + ["--dry_run"])
         #expect(
             try FileManager.default.subpathsOfDirectory(atPath: folder.file("out")) == names)
-        // author, documents, tokens, batches, in journals, files in place
+        // The columns: author, documents, tokens, batches, batches in journals, files in place.
         let rows = during.output.split(separator: "\n").filter { $0.hasPrefix("  author ") }
         let journaled = rows.dropFirst().compactMap {
             Int($0.split(whereSeparator: \.isWhitespace)[5])

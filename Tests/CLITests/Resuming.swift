@@ -1,10 +1,10 @@
-// What tests of interrupted runs have in common.
+// Helpers of the tests of interrupted runs.
 
 import Foundation
 import TestSupport
 import Testing
 
-/// Jobs on the corpus `corpus` of 40 documents, 20 batches, whose results lie in folders in `folder`.
+/// Tests with jobs on the corpus `corpus` (40 documents, 20 batches) that write their results to folders in `folder`.
 protocol Resuming {
     var folder: TemporaryFolder { get }
     var corpus: String { get }
@@ -34,7 +34,7 @@ extension Resuming {
         outcome.errors.components(separatedBy: #": {"batch""#).count - 1
     }
 
-    /// The files of our own folder whose names end in `ending`.
+    /// Returns the paths of all files in the `.sae-extract` of `name` that end in `ending`.
     func own(_ ending: String, in name: String = "out") throws -> [String] {
         let root = folder.file(name + "/.sae-extract")
         return try FileManager.default.subpathsOfDirectory(atPath: root).filter {
@@ -42,7 +42,7 @@ extension Resuming {
         }.map { "\(root)/\($0)" }
     }
 
-    /// A run that was stopped: about half of its batches are in journals, and nothing is written.
+    /// Starts a run and stops it when about half of its batches are in journals.
     func stopHalfway(_ arguments: [String]) throws {
         let tool = try RunningTool(arguments)
         #expect(tool.waitForBatches(10))
@@ -51,9 +51,9 @@ extension Resuming {
     }
 }
 
-/// `scripts/fault-shim.c`, by which calls of the system fail.
+/// The library `scripts/fault-shim.c`, which makes system calls fail.
 enum FaultShim {
-    /// The library's path, for `LD_PRELOAD`.
+    /// Builds the library. Returns its path, for `LD_PRELOAD`.
     static func build(in folder: TemporaryFolder) throws -> String {
         let library = folder.file("fault-shim.so")
         let compiler = Process()

@@ -1,4 +1,4 @@
-// Rank and world, from flags and from what schedulers set.
+// Tests of rank and world size, from flags and from the variables that schedulers set.
 
 import CUDA
 import Planning
@@ -29,7 +29,7 @@ struct SchedulerTests {
         "SLURM_STEP_TASKS_PER_NODE": "2(x3)", "SLURM_LOCALID": "1",
     ]
 
-    /// Tasks of one machine divide its devices, unless each was bound to its own.
+    /// Checks that the tasks of one machine divide its devices, unless each task was bound to its own devices.
     @Test(arguments: [
         (4, 1, 0, [:], [0, 1, 2, 3]), (4, 4, 2, [:], [2]), (4, 2, 1, [:], [2, 3]),
         (1, 4, 3, [:], [0]), (3, 2, 1, [:], [1]), (2, 4, 3, [:], [1]),
@@ -69,7 +69,7 @@ struct SchedulerTests {
         try check(Self.torchrun, 3, 8, 4, 3, "torchrun")
         try check(Self.openMPI, 1, 2, 2, 1, "Open MPI")
         try check(Self.srun, 5, 6, 2, 1, "srun")
-        // torchrun on each machine, by mpirun's or srun's only task there.
+        // torchrun on each machine, started there by the only task of mpirun or srun.
         let all = Self.torchrun.merging(Self.openMPI) { a, _ in a }.merging(Self.srun) { a, _ in a }
         #expect(try placement(all).source == "torchrun")
         #expect(
@@ -77,7 +77,7 @@ struct SchedulerTests {
                 == "srun")
         let flags = try placement(all, rank: 0, worldSize: 2)
         #expect(flags.source == "--rank" && flags.placement.worldSize == 2)
-        // Asked for by flags, a world of one is one.
+        // Flags take precedence over the variables, also with a world size of 1.
         #expect(try placement(all, rank: 0, worldSize: 1).placement == RankPlacement())
         #expect(
             try placement([:])
@@ -85,7 +85,7 @@ struct SchedulerTests {
                     placement: RankPlacement(), source: nil, notes: [], warnings: []))
     }
 
-    /// Rank, world, local rank and local count of each launcher of MPI programs, as it sets them.
+    /// Checks the variables for rank, world size, local rank and local count of each launcher of MPI programs.
     @Test(arguments: [
         ("PMI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
         ("PMI", "PMI_RANK", "PMI_SIZE", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"),
@@ -110,7 +110,7 @@ struct SchedulerTests {
         #expect(
             found.placement == RankPlacement(rank: 5, worldSize: 8, localCount: 4, localRank: 1))
         #expect(found.source == name && found.warnings == [])
-        // Under srun, which started one daemon on each of two machines.
+        // The launcher runs under srun, which started one daemon on each of two machines.
         let daemons = [
             "SLURM_STEP_ID": "3", "SLURM_PROCID": "1", "SLURM_NTASKS": "8",
             "SLURM_STEP_NUM_TASKS": "2", "SLURM_TASK_PID": "12",
@@ -132,9 +132,10 @@ struct SchedulerTests {
         #expect(found.source == "Flux" && found.warnings == [])
     }
 
-    // MARK: Signs that are missing
+    // MARK: Missing variables
 
-    /// What is left in a shell, what a platform sets for machines or pods, what nobody knows: all authors, one warning.
+    /// Checks that variables that do not tell the rank give a run of all authors and one warning: variables left in a shell,
+    /// variables of a platform for machines or pods, and variables of unknown launchers.
     @Test(arguments: [
         (
             ["RANK": "0", "WORLD_SIZE": "4"], "RANK is 0 and WORLD_SIZE is 4",
@@ -175,7 +176,7 @@ struct SchedulerTests {
         #expect(try placement(environment, rank: 1, worldSize: 4).warnings == [])
     }
 
-    /// Nothing is said where a launcher runs one task, nor of variables that may mean anything.
+    /// Checks that there is no warning if a launcher runs one task, or about variables that may mean anything.
     @Test(arguments: [
         ["OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMIX_RANK": "0"],
         ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "PMIX_RANK": "0"],
@@ -188,7 +189,8 @@ struct SchedulerTests {
         #expect(try placement(environment) == SchedulerPlacement())
     }
 
-    /// Where two launchers run as many tasks and number this process otherwise, one is a rest of something else.
+    /// Checks a warning if two launchers run several tasks and number this process differently: the variables of one of them are
+    /// left over.
     @Test func contradictionsAreSaid() throws {
         let pmi = ["PMI_RANK": "0", "PMI_SIZE": "4"]
         let step = [
@@ -200,20 +202,20 @@ struct SchedulerTests {
         #expect(found.warnings.count == 1)
         #expect(found.warnings[0].contains("PMI_RANK is 0 and PMI_SIZE is 4"))
         #expect(found.warnings[0].contains("SLURM_PROCID is 5 of 8 tasks"))
-        // srun has started this very process.
+        // SLURM_TASK_PID is this process, so srun has started it.
         found = try placement(pmi.merging(step) { $1 })
         #expect(found.source == "srun" && found.placement.rank == 5)
         #expect(found.warnings.count == 1 && found.warnings[0].contains("unset the others"))
         found = try placement(Self.torchrun.merging(step) { $1 })
         #expect(found.source == "srun" && found.placement.worldSize == 8)
-        // torchrun has numbered its workers otherwise than srun did the machines.
+        // torchrun numbers its workers differently from srun's tasks, one per machine. This is not a contradiction.
         let elastic = [
             "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "x",
         ]
         let machines = ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"]
         found = try placement(elastic.merging(machines) { $1 })
         #expect(found.source == "torchrun" && found.placement.rank == 1 && found.warnings == [])
-        // A shell's rest beside what srun says, or the same.
+        // Variables left in a shell that contradict srun's, and then variables that agree with them.
         found = try placement(step.merging(["RANK": "0", "WORLD_SIZE": "4"]) { $1 }, process: 78)
         #expect(found.source == "srun" && found.warnings.count == 1)
         found = try placement(step.merging(["RANK": "5", "WORLD_SIZE": "8"]) { $1 }, process: 78)
@@ -222,7 +224,7 @@ struct SchedulerTests {
 
     // MARK: Slurm
 
-    /// A step smaller than its job, with the job's SLURM_NTASKS kept (srun -E).
+    /// Checks a step that is smaller than its job and keeps the job's SLURM_NTASKS (srun -E).
     @Test func theStepsNumberOfTasksCounts() throws {
         let task = [
             "SLURM_STEP_ID": "1", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_PROCID": "1",
@@ -238,11 +240,11 @@ struct SchedulerTests {
             found.warnings[0].contains("SLURM_NTASKS is 4")
                 && found.warnings[0].contains("SLURM_STEP_NUM_TASKS"))
         #expect(try placement(task.merging(["SLURM_NTASKS": "2"]) { $1 }).warnings == [])
-        // A batch script that was submitted from within that step: it has the step's variables still.
+        // A batch script that was submitted from within that step still has the step's variables.
         let batch = ["SLURM_GTIDS": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"]
         found = try placement(task.merging(batch) { $1 })
         #expect(found.placement == RankPlacement() && found.warnings.count == 1)
-        // The same where a step has one task a machine, and Slurm's daemon tells.
+        // The same variables in a step with one task per machine. Here Slurm's daemon tells which step this is.
         let wide = task.merging(batch) { $1 }.merging(["SLURM_STEP_TASKS_PER_NODE": "1(x2)"]) { $1 }
         #expect(try placement(wide, slurmStep: "0").source == "srun")
         for step in ["batch", "extern", "interactive"] {
@@ -259,17 +261,18 @@ struct SchedulerTests {
             SlurmStep.tasksHere(["SLURM_STEP_TASKS_PER_NODE": text, "SLURM_NODEID": node]) == count)
     }
 
-    /// The one shell of `srun --pty`, and what it starts.
+    /// Checks that the shell of `srun --pty`, and the processes that it starts, are not tasks.
     @Test func aShellOnSrunsTerminalIsNotATask() throws {
         let found = try placement(Self.srun.merging(["SLURM_PTY_PORT": "4711"]) { $1 })
         #expect(found.placement == RankPlacement() && found.source == nil)
         #expect(found.warnings.count == 1 && found.warnings[0].contains("--pty"))
-        // mpirun in it is what counts.
+        // If mpirun runs in this shell, its variables count.
         let inner = ["SLURM_PTY_PORT": "4711"].merging(Self.openMPI) { $1 }
         #expect(try placement(Self.srun.merging(inner) { $1 }).source == "Open MPI")
     }
 
-    /// `sbatch --ntasks=4` sets these for its one process; so do interactive shells.
+    /// Checks that a batch script is not a task, although `sbatch --ntasks=4` sets these variables for its only process.
+    /// Interactive shells set them too.
     @Test(arguments: [nil, "4294967291", "4294967290"])
     func aBatchScriptIsNotATask(step: String?) throws {
         var environment = ["SLURM_PROCID": "0", "SLURM_NTASKS": "4"]
@@ -296,7 +299,7 @@ struct SchedulerTests {
         let found = try placement(array)
         #expect(found.placement == RankPlacement())
         #expect(found.notes.count == 1 && found.notes[0].contains("does all authors"))
-        // With ranks of its own there is nothing to say.
+        // With ranks there is no note.
         #expect(try placement(array, rank: 3, worldSize: 8).notes == [])
         #expect(try placement(array.merging(Self.srun) { $1 }).notes == [])
     }

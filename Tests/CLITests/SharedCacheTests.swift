@@ -1,4 +1,4 @@
-// A cache that others may write to, and what they may have put there.
+// Tests of a cache to which others may write, and of what they may have put there.
 
 import Crypto
 import Files
@@ -12,7 +12,7 @@ struct SharedCacheTests {
     private let victim: String
     private let secret = "of nobody's business"
 
-    /// Another user's number. The tests' own user must be root to make anything in that user's name.
+    /// The ID of another user. Only root can create files that belong to this user.
     private static let stranger: uid_t = 1111
 
     init() throws {
@@ -29,7 +29,7 @@ struct SharedCacheTests {
     private var model: String { home + "/hub/models--google--gemma-2-2b" }
     private let shard = "model-00002-of-00003.safetensors"
 
-    /// Fetches what layer 0 needs; `shell` is what is done before in the process that becomes it.
+    /// Fetches the files that a run with layer `layer` needs. `shell` is bash code that comes before the command.
     private func fetch(
         _ more: [String] = [], _ environment: [String: String?] = [:], layer: Int = 0,
         shell: String = "exec"
@@ -51,7 +51,7 @@ struct SharedCacheTests {
         if let user { #expect(lchown(path, user, user) == 0) }
     }
 
-    /// What was the victim's is as it was, and nothing was added.
+    /// Checks that the victim's files are unchanged and that nothing was added to them.
     private func expectUntouched(_ place: String) throws {
         #expect(try TestData.bytes("\(victim)/.ssh/id_rsa") == Array(secret.utf8), "\(place)")
         let project = try TestData.bytes("\(victim)/project/config.json")
@@ -64,7 +64,7 @@ struct SharedCacheTests {
                 ], "\(place)")
     }
 
-    /// The shard's content, and its name in the cache.
+    /// The bytes of the shard, and their SHA-256, which is the blob's name in the cache.
     private func content() throws -> (bytes: [UInt8], digest: String) {
         let bytes = try TestData.bytes("\(TestData.tiny)/model/\(shard)")
         return (bytes, SHA256.hash(data: bytes).map { String(format: "%02x", $0) }.joined())
@@ -76,14 +76,14 @@ struct SharedCacheTests {
 
     // MARK: Links
 
-    /// Of folders that are this program's own, and of those of commits, none may be a link, whoever has made it.
+    /// Checks that a link in place of one of the program's folders in the cache is not followed, whoever made it.
     @Test(arguments: ["", "/refs", "/DIGEST"])
     func aLinkInPlaceOfOurFolders(place: String) throws {
         let name = ".sae-extract" + place.replacing("DIGEST", with: try content().digest)
         try plant("\(model)/\(name)", linkTo: victim)
         let outcome = try fetch()
         try expectUntouched(name)
-        // Where the revision is noted it is not needed by a download.
+        // A download does not need the folder in which revisions are noted.
         guard place != "/refs" else { return }
         #expect(outcome.status == 74, "\(outcome.errors)")
         #expect(
@@ -103,7 +103,7 @@ struct SharedCacheTests {
             "\(outcome.errors)")
     }
 
-    /// Links that lay a cache's folders elsewhere count where nobody else can have made them.
+    /// Checks that links that put a cache's folders elsewhere are followed only if no other user can have made them.
     @Test(arguments: ["", "/snapshots", "/blobs", "/refs", "/.."])
     func linksOfOthersAreNotFollowed(place: String) throws {
         try #require(getuid() == 0, "these tests need root, to be two users")
@@ -114,7 +114,7 @@ struct SharedCacheTests {
         try plant(path, linkTo: elsewhere, by: Self.stranger)
         let refused = try fetch()
         #expect(try FileManager.default.contentsOfDirectory(atPath: elsewhere) == [])
-        // The commit of a revision is written down where it can be, and not needed else.
+        // The commit of a revision is stored in refs if possible, but is not needed.
         if place != "/refs" {
             #expect(refused.status == 74, "\(refused.errors)")
             #expect(
@@ -137,7 +137,7 @@ struct SharedCacheTests {
         try expectUntouched("lock")
     }
 
-    /// Folders that lead back to where they lie have paths without end.
+    /// Checks links to the folder that they are in, which give paths without end.
     @Test func linksThatLeadInCircles() throws {
         #expect(try fetch().status == 0)
         let saes = home + "/hub/models--google--gemma-scope-2b-pt-res"
@@ -145,13 +145,13 @@ struct SharedCacheTests {
         for name in ["a", "b", "c"] {
             try plant("\(saes)/snapshots/\(snapshots[0])/\(name)", linkTo: ".")
         }
-        // Without a list of the commit's files they are looked for.
+        // Without a list of the commit's files, the program searches the folder for them.
         try FileManager.default.removeItem(atPath: saes + "/.sae-extract")
         let outcome = try fetch([], ["HF_HUB_OFFLINE": "1"])
         #expect(outcome.status == 0, "\(outcome.errors)")
     }
 
-    /// Pipes are not waited at.
+    /// Checks that the program does not wait at pipes in place of files.
     @Test func pipesInPlaceOfFiles() throws {
         let digest = try content().digest
         for place in [
@@ -168,9 +168,9 @@ struct SharedCacheTests {
         #expect(outcome.status == 0, "\(outcome.errors)")
     }
 
-    // MARK: Parts of downloads
+    // MARK: Partial downloads
 
-    /// The first byte of the shard that was asked for.
+    /// The offset of the first byte that was requested of the shard; -1 if the range is invalid, nil without a request.
     private func firstByte() throws -> Int? {
         try hub.requests().first { $0.isForBody && $0.path.contains(shard) && $0.port == "storage" }
             .map { request in
@@ -179,7 +179,8 @@ struct SharedCacheTests {
             }
     }
 
-    /// What others could read by its copy only is not copied: a link, a second name of a private file.
+    /// Checks that a partial download is not copied if it is a link, or a second name of a private file: others could read the
+    /// file through the copy.
     @Test(arguments: ["a link", "a second name", "a readable part", "a part of one's own"])
     func partsOfOthers(kind: String) throws {
         let (bytes, digest) = try content()
@@ -212,7 +213,7 @@ struct SharedCacheTests {
         return info.st_mode & 0o7777
     }
 
-    /// What is hashed while it comes may be written to by nobody else, whatever the umask.
+    /// Checks that partial downloads, which are hashed while they arrive, are not writable for other users, whatever the umask.
     @Test func partsAreNotWritableForOthers() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 100000}]"#)
         _ = try fetch([], shell: "umask 002; exec timeout -s KILL 3")
@@ -226,11 +227,11 @@ struct SharedCacheTests {
         let blobs = try FileManager.default.subpathsOfDirectory(atPath: home).filter {
             $0.contains("/blobs/")
         }
-        // What is whole has the umask's permissions, by which a group shares it.
+        // Whole contents have the umask's permissions, with which a group shares them.
         for path in blobs { #expect(try mode("\(home)/\(path)") == 0o664, "\(path)") }
     }
 
-    /// As on clusters: the home of one group, the file system for large files of another.
+    /// Checks a cache on a cluster where the home folder belongs to one group and the file system for large files to another.
     @Test func foldersElsewhereOfAnotherGroup() throws {
         try #require(getuid() == 0, "these tests need root, for another group's folder")
         let elsewhere = "/dev/shm/sae-extract-\(UInt64.random(in: 0 ... .max))"
@@ -252,7 +253,8 @@ struct SharedCacheTests {
         }
     }
 
-    /// Whatever somebody has put under the name of a content, of the right size: it is hashed, once, and downloaded again.
+    /// Checks that a content that others could change is hashed once, and is downloaded again if it is wrong, even if its size is
+    /// right.
     @Test func contentsThatOthersCouldChange() throws {
         #expect(try fetch().status == 0)
         let (bytes, digest) = try content()
@@ -261,7 +263,7 @@ struct SharedCacheTests {
         let whole = try fetch()
         #expect(whole.status == 0, "\(whole.errors)")
         #expect(whole.output.contains("to be downloaded: 0 files"), "\(whole.output)")
-        // What is remembered is this version's alone.
+        // The remembered hash counts for this version of the file only.
         var wrong = bytes
         wrong[wrong.count / 2] ^= 1
         try TestData.write(wrong, to: blob)
@@ -277,7 +279,8 @@ struct SharedCacheTests {
         #expect(try TestData.bytes(blob) == bytes)
     }
 
-    /// In a folder where anybody may add names, and nobody replaces another's, somebody can still add a link.
+    /// Checks that a link that another user has put among the blobs is not used. In a folder with the sticky bit, users cannot
+    /// replace the files of others, but can add names.
     @Test func linksAmongContents() throws {
         try #require(getuid() == 0, "these tests need root, to be two users")
         #expect(try fetch(layer: 1).status == 0)
@@ -289,7 +292,7 @@ struct SharedCacheTests {
         let contents = try files.map { try TestData.bytes($0) }
         #expect(contents[0] != contents[1] && contents[0].count == contents[1].count)
         let blobs = try files.map { try #require(realpath($0, nil).map { String(cString: $0) }) }
-        // Layer 1's content is not there, but a link to layer 0's of its name.
+        // In place of layer 1's content there is a link of its name to layer 0's content.
         try plant(blobs[1], linkTo: blobs[0], by: Self.stranger)
         for path in [home, home + "/hub", saes, saes + "/blobs"] {
             #expect(chmod(path, 0o1777) == 0)
@@ -299,7 +302,7 @@ struct SharedCacheTests {
         #expect(try TestData.bytes(files[1]) == contents[1])
     }
 
-    /// What cannot be had ends a download of others at once: here one that would never end.
+    /// Checks that a refused download ends the others at once, here one that would never end.
     @Test func oneRefusalEndsAllDownloads() throws {
         try hub.setFaults(
             #"[{"path": "model-00002", "port": "storage", "method": "GET", "status": 403}, {"path": "model-00001", "port": "storage", "method": "GET", "stall": 1000}]"#
@@ -309,7 +312,7 @@ struct SharedCacheTests {
         #expect(outcome.errors.contains("answers 403"), "\(outcome.errors)")
     }
 
-    /// Contents are hashed once: what is found is remembered where nobody else can write.
+    /// Checks that contents are hashed once, and that the hashes are remembered in a file that nobody else can write.
     @Test func whatWasHashedIsRemembered() throws {
         #expect(try fetch().status == 0)
         let memory = folder.file("own/sae-extract/hashed-contents")
@@ -321,13 +324,14 @@ struct SharedCacheTests {
         #expect(String(decoding: lines, as: UTF8.self).contains(try content().digest))
         #expect(try fetch().status == 0)
         #expect(try TestData.bytes(memory) == lines)
-        // Others' memory is not believed.
+        // A file of hashes that others can write is neither believed nor extended.
         chmod(memory, 0o666)
         #expect(try fetch().status == 0)
         #expect(try TestData.bytes(memory) == lines)
     }
 
-    /// Whoever changes the list of a commit's files would say what their contents must be: with network the Hub is asked.
+    /// Checks that a list of a commit's files that others could change is requested again from the Hub. The list says what the
+    /// files' contents must be.
     @Test func listsThatOthersCouldChange() throws {
         #expect(try fetch().status == 0)
         try makeShared()
@@ -347,7 +351,7 @@ struct SharedCacheTests {
             let outcome = try fetch(more)
             #expect(outcome.status == 0, "\(outcome.errors)")
             #expect(try TestData.bytes(file) == bytes)
-            // What this user has written itself is not asked for again.
+            // A list that this user has written is not requested again.
             try hub.clearLog()
             #expect(try fetch(more).status == 0)
             #expect(try !hub.requests().contains { $0.path.contains("gemma-2-2b/tree/") })
@@ -358,15 +362,15 @@ struct SharedCacheTests {
 
     // MARK: Lists
 
-    /// Sizes may add up to anything.
+    /// Checks sizes whose sum does not fit a signed 64-bit integer.
     @Test func sizesWithoutEnd() throws {
         let blob = String(repeating: "a", count: 40)
-        // More than 2⁶³ bytes, by the largest size that is taken.
+        // More than 2⁶³ bytes in total, in files of the largest accepted size.
         let files = (0..<8200).map {
             #"{"type": "file", "path": "data/train-\#($0).jsonl", "size": 1125899906842623, "oid": "\#(blob.dropLast(5))\#(10000 + $0)"}"#
         }
         try folder.write([0x0A], "hub/datasets/some/corpus/data/train-0.jsonl")
-        // One pattern: without it each name is compared with dozens.
+        // The card gives one pattern. Without the card each name is compared with dozens of patterns.
         try folder.write(
             #"{"configs": [{"config_name": "default", "data_files": "data/*"}]}"#.utf8,
             "hub/datasets/some/corpus/.card.json")
@@ -379,7 +383,7 @@ struct SharedCacheTests {
         #expect(outcome.errors.contains("bytes are to be downloaded, but"), "\(outcome.errors)")
     }
 
-    /// Names that look alike are names of several files.
+    /// Checks that names that look alike but have different bytes are different files.
     @Test func namesThatDifferInTheirBytesAlone() throws {
         for (name, author) in [("caf\u{E9}", "composed"), ("cafe\u{301}", "decomposed")] {
             let line =

@@ -1,4 +1,4 @@
-// Being asked to end, and going on later.
+// Tests of signals that ask a run to stop, and of the run that continues later.
 
 import Foundation
 import TestSupport
@@ -36,7 +36,7 @@ struct SignalTests {
             try Tool.results(in: folder.file("out")) == Tool.results(in: folder.file("whole")))
     }
 
-    /// As a scheduler does it: the signal goes to every process of the job, and comes again.
+    /// Checks that a signal that goes to every process of the job and comes again counts once. Schedulers send signals like this.
     @Test func signalsToAllProcessesAreOne() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
         #expect(tool.waitForBatches(7, workers: 2))
@@ -49,7 +49,7 @@ struct SignalTests {
     @Test func aSecondInterruptDoesNotWait() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
         #expect(tool.waitForBatches(7, workers: 2))
-        // Workers that cannot end by themselves.
+        // Stopped workers cannot react to the signal.
         for worker in tool.workers { kill(worker, SIGSTOP) }
         tool.send(SIGINT)
         #expect(tool.wait { $0.log.contains("finishing the batches in hand") })
@@ -58,7 +58,7 @@ struct SignalTests {
         for worker in tool.workers { kill(worker, SIGKILL) }
     }
 
-    /// Nor does it where a scheduler's signal came first.
+    /// Checks that a second interrupt does not wait either if a scheduler's signal came first.
     @Test func aSecondInterruptAfterAnotherSignalDoesNotWait() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
         #expect(tool.waitForBatches(7, workers: 2))
@@ -72,7 +72,7 @@ struct SignalTests {
         for worker in tool.workers { kill(worker, SIGKILL) }
     }
 
-    /// How to go on is said at any log level, and rightly: with --overwrite again, all would be lost.
+    /// Checks that the advice to continue appears at any log level, and without --overwrite, which would remove all results.
     @Test func theAdviceHoldsAtAnyLogLevel() throws {
         let tool = try RunningTool(arguments + ["--overwrite"])
         #expect(tool.waitForBatches(3))
@@ -90,7 +90,7 @@ struct SignalTests {
         #expect(quiet.errors.contains("run the same command again to continue"), "\(quiet.errors)")
     }
 
-    /// A launcher that ignores SIGCHLD hands that down.
+    /// Checks that a run waits for its workers if its launcher ignores SIGCHLD. Processes inherit this setting.
     @Test func ignoredChildrenAreWaitedFor() throws {
         let outcome = try Tool.run(
             arguments + ["--n_docs", "5"],

@@ -1,8 +1,10 @@
-// Lists, home folders and standard input as people write them.
+// Tests of lists, home folders and standard input in the forms in which users give them.
 
 import ArgumentParser
 import Files
 import Foundation
+import Hooks
+import Planning
 import TestSupport
 import Testing
 
@@ -62,7 +64,7 @@ struct SpellingTests {
         #expect(options.saveDirectory == home + "/o")
     }
 
-    /// In a home of its own, with every path written so; and the commands that read results.
+    /// Checks that a run, and the commands that read results, expand `~` in every path. The home folder is a temporary one.
     @Test func runsFindTheirHome() throws {
         for (name, source) in [
             ("model", "model-single"), ("sae", "sae"), ("c.jsonl", "authormix.jsonl"),
@@ -109,7 +111,7 @@ struct SpellingTests {
         let piped = try run("-", "b", "cat '\(corpus)' | \"$@\"")
         #expect(piped.status == 0, "\(piped.errors)")
         #expect(try Tool.results(in: folder.file("a")) == Tool.results(in: folder.file("b")))
-        // The same command goes on where it was.
+        // The same command continues, here with nothing left to compute.
         let again = try run("-", "b", "\"$@\" <'\(corpus)'")
         #expect(again.status == 0 && again.errors.contains(" 0 tokens computed"), "\(again.errors)")
         let empty = try run("-", "c", "\"$@\" </dev/null")

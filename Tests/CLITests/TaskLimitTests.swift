@@ -1,5 +1,5 @@
-// Threads and processes that the system does not give, and a kernel's files that are not there: an end within seconds,
-// with the reason, or none the worse for it.
+// Tests of a system that refuses threads and processes, or has no /proc: the program ends within seconds with the reason, or
+// works without them.
 
 import Foundation
 import TestSupport
@@ -14,10 +14,11 @@ struct TaskLimitTests {
 
     // MARK: ulimit -u
 
-    /// A user that nothing else runs as, since the limit counts all that a user has; root passes all limits.
+    /// A launcher for a user as which nothing else runs, because the limit counts all tasks of a user. The limit does not apply
+    /// to root.
     private static let user = ["setpriv", "--reuid", "12348", "--regid", "12348", "--clear-groups"]
 
-    /// Whether such a user can be had here, and may run what was built.
+    /// Whether the tests can run commands as this user, and this user can run the built program.
     static let hasUser: Bool = {
         let outcome = try? Tool.run(["--help"], launcher: ["/usr/bin/env"] + user)
         return geteuid() == 0 && outcome?.status == 0
@@ -58,7 +59,8 @@ struct TaskLimitTests {
                 && outcome.errors.contains("ulimit -u is 24"), "\(outcome.errors)")
     }
 
-    /// What needs no threads takes none, and what can do with fewer does.
+    /// Checks that commands that read results work with one thread, and that commands that need more end with an error that names
+    /// the limit.
     @Test(.enabled(if: hasUser)) func resultsAreReadWithOneThread() throws {
         let made = try run(job("out"), tasks: 400)
         #expect(made.status == 0, "\(made.errors)")
@@ -75,7 +77,7 @@ struct TaskLimitTests {
 
     // MARK: Threads that are refused later
 
-    /// Refuses all threads after the first FEW_THREADS.
+    /// Builds a library that refuses all threads after the first FEW_THREADS. Returns its path.
     private func fewThreads() throws -> String {
         let source = try folder.write(
             Array(
@@ -104,10 +106,11 @@ struct TaskLimitTests {
         return folder.file("few.so")
     }
 
-    /// They were there when the run tried, and are gone when it needs them: nothing but a signal ends that, and one does.
+    /// Checks that a signal ends a run that got its threads when it checked the limit, but is refused threads when it needs them.
+    /// Only a signal can end this state.
     @Test func aSignalEndsARunThatGetsNoThreads() throws {
         let cores = sysconf(Int32(_SC_NPROCESSORS_ONLN))
-        // The two trials, and the thread that hears of signals.
+        // The threads of the program's two checks, and the thread that receives signals.
         let tried = (7 + min(cores, 4) + 1) + 1 + (6 + min(cores, 7) + 2 * 4)
         for more in [0, 3, 5] {
             let tool = try RunningTool(
@@ -144,7 +147,8 @@ struct TaskLimitTests {
         return process.terminationStatus == 0
     }()
 
-    /// Results are read without it; whatever needs more threads than one says what is missing. No flag is lost on the way.
+    /// Checks that commands that read results work without /proc, and that commands that need more than one thread report that
+    /// /proc is missing. A misspelt flag is still found.
     @Test(.enabled(if: canHideProc)) func withoutProc() throws {
         let made = try Tool.run(job("out"))
         #expect(made.status == 0, "\(made.errors)")

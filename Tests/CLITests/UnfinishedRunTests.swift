@@ -1,5 +1,5 @@
-// A run that is at work or was killed: what is complete can be seen and used, what is not is said. And results of earlier
-// versions, which spelt some names otherwise.
+// Tests of runs that are at work or were killed: complete authors are shown and can be used, and incomplete ones are reported.
+// Also tests of results of earlier versions, which spelt some names differently.
 
 import ByteJSON
 import Files
@@ -16,7 +16,7 @@ struct UnfinishedRunTests: Resuming {
         corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
     }
 
-    /// Runs until the `count`-th NumPy file is in its place, and kills the worker and its parent there.
+    /// Runs `arguments`, and kills the worker and the parent when the `count`-th NumPy file is in its place.
     private func kill(afterFile count: Int, _ arguments: [String]) throws {
         let mark = folder.file("struck-\(count)-\(arguments.count)")
         try run(
@@ -44,7 +44,8 @@ struct UnfinishedRunTests: Resuming {
         (inspection["authors"]?.array ?? []).compactMap { $0.object?["author"]?.string }
     }
 
-    /// Five NumPy files an author: the third author's are begun.
+    /// Checks that the complete authors of a killed run are shown. An author has five NumPy files, so the third author's files
+    /// are incomplete here.
     @Test func whatAKilledRunHasCompletedIsShown() throws {
         try kill(afterFile: 12, job("out"))
         let found = try inspection()
@@ -56,7 +57,7 @@ struct UnfinishedRunTests: Resuming {
         let lines = try tool(["inspect", folder.file("out")]).output
         #expect(lines.contains("run       unfinished, begun "), "\(lines)")
         #expect(lines.contains("was killed: 2 of 5 authors are complete, and shown"), "\(lines)")
-        // Features on at a token are of those that are shown.
+        // The mean L0 is that of the authors that are shown.
         #expect(
             found["saes"]?.array?.allSatisfy { ($0.object?["mean_l0"]?.number ?? 0) > 0 } == true)
         let checked = try tool(["verify", folder.file("out"), "--quiet"], exits: 65)
@@ -72,7 +73,8 @@ struct UnfinishedRunTests: Resuming {
         _ = try tool(["verify", folder.file("out"), "--quiet"])
     }
 
-    /// What stood there before is shown, not what the second run has made of some authors.
+    /// Checks that the results of the first run are shown, and that the layer that the second run made for only some authors is
+    /// left out.
     @Test func moreLayersThatAreNotCompleteAreLeftOut() throws {
         try run(job("out", layers: [0]))
         try kill(afterFile: 7, job("out", layers: [0, 1]))
@@ -123,7 +125,7 @@ struct UnfinishedRunTests: Resuming {
         let path = try #require(try own(".receipts").first)
         let bytes = try TestData.bytes(path)
         let end = try #require(bytes.firstIndex(of: 0x0A))
-        // A wrong byte costs its line, a torn line itself.
+        // A wrong byte invalidates its line, and a line without an end is invalid.
         var wrong = bytes
         wrong[40] ^= 1
         try TestData.write(wrong, to: path)
@@ -141,7 +143,7 @@ struct UnfinishedRunTests: Resuming {
 
     // MARK: State of earlier versions
 
-    /// A file for each receipt, and colons in the names of entries.
+    /// Checks that a run continues the state of earlier versions: one file per receipt, and colons in the names of entries.
     @Test func earlierStateIsGoneOnWith() throws {
         try run(job("out", layers: [0]))
         let path = try #require(try own(".receipts").first)
@@ -167,7 +169,7 @@ struct UnfinishedRunTests: Resuming {
 
     // MARK: Labels
 
-    /// A job whose model is a folder called `label`.
+    /// Arguments of a job whose model is a folder with the name `label`.
     private func labelled(_ label: String, _ name: String, _ extra: [String] = []) throws
         -> [String]
     {
@@ -202,19 +204,19 @@ struct UnfinishedRunTests: Resuming {
         let names = try directoryContents(folder.file("out")).filter { $0.hasPrefix("sae__") }
         #expect(names.count == 35)
         #expect(names.allSatisfy { $0.hasPrefix("sae__\(encoded)__") }, "\(names)")
-        // Readers that split at "__" find four parts, or six.
+        // Programs that split the names at "__" find four or six parts.
         #expect(
             names.allSatisfy { [4, 6].contains($0.components(separatedBy: "__").count) }, "\(names)"
         )
         #expect(authors(try inspection()).count == 5)
         _ = try tool(["verify", folder.file("out"), "--quiet"])
-        // It finds its own again.
+        // The next run finds these results complete.
         let again = try run(try labelled(label, "out"))
         #expect(
             computed(again) == 0 && !again.errors.contains("versions before"), "\(again.errors)")
     }
 
-    /// What versions before made of `label`: the same files, under names with the label as it is.
+    /// Changes results to what earlier versions wrote: the same files, with the label unencoded in their names.
     private func makeEarlier(_ label: String, _ encoded: String, _ name: String) throws {
         let out = folder.file(name)
         for file in try directoryContents(out) where file.hasPrefix("sae__\(encoded)__") {
@@ -240,7 +242,8 @@ struct UnfinishedRunTests: Resuming {
             try TestData.write(text.joined(separator: "\n").utf8, to: path)
         }
         for path in try own(".receipts", in: name) {
-            // The line's checksum is of what stands in it.
+            // A changed line would no longer match its checksum, so each receipt goes to a file without one, as in earlier
+            // versions.
             let receipts = try TestData.bytes(path).split(separator: 0x0A).map {
                 String(decoding: $0.dropFirst(9), as: UTF8.self)
                     .replacing("sae__\(encoded)__", with: "sae__\(label)__")
@@ -260,24 +263,24 @@ struct UnfinishedRunTests: Resuming {
         try makeEarlier(label, encoded, "out")
         let earlier = try results("out")
         #expect(earlier.keys.allSatisfy { $0.hasPrefix("sae__my__model__") })
-        // They are read,
+        // The commands that read results accept the earlier names.
         #expect(authors(try inspection()).count == 5)
         _ = try tool(["verify", folder.file("out"), "--quiet"])
         _ = try tool(["report", folder.file("out")])
         try FileManager.default.removeItem(atPath: folder.file("out/report.html"))
-        // gone on with,
+        // A run continues these results.
         let again = try run(job)
         #expect(computed(again) == 0)
         #expect(again.errors.contains("as versions before this one spelt it"), "\(again.errors)")
         #expect(try results("out") == earlier)
         _ = try tool(["verify", folder.file("out"), "--quiet"])
-        // refused where nothing tells how they were made,
+        // A run is refused if nothing tells how the results were made.
         try FileManager.default.copyItem(
             atPath: folder.file("out"), toPath: folder.file("copy"))
         try FileManager.default.removeItem(atPath: folder.file("copy/.sae-extract"))
         let refused = try run(try labelled(label, "copy"), exits: 78)
         #expect(refused.errors.contains("sae__my__model__"), "\(refused.errors)")
-        // and made anew under today's names.
+        // With --overwrite, the results are made again under today's names.
         try run(job + ["--overwrite"])
         #expect(try results("out") == today)
         _ = try tool(["verify", folder.file("out"), "--quiet"])

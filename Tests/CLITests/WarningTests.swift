@@ -1,4 +1,4 @@
-// What a run says before it computes: of names that match nothing, and of texts that are templates already.
+// Tests of warnings before a run computes: names that match nothing, and texts that already begin with a chat template.
 
 import Foundation
 import TestSupport
@@ -11,7 +11,7 @@ struct WarningTests {
         folder = try TemporaryFolder()
     }
 
-    /// The warnings of a dry run on the fixture, or of `corpus`.
+    /// The warnings and errors of a dry run on `corpus`, by default the fixture's.
     private func warnings(
         _ arguments: [String], corpus: String = TestData.tiny + "/authormix.jsonl",
         status: Int32 = 0
@@ -51,7 +51,7 @@ struct WarningTests {
     @Test func eachNameIsSaidOnce() throws {
         #expect(try warnings(["--exclude_authors", "x", "y", "x", "harbour"]).count == 2)
         #expect(try warnings(["--exclude_authors", "harbour"]).isEmpty)
-        // Where the file was not read to its end, nobody knows.
+        // If the file was not read to its end, the name may come later, so there is no warning.
         #expect(try warnings(["--exclude_authors", "x", "--n_docs", "1"]).isEmpty)
     }
 
@@ -77,7 +77,7 @@ struct WarningTests {
             warnings.first?.contains("2 of 5 documents begin with <bos> or a turn marker") == true,
             "\(warnings)")
         #expect(warnings.first?.contains("line 2") == true)
-        // Only of those that are taken.
+        // Only selected documents count.
         #expect(try self.warnings(["--n_docs", "1"], corpus: corpus).isEmpty)
     }
 

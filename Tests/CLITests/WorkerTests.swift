@@ -1,4 +1,4 @@
-// Workers and ranks: the same bytes however the work is shared out, and what is said when a worker is lost.
+// Tests of workers and ranks: the bytes are the same however the work is divided, and a lost worker is reported.
 
 import Files
 import Foundation
@@ -25,7 +25,7 @@ struct WorkerTests {
         try Tool.results(in: folder.file(name))
     }
 
-    /// Batches of one document, so that there is something to share out.
+    /// Arguments of the fixture's main job in batches of one document, so that there are batches to divide.
     private func tiny(_ name: String) -> [String] {
         Tool.tinyArguments(saveDirectory: folder.file(name), batchSize: "1")
             + ["--storage_format", "both"]
@@ -33,7 +33,7 @@ struct WorkerTests {
 
     // MARK: Same bytes
 
-    /// OpenBLAS' kernels for AVX-512, where the processor has what they use.
+    /// The environment that selects the OpenBLAS kernel set for AVX-512; empty if the processor lacks the instructions.
     private static let wideKernels: [[String: String?]] = {
         let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
         let flags = Set(
@@ -61,7 +61,7 @@ struct WorkerTests {
                 tiny("r") + ["--rank", rank, "--world_size", "4"], environment: environment)
         }
         #expect(try results("r") == expected)
-        // Two workers each in three separately started processes.
+        // Three separately started runs with two workers each.
         for rank in ["0", "1", "2"] {
             try run(
                 tiny("k") + ["--rank", rank, "--world_size", "3", "--workers", "2"],
@@ -70,7 +70,7 @@ struct WorkerTests {
         #expect(try results("k") == expected)
     }
 
-    /// More ranks than authors, all at once, from the environment of each kind of launcher.
+    /// Checks more ranks than authors, all at the same time, with the variables of different launchers.
     @Test func ranksAtOnceShareAuthors() throws {
         try run(tiny("1"))
         let ranks = try (0..<7).map { rank in
@@ -88,7 +88,7 @@ struct WorkerTests {
         #expect(try results("r") == results("1"))
         let own = try FileManager.default.subpathsOfDirectory(atPath: folder.file("r/.sae-extract"))
         #expect(!own.contains { $0.hasSuffix(".journal") || $0.hasSuffix(".partial") }, "\(own)")
-        // Of 28 documents each was computed once.
+        // Each of the 28 documents (one per batch) was computed once.
         #expect(
             ranks.reduce(0) { $0 + $1.events.count { $0.hasPrefix(#"{"batch""#) } } == 28)
     }
@@ -103,7 +103,8 @@ struct WorkerTests {
         #expect(outcome.errors.contains("of memory") && outcome.errors.contains("of mapped files"))
     }
 
-    /// Whoever did not mean to be one of several reads it in the last line, whatever else is said.
+    /// Checks that the last line says which share of the authors this rank had, at any log level. A user may not have intended to
+    /// start several ranks.
     @Test(arguments: ["error", "critical", "info"])
     func aShareIsTheLastWord(level: String) throws {
         func last(_ rank: Int, of world: Int) throws -> String {
@@ -120,7 +121,7 @@ struct WorkerTests {
             try last(0, of: 2)
                 == "rank 0 of 2 (srun): 3 of 5 authors; the other ranks have the rest")
         #expect(try last(1, of: 2) == "rank 1 of 2 (srun): 2 of 5 authors; all 5 are complete")
-        // One that has nothing to do is one of several all the same.
+        // A rank without work prints the line too.
         #expect(try last(0, of: 2) == "rank 0 of 2 (srun): 3 of 5 authors; all 5 are complete")
         #expect(
             try last(6, of: 8)
@@ -150,7 +151,8 @@ struct WorkerTests {
         #expect(try results("out") == results("whole"))
     }
 
-    /// A crash is one, though Swift's crash report interrupts the thread that waits for the parent's word.
+    /// Checks that a crash is reported as a crash, although Swift's crash report interrupts the thread that waits for messages
+    /// from the parent.
     @Test func aCrashedWorkerIsReported() throws {
         let outcome = try Tool.run(
             try long(20) + ["--workers", "2"],
@@ -164,7 +166,7 @@ struct WorkerTests {
         #expect(outcome.errors.contains("OPENBLAS_CORETYPE=Haswell asks for; unset that variable"))
     }
 
-    /// What Swift's runtime says of a check that failed is told, whatever a crash report has after it.
+    /// Checks that the message of Swift's runtime about a failed check is kept, whatever a crash report prints after it.
     @Test func theFirstWordsOfACrashAreKept() {
         func words(_ lines: String) -> LastWords {
             lines.split(separator: "\n").reduce(into: LastWords()) { $0.add(String($1)) }
@@ -210,7 +212,7 @@ struct WorkerTests {
         #expect(words("a\n\(said)\nb\nc").description == "a / \(said)")
     }
 
-    /// A worker that ends so is no matter of the processor's.
+    /// Checks that the report of a failed check within the program does not blame the processor.
     @Test(arguments: ["SIGILL", "SIGABRT"])
     func aFailedCheckIsNotExplainedByTheProcessor(signal: String) throws {
         let outcome = try Tool.run(
@@ -236,7 +238,7 @@ struct WorkerTests {
         defer { for end in ends { close(end) } }
         var action = sigaction()
         action.__sigaction_handler.sa_handler = { _ in }
-        // Without SA_RESTART the reader sees each.
+        // Without SA_RESTART, each signal interrupts the read.
         sigaction(SIGUSR2, &action, nil)
         let reading = DispatchSemaphore(value: 0)
         let thread = Mutex<pthread_t?>(nil)
@@ -280,7 +282,7 @@ struct WorkerTests {
         #expect(tool.events.contains { $0.hasPrefix(#"{"finished""#) }, "the other one finished")
     }
 
-    /// The checkpoint's file is cut short under the workers' mappings.
+    /// Checks the report if the checkpoint's file is cut short while the workers have mapped it.
     @Test func aVanishedCheckpointIsReported() throws {
         let model = try folder.copy(TestData.tiny + "/model-single", "model")
         var arguments = try long()
@@ -296,7 +298,8 @@ struct WorkerTests {
         #expect(tool.log.contains("check --model_path"))
     }
 
-    /// The checkpoint's file is written over in place, as a download does: what was computed before counts, nothing after.
+    /// Checks the report if the checkpoint's file is overwritten in place, as a download does. Batches computed before the change
+    /// count, later ones do not.
     @Test func aChangedCheckpointIsReported() throws {
         let model = try folder.copy(TestData.tiny + "/model-single", "model")
         let weights = model + "/model.safetensors"
@@ -310,7 +313,7 @@ struct WorkerTests {
             #expect(pwrite(descriptor, bytes, bytes.count, 0) == bytes.count)
             close(descriptor)
         }
-        // Other numbers, all of them finite.
+        // Other numbers, all finite.
         overwrite(good[..<(good.count / 2)] + [UInt8](repeating: 0x3C, count: good.count / 2))
         #expect(tool.wait() == 65, "\(tool.log)")
         #expect(tool.log.contains("\(weights): was changed while this run used it"), "\(tool.log)")
@@ -323,7 +326,7 @@ struct WorkerTests {
             try Tool.results(in: folder.file("out")) == Tool.results(in: folder.file("whole")))
     }
 
-    /// Between the parent's look at the checkpoint and a worker's loading of it.
+    /// Checks the report if the checkpoint changes after the parent has examined it and before a worker loads it.
     @Test func aCheckpointThatChangesBeforeItIsLoadedIsReported() throws {
         let model = try folder.copy(TestData.tiny + "/model-single", "model")
         var arguments = try long(50)
@@ -342,7 +345,7 @@ struct WorkerTests {
         #expect(tool.log.contains("model.safetensors: was changed while this run used it"))
     }
 
-    /// One whose memory is capped so low that it cannot go on.
+    /// Checks that a run whose memory limit is too low reports the limit.
     @Test(.enabled(if: Tool.hasLimits)) func cappedMemoryIsReported() throws {
         let arguments = try long(20) + ["--threads", "1"]
         var reports: [Int32: Int] = [:]
@@ -359,7 +362,7 @@ struct WorkerTests {
         #expect(reports.keys.sorted() == [0, 74], "\(reports)")
     }
 
-    /// Kills in every phase, and what they cost; `scripts/test-crash` does it at length.
+    /// Kills runs in every phase and compares their results, by a short run of `scripts/test-crash`.
     @Test func killedRunsComeToTheSameEnd() throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")

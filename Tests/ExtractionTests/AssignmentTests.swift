@@ -1,4 +1,4 @@
-// Who does what.
+// Tests of how authors and batches are divided among ranks.
 
 import TestSupport
 import Testing
@@ -24,8 +24,8 @@ struct AssignmentTests {
         #expect(shares.map { $0.batches(of: 7) } == [0..<3, 3..<7])
     }
 
-    /// Every batch of every author has exactly one rank; a rank's batches of an author are contiguous; no rank
-    /// idles while another of its author has two batches more.
+    /// Checks that every batch of every author has exactly one rank, and that the ranks of an author differ by at most one batch.
+    /// A rank's batches of an author are contiguous.
     @Test func everyBatchHasOneRank() {
         for authors in 1...7 {
             for world in 1...20 {

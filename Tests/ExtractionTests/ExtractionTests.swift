@@ -1,5 +1,6 @@
-// Batching, naming, records and the journal.
+// Tests of batching, file names, identities of files, and plans.
 
+import Corpus
 import Files
 import Foundation
 import Hooks
@@ -29,10 +30,10 @@ struct ExtractionTests {
         for (batch, next) in zip(batches, batches.dropFirst()) {
             let tokens = lengths[batch].reduce(0, +)
             #expect(tokens <= 1000)
-            // No room was left that the next document would have fitted.
+            // The next document would not have fitted into the budget.
             #expect(tokens + lengths[next.lowerBound] > 1000)
         }
-        // A document beyond the budget is a batch of its own.
+        // A document longer than the budget is alone in its batch.
         #expect(BatchLimit.tokens(1000).batches(lengths: [10, 5000, 10]) == [0..<1, 1..<2, 2..<3])
     }
 

@@ -1,5 +1,7 @@
-// What is appended comes back, from whole journals and from damaged ones; who may append, and whether there is room.
+// Tests of journals: what was appended is read back from whole and damaged journals, who may append, and how much space a run
+// needs.
 
+import Corpus
 import Files
 import Foundation
 import Hooks
@@ -27,7 +29,7 @@ struct JournalTests {
         folder = try TemporaryFolder()
         plan = try RunPlan(local: JournalTests.options(folder))
         inputs = try InputFingerprints(plan)
-        var state = StateFolder(plan, ResumeSettings(plan, inputs))
+        var state = StateFolder(plan.files, ResumeSettings(plan, inputs))
         try state.open()
         self.state = state
     }
@@ -56,7 +58,7 @@ struct JournalTests {
             ])
     }
 
-    /// Its documents, as the corpus has them.
+    /// The token sequences of the documents in `record(i)`, as the corpus gives them.
     private func sequences(_ i: Int) -> ArraySlice<TokenSequence> {
         record(i).documents.map { TokenSequence(tokens: $0.tokens, isTruncated: false) }[...]
     }
@@ -71,7 +73,7 @@ struct JournalTests {
         try AuthorJournal(union, number: 4, batches: (0..<count).map { sequences(first + $0) })
     }
 
-    /// A journal of batches 0..<count of author 4, of records that begin at `first`.
+    /// Writes a journal with batches 0 ..< count of author 4. Batch i holds `record(first + i)`.
     @discardableResult
     private func journal(
         _ count: Int, first: Int = 0, values: ActivationValues = .binary
@@ -79,7 +81,7 @@ struct JournalTests {
         let journal = try JournalWriter(
             directory: state.directory,
             header: JournalHeader(
-                saes: state.configuration.saes, items: [], kernels: "k", host: "a-b.c", process: 1))
+                saes: state.settings.saes, items: [], kernels: "k", host: "a-b.c", process: 1))
         for i in 0..<count {
             try journal.append(
                 author: 4, batch: i, documents: 2,
@@ -113,7 +115,7 @@ struct JournalTests {
             #expect(try author.documents(of: i) == record(i).documents)
             #expect(try author.features(hook, of: i) == record(i).features[hook])
         }
-        // Another number of documents is another batch; another hook is not there.
+        // The journal has no other hook and no other author.
         #expect(
             try !union.has(
                 author: 4, batch: 0, sequences(0), hooks: [HookPoint(layer: 3, site: .res)]))
@@ -123,7 +125,7 @@ struct JournalTests {
             "of authors that are not asked for")
     }
 
-    /// Batches that no other process will find are not to count as done.
+    /// Checks that a removed journal is noticed. Its batches must not count as done, because no other process will find them.
     @Test func aJournalThatIsNotInItsPlaceIsNoticed() throws {
         let journal = try journal(1)
         try journal.checkInPlace()
@@ -131,12 +133,12 @@ struct JournalTests {
         try FileManager.default.removeItem(atPath: journal.place.path)
         let error = #expect(throws: StateRemovedError.self) { try journal.checkInPlace() }
         #expect(error?.path == journal.place.path)
-        // Nor is a copy of it the same.
+        // A copy in the same place is not the same file.
         try TestData.write(bytes, to: journal.place.path)
         #expect(throws: StateRemovedError.self) { try journal.checkInPlace() }
     }
 
-    /// Whoever opens a journal finds its header there, and nothing else lies beside it.
+    /// Checks that a new journal has its header when it appears, and that no temporary file remains beside it.
     @Test func aJournalAppearsWithItsHeader() throws {
         let journal = try journal(0)
         #expect(try JournalReader(journal.place)?.header?.kernels == "k")
@@ -146,7 +148,8 @@ struct JournalTests {
         #expect(others == ["configuration.json", "generation"])
     }
 
-    /// What has been read stays readable, though the file went when its batches were in complete files.
+    /// Checks that an opened journal stays readable after its file was removed, as happens when its batches are in complete
+    /// files.
     @Test func aJournalThatGoesMeanwhileIsStillRead() throws {
         let journal = try journal(2)
         let union = try union()
@@ -183,7 +186,7 @@ struct JournalTests {
         }
     }
 
-    /// Where the first by name has other documents' batch, the next one's counts.
+    /// Checks that, if the batch in the first journal by name has other documents, the batch in the next journal counts.
     @Test func ofTwoJournalsTheOneOfTheseDocumentsCounts() throws {
         for (name, first) in [("a", 10), ("b", 0), ("c", 20)] {
             try FileManager.default.moveItem(
@@ -197,7 +200,7 @@ struct JournalTests {
         #expect(try author.features(hook, of: 1).rowCount == 3)
     }
 
-    /// Tokens that are another text's, or documents that are more or fewer, are of another batch.
+    /// Checks that a batch with other tokens, or with more or fewer documents, is not used.
     @Test func batchesOfOtherDocumentsAreDamaged() throws {
         try journal(3)
         var other = Array(sequences(0))
@@ -208,12 +211,12 @@ struct JournalTests {
         for wrong in others {
             let union = try union()
             #expect(try !union.has(author: 4, batch: 0, wrong, hooks: [hook]))
-            // It does not come again.
+            // Once refused, the batch stays refused.
             #expect(try present(union, 3) == [1, 2])
         }
     }
 
-    /// A journal that somebody changes while it is read is no crash.
+    /// Checks that a journal that changes while it is read causes an error with its name, not a crash.
     @Test func aJournalThatChangesMeanwhileIsNamed() throws {
         let path = try journal(2).place.path
         let union = try union()
@@ -234,7 +237,7 @@ struct JournalTests {
     @Test func aTornLastRecordIsNotThere() throws {
         let path = try journal(3).place.path
         let bytes = try TestData.bytes(path)
-        // Records of equal content have equal size.
+        // Records of equal content have equal size, so the difference is the size of one record.
         let two = try journal(2).place.path
         let size = bytes.count - (try TestData.bytes(two).count)
         try FileManager.default.removeItem(atPath: two)
@@ -244,7 +247,7 @@ struct JournalTests {
         }
     }
 
-    /// Whichever byte is wrong, no wrong record comes out of it, and what stands before is there.
+    /// Checks for each byte of a journal that a wrong value never yields a wrong record, and costs at least one record.
     @Test func anyWrongByteCostsRecordsOnly() throws {
         let path = try journal(3).place.path
         let bytes = try TestData.bytes(path)
@@ -260,7 +263,7 @@ struct JournalTests {
             #expect(found.count < 3, "byte \(position) is not protected")
             kept.insert(found)
         }
-        // A wrong payload costs its record; a wrong head what follows too.
+        // A wrong payload costs its record. A wrong frame head also costs the records that follow.
         #expect(kept.isSuperset(of: [[], [0], [0, 1], [1, 2], [0, 2]]))
     }
 
@@ -273,7 +276,8 @@ struct JournalTests {
         #expect(try present(try union(), 1) == [0])
     }
 
-    /// A right checksum is no promise that the sections are what they say: another version may have written them.
+    /// Checks that records with valid checksums but invalid sections are ignored. Another version of the program may have written
+    /// them.
     @Test func whatIsNoRecordIsNoBatch() throws {
         let journal = try journal(1)
         var sections = record(0).sections(values: .binary, on: threads)
@@ -291,14 +295,14 @@ struct JournalTests {
             (.features(hook), Array(features.dropLast())), (.features(hook), features + [0]),
             (.features(hook), number(-1) + features.dropFirst(8)),
             (.features(hook), number(.max) + features.dropFirst(8)),
-            // Rows that begin in another order, behind the end, or do not end there.
+            // Rows whose starts decrease or are beyond the last entry, or whose last end is not the number of entries.
             (.features(hook), features.prefix(24) + number(5) + features.dropFirst(32)),
             (.features(hook), features.prefix(16) + number(1) + features.dropFirst(24)),
             (.features(hook), features.prefix(40) + number(2) + features.dropFirst(48)),
             (.features(hook), features.prefix(24) + number(-1) + features.dropFirst(32)),
             (.features(hook), features.prefix(24) + number(1 << 40) + features.dropFirst(32)),
             (.features(hook), features.prefix(8) + number(1 << 61) + features.dropFirst(16)),
-            // Columns that are not there, or in another order.
+            // Columns out of range, or in descending order.
             (.features(hook), features.prefix(48) + column(1 << 30) + features.dropFirst(52)),
             (.features(hook), features.prefix(48) + column(-5) + features.dropFirst(52)),
             (.features(hook), features.prefix(48) + column(1024) + features.dropFirst(52)),
@@ -313,12 +317,12 @@ struct JournalTests {
             (.division, number(1)), (.division, number(-3)),
         ]
         for (i, (section, bytes)) in wrong.enumerated() {
-            // The others as they should be.
+            // The other sections are valid.
             let rest = sections.filter { $0.section != section }
             try journal.append(
                 author: 4, batch: 1 + i, documents: 2, rest + [EncodedSection(section, bytes)])
         }
-        // Sections without documents, twice the same, of another number of documents.
+        // Sections without documents, the same section twice, and a number of documents other than the frame's.
         for (i, sections) in [[sections[1]], sections + [sections[1]], sections].enumerated() {
             try journal.append(author: 4, batch: 90 + i, documents: i == 2 ? 3 : 2, sections)
         }
@@ -326,12 +330,12 @@ struct JournalTests {
         let reader = try #require(try JournalReader(journal.place))
         #expect(try reader.newBatches(limits()) { $0 == 4 }.map(\.batch) == [0, 100])
         #expect(reader.damage.count == wrong.count + 3)
-        // Of other authors nothing but the heads is read.
+        // Of records of other authors only the frame heads are read.
         let other = try #require(try JournalReader(journal.place))
         #expect(try other.newBatches(limits()) { $0 == 3 }.isEmpty && other.damage.isEmpty)
     }
 
-    /// Activations are above the threshold.
+    /// Checks that a record is ignored if an activation is not finite or not above the threshold.
     @Test func activationsThatCannotBeAreNone() throws {
         let journal = try journal(0)
         for (i, value) in [0.75, 0.5, 0, -1, Float.nan, .infinity].enumerated() {
@@ -342,7 +346,7 @@ struct JournalTests {
         }
         let reader = try #require(try JournalReader(journal.place))
         #expect(try reader.newBatches(limits(.raw)) { _ in true }.map(\.batch) == [0])
-        // A run that stores no activations has none of these.
+        // In a run that stores binary values, none of these records is valid.
         let other = try #require(try JournalReader(journal.place))
         #expect(try other.newBatches(limits(.binary)) { _ in true }.isEmpty)
     }
@@ -360,9 +364,9 @@ struct JournalTests {
         }
     }
 
-    // MARK: Room on the disk
+    // MARK: Space on the disk
 
-    /// A run that goes on does not need the room again that its journals have taken.
+    /// Checks that the space estimate of a continued run does not count again what is in journals already.
     @Test func whatIsJournaledIsNotAskedForAgain() throws {
         let before = try SizeEstimate(plan, inputs, state, overwriting: false)
         let path = try journal(3).place.path
@@ -371,16 +375,16 @@ struct JournalTests {
         #expect(frames > 3 * FrameHead.size && frames < fileSize(path))
         #expect(after.journals == before.journals - frames)
         #expect(after.files == before.files)
-        // Journals of authors that are complete stay until all are, and make no room.
+        // Journals of complete authors stay until all authors are complete, and do not reduce the estimate.
         #expect(try state.journalBytes(ofAuthors: [0, 1, 2, 3]) == 0)
-        // Overwriting, all of it is written anew, in the room of what goes first.
+        // With overwriting, everything is written again, in the space of what is removed first.
         let anew = try SizeEstimate(plan, inputs, state, overwriting: true)
         #expect(anew.journals == before.journals && anew.files == before.files)
     }
 
     @Test func whatOverwritingRemovesIsRoom() throws {
         let naming = OutputNaming(label: plan.label)
-        let before = try state.clearableBytes(plan)
+        let before = try state.clearableBytes(plan.files)
         let path = try journal(2).place.path
         let names = [
             naming.file(.tokens, author: plan.authors[0].author),
@@ -388,21 +392,21 @@ struct JournalTests {
         ]
         for name in names { try folder.write(repeatElement(1, count: 5000), name) }
         try folder.write(repeatElement(1, count: 7000), "somebody's.txt")
-        #expect(try state.clearableBytes(plan) == before + 10_000 + fileSize(path))
-        #expect(try state.clear(plan) == 0)
-        #expect(try state.clearableBytes(plan) == 0)
+        #expect(try state.clearableBytes(plan.files) == before + 10_000 + fileSize(path))
+        #expect(try state.clear(plan.files) == 0)
+        #expect(try state.clearableBytes(plan.files) == 0)
         #expect(fileExists(folder.file("somebody's.txt")))
         #expect(!names.contains { fileExists(folder.file($0)) } && !fileExists(path))
     }
 
     // MARK: Two configurations
 
-    /// The claim is the later one's; what is there already keeps it from being taken.
+    /// Checks that a later run takes the claim over, unless there are results already.
     @Test func aClaimIsTakenOnlyWhereNothingIs() throws {
         var options = JournalTests.options(folder)
         options.featureThreshold = 2
         let otherPlan = try RunPlan(local: options)
-        var (state, other) = (state, StateFolder(otherPlan, ResumeSettings(otherPlan, inputs)))
+        var (state, other) = (state, StateFolder(otherPlan.files, ResumeSettings(otherPlan, inputs)))
         try state.checkClaim()
         try other.open()
         try other.checkClaim()
@@ -412,7 +416,7 @@ struct JournalTests {
         try state.open()
         try state.checkClaim()
         #expect(throws: ConfigurationConflict.self) { try other.checkClaim() }
-        // Now the first has results: the other can neither begin nor take the claim away.
+        // Now the first run has results: the other run can neither begin nor take the claim.
         try journal(1)
         #expect(throws: ConfigurationConflict.self) { try other.check() }
         #expect(throws: ConfigurationConflict.self) { try other.open() }

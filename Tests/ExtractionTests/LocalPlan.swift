@@ -8,7 +8,7 @@ import Testing
 @testable import Planning
 
 extension RunPlan {
-    /// A plan for `options`, which give local paths.
+    /// Makes a plan for `options`, which give local paths.
     init(local options: RunOptions) throws {
         try options.check()
         let (label, folder) = try options.namedModel()

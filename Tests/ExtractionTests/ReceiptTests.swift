@@ -1,5 +1,7 @@
-// Receipts: written line by line, each read once, worth nothing where they are damaged. Names, and who has which author.
+// Tests of receipts: they are written line by line, each is read once, and damaged ones are ignored. Also tests of labels in
+// names, and of the ranks of an author.
 
+import Corpus
 import Files
 import Foundation
 import Hooks
@@ -27,7 +29,7 @@ struct ReceiptTests {
         options.saveDirectory = folder.path
         plan = try RunPlan(local: options)
         inputs = try InputFingerprints(plan)
-        state = StateFolder(plan, ResumeSettings(plan, inputs))
+        state = StateFolder(plan.files, ResumeSettings(plan, inputs))
         try state.open()
     }
 
@@ -38,7 +40,7 @@ struct ReceiptTests {
             author: author, number: number, lines: plan.authors[number].documents.map(\.line),
             tokens: plan.authors[number].documents.map { _ in 3 }, truncatedRows: [],
             dividedBatches: [], crossEntropySum: 1, entropySum: 1, firingCounts: [:],
-            saes: saes ?? state.configuration.saes, kernels: "k",
+            saes: saes ?? state.settings.saes, kernels: "k",
             files: Dictionary(
                 uniqueKeysWithValues: names.map { ($0, FileSeal(size: 5, crc32: 7)) }))
     }
@@ -49,8 +51,8 @@ struct ReceiptTests {
         }
     }
 
-    /// Another process' view of the same folder.
-    private func other() -> StateFolder { StateFolder(plan, state.configuration) }
+    /// The same folder, as another process sees it.
+    private func other() -> StateFolder { StateFolder(plan.files, state.settings) }
 
     private func known(_ state: StateFolder) throws -> [Int] {
         try state.completed().summaries.map(\.number).sorted()
@@ -65,13 +67,14 @@ struct ReceiptTests {
         }
         #expect(try files(".receipts").count == 1)
         #expect(try known(state) == [0, 1, 2, 3])
-        // What has been read is not read again: it is known without the file.
+        // Receipts that were read are remembered, so the file is no longer needed.
         try FileManager.default.removeItem(atPath: try files(".receipts")[0])
         #expect(try known(other) == [0, 1, 2, 3])
         #expect(try known(self.other()) == [])
     }
 
-    /// Whichever byte is wrong, at most its line is lost, and a line that has no end yet is none.
+    /// Checks that a wrong byte never costs all lines (a wrong line break costs two), and that a line without an end is not read
+    /// yet.
     @Test func damagedLinesAttestNothing() throws {
         for number in 0..<3 { try state.add(receipt(number)) }
         let path = try files(".receipts")[0]
@@ -94,7 +97,7 @@ struct ReceiptTests {
         #expect(try known(reader) == [0, 1, 2])
     }
 
-    /// A right checksum is no promise: what cannot be of this plan's authors is damage, and said to be.
+    /// Checks that receipts with valid checksums that cannot be of this plan's authors count as damaged and give a warning.
     @Test func impossibleReceiptsAttestNothing() throws {
         func attempt(_ change: (inout AuthorReceipt) -> Void) throws -> (
             known: [Int], warnings: Int
@@ -122,7 +125,7 @@ struct ReceiptTests {
         for change in changes { #expect(try attempt(change) == ([], 1)) }
     }
 
-    /// What receipts claim adds up to no overflow.
+    /// Checks that large counts in receipts cause no overflow when they are added.
     @Test func claimsOfReceiptsAreBounded() throws {
         for number in plan.authors.indices.dropFirst() {
             var large = receipt(number)
@@ -135,7 +138,7 @@ struct ReceiptTests {
         _ = try SizeEstimate(plan, inputs, other(), overwriting: false)
     }
 
-    /// As versions before wrote them.
+    /// Checks that receipts in separate files, as earlier versions wrote them, are read.
     @Test func receiptsInFilesOfTheirOwnAreRead() throws {
         try state.add(receipt(0))
         let line = try TestData.bytes(try files(".receipts")[0]).dropLast()
@@ -148,7 +151,7 @@ struct ReceiptTests {
 
     @Test func filesOfAnotherSAEAreKnownAsSuch() throws {
         let hook = HookPoint(layer: 1, site: .res)
-        var saes = state.configuration.saes
+        var saes = state.settings.saes
         saes[hook.description] = "another"
         try state.add(receipt(0, saes: saes))
         let receipts = try other().completed()
@@ -156,17 +159,17 @@ struct ReceiptTests {
             hook, author: plan.authors[0].author, isSparse: false)
         #expect(!receipts.knows(name))
         #expect(receipts.foreign.map(\.names) == [[name]])
-        // As long as they are there, a run of this one's SAE would mix with them.
+        // If the file exists, a run with this SAE would mix with it and is refused.
         try other().check()
         try folder.write([1], name)
         #expect(throws: ConfigurationConflict.self) { try other().check() }
     }
 
-    /// Whoever has been overwritten notices it when it records what it has made.
+    /// Checks that a run whose folder was overwritten notices it when it adds a receipt.
     @Test func aRemovedFolderIsNoticed() throws {
         try state.add(receipt(0))
         var successor = other()
-        _ = try successor.clear(plan)
+        _ = try successor.clear(plan.files)
         try successor.open()
         #expect(!state.isInPlace && successor.isInPlace)
         #expect(throws: StateRemovedError.self) { try state.add(receipt(1)) }
@@ -181,7 +184,8 @@ struct ReceiptTests {
         ("gemma__ft", "gemma%5F%5Fft", "gemma%5F%5Fft"), ("a_/b", "a%5F%5Fb", "a%5F%5Fb"),
         ("_x_", "%5Fx%5F", "%5Fx%5F"), ("a b%c", "a b%25c", "a b%25c"),
         ("tab\there", "tab%09here", "tab%09here"), (".x", "%2Ex", "%2Ex"),
-        // Files' names go on behind it, our own folders' do not.
+        // File names continue after the label, folder names do not. Only folder names encode a final dot or space, reserved
+        // device names, and the characters that Windows refuses.
         ("end.", "end.", "end%2E"), ("end ", "end ", "end%20"), ("con", "con", "%63on"),
         ("COM1.x", "COM1.x", "%43OM1.x"), ("comma", "comma", "comma"),
         ("a:b?", "a:b?", "a%3Ab%3F"),
@@ -215,7 +219,7 @@ struct ReceiptTests {
         let here = FreeSpace(at: folder.path)
         #expect(try #require(here.bytes) > 0)
         #expect(FreeSpace(at: folder.file("not/there/yet")).bytes != nil)
-        // It has no blocks at all, which says nothing.
+        // /proc reports no blocks, so its free space is unknown.
         #expect(FreeSpace(at: "/proc/self") == FreeSpace(at: "/proc"))
         #expect(FreeSpace(at: "/proc").bytes == nil)
     }

@@ -1,5 +1,6 @@
 // Tests which tensors a checkpoint must have, which other tensors are refused, and how names may differ.
 
+import ArrayFiles
 import Foundation
 import TestSupport
 import Testing

@@ -2,6 +2,7 @@
 
 import Files
 import Foundation
+import Hooks
 import TestSupport
 import Testing
 

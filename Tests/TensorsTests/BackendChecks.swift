@@ -3,7 +3,6 @@
 
 import ArrayFiles
 import Foundation
-import Results
 import TestSupport
 import Testing
 

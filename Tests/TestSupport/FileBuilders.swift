@@ -2,6 +2,7 @@
 
 import ArrayFiles
 import ByteJSON
+import Files
 import Foundation
 
 /// Reads the JSON file at `path`, applies `change` to its top-level object and returns the new file's bytes.

@@ -1,9 +1,10 @@
 // Access to folders by handle: no link, pipe or device leads out of the folder.
 
-import Files
 import Foundation
 import TestSupport
 import Testing
+
+@testable import Files
 
 struct FolderTests {
     let temporary: TemporaryFolder

@@ -1,10 +1,11 @@
 // Kinds of files are recognised by their first bytes.
 
 import ArrayFiles
-import Files
 import Foundation
 import TestSupport
 import Testing
+
+@testable import Files
 
 struct FileKindTests {
     /// The start of a file, and words that the message about it must contain.

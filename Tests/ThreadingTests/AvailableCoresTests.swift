@@ -1,7 +1,8 @@
 // Cores, quotas and limits on tasks, read from invented kernel files of hosts and containers.
 
 import Testing
-import Threading
+
+@testable import Threading
 
 struct AvailableCoresTests {
     private func groups(_ files: [String: String]) -> ControlGroups {

@@ -1,9 +1,10 @@
 // Files on file systems that cannot map them are read, and only the requested parts.
 
-import Files
 import Foundation
 import TestSupport
 import Testing
+
+@testable import Files
 
 struct MappedFileTests {
     let folder: TemporaryFolder

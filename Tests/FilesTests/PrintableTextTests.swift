@@ -1,9 +1,10 @@
 // Text from outside: nothing in it is a command to a terminal or breaks a line, and names stay unchanged.
 
-import Files
 import Foundation
 import TestSupport
 import Testing
+
+@testable import Files
 
 struct PrintableTextTests {
     /// Returns whether both have the same bytes; canonically equivalent strings may differ.
