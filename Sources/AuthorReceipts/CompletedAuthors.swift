@@ -21,25 +21,25 @@ extension Receipts {
         let files = items.map { $0.name(naming, author: receipt.author) }.compactMap { name in
             seal(of: name, in: directory).map { (name, $0) }
         }
-        return [
-            "author": .string(receipt.author),
-            "name_in_files": .string(naming.encoded(receipt.author)),
-            "documents": .integer(receipt.tokens.count),
-            "tokens": .integer(tokens),
-            "mean_cross_entropy": .number(receipt.crossEntropySum / Double(max(tokens, 1))),
-            "mean_entropy": .number(receipt.entropySum / Double(max(tokens, 1))),
-            "source_lines": .array(receipt.lines.map(JSONValue.integer)),
-            "tokens_per_row": .array(receipt.tokens.map(JSONValue.integer)),
-            "truncated_rows": .array(receipt.truncatedRows.map(JSONValue.integer)),
-            "divided_batches": .array(receipt.dividedBatches.map(JSONValue.integer)),
-            "files": .array(
+        return JSONObject(run: [
+            .author: .string(receipt.author),
+            .nameInFiles: .string(naming.encoded(receipt.author)),
+            .documents: .integer(receipt.tokens.count),
+            .tokens: .integer(tokens),
+            .meanCrossEntropy: .number(receipt.crossEntropySum / Double(max(tokens, 1))),
+            .meanEntropy: .number(receipt.entropySum / Double(max(tokens, 1))),
+            .sourceLines: .array(receipt.lines.map(JSONValue.integer)),
+            .tokensPerRow: .array(receipt.tokens.map(JSONValue.integer)),
+            .truncatedRows: .array(receipt.truncatedRows.map(JSONValue.integer)),
+            .dividedBatches: .array(receipt.dividedBatches.map(JSONValue.integer)),
+            .files: .array(
                 files.map { name, seal in
-                    .object([
-                        "name": .string(name), "size": .integer(seal.size),
-                        "crc32": .integer(Int(seal.crc32)),
+                    .object(of: [
+                        .name: .string(name), .size: .integer(seal.size),
+                        .crc32: .integer(Int(seal.crc32)),
                     ])
                 }),
-        ]
+        ])
     }
 }
 

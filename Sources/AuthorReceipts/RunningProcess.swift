@@ -3,6 +3,7 @@
 import ByteJSON
 import FoundationEssentials
 import Glibc
+import RunFiles
 
 /// A process on some machine, told apart from later ones of the same number by when it began.
 public struct RunningProcess: Equatable, Sendable {
@@ -26,18 +27,18 @@ public struct RunningProcess: Equatable, Sendable {
 
     /// The process that an entry of `run.json` names; nil where it names none.
     public init?(entry: JSONObject?) {
-        guard let host = entry?["host"]?.string,
-            let identifier = entry?["id"]?.integer.flatMap({ Int32(exactly: $0) }),
-            let start = entry?["start"]?.integer
+        guard let host = entry?[.host]?.string,
+            let identifier = entry?[.id]?.integer.flatMap({ Int32(exactly: $0) }),
+            let start = entry?[.start]?.integer
         else { return nil }
         self.init(host: host, identifier: identifier, start: start)
     }
 
     /// As an entry of `run.json` names it.
     package var entry: JSONObject {
-        [
-            "host": .string(host), "id": .integer(Int(identifier)), "start": .integer(start),
-        ]
+        JSONObject(run: [
+            .host: .string(host), .id: .integer(Int(identifier)), .start: .integer(start),
+        ])
     }
 
     /// Whether it is known to be there; false also of a process of another machine.

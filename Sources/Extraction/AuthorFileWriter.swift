@@ -19,7 +19,7 @@ struct AuthorFileWriter {
     let author: AuthorDocuments
     let summary: AuthorSummary
     let journal: AuthorJournal
-    let tokenizer: GemmaTokenizer
+    let tokenizer: any Tokenizer
     /// Number of features of each hook's SAE (`d_sae`).
     let widths: [HookPoint: Int]
     /// Where files lie until they are whole.

@@ -1,6 +1,6 @@
-// The program on a page: a worker goes through its authors; what the journals do not have yet it computes, what is
-// not in its place it writes. On a device of its own, one batch is computed while the results of the one before are taken
-// in, and an author's files are written while the next author is computed.
+// What a worker does. For each of its authors it computes the batches that no journal has, and writes the files that are
+// missing. On a CUDA device, the next batches are computed while the results of a batch are stored, and an author's files are
+// written while the next author is computed.
 
 import AuthorReceipts
 import CUDA
@@ -19,11 +19,12 @@ import Tensors
 import Threading
 import Tokenization
 
-/// Carries out one worker's task, on the device that its plan names; tells `send`, from any thread, what it does. What is
-/// finished by then stays finished, whatever is thrown: `StopRequest`, the readers' errors, `FileError`,
-/// `NonFiniteError`, `BackendError`, `CUDAError`.
+/// Carries out one worker's task on the device that its plan names. Calls `send`, from any thread, with each event. Throws
+/// `StopRequest`, the readers' errors, `FileError`, `NonFiniteError`, `ThreadError`, `BackendError` and `CUDAError`. Batches and
+/// files that are finished before an error are kept.
 public func carryOut(
-    _ task: WorkerTask, stop: StopFlag, log: Logger, send: @escaping @Sendable (WorkerEvent) -> Void
+    _ task: WorkerTask, stop: StopFlag, log: Logger,
+    send: @escaping @Sendable (WorkerEvent) -> Void
 ) throws {
     let threads = try ThreadPool(threadCount: task.plan.threads)
     if task.plan.devices.isEmpty {
@@ -37,6 +38,7 @@ public func carryOut(
     }
 }
 
+/// Carries out a `WorkerTask` on one backend.
 final class ExtractionWorker<B: Backend> {
     private let task: WorkerTask
     private let plan: RunPlan
@@ -47,45 +49,25 @@ final class ExtractionWorker<B: Backend> {
     private let threads: ThreadPool
     private let union: JournalUnion
     private let timing = Timing()
+    /// Threads that write authors' files while the device computes; nil on the CPU.
     private let writing: BackgroundWork?
     private var tokenizing: Tokenizing?
-    private var extractor: Extractor<B>?
+    private var computer: BatchComputer<B>?
     private var watch: FileWatch?
     private var journal: JournalWriter?
+    /// Whether the next batch with tokens is compared with its SAEs.
     private var checksTaps: Bool
     private var batchCount = 0
-    /// What the device has been asked for, and what is to follow it, in order.
+    /// Batches that were started, and the ends of authors that follow them, in order.
     private var underWay: [Step] = []
-    /// In how many parts batches are computed: more than one once memory was short.
-    private var parts = 1
-
-    /// An author in this worker's hands.
-    private final class Work {
-        let assignment: WorkerTask.Assignment
-        let missing: [OutputItem]
-        /// Those of `missing`, in the plan's order.
-        let hooks: [HookPoint]
-        let sequences: [TokenSequence]
-        let batches: [Range<Int>]
-        /// Whether another process has made its files meanwhile.
-        var isDoneElsewhere = false
-
-        init(
-            _ assignment: WorkerTask.Assignment, _ missing: [OutputItem], _ hooks: [HookPoint],
-            _ sequences: [TokenSequence], _ batches: [Range<Int>]
-        ) {
-            (self.assignment, self.missing, self.hooks) = (assignment, missing, hooks)
-            (self.sequences, self.batches) = (sequences, batches)
-        }
-
-        var author: AuthorDocuments { assignment.author }
-        var number: Int { assignment.share.number }
-    }
+    /// Authors whose files cannot be made yet, because batches of other ranks are missing.
+    private var waiting: [WorkerTask.Assignment] = []
 
     private enum Step {
-        /// A batch; whether its taps are being checked.
-        case batch(Int, of: Work, checks: Bool, result: Deferred<BatchRecord>)
-        case end(Work)
+        /// A batch that was started. `checks`: its taps are compared with the SAEs.
+        case batch(Int, of: AuthorWork, checks: Bool, result: Deferred<BatchRecord>)
+        /// All batches of the author were started: its files can be written after them.
+        case end(AuthorWork)
 
         var isBatch: Bool { if case .batch = self { true } else { false } }
     }
@@ -97,7 +79,7 @@ final class ExtractionWorker<B: Backend> {
         (self.task, plan) = (task, task.plan)
         (self.stop, self.log, self.send) = (stop, log, send)
         (self.backend, self.threads) = (backend, threads)
-        // On the processor, writing at the same time would only take cores from computing.
+        // On the CPU, writing at the same time would only take cores from computing.
         writing =
             backend.batchesInFlight > 1
             ? try BackgroundWork(threadCount: threads.threadCount) : nil
@@ -124,17 +106,17 @@ final class ExtractionWorker<B: Backend> {
             columns: plan.columns, areAll: false)
         _ = try task.state.completed()
         do {
-            var waiting: [WorkerTask.Assignment] = []
             for assignment in task.assignments {
                 try stop.check()
-                try begin(assignment, &waiting)
+                try begin(assignment)
             }
-            try takeIn(until: 0, &waiting)
-            // Ranks that shared an author may have ended since; whoever looks last finds all of it.
-            var stillWaiting: [WorkerTask.Assignment] = []
-            for assignment in waiting { try begin(assignment, &stillWaiting) }
-            try takeIn(until: 0, &stillWaiting)
-            for assignment in stillWaiting {
+            try takeIn(until: 0)
+            // Ranks that share an author may have ended since. The rank that looks last finds all batches.
+            let again = waiting
+            waiting = []
+            for assignment in again { try begin(assignment) }
+            try takeIn(until: 0)
+            for assignment in waiting {
                 log.info(
                     "\(assignment.author.author): this rank's share is done; the files are made by the rank that ends last"
                 )
@@ -142,7 +124,7 @@ final class ExtractionWorker<B: Backend> {
             }
             try writing?.finish()
         } catch {
-            // What has been asked for is finished and kept, as far as the device and the disk still do it.
+            // Batches under way are finished and kept, as far as the device and the disk still work.
             try? takeInBatches()
             try? writing?.finish()
             throw error
@@ -158,11 +140,9 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Authors
 
-    /// Asks for this rank's share of an author, as far as it is missing. Authors whose files cannot be made yet are added
-    /// to `waiting`.
-    private func begin(
-        _ assignment: WorkerTask.Assignment, _ waiting: inout [WorkerTask.Assignment]
-    ) throws {
+    /// Computes the missing batches of this rank's share of an author, and queues the writing of its files. Does nothing if all
+    /// files are in place.
+    private func begin(_ assignment: WorkerTask.Assignment) throws {
         let (author, number) = (assignment.author, assignment.share.number)
         let missing = try missingItems(of: author)
         guard !missing.isEmpty else {
@@ -175,7 +155,7 @@ final class ExtractionWorker<B: Backend> {
         }
         let tokenizing = tokenizing!
         let sequences = tokenizing.sequences(author.documents, on: threads)
-        let work = Work(
+        let work = AuthorWork(
             assignment, missing,
             plan.saes.map(\.hook).filter { hook in missing.contains { $0.hook == hook } },
             sequences, tokenizing.batches(sequences, plan))
@@ -190,43 +170,44 @@ final class ExtractionWorker<B: Backend> {
                 done: documents(try share.filter { try has($0, of: work) })))
         for batch in share where !work.isDoneElsewhere {
             guard try !has(batch, of: work) else { continue }
-            try compute(batch, of: work, &waiting)
+            try compute(batch, of: work)
         }
         underWay.append(.end(work))
-        try takeIn(until: backend.batchesInFlight - 1, &waiting)
+        try takeIn(until: backend.batchesInFlight - 1)
     }
 
-    private func has(_ batch: Int, of work: Work) throws -> Bool {
+    /// Whether the journals have the batch completely.
+    private func has(_ batch: Int, of work: AuthorWork) throws -> Bool {
         try union.has(
             author: work.number, batch: batch, work.sequences[work.batches[batch]],
             hooks: work.hooks)
     }
 
-    /// Does `body` for an author. An error is none where another process has made the author's files meanwhile, and
-    /// removed what this one was at work with.
-    private func attempt(_ work: Work, _ body: () throws -> Void) throws {
+    /// Runs `body` for an author. Ignores an error if another process has completed the author's files meanwhile: that process
+    /// may have removed the journals that this one uses.
+    private func attempt(_ work: AuthorWork, _ body: () throws -> Void) throws {
         guard !work.isDoneElsewhere else { return }
         do {
             try body()
         } catch let error where !(error is StopRequest || error is ConfigurationConflict) {
-            try passOver(error, work)
+            try ignoreIfDone(error, work)
             journal = nil
             work.isDoneElsewhere = true
         }
     }
 
-    /// Throws `error` again unless the author's files are all in their places.
-    private func passOver(_ error: any Error, _ work: Work) throws {
+    /// Throws `error` unless all files of the author are in place.
+    private func ignoreIfDone(_ error: any Error, _ work: AuthorWork) throws {
         guard (try? missingItems(of: work.author))?.isEmpty == true else { throw error }
         send(.authorDone(author: work.number, made: 0))
     }
 
-    /// An author's batches are done: makes the files, if all of it is there.
-    private func end(_ work: Work, _ waiting: inout [WorkerTask.Assignment]) throws {
+    /// Writes the author's files, if the journals have all its batches. Adds the author to `waiting` otherwise.
+    private func end(_ work: AuthorWork) throws {
         var isComplete = true
         try attempt(work) {
-            // First shown to all machines, then looked for from all: of ranks that share an author, the one that ends
-            // last sees everything.
+            // This rank's batches are synchronized before it looks for those of other ranks. So the rank that ends last
+            // sees all batches of a shared author.
             let isShared = work.assignment.share.parts > 1
             if isShared || writing == nil { try journal?.synchronize() }
             try journal?.checkInPlace()
@@ -243,18 +224,18 @@ final class ExtractionWorker<B: Backend> {
                     try journal?.synchronize()
                     try write(work, on: threads)
                 } catch let error where !(error is StopRequest || error is ConfigurationConflict) {
-                    // As in `attempt`: another process may have made them, and removed what they were made of.
-                    try passOver(error, work)
+                    // As in `attempt`.
+                    try ignoreIfDone(error, work)
                 }
             }
         }
         if !isComplete { waiting.append(work.assignment) }
     }
 
-    /// The files that are not in their places, or not as they were made.
+    /// Returns the files that are missing or have changed. Removes changed ones.
     private func missingItems(of author: AuthorDocuments) throws -> [OutputItem] {
-        // What others have completed meanwhile is looked for only where something is there that this process did not make
-        // or read of: with thousands of authors and processes, to look each time would take longer than the work.
+        // Receipts of other processes are read again only if a file exists that no known receipt describes. Reading them for
+        // each author would take longer than the work if there are thousands of authors and processes.
         var receipts = task.state.known.receipts
         var isNew = false
         return try timing.measure(.verifying) {
@@ -271,7 +252,7 @@ final class ExtractionWorker<B: Backend> {
                 case .missing: return true
                 case .changed:
                     log.warning("\(path) is not as it was written; it is made again")
-                    // Another rank may look at its size only, and think all is done.
+                    // Other ranks compare sizes only, and could take the file for the right one.
                     try GuardedPath(plan.saveDirectory, name).remove()
                     return true
                 }
@@ -279,94 +260,39 @@ final class ExtractionWorker<B: Backend> {
         }
     }
 
-    // MARK: Computing
+    // MARK: Batches
 
-    /// Asks the device for a batch, and takes in what has been asked for before, except the last.
-    private func compute(
-        _ batch: Int, of work: Work, _ waiting: inout [WorkerTask.Assignment]
-    ) throws {
+    /// Starts a batch, and stores results of earlier ones until only as many batches are under way as the backend computes at a
+    /// time. If memory does not suffice, stores all earlier results first, and then computes the batch in parts.
+    private func compute(_ batch: Int, of work: AuthorWork) throws {
         try stop.check()
         let documents = work.batches[batch]
         let checks = checksTaps && work.sequences[documents].contains { !$0.tokens.isEmpty }
         var result: Deferred<BatchRecord>?
         try attempt(work) {
-            _ = try self.extractor ?? load()
-            guard parts == 1 else { return }
-            do {
-                result = try timing.measure(.model) { try ask(work, documents, checks: checks) }
-            } catch let error as CUDAError where error.isOutOfMemory {}
+            result = try loadedComputer().start(documents, of: work, checksTaps: checks)
         }
         if checks { checksTaps = false }
         if let result {
             underWay.append(.batch(batch, of: work, checks: checks, result: result))
-            return try takeIn(until: backend.batchesInFlight - 1, &waiting)
+            return try takeIn(until: backend.batchesInFlight - 1)
         }
-        try takeIn(until: 0, &waiting)
+        try takeIn(until: 0)
         try attempt(work) {
-            try keep(try computeInParts(work, documents, checks: checks), batch, of: work)
+            let record = try loadedComputer().computeInParts(
+                documents, of: work, checksTaps: checks)
+            try keep(record, batch, of: work)
         }
     }
 
-    private func ask(
-        _ work: Work, _ documents: Range<Int>, checks: Bool
-    ) throws -> Deferred<BatchRecord> {
-        try extractor!.extract(
-            work.author, work.sequences[documents], hooks: work.hooks, checkingTaps: checks)
-    }
-
-    /// The same and waits for it.
-    private func computeNow(
-        _ work: Work, _ documents: Range<Int>, checks: Bool
-    ) throws -> BatchRecord {
-        while true {
-            do {
-                return try ask(work, documents, checks: checks).value()
-            } catch is ResultOverflow {
-                continue  // with more room
-            }
-        }
-    }
-
-    /// Computes a batch by itself; where memory is short in twice as many parts, and again. Later batches begin with as
-    /// many.
-    private func computeInParts(
-        _ work: Work, _ documents: Range<Int>, checks: Bool
-    ) throws -> BatchRecord {
-        var checks = checks
-        while true {
-            let count = min(parts, max(documents.count, 1))
-            do {
-                return try timing.measure(.model) {
-                    BatchRecord(
-                        joining: try (0..<count).map { part in
-                            let start = documents.lowerBound + part * documents.count / count
-                            let end = documents.lowerBound + (part + 1) * documents.count / count
-                            let record = try computeNow(work, start..<end, checks: checks)
-                            // The taps of the first part that has tokens are judged.
-                            if record.documents.contains(where: { !$0.tokens.isEmpty }) {
-                                checks = false
-                            }
-                            return record
-                        })
-                }
-            } catch let error as CUDAError where error.isOutOfMemory {
-                guard count < documents.count else { throw error }
-                parts *= 2
-                log.warning(
-                    "\(error); batches are computed in \(parts) parts from here on, so that this run cannot be repeated byte for byte"
-                )
-            }
-        }
-    }
-
-    /// Carries out steps in order until `count` batches are under way.
-    private func takeIn(until count: Int, _ waiting: inout [WorkerTask.Assignment]) throws {
+    /// Carries out steps in order until at most `count` batches are under way.
+    private func takeIn(until count: Int) throws {
         func batchesUnderWay() -> Int { underWay.count(where: \.isBatch) }
         while let step = underWay.first {
             switch step {
             case .end(let work):
                 underWay.removeFirst()
-                try end(work, &waiting)
+                try end(work)
             case .batch(let batch, let work, let checks, let result):
                 guard batchesUnderWay() > count else { return }
                 underWay.removeFirst()
@@ -376,22 +302,23 @@ final class ExtractionWorker<B: Backend> {
     }
 
     private func takeIn(
-        _ result: Deferred<BatchRecord>, _ batch: Int, of work: Work, checks: Bool
+        _ result: Deferred<BatchRecord>, _ batch: Int, of work: AuthorWork, checks: Bool
     ) throws {
         try attempt(work) {
             let record: BatchRecord
             do {
                 record = try timing.measure(.model) { try result.value() }
             } catch is ResultOverflow {
-                // It is computed again by itself: what others hold of the device's memory may be needed.
+                // The batch is computed again alone: it may need the device memory that other batches hold.
                 try takeInBatches()
-                record = try computeInParts(work, work.batches[batch], checks: checks)
+                record = try loadedComputer().computeInParts(
+                    work.batches[batch], of: work, checksTaps: checks)
             }
             try keep(record, batch, of: work)
         }
     }
 
-    /// Takes in all batches that are under way; the ends of authors stay.
+    /// Stores the results of all batches that are under way. The ends of authors stay in the queue.
     private func takeInBatches() throws {
         while let index = underWay.firstIndex(where: \.isBatch),
             case .batch(let batch, let work, let checks, let result) = underWay.remove(at: index)
@@ -400,10 +327,10 @@ final class ExtractionWorker<B: Backend> {
         }
     }
 
-    /// Puts a batch in the journal.
-    private func keep(_ record: BatchRecord, _ batch: Int, of work: Work) throws {
+    /// Appends a batch to the journal.
+    private func keep(_ record: BatchRecord, _ batch: Int, of work: AuthorWork) throws {
         let sequences = work.sequences[work.batches[batch]]
-        // Weights are used where they lie, for hours: what was computed with others is not kept.
+        // Weights are used in the mapped files for hours. A batch that was computed after such a file changed is not kept.
         try watch?.check()
         let journal = try self.journal ?? beginJournal()
         let places = try journal.append(
@@ -418,6 +345,7 @@ final class ExtractionWorker<B: Backend> {
                 deviceMemory: backend.deviceMemory))
     }
 
+    /// Creates this process' journal. Throws `ConfigurationConflict` if a run with other settings has begun here.
     private func beginJournal() throws -> JournalWriter {
         try task.state.checkClaim()
         let journal = try JournalWriter(
@@ -427,7 +355,7 @@ final class ExtractionWorker<B: Backend> {
                 host: ProcessInfo.processInfo.hostName, process: getpid()),
             isSynchronizedAside: writing != nil)
         do {
-            // Once more: another run may have begun before this one showed that it has.
+            // Checked again: another run may have begun between the first check and the creation of the journal.
             try task.state.checkClaim()
         } catch {
             try journal.place.remove()
@@ -437,37 +365,13 @@ final class ExtractionWorker<B: Backend> {
         return journal
     }
 
-    private func load() throws -> Extractor<B> {
+    /// The computer of batches. The first call loads the model and the SAEs.
+    private func loadedComputer() throws -> BatchComputer<B> {
+        if let computer { return computer }
         let watch = try FileWatch(task.inputs)
         let extractor = try timing.measure(.loading) {
-            let head = tokenizing!.head
-            let config = try Gemma2Config(path: plan.locations.model.config + "/config.json")
-            let longest = plan.columns + head.tokens.count
-            let model = try Gemma2Model(
-                try CheckpointFiles(directory: plan.locations.model.weights), config: config,
-                maximumLength: longest, on: backend)
-            var parameters = [SAEParameters?](repeating: nil, count: plan.saes.count)
-            try parameters.withUnsafeMutableBufferPointer { parameters in
-                nonisolated(unsafe) let parameters = parameters
-                try threads.tryForEach(plan.saes.count) { item, _ in
-                    let sae = plan.saes[item]
-                    parameters[item] = try SAEParameters(
-                        directory: sae.directory, dIn: config.width(of: sae.hook.site),
-                        hookName: sae.hook.description)
-                }
-            }
-            let saes = try zip(plan.saes, parameters).map {
-                ($0.hook, try JumpReLUSAE($1!, on: backend))
-            }
-            // The smallest batch is one document; if more do not fit, they go in parts.
-            try backend.load(
-                rows: longest, bytesPerRow: model.bytesPerToken, encoders: saes.count)
-            log.info(
-                "\(plan.label): \(config.nLayers) layers, \(plan.saes.count) SAEs; \(backend.kernels), \(backend.products), \(plan.threadsDescription())"
-            )
-            return Extractor(
-                plan: plan, head: head, model: model, saes: Dictionary(uniqueKeysWithValues: saes),
-                backend: backend, threads: threads,
+            try Extractor(
+                loading: plan, head: tokenizing!.head, on: backend, threads: threads,
                 aside: { [threads, writing] body in
                     guard let writing else { return body(threads) }
                     try writing.begin { body($0) }
@@ -477,21 +381,23 @@ final class ExtractionWorker<B: Backend> {
         self.watch = watch
         log.info("\(MemoryUse().description) after loading")
         send(.loaded(kernels: backend.kernels, products: backend.products))
-        self.extractor = extractor
-        return extractor
+        let computer = BatchComputer(extractor, timing: timing, log: log)
+        self.computer = computer
+        return computer
     }
 
     // MARK: Writing
 
-    /// Writes what is missing of an author. Runs beside the rest where there is a device: touches nothing that changes.
-    private func write(_ work: Work, on threads: ThreadPool) throws {
+    /// Writes the missing files of an author and their receipt. On a device it runs on threads of `writing`, so it uses no
+    /// property that changes.
+    private func write(_ work: AuthorWork, on threads: ThreadPool) throws {
         let (items, hooks, author, sequences) = (
             work.missing, work.hooks, work.author, work.sequences
         )
         let journal = try AuthorJournal(
             union, number: work.number, batches: work.batches.map { work.sequences[$0] })
         send(.writing(author: journal.number))
-        // Results of another configuration that have come meanwhile are not to be mixed with.
+        // Throws if results of another configuration have appeared meanwhile.
         try task.state.check()
         let summary = try AuthorSummary(author, sequences, journal, hooks: hooks)
         let seals = try timing.measure(.writing) {

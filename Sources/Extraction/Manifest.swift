@@ -33,7 +33,8 @@ public struct Manifest {
     /// An entry for `plan`. Throws `UsageError` where the manifest that is there is not one of ours, so that
     /// nothing is lost at the end of a run. One that was damaged is made again of its entries.
     public init(
-        _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, overwriting isOverwriting: Bool
+        _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder,
+        overwriting isOverwriting: Bool
     ) throws {
         (self.plan, self.inputs, self.state) = (plan, inputs, state)
         self.isOverwriting = isOverwriting
@@ -49,7 +50,7 @@ public struct Manifest {
     private func runs() throws -> [JSONValue] {
         guard try place.status() != nil else { return [] }
         let value = try? MappedFile(place).parsedJSON()
-        guard let runs = value?.object?["runs"]?.array else {
+        guard let runs = value?.object?[.runs]?.array else {
             let entries = (try? folder.names()) ?? []
             if entries.contains(where: { $0.hasSuffix(".json") }) { return [] }
             throw UsageError(
@@ -92,15 +93,15 @@ public struct Manifest {
                 try? MappedFile(folder / name).parsedJSON()
             }
             atWork = entries.compactMap(\.object).filter { entry in
-                entry["outcome"]?.string == RunOutcome.unfinished.rawValue
-                    && entry["state"]?.string == state.relativePath && entry["id"]?.string != id
-            }.compactMap { RunningProcess(entry: $0["process"]?.object) }.filter(\.isHere)
-            let ids = Set(entries.compactMap { $0.object?["id"]?.string })
-            let others = try runs().filter { !ids.contains($0.object?["id"]?.string ?? "") }
-            let manifest: JSONObject = [
-                "format": .string("sae-extract run manifest"), "format_version": .integer(1),
-                "runs": .array(others + entries),
-            ]
+                entry[.outcome]?.string == RunOutcome.unfinished.rawValue
+                    && entry[.state]?.string == state.relativePath && entry[.id]?.string != id
+            }.compactMap { RunningProcess(entry: $0[.process]?.object) }.filter(\.isHere)
+            let ids = Set(entries.compactMap { $0.object?[.id]?.string })
+            let others = try runs().filter { !ids.contains($0.object?[.id]?.string ?? "") }
+            let manifest = JSONObject(run: [
+                .format: .string("sae-extract run manifest"), .formatVersion: .integer(1),
+                .runs: .array(others + entries),
+            ])
             try write(.object(manifest), to: place)
         }
     }
@@ -120,89 +121,92 @@ public struct Manifest {
         }.filter { receipts.know(plan.items, of: $1.author, plan.naming) }
         let complete = Set(authors.map(\.0))
         let tokenCount = authors.map(\.1.tokens.clampedSum).clampedSum
-        return [
-            "id": .string(id),
-            "outcome": .string(outcome.rawValue),
+        return JSONObject(run: [
+            .id: .string(id),
+            .outcome: .string(outcome.rawValue),
             // What earlier entries of this model tell of is gone.
-            "overwrote": .bool(isOverwriting),
-            "sae_extract": .string(version),
-            "started": .string(started.formatted(.iso8601)),
-            "finished": outcome == .unfinished ? .null : .string(Date().formatted(.iso8601)),
+            .overwrote: .bool(isOverwriting),
+            .saeExtract: .string(version),
+            .started: .string(started.formatted(.iso8601)),
+            .finished: outcome == .unfinished ? .null : .string(Date().formatted(.iso8601)),
             // Where receipts tell of authors that have been completed since.
-            "state": .string(state.relativePath),
-            "process": .object(RunningProcess.own.entry),
-            "command": .array(plan.commandLine.map(JSONValue.string)),
-            "settings": .object(settings),
-            "device": .string(plan.deviceKind),
-            "devices": .array(
+            .state: .string(state.relativePath),
+            .process: .object(RunningProcess.own.entry),
+            .command: .array(plan.commandLine.map(JSONValue.string)),
+            .settings: .object(settings),
+            .device: .string(plan.deviceKind),
+            .devices: .array(
                 plan.devices.map {
-                    .object([
-                        "name": .string($0.name), "uuid": .string($0.uuid),
-                        "memory": .integer($0.memory),
-                        "compute_capability": .string($0.capabilityName),
+                    .object(of: [
+                        .name: .string($0.name), .uuid: .string($0.uuid),
+                        .memory: .integer($0.memory),
+                        .computeCapability: .string($0.capabilityName),
                     ])
                 }),
-            "kernels": .array(
+            .kernels: .array(
                 (kernels.isEmpty ? Set(authors.map(\.1.kernels)) : kernels).sorted()
                     .map(JSONValue.string)),
-            "dtype": .string(plan.precision.rawValue),
-            "products": .array(products.sorted().map(JSONValue.string)),
+            .dtype: .string(plan.precision.rawValue),
+            .products: .array(products.sorted().map(JSONValue.string)),
             // Byte for byte, by another run; not where memory was short and batches were divided.
-            "reproducible": .bool(authors.allSatisfy { $0.1.dividedBatches.isEmpty }),
-            "weights": .array(inputs.weightTypes.map(JSONValue.string)),
-            "ranks": .array(plan.ranks.map(JSONValue.integer)),
-            "world_size": .integer(plan.worldSize),
-            "threads": .integer(plan.threads),
-            "model": .object(
-                ([
-                    "label": .string(plan.label),
-                    "name_in_files": .string(plan.naming.labelName),
-                    "path": .string(plan.locations.model.weights),
-                    "files": .array(
-                        inputs.checkpoint.map { .object(JSONObject($0.entry("name", $0.name))) }),
-                ] as JSONObject).adding(plan.locations.modelOrigin)),
-            "saes": .array(
+            .reproducible: .bool(authors.allSatisfy { $0.1.dividedBatches.isEmpty }),
+            .weights: .array(inputs.weightTypes.map(JSONValue.string)),
+            .ranks: .array(plan.ranks.map(JSONValue.integer)),
+            .worldSize: .integer(plan.worldSize),
+            .threads: .integer(plan.threads),
+            .model: .object(
+                JSONObject(run: [
+                    .label: .string(plan.label),
+                    .nameInFiles: .string(plan.naming.labelName),
+                    .path: .string(plan.locations.model.weights),
+                    .files: .array(
+                        inputs.checkpoint.map { file in
+                            .object(
+                                JSONObject(run: [.name: .string(file.name)]).adding(file))
+                        }),
+                ]).adding(plan.locations.modelOrigin)),
+            .saes: .array(
                 inputs.saes.map { sae in
-                    var entry: JSONObject = [
-                        "hook": .string(sae.chosen.hook.description),
-                        "site": .string(sae.chosen.hook.site.rawValue),
-                        "layer": .integer(sae.chosen.hook.layer),
-                        "sae_name": .string(sae.chosen.id.description),
-                    ]
-                    for (key, value) in sae.file.entry("path", sae.file.path) { entry[key] = value }
-                    entry["d_in"] = .integer(sae.dIn)
-                    entry["d_sae"] = .integer(sae.dSAE)
+                    var entry = JSONObject(run: [
+                        .hook: .string(sae.chosen.hook.description),
+                        .site: .string(sae.chosen.hook.site.rawValue),
+                        .layer: .integer(sae.chosen.hook.layer),
+                        .saeName: .string(sae.chosen.id.description),
+                        .path: .string(sae.file.path),
+                    ]).adding(sae.file)
+                    entry[.dIn] = .integer(sae.dIn)
+                    entry[.dSAE] = .integer(sae.dSAE)
                     let count = authors.map {
                         $0.1.firingCounts[sae.chosen.hook.description] ?? 0
                     }.clampedSum
-                    entry["mean_l0"] = .number(Double(count) / Double(max(tokenCount, 1)))
+                    entry[.meanL0] = .number(Double(count) / Double(max(tokenCount, 1)))
                     return .object(entry.adding(sae.chosen.origin))
                 }),
-            "corpus": .object(
-                ([
-                    "path": .string(plan.locations.dataPaths.joined(separator: "\n")),
-                    "accepted_sha256": .string(corpusIdentity(plan.authors)),
-                ] as JSONObject).adding(plan.locations.corpusOrigin)),
-            "shape": .object([
-                "documents": .integer(plan.rows), "tokens": .integer(plan.columns),
+            .corpus: .object(
+                JSONObject(run: [
+                    .path: .string(plan.locations.dataPaths.joined(separator: "\n")),
+                    .acceptedSHA256: .string(corpusIdentity(plan.authors)),
+                ]).adding(plan.locations.corpusOrigin)),
+            .shape: .object(of: [
+                .documents: .integer(plan.rows), .tokens: .integer(plan.columns),
             ]),
-            "tokens": .integer(tokenCount),
-            "tokens_computed": .integer(computedTokens),
-            "authors": .array(
+            .tokens: .integer(tokenCount),
+            .tokensComputed: .integer(computedTokens),
+            .authors: .array(
                 authors.map {
                     .object(receipts.entry($1, plan.items, plan.naming, in: plan.saveDirectory))
                 }),
-            "authors_not_complete": .array(
+            .authorsNotComplete: .array(
                 own.filter { !complete.contains($0) }.map { .string(plan.authors[$0].author) }),
-            "seconds": .array(
+            .seconds: .array(
                 workers.sorted { $0.rank < $1.rank }.map { rank, seconds in
-                    var entry: JSONObject = ["rank": .integer(rank)]
+                    var entry = JSONObject(run: [.rank: .integer(rank)])
                     for (part, value) in seconds.sorted(by: { $0.key < $1.key }) {
                         entry[part] = .number(value)
                     }
                     return .object(entry)
                 }),
-        ]
+        ])
     }
 
     /// The authors that this invocation has shares of.
@@ -223,42 +227,44 @@ public struct Manifest {
             case .tokens: .string(plan.batchLimit.description)
             case .documents(let count): .integer(count)
             }
-        return [
-            "layers": .array(Set(plan.saes.map(\.hook.layer)).sorted().map(JSONValue.integer)),
-            "layer_types": list(
+        return JSONObject(settings: [
+            .layers: .array(Set(plan.saes.map(\.hook.layer)).sorted().map(JSONValue.integer)),
+            .layerTypes: list(
                 Site.allCases.filter { site in plan.saes.contains { $0.hook.site == site } }
                     .map(\.rawValue)),
-            "n_docs": optional(selection.documentLimit),
-            "n_docs_per_author": .integer(selection.documentsPerAuthor),
-            "min_length_doc": .integer(selection.minimumWords),
-            "exclude_authors": list(selection.excludedAuthors),
-            "include_authors": list(selection.includedAuthors),
-            "author_field": .string(selection.authorField),
-            "text_field": .string(selection.textField),
-            "batch_size": batch,
-            "max_seq_len": .integer(plan.maximumLength),
-            "prefix": .string(plan.prefix),
-            "feature_threshold": .number(Double(plan.featureThreshold)),
-            "storage_format": .string(plan.storageFormat.rawValue),
-            "activation_values": .string(plan.activationValues.rawValue),
-        ]
-    }
-}
-
-extension InputFile {
-    fileprivate func entry(_ key: String, _ value: String) -> [(key: String, value: JSONValue)] {
-        [(key, .string(value)), ("size", .integer(size)), ("identity", .string(identity))]
+            .nDocs: optional(selection.documentLimit),
+            .nDocsPerAuthor: .integer(selection.documentsPerAuthor),
+            .minLengthDoc: .integer(selection.minimumWords),
+            .excludeAuthors: list(selection.excludedAuthors),
+            .includeAuthors: list(selection.includedAuthors),
+            .authorField: .string(selection.authorField),
+            .textField: .string(selection.textField),
+            .batchSize: batch,
+            .maxSeqLen: .integer(plan.maximumLength),
+            .prefix: .string(plan.prefix),
+            .featureThreshold: .number(Double(plan.featureThreshold)),
+            .storageFormat: .string(plan.storageFormat.rawValue),
+            .activationValues: .string(plan.activationValues.rawValue),
+        ])
     }
 }
 
 extension JSONObject {
+    /// The object with the size and identity of `file` added.
+    fileprivate func adding(_ file: InputFile) -> JSONObject {
+        var object = self
+        object[.size] = .integer(file.size)
+        object[.identity] = .string(file.identity)
+        return object
+    }
+
     /// With the repository and commit that the files come from, if they come from one.
     fileprivate func adding(_ origin: HubOrigin?) -> JSONObject {
         guard let origin else { return self }
         var object = self
-        object["repository"] = .string(origin.repository)
-        object["revision"] = .string(origin.revision)
-        object["commit"] = .string(origin.commit)
+        object[.repository] = .string(origin.repository)
+        object[.revision] = .string(origin.revision)
+        object[.commit] = .string(origin.commit)
         return object
     }
 }

@@ -1,7 +1,5 @@
 // Which rank does which part of which author: decided by their numbers alone, so that every rank knows all shares.
 
-
-
 /// A rank's share of one author: a contiguous run of the author's batches.
 public struct AuthorShare: Codable, Equatable, Sendable {
     /// The author's place in the plan's order, from 0.

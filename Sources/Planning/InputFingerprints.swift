@@ -56,8 +56,8 @@ public struct InputFingerprints: Sendable {
         let config = try Gemma2Config(path: configPath)
         let weights = try CheckpointFiles(directory: folders.weights)
         let tensors = try CheckpointTensors(weights, config)
-        let tokenizerPath = try GemmaTokenizer.file(in: folders.tokenizer)
-        let tokenizer = try GemmaTokenizer.check(directory: folders.tokenizer)
+        let tokenizerPath = try TokenizerFiles.file(in: folders.tokenizer)
+        let tokenizer = try TokenizerFiles.check(directory: folders.tokenizer)
         let others = [configPath, tokenizerPath]
         var warnings = config.warnings + tensors.warnings + tokenizer.warnings
         if let id = config.bosTokenID, let bos = tokenizer.bos, id != bos {

@@ -9,6 +9,7 @@ import RunFiles
 import RunState
 import Tensors
 import Threading
+import Tokenization
 
 /// A run that has been checked: what to read, what to compute, what to write.
 public struct RunPlan: Codable, Sendable {
@@ -60,7 +61,7 @@ public struct RunPlan: Codable, Sendable {
     public var saes: [ChosenSAE] { locations.saes }
 
     /// Columns of every array: `<bos>` is left out (`T`).
-    public var columns: Int { maximumLength - 1 }
+    public var columns: Int { maximumLength - TokenSequence.leadingCount }
     /// The ranks of this invocation's workers, of `worldSize`.
     public var ranks: Range<Int> { placement.rank * workers..<(placement.rank + 1) * workers }
     /// Ranks in all.

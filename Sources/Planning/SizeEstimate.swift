@@ -141,7 +141,9 @@ public struct SizeEstimate: Sendable {
 
     /// Features that fire at a token, about, by hook: as many as at the tokens of authors that are complete, else as the
     /// SAE was published with.
-    private static func features(_ inputs: InputFingerprints, _ receipts: Receipts) -> [HookPoint: Double] {
+    private static func features(_ inputs: InputFingerprints, _ receipts: Receipts) -> [HookPoint:
+        Double]
+    {
         let complete = receipts.summaries
         return Dictionary(
             uniqueKeysWithValues: inputs.saes.map { sae in

@@ -1,41 +1,42 @@
-// Documents to token sequences. They depend on the author's documents and the flags alone.
+// Converts documents to token sequences. The sequences depend on the author's documents and the flags alone.
 
-import CUDA
 import Corpus
 import Gemma2
 import Threading
 import Tokenization
 
-/// Makes sequences of documents.
+/// Tokenizes documents for one plan.
 package struct Tokenizing {
-    package let tokenizer: GemmaTokenizer
+    /// The tokenizer of the plan's checkpoint.
+    package let tokenizer: any Tokenizer
+    /// The tokens before each document.
     package let head: SequenceHead
-    /// Most tokens kept of a document (`T`).
-    let limit: Int
+    /// The largest number of tokens that is kept of a document (`T`).
+    private let limit: Int
 
-    /// Reads the tokenizer of `plan`'s checkpoint. Throws the readers' errors, and `UsageError` where the prefix
-    /// is too long for the model.
+    /// Reads the tokenizer of `plan`'s checkpoint. Throws the readers' errors, `CheckpointError` if the embedding has fewer
+    /// rows than the tokenizer has ids, and `UsageError` if the prefix is too long for the model.
     package init(_ plan: RunPlan) throws {
         let configPath = plan.locations.model.config + "/config.json"
         let config = try Gemma2Config(path: configPath)
-        tokenizer = try GemmaTokenizer(directory: plan.locations.model.tokenizer)
+        let folder = plan.locations.model.tokenizer
+        tokenizer = try TokenizerFiles.read(directory: folder)
         guard tokenizer.count <= config.dVocab else {
             throw CheckpointError.tooFewRows(
                 path: configPath, rows: config.dVocab,
-                tokenizer: try GemmaTokenizer.file(in: plan.locations.model.tokenizer),
-                lastID: tokenizer.count - 1)
+                tokenizer: try TokenizerFiles.file(in: folder), lastID: tokenizer.count - 1)
         }
         head = SequenceHead(prefix: plan.prefix, tokenizer)
         limit = plan.columns
         guard limit + head.tokens.count <= config.nContext else {
             throw UsageError(
                 "--prefix",
-                "has \(head.tokens.count - 1) tokens; with --max_seq_len \(plan.maximumLength) that is more than the model's \(config.nContext) positions; shorten either"
+                "has \(head.prefixCount) tokens; with --max_seq_len \(plan.maximumLength) that is more than the model's \(config.nContext) positions; shorten either"
             )
         }
     }
 
-    /// The documents' sequences, made on all of `threads`.
+    /// Returns the sequences of `documents`, in order. Uses all threads of `threads`.
     package func sequences(_ documents: [Document], on threads: ThreadPool) -> [TokenSequence] {
         var sequences = [TokenSequence?](repeating: nil, count: documents.count)
         var caches = [WordCache](repeating: WordCache(), count: threads.threadCount)
@@ -51,19 +52,23 @@ package struct Tokenizing {
         return sequences.map { $0! }
     }
 
-    /// How `plan` cuts `sequences` into batches.
+    /// Returns the ranges of `sequences` that `plan` makes batches of.
     package func batches(_ sequences: [TokenSequence], _ plan: RunPlan) -> [Range<Int>] {
         plan.batchLimit.batches(lengths: sequences.map { head.tokens.count + $0.tokens.count })
     }
 }
 
-/// What is put before each document's tokens.
+/// The tokens before each document: the leading token and the prefix. They are input of the model and have no row in the
+/// output.
 package struct SequenceHead {
-    /// `<bos>` and the prefix's tokens.
+    /// The leading token, then the tokens of the prefix.
     package let tokens: [TokenID]
 
-    /// Tokenizes the prefix by itself, so that a document's tokens are the same with and without one.
-    init(prefix: String, _ tokenizer: GemmaTokenizer) {
-        tokens = [tokenizer.bos] + tokenizer.encode(prefix)
+    /// The number of tokens of the prefix.
+    var prefixCount: Int { tokens.count - TokenSequence.leadingCount }
+
+    /// Tokenizes the prefix separately, so that a document's tokens are the same with and without it.
+    init(prefix: String, _ tokenizer: any Tokenizer) {
+        tokens = [tokenizer.leadingToken] + tokenizer.encode(prefix)
     }
 }

@@ -39,21 +39,21 @@ extension FinishedRun {
         _ entry: JSONObject, _ union: inout EntryUnion, _ bad: (String) -> ResultsError
     ) throws {
         let format =
-            entry["settings"]?.object?["storage_format"]?.string.flatMap(StorageFormat.init)
+            entry[.settings]?.object?[RunSetting.storageFormat]?.string.flatMap(StorageFormat.init)
             ?? .dense
-        let own = try (entry["saes"]?.array ?? []).map { value in
+        let own = try (entry[.saes]?.array ?? []).map { value in
             guard let sae = EntrySAE(value.object) else {
                 throw bad("an SAE in it lacks hook, sae_name or d_sae")
             }
             return sae
         }
         let since = completedSince(entry, own, format, &union)
-        let more = since.map { $0.entry["tokens"]?.integer ?? 0 }.clampedSum
+        let more = since.map { $0.entry[.tokens]?.integer ?? 0 }.clampedSum
         for sae in own {
             let before = saes.first { $0.hook == sae.hook && $0.name == sae.name }
-            let recorded = max(0, min(entry["tokens"]?.integer ?? 0, 1 << 50))
+            let recorded = max(0, min(entry[.tokens]?.integer ?? 0, 1 << 50))
             let tokens = recorded.clampedAdding(more)
-            let isOfAll = entry["world_size"]?.integer == 1 && tokens > 0
+            let isOfAll = entry[.worldSize]?.integer == 1 && tokens > 0
             // The entries of ranks count only their own authors' tokens, so they are added up. An entry of world size 1 counts
             // all authors and replaces the earlier ones.
             let others = isOfAll ? nil : before
@@ -82,10 +82,10 @@ extension FinishedRun {
         let kinds = own.flatMap { sae in
             format.kinds.map { EntryUnion.Kind(hook: sae.hook, isSparse: $0) }
         }
-        if (entry["authors_not_complete"]?.array ?? []).count > since.count {
+        if (entry[.authorsNotComplete]?.array ?? []).count > since.count {
             union.unfinished.formUnion(kinds)
         }
-        for value in (entry["authors"]?.array ?? []) + since.map({ .object($0.entry) }) {
+        for value in (entry[.authors]?.array ?? []) + since.map({ .object($0.entry) }) {
             let author = try author(value, bad)
             let place: Int
             if let known = union.places[ExactString(author.name)] {
@@ -103,8 +103,8 @@ extension FinishedRun {
     }
 
     private func author(_ value: JSONValue, _ bad: (String) -> ResultsError) throws -> Author {
-        guard let name = value.object?["author"]?.string,
-            let tokens = value.object?["tokens_per_row"]?.array?.map(\.integer),
+        guard let name = value.object?[.author]?.string,
+            let tokens = value.object?[.tokensPerRow]?.array?.map(\.integer),
             !tokens.contains(nil)
         else { throw bad("an author in it lacks name or tokens_per_row") }
         let lengths = tokens.compactMap { $0 }
@@ -112,21 +112,21 @@ extension FinishedRun {
             throw bad("author '\(name)' has more documents or tokens than the arrays")
         }
         var files: [String: FileSeal] = [:]
-        for file in value.object?["files"]?.array ?? [] {
-            guard let name = file.object?["name"]?.string,
-                let size = file.object?["size"]?.integer,
-                let crc = file.object?["crc32"]?.integer.flatMap({ UInt32(exactly: $0) })
+        for file in value.object?[.files]?.array ?? [] {
+            guard let name = file.object?[.name]?.string,
+                let size = file.object?[.size]?.integer,
+                let crc = file.object?[.crc32]?.integer.flatMap({ UInt32(exactly: $0) })
             else { throw bad("a file of author '\(name)' lacks name, size or crc32") }
             files[name] = FileSeal(size: size, crc32: crc)
         }
         return Author(
             name: name,
-            nameInFiles: value.object?["name_in_files"]?.string ?? naming.encoded(name),
+            nameInFiles: value.object?[.nameInFiles]?.string ?? naming.encoded(name),
             tokensPerRow: lengths,
-            truncatedRows: value.object?["truncated_rows"]?.array?.compactMap(\.integer) ?? [],
-            meanCrossEntropy: value.object?["mean_cross_entropy"]?.number ?? 0,
-            meanEntropy: value.object?["mean_entropy"]?.number ?? 0,
-            firstLine: value.object?["source_lines"]?.array?.first?.integer ?? 0, files: files)
+            truncatedRows: value.object?[.truncatedRows]?.array?.compactMap(\.integer) ?? [],
+            meanCrossEntropy: value.object?[.meanCrossEntropy]?.number ?? 0,
+            meanEntropy: value.object?[.meanEntropy]?.number ?? 0,
+            firstLine: value.object?[.sourceLines]?.array?.first?.integer ?? 0, files: files)
     }
 
     // MARK: Completed since
@@ -136,7 +136,7 @@ extension FinishedRun {
     private func completedSince(
         _ entry: JSONObject, _ saes: [EntrySAE], _ format: StorageFormat, _ union: inout EntryUnion
     ) -> [(entry: JSONObject, firingCounts: [String: Int])] {
-        let waiting = (entry["authors_not_complete"]?.array ?? []).compactMap(\.string)
+        let waiting = (entry[.authorsNotComplete]?.array ?? []).compactMap(\.string)
         guard !waiting.isEmpty, let folder = stateFolder(of: entry) else { return [] }
         let identities = Dictionary(
             saes.map { ($0.hook.description, $0.identity) }, uniquingKeysWith: { $1 })
@@ -150,7 +150,7 @@ extension FinishedRun {
             completed.entry($0, hooks: saes.map(\.hook), format: format)
         }.filter { completed in
             // Ignore receipts that do not fit this run's shape.
-            let lengths = completed.entry["tokens_per_row"]?.array?.compactMap(\.integer) ?? []
+            let lengths = completed.entry[.tokensPerRow]?.array?.compactMap(\.integer) ?? []
             return lengths.count <= rows && lengths.allSatisfy { (0...columns).contains($0) }
         }
     }
@@ -159,7 +159,7 @@ extension FinishedRun {
     /// did not write the path to the entry and had one folder for each configuration of a label. If several such folders exist,
     /// the right one is unknown.
     private func stateFolder(of entry: JSONObject) -> String? {
-        if let folder = entry["state"]?.string {
+        if let folder = entry[.state]?.string {
             let place = GuardedPath(directory, below: folder)
             return place?.steps.first == ".sae-extract" ? folder : nil
         }
@@ -206,13 +206,13 @@ extension FinishedRun {
 
 extension FinishedRun.EntrySAE {
     fileprivate init?(_ value: JSONObject?) {
-        guard let hook = value?["hook"]?.string.flatMap(HookPoint.init),
-            let name = value?["sae_name"]?.string,
-            let width = value?["d_sae"]?.integer, width > 0
+        guard let hook = value?[.hook]?.string.flatMap(HookPoint.init),
+            let name = value?[.saeName]?.string,
+            let width = value?[.dSAE]?.integer, width > 0
         else { return nil }
         (self.hook, self.name, self.width) = (hook, name, width)
-        meanL0 = value?["mean_l0"]?.number ?? 0
+        meanL0 = value?[.meanL0]?.number ?? 0
         identity = AuthorReceipt.sae(
-            name, size: value?["size"]?.integer ?? 0, identity: value?["identity"]?.string ?? "")
+            name, size: value?[.size]?.integer ?? 0, identity: value?["identity"]?.string ?? "")
     }
 }

@@ -159,8 +159,8 @@ public struct FinishedRun: Sendable {
         }
         let entries = FinishedRun.current(runs.filter { FinishedRun.label($0) == chosen })
         let newest = entries.last!
-        guard let shape = newest["shape"]?.object, let rows = shape["documents"]?.integer,
-            let columns = shape["tokens"]?.integer
+        guard let shape = newest[.shape]?.object, let rows = shape[.documents]?.integer,
+            let columns = shape[.tokens]?.integer
         else { throw bad("its newest run has no shape") }
         guard columns > 0, SizeLimits.allow(documents: rows, tokens: columns) else {
             throw bad(
@@ -190,12 +190,12 @@ public struct FinishedRun: Sendable {
     /// Returns the naming of the files of `entry`. Older versions did not write `name_in_files`; they only replaced the label's
     /// slashes.
     private static func naming(of entry: JSONObject) -> OutputNaming {
-        entry["model"]?.object?["name_in_files"]?.string.map { OutputNaming(labelName: $0) }
+        entry[.model]?.object?[.nameInFiles]?.string.map { OutputNaming(labelName: $0) }
             ?? OutputNaming(earlierSpellingOf: label(entry) ?? "")
     }
 
     private static func label(_ entry: JSONObject) -> String? {
-        entry["model"]?.object?["label"]?.string
+        entry[.model]?.object?[.label]?.string
     }
 
     private static func labels(of entries: [JSONObject]) -> [String] {
@@ -216,7 +216,7 @@ public struct FinishedRun: Sendable {
         let manifest = try MappedFile(path: path).jsonObject(as: .result) {
             ResultsError.badManifest(path: path, reason: $0)
         }
-        guard let runs = manifest["runs"]?.array?.compactMap(\.object) else {
+        guard let runs = manifest[.runs]?.array?.compactMap(\.object) else {
             throw ResultsError.badManifest(path: path, reason: "has no list of runs")
         }
         return runs
@@ -226,19 +226,19 @@ public struct FinishedRun: Sendable {
     /// newest entry. An entry that failed without any author does not count as newest: its run may have been refused because of
     /// the present results.
     private static func current(_ entries: [JSONObject]) -> [JSONObject] {
-        let first = entries.lastIndex { $0["overwrote"]?.bool == true } ?? 0
+        let first = entries.lastIndex { $0[.overwrote]?.bool == true } ?? 0
         let newest =
             entries[first...].last {
-                $0["outcome"]?.string != "failed" || $0["authors"]?.array?.isEmpty == false
+                $0[.outcome]?.string != "failed" || $0[.authors]?.array?.isEmpty == false
             } ?? entries.last!
         func decisive(_ entry: JSONObject) -> [JSONValue?] {
-            let settings = entry["settings"]?.object ?? [:]
+            let settings = entry[.settings]?.object ?? [:]
             // Invocations that add to the same results may differ in these settings, which do not change any number.
-            let ignored = ["layers", "layer_types", "storage_format"]
+            let ignored = [RunSetting.layers, .layerTypes, .storageFormat].map(\.rawValue)
             return [
                 .object(JSONObject(settings.members.filter { !ignored.contains($0.key) })),
-                entry["corpus"]?.object?["accepted_sha256"], entry["dtype"], entry["device"],
-                entry["shape"],
+                entry[.corpus]?.object?[.acceptedSHA256], entry[.dtype], entry[.device],
+                entry[.shape],
             ]
         }
         let same = entries[first...].filter { decisive($0) == decisive(newest) }
@@ -249,13 +249,13 @@ public struct FinishedRun: Sendable {
     private mutating func makeNotes(_ entries: [JSONObject]) {
         // The entry of a rank lists only that rank's incomplete authors, so all entries are read.
         var seen = Set(authors.map { ExactString($0.name) })
-        incompleteAuthors = entries.flatMap { $0["authors_not_complete"]?.array ?? [] }
+        incompleteAuthors = entries.flatMap { $0[.authorsNotComplete]?.array ?? [] }
             .compactMap(\.string).filter { seen.insert(ExactString($0)).inserted }
         let total = authors.count + incompleteAuthors.count
         let shown = "\(authors.count) of \(total) authors are complete, and shown"
-        switch entry["outcome"]?.string {
+        switch entry[.outcome]?.string {
         case "unfinished":
-            let process = RunningProcess(entry: entry["process"]?.object)
+            let process = RunningProcess(entry: entry[.process]?.object)
             if let process, process.isHere {
                 notes.append(
                     "the newest run is at work (process \(process.identifier)) and not complete: \(shown)"
@@ -277,7 +277,7 @@ public struct FinishedRun: Sendable {
         isWhole = isWhole && incompleteAuthors.isEmpty && absent.isEmpty
         if !absent.isEmpty {
             notes.append(
-                "ranks \(absent.map(String.init).joined(separator: ", ")) of \(entry["world_size"]?.integer ?? 0) have not run here; their authors are not known"
+                "ranks \(absent.map(String.init).joined(separator: ", ")) of \(entry[.worldSize]?.integer ?? 0) have not run here; their authors are not known"
             )
         }
         if !incompleteAuthors.isEmpty {
@@ -288,7 +288,7 @@ public struct FinishedRun: Sendable {
                 "not complete, and not shown: \(incompleteAuthors.prefix(10).joined(separator: ", "))\(more)"
             )
         }
-        if entries.contains(where: { $0["reproducible"]?.bool == false }) {
+        if entries.contains(where: { $0[.reproducible]?.bool == false }) {
             notes.append(
                 "memory ran out on a device and batches were divided: another run may differ where an activation is close to the threshold"
             )
@@ -300,26 +300,26 @@ public struct FinishedRun: Sendable {
     private func absentRanks(_ entries: [JSONObject]) -> [Int] {
         var ranks: [Int: Set<Int>] = [:]
         for entry in entries {
-            guard let world = entry["world_size"]?.integer, (1...1_000_000).contains(world) else {
+            guard let world = entry[.worldSize]?.integer, (1...1_000_000).contains(world) else {
                 continue
             }
             ranks[world, default: []].formUnion(
-                (entry["ranks"]?.array ?? []).compactMap(\.integer))
+                (entry[.ranks]?.array ?? []).compactMap(\.integer))
         }
-        guard let world = entry["world_size"]?.integer, let present = ranks[world],
+        guard let world = entry[.worldSize]?.integer, let present = ranks[world],
             !ranks.contains(where: { $0.value.count == $0.key })
         else { return [] }
         return (0..<world).filter { !present.contains($0) }
     }
 
     /// Returns the newest invocation's setting `name`; nil if it has no such setting.
-    public func setting(_ name: String) -> JSONValue? { entry["settings"]?.object?[name] }
+    package func setting(_ name: RunSetting) -> JSONValue? { entry[.settings]?.object?[name] }
 
     /// Whether the files hold activations (`activation_values` is raw) instead of ones.
-    public var hasRawValues: Bool { setting("activation_values")?.string == "raw" }
+    public var hasRawValues: Bool { setting(.activationValues)?.string == "raw" }
 
     /// The threshold: a feature fires if its activation is above it.
-    public var threshold: Double { setting("feature_threshold")?.number ?? 1 }
+    public var threshold: Double { setting(.featureThreshold)?.number ?? 1 }
 
     /// Whether the files of all authors of all ranks are complete, and at least one author exists.
     public var isComplete: Bool { isWhole && !authors.isEmpty }

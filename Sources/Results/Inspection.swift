@@ -110,16 +110,16 @@ public struct Inspection {
         let run = try FinishedRun(directory, model: options.model)
         let tokens = run.authors.reduce(0) { $0 + $1.tokenCount }
         let documents = run.authors.reduce(0) { $0 + $1.tokensPerRow.count }
-        func text(_ key: String) -> String { run.entry[key]?.string ?? "" }
+        func text(_ key: RunKey) -> String { run.entry[key]?.string ?? "" }
         lines.append("\(directory): results of \(run.label)")
         add([
             (
                 "run",
-                "\(text("outcome")), \(text("finished").isEmpty ? "begun \(text("started"))" : "\(text("started")) to \(text("finished"))"), sae-extract \(text("sae_extract"))"
+                "\(text(.outcome)), \(text(.finished).isEmpty ? "begun \(text(.started))" : "\(text(.started)) to \(text(.finished))"), sae-extract \(text(.saeExtract))"
             ),
             (
                 "on",
-                "\(text("device")), \(text("dtype")), \((run.entry["kernels"]?.array ?? []).compactMap(\.string).joined(separator: ", "))"
+                "\(text(.device)), \(text(.dtype)), \((run.entry[.kernels]?.array ?? []).compactMap(\.string).joined(separator: ", "))"
             ),
             ("arrays", "documents \(run.rows), tokens \(run.columns)"),
             (
@@ -154,7 +154,7 @@ public struct Inspection {
                 })
         json = [
             "kind": "run", "path": .string(directory), "model": .string(run.label),
-            "outcome": run.entry["outcome"] ?? .null,
+            "outcome": run.entry[.outcome] ?? .null,
             "documents": .integer(documents), "tokens": .integer(tokens),
             "shape": .array([.integer(run.rows), .integer(run.columns)]),
             "notes": .array(run.notes.map(JSONValue.string)),

@@ -92,9 +92,9 @@ public struct ReportData {
             "kernels": text("kernels"), "dtype": text("dtype"),
             "reproducible": text("reproducible"),
             "threshold": .rounded(run.threshold, 6),
-            "values": run.setting("activation_values") ?? .null,
-            "max_seq_len": .integer(run.columns + 1),
-            "prefix": run.setting("prefix") ?? .null,
+            "values": run.setting(.activationValues) ?? .null,
+            "max_seq_len": run.setting(.maxSeqLen) ?? .null,
+            "prefix": run.setting(.prefix) ?? .null,
             "command": text("command"),
             "notes": .array(run.notes.map(JSONValue.string)),
             "bins": .object([

@@ -6,9 +6,6 @@ import ByteJSON
 import Files
 import HeapModule
 
-/// The id of a token, from 0.
-public typealias TokenID = Int32
-
 /// Errors for a tokenizer's files that cannot be used. Each names the file or folder.
 public enum TokenizerError: Error, Equatable, CustomStringConvertible {
     /// The folder has neither `tokenizer.json` nor `tokenizer.model`.
@@ -17,6 +14,8 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
     case badFile(path: String, reason: String)
     /// The file describes a tokenizer that computes ids in another way than Gemma's.
     case otherKind(path: String, reason: String)
+    /// Another file in the folder contradicts the tokenizer's file.
+    case contradiction(path: String, reason: String)
 
     init(_ problem: Vocabulary.Problem, path: String) {
         self =
@@ -24,8 +23,6 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
             ? .otherKind(path: path, reason: problem.reason)
             : .badFile(path: path, reason: problem.reason)
     }
-    /// Another file in the folder contradicts the tokenizer's file.
-    case contradiction(path: String, reason: String)
 
     /// The message: the file, the problem, and the next step.
     public var description: String {
@@ -43,7 +40,7 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
 }
 
 /// Converts text to Gemma's token ids.
-public struct GemmaTokenizer: Sendable {
+public struct GemmaTokenizer: Tokenizer {
     let vocabulary: Vocabulary
     let merges: MergeTable
     private let addedTokens: AddedTokens
@@ -55,8 +52,9 @@ public struct GemmaTokenizer: Sendable {
 
     /// The id of `<pad>`, which fills the outputs after the end of a document.
     public let pad: TokenID
-    /// The id of `<bos>`, with which every sequence begins.
-    public let bos: TokenID
+    /// `<bos>`, with which every sequence begins.
+    public var leadingToken: TokenID { bos }
+    let bos: TokenID
 
     /// Creates a tokenizer. Throws if the vocabulary lacks `<pad>`, `<bos>` or the token of a byte.
     init(
@@ -97,40 +95,14 @@ public struct GemmaTokenizer: Sendable {
     /// The UTF-8 of U+2581, which stands for a space in pieces.
     private static let space: [UInt8] = [0xE2, 0x96, 0x81]
 
-    /// The possible names of a tokenizer's file. The first one that exists is read.
-    public static let fileNames = ["tokenizer.json", "tokenizer.model"]
-
-    /// Returns the path of the tokenizer's file in `directory`: `tokenizer.json`, or `tokenizer.model` if the former does not
-    /// exist. Throws `TokenizerError` if neither exists.
-    public static func file(in directory: String) throws(TokenizerError) -> String {
-        let files = fileNames.map { "\(directory)/\($0)" }
-        guard let file = files.first(where: isListed) else {
-            throw .noTokenizer(directory: directory)
-        }
-        return file
-    }
-
     /// Reads the tokenizer in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError`.
     public init(directory: String) throws {
-        let file = try GemmaTokenizer.file(in: directory)
+        let file = try TokenizerFiles.file(in: directory)
         if file.hasSuffix(".json") {
             try self.init(tokenizerJSON: file)
         } else {
             try self.init(sentencePieceModel: file)
         }
-    }
-
-    /// Checks the tokenizer in `directory` and its companion files, without reading the pieces of `tokenizer.json`. Returns
-    /// warnings and the id of `<bos>` (`Findings.bos`). Throws the errors of reading, and `TokenizerError` if a companion file
-    /// would change ids.
-    public static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
-        let file = try file(in: directory)
-        let found =
-            file.hasSuffix(".json")
-            ? try check(tokenizerJSON: file) : try check(sentencePieceModel: file)
-        let companions = try TokenizerCompanions(
-            directory: directory, tokenizer: file, added: found.added)
-        return (found.warnings + companions.warnings, found.bos)
     }
 
     /// The results of checking a tokenizer's file.
@@ -154,12 +126,6 @@ public struct GemmaTokenizer: Sendable {
     public func encode(_ text: String, _ cache: inout WordCache) -> [TokenID] {
         var text = text
         return text.withUTF8 { encode($0, &cache) }
-    }
-
-    /// Returns the ids of `text`, without `<bos>`.
-    public func encode(_ text: String) -> [TokenID] {
-        var cache = WordCache()
-        return encode(text, &cache)
     }
 
     private func encode(

@@ -2,7 +2,11 @@
 
 /// The tokens of one document.
 public struct TokenSequence: Equatable, Sendable {
-    /// The tokens that are kept of the document, without `<bos>` and prefix: at most `T`.
+    /// The number of tokens that a tokenizer puts before every document (`Tokenizer.leadingToken`). They have no row in the
+    /// output, so arrays have so many columns less than `--max_seq_len`.
+    public static let leadingCount = 1
+
+    /// The tokens that are kept of the document, without the leading token and the prefix: at most `T`.
     public var tokens: [TokenID]
     /// Whether tokens were cut off at the end.
     public var isTruncated: Bool
@@ -10,13 +14,5 @@ public struct TokenSequence: Equatable, Sendable {
     /// The sequence of `tokens`.
     public init(tokens: [TokenID], isTruncated: Bool) {
         (self.tokens, self.isTruncated) = (tokens, isTruncated)
-    }
-}
-
-extension GemmaTokenizer {
-    /// The first `limit` tokens of `text`.
-    public func sequence(_ text: String, limit: Int, _ cache: inout WordCache) -> TokenSequence {
-        let ids = encode(text, &cache)
-        return TokenSequence(tokens: Array(ids.prefix(limit)), isTruncated: ids.count > limit)
     }
 }

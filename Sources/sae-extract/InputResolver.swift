@@ -224,7 +224,7 @@ struct InputResolver {
             try await hub.check(small)
             try await hub.download(small)
         }
-        let names = GemmaTokenizer.fileNames
+        let names = TokenizerFiles.names
         let tokenizer = names.first(where: snapshot.contains) ?? names[0]
         let requests = hub.requests(
             snapshot, [["config.json"], [tokenizer], weights],

@@ -26,7 +26,7 @@ struct TokenizerCompanionsTests {
 
     private func refusal() throws -> String {
         let error = #expect(throws: TokenizerError.self) {
-            try GemmaTokenizer.check(directory: folder.path)
+            try TokenizerFiles.check(directory: folder.path)
         }
         return "\(String(describing: error))"
     }
@@ -35,10 +35,10 @@ struct TokenizerCompanionsTests {
     @Test(arguments: [true, false])
     func filesThatAgree(isJSON: Bool) throws {
         if !isJSON { try FileManager.default.removeItem(atPath: folder.file("tokenizer.json")) }
-        let (warnings, bos) = try GemmaTokenizer.check(directory: folder.path)
+        let (warnings, bos) = try TokenizerFiles.check(directory: folder.path)
         #expect(warnings == [] && bos == 2)
         try change("tokenizer_config.json") { $0["add_bos_token"] = .bool(false) }
-        let said = try GemmaTokenizer.check(directory: folder.path).warnings
+        let said = try TokenizerFiles.check(directory: folder.path).warnings
         #expect(said.count == 1 && said[0].contains("add_bos_token"))
     }
 

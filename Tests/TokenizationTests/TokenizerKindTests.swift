@@ -19,7 +19,7 @@ struct TokenizerKindTests {
         let path = try folder.write(
             changedJSON(TestData.tiny + "/model-single/tokenizer.json", change), "tokenizer.json")
         do {
-            let (warnings, bos) = try GemmaTokenizer.check(directory: folder.path)
+            let (warnings, bos) = try TokenizerFiles.check(directory: folder.path)
             let tokenizer = try GemmaTokenizer(tokenizerJSON: path)
             #expect(bos.map(TokenID.init) == tokenizer.bos)
             return (tokenizer, warnings)
@@ -244,7 +244,7 @@ struct TokenizerKindTests {
             own + [UInt8(field << 3 | 2), UInt8(bytes.count)] + bytes, "tokenizer.model")
         for read in [
             { _ = try GemmaTokenizer(sentencePieceModel: path) },
-            { _ = try GemmaTokenizer.check(directory: folder.path) },
+            { _ = try TokenizerFiles.check(directory: folder.path) },
         ] {
             let error = #expect(throws: TokenizerError.self) { try read() }
             #expect("\(String(describing: error))".contains("tokenizer.model: "))

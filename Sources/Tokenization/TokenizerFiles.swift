@@ -1,0 +1,38 @@
+// Finds, checks and reads the tokenizer of a checkpoint.
+
+import Files
+
+/// The tokenizer's files in a checkpoint's folder.
+public enum TokenizerFiles {
+    /// The possible names of a tokenizer's file. The first one that exists is read.
+    public static let names = ["tokenizer.json", "tokenizer.model"]
+
+    /// Returns the path of the tokenizer's file in `directory`: `tokenizer.json`, or `tokenizer.model` if the former does not
+    /// exist. Throws `TokenizerError` if neither exists.
+    public static func file(in directory: String) throws(TokenizerError) -> String {
+        let files = names.map { "\(directory)/\($0)" }
+        guard let file = files.first(where: isListed) else {
+            throw .noTokenizer(directory: directory)
+        }
+        return file
+    }
+
+    /// Reads the tokenizer in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError`.
+    public static func read(directory: String) throws -> any Tokenizer {
+        try GemmaTokenizer(directory: directory)
+    }
+
+    /// Checks the tokenizer in `directory` and its companion files, without reading the pieces of `tokenizer.json`. Returns
+    /// warnings, and the id of `<bos>`; nil if `<bos>` is neither an added token (`tokenizer.json`) nor a piece
+    /// (`tokenizer.model`). Throws the errors of reading, and `TokenizerError` if a companion file would change ids.
+    public static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
+        let file = try file(in: directory)
+        let found =
+            file.hasSuffix(".json")
+            ? try GemmaTokenizer.check(tokenizerJSON: file)
+            : try GemmaTokenizer.check(sentencePieceModel: file)
+        let companions = try TokenizerCompanions(
+            directory: directory, tokenizer: file, added: found.added)
+        return (found.warnings + companions.warnings, found.bos)
+    }
+}
