@@ -1,4 +1,4 @@
-// An author's final files, streamed from the journal: none of them is ever in memory.
+// Writes an author's files. Their content is streamed from the journals, so no file is ever whole in memory.
 
 import ArrayFiles
 import ByteJSON
@@ -13,7 +13,7 @@ import Tensors
 import Threading
 import Tokenization
 
-/// Writes the files of one author whose batches are all in `journal`.
+/// Writes the files of one author. `journal` must have all batches of the author.
 struct AuthorFileWriter {
     let plan: RunPlan
     let author: AuthorDocuments
@@ -22,14 +22,15 @@ struct AuthorFileWriter {
     let tokenizer: any Tokenizer
     /// Number of features of each hook's SAE (`d_sae`).
     let widths: [HookPoint: Int]
-    /// Where files lie until they are whole.
+    /// The state folder: files are begun there and renamed to their places when they are complete.
     let state: StateFolder
     let stop: StopFlag
 
-    /// zlib's level for arrays that are nearly all zeros: higher ones are slower and no smaller.
+    /// zlib's level for the arrays of sparse files. Higher levels are slower and do not make these files smaller.
     private static let level: Int32 = 1
 
-    /// Writes `items`, several at a time, and returns their seals by name. Throws `FileError` or `StopRequest`.
+    /// Writes `items`, one a thread, and returns their seals by file name. Throws `FileError`, `StateRemovedError` or
+    /// `StopRequest`.
     func write(_ items: [OutputItem], on threads: ThreadPool) throws -> [String: FileSeal] {
         var seals = [FileSeal?](repeating: nil, count: items.count)
         try seals.withUnsafeMutableBufferPointer { seals in
@@ -63,7 +64,7 @@ struct AuthorFileWriter {
 
     // MARK: Metrics, tokens, texts
 
-    /// float16 (D, T), 0 at padding.
+    /// Writes float16 of shape (D, T), with 0 at padding.
     private func writeMetric(
         _ values: KeyPath<DocumentRecord, [Float16]>, _ file: OutputFile
     ) throws {
@@ -75,7 +76,7 @@ struct AuthorFileWriter {
         }
     }
 
-    /// One array of T pieces a document.
+    /// Writes a JSON array with an array of T pieces for each document.
     private func writeTokens(_ file: OutputFile) throws {
         try writeJSONArray(to: file) { append in
             for batch in journal.batches.indices {
@@ -106,7 +107,7 @@ struct AuthorFileWriter {
         }
     }
 
-    /// A JSON array written element by element.
+    /// Writes a JSON array. `elements` calls `append` for each element, which adds the element's text to a buffer.
     private func writeJSONArray(
         to file: OutputFile,
         _ elements: (_ append: ((inout [UInt8]) -> Void) throws -> Void) throws -> Void
@@ -128,7 +129,7 @@ struct AuthorFileWriter {
 
     // MARK: Activations
 
-    /// `activations` float32 (D, T, F) and `metadata`.
+    /// Writes the members `activations`, float32 of shape (D, T, F), and `metadata`.
     private func writeDense(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
         let archive = NPZWriter(file, level: AuthorFileWriter.level)
@@ -145,7 +146,7 @@ struct AuthorFileWriter {
         try writeMetadata(sae, to: archive)
     }
 
-    /// The members of `scipy.sparse.save_npz` for a CSR matrix of shape (D·T, F), and `metadata`.
+    /// Writes the members that `scipy.sparse.save_npz` writes for a CSR matrix of shape (D·T, F), and `metadata`.
     private func writeSparse(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
         let count = summary.firingCounts[sae.hook]!
@@ -209,17 +210,18 @@ struct AuthorFileWriter {
         for _ in author.documents.count..<plan.rows { try body(nil) }
     }
 
-    /// Calls `body` for each of the D·T rows of the activation arrays, with an empty range at padding.
+    /// Calls `body` for each of the D·T rows of the activation arrays with the range of the row's entries. The range is empty at
+    /// padding.
     private func forEachOutputRow(
         _ hook: HookPoint, _ body: (_ entries: Range<Int>, SparseRows) throws -> Void
     ) throws {
         var features = SparseRows()
         var (batch, row) = (0, 0)
         for document in 0..<plan.rows {
-            // A whole array takes seconds: longer than a scheduler may wait.
+            // An array takes seconds to write; a scheduler may not wait that long after SIGTERM.
             try stop.check()
             let count = document < summary.tokens.count ? summary.tokens[document] : 0
-            // A batch has whole documents, so a new one begins only where its rows are used up.
+            // A batch has whole documents, so the next batch begins when the rows of this one are used up.
             while count > 0, row == features.rowCount {
                 features = try journal.features(hook, of: batch)
                 (batch, row) = (batch + 1, 0)

@@ -1,4 +1,4 @@
-// What is said of an author in the log and in `run.json`.
+// An author's counts and means, for the log and for `run.json`.
 
 import Corpus
 import FoundationEssentials
@@ -6,23 +6,25 @@ import Hooks
 import RunState
 import Tokenization
 
-/// An author's counts and means.
+/// Counts and means over the documents of one author.
 struct AuthorSummary {
     let author: String
-    /// Source line of each document.
+    /// The line of the corpus on which each document begins.
     let lines: [Int]
-    /// Output tokens of each document.
+    /// The number of output tokens of each document.
     let tokens: [Int]
-    /// Rows whose document was cut to `max_seq_len`.
+    /// The indices of documents that were cut to `--max_seq_len`.
     let truncatedRows: [Int]
-    /// Batches that were computed in parts for want of memory.
+    /// The numbers of batches that were computed in parts because memory was short.
     let dividedBatches: [Int]
-    /// Features that fired, over all tokens.
+    /// How often features fired, over all features and output tokens.
     private(set) var firingCounts: [HookPoint: Int] = [:]
+    /// Sum over output tokens, nats.
     private(set) var crossEntropySum = 0.0
+    /// Sum over output tokens, nats.
     private(set) var entropySum = 0.0
 
-    /// Counts what `journal` has of `sequences`, with the features of `hooks`. Throws `FileError` and
+    /// Sums over the batches in `journal`. Firing features are counted for `hooks`. Throws `FileError` and
     /// `JournalChangedError`.
     init(
         _ author: AuthorDocuments, _ sequences: [TokenSequence], _ journal: AuthorJournal,
@@ -53,12 +55,12 @@ struct AuthorSummary {
 }
 
 extension AuthorSummary {
-    /// Mean number of features that fired at a token, by hook.
+    /// Returns the L0 of `hook`: the mean number of features that fire at a token.
     func meanL0(_ hook: HookPoint) -> Double {
         Double(firingCounts[hook] ?? 0) / Double(max(tokenCount, 1))
     }
 
-    /// The same by site, averaged over layers.
+    /// Returns the L0 of each site of `hooks`, averaged over layers.
     func meanL0(bySiteOf hooks: [HookPoint]) -> [(site: Site, l0: Double)] {
         Site.allCases.compactMap { site in
             let hooks = hooks.filter { $0.site == site }

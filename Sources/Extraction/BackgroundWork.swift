@@ -1,12 +1,13 @@
-// What runs beside a worker that waits for a device.
+// Runs work on other threads while the worker waits for its device.
 
 import Dispatch
 import Synchronization
 import Threading
 
-/// Work beside the caller's, a few pieces at a time, each with threads of its own.
+/// Runs a few pieces of work at a time, each on its own pool of threads.
 final class BackgroundWork: Sendable {
-    /// One author's files are compressed one a thread, and the last ones leave threads idle; two authors' fill them.
+    /// The number of pieces at a time. One thread compresses one file, so the last files of an author leave threads idle; the
+    /// files of a second author use them.
     private static let limit = 2
 
     private let pools: Mutex<[ThreadPool]>
@@ -14,14 +15,14 @@ final class BackgroundWork: Sendable {
     private let group = DispatchGroup()
     private let failure = Mutex<(any Error)?>(nil)
 
-    /// Each piece of work has `threadCount` threads. Throws `BackendError`.
+    /// Makes pools of `threadCount` threads, one for each piece. Throws `ThreadError`.
     init(threadCount: Int) throws {
         pools = Mutex(
             try (0..<BackgroundWork.limit).map { _ in try ThreadPool(threadCount: threadCount) })
     }
 
-    /// Begins `body`, which touches nothing that the caller does, once there is a place for it. Throws what an earlier
-    /// one threw.
+    /// Waits until fewer pieces run than are allowed, then starts `body` on another thread. `body` must not use state that the
+    /// caller changes. Throws the error of an earlier piece.
     func begin(_ body: @escaping (ThreadPool) throws -> Void) throws {
         places.wait()
         do {
@@ -43,7 +44,7 @@ final class BackgroundWork: Sendable {
         }
     }
 
-    /// Waits for all that was begun, and throws what one threw.
+    /// Waits for all pieces, and throws the error of one of them.
     func finish() throws {
         group.wait()
         try throwFailure()

@@ -1,5 +1,5 @@
-// The heart of the program: a batch of an author's documents goes through the model once, its taps through the
-// SAEs, and what fired at each token is kept.
+// Runs a batch of documents through the model, encodes each tap with its SAE, and collects the features that fire at each token
+// with the token's cross-entropy and entropy.
 
 import Corpus
 import Files
@@ -13,24 +13,24 @@ import Tensors
 import Threading
 import Tokenization
 
-/// A number that is none.
+/// A NaN or infinity in an activation or logit.
 public struct NonFiniteError: Error, Equatable, CustomStringConvertible {
     /// The author.
     public let author: String
-    /// The document's index within the author, and its line in the corpus.
+    /// The index of the document among the author's documents.
     public let document: Int
     /// The line of the corpus on which the document's record begins.
     public let line: Int
-    /// Where: a hook's name or "the logits".
+    /// The place: the name of a hook, or "the logits".
     public let place: String
 
-    /// Where it appeared and what to do.
+    /// The place and the next step.
     public var description: String {
         "author '\(author)', document \(document) (line \(line) of the corpus): NaN or infinity in \(place); the checkpoint is damaged or not a Gemma-2 model: check it, or leave the document out"
     }
 }
 
-/// The model and the SAEs, loaded, and what of each batch is kept.
+/// A loaded model with its SAEs.
 struct Extractor<B: Backend> {
     let plan: RunPlan
     let head: SequenceHead
@@ -38,22 +38,21 @@ struct Extractor<B: Backend> {
     let saes: [HookPoint: JumpReLUSAE<B>]
     let backend: B
     let threads: ThreadPool
-    /// Does what no result waits for, beside the caller's work where that waits for a device.
+    /// Runs work that no result depends on; on CUDA it runs on other threads while the device computes.
     let aside: (_ body: @escaping (ThreadPool) -> Void) throws -> Void
     let log: Logger
 
-    /// Rows that are compared with what an SAE makes of them: enough for a judgement.
+    /// The number of rows on which the explained variance and L0 of an SAE are measured.
     private static var checkedRows: Int { 512 }
 
-    /// Has the device run the documents of `author` in `sequences` through the model, and the taps of `hooks` through
-    /// their SAEs. The result throws `NonFiniteError` and `SAEError`. With `checkingTaps`, says how well each SAE
-    /// explains its tap.
+    /// Starts the forward pass of the documents of `author` in `sequences`, and encodes the taps at `hooks`. Reading the result
+    /// throws `NonFiniteError`, `SAEError` and `ResultOverflow`. If `checkingTaps`, logs how well each SAE explains its tap.
     func extract(
         _ author: AuthorDocuments, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint],
         checkingTaps: Bool
     ) throws -> Deferred<BatchRecord> {
         let batch = PackedBatch(sequences.map { head.tokens + $0.tokens })
-        // The rows that become output: <bos> and the prefix are left out.
+        // The rows of the output: those of <bos> and the prefix are dropped.
         let outputRows = (0..<batch.documentCount).map {
             batch.rows(of: $0).dropFirst(head.tokens.count)
         }
@@ -86,23 +85,23 @@ struct Extractor<B: Backend> {
             let documents = zip(sequences, outputRows).map { sequence, rows in
                 DocumentRecord(
                     tokens: sequence.tokens,
-                    // Entry j: how surprising token j was where it was predicted, one row earlier …
+                    // Entry j is −log p of token j. Token j is predicted one row earlier.
                     crossEntropy: rows.map { Float16(predictions.crossEntropy[$0 - 1]) },
-                    // … and how uncertain the prediction made at token j is.
+                    // Entry j is the entropy of the prediction made at token j, for token j + 1.
                     entropy: rows.map { Float16(predictions.entropy[$0]) })
             }
             return BatchRecord(documents: documents, features: features)
         }
     }
 
-    /// What is asked for of one hook.
+    /// Starts the encoding of one hook's activations.
     private func tap(
         _ hook: HookPoint, _ activations: B.Matrix, _ sae: JumpReLUSAE<B>,
         _ outputRows: [Range<Int>], isChecked: Bool
     ) throws -> Tap {
         let (firstNonFiniteRow, features) = try backend.measure(.saes) {
             (
-                // The encoder's comparisons would turn a NaN into silence.
+                // In the encoder, a comparison with NaN is false: the feature would not fire, and nothing would show the fault.
                 try backend.firstNonFiniteRow(of: activations),
                 try sae.encode(activations, above: isChecked ? 0 : plan.featureThreshold)
             )
@@ -115,7 +114,8 @@ struct Extractor<B: Backend> {
                 } : nil)
     }
 
-    /// The output rows of each hook's features, the hooks shared out over threads.
+    /// Returns the output rows of each hook's features. Hooks are divided among threads. Starts the report on the SAEs if the
+    /// taps are checked.
     private func collect(
         _ taps: [Tap], _ found: [FiringFeatures], _ outputRows: [Range<Int>]
     ) throws -> [HookPoint: SparseRows] {
@@ -131,12 +131,12 @@ struct Extractor<B: Backend> {
         let checks = zip(taps, found).compactMap { tap, found in
             tap.check.map { (tap.hook, $0, found.rows($0.rows)) }
         }
-        // It goes through most of each W_dec, for which no device should wait.
+        // The report reads most rows of each W_dec; the device should not wait for that.
         if !checks.isEmpty { try aside { report(checks, on: $0) } }
         return Dictionary(uniqueKeysWithValues: zip(taps.map(\.hook), rows))
     }
 
-    /// Says of each tap how it fits its SAE.
+    /// Logs how well each SAE explains its tap.
     private func report(_ checks: [(HookPoint, TapCheck, SparseRows)], on threads: ThreadPool) {
         var reports = [TapReport?](repeating: nil, count: checks.count)
         reports.withUnsafeMutableBufferPointer { reports in
@@ -152,8 +152,9 @@ struct Extractor<B: Backend> {
         }
     }
 
-    /// The alarm for a wrong tap: an SAE that reads what it was made for explains it, with about as many
-    /// features as published. `chosen` are the features that are on in the rows of `check`.
+    /// Measures how well the SAE of `hook` explains its tap. `chosen` are the active features (floor 0) in the rows of `check`.
+    /// The report has a warning if the L0 is less than half or more than three times the published one: then the model, layer or
+    /// site is probably wrong.
     private func report(_ hook: HookPoint, _ check: TapCheck, _ chosen: SparseRows) -> TapReport? {
         guard check.rowCount > 0, let sae = saes[hook],
             let id = plan.saes.first(where: { $0.hook == hook })?.id
@@ -175,7 +176,7 @@ struct Extractor<B: Backend> {
     }
 }
 
-/// One hook's share of a batch on the device.
+/// The results of one hook of a batch, which the device may still be computing.
 private struct Tap {
     let hook: HookPoint
     let firstNonFiniteRow: Deferred<Int?>
@@ -183,22 +184,22 @@ private struct Tap {
     let check: TapCheck?
 }
 
-/// What is said of how an SAE fits its tap.
+/// The log lines about one SAE.
 private struct TapReport {
     let text: String
     let warning: String?
 }
 
-/// Activations of a batch's first documents, for a look at how well an SAE explains them.
+/// Activations of the first documents of a batch, on which an SAE is checked.
 private struct TapCheck {
-    /// The documents' output rows.
+    /// The output rows of these documents.
     var rows: [Range<Int>] = []
-    /// Their activations, end to end.
+    /// The activations of `rows`, end to end.
     private(set) var activations: [Float] = []
 
     var rowCount: Int { rows.reduce(0) { $0 + $1.count } }
 
-    /// Takes documents until there are `least` rows. `elements` gives the elements of rows.
+    /// Takes whole documents until they have at least `least` rows. `elements` returns the activations of rows.
     init(
         _ documents: [Range<Int>], atLeast least: Int, elements: (Range<Int>) throws -> [Float]
     ) rethrows {

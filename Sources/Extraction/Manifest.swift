@@ -1,4 +1,4 @@
-// `run.json`: what was run, on what, with what outcome. One entry an invocation.
+// Writes `run.json`: one entry for each invocation, with its settings, inputs and outcome. The keys are in RunFiles/RunKey.swift.
 
 import AuthorReceipts
 import ByteJSON
@@ -13,8 +13,8 @@ import RunState
 import Synchronization
 import Tensors
 
-/// One invocation's entry in `run.json`. Each entry is a file of its own in our folder, which no other process
-/// writes; `run.json` is made of all of them.
+/// The entry of this invocation in `run.json`. Each invocation writes its entry to a separate file in `.sae-extract/runs`, which
+/// no other process writes. `run.json` is made from all these files.
 public struct Manifest {
     private let plan: RunPlan
     private let inputs: InputFingerprints
@@ -30,15 +30,15 @@ public struct Manifest {
     private var place: GuardedPath { GuardedPath(plan.saveDirectory, "run.json") }
     private var folder: GuardedPath { StateFolder.runs(of: plan.saveDirectory) }
 
-    /// An entry for `plan`. Throws `UsageError` where the manifest that is there is not one of ours, so that
-    /// nothing is lost at the end of a run. One that was damaged is made again of its entries.
+    /// Makes the entry for `plan`. Writes nothing. Throws `UsageError` if `run.json` exists and is not a manifest of this program:
+    /// at the end of the run it would be overwritten. A damaged `run.json` is accepted if the files of its entries exist.
     public init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder,
         overwriting isOverwriting: Bool
     ) throws {
         (self.plan, self.inputs, self.state) = (plan, inputs, state)
         self.isOverwriting = isOverwriting
-        // Entries are in order by name.
+        // The names of entries sort by time.
         let start = started.formatted(
             Date.ISO8601FormatStyle(includingFractionalSeconds: true)
         ).replacing(":", with: "")
@@ -46,7 +46,7 @@ public struct Manifest {
         _ = try runs()
     }
 
-    /// The entries of the manifest that is there; none where there is no file.
+    /// Returns the entries in the present `run.json`; none if the file does not exist.
     private func runs() throws -> [JSONValue] {
         guard try place.status() != nil else { return [] }
         let value = try? MappedFile(place).parsedJSON()
@@ -60,7 +60,7 @@ public struct Manifest {
         return runs
     }
 
-    /// Records what a worker says.
+    /// Records an event of a worker.
     public mutating func add(_ event: WorkerEvent, rank: Int) {
         switch event {
         case .loaded(let kernels, let products):
@@ -72,18 +72,18 @@ public struct Manifest {
         }
     }
 
-    /// Writes the entry, and `run.json` with all invocations' entries. Returns other processes of this machine that are at
+    /// Writes the entry, and `run.json` with the entries of all invocations. Returns the other processes of this machine that
     /// work on the same results. Throws `FileError`.
     @discardableResult
     public func write(_ outcome: RunOutcome) throws -> [RunningProcess] {
         try folder.makeFolder()
         try write(.object(entry(outcome)), to: folder / "\(id).json")
-        // Another invocation may add its entry while this one writes the whole. The last to write looks once
-        // more, and finds all.
+        // Another invocation may add its entry while this one writes `run.json`. So the list of entries is read again after
+        // writing, until it has not changed: the invocation that writes last has seen all entries.
         var before: [String] = []
         var atWork: [RunningProcess] = []
         while true {
-            // Names of versions before this one have colons.
+            // Earlier versions wrote colons in these names.
             let now = try folder.names(endingIn: ".json")
                 .map { (key: $0.replacing(":", with: ""), name: $0) }
                 .sorted { $0.key < $1.key }.map(\.name)
@@ -114,7 +114,7 @@ public struct Manifest {
 
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {
         let receipts = try state.completed()
-        // An author that an earlier run has completed may lack the layers of this one.
+        // An author that an earlier run has completed may lack files of this run's layers.
         let own = ownAuthors
         let authors = own.compactMap { number in
             receipts.summary(ofAuthor: number).map { (number, $0) }
@@ -124,12 +124,12 @@ public struct Manifest {
         return JSONObject(run: [
             .id: .string(id),
             .outcome: .string(outcome.rawValue),
-            // What earlier entries of this model tell of is gone.
+            // If true, the files that earlier entries of this model describe are removed.
             .overwrote: .bool(isOverwriting),
             .saeExtract: .string(version),
             .started: .string(started.formatted(.iso8601)),
             .finished: outcome == .unfinished ? .null : .string(Date().formatted(.iso8601)),
-            // Where receipts tell of authors that have been completed since.
+            // The folder whose receipts describe authors that were completed after this entry was written.
             .state: .string(state.relativePath),
             .process: .object(RunningProcess.own.entry),
             .command: .array(plan.commandLine.map(JSONValue.string)),
@@ -148,7 +148,7 @@ public struct Manifest {
                     .map(JSONValue.string)),
             .dtype: .string(plan.precision.rawValue),
             .products: .array(products.sorted().map(JSONValue.string)),
-            // Byte for byte, by another run; not where memory was short and batches were divided.
+            // Whether another run gives the same bytes: false if batches were divided because memory was short.
             .reproducible: .bool(authors.allSatisfy { $0.1.dividedBatches.isEmpty }),
             .weights: .array(inputs.weightTypes.map(JSONValue.string)),
             .ranks: .array(plan.ranks.map(JSONValue.integer)),
@@ -209,7 +209,7 @@ public struct Manifest {
         ])
     }
 
-    /// The authors that this invocation has shares of.
+    /// The places of the authors of which this invocation computes a share.
     private var ownAuthors: [Int] {
         let shares = plan.ranks.flatMap {
             AuthorShare.shares(
@@ -250,7 +250,7 @@ public struct Manifest {
 }
 
 extension JSONObject {
-    /// The object with the size and identity of `file` added.
+    /// Returns the object with the size and identity of `file` added.
     fileprivate func adding(_ file: InputFile) -> JSONObject {
         var object = self
         object[.size] = .integer(file.size)
@@ -258,7 +258,7 @@ extension JSONObject {
         return object
     }
 
-    /// With the repository and commit that the files come from, if they come from one.
+    /// Returns the object with the repository, revision and commit of `origin` added; unchanged if `origin` is nil.
     fileprivate func adding(_ origin: HubOrigin?) -> JSONObject {
         guard let origin else { return self }
         var object = self

@@ -1,15 +1,15 @@
-// How much memory a process has.
+// Memory that a process uses, as Linux reports it.
 
 import FoundationEssentials
 
-/// What a process holds in memory.
+/// The memory that a process uses.
 public struct MemoryUse: Sendable {
-    /// Bytes of its own.
+    /// Bytes of anonymous memory (RssAnon).
     public var own = 0
-    /// Bytes of mapped files: the checkpoint and the SAEs, shared with other processes.
+    /// Bytes of mapped files (RssFile): the checkpoint and the SAEs. Processes share them.
     public var mapped = 0
 
-    /// This process' use, or another's (`/proc/PID/status`); nothing where it has ended.
+    /// The memory of this process, or of `process` (`/proc/PID/status`). Zero if the process has ended.
     public init(process: Int32? = nil) {
         let name = process.map { "\($0)" } ?? "self"
         guard let text = try? String(contentsOfFile: "/proc/\(name)/status", encoding: .utf8)

@@ -1,25 +1,25 @@
-// How a worker is asked to end.
+// Asks a worker to end early.
 
 import Synchronization
 
-/// Asks a worker to end after the batch in hand.
+/// A flag that asks a worker to end after the current batch.
 public final class StopFlag: Sendable {
     private let flag = Atomic<Bool>(false)
 
-    /// A flag that is not raised.
+    /// Makes a flag that is not raised.
     public init() {}
 
-    /// Raises the flag, for good.
+    /// Raises the flag. It cannot be lowered.
     public func raise() { flag.store(true, ordering: .relaxed) }
 
-    /// Whether it is raised.
+    /// Whether the flag is raised.
     public var isRaised: Bool { flag.load(ordering: .relaxed) }
 
-    /// Throws `StopRequest` where the flag is raised.
+    /// Throws `StopRequest` if the flag is raised.
     public func check() throws(StopRequest) {
         if isRaised { throw StopRequest() }
     }
 }
 
-/// The worker was asked to end. Nothing that was finished is lost.
+/// The worker was asked to end. Finished batches and files are kept.
 public struct StopRequest: Error {}

@@ -1,33 +1,36 @@
-// How long each part of a worker's run takes.
+// Measures how long each part of a worker's run takes.
 
 import Synchronization
 
 /// Seconds spent on each part of a worker's run.
 final class Timing: Sendable {
     enum Part: String, CaseIterable {
-        /// Model, SAEs, tokenizer.
+        /// Reading the model, the SAEs and the tokenizer.
         case loading
-        /// Checking files that are there.
+        /// Comparing existing files with their receipts.
         case verifying
-        /// The forward pass, metrics and SAEs.
+        /// The forward pass, the metrics and the SAEs.
         case model
+        /// Writing authors' files.
         case writing
     }
 
     private let start = ContinuousClock.now
     private let parts = Mutex<[Part: Duration]>([:])
 
+    /// Runs `body` and adds its duration to `part`. Threads may call it at the same time.
     func measure<R>(_ part: Part, _ body: () throws -> R) rethrows -> R {
         let begin = ContinuousClock.now
         defer { parts.withLock { $0[part, default: .zero] += ContinuousClock.now - begin } }
         return try body()
     }
 
+    /// The seconds spent on `part` so far.
     func seconds(_ part: Part) -> Double {
         (parts.withLock { $0[part] } ?? .zero) / .seconds(1)
     }
 
-    /// All parts, and the total since the beginning, by name.
+    /// The seconds of each part, and those since the start as `total`, by name.
     var seconds: [String: Double] {
         var all = ["total": (ContinuousClock.now - start) / .seconds(1)]
         for part in Part.allCases { all[part.rawValue] = seconds(part) }

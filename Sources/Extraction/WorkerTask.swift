@@ -1,4 +1,4 @@
-// What a worker is told.
+// A worker's task: the part of a plan that one worker process carries out. The parent writes it to the worker's standard input.
 
 import CUDA
 import Corpus
@@ -7,23 +7,24 @@ import FoundationEssentials
 import Planning
 import RunState
 
-/// One worker's part of a plan.
+/// The part of a plan that one worker carries out.
 public struct WorkerTask: Codable, Sendable {
+    /// An author, and the worker's share of the author's documents.
     struct Assignment: Codable, Sendable {
         let share: AuthorShare
         let author: AuthorDocuments
     }
 
-    /// The plan, without documents.
+    /// The plan without its documents.
     let plan: RunPlan
     let state: StateFolder
-    /// The checkpoint's and the SAEs' files, as the parent has looked at them.
+    /// The versions (size and time) of the checkpoint's and the SAEs' files that the parent has checked.
     let inputs: [FileVersion]
-    /// The worker's rank among all.
+    /// The worker's rank among all workers of the run.
     public let rank: Int
-    /// Its authors, in order.
+    /// The worker's authors, in the plan's order.
     let assignments: [Assignment]
-    /// Whether the worker's first batch compares the SAEs with their taps.
+    /// Whether the worker logs, on its first batch, how well each SAE explains its tap.
     let checksTaps: Bool
 
     /// The worker's device; nil on the CPU.
@@ -31,20 +32,20 @@ public struct WorkerTask: Codable, Sendable {
         plan.devices.isEmpty ? nil : plan.devices[rank - plan.ranks.lowerBound]
     }
 
-    /// How many documents of each of its authors, by the author's place in the plan's order, fall to the worker; of an
-    /// author that it shares, about.
+    /// The number of documents that the worker computes of each of its authors, by the author's place in the plan's order. For
+    /// an author whose documents are shared by several ranks the number is approximate.
     public var documentCounts: [(author: Int, documents: Int)] {
         assignments.map { ($0.share.number, $0.author.documents.count / $0.share.parts) }
     }
 
-    /// Threads and processes that the worker may have at once: its own three besides those that compute and, beside a
-    /// device, those that write and the driver's.
+    /// Upper bound of the threads and processes that the worker has at once: the computing threads, three others of its own,
+    /// and on a device also the threads that write files and those of the driver.
     public var taskCount: Int { plan.threads + 2 + (device == nil ? 0 : 2 * plan.threads + 10) }
 
-    /// How many ranks there are.
+    /// The number of ranks of the run.
     public var worldSize: Int { plan.worldSize }
 
-    /// The tasks of `plan`'s workers.
+    /// Returns one task for each worker of this invocation.
     public static func tasks(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder
     ) -> [WorkerTask] {
