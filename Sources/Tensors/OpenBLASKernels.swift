@@ -1,6 +1,7 @@
 // Which OpenBLAS kernel set suits the processor. OpenBLAS chooses by processor family and model. It treats a processor that
 // is newer than its version as an older one: 0.3.21 runs AVX2 kernels on a Zen 5 with AVX-512, at half the speed.
 
+import CBFloat16
 import COpenBLAS
 
 /// The choice of the OpenBLAS kernel set, by the instructions that the processor supports.

@@ -36,6 +36,27 @@ struct Gemma2Tests {
         }
     }
 
+    /// A local layer gives each query the last `slidingWindow` tokens, its own included; a global layer gives it all tokens up to
+    /// its own. A changed token shows how far it is seen.
+    @Test func localLayersSeeTheWindowAndGlobalLayersAll() throws {
+        let model = try model(TestData.tiny + "/model")
+        let (window, changed, length) = (model.config.slidingWindow, 5, 40)
+        var document = documents([length])[0]
+        let before = try run(model, [document]).taps
+        document[changed] = document[changed] == 100 ? 101 : 100
+        let after = try run(model, [document]).taps
+        for (layer, isLocal) in [(0, true), (1, false)] {
+            #expect(model.config.isLocal[layer] == isLocal)
+            let hook = HookPoint(layer: layer, site: .att)
+            let width = model.config.width(of: .att)
+            let seen = (0..<length).filter { position in
+                let row = position * width..<(position + 1) * width
+                return before[hook]![row] != after[hook]![row]
+            }
+            #expect(seen == Array(changed..<(isLocal ? changed + window : length)))
+        }
+    }
+
     @Test func bothSpellingsOfTheConfigurationAreRead() throws {
         let old = try Gemma2Config(path: TestData.tiny + "/model/config.json")
         #expect(old.dModel == 64 && old.nLayers == 4 && old.nHeads == 4 && old.nKVHeads == 2)

@@ -18,9 +18,17 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+// What "AVX-512" means here: the instructions of the first server processors with it, which OpenBLAS' AVX-512 kernel sets use
+// too. FIRST and NEXT are applied to each name.
+#define AVX512_FEATURES(FIRST, NEXT) FIRST("avx512f") NEXT("avx512cd") NEXT("avx512bw") NEXT("avx512dq") NEXT("avx512vl")
+#define FEATURE(name) name
+#define COMMA_FEATURE(name) "," name
+#define SUPPORTS(name) __builtin_cpu_supports(name)
+#define AND_SUPPORTS(name) && __builtin_cpu_supports(name)
+
 // Of 32 registers: 24 sums, four vectors of lanes, a broadcast pair.
 #define SUFFIX avx512bf16
-#define TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"
+#define TARGET AVX512_FEATURES(FEATURE, COMMA_FEATURE) ",avx512bf16"
 #define VECTOR_BYTES 64
 #define VECTORS 4
 #define ROWS_OF(vectors) (24 / (vectors))
@@ -29,7 +37,7 @@
 
 // Of 32 registers: sixteen sums, two vectors of lanes widened to four, a broadcast pair widened to two.
 #define SUFFIX avx512
-#define TARGET "avx512f,avx512bw,avx512dq,avx512vl"
+#define TARGET AVX512_FEATURES(FEATURE, COMMA_FEATURE)
 #define VECTOR_BYTES 64
 #define VECTORS 2
 #define ROWS_OF(vectors) (16 / (vectors))
@@ -72,19 +80,32 @@ static const struct {
     {ANY, {"baseline, wide", false, KERNELS(wide)}},
 };
 
-static bool has(enum instructions instructions) {
+// __builtin_cpu_supports also checks that the operating system saves the registers.
+bool processor_has_avx512(void) {
 #if defined(__x86_64__)
-    // These functions also check that the operating system saves the registers.
-    bool has512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-        && __builtin_cpu_supports("avx512vl");
-    switch (instructions) {
-    case AVX512_BF16: return has512 && __builtin_cpu_supports("avx512bf16");
-    case AVX512: return has512;
-    case AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    case ANY: return true;
-    }
+    return AVX512_FEATURES(SUPPORTS, AND_SUPPORTS);
+#else
+    return false;
 #endif
-    return instructions == ANY;
+}
+
+bool processor_has_avx2(void) {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return false;
+#endif
+}
+
+static bool has(enum instructions instructions) {
+    switch (instructions) {
+#if defined(__x86_64__)
+    case AVX512_BF16: return processor_has_avx512() && __builtin_cpu_supports("avx512bf16");
+    case AVX512: return processor_has_avx512();
+    case AVX2: return processor_has_avx2();
+#endif
+    default: return true;
+    }
 }
 
 const struct bfloat16_kernels *bfloat16_kernels_at(long index) {

@@ -144,6 +144,18 @@ KERNEL(rotate)(float *x, const int *positions, const float *cosines, const float
 #define TILE 32
 #define TILE_PAD 36
 
+// Loads the rows `first` to `first + TILE - 1` of `source` into `tile`; rows from `end` on and columns from `width` on are zero.
+// `source` begins at the columns of one key head; its rows are `sourceStride` apart, those of the tile `stride`.
+DEVICE void loadTile(const float *source, long long sourceStride, int first, int end, int width, int quads, float *tile,
+                     int stride) {
+    for (int at = threadIdx.x; at < TILE * quads; at += 256) {
+        int row = at / quads, i = (at - row * quads) * 4;
+        float4 value = make_float4(0.f, 0.f, 0.f, 0.f);
+        if (first + row < end && i < width) value = *(const float4 *)(source + (first + row) * sourceStride + i);
+        *(float4 *)(tile + row * stride + i) = value;
+    }
+}
+
 // WIDTH is the head width if it is known at compile time, so that loops over it are unrolled; otherwise 0.
 template <int WIDTH>
 DEVICE void attend(const float *q, const float *k, const float *v, float *out, const int *pieces, int keyHeads, int group,
@@ -177,13 +189,7 @@ DEVICE void attend(const float *q, const float *k, const float *v, float *out, c
     int begin = window > 0 && first - window + 1 > start ? first - window + 1 : start;
     for (int tile = begin; tile < end; tile += TILE) {
         __syncthreads();
-        for (int at = thread; at < TILE * quads; at += 256) {
-            int row = at / quads, i = (at - row * quads) * 4;
-            float4 value = make_float4(0.f, 0.f, 0.f, 0.f);
-            if (tile + row < end && i < width)
-                value = *(const float4 *)(k + (tile + row) * keyStride + (long long)keyHead * width + i);
-            *(float4 *)(keys + row * stride + i) = value;
-        }
+        loadTile(k + (long long)keyHead * width, keyStride, tile, end, width, quads, keys, stride);
         __syncthreads();
 
         float score[4][4];
@@ -218,13 +224,7 @@ DEVICE void attend(const float *q, const float *k, const float *v, float *out, c
 
         // The keys are no longer needed; the values overwrite them. Meanwhile each lane turns the four scores of one key into
         // weights.
-        for (int at = thread; at < TILE * quads; at += 256) {
-            int row = at / quads, i = (at - row * quads) * 4;
-            float4 value = make_float4(0.f, 0.f, 0.f, 0.f);
-            if (tile + row < end && i < width)
-                value = *(const float4 *)(v + (tile + row) * keyStride + (long long)keyHead * width + i);
-            *(float4 *)(keys + row * stride + i) = value;
-        }
+        loadTile(v + (long long)keyHead * width, keyStride, tile, end, width, quads, keys, stride);
         float4 *mine = (float4 *)(weights + lane * TILE_PAD + warp * 4);
         float4 scores = *mine;
         float weight[4] = {scores.x, scores.y, scores.z, scores.w}, correction[4];

@@ -68,31 +68,35 @@ DEVICE float warpMax(float value) {
     return value;
 }
 
-// Returns the sum over all threads of a block to every thread. The block must consist of whole warps. `room` is 33 floats of
-// shared memory. A second call may follow at once: it first writes elements other than the one that the first call reads last.
-DEVICE float blockSum(float value, float *room) {
+// Combines the values of all threads of a block with `warpFold`, and returns the result to every thread. `neutral` changes no
+// result. The block must consist of whole warps. `room` is 33 floats of shared memory. A second call may follow at once: it
+// first writes elements other than the one that the first call reads last.
+template <class WarpFold>
+DEVICE float blockFold(float value, float neutral, float *room, WarpFold warpFold) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-    value = warpSum(value);
+    value = warpFold(value);
     if (lane == 0) room[warp] = value;
     __syncthreads();
     if (warp == 0) {
-        float total = warpSum(lane < warps ? room[lane] : 0.f);
-        if (lane == 0) room[32] = total;
+        float folded = warpFold(lane < warps ? room[lane] : neutral);
+        if (lane == 0) room[32] = folded;
     }
     __syncthreads();
     return room[32];
 }
 
-// Like blockSum, for the largest value.
+// The sum over all threads of a block, as blockFold.
+DEVICE float blockSum(float value, float *room) {
+    struct Sum {
+        DEVICE float operator()(float value) const { return warpSum(value); }
+    };
+    return blockFold(value, 0.f, room, Sum());
+}
+
+// The largest value of all threads of a block, as blockFold.
 DEVICE float blockMax(float value, float *room) {
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-    value = warpMax(value);
-    if (lane == 0) room[warp] = value;
-    __syncthreads();
-    if (warp == 0) {
-        float largest = warpMax(lane < warps ? room[lane] : -INFINITE);
-        if (lane == 0) room[32] = largest;
-    }
-    __syncthreads();
-    return room[32];
+    struct Max {
+        DEVICE float operator()(float value) const { return warpMax(value); }
+    };
+    return blockFold(value, -INFINITE, room, Max());
 }

@@ -19,6 +19,12 @@
 /// Maximum number of rows of the broadcast factor in one call of `multiply`.
 enum { BFLOAT16_ROWS = 96 };
 
+/// Returns whether the processor has AVX-512 (F, CD, BW, DQ, VL), and the system saves its registers.
+bool processor_has_avx512(void);
+
+/// Returns whether the processor has AVX2 and FMA, and the system saves their registers.
+bool processor_has_avx2(void);
+
 /// Functions for one instruction set. Numbers may be at any address; no alignment is needed.
 struct bfloat16_kernels {
     /// Name of the instruction set.
