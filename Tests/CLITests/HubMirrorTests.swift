@@ -197,7 +197,7 @@ extension HubTests {
         expect(
             try run(some), exits: 0,
             saying: [
-                "speak of another split too: train/test.jsonl", "corpus.py, which says in Python",
+                "also match another split: train/test.jsonl", "corpus.py, which says in Python",
             ])
         try folder.write(
             #"{"configs": [{"config_name": "default", "data_files": ["train/train.jsonl", "none.jsonl"]}]}"#
