@@ -140,10 +140,10 @@ let package = Package(
                 "ArrayFiles", "Corpus", "Files", "Tensors", "Threading", "Tokenization",
                 "BenchPeak",
             ],
-            path: "scripts/bench-tool",
+            path: "scripts/benchmarks/tool",
             swiftSettings: strict),
         .target(
-            name: "BenchPeak", path: "scripts/bench-peak", cSettings: [.unsafeFlags(["-O2"])]),
+            name: "BenchPeak", path: "scripts/benchmarks/peak", cSettings: [.unsafeFlags(["-O2"])]),
         .target(
             name: "TestSupport", dependencies: ["ArrayFiles", "Files", "ByteJSON"],
             path: "Tests/TestSupport",
@@ -250,7 +250,7 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
-// scripts/check-fuzz sets this variable. Other builds leave out `fuzz`, because `fuzz` cannot be linked without libFuzzer.
+// scripts/checks/fuzz sets this variable. Other builds leave out `fuzz`, because `fuzz` cannot be linked without libFuzzer.
 if Context.environment["SAE_EXTRACT_FUZZ"] != nil {
     package.targets += [
         .executableTarget(

@@ -1,4 +1,4 @@
-// The SAEs that have pages on neuronpedia.org. scripts/make_neuronpedia_table.py makes the table from sae-lens' list of
+// The SAEs that have pages on neuronpedia.org. scripts/make/neuronpedia_table.py makes the table from sae-lens' list of
 // pretrained SAEs.
 
 import ByteJSON

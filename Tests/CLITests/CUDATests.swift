@@ -212,7 +212,7 @@ struct CUDATests {
         let ptx = String(decoding: try TestData.bytes(sources + "kernels.ptx"), as: UTF8.self)
         #expect(
             ptx.prefix { $0 != "\n" }.hasSuffix(digest),
-            "kernels.ptx is of another source: run scripts/build-kernels and commit what it writes")
+            "kernels.ptx is of another source: run scripts/make/kernels and commit what it writes")
         #expect(ptx.contains(".version 7.8\n.target sm_80\n"))
     }
 }

@@ -11,7 +11,7 @@ struct DocumentationTests {
     static let documents: [String] = {
         let folder = TestData.packageRoot + "/docs"
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-        return ["README.md", "scripts/python/README.md"]
+        return ["README.md", "scripts/README.md", "scripts/python/README.md"]
             + names.filter { $0.hasSuffix(".md") && $0 != "gpu-report.md" }.sorted().map {
                 "docs/\($0)"
             }

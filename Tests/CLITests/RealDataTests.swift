@@ -25,7 +25,7 @@ struct RealDataTests {
             "--storage_format", "sparse", "--batch_size", "auto",
         ])
         #expect(outcome.status == 0, "\(outcome.errors)")
-        // The SHA-256 of each author's tokens file, as scripts/make_token_digests.py writes it.
+        // The SHA-256 of each author's tokens file, as scripts/make/token_digests.py writes it.
         let bytes = try TestData.bytes(TestData.packageRoot + "/Fixtures/authormix-tokens.json")
         let digests = try #require(
             try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }.object)

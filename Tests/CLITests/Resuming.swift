@@ -51,7 +51,7 @@ extension Resuming {
     }
 }
 
-/// The library `scripts/fault-shim.c`, which makes system calls fail.
+/// The library `scripts/fakes/fault-shim.c`, which makes system calls fail.
 enum FaultShim {
     /// Builds the library. Returns its path, for `LD_PRELOAD`.
     static func build(in folder: TemporaryFolder) throws -> String {
@@ -60,7 +60,7 @@ enum FaultShim {
         compiler.executableURL = URL(fileURLWithPath: "/bin/sh")
         compiler.arguments = [
             "-c", "$(command -v cc || command -v clang) -shared -fPIC -o \"$1\" \"$2\" -ldl", "sh",
-            library, TestData.packageRoot + "/scripts/fault-shim.c",
+            library, TestData.packageRoot + "/scripts/fakes/fault-shim.c",
         ]
         try compiler.run()
         compiler.waitUntilExit()

@@ -362,12 +362,12 @@ struct WorkerTests {
         #expect(reports.keys.sorted() == [0, 74], "\(reports)")
     }
 
-    /// Kills runs in every phase and compares their results, by a short run of `scripts/test-crash`.
+    /// Kills runs in every phase and compares their results, by a short run of `scripts/checks/crash`.
     @Test func killedRunsComeToTheSameEnd() throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = [
-            "python3", TestData.packageRoot + "/scripts/test-crash", "--kills", "12", "--seconds",
+            "python3", TestData.packageRoot + "/scripts/checks/crash", "--kills", "12", "--seconds",
             "2", "--binary", Tool.path,
         ]
         process.environment = Tool.environment([:])

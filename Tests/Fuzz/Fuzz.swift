@@ -1,4 +1,4 @@
-// Feeds damaged input to the code that reads untrusted bytes. scripts/check-fuzz builds and runs this program.
+// Feeds damaged input to the code that reads untrusted bytes. scripts/checks/fuzz builds and runs this program.
 //
 //   fuzz --targets                      prints the names of the targets
 //   fuzz --prepare TARGET FOLDER        writes the target's seeds to FOLDER/seeds and its dictionary to FOLDER/dictionary

@@ -1,5 +1,5 @@
-// Compares two output folders with this package's own readers. The checks and tolerances are those of scripts/compare.py, for
-// tests that must run without Python.
+// Compares two output folders with this package's own readers. The checks and tolerances are those of
+// scripts/reference/compare.py, for tests that must run without Python.
 
 import ArrayFiles
 import Files

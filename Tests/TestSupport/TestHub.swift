@@ -1,9 +1,9 @@
-// Runs scripts/hub-server for a test, usually with the fixture as its repositories.
+// Runs scripts/fakes/hub-server for a test, usually with the fixture as its repositories.
 
 import ByteJSON
 import Foundation
 
-/// A running `scripts/hub-server`: a test server on loopback that answers as the Hub does.
+/// A running `scripts/fakes/hub-server`: a test server on loopback that answers as the Hub does.
 public final class TestHub {
     /// A request that the server has received.
     public struct Request {
@@ -45,7 +45,7 @@ public final class TestHub {
         self.root = root
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments =
-            ["python3", TestData.packageRoot + "/scripts/hub-server", root, "--until_eof"]
+            ["python3", TestData.packageRoot + "/scripts/fakes/hub-server", root, "--until_eof"]
             + options
         let output = Pipe()
         process.standardOutput = output

@@ -29,7 +29,7 @@ public struct Tool {
     }()
 
     /// Whether tests can limit the address space and file sizes of the program. False under a sanitizer
-    /// (scripts/check-sanitizers), which reserves terabytes of address space.
+    /// (scripts/checks/sanitizers), which reserves terabytes of address space.
     public static let hasLimits = ["ASAN_OPTIONS", "TSAN_OPTIONS"].allSatisfy {
         ProcessInfo.processInfo.environment[$0] == nil
     }

@@ -6,7 +6,7 @@
 // the range of binary16. The parts of a row of x are stored as [low | high]. An operand in one part is bfloat16. See
 // CUDABackend+Products.swift.
 //
-// Matrices are row-major; a row is a token. scripts/build-kernels compiles this file to kernels.ptx.
+// Matrices are row-major; a row is a token. scripts/make/kernels compiles this file to kernels.ptx.
 
 #include "prelude.h"
 

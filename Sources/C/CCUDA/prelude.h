@@ -68,35 +68,23 @@ DEVICE float warpMax(float value) {
     return value;
 }
 
-// Combines the values of all threads of a block with `warpFold`, and returns the result to every thread. `neutral` changes no
-// result. The block must consist of whole warps. `room` is 33 floats of shared memory. A second call may follow at once: it
-// first writes elements other than the one that the first call reads last.
-template <class WarpFold>
-DEVICE float blockFold(float value, float neutral, float *room, WarpFold warpFold) {
+// Combines the values of all threads of a block with WARP_FOLD (warpSum or warpMax), and returns the result to every thread.
+// `neutral` changes no result. The block must consist of whole warps. `room` is 33 floats of shared memory. A second call may
+// follow at once: it first writes elements other than the one that the first call reads last.
+template <float (*WARP_FOLD)(float)>
+DEVICE float blockFold(float value, float neutral, float *room) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-    value = warpFold(value);
+    value = WARP_FOLD(value);
     if (lane == 0) room[warp] = value;
     __syncthreads();
     if (warp == 0) {
-        float folded = warpFold(lane < warps ? room[lane] : neutral);
+        float folded = WARP_FOLD(lane < warps ? room[lane] : neutral);
         if (lane == 0) room[32] = folded;
     }
     __syncthreads();
     return room[32];
 }
 
-// The sum over all threads of a block, as blockFold.
-DEVICE float blockSum(float value, float *room) {
-    struct Sum {
-        DEVICE float operator()(float value) const { return warpSum(value); }
-    };
-    return blockFold(value, 0.f, room, Sum());
-}
+DEVICE float blockSum(float value, float *room) { return blockFold<warpSum>(value, 0.f, room); }
 
-// The largest value of all threads of a block, as blockFold.
-DEVICE float blockMax(float value, float *room) {
-    struct Max {
-        DEVICE float operator()(float value) const { return warpMax(value); }
-    };
-    return blockFold(value, -INFINITE, room, Max());
-}
+DEVICE float blockMax(float value, float *room) { return blockFold<warpMax>(value, -INFINITE, room); }

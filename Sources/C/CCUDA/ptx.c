@@ -1,4 +1,4 @@
-// Embeds kernels.ptx into the program. scripts/build-kernels compiles it from kernels.cu beforehand.
+// Embeds kernels.ptx into the program. scripts/make/kernels compiles it from kernels.cu beforehand.
 #include "CCUDA.h"
 
 static const char ptx[] = {

@@ -1,4 +1,4 @@
-"""Fixtures and helpers. scripts/check-python makes the runs that the tests read, each in a folder of SAE_EXTRACT_RUNS."""
+"""Fixtures and helpers. scripts/checks/python makes the runs that the tests read, each in a folder of SAE_EXTRACT_RUNS."""
 
 import io
 import json
@@ -27,7 +27,7 @@ SPARSE = START + "res__activations__harbour__layer_0.sparse.npz"
 
 def pytest_sessionstart(session):
     if "SAE_EXTRACT_RUNS" not in os.environ:
-        pytest.exit("SAE_EXTRACT_RUNS is not set: run scripts/check-python, which makes the runs that these tests read", 4)
+        pytest.exit("SAE_EXTRACT_RUNS is not set: run scripts/checks/python, which makes the runs that these tests read", 4)
 
 
 @pytest.fixture(scope="session")
