@@ -198,12 +198,27 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
-            name: "ExtractionTests",
+            name: "RunFilesTests", dependencies: ["RunFiles", "Hooks", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "AuthorReceiptsTests",
             dependencies: [
-                "Planning", "RunState", "AuthorReceipts", "RunFiles", "Tokenization", "Gemma2",
-                "SparseAutoencoders", "Tensors", "Threading", "Files",
-                "Hooks", "TestSupport",
+                "AuthorReceipts", "RunFiles", "Files", "Hooks", "ByteJSON", "TestSupport",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "RunStateTests",
+            dependencies: [
+                "RunState", "AuthorReceipts", "RunFiles", "Tokenization", "Tensors", "Threading",
+                "Files", "Hooks", "TestSupport",
                 .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "PlanningTests",
+            dependencies: [
+                "Planning", "RunState", "AuthorReceipts", "RunFiles", "Corpus", "Gemma2",
+                "SparseAutoencoders", "Tensors", "Threading", "Files", "Hooks", "TestSupport",
             ],
             swiftSettings: strict),
         .testTarget(

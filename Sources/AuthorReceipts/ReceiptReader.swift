@@ -1,75 +1,34 @@
-// Receipts on the disk. A process appends its own to one file, which appears with the first of them:
+// Reads the receipts of a folder. Each process appends its receipts to one file, which appears with the first receipt:
 //
-//   <time>-<host>-<process>-<id>.receipts     a receipt a line: CRC-32 of the JSON in 8 hexadecimal digits, a space, JSON
+//   <time>-<host>-<process>-<id>.receipts     one receipt per line: CRC-32 of the JSON (8 hexadecimal digits), a space, the JSON
 //
-// A line that is torn or damaged attests nothing: its author's files are made again. Versions before this one wrote a file
-// for each receipt, <id>.receipt, which holds the JSON alone.
+// A line that is incomplete or damaged is ignored, and the author's files are made again. Earlier versions wrote one file per
+// receipt, <id>.receipt, which holds only the JSON.
 
 import Files
-import FoundationEssentials
 import Glibc
 import Synchronization
 
-/// The name, without ending, of a file that this process makes: in order of time, and no other process' on any machine.
-package func uniqueName(host: String, process: Int32) -> String {
-    let time = Date().formatted(.iso8601).filter { $0.isLetter || $0.isNumber }
-    let host = host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
-    let id = String(UInt32.random(in: .min ... .max), radix: 16)
-    return "\(time)-\(host.prefix(40))-\(process)-\(id)"
-}
-
-extension AuthorReceipt {
-    /// The receipt as a line of a file.
-    package func line() throws -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let text = Array(try encoder.encode(self))
-        return AuthorReceipt.checksum(text[...]) + [UInt8(ascii: " ")] + text + [0x0A]
-    }
-
-    /// The receipt of a line without its end; nil where the line is damaged.
-    fileprivate init?(line: ArraySlice<UInt8>) {
-        let text = line.dropFirst(9)
-        guard line.count > 9, Array(line.prefix(8)) == AuthorReceipt.checksum(text),
-            let receipt = AuthorReceipt(json: text)
-        else { return nil }
-        self = receipt
-    }
-
-    /// The receipt that `text` is; nil where it is none.
-    fileprivate init?(json text: some Sequence<UInt8>) {
-        guard let receipt = try? JSONDecoder().decode(AuthorReceipt.self, from: Data(text)),
-            receipt.isPlausible
-        else { return nil }
-        self = receipt
-    }
-
-    private static func checksum(_ text: ArraySlice<UInt8>) -> [UInt8] {
-        let crc = text.withUnsafeBytes { crc32($0) }
-        return Array(hexadecimal(withUnsafeBytes(of: crc.bigEndian, Array.init)).utf8)
-    }
-}
-
-/// The receipts in a folder, read as they come; from several threads.
+/// Reads each receipt of a folder once, also while processes add receipts. Several threads can use it.
 package final class ReceiptReader: Sendable {
     private struct Progress {
-        /// Up to where each file has been read.
+        /// The number of bytes that were read of each file, by name.
         var positions: [String: Int] = [:]
-        /// What could not be made sense of, by path.
+        /// The places of damaged receipts: a path, with the byte offset in a `.receipts` file.
         var damage: [String] = []
     }
 
     private let progress = Mutex(Progress())
 
-    /// A reader that has read nothing.
+    /// Creates a reader that has read nothing.
     package init() {}
 
-    /// Bytes of receipts that are read at once: far more than those of any run.
+    /// The largest number of bytes that are read at once. No run has so many bytes of receipts.
     private static let longest = 1 << 31
 
-    /// The receipts in `folder` that no call has given yet, by file name; without those that `isPossible` refuses. Receipts
-    /// never change: each is read once. What cannot be read, or goes meanwhile, attests nothing; `damage` tells of it. Throws
-    /// `FileError` where the folder cannot be listed, or a link or a pipe lies in place of a file.
+    /// Returns the receipts in `folder` that no earlier call returned, in order of file names. Receipts never change, so each is
+    /// read once. Damaged receipts, and those that `isPossible` refuses, are left out and listed in `damage`. Files that cannot
+    /// be read are left out. Throws `FileError` if the folder cannot be listed, or if a link or a pipe is in the place of a file.
     package func new(
         in folder: Folder, _ isPossible: (AuthorReceipt) -> Bool = { _ in true }
     ) throws -> [AuthorReceipt] {
@@ -93,7 +52,7 @@ package final class ReceiptReader: Sendable {
             for name in try folder.names(endingIn: ".receipts") {
                 let start = progress.positions[name] ?? 0
                 let bytes = try ReceiptReader.bytes(of: name, in: folder, from: start) ?? []
-                // What has no end yet is being written, or was when its process was killed.
+                // The last line has no line break while it is being written, or if its process was killed meanwhile.
                 guard let end = bytes.lastIndex(of: 0x0A) else { continue }
                 for line in bytes[..<end].split(separator: 0x0A) {
                     take(
@@ -106,18 +65,19 @@ package final class ReceiptReader: Sendable {
         }
     }
 
-    /// Where receipts were that are damaged, or cannot be those of the run.
+    /// The places of receipts that are damaged or impossible: a path, with the byte offset in a `.receipts` file.
     package var damage: [String] { progress.withLock { $0.damage } }
 
-    /// Passes over the first `count` bytes of the file called `name`: their receipts are known.
+    /// Marks the first `count` bytes of the file called `name` as read. This process wrote their receipts.
     package func skip(_ name: String, to count: Int) {
         progress.withLock { $0.positions[name] = count }
     }
 
-    /// Forgets what has been read.
+    /// Forgets what was read, so that all receipts are read again.
     package func reset() { progress.withLock { $0 = Progress() } }
 
-    /// Opened each time, so that a network file system asks its server what other machines have appended.
+    /// Returns the bytes of the file from `start` on; nil if there are none or the file cannot be read. The file is opened each
+    /// time, so that a network file system asks its server for what other machines have appended.
     private static func bytes(
         of name: String, in folder: Folder, from start: Int
     ) throws(FileError) -> [UInt8]? {
@@ -126,7 +86,7 @@ package final class ReceiptReader: Sendable {
             guard let opened = try folder.open(name) else { return nil }
             descriptor = opened
         } catch {
-            // A link or a pipe is nothing that a run has left.
+            // A run never leaves a link or a pipe.
             if error.operation == "use" { throw error }
             return nil
         }

@@ -1,102 +1,15 @@
-// Who made which file, and how to tell that it is still the one that was made.
+// The receipts of a run, to look up files and authors in.
 
 import ByteJSON
 import Files
-import FoundationEssentials
 import Glibc
 import Hooks
 import RunFiles
 import Synchronization
 
-/// Written once a process has put an author's files in their places.
-package struct AuthorReceipt: Codable, Sendable {
-    /// The author's name and place in the plan's order.
-    package var author: String
-    var number: Int
-    /// Source line, output tokens and truncation of each document.
-    var lines: [Int]
-    package var tokens: [Int]
-    var truncatedRows: [Int]
-    /// Batches that were computed in parts for want of memory.
-    package var dividedBatches: [Int]
-    /// Sums over output tokens, nats.
-    var crossEntropySum: Double
-    var entropySum: Double
-    /// Features that fired over all tokens, by hook.
-    package var firingCounts: [String: Int]
-    /// The SAE of each hook whose files were made.
-    var saes: [String: String]
-    /// The kernels in use where the files were made.
-    package var kernels: String
-    /// The files that were made, by name.
-    var files: [String: FileSeal]
-
-    /// All properties, as given.
-    package init(
-        author: String, number: Int, lines: [Int], tokens: [Int], truncatedRows: [Int],
-        dividedBatches: [Int], crossEntropySum: Double, entropySum: Double,
-        firingCounts: [String: Int], saes: [String: String], kernels: String,
-        files: [String: FileSeal]
-    ) {
-        self.author = author
-        self.number = number
-        self.lines = lines
-        self.tokens = tokens
-        self.truncatedRows = truncatedRows
-        self.dividedBatches = dividedBatches
-        self.crossEntropySum = crossEntropySum
-        self.entropySum = entropySum
-        self.firingCounts = firingCounts
-        self.saes = saes
-        self.kernels = kernels
-        self.files = files
-    }
-
-    /// What is compared of an SAE: its name, and its file's size and identity.
-    public static func sae(_ name: String, size: Int, identity: String) -> String {
-        "\(name), \(size) bytes, identity \(identity)"
-    }
-
-    /// Whether its numbers can be those of an author: what is not of our making may say anything.
-    var isPlausible: Bool {
-        number >= 0 && lines.count == tokens.count && lines.allSatisfy { $0 >= 0 }
-            && tokens.allSatisfy((0...1 << 26).contains)
-            && truncatedRows.allSatisfy(tokens.indices.contains)
-            && dividedBatches.allSatisfy(tokens.indices.contains)
-            && firingCounts.values.allSatisfy((0...1 << 50).contains)
-            && [crossEntropySum, entropySum].allSatisfy { $0 >= 0 && $0.isFinite }
-            && files.values.allSatisfy { $0.size >= 0 }
-    }
-}
-
-/// The authors that receipts may tell of.
-package struct ExpectedAuthors: Sendable {
-    /// By name: the place in the plan's order, and how many documents there are.
-    var authors: [ExactString: (number: Int, documents: Int)] = [:]
-    /// Tokens of a document at most.
-    var columns = Int.max
-    /// Whether there are no others.
-    var areAll = false
-
-    /// The authors `authors`, or none.
-    package init(
-        authors: [ExactString: (number: Int, documents: Int)] = [:], columns: Int = .max,
-        areAll: Bool = false
-    ) {
-        (self.authors, self.columns, self.areAll) = (authors, columns, areAll)
-    }
-
-    /// Whether `receipt` can be that of one of these or, where there are others, of another.
-    package func canHave(_ receipt: AuthorReceipt) -> Bool {
-        guard let author = authors[ExactString(receipt.author)] else { return !areAll }
-        return receipt.number == author.number && receipt.tokens.count == author.documents
-            && receipt.tokens.allSatisfy { $0 <= columns }
-    }
-}
-
-/// What receipts say, looked up by file and by author; from several threads.
+/// Collects receipts and looks up what they state of files and authors. Several threads can use it.
 package final class Receipts: Sendable {
-    /// Files of features that another SAE gave than this configuration's.
+    /// Activations files of an author that were made with another SAE than this run uses.
     package struct Foreign {
         package let hook: String
         package let sae: String
@@ -105,17 +18,19 @@ package final class Receipts: Sendable {
 
     private struct Content {
         var byAuthor: [Int: AuthorReceipt] = [:]
-        /// By exact names: those of authors may be canonically equivalent, which Swift takes for equal.
+        /// The seals of each file by its exact name. `String` treats canonically equivalent names of authors as equal.
+        /// A file has several seals if processes made it with different kernels.
         var seals: [ExactString: [FileSeal]] = [:]
         var foreign: [Foreign] = []
     }
 
     private let content = Mutex(Content())
 
-    /// No receipts.
+    /// Creates an empty collection.
     package init() {}
 
-    /// Takes in `receipt`; its files of features that another SAE than that in `saes` gave are only remembered as such.
+    /// Adds `receipt`. Files made with another SAE than `saes` names for their hook do not count as complete; `foreign` lists
+    /// them.
     package func add(_ receipt: AuthorReceipt, saes: [String: String], _ naming: OutputNaming) {
         let foreign = receipt.saes.filter { saes[$0.key] != $0.value }.compactMap { hook, sae in
             HookPoint(hook).map { point in
@@ -145,28 +60,29 @@ package final class Receipts: Sendable {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all receipts.
     package func removeAll() { content.withLock { $0 = Content() } }
 
-    /// What is known of author `number`, from all receipts; without files.
+    /// Returns what all receipts together state of author `number`, without files; nil if no receipt names the author.
     package func summary(ofAuthor number: Int) -> AuthorReceipt? {
         content.withLock { $0.byAuthor[number] }
     }
 
-    /// What is known of each author, without files.
+    /// What all receipts together state of each author, without files. The order is arbitrary.
     package var summaries: [AuthorReceipt] { content.withLock { Array($0.byAuthor.values) } }
 
-    /// Files of features that other SAEs gave.
+    /// The files that were made with other SAEs.
     package var foreign: [Foreign] { content.withLock { $0.foreign } }
 
     private func seals(of name: String) -> [FileSeal]? {
         content.withLock { $0.seals[ExactString(name)] }
     }
 
-    /// Whether anything is recorded of `name`.
+    /// Whether a receipt records the file `name`.
     func knows(_ name: String) -> Bool { seals(of: name) != nil }
 
-    /// What is recorded of `name`: of several files of that name, the one whose size is in `directory`.
+    /// Returns the recorded seal of the file `name`; nil if no receipt records it. Of several seals, returns the last whose size
+    /// is that of the file in `directory`, or the last if none is.
     func seal(of name: String, in directory: String) -> FileSeal? {
         guard let seals = seals(of: name) else { return nil }
         guard seals.count > 1 else { return seals[0] }
@@ -174,7 +90,7 @@ package final class Receipts: Sendable {
         return seals.last { $0.size == size } ?? seals.last
     }
 
-    /// Whether a file of that name and a size that was recorded is in `directory`.
+    /// Whether `directory` has the file `name` with a recorded size.
     package func attest(_ name: String, in directory: String) -> Bool {
         var info = stat()
         guard let seals = seals(of: name), stat("\(directory)/\(name)", &info) == 0 else {
@@ -183,8 +99,8 @@ package final class Receipts: Sendable {
         return seals.contains { $0.size == info.st_size }
     }
 
-    /// What `name` in `directory` is: verified against its seals by all of its bytes, missing or unknown, or
-    /// another file than was made. Throws `FileError` where it cannot be read.
+    /// Compares the file `name` in `directory` with its seals; this reads the whole file if its size is recorded. Throws
+    /// `FileError` if the file cannot be read.
     package func verify(_ name: String, in directory: String) throws -> FileState {
         guard let seals = seals(of: name) else { return .missing }
         guard attest(name, in: directory) else {
@@ -195,9 +111,12 @@ package final class Receipts: Sendable {
     }
 }
 
-/// What a final file is found to be.
+/// The state of an output file compared with its receipts.
 package enum FileState {
+    /// The size and CRC-32 are as recorded.
     case verified
+    /// The file does not exist, or no receipt records it.
     case missing
+    /// The size or CRC-32 differs from all that are recorded.
     case changed
 }

@@ -1,20 +1,20 @@
-// Which process a run is, and whether it is still there.
+// The identity of the process of a run, and whether it is still running.
 
 import ByteJSON
 import FoundationEssentials
 import Glibc
 import RunFiles
 
-/// A process on some machine, told apart from later ones of the same number by when it began.
+/// A process on a machine. The start time distinguishes it from later processes with the same number.
 public struct RunningProcess: Equatable, Sendable {
-    /// The machine.
+    /// The name of the machine.
     let host: String
-    /// The process' number.
+    /// The process ID.
     public let identifier: Int32
-    /// When it began, in the kernel's ticks since the machine did.
+    /// The start time in the kernel's clock ticks since the machine started; 0 if unknown.
     let start: Int
 
-    /// This process.
+    /// The process that calls this.
     package static var own: RunningProcess {
         RunningProcess(
             host: ProcessInfo.processInfo.hostName, identifier: getpid(),
@@ -25,7 +25,7 @@ public struct RunningProcess: Equatable, Sendable {
         (self.host, self.identifier, self.start) = (host, identifier, start)
     }
 
-    /// The process that an entry of `run.json` names; nil where it names none.
+    /// Reads the process from an entry of `run.json`. Nil if the entry is incomplete.
     public init?(entry: JSONObject?) {
         guard let host = entry?[.host]?.string,
             let identifier = entry?[.id]?.integer.flatMap({ Int32(exactly: $0) }),
@@ -34,20 +34,21 @@ public struct RunningProcess: Equatable, Sendable {
         self.init(host: host, identifier: identifier, start: start)
     }
 
-    /// As an entry of `run.json` names it.
+    /// The process as an entry of `run.json`.
     package var entry: JSONObject {
         JSONObject(run: [
             .host: .string(host), .id: .integer(Int(identifier)), .start: .integer(start),
         ])
     }
 
-    /// Whether it is known to be there; false also of a process of another machine.
+    /// Whether the process is running on this machine. False for a process on another machine.
     public var isHere: Bool {
         start > 0 && host == ProcessInfo.processInfo.hostName
             && RunningProcess.start(of: identifier) == start
     }
 
-    /// Field 22 of `/proc/PID/stat`, whose second field is a name in parentheses, of any characters.
+    /// Returns the start time of the process: field 22 of `/proc/PID/stat`. The second field is a name in parentheses that can
+    /// contain any characters, so fields are counted from the last parenthesis. Nil if no such process exists.
     private static func start(of identifier: Int32) -> Int? {
         guard let text = try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8),
             let end = text.lastIndex(of: ")")

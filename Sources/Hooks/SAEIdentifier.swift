@@ -1,23 +1,6 @@
 // The names of Gemma Scope SAEs: the repository of a site, and the path of an SAE within it.
 // Layout: huggingface.co/google/gemma-scope-2b-pt-res and its siblings.
 
-/// The model size of a set of Gemma Scope repositories.
-public enum ScopeSize: String, Codable, Sendable {
-    /// Gemma 2 2B: the repositories `gemma-scope-2b-pt-…`.
-    case small = "2b"
-    /// Gemma 2 9B: the repositories `gemma-scope-9b-pt-…`.
-    case large = "9b"
-
-    /// Chooses the size from a model's label: 9b if "9b" is one of its words (runs of letters and digits), else 2b.
-    public init(label: String) {
-        let words = label.lowercased().split { !$0.isLetter && !$0.isNumber }
-        self = words.contains("9b") ? .large : .small
-    }
-
-    /// Returns the name of the repository of a site's SAEs, such as `gemma-scope-2b-pt-res`.
-    public func repositoryName(site: String) -> String { "gemma-scope-\(rawValue)-pt-\(site)" }
-}
-
 /// The path of an SAE within its repository: `layer_5/width_16k/average_l0_51`.
 public struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertible {
     /// The index of the layer that the SAE was trained on.

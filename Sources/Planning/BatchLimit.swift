@@ -1,36 +1,37 @@
-// Sequences to batches: which documents go through the model together. It depends on the documents' lengths, the flags and
-// the kind of device alone.
+// The division of documents into batches. It depends only on the lengths of the documents, the flags, and the kind and memory of
+// the devices.
 
 import CUDA
 
-/// What limits a forward pass.
+/// The limit on the size of a batch.
 public enum BatchLimit: Equatable, Codable, Sendable {
-    /// So many documents.
+    /// A number of documents.
     case documents(Int)
-    /// As many documents as have so many tokens together, `<bos>` and prefix included.
+    /// A number of tokens of all documents together, `<bos>` and prefix included. A longer document is a batch alone.
     case tokens(Int)
 
-    /// What `size` means for workers on `devices` or, without, on the CPU. It depends on the devices' whole memory, not on
-    /// what is free of it at the moment: batches must be the same when a run is continued.
+    /// Converts `size` for workers on `devices`, or on the CPU if there are none. The limit depends on the total memory of the
+    /// devices, not on the free memory, because batches must be the same when a run is continued.
     init(_ size: BatchSize?, devices: [DeviceDescription]) {
         switch (size ?? (devices.isEmpty ? .documents(2) : .auto), devices.map(\.memory).min()) {
         case (.documents(let count), _): self = .documents(count)
         case (.auto, nil): self = .tokens(BatchLimit.tokensOnCPU)
         case (.auto, let memory?):
-            // A power of two, so that cards of one size, which differ by a little, agree.
+            // Rounded down to a power of two, because the memory of devices of one type differs slightly.
             let tokens = max(1, min(memory / BatchLimit.bytesPerToken, BatchLimit.mostTokens))
             self = .tokens(1 << (Int.bitWidth - 1 - tokens.leadingZeroBitCount))
         }
     }
 
-    /// Enough rows for products to run at full speed, few enough for activations to stay small.
+    /// The limit on the CPU. Matrix products run at full speed with so many rows, and activations stay small.
     private static let tokensOnCPU = 1000
-    /// Of a device's memory: the activations of a token in the 9b model, ten times; weights want most of it.
+    /// Bytes of a device's memory per token: ten times the activations of a token in the 9b model. Weights need most of the
+    /// memory.
     private static let bytesPerToken = 4 << 20
-    /// Beyond this products get no faster.
+    /// The largest limit on a device. More rows do not make matrix products faster.
     private static let mostTokens = 16_384
 
-    /// "4", "auto (1000 tokens)".
+    /// The limit as text: "4" or "auto (1000 tokens)".
     public var description: String {
         switch self {
         case .documents(let count): "\(count)"
@@ -38,7 +39,7 @@ public enum BatchLimit: Equatable, Codable, Sendable {
         }
     }
 
-    /// Cuts documents of these lengths (in tokens, head included) into contiguous batches.
+    /// Divides documents of these lengths (in tokens, `<bos>` and prefix included) into contiguous batches.
     func batches(lengths: [Int]) -> [Range<Int>] {
         var batches: [Range<Int>] = []
         var start = 0

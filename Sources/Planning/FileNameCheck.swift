@@ -1,7 +1,6 @@
-// Whether the file system of `save_dir` takes the names that results will have. What it refuses is found out by trying,
-// before the model runs: each special character and each pair of names that it may take for one, not each author.
+// Checks whether the file system of `save_dir` accepts the names of the output files. The check creates files before the model
+// runs: for special characters, for the longest name, and for pairs of names that a file system can treat as one.
 
-import AuthorReceipts
 import Corpus
 import Files
 import FoundationEssentials
@@ -9,78 +8,30 @@ import Glibc
 import RunFiles
 import RunState
 
-/// The file system refuses names of results, or takes two for one.
-public enum FileNameError: Error, Equatable, CustomStringConvertible {
-    /// Characters, in the names of these authors' files.
-    case characters([Unicode.Scalar], authors: [String], saveDirectory: String, code: Int32)
-    /// Characters of the model's label, which is in all names.
-    case charactersOfLabel([Unicode.Scalar], label: String, saveDirectory: String, code: Int32)
-    /// The longest name, of so many bytes.
-    case length(Int, author: String, saveDirectory: String, code: Int32)
-    /// Two authors' files would be one.
-    case sameFile(authors: [String], saveDirectory: String)
-
-    /// What is refused, whose name it is, and what to do.
-    public var description: String {
-        let elsewhere = "give a --save_dir on another file system"
-        func reason(_ code: Int32) -> String { String(cString: strerror(code)) }
-        switch self {
-        case .characters(let scalars, let authors, let directory, let code):
-            return
-                "\(directory): its file system refuses names with the \(FileNameError.shown(scalars)) (\(reason(code))), which the files of author \(FileNameError.listed(authors)) would have; \(elsewhere), leave them out with --exclude_authors, or rename them in the corpus"
-        case .charactersOfLabel(let scalars, let label, let directory, let code):
-            return
-                "\(directory): its file system refuses names with the \(FileNameError.shown(scalars)) (\(reason(code))), which is in the model's name '\(label)'; \(elsewhere), or rename the model's folder"
-        case .length(let count, let author, let directory, let code):
-            return
-                "\(directory): its file system refuses names of \(count) bytes (\(reason(code))), as files of author '\(author)' would have; \(elsewhere), leave the author out with --exclude_authors, or rename it in the corpus or the model's folder to something shorter"
-        case .sameFile(let authors, let directory):
-            return
-                "\(directory): its file system takes the names of authors \(FileNameError.listed(authors)) for one (upper and lower case, or two ways to write one letter), so that the files of one would replace the other's; \(elsewhere), leave one out with --exclude_authors, or rename it in the corpus"
-        }
-    }
-
-    private static func shown(_ scalars: [Unicode.Scalar]) -> String {
-        let shown = scalars.prefix(10).map { scalar in
-            let number = String(scalar.value, radix: 16, uppercase: true)
-            return
-                "'\(scalar)' (U+\(String(repeating: "0", count: max(0, 4 - number.count)))\(number))"
-        }
-        let more = scalars.count > 10 ? " and \(scalars.count - 10) more" : ""
-        return (scalars.count == 1 ? "character " : "characters ")
-            + shown.joined(separator: ", ") + more
-    }
-
-    private static func listed(_ authors: [String]) -> String {
-        let more = authors.count > 3 ? " and \(authors.count - 3) more" : ""
-        return authors.prefix(3).map { "'\($0)'" }.joined(separator: ", ") + more
-    }
-}
-
-/// Tries the names that a plan's files will have.
+/// Tries the names of a plan's output files on the file system.
 public struct FileNameCheck {
     private let plan: RunPlan
-    /// Each author's part of file names.
+    /// Each author's name as encoded in file names.
     private let names: [String]
 
-    /// Longer names are tried: some file systems (eCryptfs) take 143 bytes.
+    /// The longest name in bytes that is not tried. Some file systems accept few bytes; eCryptfs accepts 143.
     private static let usualLength = 128
-    /// Characters that are tried at a time.
+    /// The number of characters that are tried in one name.
     private static let groupSize = 50
-    /// Pairs of names that are tried at most, where they differ in more than the case of Latin letters.
+    /// The largest number of pairs that are tried, of those that differ in more than the case of Latin letters.
     private static let pairLimit = 100
-    /// Errors that are about the disk rather than about a name.
+    /// The errors that concern the disk and not a name.
     private static let otherCodes: Set<Int32> = [
         ENOSPC, EDQUOT, EIO, EROFS, EMFILE, ENFILE, ENOMEM, EINTR, ESTALE, ENOTCONN,
     ]
 
-    /// A check of the names of `plan`'s files.
+    /// Creates the check of the names of the files of `plan`.
     public init(_ plan: RunPlan) {
         self.plan = plan
         names = plan.authors.map { plan.naming.encoded($0.author) }
     }
 
-    /// What a run will try, in words; nil where there is nothing to try but letters and lengths.
+    /// The special ASCII characters and similar names that a run will try, as text; nil if there are none.
     var description: String? {
         let characters = specialCharacters.filter(\.isASCII).map { "'\($0)'" }
         let pairs = similarNames.prefix(3).map { first, second in
@@ -88,18 +39,19 @@ public struct FileNameCheck {
         }
         let parts = [
             characters.isEmpty
-                ? nil : "characters that some refuse: \(characters.joined(separator: " "))",
+                ? nil
+                : "characters that some file systems refuse: \(characters.joined(separator: " "))",
             pairs.isEmpty
-                ? nil : "authors that some take for one: \(pairs.joined(separator: ", "))",
+                ? nil
+                : "authors whose names some file systems treat as one: \(pairs.joined(separator: ", "))",
         ].compactMap { $0 }
         return parts.isEmpty
             ? nil
             : "\(parts.joined(separator: "; ")) (a run tries its file system before it computes)"
     }
 
-    /// Fails where the file system of `--save_dir` refuses a name. Names of letters, digits and what every file system
-    /// takes are not tried; for others a folder is made in our own, and removed again. Throws `FileNameError` and
-    /// `FileError`.
+    /// Throws `FileNameError` if the file system of `--save_dir` refuses a name or treats two as one. Characters that all file
+    /// systems accept are not tried. The check makes a folder in `.sae-extract` and removes it again. Throws `FileError`.
     public func check() throws {
         let characters = specialCharacters
         let longest = longestName
@@ -109,7 +61,7 @@ public struct FileNameCheck {
         let place = runs / (uniqueName() + ".partial")
         let trial = NameTrial(folder: try place.makeFolder())
         defer { try? place.remove() }
-        // What fails with any name is not about names.
+        // If a plain name fails too, the problem is not the names.
         if let code = try trial.refusal("plain") {
             throw FileError("create", place.path, code: code)
         }
@@ -132,6 +84,7 @@ public struct FileNameCheck {
         }
     }
 
+    /// Returns the error for refused characters: about the label if it has any of them, otherwise about the authors.
     private func error(_ scalars: [Unicode.Scalar], _ code: Int32) -> FileNameError {
         let all = Set(scalars)
         let ofLabel = scalars.filter(plan.naming.labelName.unicodeScalars.contains)
@@ -147,7 +100,7 @@ public struct FileNameCheck {
             saveDirectory: plan.saveDirectory, code: code)
     }
 
-    /// Characters of the names that not every file system takes, in order of appearance.
+    /// The characters of the names that some file systems refuse, in order of appearance.
     private var specialCharacters: [Unicode.Scalar] {
         var seen: Set<Unicode.Scalar> = []
         var characters: [Unicode.Scalar] = []
@@ -162,7 +115,7 @@ public struct FileNameCheck {
         return characters
     }
 
-    /// The author with the longest name of a file, and its bytes, where it is longer than usual.
+    /// The author with the longest file name, and its number of bytes; nil if it has at most `usualLength` bytes.
     private var longestName: (author: String, count: Int)? {
         guard let number = names.indices.max(by: { names[$0].utf8.count < names[$1].utf8.count })
         else { return nil }
@@ -171,8 +124,8 @@ public struct FileNameCheck {
         return count > FileNameCheck.usualLength ? (author, count) : nil
     }
 
-    /// Places of authors whose names a file system may take for one: they differ in case or in how letters are written.
-    /// Where several pairs differ in the case of Latin letters alone, one stands for all.
+    /// The places of pairs of authors whose names a file system can treat as one: they differ in case or in how letters are
+    /// encoded. Of pairs that differ only in the case of Latin letters, the first represents all.
     private var similarNames: [(Int, Int)] {
         // Strings of canonically equivalent characters are equal in Swift.
         var first: [String: Int] = [:]
@@ -195,12 +148,12 @@ public struct FileNameCheck {
         return Array(ofLatinCase.prefix(1) + others.prefix(FileNameCheck.pairLimit))
     }
 
-    /// Makes files to see whether they can be made.
+    /// Creates files to find out which names the file system accepts.
     private struct NameTrial {
         let folder: Folder
 
-        /// The error of making a file called `name`; nil where it was made, and removed again. Throws `FileError` for an error
-        /// that is not about the name.
+        /// Creates a file called `name` and removes it again. Returns the error if the file cannot be created; nil if it can.
+        /// Throws `FileError` for an error that does not concern the name.
         func refusal(_ name: String) throws(FileError) -> Int32? {
             do {
                 try make(name)
@@ -219,7 +172,8 @@ public struct FileNameCheck {
             close(descriptor)
         }
 
-        /// Those of `characters` that a name cannot have, and the errors.
+        /// Returns those of `characters` that names cannot contain, with the errors. It tries them in one name, and halves them
+        /// if the name is refused.
         func refused(
             of characters: [Unicode.Scalar]
         ) throws -> [(scalar: Unicode.Scalar, code: Int32)] {

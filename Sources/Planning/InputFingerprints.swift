@@ -1,55 +1,41 @@
-// What a run reads, told apart from other files of the same names.
+// The identities of the inputs of a run. They distinguish inputs from other files with the same names.
 
 import ArrayFiles
 import Corpus
 import Crypto
 import Files
-import FoundationEssentials
 import Gemma2
 import Hooks
 import SparseAutoencoders
 import Tokenization
 
-/// A file, as `run.json` and the configuration name it.
-package struct InputFile: Sendable {
-    package let path: String
-    package let size: Int
-    /// See `MappedFile.identity`.
-    package let identity: String
-    /// What was looked at.
-    let version: FileVersion
-
-    init(_ file: MappedFile, headerLength: Int) throws(FileError) {
-        (path, version) = (file.path, file.version)
-        size = file.bytes.count
-        identity = try file.identity(headerLength: min(headerLength, size))
-    }
-
-    /// The last component of the path.
-    package var name: String { path.split(separator: "/").last.map(String.init) ?? path }
-}
-
-/// The checkpoint's and the SAEs' files. Looking at them reads a few megabytes of each.
+/// The files of the checkpoint and of the SAEs. A few megabytes of each file are read.
 public struct InputFingerprints: Sendable {
+    /// The file of an SAE.
     package struct SAE: Sendable {
+        /// The SAE and its hook.
         package let chosen: ChosenSAE
+        /// The file of the parameters.
         package let file: InputFile
+        /// The width of the activations that the SAE encodes.
         package let dIn: Int
+        /// The number of features.
         package let dSAE: Int
     }
 
-    /// Weights first, then `config.json` and the tokenizer.
+    /// The files of the checkpoint: weights, then `config.json` and the tokenizer.
     package let checkpoint: [InputFile]
-    /// Types of the checkpoint's tensors.
+    /// The element types of the checkpoint's tensors, as safetensors names them.
     package let weightTypes: [String]
+    /// The SAEs in the plan's order.
     package let saes: [SAE]
-    /// What the files hold that somebody may have meant and that changes nothing. Each names its file.
+    /// Warnings about content of the files that has no effect but that the user may have intended. Each names its file.
     public let warnings: [String]
 
-    /// Which versions of the files were looked at: workers use these and no others.
+    /// The versions of the files that were read. Workers refuse other versions.
     package var versions: [FileVersion] { (checkpoint + saes.map(\.file)).map(\.version) }
 
-    /// Looks at the files that `plan` names: at all that can be told without reading weights. Throws the readers' errors.
+    /// Reads the files of `plan`, without the weights, and checks them as far as possible. Throws the readers' errors.
     public init(_ plan: RunPlan) throws {
         let folders = plan.locations.model
         let configPath = folders.config + "/config.json"
@@ -62,7 +48,7 @@ public struct InputFingerprints: Sendable {
         var warnings = config.warnings + tensors.warnings + tokenizer.warnings
         if let id = config.bosTokenID, let bos = tokenizer.bos, id != bos {
             warnings.append(
-                "\(configPath): bos_token_id is \(id), but <bos> is \(bos) in \(tokenizerPath), which counts"
+                "\(configPath): bos_token_id is \(id), but <bos> is \(bos) in \(tokenizerPath), which is used"
             )
         }
         checkpoint =
@@ -84,31 +70,8 @@ public struct InputFingerprints: Sendable {
     }
 }
 
-extension MappedFile {
-    /// SHA-256 over the file's size, its first `headerLength` bytes and 64 blocks of 64 KiB spread evenly
-    /// from front to end; a file of up to 4 MiB, or one that is all header, is hashed whole. Lower-case hex.
-    func identity(headerLength: Int) throws(FileError) -> String {
-        var hash = SHA256()
-        func update(_ range: Range<Int>) throws(FileError) {
-            try load(range)
-            hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[range]))
-        }
-        withUnsafeBytes(of: UInt64(bytes.count).littleEndian) { hash.update(bufferPointer: $0) }
-        let block = 1 << 16
-        if bytes.count <= 64 * block || headerLength >= bytes.count {
-            try update(0..<bytes.count)
-        } else {
-            try update(0..<headerLength)
-            for i in 0..<64 {
-                let start = (bytes.count - block) * i / 63
-                try update(start..<start + block)
-            }
-        }
-        return hexadecimal(hash.finalize())
-    }
-}
-
-/// SHA-256 over the accepted (author, text) pairs in order, each preceded by its length in bytes.
+/// Returns the SHA-256 of the authors and texts of all accepted documents, in order, in lower-case hexadecimal digits. Each
+/// author and each text is preceded by its number of bytes (u64).
 package func corpusIdentity(_ authors: [AuthorDocuments]) -> String {
     var hash = SHA256()
     func add(_ text: String) {

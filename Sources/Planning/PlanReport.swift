@@ -1,4 +1,4 @@
-// What a plan will do, before it does it, in words: `--dry_run`.
+// The text that `--dry_run` prints.
 
 import AuthorReceipts
 import CUDA
@@ -13,10 +13,10 @@ import Tensors
 import Threading
 import Tokenization
 
-/// `--dry_run`.
+/// Makes the text that `--dry_run` prints.
 public enum PlanReport {
-    /// What `plan` would do, in lines: SAEs, authors with documents, tokens and what is already done,
-    /// who does what, sizes. Nothing is written. Throws the readers' errors and `FileError`.
+    /// Returns the lines for `plan`: inputs, SAEs, authors with their documents, tokens, finished batches and files, ranks, and
+    /// sizes. Writes nothing. Throws the readers' errors and `FileError`.
     public static func lines(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, _ size: SizeEstimate,
         overwriting: Bool, log: Logger

@@ -1,4 +1,4 @@
-// The settings of a plan that decide its numbers.
+// The settings of a plan that decide the numbers in its files.
 
 import AuthorReceipts
 import Corpus
@@ -8,7 +8,7 @@ import RunState
 import Tensors
 
 extension ResumeSettings {
-    /// The settings of `plan` on `inputs`.
+    /// Creates the settings of `plan` with `inputs`.
     public init(_ plan: RunPlan, _ inputs: InputFingerprints) {
         let documents = plan.authors.reduce(0) { $0 + $1.documents.count }
         let settings: [Setting] =
@@ -52,14 +52,5 @@ extension ResumeSettings {
                 )
             })
         self.init(settings: settings, selection: selection, saes: saes)
-    }
-}
-
-extension RecordLimits {
-    /// Those of `plan`, whose SAEs have `widths` features.
-    package init(_ plan: RunPlan, widths: [Int]) {
-        self.init(
-            values: plan.activationValues, threshold: plan.featureThreshold,
-            widths: Dictionary(uniqueKeysWithValues: zip(plan.saes.map(\.hook), widths)))
     }
 }

@@ -1,4 +1,4 @@
-// What of the options can be checked before anything is read.
+// Checks of options before any input is read, and of paths that options name.
 
 import Corpus
 import Files
@@ -8,10 +8,11 @@ import Hooks
 import SparseAutoencoders
 
 extension RunOptions {
-    /// The models that go by a Hub id.
+    /// The models that can be given by their repository on the Hub.
     public static let knownModels = ["google/gemma-2-2b", "google/gemma-2-9b"]
 
-    /// The model's name in file names and logs, and the checkpoint's folder where one is given. Throws `UsageError`.
+    /// Returns the model's label and the folder of its checkpoint. The folder is nil if the model comes from the Hub. Throws
+    /// `UsageError`.
     public func namedModel() throws -> (label: String, directory: String?) {
         if let modelPath { try RunOptions.checkFolder(modelPath, flag: "--model_path") }
         if isDirectory(model) {
@@ -25,7 +26,7 @@ extension RunOptions {
             return (String(last), modelPath ?? model)
         }
         guard RunOptions.knownModels.contains(where: { $0.utf8.elementsEqual(model.utf8) }) else {
-            // A path, or the name of something that is here.
+            // A file of this name exists, so the user meant a path.
             if isListed(model) { try RunOptions.checkFolder(model, flag: "--model") }
             throw UsageError(
                 "--model",
@@ -35,7 +36,7 @@ extension RunOptions {
         return (model, modelPath)
     }
 
-    /// The local tree of SAEs, where one is given, for the model `label`. Throws `UsageError`.
+    /// Returns the tree of local SAEs for the model `label`; nil if `--sae_dir` is not given. Throws `UsageError`.
     public func saeTree(label: String) throws -> SAETree? {
         guard let saeDirectory else { return nil }
         try RunOptions.checkFolder(saeDirectory, flag: "--sae_dir")
@@ -46,7 +47,7 @@ extension RunOptions {
         return tree
     }
 
-    /// Fails where the local corpus, if one is given, cannot be read. Throws `UsageError`.
+    /// Throws `UsageError` if a local corpus is given and cannot be read.
     public func checkCorpus() throws {
         guard let path = dataPath else { return }
         try RunOptions.checkExists(path, flag: "--data_path")
@@ -68,7 +69,7 @@ extension RunOptions {
         }
     }
 
-    /// Fails where the options ask for what no model has. Throws `UsageError`.
+    /// Throws `UsageError` if the options are invalid for every model.
     public func check() throws {
         guard !layers.isEmpty else {
             throw UsageError(
@@ -82,7 +83,7 @@ extension RunOptions {
         }
     }
 
-    /// Fails where the options ask for what the model of `config` has not. Throws `UsageError`.
+    /// Throws `UsageError` if the options are invalid for the model of `config`.
     public func check(_ config: Gemma2Config) throws {
         for layer in layers where !(0..<config.nLayers).contains(layer) {
             throw UsageError(
@@ -115,7 +116,7 @@ extension RunOptions {
             let isInCheckpoint = fileExists((folder.isEmpty ? "." : folder) + "/config.json")
             throw UsageError(
                 flag,
-                "\(path) is not a folder, but a file\(kind); give \(isInCheckpoint ? "the folder it lies in" : "a folder")"
+                "\(path) is not a folder, but a file\(kind); give \(isInCheckpoint ? "the folder that contains it" : "a folder")"
             )
         }
         do {

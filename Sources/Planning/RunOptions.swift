@@ -1,87 +1,69 @@
-// What a user asks for, before anything has been looked at.
+// The settings that a user gives, before any input is read.
 
 import Corpus
 import Hooks
 import RunFiles
 import Tensors
 
-/// How many documents a forward pass takes.
-public enum BatchSize: Equatable, Codable, Sendable {
-    /// A fixed number.
-    case documents(Int)
-    /// As many as fit a budget of tokens.
-    case auto
-}
-
-/// Where a run computes.
-public enum DeviceChoice: String, CaseIterable, Codable, Sendable {
-    /// CUDA where there is an NVIDIA driver, else the processor.
-    case auto
-    /// The processor.
-    case cpu
-    /// NVIDIA devices.
-    case cuda
-}
-
-/// One run's settings, as given or defaulted.
+/// The settings of a run, with defaults for those that are not given.
 public struct RunOptions: Sendable {
-    /// `--layers`.
+    /// `--layers`: the layers to tap.
     public var layers: [Int] = []
-    /// `--model`: a Hub id or a checkpoint's folder.
+    /// `--model`: a repository on the Hub or the folder of a checkpoint.
     public var model = "google/gemma-2-2b"
-    /// `--model_path`: the checkpoint's folder, when `model` is an id.
+    /// `--model_path`: the folder of the checkpoint, if `model` is a repository.
     public var modelPath: String?
-    /// `--revision`: of the model's repository.
+    /// `--revision`: the revision of the model's repository.
     public var modelRevision = "main"
-    /// `--sae_features`: the SAEs' width.
+    /// `--sae_features`: the width of the SAEs as their repositories write it.
     public var saeFeatures = "16k"
-    /// `--target_l0`.
+    /// `--target_l0`: the average L0 to which the nearest SAE is chosen.
     public var targetL0 = 50
-    /// `--sae_dir`.
+    /// `--sae_dir`: the folder of local SAEs; nil for SAEs of the Hub.
     public var saeDirectory: String?
-    /// `--sae_revision`: of the SAEs' repositories.
+    /// `--sae_revision`: the revision of the SAEs' repositories.
     public var saeRevision = "main"
-    /// `--sae_id`: SAEs that override the choice.
+    /// `--sae_id`: SAEs that are used instead of the nearest ones.
     public var saeIDs: [(site: Site, id: SAEIdentifier)] = []
-    /// `--layer_types`.
+    /// `--layer_types`: the sites to tap in each layer.
     public var sites: [Site] = Site.allCases
-    /// `--data_path`.
+    /// `--data_path`: the file of a local corpus; nil for a dataset of the Hub.
     public var dataPath: String?
-    /// `--data_repo`: the dataset, where there is no path.
+    /// `--data_repo`: the dataset on the Hub, if `dataPath` is nil.
     public var dataRepository = "hallisky/AuthorMix"
-    /// `--data_revision`.
+    /// `--data_revision`: the revision of the dataset.
     public var dataRevision = "main"
-    /// Which documents.
+    /// The flags that select documents.
     public var selection = Selection()
-    /// `--batch_size`; nil for two documents on the CPU, `auto` on CUDA.
+    /// `--batch_size`; nil for two documents on the CPU and `auto` on CUDA.
     public var batchSize: BatchSize?
-    /// `--device`.
+    /// `--device`: the kind of device to compute on.
     public var device = DeviceChoice.auto
-    /// `--dtype`.
+    /// `--dtype`: the precision of matrix products.
     public var precision = Precision.float32
-    /// `--save_dir`.
+    /// `--save_dir`: the folder of the results.
     public var saveDirectory = "data/raw_features/AuthorMix"
-    /// `--ignore_free_space`.
+    /// `--ignore_free_space`: whether a full file system gives only a warning.
     public var ignoresFreeSpace = false
-    /// `--max_seq_len`: tokens of a document, `<bos>` included.
+    /// `--max_seq_len`: the largest number of tokens of a document, `<bos>` included.
     public var maximumLength = 360
-    /// `--feature_threshold`.
+    /// `--feature_threshold`: a feature fires if its activation is greater than this.
     public var featureThreshold: Float = 1
-    /// `--prefix`.
+    /// `--prefix`: the text before each document.
     public var prefix = ""
-    /// `--storage_format`.
+    /// `--storage_format`: the layout of activations on disk.
     public var storageFormat = StorageFormat.dense
-    /// `--activation_values`.
+    /// `--activation_values`: the value that is stored for a feature that fires.
     public var activationValues = ActivationValues.binary
-    /// `--rank` and `--world_size`, or what a scheduler says.
+    /// `--rank` and `--world_size`, or the values that a scheduler sets.
     public var placement = RankPlacement()
-    /// `--workers`; nil for one on the CPU, one for each device on CUDA.
+    /// `--workers`; nil for one on the CPU and one per device on CUDA.
     public var workers: Int?
-    /// `--threads`; nil for the cores, divided among the workers.
+    /// `--threads`: threads of each worker; nil to divide the cores among the workers.
     public var threads: Int?
     /// The command line, for `run.json`.
     public var commandLine: [String] = []
 
-    /// The defaults.
+    /// Creates the default settings. `layers` is empty and must be set.
     public init() {}
 }

@@ -1,4 +1,4 @@
-// Options become a plan: everything checked that can be checked before the model runs.
+// Converts options to a plan. All checks that are possible before the model runs are made here or before.
 
 import ByteJSON
 import CUDA
@@ -11,48 +11,48 @@ import Tensors
 import Threading
 import Tokenization
 
-/// A run that has been checked: what to read, what to compute, what to write.
+/// A checked run: the inputs to read, the numbers to compute and the files to write.
 public struct RunPlan: Codable, Sendable {
-    /// Where its inputs lie.
+    /// The paths of the inputs.
     public let locations: InputLocations
-    /// How documents were selected.
+    /// The flags by which documents were selected.
     public let selection: Selection
-    /// The accepted documents by author, in order of first acceptance. Workers get their own authors' with
-    /// their shares instead.
+    /// The accepted documents by author; authors are in order of their first accepted document. Empty in a worker, which gets the
+    /// documents of its authors with its shares.
     public private(set) var authors: [AuthorDocuments]
-    /// Rows of every array: the largest number of documents that an author has (`D`).
+    /// The number of rows of every array: the largest number of documents of an author (D).
     public let rows: Int
-    /// What limits a forward pass.
+    /// The limit on the size of a batch.
     public let batchLimit: BatchLimit
-    /// The workers' devices, one each; none on the CPU.
+    /// The device of each worker; empty on the CPU.
     public let devices: [DeviceDescription]
-    /// How faithful products are.
+    /// The precision of matrix products.
     public let precision: Precision
-    /// Where results go.
+    /// The path of `--save_dir`.
     public let saveDirectory: String
-    /// The names of its files.
+    /// The names of the output files.
     public let naming: OutputNaming
-    /// Tokens of a document, `<bos>` included.
+    /// The largest number of tokens of a document, `<bos>` included.
     public let maximumLength: Int
-    /// A feature fires above this.
+    /// A feature fires if its activation is greater than this.
     public let featureThreshold: Float
-    /// Text put before each document.
+    /// The text before each document.
     public let prefix: String
-    /// Files to write.
+    /// The layout of activations on disk.
     public let storageFormat: StorageFormat
-    /// What is stored for a feature that fires.
+    /// The value that is stored for a feature that fires.
     public let activationValues: ActivationValues
-    /// Where this invocation stands among separately started ones.
+    /// The place of this invocation among the invocations that share the work.
     public let placement: RankPlacement
-    /// Worker processes of this invocation; each is one rank.
+    /// The number of workers of this invocation. Each worker is one rank.
     public let workers: Int
-    /// Threads that each worker computes on.
+    /// The number of threads of each worker.
     public let threads: Int
-    /// What keeps them from being as many as the machine has cores.
+    /// The reason why there are fewer threads than the machine has cores; nil if there is none or `--threads` is given.
     public let threadLimit: String?
     /// The command line, for `run.json`.
     public let commandLine: [String]
-    /// What the corpus and the selection should be said of: a sentence each, for the parent's log.
+    /// Warnings about the corpus and its selection for the parent's log, one sentence each.
     public private(set) var warnings: [String] = []
 
     /// The model's name in file names and logs.
@@ -60,35 +60,35 @@ public struct RunPlan: Codable, Sendable {
     /// One SAE for each hook, by layer and then site.
     public var saes: [ChosenSAE] { locations.saes }
 
-    /// Columns of every array: `<bos>` is left out (`T`).
+    /// The number of columns of every array: the largest number of tokens of a document without `<bos>` (T).
     public var columns: Int { maximumLength - TokenSequence.leadingCount }
     /// The ranks of this invocation's workers, of `worldSize`.
     public var ranks: Range<Int> { placement.rank * workers..<(placement.rank + 1) * workers }
-    /// Ranks in all.
+    /// The number of ranks of all invocations.
     public var worldSize: Int { placement.worldSize * workers }
 
-    /// "2 threads", with `each` of several "2 threads each", and what limits them.
+    /// Returns the number of threads as text, "2 threads" or with `each` "2 threads each", and the reason for their limit.
     package func threadsDescription(each: Bool = false) -> String {
         "\(counted(threads, "thread"))\(each ? " each" : "")"
             + (threadLimit.map { " (\($0))" } ?? "")
     }
 
-    /// The plan without its documents, as workers get it.
+    /// Returns the plan without documents and warnings, as workers get it.
     package func withoutAuthors() -> RunPlan {
         var plan = self
         (plan.authors, plan.warnings) = ([], [])
         return plan
     }
 
-    /// Checks what else only workers would find: the tokenizer, and the prefix's length. Throws the readers' errors
-    /// and `UsageError`.
+    /// Checks the tokenizer and the length of the prefix, so that the parent finds their problems before it starts workers.
+    /// Throws the readers' errors and `UsageError`.
     public func checkTokenizer() throws { _ = try Tokenizing(self) }
 
-    /// "cuda" or "cpu": runs on one give other bits than runs on the other.
+    /// The kind of device, "cuda" or "cpu". Results of the two kinds differ in their last bits.
     public var deviceKind: String { devices.isEmpty ? "cpu" : "cuda" }
 
-    /// Reads the corpus at `locations`, as `options` select of it, for workers on `devices` or, without, on the CPU.
-    /// Results that are there already under an earlier spelling of the label are gone on with, unless the run
+    /// Reads the documents that `options` select from the corpus at `locations`, for workers on `devices`, or on the CPU if there
+    /// are none. If results exist under an earlier spelling of the label, the run continues them under that spelling, unless it
     /// `startsAnew` (`--overwrite`). Throws `UsageError` and the readers' errors.
     public init(
         _ options: RunOptions, at locations: InputLocations, devices: [DeviceDescription],
@@ -118,7 +118,7 @@ public struct RunPlan: Codable, Sendable {
         rows = authors.map(\.documents.count).max() ?? 0
         placement = options.placement
         workers = devices.isEmpty ? options.workers ?? 1 : devices.count
-        // Where several invocations run on a machine and none is bound to cores of its own, they divide them too.
+        // Several invocations on one machine share its cores, unless each is bound to its own cores.
         let (cores, limit) = AvailableCores(environment: ProcessInfo.processInfo.environment)
             .share(of: placement.localCount)
         threads = options.threads ?? max(1, cores / workers)
@@ -126,7 +126,7 @@ public struct RunPlan: Codable, Sendable {
         commandLine = options.commandLine
     }
 
-    /// The spelling of the results that are in `--save_dir`, else today's.
+    /// Returns the spelling of the label that existing results in `--save_dir` have, or the current one if there are none.
     private static func naming(
         _ options: RunOptions, _ locations: InputLocations, _ authors: [AuthorDocuments],
         startsAnew: Bool
@@ -139,7 +139,7 @@ public struct RunPlan: Codable, Sendable {
         guard naming != earlier, !startsAnew, !StateFolder.hasResults(of: naming, in: directory)
         else { return naming }
         func isThere() -> Bool {
-            // Where only our own folders are spelt otherwise, files tell nothing.
+            // If the spellings differ only in folder names, file names do not show which was used.
             guard naming.labelName != earlier.labelName else { return false }
             let names = Set(
                 ((try? directoryContents(directory)) ?? []).map(ExactString.init))
@@ -154,7 +154,7 @@ public struct RunPlan: Codable, Sendable {
         return StateFolder.hasResults(of: earlier, in: directory) || isThere() ? earlier : naming
     }
 
-    /// File systems take names of at most 255 bytes; better to know before the model runs.
+    /// Throws `UsageError` if a file name has more than 255 bytes, which file systems refuse.
     private static func checkNames(
         _ locations: InputLocations, _ authors: [AuthorDocuments], _ naming: OutputNaming
     ) throws {
@@ -173,10 +173,10 @@ public struct RunPlan: Codable, Sendable {
 }
 
 extension RunPlan {
-    /// The files that each author gets.
+    /// The files of each author.
     package var items: [OutputItem] { OutputItem.items(of: saes.map(\.hook), in: storageFormat) }
 
-    /// What the state folder has to know of the run's files.
+    /// The output files, as the state folder needs them.
     public var files: PlannedFiles {
         PlannedFiles(
             saveDirectory: saveDirectory, label: label, naming: naming, hooks: saes.map(\.hook),

@@ -1,67 +1,38 @@
-// What a plan will write, about, and whether there is room for it.
+// Estimates the size of the files that a plan will write, and checks whether the file system has room for them.
 
 import AuthorReceipts
 import Corpus
 import Files
-import FoundationEssentials
 import Hooks
 import Logging
 import RunFiles
 import RunState
 
-/// `save_dir`'s file system is too full for the plan.
-public struct DiskSpaceError: Error, Equatable, CustomStringConvertible {
-    /// What there is too little of.
-    public enum Shortage: Equatable, Sendable {
-        /// Bytes that the plan's files will take, about, and bytes that are free.
-        case bytes(needed: Int, free: Int)
-        /// Files that will be made, and how many more the file system takes.
-        case files(needed: Int, free: Int)
-    }
-
-    /// The folder.
-    public let saveDirectory: String
-    /// What is short there.
-    public let shortage: Shortage
-
-    /// Both sizes and what to do.
-    public var description: String {
-        let overruling = "; where the file system says less than there is, --ignore_free_space"
-        switch shortage {
-        case .bytes(let needed, let free):
-            return
-                "\(saveDirectory): about \(byteCount(needed)) will be written, but \(byteCount(free)) are free; free some space, give another --save_dir, fewer --layers or --n_docs_per_author, or --storage_format sparse\(overruling)"
-        case .files(let needed, let free):
-            return
-                "\(saveDirectory): about \(needed) files will be made, but its file system has inodes for \(free) more; remove files there, give another --save_dir, or fewer --layers, --layer_types or authors\(overruling)"
-        }
-    }
-}
-
-/// What will be written, about.
+/// An estimate of the files that a plan has still to write.
 public struct SizeEstimate: Sendable {
-    /// Bytes of files that are not there yet.
+    /// The number of bytes of output files that are not complete.
     public private(set) var files = 0
-    /// Bytes of journals, which go when all files are there.
+    /// The number of bytes of journals. Journals are removed when all output files are complete.
     public private(set) var journals = 0
-    /// How many files are to be made, our own included.
+    /// The number of files that will be made, with those of the state folder.
     public private(set) var fileCount = 0
 
-    /// Zero bytes in a byte of DEFLATE, which has two bits for each 258.
+    /// The number of zero bytes that one byte of DEFLATE encodes: two bits encode 258.
     private static let zerosPerByte = 1032
-    /// Compressed bytes of a one among zeros, and of an activation.
+    /// The compressed bytes of a feature that fires, and in addition (`raw`) of its activation.
     private static let bytesPerFeature = (dense: 3, sparse: 3, raw: 4)
 
-    /// Our own files: state, entries of `run.json`, folders; and of each worker a journal, receipts, one being written.
+    /// The number of files in `.sae-extract`. Per run: state, entries of `run.json` and folders. Per worker: a journal, a file of
+    /// receipts and an unfinished file.
     private static let ownFiles = (run: 12, worker: 3)
 
-    /// What is free already or will be before anything is written; nil where it is not known.
+    /// The room that is free, or will be free when `--overwrite` has removed files; nil if unknown.
     private let free: (bytes: Int?, files: Int?)
     private let saveDirectory: String
 
-    /// The estimate for what `plan` has still to write. Documents' tokens are guessed from their length;
-    /// features that fire are taken to be as many as the SAEs' published average. With `overwriting`, what is there
-    /// goes first. Throws `FileError`.
+    /// Estimates the files that `plan` has still to write. The number of tokens is estimated from the bytes of each text. The
+    /// number of features that fire is the average over complete authors, or the published L0 if no author is complete. With
+    /// `overwriting`, existing files are removed first. Throws `FileError`, and `UsageError` if an array is too large.
     public init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, overwriting: Bool
     ) throws {
@@ -121,13 +92,14 @@ public struct SizeEstimate: Sendable {
         if fileCount > 0 {
             fileCount += SizeEstimate.ownFiles.run + SizeEstimate.ownFiles.worker * plan.workers
         }
-        // What a run before this one has journaled for them takes its room already.
+        // Batches in existing journals already take their space.
         if !overwriting {
             journals = max(0, journals - (try state.journalBytes(ofAuthors: unfinished)))
         }
     }
 
-    /// Bytes of an author's dense array, unpacked. Throws `UsageError` where no array can be so large.
+    /// Returns the number of bytes of an author's dense array, not compressed. Throws `UsageError` if it exceeds the range of
+    /// `Int`.
     private static func denseSize(_ plan: RunPlan, _ dSAE: Int) throws -> Int {
         let size = [plan.columns, dSAE, 4].reduce(plan.rows) { $0.clampedMultiplied(by: $1) }
         guard size < .max else {
@@ -139,8 +111,8 @@ public struct SizeEstimate: Sendable {
         return size
     }
 
-    /// Features that fire at a token, about, by hook: as many as at the tokens of authors that are complete, else as the
-    /// SAE was published with.
+    /// Returns the estimated number of features that fire at a token, by hook: the average over complete authors, or the
+    /// published L0 if no author is complete.
     private static func features(_ inputs: InputFingerprints, _ receipts: Receipts) -> [HookPoint:
         Double]
     {
@@ -156,8 +128,8 @@ public struct SizeEstimate: Sendable {
             })
     }
 
-    /// Fails where `save_dir`'s file system has less room; where that is to be ignored, or is not known, says so to `log`.
-    /// Throws `DiskSpaceError`.
+    /// Throws `DiskSpaceError` if the file system of `save_dir` has too little room. If `ignoringShortage` is true, or the free
+    /// space is unknown, logs this instead.
     public func check(ignoringShortage: Bool, log: Logger) throws {
         var shortages: [DiskSpaceError.Shortage] = []
         let needed = files.clampedAdding(journals)
@@ -188,7 +160,7 @@ public struct SizeEstimate: Sendable {
         }
     }
 
-    /// "about 1.2 GB in 80 files, meanwhile 30 MB of journals; free: 80 GB".
+    /// The estimate as text: "about 1.2 GB in 80 files, meanwhile 30 MB of journals; free: 80 GB".
     var description: String {
         let space = free.bytes.map(byteCount) ?? "not known"
         let inodes = free.files.map { ", \($0) inodes" } ?? ""

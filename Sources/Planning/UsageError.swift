@@ -1,22 +1,21 @@
-// The error for a flag's value.
+// The error for an invalid flag.
 
 import Files
 
-/// A flag's value that cannot be, and what could.
+/// A flag whose value is missing or invalid.
 public struct UsageError: Error, Equatable, CustomStringConvertible {
-    /// The flag, `--layers`.
+    /// The flag, such as `--layers`.
     public let flag: String
-    /// What is wrong and what to give instead.
+    /// The problem and what to give instead.
     public let message: String
 
-    /// A complaint about `flag`.
+    /// Creates the error for `flag`.
     public init(_ flag: String, _ message: String) {
         self.flag = flag
         self.message = message
     }
 
-    /// `path` with `~` at its front expanded; `flag` says where it comes from. Throws `UsageError` where that home is not
-    /// known.
+    /// Returns `path` with `~` at its start expanded. Throws `UsageError` for `flag` if the home folder is unknown.
     public static func expandingHome(
         _ path: String, of flag: String
     ) throws(UsageError) -> String {
@@ -27,6 +26,6 @@ public struct UsageError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// "--layers: …".
+    /// The flag and the message: "--layers: …".
     public var description: String { "\(flag): \(message)" }
 }

@@ -1,12 +1,11 @@
-// The `metadata` member of an activations file: a pickled dictionary, written without Python.
-// The object graph is what NumPy 1.26 pickles for
-// `np.savez(…, metadata={…})`; NumPy 2 reads it without a warning.
+// The `metadata` member of an activations file: a pickled dictionary, written without Python. The object graph is the one that
+// NumPy 1.26 pickles for `np.savez(…, metadata={…})`. NumPy 2 reads it without a warning.
 
 import ArrayFiles
 
-/// The metadata in one activations file.
+/// The metadata of one activations file.
 public struct FeatureMetadata: Equatable, Sendable {
-    /// The author, as in the corpus.
+    /// The author's name as the corpus spells it.
     public var author: String
     /// The number of documents of this author.
     public var documentCount: Int
@@ -17,7 +16,7 @@ public struct FeatureMetadata: Equatable, Sendable {
     /// The path of the SAE in its repository, for example `layer_5/width_16k/average_l0_51`.
     public var saeName: String
 
-    /// The dictionary's keys, for writer and reader.
+    /// The keys of the dictionary.
     private enum Key: String {
         case author
         case documentCount = "docs_count"
@@ -26,7 +25,7 @@ public struct FeatureMetadata: Equatable, Sendable {
         case saeName = "sae_name"
     }
 
-    /// Makes the metadata of one activations file.
+    /// Creates the metadata of the activations of `author` at a hook of `layer`, encoded with the SAE `saeName`.
     public init(
         author: String, documentCount: Int, layer: Int, tokensPerDocument: [Int32], saeName: String
     ) {
@@ -97,7 +96,7 @@ public struct FeatureMetadata: Equatable, Sendable {
 }
 
 extension FeatureMetadata {
-    /// Reads a pickle that the property `pickle`, or NumPy for the same dictionary, has written. Throws `PickleError`.
+    /// Reads a pickle that this type or NumPy wrote. Throws `PickleError` if it is damaged or a key is missing.
     public init(pickle bytes: [UInt8]) throws(PickleError) {
         let value = try PickleValue(pickle: bytes)
         guard case .objects(_, let values) = value, let dictionary = values.first else {

@@ -1,20 +1,21 @@
-// The files that an author gets.
+// The output files of one author.
 
 import FoundationEssentials
 import Hooks
 
-/// One of an author's final files.
+/// One of an author's output files.
 package enum OutputItem: Hashable, Codable {
-    /// `….npz` or `….sparse.npz`.
+    /// The activations at a hook: `….npz`, or `….sparse.npz` if `isSparse`.
     case activations(HookPoint, isSparse: Bool)
-    /// Metrics, tokens, texts.
+    /// A file that does not depend on a hook: metrics, tokens or texts.
     case shared(OutputNaming.Kind)
 
-    /// The hook whose activations it holds.
+    /// The hook whose activations the file holds; nil for other files.
     package var hook: HookPoint? {
         if case .activations(let hook, _) = self { hook } else { nil }
     }
 
+    /// Returns the file's name for the author `author`.
     package func name(_ naming: OutputNaming, author: String) -> String {
         switch self {
         case .activations(let hook, let isSparse):
@@ -25,7 +26,7 @@ package enum OutputItem: Hashable, Codable {
 }
 
 extension OutputItem {
-    /// The files that each author gets: those of the features of `hooks` in `format`, then metrics, tokens and texts.
+    /// Returns the files of every author: those of the activations at `hooks` in `format`, then metrics, tokens and texts.
     package static func items(of hooks: [HookPoint], in format: StorageFormat) -> [OutputItem] {
         hooks.flatMap { hook in
             format.kinds.map { .activations(hook, isSparse: $0) }

@@ -1,12 +1,17 @@
-// Parses the names of output files.
+// The pattern of the names of output files. `OutputNaming` makes names from it; `OutputName` parses them:
+//
+//   sae__{label}__{site}__activations__{author}__layer_{N}.npz            activations of a hook, dense
+//   sae__{label}__{site}__activations__{author}__layer_{N}.sparse.npz     activations of a hook, CSR
+//   sae__{label}__{kind}__{author}.{npy|json}                             the other files of an author
+//
+// `OutputNaming` encodes label and author so that neither contains "__". Labels that earlier versions encoded can contain it.
 
 import Files
-import FoundationEssentials
 import Hooks
 
-/// The parts of the name of a file that a run wrote.
+/// The parts of the name of an output file.
 package struct OutputName {
-    /// `sae__{model}__`.
+    /// The beginning that all names of the label share: `sae__{label}__`.
     package let start: String
     /// The kind of file; nil for an activations file.
     package let kind: OutputNaming.Kind?
@@ -15,26 +20,33 @@ package struct OutputName {
     /// The author's name as encoded in the file name.
     package let author: String
 
-    /// Parses `name`. Nil if a run does not write files of such a name.
+    /// The beginning of the names of all output files.
+    package static let prefix = "sae\(separator)"
+    private static let separator = "__"
+    private static let activations = "activations"
+    private static let layer = "layer_"
+
+    /// Parses `name`. Nil if a run does not write files with such names. The layer and the ending of an activations file are
+    /// not checked.
     package init?(_ name: String) {
-        guard name.hasPrefix("sae__") else { return nil }
+        // Bytes are compared: an author's combining mark forms one `Character` with the "_" before it.
+        let bytes = Array(name.utf8)[...]
+        guard bytes.starts(with: OutputName.prefix.utf8) else { return nil }
         for kind in OutputNaming.Kind.allCases {
-            let (middle, end) = ("__\(kind.rawValue)__", ".\(kind.fileExtension)")
-            // The author is the last part. Encoded author names contain no "__".
-            guard name.hasSuffix(end), let place = OutputName.last(middle, in: name) else {
-                continue
-            }
-            (start, self.kind, site) = (String(name[..<place.lowerBound]) + "__", kind, nil)
-            author = String(name[place.upperBound...].dropLast(end.count))
+            guard let (head, author) = OutputName.split(bytes, ending: ".\(kind.fileExtension)"),
+                let start = OutputName.removing(kind.rawValue, from: head)
+            else { continue }
+            (self.start, self.kind, site, self.author) = (start, kind, nil, author)
             return
         }
+        let layer = OutputName.separator + OutputName.layer
+        guard let end = bytes.lastRange(of: layer)?.lowerBound,
+            let (head, author) = OutputName.split(bytes[..<end], ending: "")
+        else { return nil }
         for site in Site.allCases {
-            let middle = "__\(site.rawValue)__activations__"
-            guard let place = OutputName.last(middle, in: name),
-                let end = OutputName.last("__layer_", in: name), end.lowerBound >= place.upperBound
-            else { continue }
-            (start, kind, self.site) = (String(name[..<place.lowerBound]) + "__", nil, site)
-            author = String(name[place.upperBound..<end.lowerBound])
+            let middle = site.rawValue + OutputName.separator + OutputName.activations
+            guard let start = OutputName.removing(middle, from: head) else { continue }
+            (self.start, kind, self.site, self.author) = (start, nil, site, author)
             return
         }
         return nil
@@ -45,6 +57,24 @@ package struct OutputName {
         self.init(path.split(separator: "/").last.map(String.init) ?? path)
     }
 
+    /// Removes `ending` and splits the rest at its last separator. Nil if `bytes` have another ending or no separator.
+    private static func split(
+        _ bytes: ArraySlice<UInt8>, ending: String
+    ) -> (head: ArraySlice<UInt8>, author: String)? {
+        guard bytes.ends(with: ending) else { return nil }
+        let rest = bytes.dropLast(ending.utf8.count)
+        guard let place = rest.lastRange(of: separator) else { return nil }
+        return (
+            rest[..<place.lowerBound], String(decoding: rest[place.upperBound...], as: UTF8.self)
+        )
+    }
+
+    /// Returns what is before `part` at the end of `head`, with its separator. Nil if `head` has another end.
+    private static func removing(_ part: String, from head: ArraySlice<UInt8>) -> String? {
+        head.ends(with: separator + part)
+            ? String(decoding: head.dropLast(part.utf8.count), as: UTF8.self) : nil
+    }
+
     /// Returns the path of the same author's file of `kind`, in the folder of the file at `path`.
     package func sibling(_ kind: OutputNaming.Kind, of path: String) -> String {
         let folder = parentFolder(of: path)
@@ -53,10 +83,43 @@ package struct OutputName {
 
     /// Returns the name of the same author's file of `kind`.
     package func sibling(_ kind: OutputNaming.Kind) -> String {
-        "\(start)\(kind.rawValue)__\(author).\(kind.fileExtension)"
+        OutputName.file(kind, start: start, author: author)
     }
 
-    private static func last(_ part: String, in name: String) -> Range<String.Index>? {
-        name.ranges(of: part).last
+    // MARK: Making
+
+    /// Returns the beginning of all names of the label that is encoded as `labelName`.
+    static func start(labelName: String) -> String { prefix + labelName + separator }
+
+    /// Returns the name of the file of `kind`. `author` is encoded.
+    static func file(_ kind: OutputNaming.Kind, start: String, author: String) -> String {
+        start + kind.rawValue + separator + author + "." + kind.fileExtension
+    }
+
+    /// Returns the name of the file of the activations at `hook`. `author` is encoded.
+    static func activations(
+        _ hook: HookPoint, start: String, author: String, isSparse: Bool
+    ) -> String {
+        let parts = [hook.site.rawValue, activations, author, "\(layer)\(hook.layer)"]
+        return start + parts.joined(separator: separator) + (isSparse ? ".sparse.npz" : ".npz")
+    }
+}
+
+extension ArraySlice<UInt8> {
+    fileprivate func ends(with text: String) -> Bool {
+        suffix(text.utf8.count).elementsEqual(text.utf8)
+    }
+
+    /// Returns the range of the last occurrence of `text`; nil if it does not occur.
+    fileprivate func lastRange(of text: String) -> Range<Int>? {
+        let text = Array(text.utf8)
+        var start = endIndex - text.count
+        while start >= startIndex {
+            if self[start..<start + text.count].elementsEqual(text) {
+                return start..<start + text.count
+            }
+            start -= 1
+        }
+        return nil
     }
 }

@@ -1,19 +1,19 @@
-// The names of the final files.
+// Makes the names of output files from a model label, a hook or kind, and an author.
 
 import Crypto
 import Files
 import FoundationEssentials
 import Hooks
 
-/// Makes the file names of one model label.
+/// Makes the names of the output files of one model label. `OutputName` has their pattern.
 public struct OutputNaming: Codable, Equatable, Sendable {
-    /// The label as part of a file name.
+    /// The label as it stands in file names, percent-encoded.
     public let labelName: String
-    /// The label as the name of folders of our own, which every file system takes.
+    /// The label as the name of a folder in `.sae-extract`: encoded further, so that every file system accepts it.
     public let folderName: String
 
-    /// Names for `label`: its slashes become underscores, the rest is encoded as authors are, so that who splits names at
-    /// `__` finds it whole.
+    /// Creates the naming for `label`. Slashes become underscores, and the rest is encoded as authors are, so that programs
+    /// that split names at `__` find the label whole.
     public init(label: String) {
         labelName = String(
             decoding: OutputNaming.units(OutputNaming.withoutSlashes(label)).joined(), as: UTF8.self
@@ -21,28 +21,28 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         folderName = OutputNaming.folderName(labelName)
     }
 
-    /// Names for `label` as versions before this one spelt them, with nothing but its slashes replaced.
+    /// Creates the naming for `label` as earlier versions spelled it: only slashes are replaced.
     public init(earlierSpellingOf label: String) {
         labelName = OutputNaming.withoutSlashes(label)
         folderName = labelName
     }
 
-    /// Names for the label that stands in file names as `labelName`.
+    /// Creates the naming for a label that is already encoded as `labelName`.
     public init(labelName: String) {
         self.labelName = labelName
         folderName = OutputNaming.folderName(labelName)
     }
 
-    /// By scalars: a slash with a combining mark behind it is one `Character` with that.
+    /// Replaces slashes by underscores. Scalars are compared: a slash and a combining mark after it form one `Character`.
     private static func withoutSlashes(_ label: String) -> String {
         String(String.UnicodeScalarView(label.unicodeScalars.map { $0 == "/" ? "_" : $0 }))
     }
 
-    /// Characters that some file systems refuse, those of Windows above all, beside control characters.
+    /// ASCII characters, other than control characters, that some file systems refuse; most of these are Windows' file systems.
     package static let refusedCharacters = Array(":?\"<>|*\\".utf8)
 
-    /// `name` without what a folder's name cannot have on Windows' file systems: their special characters, a dot or space
-    /// at the end, names of devices.
+    /// Encodes what Windows' file systems refuse in the name of a folder: their special characters, a dot or space at the end,
+    /// and the first character of a device's name.
     private static func folderName(_ name: String) -> String {
         let bytes = Array(name.utf8)
         let stem = name.prefix { $0 != "." }.uppercased()
@@ -58,21 +58,22 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         return String(decoding: units.joined(), as: UTF8.self)
     }
 
-    /// What all names of this label begin with.
-    public var start: String { "sae__\(labelName)__" }
+    /// The beginning of all names of this label: `sae__{label}__`.
+    public var start: String { OutputName.start(labelName: labelName) }
 
-    /// The kinds of file an author has besides activations.
+    /// The kinds of files that an author has besides activations. D is the largest number of documents of an author, T the
+    /// largest number of tokens of a document.
     public enum Kind: String, CaseIterable, Codable, Sendable {
-        /// float16 (D, T), nats: the entropy of the prediction made at each token.
+        /// The entropy of the prediction at each token, in nats: float16 (D, T).
         case entropy = "entropy_loss"
-        /// float16 (D, T), nats: -log p of each token.
+        /// -log p of each token, in nats: float16 (D, T).
         case crossEntropy = "cross_entropy_loss"
-        /// T pieces a document.
+        /// The pieces of each document: a JSON array of T strings.
         case tokens
-        /// One string a document.
+        /// The text of each document: a JSON string.
         case texts = "full_texts"
 
-        /// `npy` or `json`.
+        /// The file's extension without the dot: `npy` or `json`.
         public var fileExtension: String {
             switch self {
             case .entropy, .crossEntropy: "npy"
@@ -81,29 +82,29 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         }
     }
 
-    /// `sae__{model}__{kind}__{author}.{npy|json}`.
+    /// Returns the name of the author's file of `kind`.
     public func file(_ kind: Kind, author: String) -> String {
-        "\(start)\(kind.rawValue)__\(encoded(author)).\(kind.fileExtension)"
+        OutputName.file(kind, start: start, author: encoded(author))
     }
 
-    /// `sae__{model}__{site}__activations__{author}__layer_{N}.npz`, or `….sparse.npz`.
+    /// Returns the name of the author's file of the activations at `hook`.
     public func activations(_ hook: HookPoint, author: String, isSparse: Bool) -> String {
-        "\(start)\(hook.site.rawValue)__activations__\(encoded(author))__layer_\(hook.layer)"
-            + (isSparse ? ".sparse.npz" : ".npz")
+        OutputName.activations(
+            hook, start: start, author: encoded(author), isSparse: isSparse)
     }
 
-    /// Both names that a hook's activations may have.
+    /// Returns the names that the activations at `hook` can have: dense, then sparse.
     package func activations(_ hook: HookPoint, author: String) -> [String] {
         [false, true].map { activations(hook, author: author, isSparse: $0) }
     }
 
-    /// A byte percent-encoded.
+    /// Percent-encodes a byte, in upper case.
     private static func escape(_ byte: UInt8) -> [UInt8] {
         Array("%\(hexadecimal([byte]).uppercased())".utf8)
     }
 
-    /// `name` as part of a file name: one byte or one escape each. Readers split at `__`, so no such pair may come from a
-    /// name; an empty one is `%`.
+    /// Encodes `name` as a part of a file name: each unit is one byte or one escape. Readers split names at `__`, so
+    /// underscores at the ends and in pairs are escaped. An empty name becomes `%`.
     private static func units(_ name: String) -> [[UInt8]] {
         let bytes = Array(name.utf8)
         guard !bytes.isEmpty else { return [Array("%".utf8)] }
@@ -120,7 +121,8 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         }
     }
 
-    /// An author's name as part of a file name.
+    /// Returns an author's name as it stands in file names. A name that would have more than 150 bytes is cut, and the first
+    /// 8 bytes of its SHA-256 follow after `%-`.
     public func encoded(_ author: String) -> String {
         let bytes = Array(author.utf8)
         let units = OutputNaming.units(author)
@@ -130,7 +132,7 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         var prefix: [UInt8] = []
         for (i, unit) in units.enumerated() {
             guard prefix.count + unit.count <= 132 else {
-                // Not in the middle of a character: its later bytes are 10xxxxxx.
+                // Cut before a whole character: the bytes after its first are 10xxxxxx.
                 var cut = i
                 while cut > 0, bytes[cut] & 0xC0 == 0x80 {
                     cut -= 1

@@ -1,15 +1,12 @@
-// What `run.json` says of an invocation as a whole.
+// The outcome of an invocation, as `run.json` names it.
 
-/// The program's version.
-public let version = "0.1.0"
-
-/// What became of an invocation.
+/// The outcome of an invocation.
 public enum RunOutcome: String, Sendable {
-    /// At work, or killed.
+    /// The invocation is running, or was killed.
     case unfinished
-    /// All of this invocation's shares are done.
+    /// All shares of the invocation are done.
     case done
-    /// Stopped by a signal.
+    /// A signal stopped the invocation.
     case stopped
     /// A worker failed.
     case failed

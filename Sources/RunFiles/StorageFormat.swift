@@ -1,15 +1,15 @@
-// How activations are stored: which files, and which values.
+// The values of `--storage_format`.
 
-/// How activations are laid out on disk.
+/// The layout of activations on disk.
 public enum StorageFormat: String, CaseIterable, Codable, Sendable {
-    /// `….npz` with the whole array.
+    /// `….npz` with the whole array, zeros included.
     case dense
-    /// `….sparse.npz`, CSR.
+    /// `….sparse.npz` in CSR form.
     case sparse
     /// Both files.
     case both
 
-    /// Whether files are sparse, for each file that a hook gets.
+    /// The files of a hook: true for a sparse file, false for a dense file.
     public var kinds: [Bool] {
         switch self {
         case .dense: [false]
@@ -17,12 +17,4 @@ public enum StorageFormat: String, CaseIterable, Codable, Sendable {
         case .both: [false, true]
         }
     }
-}
-
-/// What is stored for a feature that fires.
-public enum ActivationValues: String, CaseIterable, Codable, Sendable {
-    /// 1.
-    case binary
-    /// The activation itself.
-    case raw
 }

@@ -1,29 +1,31 @@
-// What journals and files of receipts have in common: one process appends to each, and each must stay in its place.
+// Functions for the files that one process appends to: journals and files of receipts.
 
 import Files
+import FoundationEssentials
 import Glibc
 
-/// A journal, or the folder of the state, that is not where its process put it.
-public struct StateRemovedError: Error, Equatable, CustomStringConvertible {
-    /// Where it was.
-    public let path: String
-
-    /// What happened and what to do.
-    public var description: String {
-        "\(path) has been removed while this run was at work, and its batches with it; find out who did it (a run with --overwrite?), then run the same command again"
+/// Names, checks and repairs a file that one process appends to.
+enum AppendedFile {
+    /// Returns a name without its ending. Names sort by time, and no other process on any machine makes the same name.
+    static func uniqueName(host: String, process: Int32) -> String {
+        let time = Date().formatted(.iso8601).filter { $0.isLetter || $0.isNumber }
+        let host = host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
+        let id = String(UInt32.random(in: .min ... .max), radix: 16)
+        return "\(time)-\(host.prefix(40))-\(process)-\(id)"
     }
-}
 
-/// Fails where the file that `descriptor` is open on is not at `path` any more. Throws `StateRemovedError`.
-package func checkInPlace(_ descriptor: Int32, _ place: GuardedPath) throws {
-    var own = stat()
-    guard fstat(descriptor, &own) == 0, let there = try? place.status(),
-        own.st_dev == there.st_dev, own.st_ino == there.st_ino
-    else { throw StateRemovedError(path: place.path) }
-}
+    /// Throws `StateRemovedError` if `place` no longer names the file that `descriptor` is open on. Other processes would not
+    /// find the content then.
+    static func checkInPlace(_ descriptor: Int32, _ place: GuardedPath) throws {
+        var own = stat()
+        guard fstat(descriptor, &own) == 0, let there = try? place.status(),
+            own.st_dev == there.st_dev, own.st_ino == there.st_ino
+        else { throw StateRemovedError(path: place.path) }
+    }
 
-/// Shortens a file that is being written to `end` bytes, and goes on there.
-package func cutOff(_ descriptor: Int32, at end: Int) {
-    ftruncate(descriptor, off_t(end))
-    lseek(descriptor, off_t(end), SEEK_SET)
+    /// Shortens the file to `end` bytes and moves the write position there.
+    static func cutOff(_ descriptor: Int32, at end: Int) {
+        ftruncate(descriptor, off_t(end))
+        lseek(descriptor, off_t(end), SEEK_SET)
+    }
 }

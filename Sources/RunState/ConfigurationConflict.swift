@@ -1,17 +1,17 @@
-// The error for a folder whose results are of other settings.
+// The error for a folder that holds results of other settings.
 
 import Files
 
-/// `save_dir` holds results that do not go with this run's.
+/// `save_dir` holds results, or a run, whose settings differ from those of this run.
 public struct ConfigurationConflict: ErrorWithLines, Equatable, CustomStringConvertible {
     /// The folder.
     public let saveDirectory: String
-    /// Each difference, by name.
+    /// The differences, one line each.
     public let differences: [String]
-    /// Whether it is a run that has begun there, rather than results.
+    /// Whether the conflict is with a run that began after this one, and not with results.
     public var isAtWork = false
 
-    /// All differences, a line each, and what to do.
+    /// The problem, one line per difference, and what to do.
     public var lines: [String] {
         [
             isAtWork
@@ -24,6 +24,6 @@ public struct ConfigurationConflict: ErrorWithLines, Equatable, CustomStringConv
         ]
     }
 
-    /// The same in one text.
+    /// `lines` as one text.
     public var description: String { lines.joined(separator: "\n") }
 }

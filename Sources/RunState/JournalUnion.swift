@@ -1,20 +1,18 @@
-// What all processes together have finished.
+// All journals of a state folder, read as one.
 
 import Files
-import FoundationEssentials
-import Glibc
 import Hooks
 import Logging
 import Synchronization
-import Tensors
 import Tokenization
 
-/// The journals of a state folder, read as one; from several threads.
+/// Reads the journals of all processes in a state folder as one. Several threads can use it.
 package final class JournalUnion: @unchecked Sendable {
+    /// The place of a section in a journal.
     private struct Location {
         let reader: JournalReader
         let range: Range<Int>
-        /// Rows that the batch has there.
+        /// The number of rows of the batch in this journal.
         let rows: Int
     }
 
@@ -33,14 +31,14 @@ package final class JournalUnion: @unchecked Sendable {
     private var readers: [String: JournalReader] = [:]
     private var limits: RecordLimits?
     private var locations: [Key: [RecordSection: Location]] = [:]
-    /// What other journals have of sections that are in `locations`.
+    /// The places, in other journals, of sections that are in `locations`. They are used if the first turns out to be damaged.
     private var others: [Key: [RecordSection: [Location]]] = [:]
-    /// Batches whose documents have been compared with the corpus'.
+    /// The batches whose documents were found equal to those of the corpus.
     private var confirmed: Set<Key> = []
     private var warned: Set<String> = []
 
-    /// The union as far as `authors` (by their numbers) are concerned. A journal made with other kernels than
-    /// `kernels` is warned about. `limits` are asked for when the first journal is read.
+    /// Creates the union of the batches of `authors` (places in the plan's order). If `kernels` is not nil, journals made with
+    /// other kernels give a warning. `limits` is called when the first journal is read.
     package init(
         _ folder: StateFolder, authors: Set<Int>, kernels: String?, log: Logger,
         limits: @escaping () throws -> RecordLimits
@@ -49,8 +47,9 @@ package final class JournalUnion: @unchecked Sendable {
         makeLimits = limits
     }
 
-    /// Takes in what has been appended since, `fromOtherMachines` too. A batch found in several journals is taken
-    /// from the first by name. Throws `FileError`, and what making the limits throws.
+    /// Reads the batches that were appended since the last call. With `fromOtherMachines`, journals are opened again, so that a
+    /// network file system shows what other machines have appended. Of a batch in several journals, the first by the journal's
+    /// name counts. Throws `FileError` and the errors of making the limits.
     package func refresh(fromOtherMachines: Bool = false) throws {
         try lock.withLock { _ in try refreshAll(fromOtherMachines) }
     }
@@ -82,14 +81,15 @@ package final class JournalUnion: @unchecked Sendable {
         log.warning("\(path): \(damage); what is missing is computed again")
     }
 
-    /// Takes in a batch of `rows` tokens that `journal`, this process' own, has just got: what was written need not be read.
+    /// Adds a batch of `rows` tokens that this process has just appended to `journal`, without reading it again. Throws
+    /// `FileError`.
     package func add(
         author: Int, batch: Int, rows: Int, _ sections: [RecordSection: Range<Int>],
         of journal: JournalWriter
     ) throws {
         try lock.withLock { _ in
             let path = journal.place.path
-            // Where the file is gone, that is found when the author's files are to be made.
+            // A removed file is noticed later, before the author's files are made.
             guard let reader = try readers[path] ?? JournalReader(journal.place) else { return }
             readers[path] = reader
             reader.skip(to: journal.end)
@@ -105,7 +105,7 @@ package final class JournalUnion: @unchecked Sendable {
         let key = Key(author: batch.author, batch: batch.batch)
         for (section, range) in batch.sections {
             if case .features(let hook) = section {
-                // Of another run that is being refused, or will be.
+                // A section of another SAE belongs to a run that conflicts with this one; `check` refuses one of the two runs.
                 let name = hook.description
                 guard reader.header?.saes[name] == folder.settings.saes[name] else { continue }
             }
@@ -114,7 +114,7 @@ package final class JournalUnion: @unchecked Sendable {
                 locations[key, default: [:]][section] = new
                 continue
             }
-            // Of several the first by name counts; the others only where it turns out to be damaged.
+            // Of several, the first by name counts. The others are used only if it turns out to be damaged.
             let (first, second) = known.reader.path <= reader.path ? (known, new) : (new, known)
             locations[key]![section] = first
             if section == .documents, first.reader === reader { confirmed.remove(key) }
@@ -122,8 +122,9 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Whether batch `batch` of author `author`, of the documents `sequences`, is there with `hooks`. What is there of other
-    /// documents is damaged: it is warned of, and passed over. Throws `FileError`.
+    /// Whether the journals hold this batch completely: a documents section with exactly the tokens of `sequences`, and a
+    /// features section for each of `hooks`. A batch of other documents counts as damaged: it gives a warning and is ignored.
+    /// Throws `FileError`.
     package func has(
         author: Int, batch: Int, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint]
     ) throws -> Bool {
@@ -152,7 +153,7 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Passes over a section that cannot be of the batch that `key` names.
+    /// Discards a section that does not fit the batch, with a warning. The same section of another journal takes its place.
     private func discard(_ section: RecordSection, of key: Key) {
         guard let bad = locations[key]?.removeValue(forKey: section) else { return }
         warn(bad.reader.path, "batch \(key.batch) of author \(key.author) is damaged")
@@ -161,15 +162,15 @@ package final class JournalUnion: @unchecked Sendable {
         locations[key]?[section] = next
     }
 
-    /// Whether batch `batch` of author `author` was computed in parts.
+    /// Whether the batch was computed in parts because memory was short.
     func isDivided(author: Int, batch: Int) -> Bool {
         lock.withLock { _ in
             locations[Key(author: author, batch: batch)]?[.division] != nil
         }
     }
 
-    /// The bytes of one section, and how many rows the batch has. Throws `FileError`, and `JournalChangedError` where it is not
-    /// there any more.
+    /// Returns the bytes of a section and the number of rows of the batch. Throws `FileError`, and `JournalChangedError` if the
+    /// section no longer exists.
     func read(
         _ section: RecordSection, author: Int, batch: Int
     ) throws -> (bytes: [UInt8], rows: Int) {
@@ -183,7 +184,7 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// How many features of `hook` fired in a batch. Throws as `read` does.
+    /// Returns the number of features of `hook` that fired in the batch, over all tokens. Throws the errors of `read`.
     func firingCount(_ hook: HookPoint, author: Int, batch: Int) throws -> Int {
         try lock.withLock { _ in
             let location = try location(.features(hook), author: author, batch: batch)
@@ -192,7 +193,7 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// What no record goes beyond. Throws what making it throws.
+    /// Returns the limits of all records. Throws the errors of making them.
     func limitsOfAll() throws -> RecordLimits { try lock.withLock { _ in try allLimits() } }
 
     private func allLimits() throws -> RecordLimits {
@@ -201,7 +202,7 @@ package final class JournalUnion: @unchecked Sendable {
         return limits
     }
 
-    /// What is to be said of a section that is not what it was. Throws `JournalChangedError` where it is not there at all.
+    /// Returns the error for a section whose content has changed. Throws `JournalChangedError` if the section is unknown.
     func change(
         _ section: RecordSection, author: Int, batch: Int
     ) throws -> JournalChangedError {
@@ -218,45 +219,5 @@ package final class JournalUnion: @unchecked Sendable {
             throw JournalChangedError(path: folder.directory.path, author: author, batch: batch)
         }
         return location
-    }
-}
-
-/// One author's batches in a union that has them all.
-package struct AuthorJournal {
-    let union: JournalUnion
-    /// The author's place in the plan's order.
-    package let number: Int
-    /// The documents of each batch.
-    package let batches: [ArraySlice<TokenSequence>]
-    package let limits: RecordLimits
-
-    /// The batches of author `number`. Throws what making the union's limits throws.
-    package init(_ union: JournalUnion, number: Int, batches: [ArraySlice<TokenSequence>]) throws {
-        (self.union, self.number, self.batches) = (union, number, batches)
-        limits = try union.limitsOfAll()
-    }
-
-    /// Whether batch `batch` was computed in parts for want of memory.
-    package func isDivided(_ batch: Int) -> Bool { union.isDivided(author: number, batch: batch) }
-
-    package func documents(of batch: Int) throws -> [DocumentRecord] {
-        let (bytes, _) = try union.read(.documents, author: number, batch: batch)
-        guard let documents = BatchRecord.documents(bytes, of: batches[batch]) else {
-            throw try union.change(.documents, author: number, batch: batch)
-        }
-        return documents
-    }
-
-    /// How many features fired.
-    package func firingCount(_ hook: HookPoint, of batch: Int) throws -> Int {
-        try union.firingCount(hook, author: number, batch: batch)
-    }
-
-    package func features(_ hook: HookPoint, of batch: Int) throws -> SparseRows {
-        let (bytes, rows) = try union.read(.features(hook), author: number, batch: batch)
-        guard BatchRecord.rowCount(.features(hook), bytes[...], limits) == rows else {
-            throw try union.change(.features(hook), author: number, batch: batch)
-        }
-        return BatchRecord.decodeFeatures(bytes, values: limits.values)
     }
 }

@@ -1,4 +1,4 @@
-// What the state folder has to know of a run: the files that it makes.
+// The output files of a run. They are all that the state folder needs to know of the plan.
 
 import Hooks
 import RunFiles
@@ -12,15 +12,15 @@ public struct PlannedFiles: Sendable {
         /// The number of the author's documents.
         let documents: Int
 
-        /// The author `name` with so many `documents`.
+        /// Creates the author `name` with `documents` documents.
         public init(name: String, documents: Int) {
             (self.name, self.documents) = (name, documents)
         }
     }
 
-    /// The folder of the results.
+    /// The path of `save_dir`.
     let saveDirectory: String
-    /// The model's label.
+    /// The model's label, not encoded.
     let label: String
     /// The names of the files.
     let naming: OutputNaming
@@ -30,10 +30,10 @@ public struct PlannedFiles: Sendable {
     let format: StorageFormat
     /// The authors, in the plan's order.
     let authors: [Author]
-    /// Columns of every array: the largest number of tokens of a document (`T`).
+    /// The number of columns of every array: the largest number of tokens of a document (T).
     let columns: Int
 
-    /// The files of `authors`: for each, those of the features of `hooks` in `format`, then metrics, tokens and texts.
+    /// Creates the files of `authors`: for each, the activations at `hooks` in `format`, then metrics, tokens and texts.
     public init(
         saveDirectory: String, label: String, naming: OutputNaming, hooks: [HookPoint],
         format: StorageFormat, authors: [Author], columns: Int
@@ -43,7 +43,7 @@ public struct PlannedFiles: Sendable {
         (self.authors, self.columns) = (authors, columns)
     }
 
-    /// The files that each author gets.
+    /// The files of each author.
     var items: [OutputItem] { OutputItem.items(of: hooks, in: format) }
 
     /// The names of all files, author by author.

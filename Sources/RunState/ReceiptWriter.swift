@@ -1,4 +1,4 @@
-// The file of receipts that a process writes.
+// Appends receipts to the file of this process.
 
 import AuthorReceipts
 import Files
@@ -7,17 +7,18 @@ import Glibc
 import Synchronization
 
 /// The file that this process appends its receipts to.
-package final class ReceiptWriter: Sendable {
-    /// The file's name in the folder, and its path.
+final class ReceiptWriter: Sendable {
+    /// The file's name in the state folder.
     let name: String
     private let place: GuardedPath
     private let descriptor: Int32
     private let end: Mutex<Int>
 
-    /// Makes the file, with `receipt` in it, in `state`'s folder. Throws `StateRemovedError` and `FileError`.
+    /// Creates the file in the folder of `state`, with `receipt` in it. Throws `StateRemovedError` and `FileError`.
     init(_ state: StateFolder, _ receipt: AuthorReceipt) throws {
         name =
-            uniqueName(host: ProcessInfo.processInfo.hostName, process: getpid()) + ".receipts"
+            AppendedFile.uniqueName(host: ProcessInfo.processInfo.hostName, process: getpid())
+            + ".receipts"
         place = state.directory / name
         let line = try receipt.line()
         descriptor = try state.makeFileKeepingOpen(place) { try $0.write(line) }
@@ -27,11 +28,11 @@ package final class ReceiptWriter: Sendable {
 
     deinit { close(descriptor) }
 
-    /// Bytes in the file.
+    /// The number of bytes in the file.
     var count: Int { end.withLock { $0 } }
 
-    /// Appends `receipt` and brings it to the disk. Fails where the file is not in its place any more, so that nobody else
-    /// sees what it says. Throws `StateRemovedError` and `FileError`.
+    /// Appends `receipt` and synchronizes the file. Throws `FileError`, and `StateRemovedError` if the path no longer names this
+    /// file: other processes would not find the receipt then.
     func append(_ receipt: AuthorReceipt) throws {
         let line = try receipt.line()
         try end.withLock { end in
@@ -41,12 +42,12 @@ package final class ReceiptWriter: Sendable {
                     throw FileError("write", place.path)
                 }
             } catch {
-                // Half a line would spoil the next one.
-                cutOff(descriptor, at: end)
+                // The next receipt would continue an incomplete line.
+                AppendedFile.cutOff(descriptor, at: end)
                 throw error
             }
             end += line.count
         }
-        try checkInPlace(descriptor, place)
+        try AppendedFile.checkInPlace(descriptor, place)
     }
 }

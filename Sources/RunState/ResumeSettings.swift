@@ -1,32 +1,33 @@
-// What decides a run's numbers. Runs that agree in it may share a folder; others may not.
+// The settings that decide the numbers in a run's files. Only runs with equal settings may share a folder.
 
 import Crypto
 import Files
 import FoundationEssentials
 
-/// A run's settings as far as they show in its files, each by name and in words.
+/// The settings of a run that influence its files, each as a name and a text.
 public struct ResumeSettings: Codable, Equatable, Sendable {
+    /// A setting as a name and a text.
     package struct Setting: Codable, Equatable, Sendable {
         let name: String
-        package let value: String
+        let value: String
 
-        /// The setting `name` with its value in words.
+        /// Creates the setting `name`.
         package init(name: String, value: String) { (self.name, self.value) = (name, value) }
     }
 
-    /// Compared: two runs in one folder have the same.
+    /// The compared settings: two runs in one folder must have equal ones.
     let settings: [Setting]
-    /// How the corpus was selected: explains a difference in the accepted documents, which are compared.
+    /// The settings that select documents. They are shown only if the accepted documents, which `settings` contains, differ.
     let selection: [Setting]
-    /// The SAE of each hook, by the hook's name. Compared where a hook is used already.
+    /// The SAE of each hook, as `AuthorReceipt.sae` describes it, by the hook's name. Compared only for hooks that both runs use.
     package let saes: [String: String]
 
-    /// Settings of which `settings` and `saes` are compared.
+    /// Creates the settings of a run. `settings` and `saes` are compared with those of other runs.
     package init(settings: [Setting], selection: [Setting], saes: [String: String]) {
         (self.settings, self.selection, self.saes) = (settings, selection, saes)
     }
 
-    /// The compared settings in 16 hexadecimal digits.
+    /// The first 8 bytes of the SHA-256 of the compared settings, as 16 hexadecimal digits.
     var fingerprint: String {
         var hash = SHA256()
         for setting in settings {
@@ -35,7 +36,7 @@ public struct ResumeSettings: Codable, Equatable, Sendable {
         return hexadecimal(hash.finalize().prefix(8))
     }
 
-    /// What another run's settings have otherwise, a line each.
+    /// Returns the differences from the settings of another run, one line each.
     func differences(from other: ResumeSettings) -> [String] {
         func compare(_ ours: [Setting], _ theirs: [Setting]) -> [String] {
             let names =

@@ -1,9 +1,8 @@
-// What lies in a state folder: found, added to, cleared away.
+// Finds, adds and removes files of a state folder.
 
 import AuthorReceipts
 import ByteJSON
 import Files
-import FoundationEssentials
 import Glibc
 import RunFiles
 import Synchronization
@@ -11,7 +10,7 @@ import Synchronization
 extension StateFolder {
     // MARK: Overwriting
 
-    /// The places of `files` that `clear` removes, in both spellings of the label, if they exist.
+    /// Returns the places of the output files that `clear` removes and that exist, in both spellings of the label.
     private func cleared(_ files: PlannedFiles) throws -> [GuardedPath] {
         let present = Set(try contents(of: saveDirectory).map(ExactString.init))
         let items = OutputItem.items(of: files.hooks, in: .both)
@@ -20,7 +19,7 @@ extension StateFolder {
         }.filter { present.contains(ExactString($0)) }.map { GuardedPath(saveDirectory, $0) }
     }
 
-    /// Bytes that `clear` would free. Throws `FileError`.
+    /// Returns the number of bytes that `clear` would free. Throws `FileError`.
     package func clearableBytes(_ files: PlannedFiles) throws -> Int {
         try (cleared(files) + ownFiles(files)).reduce(0) { sum, place in
             guard let info = try place.status(), info.st_mode & S_IFMT == S_IFREG else {
@@ -30,31 +29,31 @@ extension StateFolder {
         }
     }
 
-    /// How many files `clear` would remove. Throws `FileError`.
+    /// Returns the number of files that `clear` would remove. Throws `FileError`.
     package func clearableFiles(_ files: PlannedFiles) throws -> Int {
         try cleared(files).count + ownFiles(files).count
     }
 
-    /// The state's files, of all configurations.
+    /// Returns the places of the files of the label's state, of all configurations and in both spellings of the label.
     private func ownFiles(_ files: PlannedFiles) throws -> [GuardedPath] {
         try files.spellings.map { StateFolder.labelDirectory($0, in: saveDirectory) }
             .flatMap { try configurationFolders(in: $0) }
             .flatMap { folder in try folder.names().map { folder / $0 } }
     }
 
-    /// Bytes that journals have of the authors with these numbers. Throws `FileError`.
+    /// Returns the number of bytes that journals hold of the authors at these places in the plan's order. Throws `FileError`.
     package func journalBytes(ofAuthors authors: Set<Int>) throws -> Int {
         try places(".journal").reduce(0) {
             $0 + (try JournalReader($1)?.size(ofAuthors: authors) ?? 0)
         }
     }
 
-    /// Removes the planned output files and all state of its model label, in whichever spelling. Says how many files of
-    /// that label stay because the plan does not make them. Throws `FileError`.
+    /// Removes the planned output files and all state of the model label, in both spellings of the label. Returns the number of
+    /// files of the label that stay because the plan does not make them. Throws `FileError`.
     public func clear(_ files: PlannedFiles) throws -> Int {
         let places = try cleared(files)
-        // The state first, and in one step, so that a process still at work there fails at its next file instead of
-        // going on in a folder that is another's.
+        // The state goes first, by one rename. A process that is still working there then fails at its next file, and does not
+        // continue in the folder of another run.
         for naming in files.spellings {
             let folder = StateFolder.labelDirectory(naming, in: saveDirectory)
             guard let models = try folder.parent.folder(), try folder.folder() != nil else {
@@ -65,27 +64,29 @@ extension StateFolder {
         }
         known.receipts.removeAll()
         known.reader.reset()
-        // Those that whoever was at work has put there meanwhile too.
+        // List the files again: a running process may have added some since the first listing.
         for place in try places + cleared(files) { try place.remove() }
         try removeRemains()
         return try contents(of: saveDirectory).count { $0.hasPrefix(naming.start) }
     }
 
-    /// Removes what `clear` has put aside, also where it was killed then.
+    /// Removes the folders that `clear` has renamed, also those of a `clear` that was killed.
     private func removeRemains() throws {
         guard let folder = try removed.folder() else { return }
         for name in try folder.names() { try folder.removeTree(name) }
     }
 
+    /// The folder that `clear` moves state to before it removes it.
     private var removed: GuardedPath { StateFolder.root(of: saveDirectory) / "removed" }
 
     // MARK: Content
 
+    /// Whether a file of this name in a configuration's folder holds finished work.
     static func isResult(_ name: String) -> Bool {
         [".journal", ".receipts", ".receipt"].contains(where: name.hasSuffix)
     }
 
-    /// The names in `folder`; none where it is not there.
+    /// Returns the names in `folder`; none if it does not exist.
     func contents(of folder: String) throws -> [String] {
         do {
             return try directoryContents(folder)
@@ -96,15 +97,15 @@ extension StateFolder {
         }
     }
 
-    /// The files whose names end in `ending`, by name.
+    /// Returns the places of the files whose names end in `ending`, sorted by name.
     func places(_ ending: String) throws -> [GuardedPath] {
         try directory.names(endingIn: ending).map { directory / $0 }
     }
 
-    /// What has been completed for this configuration, by whichever process: what is known, and what has come since.
+    /// Reads the receipts that were added since the last call, by all processes of this configuration, and returns all receipts.
     /// Throws `FileError`.
     package func completed() throws -> Receipts {
-        // Nothing has begun where there is no folder.
+        // Without a folder no run of this configuration has begun.
         if let folder = try directory.folder() {
             let expected = known.expected.withLock { $0 }
             let new = try known.reader.new(in: folder, expected.canHave)
@@ -115,8 +116,8 @@ extension StateFolder {
         return known.receipts
     }
 
-    /// Has `authors`, by their places in the plan's order, and arrays of `columns` tokens compared with what receipts say. Unless
-    /// they are all of the plan's, receipts may be of others too.
+    /// Sets what receipts are compared with: `authors` with their places in the plan's order, and at most `columns` tokens per
+    /// document. With `areAll`, receipts of other authors count as damaged.
     package func expect(
         _ authors: [(offset: Int, element: PlannedFiles.Author)], columns: Int, areAll: Bool
     ) {
@@ -133,19 +134,19 @@ extension StateFolder {
         }
     }
 
-    /// What is to be said of receipts that were read: a sentence for each that is damaged.
+    /// A warning for each damaged receipt that was read.
     public var receiptWarnings: [String] {
         known.reader.damage.map {
-            "\($0): a receipt that is damaged, or is not of this run's making; the files that it tells of are made again"
+            "\($0): a receipt that is damaged or does not fit this run; the files that it records are made again"
         }
     }
 
-    /// Records what this process has completed. Throws `StateRemovedError` and `FileError`.
+    /// Writes the receipt of an author whose files this process has completed. Throws `StateRemovedError` and `FileError`.
     package func add(_ receipt: AuthorReceipt) throws {
         try known.writer.withLock { writer in
             let own: ReceiptWriter
             if let open = writer {
-                // Whatever follows a line that could not be written has a file of its own.
+                // If the line cannot be written, the next receipt starts a new file.
                 writer = nil
                 try open.append(receipt)
                 own = open
@@ -158,7 +159,8 @@ extension StateFolder {
         known.receipts.add(receipt, saes: settings.saes, naming)
     }
 
-    /// Removes what killed processes were writing, where nobody has touched it for an hour, or removing.
+    /// Removes what killed processes left: unfinished files that were not changed for an hour, and the rest of a `clear`. Throws
+    /// `FileError`.
     public func removeStalePartials() throws {
         try removeRemains()
         for place in try partials() {
@@ -168,13 +170,15 @@ extension StateFolder {
         }
     }
 
-    /// Files being written, or left so by killed processes. A writer whose file goes writes it again.
+    /// Returns the places of unfinished files, of running and of killed processes. A process whose unfinished file is removed
+    /// writes it again.
     private func partials() throws -> [GuardedPath] {
         let runs = StateFolder.runs(of: saveDirectory)
         return try places(".partial") + runs.names(endingIn: ".partial").map { runs / $0 }
     }
 
-    /// Files of the authors with these numbers that are not in their places. Throws `FileError`.
+    /// Returns the names of the files of the authors at these places in the plan's order that are not complete and in place.
+    /// Throws `FileError`.
     public func missing(_ files: PlannedFiles, authors: some Sequence<Int>) throws -> [String] {
         let receipts = try completed()
         return authors.flatMap { number in
@@ -182,7 +186,7 @@ extension StateFolder {
         }.filter { !receipts.attest($0, in: saveDirectory) }
     }
 
-    /// Whether a run for the label that `naming` is for has left anything finished in `saveDirectory`.
+    /// Whether a run of any configuration has left finished work of the label of `naming` in `saveDirectory`.
     package static func hasResults(of naming: OutputNaming, in saveDirectory: String) -> Bool {
         let folder = labelDirectory(naming, in: saveDirectory)
         return ((try? folder.names()) ?? []).contains {
@@ -190,13 +194,13 @@ extension StateFolder {
         }
     }
 
-    /// Whether anything that was finished is kept here. Throws `FileError`.
+    /// Whether the folder holds finished work. Throws `FileError`.
     public func hasResults() throws -> Bool {
         try directory.names().contains(where: StateFolder.isResult)
     }
 
-    /// Removes journals whose batches are all in complete files, and partial files, once every author of `files`
-    /// is complete. Says whether that is so. Throws `FileError`.
+    /// Removes unfinished files, and journals whose batches are all in complete files, if every author of `files` is complete.
+    /// Returns whether every author is complete. Throws `FileError`.
     public func finish(_ files: PlannedFiles) throws -> Bool {
         let receipts = try completed()
         func areComplete(_ items: [OutputItem]) -> Bool {
@@ -207,12 +211,12 @@ extension StateFolder {
             }
         }
         guard areComplete(files.items) else { return false }
-        // The files' names and the receipts reach the disk before what they were made from goes.
+        // The names of the files and the receipts must be on the disk before the journals are removed.
         try synchronizeDirectory(saveDirectory)
         try directory.synchronize()
         var complete: [[OutputItem]: Bool] = [files.items: true]
         for place in try places(".journal") {
-            // Another run may be at work for other layers or formats.
+            // The journal may belong to a run of other layers or formats that is still working.
             let items = try JournalReader(place)?.header?.items ?? []
             let isComplete = complete[items] ?? areComplete(items)
             complete[items] = isComplete
@@ -220,25 +224,5 @@ extension StateFolder {
         }
         for place in try partials() { try place.remove() }
         return true
-    }
-}
-
-/// Files that were made are not in their places at the end of a run.
-public struct MissingFilesError: Error, Equatable, CustomStringConvertible {
-    /// The folder.
-    public let saveDirectory: String
-    /// The files' names.
-    public let names: [String]
-
-    /// `names` in `saveDirectory`.
-    public init(saveDirectory: String, names: [String]) {
-        (self.saveDirectory, self.names) = (saveDirectory, names)
-    }
-
-    /// One of them, how many more, and what to do.
-    public var description: String {
-        let others = names.count > 1 ? " and \(names.count - 1) more of this run's files" : ""
-        return
-            "\(saveDirectory)/\(names.first ?? "")\(others): not in place at the end of the run, though all work is done; something may have removed or changed what it made. Run the same command again to make what is missing"
     }
 }

@@ -1,32 +1,31 @@
-// `save_dir/.sae-extract`: what lets a run go on where another ended. Every file in it is written by one process,
-// under a name that no other has, and never changed by another; so nothing depends on locks.
+// `save_dir/.sae-extract` stores the state with which a run continues where another ended. Each file in it is written by one
+// process, under a name that no other process uses, and no other process changes it. No locks are needed.
 //
-//   runs/<time>-<id>.json                     an entry of run.json, one for each invocation (the time without colons,
-//                                             which Windows' file systems refuse; before, there were some)
-//   runs/<id>.partial                         one being written
+//   runs/<time>-<id>.json                     an entry of run.json, one for each invocation (the time has no colons, because
+//                                             Windows' file systems refuse them; earlier versions wrote colons)
+//   runs/<id>.partial                         an entry that is being written
 //   claims/<label>                            the configuration of the run that began last
-//   removed/<id>                              what --overwrite is removing
+//   removed/<id>                              state that --overwrite is removing
 //   models/<label>/<configuration>/           one folder for each model label and configuration
-//     configuration.json                      the configuration in words
-//     generation                              a random number: another one once --overwrite has made the folder anew
+//     configuration.json                      the configuration as names and texts (ResumeSettings)
+//     generation                              a random number, which is new when --overwrite has made the folder again
 //     <time>-<host>-<process>-<id>.journal    finished batches of one process
 //     <time>-<host>-<process>-<id>.receipts   files that one process has completed, with their checksums
-//     <id>.receipt                            the same of one author, as versions before this one wrote it
-//     <id>.partial                            a file being written
+//     <id>.receipt                            the same for one author, as earlier versions wrote it
+//     <id>.partial                            a file that is being written
 
 import AuthorReceipts
-import ByteJSON
 import Files
 import FoundationEssentials
 import Glibc
 import RunFiles
 import Synchronization
 
-/// One model label's state under one configuration.
+/// The state of one model label and one configuration.
 public struct StateFolder: Codable, Sendable {
-    /// Where results go.
+    /// The path of `save_dir`.
     public let saveDirectory: String
-    /// The names of its files.
+    /// The names of the output files.
     let naming: OutputNaming
     /// The folder of the model label.
     let labelDirectory: GuardedPath
@@ -34,17 +33,17 @@ public struct StateFolder: Codable, Sendable {
     package let directory: GuardedPath
     private let claimPath: GuardedPath
     package let settings: ResumeSettings
-    /// The folder's random number when this run began.
+    /// The content of `generation` when this run began; empty before `open`.
     private var generation = ""
-    /// What this process knows of the folder.
+    /// The content of the folder that this process has read.
     package let known = Knowledge()
 
     private enum CodingKeys: CodingKey {
         case saveDirectory, naming, labelDirectory, directory, claimPath, settings, generation
     }
 
-    /// What has been read of a state folder, which is read again only as far as it is new: receipts never change, nor do
-    /// heads of journals.
+    /// The content of a state folder that a process has read. Receipts and headers of journals never change, so only new ones are
+    /// read.
     package final class Knowledge: Sendable {
         package let receipts = Receipts()
         let reader = ReceiptReader()
@@ -54,7 +53,7 @@ public struct StateFolder: Codable, Sendable {
         let journals = Mutex<[String: [String: String]]>([:])
     }
 
-    /// The state of the run that makes `files` under `settings`. Reads nothing.
+    /// Creates the state of the run that makes `files` with `settings`. Reads and writes nothing.
     public init(_ files: PlannedFiles, _ settings: ResumeSettings) {
         saveDirectory = files.saveDirectory
         naming = files.naming
@@ -65,33 +64,36 @@ public struct StateFolder: Codable, Sendable {
         expect(Array(files.authors.enumerated()), columns: files.columns, areAll: true)
     }
 
-    /// The folder, as a path within `saveDirectory`.
+    /// The path of the folder within `saveDirectory`.
     package var relativePath: String {
         ".sae-extract/models/\(naming.folderName)/\(settings.fingerprint)"
     }
 
-    /// The folder of the label that `naming` is for.
+    /// Returns the folder of the label of `naming`.
     static func labelDirectory(_ naming: OutputNaming, in saveDirectory: String) -> GuardedPath {
         root(of: saveDirectory) / "models" / naming.folderName
     }
 
-    /// Our own files' folder in `saveDirectory`. Whoever may write to that may put links there.
+    /// Returns the folder `.sae-extract`. Everybody who may write to `saveDirectory` can put links there; `GuardedPath` does not
+    /// follow them.
     static func root(of saveDirectory: String) -> GuardedPath {
         GuardedPath(saveDirectory, ".sae-extract")
     }
 
-    /// The folder of `run.json`'s entries.
-    package static func runs(of saveDirectory: String) -> GuardedPath { root(of: saveDirectory) / "runs" }
+    /// Returns the folder of the entries of `run.json`.
+    package static func runs(of saveDirectory: String) -> GuardedPath {
+        root(of: saveDirectory) / "runs"
+    }
 
     private var configurationPath: GuardedPath { directory / "configuration.json" }
 
     // MARK: Opening
 
-    /// Fails where results of another configuration are there. Throws `ConfigurationConflict` or `FileError`.
+    /// Throws `ConfigurationConflict` if results of another configuration exist. Throws `FileError`.
     public func check() throws {
         var differences: [String] = []
         for folder in try configurationFolders(in: labelDirectory) where folder != directory {
-            // A run that failed before its first batch holds nothing.
+            // A run that failed before its first batch has left no results.
             guard try folder.names().contains(where: StateFolder.isResult) else { continue }
             guard let theirs = StateFolder.configuration(at: folder / "configuration.json") else {
                 differences.append(
@@ -106,7 +108,7 @@ public struct StateFolder: Codable, Sendable {
         }
     }
 
-    /// Hooks of this configuration that `others` have another SAE for, a line each.
+    /// Returns the hooks of this configuration for which `others` has another SAE, one line each.
     private func saeDifferences(from others: [String: Set<String>]) -> [String] {
         settings.saes.sorted { $0.key < $1.key }.flatMap { hook, ours in
             (others[hook] ?? []).filter { $0 != ours }.sorted().map {
@@ -116,20 +118,20 @@ public struct StateFolder: Codable, Sendable {
     }
 
     private static func configuration(at place: GuardedPath) -> ResumeSettings? {
-        // Ours have a few kilobytes.
+        // The program writes a few kilobytes.
         guard let file = try? MappedFile(place), file.bytes.count <= 1 << 24 else { return nil }
         return try? JSONDecoder().decode(
             ResumeSettings.self, from: file.withBytes { Data($0) })
     }
 
-    /// The folders of a label's configurations.
+    /// Returns the folders of a label's configurations.
     func configurationFolders(in labelDirectory: GuardedPath) throws -> [GuardedPath] {
         try labelDirectory.names().map { labelDirectory / $0 }.filter {
             try $0.status().map { $0.st_mode & S_IFMT == S_IFDIR } ?? false
         }
     }
 
-    /// The SAEs of journals and of files that are there, by hook; of files made with this configuration's own, none.
+    /// Returns the SAEs that journals, and existing files of other SAEs, were made with, by the hook's name.
     private func saesInUse() throws -> [String: Set<String>] {
         var used: [String: Set<String>] = [:]
         for place in try places(".journal") {
@@ -148,28 +150,30 @@ public struct StateFolder: Codable, Sendable {
         return used
     }
 
-    /// The same, before the run that makes `files` begins: files of its names that are there without a record of their making are another
-    /// configuration's too, for all that is known. Throws `ConfigurationConflict` or `FileError`.
+    /// Does `check()` before the run that makes `files` begins. Output files that exist without any record of how they were made
+    /// can be of another configuration, and are refused too. Throws `ConfigurationConflict` or `FileError`.
     public func check(beginning files: PlannedFiles) throws {
         try check()
         guard try !hasResults() else { return }
-        // Of thousands of names each would be a question to the file system: not where it has none like them.
+        // A run can have thousands of names, and each costs a call to the file system. Skip them if no name looks like ours.
         guard
-            try contents(of: saveDirectory).contains(where: { $0.lowercased().hasPrefix("sae__") })
+            try contents(of: saveDirectory).contains(where: {
+                $0.lowercased().hasPrefix(OutputName.prefix)
+            })
         else { return }
         let unknown = files.names.filter { fileExists("\(saveDirectory)/\($0)") }
         guard let first = unknown.first else { return }
-        // Another rank may have begun since the first look.
+        // Another rank may have begun since the first check.
         guard try !hasResults() else { return }
         let others = unknown.count > 1 ? " and \(unknown.count - 1) more of this run's files" : ""
         throw ConfigurationConflict(
             saveDirectory: saveDirectory,
             differences: [
-                "\(first)\(others): there, but nothing in .sae-extract says how they were made"
+                "\(first)\(others): present, but nothing in .sae-extract says how they were made"
             ])
     }
 
-    /// Makes the folder, after `check`, and claims the label for this configuration. Throws
+    /// Creates the folder and claims the label for this configuration. The caller calls `check` first. Throws
     /// `ConfigurationConflict` or `FileError`.
     public mutating func open() throws {
         try directory.makeFolder()
@@ -190,7 +194,7 @@ public struct StateFolder: Codable, Sendable {
         try claimPath.parent.makeFolder()
         try OutputFile.make(claimPath, begunIn: runs) { try $0.write(text) }
         do {
-            // Whoever had the claim may have had its first results meanwhile.
+            // The run that had the claim may have written its first results meanwhile.
             try check()
         } catch {
             if StateFolder.configuration(at: claimPath) == settings {
@@ -200,9 +204,9 @@ public struct StateFolder: Codable, Sendable {
         }
     }
 
-    /// Fails where results are there that do not go with this run's, or a run that does not has begun since this one did:
-    /// of two that began with nothing there, the later one goes on. To be called before and after a process puts its
-    /// first results here. Throws `ConfigurationConflict` or `FileError`.
+    /// Throws `ConfigurationConflict` if results of another configuration exist, or if a run of another configuration has claimed
+    /// the label: of two runs that began without results, the later one continues. A process calls this before and after it
+    /// writes its first results. Throws `FileError`.
     package func checkClaim() throws {
         if let theirs = StateFolder.configuration(at: claimPath) {
             let differences =
@@ -223,16 +227,17 @@ public struct StateFolder: Codable, Sendable {
         return file.withBytes { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// Makes the file at `place` of what `body` writes, begun in this folder. Fails where `--overwrite` has removed the
-    /// folder since this run began, even if it is there again: a file begun in the old folder cannot be put in its place,
-    /// and one begun in the new is noticed here. Throws `StateRemovedError`, `FileError` and what `body` throws.
+    /// Writes a file with `body` in this folder, then renames it to `place`. Throws `StateRemovedError` if `--overwrite` has
+    /// removed the folder since the run began, even if the folder exists again: a file that was begun in the old folder fails at
+    /// the rename, and one that is begun in the new folder fails at the check of `generation`. Throws `FileError` and the errors
+    /// of `body`.
     package func makeFile(
         _ place: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> FileSeal {
         try OutputFile.make(place, begunIn: directory) { try fill($0, body) }
     }
 
-    /// The same, and a descriptor with which writing goes on at the file's end.
+    /// Does `makeFile` and returns a descriptor that is open for writing at the file's end.
     func makeFileKeepingOpen(
         _ place: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> Int32 {
@@ -244,6 +249,6 @@ public struct StateFolder: Codable, Sendable {
         try body(file)
     }
 
-    /// Whether the folder is the one that this run began in: `--overwrite` has not removed it since.
+    /// Whether the folder is still the one in which this run began. False if `--overwrite` has removed it since.
     public var isInPlace: Bool { presentGeneration == generation }
 }

@@ -69,7 +69,7 @@ struct FileSystemTests: Resuming {
         #expect(computed(outcome) == 0)
         let dry = try run(job("dry") + ["--dry_run"])
         #expect(
-            dry.output.contains("characters that some refuse: \(character.prefix(3))")
+            dry.output.contains("characters that some file systems refuse: \(character.prefix(3))")
                 && dry.output.contains("(a run tries its file system before it computes)"),
             "\(dry.output)")
         #expect(try own("", in: "out").allSatisfy { !$0.hasSuffix(".partial") })
@@ -95,7 +95,7 @@ struct FileSystemTests: Resuming {
         let outcome = try run(
             job, exits: 74, environment: try shim(["FAULT_NAMES": "fold:\(folder.path)"]))
         #expect(
-            outcome.errors.contains("takes the names of authors 'Mary', 'mary' for one"),
+            outcome.errors.contains("treats the names of authors 'Mary', 'mary' as one"),
             "\(outcome.errors)")
         #expect(computed(outcome) == 0)
         #expect(computed(try run(job)) > 0)

@@ -118,7 +118,7 @@ struct ForeignStateTests: Resuming {
         let outcome = try run(job)
         #expect(
             outcome.errors.contains(
-                "byte 0: a receipt that is damaged, or is not of this run's making"),
+                "byte 0: a receipt that is damaged or does not fit this run"),
             "\(outcome.errors)")
         #expect(computed(outcome) > 0)
         #expect(try results("out") == expected)

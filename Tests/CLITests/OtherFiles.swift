@@ -210,7 +210,7 @@ extension MalformedInputTests {
             ) { $0.model = try $0.folder.write(Array("GGUF".utf8) + [3, 0, 0, 0], "x.gguf") },
             MalformedInput(
                 "a file of a checkpoint for its folder", exits: 64,
-                mentioning: ["--model_path", "a file (safetensors)", "the folder it lies in"]
+                mentioning: ["--model_path", "a file (safetensors)", "the folder that contains it"]
             ) { $0.model = TestData.tiny + "/model-single/model.safetensors" },
             MalformedInput(
                 "links that lead nowhere", exits: 65,

@@ -153,7 +153,7 @@ struct ResumeTests: Resuming {
             let outcome = try run(job("out", extra), exits: 78)
             #expect(
                 outcome.errors.contains(
-                    "\(name): there, but nothing in .sae-extract says"),
+                    "\(name): present, but nothing in .sae-extract says"),
                 "\(outcome.errors)")
             #expect(outcome.errors.contains("--overwrite") && outcome.errors.contains("--save_dir"))
         }

@@ -1,5 +1,6 @@
 // Fuzz targets for the configuration files of checkpoints and SAEs.
 
+import ArrayFiles
 import Files
 import Gemma2
 import Hooks

@@ -68,17 +68,6 @@ struct StatisticsTests {
         #expect(FeatureContrast.choose(alone, limit: 2) == [6, 9])
     }
 
-    @Test func namesAreReadBack() {
-        let tokens = OutputName("sae__google_gemma-2-2b__tokens__quarry works.json")
-        #expect(tokens?.kind == .tokens && tokens?.author == "quarry works")
-        let dense = OutputName("sae__m__x__att__activations__a_b__layer_12.npz")
-        #expect(dense?.site == .att && dense?.author == "a_b" && dense?.start == "sae__m__x__")
-        #expect(dense?.sibling(.crossEntropy) == "sae__m__x__cross_entropy_loss__a_b.npy")
-        let sparse = OutputName("sae__m__res__activations__res__layer_1.sparse.npz")
-        #expect(sparse?.site == .res && sparse?.author == "res")
-        #expect(OutputName("params.npz") == nil && OutputName("sae__m.npz") == nil)
-    }
-
     /// Canonical SAEs have pages, and some SAEs have pages named after their L0. Others have none.
     @Test func neuronpediaHasSomePages() {
         func page(_ name: String, _ site: Site, _ label: String) -> String? {

@@ -1,11 +1,11 @@
-// Which SAE each hook gets.
+// The choice of an SAE for each hook.
 
 import Hooks
 import SparseAutoencoders
 
 extension RunOptions {
-    /// The SAE for each hook, by layer and then site: the one named for it, else the nearest of what `catalogue` has for
-    /// the site. Throws `UsageError`, `SAEChoiceError` and what `catalogue` throws.
+    /// Returns the SAE for each hook, by layer and then site, as `chosenSAE` chooses it from the catalogue of the site. Throws
+    /// `UsageError`, `SAEChoiceError` and the errors of `catalogue`.
     public func chosenSAEs(
         of catalogue: (Site) throws -> SAECatalogue
     ) throws -> [(hook: HookPoint, id: SAEIdentifier)] {
@@ -32,13 +32,13 @@ extension RunOptions {
         }
     }
 
-    /// The SAE that `--sae_id` names for `hook`; nil if it names none.
+    /// Returns the SAE that `--sae_id` names for `hook`; nil if `--sae_id` does not name an SAE for this hook.
     public func namedSAE(for hook: HookPoint) -> SAEIdentifier? {
         saeIDs.first { $0.site == hook.site && $0.id.layer == hook.layer }?.id
     }
 
-    /// The SAE for `hook` among those of `catalogue`: the one that `--sae_id` names, else the one of width `--sae_features`
-    /// with the average L0 nearest to `--target_l0`. Throws `SAEChoiceError` if `catalogue` does not have it.
+    /// Returns the SAE for `hook` from `catalogue`: the SAE that `--sae_id` names, otherwise the SAE of width `--sae_features`
+    /// with the average L0 nearest to `--target_l0`. Throws `SAEChoiceError` if `catalogue` does not have the SAE.
     public func chosenSAE(
         for hook: HookPoint, of catalogue: SAECatalogue
     ) throws(SAEChoiceError) -> SAEIdentifier {

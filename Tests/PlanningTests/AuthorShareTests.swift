@@ -5,7 +5,7 @@ import Testing
 
 @testable import Planning
 
-struct AssignmentTests {
+struct AuthorShareTests {
     private func numbers(_ rank: Int, _ world: Int, _ authors: Int) -> [Int] {
         AuthorShare.shares(rank: rank, worldSize: world, authorCount: authors).map(\.number)
     }
@@ -51,5 +51,19 @@ struct AssignmentTests {
 
     @Test func noAuthorsNoShares() {
         #expect(numbers(0, 3, 0) == [])
+    }
+
+    @Test func ranksOfAnAuthorAreThoseWithShares() {
+        for (authors, world) in [(1, 1), (5, 2), (3, 4), (3, 7), (7, 7), (10, 3)] {
+            for number in 0..<authors {
+                let ranks = (0..<world).filter {
+                    AuthorShare.shares(rank: $0, worldSize: world, authorCount: authors)
+                        .contains { $0.number == number }
+                }
+                #expect(
+                    AuthorShare.ranks(ofAuthor: number, worldSize: world, authorCount: authors)
+                        == ranks)
+            }
+        }
     }
 }

@@ -1,48 +1,31 @@
-// Tests of journals: what was appended is read back from whole and damaged journals, who may append, and how much space a run
-// needs.
+// Tests of journals: what was appended is read back from whole and damaged journals. Also tests of who may append, and of the
+// space that overwriting frees.
 
-import Corpus
 import Files
 import Foundation
 import Hooks
 import Logging
+import RunFiles
 import Tensors
 import TestSupport
 import Testing
 import Threading
 import Tokenization
 
-@testable import Planning
-@testable import RunFiles
 @testable import RunState
 
 struct JournalTests {
-    private let folder: TemporaryFolder
-    private let plan: RunPlan
-    private let inputs: InputFingerprints
+    private let run: SmallRun
     private let state: StateFolder
     private let hook = HookPoint(layer: 3, site: .att)
     private let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     private let threads = try! ThreadPool(threadCount: 2)
 
     init() throws {
-        folder = try TemporaryFolder()
-        plan = try RunPlan(local: JournalTests.options(folder))
-        inputs = try InputFingerprints(plan)
-        var state = StateFolder(plan.files, ResumeSettings(plan, inputs))
+        run = try SmallRun(hook: hook)
+        var state = run.state()
         try state.open()
         self.state = state
-    }
-
-    private static func options(_ folder: TemporaryFolder) -> RunOptions {
-        var options = RunOptions()
-        options.layers = [3]
-        options.sites = [.att]
-        options.modelPath = TestData.tiny + "/model"
-        options.saeDirectory = TestData.tiny + "/sae"
-        options.dataPath = TestData.tiny + "/authormix.jsonl"
-        options.saveDirectory = folder.path
-        return options
     }
 
     private func record(_ i: Int) -> BatchRecord {
@@ -366,53 +349,42 @@ struct JournalTests {
 
     // MARK: Space on the disk
 
-    /// Checks that the space estimate of a continued run does not count again what is in journals already.
-    @Test func whatIsJournaledIsNotAskedForAgain() throws {
-        let before = try SizeEstimate(plan, inputs, state, overwriting: false)
+    /// Checks that only whole frames of the given authors are counted, and not the journal's header.
+    @Test func theFramesOfAuthorsAreCounted() throws {
         let path = try journal(3).place.path
-        let after = try SizeEstimate(plan, inputs, state, overwriting: false)
         let frames = try state.journalBytes(ofAuthors: [4])
         #expect(frames > 3 * FrameHead.size && frames < fileSize(path))
-        #expect(after.journals == before.journals - frames)
-        #expect(after.files == before.files)
-        // Journals of complete authors stay until all authors are complete, and do not reduce the estimate.
         #expect(try state.journalBytes(ofAuthors: [0, 1, 2, 3]) == 0)
-        // With overwriting, everything is written again, in the space of what is removed first.
-        let anew = try SizeEstimate(plan, inputs, state, overwriting: true)
-        #expect(anew.journals == before.journals && anew.files == before.files)
     }
 
     @Test func whatOverwritingRemovesIsRoom() throws {
-        let naming = OutputNaming(label: plan.label)
-        let before = try state.clearableBytes(plan.files)
+        let before = try state.clearableBytes(run.files)
         let path = try journal(2).place.path
         let names = [
-            naming.file(.tokens, author: plan.authors[0].author),
-            naming.activations(hook, author: plan.authors[1].author, isSparse: true),
+            run.files.naming.file(.tokens, author: run.files.authors[0].name),
+            run.files.naming.activations(
+                hook, author: run.files.authors[1].name, isSparse: true),
         ]
-        for name in names { try folder.write(repeatElement(1, count: 5000), name) }
-        try folder.write(repeatElement(1, count: 7000), "somebody's.txt")
-        #expect(try state.clearableBytes(plan.files) == before + 10_000 + fileSize(path))
-        #expect(try state.clear(plan.files) == 0)
-        #expect(try state.clearableBytes(plan.files) == 0)
-        #expect(fileExists(folder.file("somebody's.txt")))
-        #expect(!names.contains { fileExists(folder.file($0)) } && !fileExists(path))
+        for name in names { try run.folder.write(repeatElement(1, count: 5000), name) }
+        try run.folder.write(repeatElement(1, count: 7000), "somebody's.txt")
+        #expect(try state.clearableBytes(run.files) == before + 10_000 + fileSize(path))
+        #expect(try state.clear(run.files) == 0)
+        #expect(try state.clearableBytes(run.files) == 0)
+        #expect(fileExists(run.folder.file("somebody's.txt")))
+        #expect(!names.contains { fileExists(run.folder.file($0)) } && !fileExists(path))
     }
 
     // MARK: Two configurations
 
     /// Checks that a later run takes the claim over, unless there are results already.
     @Test func aClaimIsTakenOnlyWhereNothingIs() throws {
-        var options = JournalTests.options(folder)
-        options.featureThreshold = 2
-        let otherPlan = try RunPlan(local: options)
-        var (state, other) = (state, StateFolder(otherPlan.files, ResumeSettings(otherPlan, inputs)))
+        var (state, other) = (state, run.state(threshold: 2))
         try state.checkClaim()
         try other.open()
         try other.checkClaim()
         let error = #expect(throws: ConfigurationConflict.self) { try state.checkClaim() }
         #expect(error?.differences == ["--feature_threshold: 2.0 there, 1.0 here"])
-        #expect(error?.description.contains("has begun in \(folder.path) since") == true)
+        #expect(error?.description.contains("has begun in \(run.folder.path) since") == true)
         try state.open()
         try state.checkClaim()
         #expect(throws: ConfigurationConflict.self) { try other.checkClaim() }

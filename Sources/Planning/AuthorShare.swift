@@ -1,0 +1,39 @@
+// The division of authors and batches among ranks. It depends only on numbers of authors, batches and ranks, so that every rank
+// knows all shares.
+
+/// A rank's share of one author: a contiguous range of the author's batches.
+public struct AuthorShare: Codable, Equatable, Sendable {
+    /// The author's place in the plan's order, from 0.
+    public let number: Int
+    /// The index of the share among the shares of the author, from 0.
+    public let part: Int
+    /// The number of shares of the author: the number of ranks that work on the author.
+    public let parts: Int
+
+    /// Returns the shares of rank `rank` of `worldSize` among `authorCount` authors. If there are at most as many ranks as
+    /// authors, rank `r` takes the authors `r`, `r + worldSize`, …. Otherwise the ranks `r`, `r + authorCount`, … share author
+    /// `r`.
+    public static func shares(rank: Int, worldSize: Int, authorCount: Int) -> [AuthorShare] {
+        precondition((0..<worldSize).contains(rank))
+        guard authorCount > 0 else { return [] }
+        guard worldSize > authorCount else {
+            return stride(from: rank, to: authorCount, by: worldSize).map {
+                AuthorShare(number: $0, part: 0, parts: 1)
+            }
+        }
+        let number = rank % authorCount
+        let parts = (worldSize - number + authorCount - 1) / authorCount
+        return [AuthorShare(number: number, part: rank / authorCount, parts: parts)]
+    }
+
+    /// Returns the ranks that have a share of author `number`.
+    static func ranks(ofAuthor number: Int, worldSize: Int, authorCount: Int) -> [Int] {
+        worldSize > authorCount
+            ? Array(stride(from: number, to: worldSize, by: authorCount)) : [number % worldSize]
+    }
+
+    /// Returns the share's range of the author's `count` batches.
+    package func batches(of count: Int) -> Range<Int> {
+        part * count / parts..<(part + 1) * count / parts
+    }
+}

@@ -1,0 +1,9 @@
+// The values of `--batch_size`.
+
+/// The number of documents in a batch.
+public enum BatchSize: Equatable, Codable, Sendable {
+    /// A fixed number of documents.
+    case documents(Int)
+    /// As many documents as fit into a number of tokens.
+    case auto
+}

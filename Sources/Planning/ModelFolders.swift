@@ -1,0 +1,21 @@
+// The folders of a checkpoint.
+
+/// The folders of a checkpoint's files. They differ only if a cache has the files at different commits.
+public struct ModelFolders: Codable, Sendable {
+    /// The folder of `config.json`.
+    public let config: String
+    /// The folder of the tokenizer's file.
+    public let tokenizer: String
+    /// The folder of the weights and their index.
+    public let weights: String
+
+    /// Creates the folders of a checkpoint whose files are in different folders.
+    public init(config: String, tokenizer: String, weights: String) {
+        (self.config, self.tokenizer, self.weights) = (config, tokenizer, weights)
+    }
+
+    /// Creates the folders of a checkpoint whose files are all in `directory`.
+    public init(_ directory: String) {
+        self.init(config: directory, tokenizer: directory, weights: directory)
+    }
+}
