@@ -120,7 +120,7 @@ extension CUDATests {
         #expect(lines.count == 2)
         #expect(lines[0].contains("2  Fake GPU 2  1024 MiB  9.0"))
         #expect(lines[1].contains("0  Fake GPU 0  1024 MiB  9.0"))
-        #expect(outcome.output.contains("2 workers, one a device"))
+        #expect(outcome.output.contains("2 workers, one per device"))
 
         let slices = try devices([
             "FAKE_CUDA_MIG": "3",

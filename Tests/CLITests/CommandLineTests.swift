@@ -25,9 +25,9 @@ struct CommandLineTests {
     }
 
     private func options(_ arguments: [String], _ environment: [String: String] = [:]) throws
-        -> SAEExtract
+        -> RunFlags
     {
-        try SAEExtract.parse(normalized(arguments, environment))
+        try SAEExtract.parse(normalized(arguments, environment)).flags
     }
 
     // MARK: Spelling

@@ -213,7 +213,7 @@ struct HubTests {
         #expect(
             try !hub.requests().contains { $0.path.contains("scope") || $0.path.contains("Mix") })
         let outcome = try run(mixed + ["--n_docs", "3", "--sae_revision", "v1"])
-        expect(outcome, exits: 0, saying: ["--sae_revision v1 says nothing"])
+        expect(outcome, exits: 0, saying: ["--sae_revision v1 has no effect"])
     }
 
     // MARK: Revisions

@@ -84,11 +84,11 @@ struct PrecisionTests: Resuming {
 
     @Test func workersAreToldWhichKernelsToUse() {
         let variable = OpenBLASKernels.variable
-        let asked = Launcher.environment(token: nil, kernels: "SkylakeX")
+        let asked = ChildEnvironment.worker(token: nil, kernels: "SkylakeX")
         #expect(asked[variable] == "SkylakeX" && asked["CUDA_VISIBLE_DEVICES"] == "")
-        #expect(Launcher.environment(token: nil, kernels: nil)[variable] == nil)
+        #expect(ChildEnvironment.worker(token: nil, kernels: nil)[variable] == nil)
         // A worker on a device multiplies nothing with OpenBLAS.
-        let device = Launcher.environment(token: "3", kernels: "SkylakeX")
+        let device = ChildEnvironment.worker(token: "3", kernels: "SkylakeX")
         #expect(device[variable] == nil && device["CUDA_VISIBLE_DEVICES"] == "3")
     }
 

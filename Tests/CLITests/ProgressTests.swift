@@ -78,7 +78,7 @@ struct ProgressTests: Resuming {
             let lines = progress.liveLines(at: 6, columns: columns, rows: rows)
             #expect(lines.count == min(rows, workers + (workers > 1 ? 1 : 0)))
             for line in lines {
-                #expect(RunProgress.displayWidth(line.text) <= columns, "\(line.text)")
+                #expect(TerminalWidth.of(line.text) <= columns, "\(line.text)")
             }
             if rows > 2, columns >= 20 {
                 #expect(lines.contains { $0.text.contains("failed") && $0.isAlarm })
@@ -100,7 +100,8 @@ struct ProgressTests: Resuming {
         #expect(RunProgress.duration(3600 * 30 + 59) == "30:00:59")
         #expect(RunProgress.grouped(7) == "7" && RunProgress.grouped(1_234_567) == "1,234,567")
         #expect(
-            RunProgress.fitted("abc勃朗", 6) == "abc勃" || RunProgress.fitted("abc勃朗", 6) == "abc勃朗")
+            TerminalWidth.fitted("abc勃朗", 6) == "abc勃"
+                || TerminalWidth.fitted("abc勃朗", 6) == "abc勃朗")
     }
 
     /// Checks that a line fits, wherever a name with control characters, combining characters or emoji is cut.
@@ -110,7 +111,7 @@ struct ProgressTests: Resuming {
             progress.add(.author(name: name), rank: 0, at: 1)
             for columns in 10...80 {
                 for line in progress.liveLines(at: 6, columns: columns, rows: 5) {
-                    #expect(RunProgress.displayWidth(line.text) <= columns, "\(line.text)")
+                    #expect(TerminalWidth.of(line.text) <= columns, "\(line.text)")
                     #expect(!line.text.unicodeScalars.contains("\u{1B}"))
                 }
             }

@@ -170,7 +170,7 @@ struct SchedulerTests {
         let found = try placement(environment)
         #expect(found.placement == RankPlacement() && found.source == nil)
         #expect(found.warnings.count == 1)
-        for word in [seen, reason, "does all authors", "--rank and --world_size"] {
+        for word in [seen, reason, "computes all authors", "--rank and --world_size"] {
             #expect(found.warnings.first?.contains(word) == true, "\(found.warnings)")
         }
         #expect(try placement(environment, rank: 1, worldSize: 4).warnings == [])
@@ -298,7 +298,7 @@ struct SchedulerTests {
         }
         let found = try placement(array)
         #expect(found.placement == RankPlacement())
-        #expect(found.notes.count == 1 && found.notes[0].contains("does all authors"))
+        #expect(found.notes.count == 1 && found.notes[0].contains("computes all authors"))
         // With ranks there is no note.
         #expect(try placement(array, rank: 3, worldSize: 8).notes == [])
         #expect(try placement(array.merging(Self.srun) { $1 }).notes == [])

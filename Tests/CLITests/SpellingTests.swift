@@ -18,10 +18,11 @@ struct SpellingTests {
     }
 
     private func options(_ arguments: [String], _ environment: [String: String] = [:]) throws
-        -> SAEExtract
+        -> RunFlags
     {
         try SAEExtract.parse(
-            CommandLineArguments.normalized(arguments, environment: environment))
+            CommandLineArguments.normalized(arguments, environment: environment)
+        ).flags
     }
 
     @Test(arguments: [

@@ -161,7 +161,7 @@ struct TaskLimitTests {
             let outcome = try Tool.run(command, launcher: TaskLimitTests.withoutProc)
             #expect(outcome.status == 74, "\(command): \(outcome.errors)")
             #expect(
-                outcome.errors.hasPrefix("Error: /proc is not there")
+                outcome.errors.hasPrefix("Error: /proc is missing")
                     && outcome.errors.split(separator: "\n").count == 1, "\(outcome.errors)")
         }
         #expect(!FileManager.default.fileExists(atPath: folder.file("none")))

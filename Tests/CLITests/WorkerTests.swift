@@ -226,7 +226,7 @@ struct WorkerTests {
         #expect(outcome.status == 1, "\(outcome.errors)")
         #expect(
             outcome.errors.contains(
-                "was ended by \(signal): a check within the program failed, which is a mistake of it; please report it; it last said: "
+                "was ended by \(signal): a check within the program failed, which is a bug; please report it; it last said: "
             ), "\(outcome.errors)")
         #expect(outcome.errors.contains("X.swift:7: Fatal error: Index out of range"))
         #expect(!outcome.errors.contains("does not know an instruction"))

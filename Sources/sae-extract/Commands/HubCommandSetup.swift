@@ -1,0 +1,21 @@
+// The common start of `fetch` and `saes`.
+
+import Logging
+import Planning
+
+/// The options and the input resolver of a subcommand that uses the Hub.
+struct HubCommandSetup {
+    let options: RunOptions
+    let log = Logger(label: "sae-extract")
+    let resolver: InputResolver
+
+    /// Reads `flags` and begins to handle signals. `subcommand` is "fetch" or "saes". Throws `UsageError`.
+    init(_ flags: RunFlags, of subcommand: String, environment: [String: String]) throws {
+        options = try flags.options()
+        resolver = InputResolver(
+            options, environment: environment, log: log,
+            arguments: ProcessArguments.all, subcommand: subcommand)
+        let control = StopControl(advice: "run the same command again to continue")
+        StopSignals.handle { control.receive($0) }
+    }
+}

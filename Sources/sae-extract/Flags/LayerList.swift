@@ -1,0 +1,40 @@
+// The layers of `--layers`, in all forms that users write.
+
+import Files
+import Planning
+
+/// Reads lists of layers.
+enum LayerList {
+    /// The maximum length of a range. No supported model has as many layers; a longer range would only use memory.
+    private static let limit = 1024
+
+    /// Returns the numbers in `words`. A word holds numbers and ranges like 5-8 (both ends included), separated by commas or
+    /// white space. `source` is the flag or variable that the error message names. Throws `UsageError`.
+    static func numbers(_ words: [String], source: String) throws(UsageError) -> [String] {
+        var numbers: [String] = []
+        for word in words.flatMap({ $0.split { $0 == "," || $0.isWhitespace } }) {
+            if let number = Int(word) {
+                numbers.append("\(number)")
+                continue
+            }
+            let ends = word.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+            guard ends.count == 2, let first = ends[0], let last = ends[1] else {
+                throw UsageError(
+                    source,
+                    "'\(word)' is not the number of a layer; give numbers, counted from 0: --layers 5 10 15, or 5,10,15, or 5-8 for 5 6 7 8"
+                )
+            }
+            guard first <= last else {
+                throw UsageError(source, "'\(word)' runs downwards; give \(last)-\(first)")
+            }
+            guard last - first < limit else {
+                throw UsageError(
+                    source,
+                    "'\(word)' is out of range: no model has that many layers; give numbers, counted from 0: --layers 5 10 15, or 5-8"
+                )
+            }
+            numbers += (first...last).map { "\($0)" }
+        }
+        return numbers
+    }
+}

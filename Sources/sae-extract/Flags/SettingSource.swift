@@ -1,0 +1,55 @@
+// Names the environment variables from which flags get their values, for messages: such a value is not on the command line.
+
+import Files
+import Planning
+import Synchronization
+
+/// The environment variables from which flags got their values.
+enum SettingSource {
+    /// From the flag to its variable: "--n_docs" to "SAE_EXTRACT_N_DOCS".
+    private static let variables = Mutex<[String: String]>([:])
+
+    /// Notes the flags that are not in `arguments` and that have a value in `environment`. Throws `UsageError` if such a value is
+    /// not valid UTF-8: Swift would replace the invalid bytes.
+    static func look(_ arguments: [String], _ environment: [String: String]) throws {
+        // These subcommands have no flags of a run.
+        if arguments.first.map(CommandLineArguments.otherCommands.contains) == true { return }
+        let given = Set(
+            arguments.filter { $0.hasPrefix("--") }.map { argument in
+                String(argument.dropFirst(2).prefix { $0 != "=" }).replacing("-", with: "_")
+            })
+        let malformed = variablesThatAreNotUTF8()
+        for name in CommandLineArguments.flags.keys where !given.contains(name) {
+            let variable = "SAE_EXTRACT_" + name.uppercased()
+            guard environment[variable]?.isEmpty == false else { continue }
+            guard !malformed.contains(variable) else {
+                throw UsageError(
+                    variable, "is not valid UTF-8; rename the file or folder, or give another name")
+            }
+            variables.withLock { $0["--" + name] = variable }
+        }
+    }
+
+    /// Returns `message` with the variable after each flag that the message names and that has its value from a variable:
+    /// "--n_docs (SAE_EXTRACT_N_DOCS)".
+    static func named(in message: String) -> String {
+        variables.withLock { $0 }.reduce(message) { text, setting in
+            // A flag with a value after it is part of a command to copy. A longer flag's name may begin with this flag's name.
+            let flag = text.ranges(of: setting.key).first { range in
+                text[range.upperBound...].first.map { ":;,.)".contains($0) } ?? true
+            }
+            guard let flag else { return text }
+            return text[..<flag.upperBound] + " (\(setting.value))" + text[flag.upperBound...]
+        }
+    }
+
+    /// Returns a line that names the variable of the flag about which ArgumentParser complains in `message`. Nil: the value is
+    /// not from a variable.
+    static func note(on message: String) -> String? {
+        let found = variables.withLock { $0 }.filter { flag, _ in
+            message.contains("'\(flag) ") || message.contains("'\(flag)'")
+        }
+        guard let (flag, variable) = found.min(by: { $0.key < $1.key }) else { return nil }
+        return "The value of \(flag) comes from \(variable) in the environment."
+    }
+}

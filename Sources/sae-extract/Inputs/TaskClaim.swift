@@ -1,0 +1,85 @@
+// What the variables of one launcher say about this process.
+
+import Planning
+
+/// What the variables of one launcher say about this process.
+struct TaskClaim {
+    /// The launcher's name.
+    let launcher: String
+    /// The rank, the world size, and the place among the tasks on this machine.
+    let placement: RankPlacement
+    /// The variables in words, for messages: "PMI_RANK is 3 and PMI_SIZE is 4".
+    let words: String
+    /// Whether only the launcher can have set the variables for this process.
+    var isCertain = false
+
+    /// Reads the variables of `launcher`. Nil: rank or world size is not set. Throws `UsageError` if they are not numbers or
+    /// contradict each other.
+    init?(_ launcher: TaskLauncher, _ environment: [String: String]) throws {
+        guard let rank = environment[launcher.rank],
+            let worldName = launcher.worldSize.first(where: { environment[$0] != nil })
+        else { return nil }
+        self.launcher = launcher.name
+        let worldSize = environment[worldName]!
+        let machines = launcher.machineCount.flatMap { environment[$0] }.flatMap { Int($0) } ?? 0
+        let evenly = machines > 0 ? Int(worldSize).map { ($0 + machines - 1) / machines } : nil
+        placement = try TaskClaim.placement(
+            launcher.name, rank: (launcher.rank, rank), worldSize: (worldName, worldSize),
+            localCount: TaskClaim.number(environment, launcher.localCount) ?? evenly,
+            localRank: TaskClaim.number(environment, launcher.localRank))
+        words = "\(launcher.rank) is \(rank) and \(worldName) is \(worldSize)"
+        isCertain =
+            launcher.name == "torchrun" && environment[TaskLauncher.torchrunIdentifier] != nil
+    }
+
+    /// A claim from values that were read elsewhere.
+    init(launcher: String, placement: RankPlacement, words: String, isCertain: Bool) {
+        (self.launcher, self.placement) = (launcher, placement)
+        (self.words, self.isCertain) = (words, isCertain)
+    }
+
+    /// Returns the value of the first variable of `names` that is set. Nil: none is set, or the value is not a number of at
+    /// least 0.
+    private static func number(_ environment: [String: String], _ names: [String]) -> Int? {
+        names.lazy.compactMap { environment[$0] }.first.flatMap { Int($0) }
+            .flatMap { $0 >= 0 ? $0 : nil }
+    }
+
+    /// Returns the placement from the variables' values. Throws `UsageError` if they are invalid.
+    static func placement(
+        _ launcher: String, rank: (name: String, value: String),
+        worldSize: (name: String, value: String), localCount: Int?, localRank: Int?
+    ) throws -> RankPlacement {
+        // A world size of 1 counts as no launcher, whatever the rank is.
+        if worldSize.value == "1" { return RankPlacement() }
+        guard let number = Int(rank.value), let count = Int(worldSize.value) else {
+            throw UsageError(
+                "--rank",
+                "\(rank.name)=\(rank.value) and \(worldSize.name)=\(worldSize.value) (\(launcher)) are not both whole numbers; correct them or give --rank and --world_size"
+            )
+        }
+        return try placement(
+            rank: (rank.name, number), worldSize: (worldSize.name, count),
+            localCount: localCount, localRank: localRank)
+    }
+
+    /// Returns the placement. Throws `UsageError` if rank and world size contradict each other.
+    static func placement(
+        rank: (name: String, value: Int), worldSize: (name: String, value: Int),
+        localCount: Int? = nil, localRank: Int? = nil
+    ) throws -> RankPlacement {
+        guard worldSize.value >= 1 else {
+            throw UsageError(
+                "--world_size", "\(worldSize.name) is \(worldSize.value); give at least 1")
+        }
+        guard (0..<worldSize.value).contains(rank.value) else {
+            throw UsageError(
+                "--rank",
+                "\(rank.name) is \(rank.value), which is not in 0 to \(worldSize.value - 1) (\(worldSize.name) is \(worldSize.value)); ranks count from 0"
+            )
+        }
+        return RankPlacement(
+            rank: rank.value, worldSize: worldSize.value,
+            localCount: min(max(1, localCount ?? 1), worldSize.value), localRank: localRank ?? 0)
+    }
+}

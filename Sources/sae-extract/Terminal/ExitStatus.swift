@@ -1,0 +1,92 @@
+// The exit codes of the program, after BSD's sysexits.h.
+
+import ArrayFiles
+import CUDA
+import Corpus
+import Extraction
+import Files
+import FoundationEssentials
+import Gemma2
+import Glibc
+import Hub
+import Planning
+import Results
+import RunState
+import SparseAutoencoders
+import Tensors
+import Threading
+import Tokenization
+
+/// The program's exit codes.
+enum ExitStatus: Int32 {
+    /// A worker failed, the others finished; or all failed, for different reasons.
+    case workerFailed = 1
+    /// The value of a flag or a variable is invalid.
+    case usage = 64
+    /// The corpus, the checkpoint, an SAE or a result file is invalid.
+    case badData = 65
+    /// A device is unusable, or the Hub is unreachable or refuses access.
+    case unavailable = 69
+    /// A bug in this program.
+    case internalError = 70
+    /// The system refused access to a file, memory or threads.
+    case ioError = 74
+    /// Stopped by a signal. The same command continues the run.
+    case stopped = 75
+    /// `--save_dir` holds results of another configuration.
+    case otherConfiguration = 78
+
+    /// The exit code for `error`.
+    init(for error: any Error) {
+        self =
+            switch error {
+            case is UsageError, is ResultsOptionError, is SAEChoiceError: .usage
+            case is CorpusError, is TokenizerError, is CheckpointError, is SafetensorsError,
+                is NPZError, is SAEError, is NonFiniteError, is ResultsError, is ChangedFileError,
+                is UnexpectedFileError:
+                .badData
+            // If a file of the checkpoint is missing or is a folder, the checkpoint is invalid.
+            case let error as FileError where error.isAboutContent: .badData
+            case is FileError, is FileNameError, is BackendError, is ThreadError, is DiskSpaceError,
+                is StateRemovedError, is JournalChangedError,
+                is MissingFilesError,
+                is LauncherError:
+                .ioError
+            case CUDAError.noHostMemory: .ioError
+            case is CUDAError, is DeviceError: .unavailable
+            case let error as HubError: ExitStatus(for: error)
+            case is ConfigurationConflict: .otherConfiguration
+            default: .internalError
+            }
+    }
+
+    private init(for error: HubError) {
+        self =
+            switch error {
+            case .badSetting, .noRepository, .noRevision, .noFile, .noCorpus: .usage
+            case .gatedWithoutToken, .gatedForToken, .invalidToken, .tokenNotSent, .unreachable,
+                .rateLimited, .refused, .changed, .noListing, .notAHub, .damaged, .noDigest,
+                .notCached, .noClient:
+                .unavailable
+            case .damagedInCache: .badData
+            case .noHome, .cacheNotWritable, .diskFull, .cleared: .ioError
+            }
+    }
+
+    /// Writes `error` as a message and ends the process with this code. Uses `_exit`, because OpenBLAS' exit handler can wait
+    /// forever if memory is short.
+    func exit(saying error: any Error) -> Never {
+        Console.shared.endDrawing()
+        Console.shared.write(
+            messageLines(error).map(SettingSource.named(in:)).after("Error: "))
+        _exit(rawValue)
+    }
+}
+
+extension FileError {
+    /// Whether the error says that an input is invalid, and not that the system refused access to it.
+    fileprivate var isAboutContent: Bool {
+        ["open", "read", "list"].contains(operation)
+            && [ENOENT, ENOTDIR, EISDIR, EINVAL].contains(code)
+    }
+}

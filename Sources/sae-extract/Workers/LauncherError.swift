@@ -1,0 +1,31 @@
+// Errors of starting threads and workers.
+
+/// Why threads or workers cannot be started.
+enum LauncherError: Error, CustomStringConvertible {
+    /// The limit on address space leaves no room for the threads that wait for workers. `bytes`: what they need.
+    case noMemory(bytes: Int)
+    /// /proc is missing. libdispatch reads there which of its threads run, and ends the process if it cannot.
+    case noProc
+    /// The system refused one thread.
+    case noThread(reason: String)
+    /// The system does not allow `count` more threads and processes.
+    case noTasks(count: Int, reason: String)
+    /// The limit on open files is lower than `needed`, the number for the pipes to `workers` workers; if that is 0, for the pipes
+    /// to the child that lists the devices.
+    case noFiles(limit: Int, needed: Int, workers: Int)
+
+    var description: String {
+        switch self {
+        case .noMemory(let bytes):
+            "cannot reserve \(bytes >> 20) MiB of memory to start workers; raise the limit (ulimit -v, or the job's memory)"
+        case .noProc:
+            "/proc is missing or cannot be read; only inspect, verify, report and help work without it; mount it (mount -t proc proc /proc, or the sandbox's own way)"
+        case .noThread(let reason):
+            "cannot start a thread: \(reason); end other processes, or raise the limit"
+        case .noTasks(let count, let reason):
+            "cannot start \(count) more threads and processes, which this command may need: \(reason); end other processes, give fewer --threads and --workers, or raise the limit"
+        case .noFiles(let limit, let needed, let workers):
+            "\(limit) files may be open at once (ulimit -n), but \(workers > 0 ? "\(workers) \(workers == 1 ? "worker needs" : "workers need")" : "this command needs") \(needed); raise the limit (ulimit -n \(needed)\(workers > 1 ? "; ulimit -Hn shows the maximum), or give fewer --workers" : "; ulimit -Hn shows the maximum)")"
+        }
+    }
+}

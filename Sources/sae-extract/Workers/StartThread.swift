@@ -1,0 +1,17 @@
+// Starts the threads that wait for signals and for the parent.
+
+import Glibc
+import Threading
+
+/// Runs `body` on a new thread. If the system refuses the thread, the process ends with a message, because without it the
+/// process could not be stopped.
+func startThread(_ body: @escaping @Sendable () -> Void) {
+    let status = makeThread(body)
+    guard status == 0 else {
+        ExitStatus.ioError.exit(
+            saying: LauncherError.noThread(
+                reason:
+                    "\(String(cString: strerror(status))): \(TaskLimits.ofThisProcess.description)")
+        )
+    }
+}

@@ -1,0 +1,109 @@
+// The worker's side of the pipe: it reads its task from standard input and writes events to standard output.
+// By hand: `sae-extract __worker < task.json`.
+
+import Extraction
+import Files
+import FoundationEssentials
+import Glibc
+import Logging
+import Synchronization
+
+/// The main function of a worker process.
+enum WorkerEntry {
+    /// The first argument that makes a process a worker.
+    static let argument = "__worker"
+
+    private static let stop = StopFlag()
+    private static let hasTask = Atomic(false)
+
+    /// Reads the task, runs it and exits.
+    static func main() -> Never {
+        StopSignals.handle { _ in
+            // Without a task there is nothing to finish. The task may never arrive, if the parent gets no threads.
+            guard hasTask.load(ordering: .sequentiallyConsistent) else {
+                _exit(ExitStatus.stopped.rawValue)
+            }
+            stop.raise()
+        }
+        let input = LineReader(descriptor: STDIN_FILENO)
+        let order: WorkerOrder
+        do {
+            guard let line = input.next() else { throw WorkerOrderError.none }
+            order = try JSONDecoder().decode(WorkerOrder.self, from: Data(line))
+            hasTask.store(true, ordering: .sequentiallyConsistent)
+        } catch {
+            writeErrorLine(
+                "Error: standard input has no task for a worker (\(error)); run sae-extract without \(argument)"
+            )
+            _exit(ExitStatus.usage.rawValue)
+        }
+        watch(input)
+        let prefix = order.task.worldSize > 1 ? "[rank \(order.task.rank)] " : ""
+        LoggingSystem.bootstrap { _ in StandardErrorLog(level: order.logLevel, prefix: prefix) }
+        send(.started(process: getpid()))
+        do {
+            try carryOut(order.task, stop: stop, log: Logger(label: "sae-extract"), send: send)
+            _exit(0)
+        } catch is StopRequest {
+            send(.stopped)
+            _exit(ExitStatus.stopped.rawValue)
+        } catch {
+            let status = ExitStatus(for: error)
+            send(.failed(status: status.rawValue, message: messageLines(error)))
+            _exit(status.rawValue)
+        }
+    }
+
+    /// Ends the process when the parent closes the other end of standard input or has ended. Finished batches stay in the
+    /// journal.
+    private static func watch(_ input: LineReader) {
+        var info = stat()
+        // If the task comes from a file (by hand), the end of the file means nothing.
+        guard fstat(STDIN_FILENO, &info) == 0, [S_IFIFO, S_IFSOCK].contains(info.st_mode & S_IFMT)
+        else { return }
+        nonisolated(unsafe) let input = input
+        startThread {
+            while input.next() != nil {}
+            _exit(ExitStatus.stopped.rawValue)
+        }
+    }
+
+    /// Held while an event is written, so that lines of several threads do not mix.
+    private static let output = Mutex(())
+
+    private static func send(_ event: WorkerEvent) {
+        output.withLock { _ in write(event) }
+    }
+
+    private static func write(_ event: WorkerEvent) {
+        guard let data = try? JSONEncoder().encode(event) else { return }
+        let line = Array(data) + [0x0A]
+        var rest = line[...]
+        while !rest.isEmpty {
+            waitForParent()
+            let count = rest.withUnsafeBytes {
+                Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count)
+            }
+            if count < 0, errno == EINTR { continue }
+            // The parent has ended. The thread that reads standard input ends this process.
+            guard count > 0 else { return }
+            rest = rest.dropFirst(count)
+        }
+    }
+}
+
+extension WorkerEntry {
+    /// Seconds that a worker which was asked to stop waits for a parent that does not read.
+    private static let patience = 3
+
+    /// Returns when the pipe to the parent accepts data. Ends the process if it was asked to stop and the parent does not read: a
+    /// parent that gets no thread never reads.
+    private static func waitForParent() {
+        var seconds = 0
+        var output = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+        while poll(&output, 1, 1000) == 0 {
+            seconds = stop.isRaised ? seconds + 1 : 0
+            if seconds >= patience { _exit(ExitStatus.stopped.rawValue) }
+        }
+    }
+}
