@@ -1,7 +1,5 @@
 // Files can claim any count. Sums and products of such counts must not overflow, which would end the process.
 
-
-
 extension Int {
     /// Returns `self + other`, limited to the range of `Int`.
     public func clampedAdding(_ other: Int) -> Int {

@@ -1,8 +1,6 @@
 // Recognises binary records without a mark, by lengths that fit.
 // Formats: msgpack.org (spec.md), bsonspec.org, tensorflow/core/lib/io/record_writer.h.
 
-
-
 extension FileKind {
     /// Returns the kind of a file of records that begins with `head`. Nil if the format is not recognised.
     static func ofRecords(_ head: [UInt8]) -> FileKind? {

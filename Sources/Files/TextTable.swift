@@ -1,7 +1,5 @@
 // Numbers and tables for people.
 
-
-
 /// "5.2 GB".
 public func byteCount(_ count: Int) -> String {
     let units = ["bytes", "kB", "MB", "GB", "TB"]

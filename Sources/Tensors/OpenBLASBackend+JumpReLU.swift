@@ -3,8 +3,6 @@
 
 import Threading
 
-
-
 extension OpenBLASBackend {
     /// The features of one chunk that fire: their number for each row, then the columns and values of all rows in order.
     private struct Chunk {
