@@ -164,7 +164,7 @@ extension SchedulerPlacement {
                 && environment[name].flatMap { UInt32($0) } != nil
         }
         return name.map {
-            "\($0) is \(environment[$0]!), of an unknown launcher: \(alone). To share them out, give --rank and --world_size"
+            "\($0) is \(environment[$0]!), of a launcher that is not known: \(alone). To share them out, give --rank and --world_size"
         }
     }
 }
