@@ -101,14 +101,14 @@ extension CUDATests {
             environment: FakeCUDA.environment([
                 "FAKE_CUDA_HANG": "1", "SAE_EXTRACT_PROBE_SECONDS": "3", "HF_TOKEN": "hf_one",
                 "HUGGING_FACE_HUB_TOKEN": "hf_two", "HF_TOKEN_PATH": "/hf_three",
-            ]), launcher: ["/bin/bash", "-c", script, "bash"])
+            ]), launcher: .shell(script))
         #expect(outcome.output.contains("FAKE_CUDA_HANG=1"), "\(outcome)")
         #expect(!outcome.output.contains("hf_"), "\(outcome.output)")
     }
 
     // MARK: `devices`
 
-    private func devices(_ changes: [String: String] = [:]) throws -> Tool.Outcome {
+    private func devices(_ changes: [String: String] = [:]) throws -> TestCommand.Outcome {
         try Tool.run(["devices"], environment: FakeCUDA.environment(changes))
     }
 
@@ -133,8 +133,8 @@ extension CUDATests {
 
     @Test func devicesSaysWhatIsMissing() throws {
         let none = try Tool.run(
-            ["devices"], environment: ["SAE_EXTRACT_CUDA_DRIVER_LIB": "/nowhere/libcuda.so.1"])
-        #expect(none.status == 69)
+            ["devices"], exits: 69,
+            environment: ["SAE_EXTRACT_CUDA_DRIVER_LIB": "/nowhere/libcuda.so.1"])
         #expect(none.output.contains("libcuda  ") && none.output.contains("not found"))
         #expect(none.errors.contains("Tried: /nowhere/libcuda.so.1: not there"))
         let blas = try devices(["SAE_EXTRACT_CUBLAS_LIB": "/nowhere/libcublas.so"])
@@ -161,8 +161,8 @@ extension CUDATests {
         let comparison = try OutputComparison(
             reference: folder.file("whole"), candidate: folder.file("parts"))
         #expect(comparison.problems == [])
-        #expect(try manifest("parts")["reproducible"]?.bool == false)
-        let divided = try manifest("parts")["authors"]?.array?.contains {
+        #expect(try lastRecordedRun("parts")["reproducible"]?.bool == false)
+        let divided = try lastRecordedRun("parts")["authors"]?.array?.contains {
             $0.object?["divided_batches"]?.array?.isEmpty == false
         }
         #expect(divided == true)

@@ -8,7 +8,7 @@ import Foundation
 import TestSupport
 import Testing
 
-struct CUDATests {
+struct CUDATests: UsingFolder {
     let folder: TemporaryFolder
 
     init() throws {
@@ -33,23 +33,11 @@ struct CUDATests {
     @discardableResult
     func run(
         _ arguments: [String], exits status: Int32 = 0, _ changes: [String: String] = [:],
-        device: String = "cuda"
-    ) throws -> Tool.Outcome {
-        let outcome = try Tool.run(
-            arguments + ["--device", device], environment: FakeCUDA.environment(changes))
-        #expect(outcome.status == status, "\(outcome.errors)")
-        return outcome
-    }
-
-    func results(_ name: String) throws -> [String: [UInt8]] {
-        try Tool.results(in: folder.file(name))
-    }
-
-    /// The entry of the last invocation in run.json.
-    func manifest(_ name: String) throws -> JSONObject {
-        let bytes = try TestData.bytes(folder.file(name + "/run.json"))
-        let value = try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }
-        return try #require(value.object?["runs"]?.array?.last?.object)
+        device: String = "cuda", _ place: SourceLocation = #_sourceLocation
+    ) throws -> TestCommand.Outcome {
+        try Tool.run(
+            arguments + ["--device", device], exits: status,
+            environment: FakeCUDA.environment(changes), place)
     }
 
     // MARK: Parity
@@ -68,7 +56,7 @@ struct CUDATests {
         #expect(cpu.problems == [])
         #expect(cpu.widestMargin <= OutputComparison.roundingMargin)
 
-        let entry = try manifest("cuda")
+        let entry = try lastRecordedRun("cuda")
         #expect(entry["device"]?.string == "cuda" && entry["dtype"]?.string == "float32")
         #expect(entry["reproducible"]?.bool == true)
         #expect(
@@ -87,7 +75,7 @@ struct CUDATests {
         #expect(comparison.widestMargin <= OutputComparison.roundingMargin)
         // The model's 29 matrices are bfloat16; the encoders are not.
         #expect(
-            try manifest("out")["products"]?.array?.first?.string?
+            try lastRecordedRun("out")["products"]?.array?.first?.string?
                 .contains("(29 of 32 matrices)") == true)
     }
 
@@ -167,7 +155,7 @@ struct CUDATests {
             let log = folder.file("log-" + devices)
             try run(small(devices), ["FAKE_CUDA_DEVICES": devices, "FAKE_CUDA_LOG": log])
             #expect(try results(devices) == expected, "\(devices) devices")
-            #expect(try manifest(devices)["devices"]?.array?.count == Int(devices))
+            #expect(try lastRecordedRun(devices)["devices"]?.array?.count == Int(devices))
         }
         // A run with one worker on the second device.
         try run(
@@ -175,7 +163,7 @@ struct CUDATests {
             ["FAKE_CUDA_DEVICES": "3", "CUDA_VISIBLE_DEVICES": "1"])
         #expect(try results("second") == expected)
         #expect(
-            try manifest("second")["kernels"]?.array?.first?.string?.hasPrefix("Fake GPU 1")
+            try lastRecordedRun("second")["kernels"]?.array?.first?.string?.hasPrefix("Fake GPU 1")
                 == true)
         let outcome = try run(
             small("many") + ["--workers", "4"], exits: 64, ["FAKE_CUDA_DEVICES": "3"])
@@ -191,12 +179,12 @@ struct CUDATests {
     @Test func withoutADriverAutoIsTheCPU() throws {
         let nowhere = ["SAE_EXTRACT_CUDA_DRIVER_LIB": "/nowhere/libcuda.so.1"]
         try run(small("auto", documents: 3), nowhere, device: "auto")
-        #expect(try manifest("auto")["device"]?.string == "cpu")
+        #expect(try lastRecordedRun("auto")["device"]?.string == "cpu")
         let outcome = try run(small("cuda"), exits: 69, nowhere)
         #expect(outcome.errors.contains("/nowhere/libcuda.so.1: not there"))
         #expect(outcome.errors.contains("--device cpu"))
         try run(small("device", documents: 3), device: "auto")
-        #expect(try manifest("device")["device"]?.string == "cuda")
+        #expect(try lastRecordedRun("device")["device"]?.string == "cuda")
     }
 
     // MARK: PTX
@@ -209,7 +197,7 @@ struct CUDATests {
             hash.update(data: try TestData.bytes(sources + name))
         }
         let digest = hexadecimal(hash.finalize())
-        let ptx = String(decoding: try TestData.bytes(sources + "kernels.ptx"), as: UTF8.self)
+        let ptx = try TestData.text(sources + "kernels.ptx")
         #expect(
             ptx.prefix { $0 != "\n" }.hasSuffix(digest),
             "kernels.ptx is of another source: run scripts/make/kernels and commit what it writes")

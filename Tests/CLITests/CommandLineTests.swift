@@ -11,8 +11,8 @@ import Testing
 
 @testable import sae_extract
 
-struct CommandLineTests {
-    private let folder: TemporaryFolder
+struct CommandLineTests: UsingFolder {
+    let folder: TemporaryFolder
 
     init() throws {
         folder = try TemporaryFolder()
@@ -76,11 +76,8 @@ struct CommandLineTests {
     /// name another file.
     @Test func argumentsMustBeUTF8() throws {
         let outcome = try Tool.run(
-            Tool.tinyArguments(saveDirectory: folder.file("out")),
-            launcher: [
-                "/bin/bash", "-c", "exec \"$@\" --save_dir '\(folder.path)/'$'\\xff'", "bash",
-            ])
-        #expect(outcome.status == 64, "\(outcome.errors)")
+            Tool.tinyArguments(saveDirectory: folder.file("out")), exits: 64,
+            launcher: .shell("exec \"$@\" --save_dir '\(folder.path)/'$'\\xff'"))
         #expect(outcome.errors.contains("--save_dir") && outcome.errors.contains("not valid UTF-8"))
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
     }
@@ -97,8 +94,8 @@ struct CommandLineTests {
         #expect(command.corpus.limit == 3)
         #expect(command.model.layerTypes == [.mlp])
         #expect(command.model.prefix == "Say: ")
-        let outcome = try Tool.run(["--layers", "0"], environment: ["SAE_EXTRACT_N_DOCS": "many"])
-        #expect(outcome.status == 64)
+        let outcome = try Tool.run(
+            ["--layers", "0"], exits: 64, environment: ["SAE_EXTRACT_N_DOCS": "many"])
         #expect(outcome.errors.contains("'many'") && outcome.errors.contains("--n_docs"))
     }
 
@@ -109,8 +106,7 @@ struct CommandLineTests {
             #expect(command.output.isOverwriting == isOn)
         }
         let outcome = try Tool.run(
-            ["--layers", "0"], environment: ["SAE_EXTRACT_OVERWRITE": "maybe"])
-        #expect(outcome.status == 64)
+            ["--layers", "0"], exits: 64, environment: ["SAE_EXTRACT_OVERWRITE": "maybe"])
         #expect(
             outcome.errors.contains(
                 "SAE_EXTRACT_OVERWRITE: is 'maybe'; give 1, true or yes, or 0, false or no"))
@@ -168,8 +164,7 @@ struct CommandLineTests {
     }
 
     @Test func versionIsPrinted() throws {
-        let version = try Tool.run(["--version"])
-        #expect(version.status == 0)
+        let version = try Tool.run(["--version"], exits: 0)
         let lines = version.output.split(separator: "\n")
         #expect(lines.count == 3)
         #expect(lines[0].firstMatch(of: /^sae-extract 0\.1\.0( \([0-9a-f]{12}\+?\))?$/) != nil)
@@ -184,24 +179,17 @@ struct CommandLineTests {
 
     @Test func layersAreRequired() throws {
         for arguments in [[], ["--model_path", TestData.tiny + "/model"], ["fetch"]] {
-            let outcome = try Tool.run(arguments)
-            #expect(outcome.status == 64)
+            let outcome = try Tool.run(arguments, exits: 64)
             #expect(outcome.errors.contains("--layers: is required"), "\(outcome.errors)")
         }
     }
 
     // MARK: Runs
 
-    private func manifest(_ path: String) throws -> [JSONObject] {
-        let bytes = try TestData.bytes(path + "/run.json")
-        let value = try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }
-        return try #require(value.object?["runs"]?.array).compactMap(\.object)
-    }
-
     @Test func theManifestSaysWhatWasRun() throws {
         let arguments = Tool.alternativeArguments(saveDirectory: folder.path)
-        for _ in 0..<2 { #expect(try Tool.run(arguments).status == 0) }
-        let runs = try manifest(folder.path)
+        for _ in 0..<2 { try Tool.run(arguments, exits: 0) }
+        let runs = try recordedRuns("")
         #expect(runs.count == 2, "one entry an invocation")
         let run = runs[1]
         #expect(run["command"]?.array?.dropFirst().compactMap(\.string) == arguments)
@@ -244,7 +232,7 @@ struct CommandLineTests {
     }
 
     @Test func nothingElseIsLeftBehind() throws {
-        #expect(try Tool.run(Tool.alternativeArguments(saveDirectory: folder.path)).status == 0)
+        try Tool.run(Tool.alternativeArguments(saveDirectory: folder.path), exits: 0)
         let names = try directoryContents(folder.path)
         #expect(names.count == 23 && names.contains("run.json"))
         // After the run, `.sae-extract` holds the receipts, but no journals and no partial files.
@@ -255,9 +243,8 @@ struct CommandLineTests {
 
     @Test func aPrefixChangesTheModelsViewButNotTheShape() throws {
         func run(_ name: String, _ prefix: [String]) throws {
-            let outcome = try Tool.run(
-                Tool.alternativeArguments(saveDirectory: folder.file(name)) + prefix)
-            #expect(outcome.status == 0, "\(outcome.errors)")
+            try Tool.run(
+                Tool.alternativeArguments(saveDirectory: folder.file(name)) + prefix, exits: 0)
         }
         try run("plain", [])
         try run("empty", ["--prefix", ""])
@@ -286,14 +273,13 @@ struct CommandLineTests {
     @Test func rowsArePaddedToTheLargestAuthor() throws {
         // harbour has 15 documents and lantérne 5. The array of lantérne has space for 15 documents too; the space after its 5
         // documents is zero.
-        let outcome = try Tool.run([
-            "--layers", "1", "--layer_types", "res", "--model_path", TestData.tiny + "/model",
-            "--sae_dir",
-            TestData.tiny + "/sae", "--data_path", TestData.tiny + "/authormix.jsonl",
-            "--max_seq_len", "12",
-            "--include_authors", "harbour", "lantérne", "--save_dir", folder.path,
-        ])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        let outcome = try Tool.run(
+            Tool.arguments(
+                corpus: TestData.tiny + "/authormix.jsonl", layers: [1], saveDirectory: folder.path)
+                + [
+                    "--layer_types", "res", "--max_seq_len", "12", "--include_authors", "harbour",
+                    "lantérne",
+                ], exits: 0)
         #expect(outcome.errors.contains("15 of 15 documents were cut to 12 tokens"))
         let path = folder.file("sae__google_gemma-2-2b__res__activations__lantérne__layer_1.npz")
         let tensor = try NPZReader(path: path).tensor("activations")
@@ -304,18 +290,11 @@ struct CommandLineTests {
     }
 
     @Test func hardNamesBecomeFiles() throws {
-        let text = Array(repeating: "tide", count: 40).joined(separator: " ")
-        let authors = ["a/b", "..", "x__y", ""]
-        let corpus = authors.map { "{\"style\":\"\($0)\",\"text\":\"\(text)\"}" }.joined(
-            separator: "\n")
-        let outcome = try Tool.run([
-            "--layers", "0", "--layer_types", "res", "--model_path", TestData.tiny + "/model",
-            "--sae_dir",
-            TestData.tiny + "/sae", "--data_path", try folder.write(corpus.utf8, "c.jsonl"),
-            "--save_dir",
-            folder.file("out"),
-        ])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        let corpus = try folder.write(
+            SyntheticCorpus.jsonl(authors: ["a/b", "..", "x__y", ""]), "c.jsonl")
+        try Tool.run(
+            Tool.arguments(corpus: corpus, layers: [0], saveDirectory: folder.file("out"))
+                + ["--layer_types", "res"], exits: 0)
         let names = try directoryContents(folder.file("out"))
         for encoded in ["a%2Fb", "%2E.", "x%5F%5Fy", "%"] {
             #expect(names.contains("sae__google_gemma-2-2b__tokens__\(encoded).json"))
@@ -327,30 +306,24 @@ struct CommandLineTests {
     @Test(arguments: ["2>&-", "0<&- >&- 2>&-", "2>/dev/full", "2>&1 | true"])
     func closedStreamsDoNotMatter(redirection: String) throws {
         let arguments = Tool.alternativeArguments(saveDirectory: folder.file("out"))
-        let outcome = try Tool.run(
-            arguments,
-            launcher: ["/bin/bash", "-c", "set -o pipefail; \"$@\" \(redirection)", "bash"])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        try Tool.run(
+            arguments, exits: 0, launcher: .shell("set -o pipefail; \"$@\" \(redirection)"))
         let comparison = try OutputComparison(
             reference: TestData.tiny + "/expected-alt", candidate: folder.file("out"))
         #expect(comparison.problems == [])
         // A run that fails still ends with its exit code, even if it cannot print the error.
-        let failing = try Tool.run(
-            arguments + ["--layers", "99"],
-            launcher: ["/bin/bash", "-c", "set -o pipefail; \"$@\" \(redirection)", "bash"])
-        #expect(failing.status == 64)
+        try Tool.run(
+            arguments + ["--layers", "99"], exits: 64,
+            launcher: .shell("set -o pipefail; \"$@\" \(redirection)"))
     }
 
     @Test func theTapsAreCheckedOnceThereAreTokens() throws {
         // The first batch is a document without tokens.
-        let corpus = "{\"style\":\"a\",\"text\":\"\"}\n{\"style\":\"a\",\"text\":\"the tide rose\"}"
-        let outcome = try Tool.run([
-            "--layers", "0", "--layer_types", "res", "--model_path", TestData.tiny + "/model",
-            "--sae_dir", TestData.tiny + "/sae", "--data_path",
-            try folder.write(corpus.utf8, "c.jsonl"), "--save_dir", folder.file("out"),
-            "--batch_size", "1", "--min_length_doc", "0",
-        ])
-        #expect(outcome.status == 0)
+        let lines = "{\"style\":\"a\",\"text\":\"\"}\n{\"style\":\"a\",\"text\":\"the tide rose\"}"
+        let corpus = try folder.write(lines.utf8, "c.jsonl")
+        let outcome = try Tool.run(
+            Tool.arguments(corpus: corpus, layers: [0], saveDirectory: folder.file("out"))
+                + ["--layer_types", "res", "--batch_size", "1", "--min_length_doc", "0"], exits: 0)
         #expect(
             outcome.errors.components(separatedBy: " explains ").count == 2, "\(outcome.errors)")
     }

@@ -9,18 +9,13 @@ struct DiskTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    init() throws {
-        folder = try TemporaryFolder()
-        corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
-    }
-
     /// Checks that a limit on file sizes that stops the journal loses no journaled batch.
     @Test func aFullDiskLosesNothing() throws {
         try run(job("whole", layers: [0, 1, 2, 3]))
         // The journal is the largest file of this run, about 60 kB per batch.
         let full = try run(
             job("out", layers: [0, 1, 2, 3], ["--workers", "1"]), exits: 74,
-            launcher: ["/bin/bash", "-c", "ulimit -f 500; exec \"$@\"", "bash"])
+            launcher: .limit("-f 500"))
         #expect(
             full.errors.contains("File too large")
                 && full.errors.contains("run the same command again"))
@@ -40,26 +35,18 @@ struct DiskTests: Resuming {
         let mapped = try Tool.run(Tool.tinyArguments(saveDirectory: expected))
         #expect(mapped.status == 0 && !mapped.errors.contains("cannot be mapped"))
         let outcome = try Tool.run(
-            Tool.tinyArguments(saveDirectory: folder.file("out")) + ["--workers", "2"],
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
-                "FAULT_MAP": "\(code):\(part.isEmpty ? TestData.tiny : part)",
-            ])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+            Tool.tinyArguments(saveDirectory: folder.file("out")) + ["--workers", "2"], exits: 0,
+            environment: try shim(["FAULT_MAP": "\(code):\(part.isEmpty ? TestData.tiny : part)"]))
         #expect(
             outcome.errors.components(separatedBy: "cannot be mapped").count == 2,
             "\(outcome.errors)")
-        #expect(try Tool.results(in: folder.file("out")) == Tool.results(in: expected))
+        #expect(try results("out") == Tool.results(in: expected))
     }
 
     @Test func memoryThatLacksIsNoReasonToRead() throws {
         let outcome = try Tool.run(
-            Tool.tinyArguments(saveDirectory: folder.file("out")),
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
-                "FAULT_MAP": "\(ENOMEM):.safetensors",
-            ])
-        #expect(outcome.status == 74, "\(outcome.errors)")
+            Tool.tinyArguments(saveDirectory: folder.file("out")), exits: 74,
+            environment: try shim(["FAULT_MAP": "\(ENOMEM):.safetensors"]))
         #expect(outcome.errors.contains("cannot map"))
         #expect(outcome.errors.contains("raise the limit on memory"))
     }
@@ -74,10 +61,7 @@ struct DiskTests: Resuming {
         try run(job("whole"))
         let failed = try run(
             job("out"), exits: 74,
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
-                "FAULT_AT": "\(fault):\(folder.file("struck"))",
-            ])
+            environment: try shim(["FAULT_AT": "\(fault):\(folder.file("struck"))"]))
         #expect(fileExists(folder.file("struck")))
         #expect(failed.errors.contains("Error: cannot "), "\(failed.errors)")
         #expect(failed.errors.contains("\(reason); ") && failed.errors.contains(folder.file("out")))
@@ -108,14 +92,9 @@ struct DiskTests: Resuming {
             cp -r full out
             exit $code
             """
-        try FileManager.default.createDirectory(
-            atPath: folder.file("full"), withIntermediateDirectories: true)
+        try folder.make("full")
         let full = try run(
-            job("full"), exits: 74,
-            launcher: [
-                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
-                "cd '\(folder.path)'\n" + script, "bash",
-            ])
+            job("full"), exits: 74, launcher: .mountNamespace("cd '\(folder.path)'\n" + script))
         #expect(
             full.errors.contains("No space left on device; free some space"), "\(full.errors)")
         let outcome = try run(job("out"))
@@ -132,28 +111,22 @@ struct DiskTests: Resuming {
 
     @Test func tooLittleSpaceIsSeenBeforeTheStart() throws {
         // A file system of 300 kB, in a separate mount namespace.
-        let target = folder.file("small")
-        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        let target = try folder.make("small")
         let outcome = try run(
             job("small", layers: [0, 1, 2, 3]), exits: 74,
-            launcher: [
-                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
-                "mount -t tmpfs -o size=300k none '\(target)' && exec \"$@\"", "bash",
-            ])
+            launcher: .mountNamespace("mount -t tmpfs -o size=300k none '\(target)' && exec \"$@\"")
+        )
         #expect(outcome.errors.contains("will be written, but"), "\(outcome.errors)")
         #expect(outcome.errors.contains("free some space"))
         #expect(computed(outcome) == 0)
     }
 
     @Test func aDryRunSaysThatTheDiskIsTooFull() throws {
-        let target = folder.file("small")
-        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        let target = try folder.make("small")
         let outcome = try run(
             job("small", layers: [0, 1, 2, 3], ["--dry_run"]), exits: 74,
-            launcher: [
-                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
-                "mount -t tmpfs -o size=300k none '\(target)' && exec \"$@\"", "bash",
-            ])
+            launcher: .mountNamespace("mount -t tmpfs -o size=300k none '\(target)' && exec \"$@\"")
+        )
         #expect(outcome.output.contains("to be written: about"))
         #expect(outcome.errors.contains("will be written, but"), "\(outcome.errors)")
     }
@@ -161,8 +134,7 @@ struct DiskTests: Resuming {
     @Test(arguments: [("/dev/full", 74), ("/dev/null", 0)])
     func standardOutputThatCannotBeWrittenIsAnError(path: String, status: Int32) throws {
         let outcome = try run(
-            job("out", ["--dry_run"]), exits: status,
-            launcher: ["/bin/bash", "-c", "exec \"$@\" > \(path)", "bash"])
+            job("out", ["--dry_run"]), exits: status, launcher: .shell("exec \"$@\" > \(path)"))
         if status != 0 {
             #expect(
                 outcome.errors.contains("cannot write standard output: No space left on device"),
@@ -171,12 +143,9 @@ struct DiskTests: Resuming {
     }
 
     @Test func aReadOnlyFolderIsAnError() throws {
-        let target = folder.file("locked")
-        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        let target = try folder.make("locked")
         chmod(target, 0o555)
-        let outcome = try run(
-            job("locked"), exits: 74,
-            launcher: ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"])
+        let outcome = try run(job("locked"), exits: 74, launcher: .withoutPrivilege)
         #expect(outcome.errors.contains("cannot create \(target)"), "\(outcome.errors)")
         #expect(outcome.errors.contains("permissions"))
         chmod(target, 0o755)

@@ -91,8 +91,7 @@ struct DocumentationTests {
     func commandsDoWhatIsShown(document: String) throws {
         let folder = try TemporaryFolder()
         for name in ["Fixtures", "scripts"] {
-            try FileManager.default.createSymbolicLink(
-                atPath: folder.file(name), withDestinationPath: "\(TestData.packageRoot)/\(name)")
+            try folder.link(name, to: "\(TestData.packageRoot)/\(name)")
         }
         var exports: [String] = []
         for block in try DocumentationTests.blocks(of: document)
@@ -115,18 +114,18 @@ struct DocumentationTests {
             "PATH":
                 "\(URL(fileURLWithPath: Tool.path).deletingLastPathComponent().path):\(ProcessInfo.processInfo.environment["PATH"] ?? "")"
         ]
-        var script = ""
+        var script = "exec 2>&1\n"
         var hub: TestHub?
         // Each block has a separate folder for its Hub, because other blocks may start one too.
         let hubFolder = try TemporaryFolder()
         switch block.circumstances.first {
         case nil: break
         case "fault":
-            environment["LD_PRELOAD"] = try FaultShim.build(in: folder)
-            environment["FAULT_AT"] =
-                "\(block.circumstances[1]):\(folder.file("struck-\(block.line)"))"
+            let fault = "\(block.circumstances[1]):\(folder.file("struck-\(block.line)"))"
+            environment["FAULT_AT"] = fault
+            environment = try FaultShim.environment(environment, folder)
         case "file-system":
-            environment["LD_PRELOAD"] = try FaultShim.build(in: folder)
+            environment = try FaultShim.environment(environment, folder)
             for variable in block.circumstances.dropFirst() {
                 let parts = variable.split(separator: "=", maxSplits: 1).map(String.init)
                 environment[parts[0]] = parts[1]
@@ -149,21 +148,10 @@ struct DocumentationTests {
         for step in block.steps {
             script += "\(step.command)\nstatus=$?; echo \(mark); (exit $status)\n"
         }
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/bin/bash")
-        process.arguments = ["-c", script]
-        process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
-        process.environment = Tool.environment(environment)
-        process.standardInput = FileHandle.nullDevice
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        let watchdog = Watchdog(process)
-        defer { watchdog.stop() }
-        let output = String(
-            decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
+        let output = try TestCommand.run(
+            ["/bin/bash", "-c", script], in: folder.path,
+            environment: Tool.environment(environment)
+        ).output
         withExtendedLifetime((hub, hubFolder)) {}
         return output.components(separatedBy: mark + "\n").dropLast().map {
             var lines = $0.components(separatedBy: "\n")

@@ -9,26 +9,6 @@ struct FileSystemTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    init() throws {
-        folder = try TemporaryFolder()
-        corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
-    }
-
-    /// Writes a corpus with one document for each of `authors`. Returns its path.
-    private func corpus(of authors: [String], _ name: String) throws -> String {
-        let text = Array(repeating: "tide and bell", count: 20).joined(separator: " ")
-        let records = try authors.map {
-            try JSONSerialization.data(withJSONObject: ["style": $0, "text": text]) + [0x0A]
-        }
-        return try folder.write(records.joined(), name)
-    }
-
-    private func shim(_ faults: [String: String]) throws -> [String: String?] {
-        var environment: [String: String?] = faults.mapValues { $0 }
-        environment["LD_PRELOAD"] = try FaultShim.build(in: folder)
-        return environment
-    }
-
     // MARK: Names
 
     private static let refused = Set(#":?"<>|*\"#)
@@ -54,7 +34,8 @@ struct FileSystemTests: Resuming {
         ("back\\slash", #"'\' (U+005C)"#),
     ])
     func aRefusedCharacterIsKnownBeforehand(author: String, character: String) throws {
-        let corpus = try corpus(of: ["plain", author, "other \(author)"], "names.jsonl")
+        let corpus = try folder.write(
+            SyntheticCorpus.jsonl(authors: ["plain", author, "other \(author)"]), "names.jsonl")
         func job(_ name: String) -> [String] {
             Tool.arguments(corpus: corpus, layers: [1], saveDirectory: folder.file(name))
         }
@@ -89,7 +70,8 @@ struct FileSystemTests: Resuming {
     }
 
     @Test func namesThatDifferInCaseAloneAreKnownBeforehand() throws {
-        let corpus = try corpus(of: ["Mary", "other", "mary"], "names.jsonl")
+        let corpus = try folder.write(
+            SyntheticCorpus.jsonl(authors: ["Mary", "other", "mary"]), "names.jsonl")
         let job = Tool.arguments(
             corpus: corpus, layers: [1], saveDirectory: folder.file("out"))
         let outcome = try run(
@@ -105,7 +87,8 @@ struct FileSystemTests: Resuming {
 
     @Test func namesThatAreTooLongAreKnownBeforehand() throws {
         let author = String(repeating: "long", count: 30)
-        let corpus = try corpus(of: ["short", author], "names.jsonl")
+        let corpus = try folder.write(
+            SyntheticCorpus.jsonl(authors: ["short", author]), "names.jsonl")
         let job = Tool.arguments(
             corpus: corpus, layers: [1], saveDirectory: folder.file("out"))
         let outcome = try run(
@@ -170,16 +153,12 @@ struct FileSystemTests: Resuming {
     /// and `--ignore_free_space`, the error during the run says that no inodes are left.
     @Test(arguments: [30, 90])
     func tooFewInodesAreNamed(count: Int) throws {
-        let target = folder.file("few")
-        try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
+        let target = try folder.make("few")
         let outcome = try run(
             job("few", layers: [0, 1, 2, 3]) + (count == 30 ? [] : ["--ignore_free_space"]),
             exits: 74,
-            launcher: [
-                "/usr/bin/unshare", "--mount", "--map-root-user", "/bin/bash", "-c",
-                "mount -t tmpfs -o size=200m,nr_inodes=\(count) none '\(target)' && exec \"$@\"",
-                "bash",
-            ])
+            launcher: .mountNamespace(
+                "mount -t tmpfs -o size=200m,nr_inodes=\(count) none '\(target)' && exec \"$@\""))
         #expect(outcome.errors.contains("inodes"), "\(outcome.errors)")
         #expect(outcome.errors.contains(count == 30 ? "files will be made" : "no inodes are left"))
         #expect((computed(outcome) == 0) == (count == 30))

@@ -1,6 +1,5 @@
 // Checks that the fixture's files are the files that the oracle wrote, unchanged.
 
-import Crypto
 import Files
 import Foundation
 import TestSupport
@@ -9,7 +8,7 @@ import Testing
 struct FixtureTests {
     @Test func everyFileHasItsCommittedHash() throws {
         let root = TestData.packageRoot + "/Fixtures"
-        let list = String(decoding: try TestData.bytes(root + "/SHA256SUMS"), as: UTF8.self)
+        let list = try TestData.text(root + "/SHA256SUMS")
         let wanted = Dictionary(
             uniqueKeysWithValues: list.split(separator: "\n").map { line in
                 (Array(String(line.dropFirst(66)).utf8), String(line.prefix(64)))
@@ -20,10 +19,9 @@ struct FixtureTests {
         }
         #expect(Set(found.map { Array($0.utf8) }) == Set(wanted.keys))
         for name in found {
-            let digest = SHA256.hash(data: try TestData.bytes("\(root)/\(name)"))
             #expect(
-                digest.map { String(format: "%02x", $0) }.joined() == wanted[Array(name.utf8)],
-                "\(name)")
+                try sha256(TestData.bytes("\(root)/\(name)")) == wanted[Array(name.utf8)], "\(name)"
+            )
         }
     }
 }

@@ -11,11 +11,6 @@ struct ForeignStateTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    init() throws {
-        folder = try TemporaryFolder()
-        corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
-    }
-
     // MARK: Journals
 
     private func little<N: FixedWidthInteger>(_ value: N) -> [UInt8] {
@@ -106,7 +101,7 @@ struct ForeignStateTests: Resuming {
         try run(job)
         let expected = try results("out")
         let path = try #require(try own(".receipts").first)
-        let lines = String(decoding: try TestData.bytes(path), as: UTF8.self).split(separator: "\n")
+        let lines = try TestData.text(path).split(separator: "\n")
         let changed = lines.map { line -> String in
             let text = String(line.dropFirst(9)).replacingOccurrences(
                 of: pattern, with: replacement, options: .regularExpression)
@@ -127,10 +122,8 @@ struct ForeignStateTests: Resuming {
     // MARK: Files that become shorter
 
     /// Runs `arguments`. The file with `part` in its path becomes empty as soon as it is mapped.
-    private func cut(_ arguments: [String], _ part: String) throws -> Tool.Outcome {
-        try Tool.run(
-            arguments,
-            environment: ["LD_PRELOAD": try FaultShim.build(in: folder), "FAULT_CUT": part])
+    private func cut(_ arguments: [String], _ part: String) throws -> TestCommand.Outcome {
+        try Tool.run(arguments, environment: try shim(["FAULT_CUT": part]))
     }
 
     @Test func filesThatBecomeShorterAreNamed() throws {
@@ -165,9 +158,8 @@ struct ForeignStateTests: Resuming {
     @Test(arguments: [(64, 10, 112), (39, 1, 40), (12, 1, 40), (47, 2, 48)])
     func fewOpenFilesAreNamed(limit: Int, workers: Int, needed: Int) throws {
         let outcome = try Tool.run(
-            job("out") + ["--workers", "\(workers)", "--threads", "1"],
-            launcher: ["/bin/bash", "-c", "ulimit -n \(limit); exec \"$@\"", "bash"])
-        #expect(outcome.status == 74, "\(outcome.errors)")
+            job("out") + ["--workers", "\(workers)", "--threads", "1"], exits: 74,
+            launcher: .limit("-n \(limit)"))
         #expect(
             outcome.errors.contains(
                 "Error: \(limit) files may be open at once (ulimit -n), but "), "\(outcome.errors)")
@@ -178,10 +170,9 @@ struct ForeignStateTests: Resuming {
 
     @Test func enoughOpenFilesAreEnough() throws {
         for (limit, workers) in [(40, 1), (56, 3)] {
-            let outcome = try Tool.run(
-                job("out \(workers)") + ["--workers", "\(workers)", "--threads", "1"],
-                launcher: ["/bin/bash", "-c", "ulimit -n \(limit); exec \"$@\"", "bash"])
-            #expect(outcome.status == 0, "\(outcome.errors)")
+            try Tool.run(
+                job("out \(workers)") + ["--workers", "\(workers)", "--threads", "1"], exits: 0,
+                launcher: .limit("-n \(limit)"))
         }
     }
 }

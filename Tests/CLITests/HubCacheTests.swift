@@ -1,7 +1,6 @@
 // Tests of the Hub's cache: shared, damaged and full caches, and downloads into the cache that are killed or run at the same
 // time.
 
-import Crypto
 import Files
 import Foundation
 import TestSupport
@@ -12,29 +11,12 @@ extension HubTests {
 
     @Test func aReadOnlyCacheIsGoodForWhatItHas() throws {
         expect(try run(["fetch"] + arguments("out")), exits: 0)
-        let hubFolder = home + "/hub"
-        let chmod = ["/bin/chmod", "-R", "a-w", hubFolder]
-        defer { _ = try? command(["/bin/chmod", "-R", "u+w", hubFolder]) }
-        try command(chmod)
-        let withoutPrivilege =
-            getuid() == 0
-            ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
-        expect(try run(arguments("online"), launcher: withoutPrivilege), exits: 0)
+        defer { try? shell("chmod -R u+w hf/hub") }
+        try shell("chmod -R a-w hf/hub")
+        expect(try run(arguments("online"), launcher: .withoutPrivilege), exits: 0)
         expect(
-            try run(arguments("offline"), ["HF_HUB_OFFLINE": "1"], launcher: withoutPrivilege),
+            try run(arguments("offline"), ["HF_HUB_OFFLINE": "1"], launcher: .withoutPrivilege),
             exits: 0)
-    }
-
-    @discardableResult
-    private func command(_ words: [String]) throws -> Int32 {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: words[0])
-        process.arguments = Array(words.dropFirst())
-        try process.run()
-        let watchdog = Watchdog(process)
-        defer { watchdog.stop() }
-        process.waitUntilExit()
-        return process.terminationStatus
     }
 
     @Test func aFileThatWasCutShortIsDownloadedAgain() throws {
@@ -94,7 +76,7 @@ extension HubTests {
     @Test func whatIsThereNeedsNoRoomTwice() throws {
         let line = #"{"style": "a", "text": "\#(String(repeating: "word ", count: 200))"}"# + "\n"
         let content = Array(String(repeating: line, count: 6000).utf8)
-        let digest = SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
+        let digest = sha256(content)
         let data = try folder.write(content, "hub/datasets/some/corpus/train.jsonl")
         #expect(content.count > 6_000_000)
         let script = """
@@ -113,9 +95,7 @@ extension HubTests {
                 "fetch", "--layers", "0", "--data_repo", "some/corpus", "--model_path",
                 TestData.tiny + "/model", "--sae_dir", TestData.tiny + "/sae",
             ],
-            launcher: [
-                "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash",
-            ])
+            launcher: .mountNamespace(script))
         expect(outcome, exits: 0)
         #expect(outcome.output.contains(digest + "  -"), "\(outcome.output)\(outcome.errors)")
         #expect(!outcome.output.contains("left over"))
@@ -125,26 +105,13 @@ extension HubTests {
 
     // MARK: Killed and simultaneous downloads
 
-    private func start(_ arguments: [String]) throws -> Process {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: Tool.path)
-        process.arguments = arguments
-        process.environment = Tool.environment(hub.environment(home: home))
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        return process
+    private func startFetch() throws -> RunningCommand {
+        try Tool.start(["fetch"] + arguments("out"), environment: hub.environment(home: home))
     }
 
     /// Runs `count` fetches at the same time and checks that all of them succeed.
     private func fetchAtOnce(_ count: Int) throws {
-        let processes = try (0..<count).map { _ in try start(["fetch"] + arguments("out")) }
-        let watchdogs = processes.map { Watchdog($0) }
-        defer { watchdogs.forEach { $0.stop() } }
-        for process in processes {
-            process.waitUntilExit()
-            #expect(process.terminationStatus == 0)
-        }
+        for fetch in try (0..<count).map({ _ in try startFetch() }) { #expect(fetch.wait() == 0) }
     }
 
     /// The total size of all partial downloads, in bytes.
@@ -159,13 +126,10 @@ extension HubTests {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000}]"#)
         var most = 0
         for round in 1...6 {
-            let fetch = try start(["fetch"] + arguments("out"))
-            let watchdog = Watchdog(fetch)
-            defer { watchdog.stop() }
+            let fetch = try startFetch()
             // The process is killed as soon as it has added to what the earlier ones downloaded.
             while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
-            kill(fetch.processIdentifier, SIGKILL)
-            fetch.waitUntilExit()
+            fetch.stop()
             most = max(most, partialBytes())
         }
         #expect(partialBytes() > 0)
@@ -185,16 +149,14 @@ extension HubTests {
     /// Checks that clearing the cache during a download costs at most this download.
     @Test func aCacheThatIsClearedMeanwhile() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000, "times": 12}]"#)
-        let fetch = try start(["fetch"] + arguments("out"))
-        let watchdog = Watchdog(fetch)
-        defer { watchdog.stop() }
+        let fetch = try startFetch()
         while fetch.isRunning, partialBytes() < 100_000 { usleep(1000) }
         let model = home + "/hub/models--google--gemma-2-2b"
         try FileManager.default.removeItem(atPath: model)
-        fetch.waitUntilExit()
+        let status = fetch.wait()
         // The files downloaded before are gone, which may end the first command with an error. The same command downloads them
         // again.
-        #expect([0, 74].contains(fetch.terminationStatus))
+        #expect([0, 74].contains(status))
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         try checkCache()
     }
@@ -226,13 +188,12 @@ extension HubTests {
     /// Checks that without locks each process downloads the files itself, and that the cache is valid afterwards.
     @Test func withoutLocksTheFilesAreGoodToo() throws {
         let locks = home + "/hub/.locks"
-        try FileManager.default.createDirectory(
-            atPath: home + "/hub", withIntermediateDirectories: true)
+        try folder.make("hf/hub")
         // A file stands in place of the folder, so no lock can be made.
         try TestData.write([], to: locks)
         // The partial download that an earlier process left has wrong bytes.
         let shard = try TestData.bytes(TestData.tiny + "/model/model-00002-of-00003.safetensors")
-        let digest = SHA256.hash(data: shard).map { String(format: "%02x", $0) }.joined()
+        let digest = sha256(shard)
         try folder.write(
             [UInt8](repeating: 7, count: 300_000),
             "hf/hub/models--google--gemma-2-2b/.sae-extract/\(digest)/1.partial")

@@ -22,8 +22,7 @@ extension HubTests {
     private func change(_ text: String) throws { try folder.write(text.utf8, saes + "/NOTE") }
 
     private func commits(in saveDirectory: String) throws -> (model: String?, sae: String?) {
-        let entry = try MappedFile(path: folder.file(saveDirectory + "/run.json")).parsedJSON()
-            .object?["runs"]?.array?.first?.object
+        let entry = try recordedRuns(saveDirectory).first
         return (
             entry?["model"]?.object?["commit"]?.string,
             entry?["saes"]?.array?.first?.object?["commit"]?.string
@@ -44,41 +43,41 @@ extension HubTests {
         defer { try? shell("chmod -R u+w hf") }
         try shell("chmod -R a-w hf")
         expect(
-            try run(small("second"), launcher: withoutPrivilege), exits: 0,
+            try run(small("second"), launcher: .withoutPrivilege), exits: 0,
             saying: ["using the files of commit \(first) that are the same"])
         #expect(try commits(in: "second").sae == first)
-        #expect(
-            try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
+        #expect(try results("second") == results("first"))
         // The files of this run are in two commits of the cache.
-        let both = try run(small("both") + ["--layers", "0", "1"], launcher: withoutPrivilege)
+        let both = try run(small("both") + ["--layers", "0", "1"], launcher: .withoutPrivilege)
         expect(both, exits: 0, saying: ["commit \(first)"])
         #expect(
             both.errors.components(separatedBy: "that are the same").count == 3, "\(both.errors)")
         let now = try #require(try commits(in: "both").sae)
         #expect(try !commits(repository).contains(now), "the commit whose contents they all have")
         // The advice names a commit only if the cache has the needed files of this commit.
-        let other = try run(small("x") + ["--target_l0", "13"], launcher: withoutPrivilege)
+        let other = try run(small("x") + ["--target_l0", "13"], launcher: .withoutPrivilege)
         expect(other, exits: 74, saying: ["average_l0_13/params.npz", "Set HF_HOME"])
         #expect(!other.errors.contains("take the commit"))
         let all = ["--layers", "0", "--target_l0", "46"]
         let note = folder.file(saes + "/layer_0/width_16k/average_l0_46/params.npz")
         try TestData.write(try TestData.bytes(note) + [0], to: note)
-        let changed = try run(small("x") + all, launcher: withoutPrivilege)
+        let changed = try run(small("x") + all, launcher: .withoutPrivilege)
         expect(
             changed, exits: 74,
             saying: ["give \(first) as the revision", "--sae_revision for SAEs"])
         // The advice works. A full commit ID as the revision gives the same error for a file that cannot be added.
         expect(
-            try run(small("y") + all + ["--sae_revision", first], launcher: withoutPrivilege),
+            try run(small("y") + all + ["--sae_revision", first], launcher: .withoutPrivilege),
             exits: 0)
         expect(
             try run(
-                small("x") + ["--sae_revision", first, "--layers", "1"], launcher: withoutPrivilege),
+                small("x") + ["--sae_revision", first, "--layers", "1"], launcher: .withoutPrivilege
+            ),
             exits: 0, saying: ["that are the same"])
         expect(
             try run(
                 small("x") + ["--sae_revision", first, "--target_l0", "13"],
-                launcher: withoutPrivilege),
+                launcher: .withoutPrivilege),
             exits: 74, saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
@@ -94,10 +93,9 @@ extension HubTests {
         defer { try? shell("chmod -R u+w hf") }
         try shell("chmod -R a-w hf")
         expect(
-            try run(small("second"), launcher: withoutPrivilege), exits: 0,
+            try run(small("second"), launcher: .withoutPrivilege), exits: 0,
             saying: ["using the files of commit \(old) that are the same"])
-        #expect(
-            try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
+        #expect(try results("second") == results("first"))
         let now = try #require(try commits(repository).first { $0 != old })
         #expect(try commits(in: "second").model == now)
     }
@@ -115,7 +113,7 @@ extension HubTests {
         defer { try? shell("chmod -R u+w hf") }
         try shell("chmod -R a-w hf")
         expect(
-            try run(small("second"), launcher: withoutPrivilege), exits: 74,
+            try run(small("second"), launcher: .withoutPrivilege), exits: 74,
             saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
@@ -129,7 +127,7 @@ extension HubTests {
         defer { try? shell("chmod -R u+w hf") }
         try shell("chmod -R a-w '\(layer)'")
         expect(
-            try run(some + ["--target_l0", "13"], launcher: withoutPrivilege), exits: 74,
+            try run(some + ["--target_l0", "13"], launcher: .withoutPrivilege), exits: 74,
             saying: ["average_l0_13/params.npz", "cannot add to \(layer)", "Set HF_HOME"])
         #expect(try hub.requests().filter { $0.isForBody && $0.path.contains("l0_13") }.isEmpty)
         try shell("chmod -R u+w '\(layer)'")
@@ -138,7 +136,7 @@ extension HubTests {
         let part = "\(repository)/.sae-extract/\(blob)"
         try shell("rm '\(repository)/blobs/\(blob)'; mkdir '\(part)'; chmod a-w '\(part)'")
         expect(
-            try run(some, launcher: withoutPrivilege), exits: 74,
+            try run(some, launcher: .withoutPrivilege), exits: 74,
             saying: ["cannot add to \(part)", "Set HF_HOME"])
     }
 
@@ -226,8 +224,7 @@ extension HubTests {
             "cd '\(home)/hub/models--google--gemma-2-2b'; f=$(ls -d snapshots/*/model-00001*); : > \"$(realpath \"$f\")\""
         )
         expect(try run(small("fourth")), exits: 0)
-        #expect(
-            try Tool.results(in: folder.file("fourth")) == Tool.results(in: folder.file("first")))
+        #expect(try results("fourth") == results("first"))
     }
 
     /// Checks that a new commit on a mirror without LFS digests causes no new downloads. The mirror lists the git ID of the LFS
@@ -235,7 +232,7 @@ extension HubTests {
     @Test func aMirrorWithoutDigestsMovesOn() throws {
         let mirror = try TestHub(root: hub.root, options: ["--no_lfs", "--lfs_above", "100000"])
         let repository = try ownModel()
-        func fetch() throws -> Tool.Outcome {
+        func fetch() throws -> TestCommand.Outcome {
             try Tool.run(["fetch"] + small("x"), environment: mirror.environment(home: home))
         }
         expect(try fetch(), exits: 0)

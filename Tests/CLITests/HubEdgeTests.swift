@@ -16,29 +16,9 @@ extension HubTests {
         ]
     }
 
-    /// A launcher that takes root's right to pass over file permissions away; empty if the user is not root.
-    var withoutPrivilege: [String] {
-        getuid() == 0 ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
-    }
-
     /// A launcher that runs `script` and then the command in a separate mount namespace.
     func mounted(_ script: String) -> [String] {
-        [
-            "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c",
-            "set -e; \(script)\n\"$@\"", "bash",
-        ]
-    }
-
-    func shell(_ script: String) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/bin/bash")
-        process.arguments = ["-c", "set -e; " + script]
-        process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
-        try process.run()
-        let watchdog = Watchdog(process)
-        defer { watchdog.stop() }
-        process.waitUntilExit()
-        try #require(process.terminationStatus == 0)
+        .mountNamespace("set -e; \(script)\n\"$@\"")
     }
 
     /// Replaces the Hub's model repository by a copy that the test can change. Returns the repository's folder in the cache.
@@ -69,7 +49,7 @@ extension HubTests {
         switch kind {
         case "chmod":
             try shell("chmod -R a-w hf")
-            launcher = withoutPrivilege
+            launcher = .withoutPrivilege
         case "read-only":
             launcher = mounted(
                 "mount --bind \"$HF_HOME\" \"$HF_HOME\"; mount -o remount,bind,ro \"$HF_HOME\"")
@@ -88,10 +68,8 @@ extension HubTests {
                 "google/gemma-2-2b is commit", "nothing can be added to the cache",
                 "using the files of commit \(old) that are the same",
             ])
-        #expect(
-            try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
-        let manifest = try MappedFile(path: folder.file("second/run.json")).parsedJSON()
-        let entry = manifest.object?["runs"]?.array?.first?.object
+        #expect(try results("second") == results("first"))
+        let entry = try recordedRuns("second").first
         #expect(entry?["model"]?.object?["commit"]?.string == old)
         #expect(try commits(repository) == [old])
 
@@ -126,10 +104,9 @@ extension HubTests {
         try hub.clearLog()
         if isReadOnly { try shell("chmod -R a-w hf") }
         defer { try? shell("chmod -R u+w hf") }
-        let outcome = try run(small("second"), launcher: isReadOnly ? withoutPrivilege : [])
+        let outcome = try run(small("second"), launcher: isReadOnly ? .withoutPrivilege : [])
         expect(outcome, exits: 0, saying: isReadOnly ? ["of commit \(old) that are the same"] : [])
-        #expect(
-            try Tool.results(in: folder.file("second")) == Tool.results(in: folder.file("first")))
+        #expect(try results("second") == results("first"))
         #expect(try !hub.requests().contains(where: \.isForBody))
         #expect(try commits(repository).count == (isReadOnly ? 1 : 2))
         // A copy of the right size but with another content is not used.
@@ -138,8 +115,7 @@ extension HubTests {
             "rm -rf $(ls -d '\(repository)'/snapshots/* | grep -v \(old)); sed -i s/10000.0/10001.0/ '\(repository)/snapshots/\(old)/config.json'"
         )
         expect(try run(small("third")), exits: 0)
-        #expect(
-            try Tool.results(in: folder.file("third")) == Tool.results(in: folder.file("first")))
+        #expect(try results("third") == results("first"))
         #expect(try hub.requests().contains { $0.isForBody && $0.path.contains("config.json") })
     }
 
@@ -150,7 +126,7 @@ extension HubTests {
         for (path, mode) in [("refs/main", "000"), ("snapshots", "000")] {
             try shell("rm -rf '\(repository)/.sae-extract'; chmod \(mode) '\(repository)/\(path)'")
             expect(
-                try run(small("out"), ["HF_HUB_OFFLINE": "1"], launcher: withoutPrivilege),
+                try run(small("out"), ["HF_HUB_OFFLINE": "1"], launcher: .withoutPrivilege),
                 exits: 69,
                 saying: ["HF_HUB_OFFLINE is set", "\(repository)/\(path): Permission denied"])
             try shell("chmod -R u+rwX '\(repository)'")
@@ -158,7 +134,7 @@ extension HubTests {
     }
 
     @Test func whereTheCacheIsAndWhoSaysSo() throws {
-        let nowhere = withoutPrivilege + ["/usr/bin/env"]
+        let nowhere = [String].withoutPrivilege + ["/usr/bin/env"]
         for (changes, words) in [
             (["HOME=/proc", "-u", "HF_HOME"], ["/proc/.cache/huggingface/hub (from HOME)"]),
             (
@@ -189,17 +165,14 @@ extension HubTests {
             expect(
                 try run(
                     small("out"),
-                    launcher: [
-                        "/bin/bash", "-c", "export \(variable)='\(odd)'$'\\xe9'; \"$@\"", "bash",
-                    ]), exits: 64, saying: ["\(variable): is not valid UTF-8"])
+                    launcher: .shell("export \(variable)='\(odd)'$'\\xe9'; \"$@\"")), exits: 64,
+                saying: ["\(variable): is not valid UTF-8"])
         }
         expect(
             try run(
                 ["--layers", "0"],
-                launcher: [
-                    "/bin/bash", "-c",
-                    "export SAE_EXTRACT_SAVE_DIR='\(odd)'$'\\xe9'; \"$@\"", "bash",
-                ]), exits: 64, saying: ["SAE_EXTRACT_SAVE_DIR: is not valid UTF-8"])
+                launcher: .shell("export SAE_EXTRACT_SAVE_DIR='\(odd)'$'\\xe9'; \"$@\"")),
+            exits: 64, saying: ["SAE_EXTRACT_SAVE_DIR: is not valid UTF-8"])
         #expect(try !directoryContents(folder.path).contains { $0.hasPrefix("caf") })
     }
 

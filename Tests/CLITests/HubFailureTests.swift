@@ -1,6 +1,5 @@
 // Tests of what the program reports and does when the Hub refuses or fails, or when the server is not a Hub.
 
-import Crypto
 import Foundation
 import TestSupport
 import Testing
@@ -259,11 +258,9 @@ extension HubTests {
     @Test func tooLittleRoomIsSaidBeforehand() throws {
         let outcome = try run(
             ["fetch"] + arguments("out"),
-            launcher: [
-                "/usr/bin/unshare", "--map-root-user", "--mount", "bash", "-c",
-                "mkdir -p \"$HF_HOME\" && mount -t tmpfs -o size=800k tmpfs \"$HF_HOME\" && \"$@\"",
-                "bash",
-            ])
+            launcher: .mountNamespace(
+                "mkdir -p \"$HF_HOME\" && mount -t tmpfs -o size=800k tmpfs \"$HF_HOME\" && \"$@\"")
+        )
         expect(
             outcome, exits: 74,
             saying: ["bytes are to be downloaded, but", "are free", "set HF_HOME to a larger"])
@@ -274,7 +271,7 @@ extension HubTests {
         let outcome = try run(
             ["fetch"] + arguments("out"),
             // The limit is in KiB: enough for the lists of files, not for the weights.
-            launcher: ["/bin/bash", "-c", "ulimit -f 100; exec \"$@\"", "bash"])
+            launcher: .limit("-f 100"))
         expect(
             outcome, exits: 74,
             saying: ["cannot write", "File too large", "run the same command again"])

@@ -6,8 +6,8 @@ import Synchronization
 import TestSupport
 import Testing
 
-struct HubHostileServerTests {
-    private let folder: TemporaryFolder
+struct HubHostileServerTests: UsingFolder {
+    let folder: TemporaryFolder
 
     init() throws {
         folder = try TemporaryFolder()
@@ -16,7 +16,7 @@ struct HubHostileServerTests {
     /// Runs the program with the Hub at `endpoint`.
     private func run(
         _ arguments: [String], _ endpoint: String, _ changes: [String: String?] = [:]
-    ) throws -> Tool.Outcome {
+    ) throws -> TestCommand.Outcome {
         var environment: [String: String?] = [
             "HF_ENDPOINT": endpoint, "HF_HOME": folder.file("hf"),
             "SAE_EXTRACT_RETRY_SECONDS": "0.01", "HF_HUB_ETAG_TIMEOUT": "2",
@@ -28,7 +28,7 @@ struct HubHostileServerTests {
     /// Runs a command that asks the Hub only for lists.
     private func run(
         _ endpoint: String, _ changes: [String: String?] = [:]
-    ) throws -> Tool.Outcome { try run(["saes", "--layers", "0"], endpoint, changes) }
+    ) throws -> TestCommand.Outcome { try run(["saes", "--layers", "0"], endpoint, changes) }
 
     // MARK: Response heads
 
@@ -193,7 +193,7 @@ struct HubHostileServerTests {
     }
 
     /// Downloads weights of which the Hub redirects one file to `server` in place of the storage.
-    private func download(from server: RawServer, timeout: String) throws -> Tool.Outcome {
+    private func download(from server: RawServer, timeout: String) throws -> TestCommand.Outcome {
         let hub = try TestHub(fixtureIn: folder)
         try hub.setFaults(
             #"[{"path": "/resolve/.*00001-of.*safetensors", "method": "GET", "redirect": "\#(server.endpoint)/x"}]"#
@@ -256,18 +256,11 @@ struct HubHostileServerTests {
     /// Checks a proxy with CONNECT: the program does not take the proxy's response head for the Hub's, and the contents are those
     /// of the Hub.
     @Test func aProxyThatConnects() throws {
-        let shell = Process()
-        shell.executableURL = URL(fileURLWithPath: "/bin/bash")
-        shell.arguments = [
-            "-c",
+        try shell(
             """
             openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=hub.test \
                 -addext subjectAltName=DNS:hub.test,IP:127.0.0.1 >/dev/null 2>&1
-            """,
-        ]
-        shell.currentDirectoryURL = URL(fileURLWithPath: folder.path)
-        try shell.run()
-        shell.waitUntilExit()
+            """)
         let hub = try TestHub(
             fixtureIn: folder,
             options: ["--tls", folder.file("cert.pem"), folder.file("key.pem")])

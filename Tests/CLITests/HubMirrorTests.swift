@@ -13,7 +13,7 @@ extension HubTests {
         #"[{\"type\": \"file\", \"path\": \"layer_0/width_16k/average_l0_13/params.npz\", \"size\": 9, \"oid\": \"\#(String(repeating: "a", count: 40))\"}]"#
     }
 
-    private func saes(_ more: [String: String?] = [:]) throws -> Tool.Outcome {
+    private func saes(_ more: [String: String?] = [:]) throws -> TestCommand.Outcome {
         try run(["saes", "--layers", "0", "--layer_types", "res"], more)
     }
 

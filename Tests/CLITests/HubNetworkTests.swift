@@ -176,7 +176,7 @@ extension HubTests {
         let secure = try TestHub(
             root: hub.root, options: ["--tls", folder.file("cert.pem"), folder.file("key.pem")])
         let variables = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"]
-        func list(_ changes: [String: String]) throws -> Tool.Outcome {
+        func list(_ changes: [String: String]) throws -> TestCommand.Outcome {
             var all: [String: String?] = Dictionary(
                 uniqueKeysWithValues: variables.map { ($0, nil as String?) })
             for (name, value) in changes { all[name] = value }
@@ -224,10 +224,10 @@ extension HubTests {
     @Test func tokensThatAreNone() throws {
         let gated = try TestHub(
             root: hub.root, options: ["--gated", "google/gemma-2-2b", "--token", "hf_good"])
-        func run(_ changes: [String: String?]) throws -> Tool.Outcome {
+        func run(_ changes: [String: String?]) throws -> TestCommand.Outcome {
             try Tool.run(
                 small("out"), environment: gated.environment(home: home, changes),
-                launcher: withoutPrivilege)
+                launcher: .withoutPrivilege)
         }
         for token in ["\"hf_good\"", "'hf_good'", "“hf_good”"] {
             let outcome = try run(["HF_TOKEN": token])

@@ -7,20 +7,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Checks that the program ended with `status` and that its standard error contains all of `parts`.
-func expect(
-    _ outcome: Tool.Outcome, exits status: Int32, saying parts: [String] = [],
-    _ place: SourceLocation = #_sourceLocation
-) {
-    #expect(outcome.status == status, "\(outcome.errors)", sourceLocation: place)
-    for part in parts {
-        #expect(
-            outcome.errors.contains(part), "no '\(part)' in \(outcome.errors)",
-            sourceLocation: place)
-    }
-}
-
-struct HubTests {
+struct HubTests: UsingFolder {
     let folder: TemporaryFolder
     let hub: TestHub
 
@@ -42,7 +29,7 @@ struct HubTests {
     func run(
         _ arguments: [String], home: String? = nil, _ environment: [String: String?] = [:],
         launcher: [String] = []
-    ) throws -> Tool.Outcome {
+    ) throws -> TestCommand.Outcome {
         try Tool.run(
             arguments, environment: hub.environment(home: home ?? self.home, environment),
             launcher: launcher)
@@ -64,7 +51,7 @@ struct HubTests {
                 let content = try TestData.bytes(full)
                 let digest =
                     name.count == 64
-                    ? SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
+                    ? sha256(content)
                     : Insecure.SHA1.hash(data: Array("blob \(content.count)\0".utf8) + content)
                         .map { String(format: "%02x", $0) }.joined()
                 #expect(digest == name, sourceLocation: place)
@@ -86,11 +73,11 @@ struct HubTests {
 
     @Test func anEmptyCacheGivesTheBytesOfLocalPaths() throws {
         expect(try Tool.run(Tool.tinyArguments(saveDirectory: folder.file("local"))), exits: 0)
-        let expected = try Tool.results(in: folder.file("local"))
+        let expected = try results("local")
         #expect(expected.count == 80)
 
         expect(try run(arguments("first")), exits: 0, saying: ["downloading 17 files"])
-        #expect(try Tool.results(in: folder.file("first")) == expected)
+        #expect(try results("first") == expected)
         try checkCache()
         let bodies = try hub.requests().filter(\.isForBody)
         #expect(bodies.allSatisfy { $0.headers["accept-encoding"] == "identity" })
@@ -100,17 +87,17 @@ struct HubTests {
 
         try hub.clearLog()
         expect(try run(arguments("second")), exits: 0)
-        #expect(try Tool.results(in: folder.file("second")) == expected)
+        #expect(try results("second") == expected)
         #expect(try hub.requests().count { $0.isForBody } == 0)
         #expect(try !hub.requests().contains { $0.path.contains("/tree/") })
 
         hub.stop()
         expect(try run(arguments("third"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
-        #expect(try Tool.results(in: folder.file("third")) == expected)
+        #expect(try results("third") == expected)
         // Without HF_HUB_OFFLINE, and without an answer of the Hub, the files in the cache are used.
         let outcome = try run(arguments("fourth"))
         expect(outcome, exits: 0, saying: ["cannot reach", "using what the cache has"])
-        #expect(try Tool.results(in: folder.file("fourth")) == expected)
+        #expect(try results("fourth") == expected)
     }
 
     @Test func theManifestNamesCommits() throws {
@@ -219,11 +206,8 @@ struct HubTests {
     // MARK: Revisions
 
     @Test func revisionsAreBranchesTagsAndCommits() throws {
-        let files = FileManager.default
         for (name, model) in [("v1.0", "model-single"), ("refs%2Fpr%2F1", "model-single")] {
-            try files.createSymbolicLink(
-                atPath: "\(hub.root)/models/google/gemma-2-2b@\(name)",
-                withDestinationPath: "\(TestData.tiny)/\(model)")
+            try folder.link("hub/models/google/gemma-2-2b@\(name)", to: "\(TestData.tiny)/\(model)")
         }
         let some = ["--layers", "0", "--layer_types", "res", "--n_docs", "2"]
         func run(_ revision: String, _ name: String, _ more: [String: String?] = [:]) throws {
@@ -268,8 +252,7 @@ struct HubTests {
         let offline = try run(
             some + ["--save_dir", folder.file("offline")], ["HF_HUB_OFFLINE": "1"])
         expect(offline, exits: 0)
-        #expect(
-            try Tool.results(in: folder.file("offline")) == Tool.results(in: folder.file("old")))
+        #expect(try results("offline") == results("old"))
         try hub.setFaults("[]")
         expect(try run(some + ["--save_dir", folder.file("new")]), exits: 0)
         let snapshots = home + "/hub/datasets--hallisky--AuthorMix/snapshots"
@@ -357,8 +340,7 @@ struct HubTests {
         let inShards = some + ["--data_repo", "some/corpus", "--save_dir", folder.file("shards")]
         expect(try run(inShards), exits: 0)
         expect(try run(some + ["--save_dir", folder.file("one")]), exits: 0)
-        #expect(
-            try Tool.results(in: folder.file("shards")) == Tool.results(in: folder.file("one")))
+        #expect(try results("shards") == results("one"))
 
         // The dataset card takes precedence over file names.
         try folder.write(
@@ -395,7 +377,7 @@ struct HubTests {
             options: [
                 "--gated", "google/gemma-2-2b", "--token", "hf_good", "--denied_token", "hf_poor",
             ])
-        func run(_ token: String?) throws -> Tool.Outcome {
+        func run(_ token: String?) throws -> TestCommand.Outcome {
             try Tool.run(
                 arguments("out") + ["--n_docs", "2"],
                 environment: gated.environment(home: home, ["HF_TOKEN": token]))
@@ -428,7 +410,7 @@ struct HubTests {
             let written = try #require(FileManager.default.enumerator(atPath: folder.path))
             for case let path as String in written
             where path != "hf/token" && !isDirectory(folder.file(path)) {
-                let content = String(decoding: try TestData.bytes(folder.file(path)), as: UTF8.self)
+                let content = try TestData.text(folder.file(path))
                 #expect(!content.contains(secret), "\(path)")
             }
         }

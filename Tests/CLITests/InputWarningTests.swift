@@ -22,8 +22,7 @@ struct InputWarningTests {
 
     @Test func eachIsSaidOnce() throws {
         let job = try job()
-        let outcome = try Tool.run(job.arguments + ["--workers", "2"])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        let outcome = try Tool.run(job.arguments + ["--workers", "2"], exits: 0)
         #expect(count("flavour", in: outcome.errors) == 1, "\(outcome.errors)")
         #expect(count("gemma-2-9b-it", in: outcome.errors) == 1, "\(outcome.errors)")
         // Only one of the three SAEs has another model's name.
@@ -36,15 +35,13 @@ struct InputWarningTests {
         var job = try Job()
         try job.copyModel()
         try TestData.write("{}".utf8, to: job.model + "/adapter_config.json")
-        let outcome = try Tool.run(job.arguments + ["--dry_run"])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        let outcome = try Tool.run(job.arguments + ["--dry_run"], exits: 0)
         #expect(count("adapter_config.json", in: outcome.errors) == 1, "\(outcome.errors)")
     }
 
     @Test func aDryRunSaysThemToo() throws {
         let job = try job()
-        let outcome = try Tool.run(job.arguments + ["--dry_run"])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        let outcome = try Tool.run(job.arguments + ["--dry_run"], exits: 0)
         #expect(count("flavour", in: outcome.errors) == 1 && !outcome.output.isEmpty)
         #expect(count("gemma-2-9b-it", in: outcome.errors) == 1)
         #expect(!FileManager.default.fileExists(atPath: job.saveDirectory))

@@ -361,7 +361,7 @@ extension Job {
     /// Removes one entry of `layer_types`.
     fileprivate mutating func removeLayerType() throws {
         let path = model + "/config.json"
-        let text = String(decoding: try TestData.bytes(path), as: UTF8.self)
+        let text = try TestData.text(path)
         let range = text.range(of: "\"sliding_attention\",")!
         try TestData.write(text.replacingCharacters(in: range, with: "").utf8, to: path)
     }

@@ -149,12 +149,6 @@ extension MalformedInputTests {
         },
     ]
 
-    /// A launcher that takes away the right to pass over file permissions, which commands have if the tests run as root. (Another
-    /// user would also do, but could not enter the folders above the binary if only root may.)
-    static let withoutPrivilege =
-        getuid() == 0
-        ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
-
     static let system: [MalformedInput] = [
         MalformedInput(
             "a corpus that may not be read", exits: 64,
@@ -162,7 +156,7 @@ extension MalformedInputTests {
         ) {
             try $0.useCorpus(good.utf8)
             try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: $0.corpus)
-            $0.launcher = withoutPrivilege
+            $0.launcher = .withoutPrivilege
         },
         MalformedInput(
             "weights that may not be read", exits: 74,
@@ -171,13 +165,13 @@ extension MalformedInputTests {
             try $0.copyModel()
             try FileManager.default.setAttributes(
                 [.posixPermissions: 0], ofItemAtPath: $0.model + "/model.safetensors")
-            $0.launcher = withoutPrivilege
+            $0.launcher = .withoutPrivilege
         },
         MalformedInput(
             "a folder that may not be written", exits: 74,
             mentioning: ["cannot create", "Permission denied", "permissions"]
         ) {
-            $0.launcher = withoutPrivilege
+            $0.launcher = .withoutPrivilege
             try FileManager.default.setAttributes(
                 [.posixPermissions: 0o555], ofItemAtPath: $0.folder.path)
         },
@@ -186,14 +180,14 @@ extension MalformedInputTests {
             mentioning: ["cannot write", "File too large", "run the same command again"]
         ) {
             // The limit is in KiB: enough for the log, but not for a results file.
-            $0.launcher = ["/bin/bash", "-c", "ulimit -f 4; exec \"$@\"", "bash"]
+            $0.launcher = .limit("-f 4")
         },
         MalformedInput(
             "too little memory for products", exits: 74,
             mentioning: ["cannot reserve", "ulimit -v", "--threads"]
         ) {
             // The limit is in KiB. The program starts, but OpenBLAS could not map its buffers.
-            $0.launcher = ["/bin/bash", "-c", "ulimit -v 420000; exec \"$@\"", "bash"]
+            $0.launcher = .limit("-v 420000")
             $0.extra = ["--threads", "2"]
         },
         MalformedInput(

@@ -243,9 +243,7 @@ extension MalformedInputTests {
                 "a corpus that is a link to nowhere", exits: 64,
                 mentioning: ["--data_path", "is a link to x", "cp -rL"]
             ) {
-                $0.corpus = $0.folder.file("c.jsonl")
-                try FileManager.default.createSymbolicLink(
-                    atPath: $0.corpus, withDestinationPath: "x")
+                $0.corpus = try $0.folder.link("c.jsonl", to: "x")
             },
             MalformedInput(
                 "a repository's folder of the cache", exits: 64,

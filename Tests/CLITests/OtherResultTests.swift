@@ -8,20 +8,18 @@ struct OtherResultTests {
     @Test func pointersInPlaceOfResultsAreNamed() throws {
         let folder = try TemporaryFolder()
         let out = folder.file("out")
-        let run = try Tool.run(
+        try Tool.run(
             Tool.arguments(
                 corpus: TestData.tiny + "/authormix.jsonl", layers: [0], saveDirectory: out) + [
                     "--layer_types", "res", "--n_docs", "2", "--device", "cpu",
-                ])
-        #expect(run.status == 0, "\(run.errors)")
+                ], exits: 0)
         let names = try FileManager.default.contentsOfDirectory(atPath: out)
         for ending in [".npz", ".npy", "a.json"] {
             guard let name = names.first(where: { $0.hasPrefix("sae__") && $0.hasSuffix(ending) })
             else { continue }
             let whole = try TestData.bytes("\(out)/\(name)")
             try folder.write(MalformedInputTests.pointer, "out/\(name)")
-            let verify = try Tool.run(["verify", out, "--quiet"])
-            #expect(verify.status == 65)
+            let verify = try Tool.run(["verify", out, "--quiet"], exits: 65)
             #expect(
                 verify.output.contains("BAD   \(name): is a Git LFS pointer"), "\(verify.output)")
             #expect(verify.output.contains("git lfs pull"), "\(verify.output)")
@@ -43,16 +41,14 @@ struct OtherResultTests {
             }
         }
         for command in ["report", "verify"] {
-            let outcome = try Tool.run([command, "\(out)/\(name)"])
-            #expect(outcome.status == 65)
+            let outcome = try Tool.run([command, "\(out)/\(name)"], exits: 65)
             #expect(
                 outcome.errors.contains("\(name): is a file; give the folder that a run wrote to"))
         }
         // If the page cannot be created, the error names the folder, not a temporary file that the user does not know.
         try folder.write(whole, "out/\(name)")
         try FileManager.default.setAttributes([.posixPermissions: 0o555], ofItemAtPath: out)
-        let closed = try Tool.run(["report", out], launcher: MalformedInputTests.withoutPrivilege)
-        #expect(closed.status == 74, "\(closed.errors)")
+        let closed = try Tool.run(["report", out], exits: 74, launcher: .withoutPrivilege)
         #expect(closed.errors.contains("cannot create a file in \(out): Permission denied"))
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: out)
         try folder.write(MalformedInputTests.pointer, "out/run.json")

@@ -13,11 +13,6 @@ struct ParityTests {
         folder = try TemporaryFolder()
     }
 
-    private func run(_ arguments: [String], environment: [String: String?] = [:]) throws {
-        let outcome = try Tool.run(arguments, environment: environment)
-        #expect(outcome.status == 0, "\(outcome.errors)")
-    }
-
     /// The OpenBLAS kernel sets to test. If the environment names a set, only this set. Otherwise the set that OpenBLAS chooses
     /// for this machine, and Haswell, which any x86-64 processor with AVX2 can run.
     static let kernels: [[String: String?]] =
@@ -29,7 +24,8 @@ struct ParityTests {
 
     @Test(arguments: kernels)
     func mainJobMatchesTheOracle(environment: [String: String?]) throws {
-        try run(Tool.tinyArguments(saveDirectory: folder.path), environment: environment)
+        try Tool.run(
+            Tool.tinyArguments(saveDirectory: folder.path), exits: 0, environment: environment)
         let comparison = try OutputComparison(
             reference: TestData.tiny + "/expected", candidate: folder.path)
         #expect(comparison.problems == [])
@@ -40,7 +36,9 @@ struct ParityTests {
 
     @Test(arguments: kernels)
     func alternativeJobMatchesTheOracle(environment: [String: String?]) throws {
-        try run(Tool.alternativeArguments(saveDirectory: folder.path), environment: environment)
+        try Tool.run(
+            Tool.alternativeArguments(saveDirectory: folder.path), exits: 0,
+            environment: environment)
         let comparison = try OutputComparison(
             reference: TestData.tiny + "/expected-alt", candidate: folder.path)
         #expect(comparison.problems == [])
@@ -50,8 +48,9 @@ struct ParityTests {
 
     @Test(arguments: kernels)
     func rawActivationsMatchTheOracle(environment: [String: String?]) throws {
-        try run(
+        try Tool.run(
             Tool.alternativeArguments(saveDirectory: folder.path) + ["--activation_values", "raw"],
+            exits: 0,
             environment: environment)
         // The raw fixture holds activations only.
         for name in try directoryContents(folder.path)
@@ -71,10 +70,10 @@ struct ParityTests {
         var first: [String: [UInt8]]?
         for threads in ["1", "2", "5", "2"] {
             let target = folder.file("out")
-            try run(
+            try Tool.run(
                 Tool.tinyArguments(saveDirectory: target) + [
                     "--threads", threads, "--storage_format", "both", "--overwrite",
-                ])
+                ], exits: 0)
             let found = try Tool.results(in: target)
             #expect(found.count == 140)
             #expect(found == first ?? found)
@@ -86,9 +85,10 @@ struct ParityTests {
     func batchSizeMovesNothingBeyondRounding(
         batchSize: String, environment: [String: String?]
     ) throws {
-        try run(Tool.tinyArguments(saveDirectory: folder.file("4")), environment: environment)
-        try run(
-            Tool.tinyArguments(saveDirectory: folder.file("b"), batchSize: batchSize),
+        try Tool.run(
+            Tool.tinyArguments(saveDirectory: folder.file("4")), exits: 0, environment: environment)
+        try Tool.run(
+            Tool.tinyArguments(saveDirectory: folder.file("b"), batchSize: batchSize), exits: 0,
             environment: environment)
         // Against each other: metrics may differ by one float16 step, and bits only next to their thresholds.
         let mutual = try OutputComparison(
@@ -104,9 +104,9 @@ struct ParityTests {
     }
 
     @Test func sparseEqualsDense() throws {
-        try run(
+        try Tool.run(
             Tool.alternativeArguments(saveDirectory: folder.path)
-                + ["--storage_format", "both", "--activation_values", "raw"])
+                + ["--storage_format", "both", "--activation_values", "raw"], exits: 0)
         let dense = try directoryContents(folder.path).filter {
             $0.hasSuffix(".npz") && !$0.hasSuffix(".sparse.npz")
         }

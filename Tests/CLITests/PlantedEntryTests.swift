@@ -34,9 +34,7 @@ struct PlantedEntryTests {
     private func plant(_ place: String, to target: String) throws {
         let path = "\(out)/\(place)"
         try? FileManager.default.removeItem(atPath: path)
-        try FileManager.default.createDirectory(
-            atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
-        try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: target)
+        try folder.link("out/\(place)", to: target)
     }
 
     /// Checks that nothing behind a link in place of one of the program's folders is changed, and that an error names the link.
@@ -45,7 +43,7 @@ struct PlantedEntryTests {
         "/models/LABEL/CONFIGURATION",
     ])
     func aLinkInPlaceOfOurFolders(place: String) throws {
-        #expect(try Tool.run(arguments()).status == 0)
+        try Tool.run(arguments(), exits: 0)
         let models = "\(out)/.sae-extract/models"
         let label = try #require(
             try FileManager.default.contentsOfDirectory(atPath: models).first)
@@ -77,7 +75,7 @@ struct PlantedEntryTests {
     /// Checks that no command waits at a pipe in place of one of the program's files.
     @Test(arguments: ["x.journal", "x.receipts", "x.receipt"])
     func aPipeInPlaceOfOurFiles(name: String) throws {
-        #expect(try Tool.run(arguments()).status == 0)
+        try Tool.run(arguments(), exits: 0)
         let state = try #require(
             FileManager.default.enumerator(atPath: out + "/.sae-extract")?.compactMap {
                 $0 as? String
@@ -85,8 +83,7 @@ struct PlantedEntryTests {
             .first { $0.hasSuffix("/configuration.json") })
         let path = "\(out)/.sae-extract/\(state.dropLast("configuration.json".count))\(name)"
         mkfifo(path, 0o666)
-        let outcome = try Tool.run(arguments(["--layers", "1"]))
-        #expect(outcome.status == 74, "\(outcome.errors)")
+        let outcome = try Tool.run(arguments(["--layers", "1"]), exits: 74)
         #expect(
             outcome.errors.contains("cannot use \(path): it is a pipe (FIFO), and a file"),
             "\(outcome.errors)")
@@ -95,30 +92,27 @@ struct PlantedEntryTests {
 
     /// Checks that `verify` reports a pipe and an endless device in place of results, and that the next run replaces them.
     @Test func whatIsNoFileInPlaceOfResults() throws {
-        #expect(try Tool.run(arguments()).status == 0)
+        try Tool.run(arguments(), exits: 0)
         let names = try FileManager.default.contentsOfDirectory(atPath: out)
         let tokens = try #require(names.first { $0.contains("__tokens__") })
         let features = try #require(names.first { $0.hasSuffix(".npz") })
         unlink("\(out)/\(tokens)")
         mkfifo("\(out)/\(tokens)", 0o666)
         try plant(features, to: "/dev/zero")
-        let verify = try Tool.run(["verify", out, "--quiet"])
-        #expect(verify.status == 65)
+        let verify = try Tool.run(["verify", out, "--quiet"], exits: 65)
         #expect(verify.output.contains("BAD   \(tokens)"), "\(verify.output)")
         #expect(verify.output.contains("BAD   \(features)"), "\(verify.output)")
-        let again = try Tool.run(arguments())
-        #expect(again.status == 0, "\(again.errors)")
-        #expect(try Tool.run(["verify", out]).status == 0)
+        try Tool.run(arguments(), exits: 0)
+        try Tool.run(["verify", out], exits: 0)
     }
 
     // MARK: report
 
     @Test func aReportDoesNotFollowALinkThatNobodyGave() throws {
-        #expect(try Tool.run(arguments()).status == 0)
+        try Tool.run(arguments(), exits: 0)
         let keys = victim + "/docs/thesis.txt"
         try plant("report.html", to: keys)
-        let outcome = try Tool.run(["report", out])
-        #expect(outcome.status == 74, "\(outcome.errors)")
+        let outcome = try Tool.run(["report", out], exits: 74)
         #expect(
             outcome.errors.contains("cannot use \(out)/report.html: it is a link to \(keys)"),
             "\(outcome.errors)")
@@ -126,9 +120,8 @@ struct PlantedEntryTests {
         // The user names this link with `--output`, so it is followed.
         let page = try folder.write("old".utf8, "page.html")
         try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: page)
-        try FileManager.default.createSymbolicLink(
-            atPath: folder.file("link.html"), withDestinationPath: page)
-        #expect(try Tool.run(["report", out, "--output", folder.file("link.html")]).status == 0)
+        let link = try folder.link("link.html", to: page)
+        try Tool.run(["report", out, "--output", link], exits: 0)
         #expect(try TestData.bytes(page).count > 1000)
         var info = stat()
         #expect(stat(page, &info) == 0 && info.st_mode & 0o777 == 0o600)
@@ -137,20 +130,19 @@ struct PlantedEntryTests {
     /// Checks that a report does not show a file to which a link in place of a result leads. Users who may not read that file may
     /// be able to read the page.
     @Test func aReportShowsNothingThatALinkLeadsTo() throws {
-        #expect(try Tool.run(arguments()).status == 0)
+        try Tool.run(arguments(), exits: 0)
         let tokens = try #require(
             try FileManager.default.contentsOfDirectory(atPath: out).first {
                 $0.contains("__tokens__")
             })
         try FileManager.default.moveItem(atPath: "\(out)/\(tokens)", toPath: folder.file("private"))
         try plant(tokens, to: folder.file("private"))
-        let outcome = try Tool.run(["report", out])
-        #expect(outcome.status == 65, "\(outcome.errors)")
+        let outcome = try Tool.run(["report", out], exits: 65)
         #expect(
             outcome.errors.contains("\(out)/\(tokens): is a link to \(folder.file("private"))"),
             "\(outcome.errors)")
         #expect(!fileExists(out + "/report.html"))
         // `verify` follows the link, because it shows nothing to other users.
-        #expect(try Tool.run(["verify", out]).status == 0)
+        try Tool.run(["verify", out], exits: 0)
     }
 }

@@ -1,5 +1,6 @@
 // Tests of `--dtype bfloat16` and of OpenBLAS kernel sets on the CPU, with the real binary.
 
+import ByteJSON
 import Foundation
 import Tensors
 import TestSupport
@@ -11,20 +12,9 @@ struct PrecisionTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    init() throws {
-        folder = try TemporaryFolder()
-        corpus = ""
-    }
-
     private func tiny(_ name: String, batchSize: String = "4") -> [String] {
         Tool.tinyArguments(saveDirectory: folder.file(name), batchSize: batchSize)
             + ["--device", "cpu"]
-    }
-
-    private func manifest(_ name: String) throws -> [String: Any] {
-        let data = try Data(contentsOf: URL(fileURLWithPath: folder.file(name + "/run.json")))
-        let json = try #require(JSONSerialization.jsonObject(with: data) as? [String: Any])
-        return try #require((json["runs"] as? [[String: Any]])?.last)
     }
 
     /// The mean absolute difference of the cross-entropies of all tokens.
@@ -51,11 +41,11 @@ struct PrecisionTests: Resuming {
         #expect(
             outcome.errors.contains("warning: --dtype bfloat16: this processor has no instructions")
                 == !OpenBLASBackend.multipliesBFloat16)
-        let entry = try manifest("16")
-        #expect(entry["dtype"] as? String == "bfloat16")
-        let products = try #require((entry["products"] as? [String])?.first)
+        let entry = try lastRecordedRun("16")
+        #expect(entry["dtype"]?.string == "bfloat16")
+        let products = try #require(entry["products"]?.array?.first?.string)
         #expect(products.hasPrefix("bfloat16 by "))
-        #expect((try manifest("32")["products"] as? [String]) == ["float32"])
+        #expect(try lastRecordedRun("32")["products"] == .array([.string("float32")]))
 
         let comparison = try OutputComparison(
             reference: folder.file("32"), candidate: folder.file("16"))
@@ -96,7 +86,7 @@ struct PrecisionTests: Resuming {
     @Test func kernelsAreThoseThatSuitTheProcessor() throws {
         let arguments = tiny("out") + ["--n_docs_per_author", "1", "--overwrite"]
         let outcome = try run(arguments, environment: [OpenBLASKernels.variable: nil])
-        let used = (try manifest("out")["kernels"] as? [String])?.first ?? ""
+        let used = try lastRecordedRun("out")["kernels"]?.array?.first?.string ?? ""
         let flags =
             try String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)
             .split(separator: "\n").first { $0.hasPrefix("flags") } ?? ""
@@ -106,7 +96,8 @@ struct PrecisionTests: Resuming {
             #expect(!outcome.errors.contains("OpenBLAS' kernels: "))
         }
         let other = try run(arguments, environment: [OpenBLASKernels.variable: "Nehalem"])
-        #expect((try manifest("out")["kernels"] as? [String])?.first?.hasSuffix("Nehalem") == true)
+        let named = try lastRecordedRun("out")["kernels"]?.array?.first?.string
+        #expect(named?.hasSuffix("Nehalem") == true)
         #expect(!other.errors.contains("OpenBLAS' kernels: "))
     }
 }

@@ -6,8 +6,8 @@ import Foundation
 import TestSupport
 import Testing
 
-struct PrintedNamesTests {
-    private let folder: TemporaryFolder
+struct PrintedNamesTests: UsingFolder {
+    let folder: TemporaryFolder
 
     init() throws { folder = try TemporaryFolder() }
 
@@ -21,12 +21,8 @@ struct PrintedNamesTests {
 
     /// Writes a corpus with two documents by each of the names. Returns its path.
     private func corpus() throws -> String {
-        let text = Array(repeating: "tide and bell", count: 20).joined(separator: " ")
-        let lines = try PrintedNamesTests.names.flatMap { name in
-            let line = try JSONEncoder().encode(["style": name, "text": text])
-            return line + [0x0A] + line + [0x0A]
-        }
-        return try folder.write(lines, "corpus.jsonl")
+        let authors = PrintedNamesTests.names.flatMap { [$0, $0] }
+        return try folder.write(SyntheticCorpus.jsonl(authors: authors), "corpus.jsonl")
     }
 
     private func job(_ name: String = "out") throws -> [String] {
@@ -51,7 +47,7 @@ struct PrintedNamesTests {
     }
 
     private func expect(
-        _ outcome: Tool.Outcome, exits status: Int32 = 0, showing parts: [String],
+        _ outcome: TestCommand.Outcome, exits status: Int32 = 0, showing parts: [String],
         _ place: SourceLocation = #_sourceLocation
     ) {
         #expect(outcome.status == status, "\(outcome.errors)", sourceLocation: place)
@@ -135,14 +131,11 @@ struct PrintedNamesTests {
 
     /// Checks that a worker's error prints the author's name within one line.
     @Test func errorsOfWorkers() throws {
-        let environment: [String: String?] = [
-            "LD_PRELOAD": try FaultShim.build(in: folder),
-            "FAULT_AT": "batch:3:worker:\(folder.file("struck"))",
-        ]
+        let environment = try shim(["FAULT_AT": "batch:3:worker:\(folder.file("struck"))"])
         for workers in ["1", "2"] {
             let outcome = try Tool.run(
-                try job("out" + workers) + ["--workers", workers], environment: environment)
-            #expect(outcome.status == 1, "\(outcome.errors)")
+                try job("out" + workers) + ["--workers", workers], exits: 1,
+                environment: environment)
             #expect(outcome.errors.contains(", author '"))
             expectPrintable(outcome.errors)
             try FileManager.default.removeItem(atPath: folder.file("struck"))
@@ -164,9 +157,8 @@ struct PrintedNamesTests {
     // MARK: Files
 
     @Test func namesAndTypesOfFiles() throws {
-        let run = try Tool.run(
-            Tool.tinyArguments(saveDirectory: folder.file("out")) + ["--layers", "0"])
-        #expect(run.status == 0, "\(run.errors)")
+        try Tool.run(
+            Tool.tinyArguments(saveDirectory: folder.file("out")) + ["--layers", "0"], exits: 0)
         let start = "out/sae__google_gemma-2-2b__"
         try folder.write(
             "[]".utf8, start + "tokens__\(PrintedNamesTests.escape)\nBAD   forged.json")
@@ -282,8 +274,8 @@ struct PrintedNamesTests {
             #"[{"path": "", "status": 403, "headers": {"X-Error-Message": "no\u001b]0;PWNED\u0007 \u009b31m"}, "body": "{\"error\": \"no\\n\\u001b[2J\\nError: /data: forged\"}"}]"#
         )
         let outcome = try Tool.run(
-            ["fetch", "--layers", "0"], environment: hub.environment(home: folder.file("hf")))
-        #expect(outcome.status == 69, "\(outcome.errors)")
+            ["fetch", "--layers", "0"], exits: 69,
+            environment: hub.environment(home: folder.file("hf")))
         expectPrintable(outcome.errors)
     }
 
@@ -298,16 +290,11 @@ struct PrintedNamesTests {
         let line = try #require(
             outcome.output.components(separatedBy: "\n").last { $0.contains("sae-extract fetch") })
         let command = try #require(line.range(of: "sae-extract fetch"))
-        let shell = Process()
-        shell.executableURL = URL(fileURLWithPath: "/bin/bash")
-        shell.arguments = [
-            "-c", "sae-extract() { printf '%s\\0' \"$@\"; }; " + line[command.lowerBound...],
-        ]
-        let pipe = Pipe()
-        shell.standardOutput = pipe
-        try shell.run()
-        let words = pipe.fileHandleForReading.readDataToEndOfFile().split(separator: 0)
-        shell.waitUntilExit()
+        let shell = try TestCommand.run([
+            "bash", "-c",
+            "sae-extract() { printf '%s\\0' \"$@\"; }; " + line[command.lowerBound...],
+        ])
+        let words = shell.output.utf8.split(separator: 0)
         let place = try #require(words.firstIndex { $0.elementsEqual("--author_field".utf8) })
         #expect(words[place + 1].elementsEqual(field.utf8), "\(line)")
     }

@@ -12,11 +12,6 @@ struct ProgressTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    init() throws {
-        folder = try TemporaryFolder()
-        corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
-    }
-
     /// A run in which each worker has two authors of ten documents each, has loaded the model, and has begun the first author.
     private func progress(workers: Int = 1) -> RunProgress {
         var progress = RunProgress(
@@ -162,11 +157,10 @@ struct ProgressTests: Resuming {
     func aDeadWorkerIsSeen(noColor: Bool) throws {
         let terminal = try TerminalRun(
             job("out", ["--workers", "2", "--log_level", "error"]), columns: 100,
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
+            environment: try shim([
                 "FAULT_AT": "batch:3:worker:\(folder.file("struck"))",
                 "NO_COLOR": noColor ? "1" : nil,
-            ])
+            ]))
         #expect(terminal.wait() == 1)
         let seen = terminal.frames.contains { frame in
             frame.contains { $0.hasPrefix("rank ") && $0.contains("failed") }
@@ -211,9 +205,8 @@ struct ProgressTests: Resuming {
     @Test func scriptsGetJSON() throws {
         try run(job("out", ["--layer_types", "res", "--n_docs", "10"]))
         let outcome = try Tool.run(
-            job("out") + ["--progress", "json", "--n_docs", "10", "--workers", "2"],
+            job("out") + ["--progress", "json", "--n_docs", "10", "--workers", "2"], exits: 0,
             environment: ["SAE_EXTRACT_PROGRESS_SECONDS": "0.02"])
-        #expect(outcome.status == 0, "\(outcome.errors)")
         let lines = outcome.output.split(separator: "\n").compactMap {
             try? JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
         }

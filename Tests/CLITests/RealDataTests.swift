@@ -2,7 +2,6 @@
 // vocabulary.
 
 import ByteJSON
-import Crypto
 import Foundation
 import TestSupport
 import Testing
@@ -18,13 +17,14 @@ struct RealDataTests {
         model.nLayers = 1
         try model.write(to: folder)
         try folder.copy("\(shared)/tokenizer/gemma2/\(tokenizer)", "model/\(tokenizer)")
-        let outcome = try Tool.run([
-            "--layers", "0", "--model_path", folder.file("model"), "--sae_dir", folder.file("sae"),
-            "--data_path", shared + "/data/authormix_sample.jsonl", "--save_dir",
-            folder.file("out"),
-            "--storage_format", "sparse", "--batch_size", "auto",
-        ])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        try Tool.run(
+            [
+                "--layers", "0", "--model_path", folder.file("model"), "--sae_dir",
+                folder.file("sae"),
+                "--data_path", shared + "/data/authormix_sample.jsonl", "--save_dir",
+                folder.file("out"),
+                "--storage_format", "sparse", "--batch_size", "auto",
+            ], exits: 0)
         // The SHA-256 of each author's tokens file, as scripts/make/token_digests.py writes it.
         let bytes = try TestData.bytes(TestData.packageRoot + "/Fixtures/authormix-tokens.json")
         let digests = try #require(
@@ -32,9 +32,7 @@ struct RealDataTests {
         #expect(digests.members.count == 5)
         for (author, digest) in digests.members {
             let path = folder.file("out/sae__google_gemma-2-2b__tokens__\(author).json")
-            let found = SHA256.hash(data: try TestData.bytes(path))
-                .map { String(format: "%02x", $0) }.joined()
-            #expect(found == digest.string, "\(author)")
+            #expect(try sha256(TestData.bytes(path)) == digest.string, "\(author)")
         }
     }
 }

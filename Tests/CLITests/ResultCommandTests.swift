@@ -1,14 +1,16 @@
 // Tests of inspect, verify and report on complete and damaged results of real runs.
 
+import ByteJSON
 import ArrayFiles
+import ByteJSON
 import Files
 import Foundation
 import RunFiles
 import TestSupport
 import Testing
 
-struct ResultCommandTests {
-    private let folder: TemporaryFolder
+struct ResultCommandTests: UsingFolder {
+    let folder: TemporaryFolder
     private let out: String
 
     init() throws {
@@ -18,16 +20,14 @@ struct ResultCommandTests {
 
     @discardableResult
     private func make(_ name: String = "out", _ extra: [String] = []) throws -> String {
-        let outcome = try Tool.run(
+        try Tool.run(
             Tool.tinyArguments(saveDirectory: folder.file(name)) + extra
-                + ["--layers", "2", "--log_level", "error"])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+                + ["--layers", "2", "--log_level", "error"], exits: 0)
         return folder.file(name)
     }
 
     private func inspect(_ path: String, _ extra: [String] = []) throws -> [String: Any] {
-        let outcome = try Tool.run(["inspect", path, "--json"] + extra)
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        let outcome = try Tool.run(["inspect", path, "--json"] + extra, exits: 0)
         let object = try JSONSerialization.jsonObject(with: Data(outcome.output.utf8))
         return object as? [String: Any] ?? [:]
     }
@@ -153,8 +153,7 @@ struct ResultCommandTests {
         try check(["inspct", out], 64, "did you mean 'inspect'?")
         try check(["verify", out, "--layers", "2"], 64, "--layers", "not of 'verify'")
         // Variables for flags of other commands do not affect these commands.
-        #expect(
-            try Tool.run(["verify", out], environment: ["SAE_EXTRACT_LAYERS": "1"]).status == 0)
+        try Tool.run(["verify", out], exits: 0, environment: ["SAE_EXTRACT_LAYERS": "1"])
     }
 
     /// Checks arrays with impossibly large shapes, with negative zeros, with NaN and infinity (which JSON cannot express), and
@@ -207,9 +206,8 @@ struct ResultCommandTests {
             Tool.arguments(corpus: corpus, layers: [2], saveDirectory: out) + [
                 "--log_level", "error",
             ]
-        #expect(try Tool.run(job).status == 0)
-        let verified = try Tool.run(["verify", out, "--quiet"])
-        #expect(verified.status == 0, "\(verified.output)")
+        try Tool.run(job, exits: 0)
+        try Tool.run(["verify", out, "--quiet"], exits: 0)
         let names = try FileManager.default.contentsOfDirectory(atPath: out).filter {
             $0.contains("__entropy_loss__")
         }
@@ -218,9 +216,9 @@ struct ResultCommandTests {
             "\(out)/\(ResultCommandTests.start)entropy_loss__\(author).npy"
         }
         try TestData.write(TestData.bytes(path("e\u{301}")), to: path("\u{E9}"))
-        #expect(try Tool.run(["verify", out, "--quiet"]).status == 65)
-        #expect(try Tool.run(job).status == 0)
-        #expect(try Tool.run(["verify", out, "--quiet"]).status == 0)
+        try Tool.run(["verify", out, "--quiet"], exits: 65)
+        try Tool.run(job, exits: 0)
+        try Tool.run(["verify", out, "--quiet"], exits: 0)
     }
 
     /// Checks that no command crashes on a file with a wrong byte at a random place, or cut short at one.
@@ -248,7 +246,7 @@ struct ResultCommandTests {
             }
             try TestData.write(good, to: path)
         }
-        #expect(try Tool.run(["verify", out]).status == 0)
+        try Tool.run(["verify", out], exits: 0)
     }
 
     // MARK: verify
@@ -256,8 +254,7 @@ struct ResultCommandTests {
     @Test(arguments: ["dense", "sparse", "both"], ["binary", "raw"])
     func aGoodRunIsGood(format: String, values: String) throws {
         try make("out", ["--storage_format", format, "--activation_values", values])
-        let outcome = try Tool.run(["verify", out])
-        #expect(outcome.status == 0, "\(outcome.output)")
+        let outcome = try Tool.run(["verify", out], exits: 0)
         let lines = outcome.output.split(separator: "\n")
         #expect(lines.dropLast().allSatisfy { $0.hasPrefix("ok ") })
         #expect(lines.count == 1 + 5 * (4 + 3 * (format == "both" ? 2 : 1)))
@@ -265,8 +262,7 @@ struct ResultCommandTests {
     }
 
     private func bad(_ path: String, _ part: String) throws {
-        let outcome = try Tool.run(["verify", out, "--quiet"])
-        #expect(outcome.status == 65)
+        let outcome = try Tool.run(["verify", out, "--quiet"], exits: 65)
         let lines = outcome.output.split(separator: "\n").filter { $0.hasPrefix("BAD ") }
         let name = path.split(separator: "/").last!
         #expect(
@@ -304,7 +300,7 @@ struct ResultCommandTests {
     @Test func contentIsCheckedWithoutChecksums() throws {
         try make("out", ["--storage_format", "both"])
         let manifest = out + "/run.json"
-        let text = String(decoding: try TestData.bytes(manifest), as: UTF8.self)
+        let text = try TestData.text(manifest)
         try TestData.write(text.replacing("\"files\"", with: "\"nothing\"").utf8, to: manifest)
         #expect(try Tool.run(["verify", out]).output.contains("no checksum on record"))
         let (header, data) = try NPZReader(path: dense).array("activations")
@@ -328,7 +324,7 @@ struct ResultCommandTests {
             }
         }
         try rewrite(header.shape, metadata) { _ in }
-        #expect(try Tool.run(["verify", out]).status == 0)
+        try Tool.run(["verify", out], exits: 0)
         // Document 1 is shorter than the array, so this entry is padding.
         let padding = (2 * header.shape[1] - 1) * header.shape[2] + 5
         try rewrite(header.shape, metadata) { $0[padding] = 1 }
@@ -354,7 +350,7 @@ struct ResultCommandTests {
     // MARK: report
 
     private func data(of page: String) throws -> [String: Any] {
-        let text = String(decoding: try TestData.bytes(page), as: UTF8.self)
+        let text = try TestData.text(page)
         let start = try #require(text.range(of: #"id="data">"#)).upperBound
         let end = try #require(text[start...].range(of: "</script>")).lowerBound
         return try JSONSerialization.jsonObject(with: Data(text[start..<end].utf8))
@@ -364,10 +360,10 @@ struct ResultCommandTests {
     /// Checks that a report's counts and passages are those of the files, dense or sparse.
     @Test func aReportShowsWhatTheFilesHold() throws {
         try make("out")
-        let outcome = try Tool.run([
-            "report", out, "--top", "20", "--contexts", "3", "--feature", "res:2:0", "res:2:69",
-        ])
-        #expect(outcome.status == 0, "\(outcome.errors)")
+        let outcome = try Tool.run(
+            [
+                "report", out, "--top", "20", "--contexts", "3", "--feature", "res:2:0", "res:2:69",
+            ], exits: 0)
         #expect(outcome.output.contains("report.html: 5 authors, 3 SAEs"))
         let report = try data(of: out + "/report.html")
         let authors = report["authors"] as? [[String: Any]] ?? []
@@ -413,18 +409,18 @@ struct ResultCommandTests {
         #expect(passages > 0)
         // Sparse files give the same report. This page is written to the path of `--output`.
         let other = try make("other", ["--storage_format", "sparse"])
-        #expect(
-            try Tool.run([
+        try Tool.run(
+            [
                 "report", other, "--top", "20", "--contexts", "3", "--feature", "res:2:0",
                 "res:2:69", "--output", folder.file("r.html"),
-            ]).status == 0)
+            ], exits: 0)
         let again = try data(of: folder.file("r.html"))
         #expect(
             NSArray(array: again["saes"] as? [Any] ?? [])
                 == NSArray(array: report["saes"] as? [Any] ?? [0]))
         #expect(!fileExists(other + "/report.html"))
         // The results in the folder are still complete and unchanged.
-        #expect(try Tool.run(["verify", out, "--quiet"]).status == 0)
+        try Tool.run(["verify", out, "--quiet"], exits: 0)
     }
 
     @Test func aRunThatIsNotCompleteSaysSo() throws {
@@ -442,21 +438,14 @@ struct ResultCommandTests {
     @Test func anAuthorWithoutANewLayerIsNotComplete() throws {
         try make()
         let struck = folder.file("struck")
-        let outcome = try Tool.run(
+        try Tool.run(
             Tool.tinyArguments(saveDirectory: out) + [
                 "--layers", "2", "3", "--log_level", "error",
-            ],
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
-                "FAULT_AT": "append:2:EIO:\(struck)",
-            ])
-        #expect(outcome.status == 74, "\(outcome.errors)")
+            ], exits: 74, environment: try shim(["FAULT_AT": "append:2:EIO:\(struck)"]))
         let run = try inspect(out)
         #expect((run["notes"] as? [String] ?? []).contains { $0.contains("a worker failed") })
-        let text = String(decoding: try TestData.bytes(out + "/run.json"), as: UTF8.self)
-        let object = try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any]
-        let newest = (object?["runs"] as? [[String: Any]])?.last
-        #expect((newest?["authors_not_complete"] as? [String])?.count == 5, "\(text)")
-        #expect((newest?["authors"] as? [Any])?.isEmpty == true)
+        let newest = try lastRecordedRun("out")
+        #expect(newest["authors_not_complete"]?.array?.count == 5, "\(newest)")
+        #expect(newest["authors"]?.array?.isEmpty == true)
     }
 }

@@ -10,11 +10,6 @@ struct ResumeTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    init() throws {
-        folder = try TemporaryFolder()
-        corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
-    }
-
     // MARK: Adding
 
     @Test func layersSitesAndFormatsAreAdded() throws {
@@ -302,8 +297,7 @@ struct ResumeTests: Resuming {
         try run(job("out"))
         try TestData.write([], to: folder.file("out/run.json"))
         try run(job("out"))
-        let manifest = try MappedFile(path: folder.file("out/run.json")).parsedJSON()
-        #expect(manifest.object?["runs"]?.array?.count == 2)
+        #expect(try recordedRuns("out").count == 2)
     }
 
     @Test(arguments: [0.3, 0.6, 0.99])
@@ -342,8 +336,7 @@ struct ResumeTests: Resuming {
         for tool in tools { #expect(tool.wait() == 0, "\(tool.log)") }
         try run(job("whole", layers: [0, 1, 2]))
         #expect(try results("out") == results("whole"))
-        let manifest = try MappedFile(path: folder.file("out/run.json")).parsedJSON()
-        let runs = try #require(manifest.object?["runs"]?.array).compactMap(\.object)
+        let runs = try recordedRuns("out")
         #expect(runs.count == 3 && runs.allSatisfy { $0["outcome"] == .string("done") })
         #expect(try own(".journal") == [] && own(".partial") == [])
     }
@@ -363,13 +356,7 @@ struct ResumeTests: Resuming {
     /// nothing.
     @Test func theLaterOfTwoConfigurationsGoesOn() throws {
         // The first run pauses while it loads its checkpoint, as a run with a large checkpoint does.
-        let shim = try FaultShim.build(in: folder)
-        let first = try RunningTool(
-            job("out", ["--feature_threshold", "2"]),
-            environment: [
-                "LD_PRELOAD": shim, "FAULT_AT": "load:1:PAUSE:\(folder.file("struck"))",
-            ])
-        #expect(first.wait { _ in fileExists(folder.file("struck")) })
+        let first = try startPaused(job("out", ["--feature_threshold", "2"]), at: "load:1")
         try run(job("out", layers: [0, 1, 2, 3]))
         #expect(first.wait() == 78, "\(first.log)")
         #expect(first.log.contains("--feature_threshold: 1.0 there, 2.0 here"), "\(first.log)")
@@ -381,13 +368,7 @@ struct ResumeTests: Resuming {
 
     /// Checks the same for two runs that differ only in the SAE: a run does not take the other run's features for its results.
     @Test func anotherSAEsFilesAreNotTakenForOnesOwn() throws {
-        let first = try RunningTool(
-            job("out", ["--target_l0", "60"]),
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
-                "FAULT_AT": "load:1:PAUSE:\(folder.file("struck"))",
-            ])
-        #expect(first.wait { _ in fileExists(folder.file("struck")) })
+        let first = try startPaused(job("out", ["--target_l0", "60"]), at: "load:1")
         try run(job("out", ["--target_l0", "40"]))
         #expect(first.wait() == 78, "\(first.log)")
         #expect(first.log.contains("SAE of blocks.1.hook_resid_post"), "\(first.log)")
@@ -418,19 +399,10 @@ struct ResumeTests: Resuming {
     /// Checks that a run whose folder is overwritten puts no file among those of its successor, although the folder has the same
     /// name.
     @Test func anOverwrittenRunPutsNothingInItsPlace() throws {
-        let first = try RunningTool(
-            job("out", ["--target_l0", "60"]),
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
-                "FAULT_AT": "rename-before:1:PAUSE:\(folder.file("struck"))",
-            ])
-        #expect(first.wait { _ in fileExists(folder.file("struck")) })
+        let first = try startPaused(job("out", ["--target_l0", "60"]), at: "rename-before:1")
         let second = try RunningTool(
             job("out", ["--target_l0", "40", "--overwrite"]),
-            environment: [
-                "LD_PRELOAD": folder.file("fault-shim.so"),
-                "FAULT_AT": "load:1:PAUSE:\(folder.file("struck again"))",
-            ])
+            environment: try shim(["FAULT_AT": "load:1:PAUSE:\(folder.file("struck again"))"]))
         #expect(first.wait() == 74, "\(first.log)")
         #expect(first.log.contains("has been removed while this run was at work"), "\(first.log)")
         #expect(!first.log.contains("are kept"), "\(first.log)")

@@ -5,32 +5,35 @@ import TestSupport
 import Testing
 
 /// Tests with jobs on the corpus `corpus` (40 documents, 20 batches) that write their results to folders in `folder`.
-protocol Resuming {
-    var folder: TemporaryFolder { get }
+protocol Resuming: UsingFolder {
     var corpus: String { get }
+    init(folder: TemporaryFolder, corpus: String)
 }
 
 extension Resuming {
+    /// Creates the folder and the corpus for one test.
+    init() throws {
+        let folder = try TemporaryFolder()
+        let corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
+        self.init(folder: folder, corpus: corpus)
+    }
+
     func job(_ name: String, layers: [Int] = [1], _ extra: [String] = []) -> [String] {
         Tool.arguments(corpus: corpus, layers: layers, saveDirectory: folder.file(name)) + extra
     }
 
+    /// Runs the program with a log of all batches (see `computed`), and checks its exit code.
     @discardableResult
     func run(
         _ arguments: [String], exits status: Int32 = 0, environment: [String: String?] = [:],
-        launcher: [String] = []
-    ) throws -> Tool.Outcome {
-        let outcome = try Tool.run(
-            arguments + ["--log_level", "trace"], environment: environment, launcher: launcher)
-        #expect(outcome.status == status, "\(outcome.errors)")
-        return outcome
+        launcher: [String] = [], _ place: SourceLocation = #_sourceLocation
+    ) throws -> TestCommand.Outcome {
+        try Tool.run(
+            arguments + ["--log_level", "trace"], exits: status, environment: environment,
+            launcher: launcher, place)
     }
 
-    func results(_ name: String) throws -> [String: [UInt8]] {
-        try Tool.results(in: folder.file(name))
-    }
-
-    func computed(_ outcome: Tool.Outcome) -> Int {
+    func computed(_ outcome: TestCommand.Outcome) -> Int {
         outcome.errors.components(separatedBy: #": {"batch""#).count - 1
     }
 
@@ -48,23 +51,5 @@ extension Resuming {
         #expect(tool.waitForBatches(10))
         tool.send(SIGTERM)
         #expect(tool.wait() == 75, "\(tool.log)")
-    }
-}
-
-/// The library `scripts/fakes/fault-shim.c`, which makes system calls fail.
-enum FaultShim {
-    /// Builds the library. Returns its path, for `LD_PRELOAD`.
-    static func build(in folder: TemporaryFolder) throws -> String {
-        let library = folder.file("fault-shim.so")
-        let compiler = Process()
-        compiler.executableURL = URL(fileURLWithPath: "/bin/sh")
-        compiler.arguments = [
-            "-c", "$(command -v cc || command -v clang) -shared -fPIC -o \"$1\" \"$2\" -ldl", "sh",
-            library, TestData.packageRoot + "/scripts/fakes/fault-shim.c",
-        ]
-        try compiler.run()
-        compiler.waitUntilExit()
-        try #require(compiler.terminationStatus == 0)
-        return library
     }
 }

@@ -1,6 +1,5 @@
 // Tests of a cache to which others may write, and of what they may have put there.
 
-import Crypto
 import Files
 import Foundation
 import TestSupport
@@ -33,13 +32,13 @@ struct SharedCacheTests {
     private func fetch(
         _ more: [String] = [], _ environment: [String: String?] = [:], layer: Int = 0,
         shell: String = "exec"
-    ) throws -> Tool.Outcome {
+    ) throws -> TestCommand.Outcome {
         var variables = environment
         variables["XDG_CACHE_HOME"] = folder.file("own")
         return try Tool.run(
             ["fetch", "--layers", "\(layer)", "--layer_types", "res"] + more,
             environment: hub.environment(home: home, variables),
-            launcher: ["/bin/bash", "-c", shell + #" "$@""#, "bash"])
+            launcher: .shell(shell + #" "$@""#))
     }
 
     private func plant(_ path: String, linkTo target: String, by user: uid_t? = nil) throws {
@@ -67,11 +66,11 @@ struct SharedCacheTests {
     /// The bytes of the shard, and their SHA-256, which is the blob's name in the cache.
     private func content() throws -> (bytes: [UInt8], digest: String) {
         let bytes = try TestData.bytes("\(TestData.tiny)/model/\(shard)")
-        return (bytes, SHA256.hash(data: bytes).map { String(format: "%02x", $0) }.joined())
+        return (bytes, sha256(bytes))
     }
 
     private func commit() throws -> String {
-        String(decoding: try TestData.bytes("\(model)/refs/main"), as: UTF8.self)
+        try TestData.text("\(model)/refs/main")
     }
 
     // MARK: Links
@@ -338,11 +337,11 @@ struct SharedCacheTests {
         let (bytes, digest) = try content()
         var other = bytes
         other[other.count / 2] ^= 1
-        let otherDigest = SHA256.hash(data: other).map { String(format: "%02x", $0) }.joined()
+        let otherDigest = sha256(other)
         let commit = try commit()
         let list = "\(model)/.sae-extract/\(commit).json"
         chmod(model + "/.sae-extract", 0o777)
-        let text = String(decoding: try TestData.bytes(list), as: UTF8.self)
+        let text = try TestData.text(list)
         try TestData.write(Array(text.replacing(digest, with: otherDigest).utf8), to: list)
         try TestData.write(other, to: "\(model)/blobs/\(otherDigest)")
         let file = "\(model)/snapshots/\(commit)/\(shard)"
@@ -386,9 +385,9 @@ struct SharedCacheTests {
     /// Checks that names that look alike but have different bytes are different files.
     @Test func namesThatDifferInTheirBytesAlone() throws {
         for (name, author) in [("caf\u{E9}", "composed"), ("cafe\u{301}", "decomposed")] {
-            let line =
-                #"{"style": "\#(author)", "text": "Some words of a text that is long enough to be read."}"#
-            try folder.write(Array(line.utf8), "hub/datasets/some/corpus/train-\(name).jsonl")
+            try folder.write(
+                SyntheticCorpus.jsonl(authors: [author]),
+                "hub/datasets/some/corpus/train-\(name).jsonl")
         }
         let outcome = try fetch(["--data_repo", "some/corpus"])
         #expect(outcome.status == 0, "\(outcome.errors)")

@@ -4,8 +4,8 @@ import Foundation
 import TestSupport
 import Testing
 
-struct SignalTests {
-    private let folder: TemporaryFolder
+struct SignalTests: UsingFolder {
+    let folder: TemporaryFolder
     private let arguments: [String]
 
     init() throws {
@@ -31,9 +31,8 @@ struct SignalTests {
         let after = again.events.filter { $0.hasPrefix(#"{"batch""#) }
         #expect(before.isDisjoint(with: after), "a finished batch was computed again")
         #expect(before.count + after.count == 200)
-        #expect(try Tool.run(arguments.dropLast() + [folder.file("whole")]).status == 0)
-        #expect(
-            try Tool.results(in: folder.file("out")) == Tool.results(in: folder.file("whole")))
+        try Tool.run(arguments.dropLast() + [folder.file("whole")], exits: 0)
+        #expect(try results("out") == results("whole"))
     }
 
     /// Checks that a signal that goes to every process of the job and comes again counts once. Schedulers send signals like this.
@@ -84,20 +83,18 @@ struct SignalTests {
             do sleep 0.01; done; sleep 0.3; kill -TERM $!; wait $!
             """
         let quiet = try Tool.run(
-            arguments.dropLast() + [folder.file("out/quiet")],
-            launcher: ["/bin/bash", "-c", script.replacing("/out'", with: "/out/quiet'"), "bash"])
-        #expect(quiet.status == 75, "\(quiet.errors)")
+            arguments.dropLast() + [folder.file("out/quiet")], exits: 75,
+            launcher: .shell(script.replacing("/out'", with: "/out/quiet'")))
         #expect(quiet.errors.contains("run the same command again to continue"), "\(quiet.errors)")
     }
 
     /// Checks that a run waits for its workers if its launcher ignores SIGCHLD. Processes inherit this setting.
     @Test func ignoredChildrenAreWaitedFor() throws {
-        let outcome = try Tool.run(
-            arguments + ["--n_docs", "5"],
+        try Tool.run(
+            arguments + ["--n_docs", "5"], exits: 0,
             launcher: [
                 "/usr/bin/env", "python3", "-c",
                 "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])",
             ])
-        #expect(outcome.status == 0, "\(outcome.errors)")
     }
 }

@@ -10,8 +10,8 @@ import Testing
 
 @testable import sae_extract
 
-struct SpellingTests {
-    private let folder: TemporaryFolder
+struct SpellingTests: UsingFolder {
+    let folder: TemporaryFolder
 
     init() throws {
         folder = try TemporaryFolder()
@@ -76,13 +76,12 @@ struct SpellingTests {
             "HOME": folder.path, "SAE_EXTRACT_SAVE_DIR": "~/out",
             "SAE_EXTRACT_CUDA_DRIVER_LIB": "~/libcuda.so",
         ]
-        let run = try Tool.run(
+        try Tool.run(
             [
                 "--layers", "0", "--layer_types", "res", "--model", "~/model", "--sae_dir", "~/sae",
                 "--data_path=~/c.jsonl", "--n_docs", "2", "--min_length_doc", "1", "--device",
                 "cpu",
-            ], environment: environment)
-        #expect(run.status == 0, "\(run.errors)")
+            ], exits: 0, environment: environment)
         #expect(fileExists(folder.file("out/run.json")))
         for command in ["inspect", "verify", "report"] {
             let outcome = try Tool.run([command, "~/out"], environment: environment)
@@ -100,18 +99,19 @@ struct SpellingTests {
 
     @Test func standardInputIsRead() throws {
         let corpus = TestData.tiny + "/authormix.jsonl"
-        func run(_ path: String, _ directory: String, _ shell: String) throws -> Tool.Outcome {
+        func run(_ path: String, _ directory: String, _ shell: String) throws -> TestCommand.Outcome
+        {
             try Tool.run(
                 Tool.arguments(corpus: path, layers: [0], saveDirectory: folder.file(directory)) + [
                     "--layer_types", "res", "--n_docs_per_author", "1", "--device", "cpu",
                     "--workers", "2",
-                ], launcher: ["/bin/bash", "-c", shell, "bash"])
+                ], launcher: .shell(shell))
         }
         let whole = try run(corpus, "a", "exec \"$@\"")
         #expect(whole.status == 0, "\(whole.errors)")
         let piped = try run("-", "b", "cat '\(corpus)' | \"$@\"")
         #expect(piped.status == 0, "\(piped.errors)")
-        #expect(try Tool.results(in: folder.file("a")) == Tool.results(in: folder.file("b")))
+        #expect(try results("a") == results("b"))
         // The same command continues, here with nothing left to compute.
         let again = try run("-", "b", "\"$@\" <'\(corpus)'")
         #expect(again.status == 0 && again.errors.contains(" 0 tokens computed"), "\(again.errors)")

@@ -20,16 +20,14 @@ struct TaskLimitTests {
 
     /// Whether the tests can run commands as this user, and this user can run the built program.
     static let hasUser: Bool = {
-        let outcome = try? Tool.run(["--help"], launcher: ["/usr/bin/env"] + user)
+        let outcome = try? Tool.run(["--help"], launcher: user)
         return geteuid() == 0 && outcome?.status == 0
     }()
 
-    private func run(_ arguments: [String], tasks: Int) throws -> Tool.Outcome {
+    private func run(_ arguments: [String], tasks: Int) throws -> TestCommand.Outcome {
         chmod(folder.path, 0o777)
-        return try Tool.run(
-            arguments,
-            launcher: ["/usr/bin/env"] + TaskLimitTests.user
-                + ["/bin/bash", "-c", "ulimit -u \(tasks); exec \"$@\"", "bash"])
+        let launcher = TaskLimitTests.user + [String].limit("-u \(tasks)")
+        return try Tool.run(arguments, launcher: launcher)
     }
 
     private func job(_ name: String) -> [String] {
@@ -95,14 +93,7 @@ struct TaskLimitTests {
                     return real(thread, attributes, body, value);
                 }
                 """.utf8), "few.c")
-        let compiler = Process()
-        compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        compiler.arguments = [
-            "cc", "-shared", "-fPIC", "-o", folder.file("few.so"), source, "-ldl",
-        ]
-        try compiler.run()
-        compiler.waitUntilExit()
-        try #require(compiler.terminationStatus == 0)
+        try FaultShim.compile(source, to: folder.file("few.so"))
         return folder.file("few.so")
     }
 
@@ -131,27 +122,14 @@ struct TaskLimitTests {
 
     // MARK: No /proc
 
-    private static let withoutProc = [
-        "/usr/bin/env", "unshare", "-m", "/bin/bash", "-c",
-        "mount -t tmpfs none /proc && exec \"$@\"",
-        "bash",
-    ]
-    static let canHideProc: Bool = {
-        let command = withoutProc.dropLast(2) + ["mount -t tmpfs none /proc", "bash"]
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: command[0])
-        process.arguments = Array(command.dropFirst())
-        process.standardError = FileHandle.nullDevice
-        guard (try? process.run()) != nil else { return false }
-        process.waitUntilExit()
-        return process.terminationStatus == 0
-    }()
+    private static let withoutProc: [String] =
+        ["unshare", "-m"] + [String].shell("mount -t tmpfs none /proc && exec \"$@\"")
+    static let canHideProc: Bool = (try? TestCommand.run(withoutProc + ["true"]).status) == 0
 
     /// Checks that commands that read results work without /proc, and that commands that need more than one thread report that
     /// /proc is missing. A misspelt flag is still found.
     @Test(.enabled(if: canHideProc)) func withoutProc() throws {
-        let made = try Tool.run(job("out"))
-        #expect(made.status == 0, "\(made.errors)")
+        try Tool.run(job("out"), exits: 0)
         for command in ["inspect", "verify", "report"] {
             let outcome = try Tool.run(
                 [command, folder.file("out")], launcher: TaskLimitTests.withoutProc)

@@ -11,31 +11,17 @@ struct UnfinishedRunTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    init() throws {
-        folder = try TemporaryFolder()
-        corpus = try folder.write(SyntheticCorpus.jsonl(documents: 40), "c.jsonl")
-    }
-
     /// Runs `arguments`, and kills the worker and the parent when the `count`-th NumPy file is in its place.
     private func kill(afterFile count: Int, _ arguments: [String]) throws {
         let mark = folder.file("struck-\(count)-\(arguments.count)")
         try run(
             arguments, exits: -9,
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
-                "FAULT_AT": "rename-after:\(count):both:\(mark)",
-            ])
+            environment: try shim(["FAULT_AT": "rename-after:\(count):both:\(mark)"]))
         #expect(fileExists(mark))
     }
 
-    private func tool(_ arguments: [String], exits status: Int32 = 0) throws -> Tool.Outcome {
-        let outcome = try Tool.run(arguments)
-        #expect(outcome.status == status, "\(outcome.output)\(outcome.errors)")
-        return outcome
-    }
-
     private func inspection(_ name: String = "out") throws -> JSONObject {
-        let outcome = try tool(["inspect", folder.file(name), "--json"])
+        let outcome = try Tool.run(["inspect", folder.file(name), "--json"], exits: 0)
         let path = try folder.write(outcome.output.utf8, "inspection.json")
         return try #require(try MappedFile(path: path).parsedJSON().object)
     }
@@ -54,23 +40,23 @@ struct UnfinishedRunTests: Resuming {
             found["authors_not_complete"]?.array?.compactMap(\.string) == [
                 "author 2", "author 3", "author 4",
             ])
-        let lines = try tool(["inspect", folder.file("out")]).output
+        let lines = try Tool.run(["inspect", folder.file("out")], exits: 0).output
         #expect(lines.contains("run       unfinished, begun "), "\(lines)")
         #expect(lines.contains("was killed: 2 of 5 authors are complete, and shown"), "\(lines)")
         // The mean L0 is that of the authors that are shown.
         #expect(
             found["saes"]?.array?.allSatisfy { ($0.object?["mean_l0"]?.number ?? 0) > 0 } == true)
-        let checked = try tool(["verify", folder.file("out"), "--quiet"], exits: 65)
+        let checked = try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 65)
         #expect(
             checked.output.contains(
                 "14 files of 2 authors, all good, but the run is not complete (3 more authors are not)"
             ), "\(checked.output)")
-        let report = try tool(["report", folder.file("out")])
+        let report = try Tool.run(["report", folder.file("out")], exits: 0)
         #expect(report.errors.contains("warning: not complete, and not shown: author 2, author 3"))
         #expect(report.output.contains("2 authors, 3 SAEs"), "\(report.output)")
         try run(job("out"))
         #expect(authors(try inspection()).count == 5)
-        _ = try tool(["verify", folder.file("out"), "--quiet"])
+        try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
     }
 
     /// Checks that the results of the first run are shown, and that the layer that the second run made for only some authors is
@@ -81,24 +67,18 @@ struct UnfinishedRunTests: Resuming {
         let found = try inspection()
         #expect(authors(found).count == 5)
         #expect(found["saes"]?.array?.count == 3)
-        let checked = try tool(["verify", folder.file("out"), "--quiet"], exits: 65)
+        let checked = try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 65)
         #expect(!checked.output.contains("BAD"), "\(checked.output)")
         #expect(
             checked.output.contains(
                 "blocks.1.hook_resid_post: dense files are complete for 2 of 5 authors"),
             "\(checked.output)")
-        _ = try tool(["report", folder.file("out")])
+        try Tool.run(["report", folder.file("out")], exits: 0)
     }
 
     @Test func aRunAtWorkIsSaidToBe() throws {
-        let tool = try RunningTool(
-            job("out"),
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
-                "FAULT_AT": "rename-after:12:PAUSE:\(folder.file("struck"))",
-            ])
-        #expect(tool.wait { _ in fileExists(folder.file("struck")) })
-        let lines = try self.tool(["inspect", folder.file("out")]).output
+        let tool = try startPaused(job("out"), at: "rename-after:12")
+        let lines = try Tool.run(["inspect", folder.file("out")], exits: 0).output
         #expect(
             lines.contains("the newest run is at work (process \(tool.identifier))"), "\(lines)")
         let second = try run(job("out"))
@@ -117,7 +97,7 @@ struct UnfinishedRunTests: Resuming {
         #expect(authors(try inspection()) == ["author 0"])
         try run(ranks[1])
         #expect(authors(try inspection()) == ["author 0", "author 1", "author 3"])
-        _ = try tool(["verify", folder.file("out"), "--quiet"], exits: 65)
+        try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 65)
     }
 
     @Test func damagedReceiptsShowNothing() throws {
@@ -134,7 +114,7 @@ struct UnfinishedRunTests: Resuming {
         #expect(authors(try inspection()) == ["author 0"])
         try TestData.write(bytes[..<end], to: path)
         #expect(authors(try inspection()) == [])
-        let report = try tool(["report", folder.file("out")], exits: 65)
+        let report = try Tool.run(["report", folder.file("out")], exits: 65)
         #expect(report.errors.contains("no author's files are complete yet"))
         try run(job("out"))
         try run(job("whole"))
@@ -163,8 +143,7 @@ struct UnfinishedRunTests: Resuming {
         try run(job("whole", layers: [0, 1]))
         #expect(try results("out") == results("whole"))
         #expect(try own(".receipt").count == 5)
-        let manifest = try MappedFile(path: folder.file("out/run.json")).parsedJSON()
-        #expect(manifest.object?["runs"]?.array?.count == 3)
+        #expect(try recordedRuns("out").count == 3)
     }
 
     // MARK: Labels
@@ -175,17 +154,11 @@ struct UnfinishedRunTests: Resuming {
     {
         let model = folder.file("models/\(label)")
         if !fileExists(model) {
-            try FileManager.default.createDirectory(
-                atPath: folder.file("models"), withIntermediateDirectories: true)
-            try FileManager.default.createSymbolicLink(
-                atPath: model, withDestinationPath: TestData.tiny + "/model")
-            let sites = folder.file("models/sae-\(label)")
-            try FileManager.default.createDirectory(
-                atPath: sites, withIntermediateDirectories: true)
+            try folder.link("models/\(label)", to: TestData.tiny + "/model")
             for site in ["res", "mlp", "att"] {
-                try FileManager.default.createSymbolicLink(
-                    atPath: "\(sites)/\(site)",
-                    withDestinationPath: "\(TestData.tiny)/sae/gemma-scope-2b-pt-\(site)")
+                try folder.link(
+                    "models/sae-\(label)/\(site)",
+                    to: "\(TestData.tiny)/sae/gemma-scope-2b-pt-\(site)")
             }
         }
         return [
@@ -209,7 +182,7 @@ struct UnfinishedRunTests: Resuming {
             names.allSatisfy { [4, 6].contains($0.components(separatedBy: "__").count) }, "\(names)"
         )
         #expect(authors(try inspection()).count == 5)
-        _ = try tool(["verify", folder.file("out"), "--quiet"])
+        try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
         // The next run finds these results complete.
         let again = try run(try labelled(label, "out"))
         #expect(
@@ -233,7 +206,7 @@ struct UnfinishedRunTests: Resuming {
             "\(out)/.sae-extract/runs/\($0)"
         }
         for path in runs + ["\(out)/run.json"] {
-            let text = String(decoding: try TestData.bytes(path), as: UTF8.self)
+            let text = try TestData.text(path)
                 .replacing("sae__\(encoded)__", with: "sae__\(label)__")
                 .split(separator: "\n", omittingEmptySubsequences: false)
                 .filter {
@@ -265,15 +238,15 @@ struct UnfinishedRunTests: Resuming {
         #expect(earlier.keys.allSatisfy { $0.hasPrefix("sae__my__model__") })
         // The commands that read results accept the earlier names.
         #expect(authors(try inspection()).count == 5)
-        _ = try tool(["verify", folder.file("out"), "--quiet"])
-        _ = try tool(["report", folder.file("out")])
+        try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
+        try Tool.run(["report", folder.file("out")], exits: 0)
         try FileManager.default.removeItem(atPath: folder.file("out/report.html"))
         // A run continues these results.
         let again = try run(job)
         #expect(computed(again) == 0)
         #expect(again.errors.contains("as versions before this one spelt it"), "\(again.errors)")
         #expect(try results("out") == earlier)
-        _ = try tool(["verify", folder.file("out"), "--quiet"])
+        try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
         // A run is refused if nothing tells how the results were made.
         try FileManager.default.copyItem(
             atPath: folder.file("out"), toPath: folder.file("copy"))
@@ -283,6 +256,6 @@ struct UnfinishedRunTests: Resuming {
         // With --overwrite, the results are made again under today's names.
         try run(job + ["--overwrite"])
         #expect(try results("out") == today)
-        _ = try tool(["verify", folder.file("out"), "--quiet"])
+        try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
     }
 }

@@ -18,8 +18,7 @@ struct WarningTests {
     ) throws -> [String] {
         let outcome = try Tool.run(
             Tool.arguments(corpus: corpus, layers: [0], saveDirectory: folder.file("out"))
-                + ["--dry_run"] + arguments)
-        #expect(outcome.status == status, "\(outcome.errors)")
+                + ["--dry_run"] + arguments, exits: status)
         return outcome.errors.components(separatedBy: "\n").filter {
             $0.hasPrefix("warning: ") || $0.hasPrefix("Error: ")
         }

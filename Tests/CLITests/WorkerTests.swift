@@ -9,20 +9,11 @@ import Tokenization
 
 @testable import sae_extract
 
-struct WorkerTests {
-    private let folder: TemporaryFolder
+struct WorkerTests: UsingFolder {
+    let folder: TemporaryFolder
 
     init() throws {
         folder = try TemporaryFolder()
-    }
-
-    private func run(_ arguments: [String], environment: [String: String?] = [:]) throws {
-        let outcome = try Tool.run(arguments, environment: environment)
-        #expect(outcome.status == 0, "\(outcome.errors)")
-    }
-
-    private func results(_ name: String) throws -> [String: [UInt8]] {
-        try Tool.results(in: folder.file(name))
     }
 
     /// Arguments of the fixture's main job in batches of one document, so that there are batches to divide.
@@ -45,26 +36,28 @@ struct WorkerTests {
 
     @Test(arguments: ParityTests.kernels + wideKernels)
     func workersThreadsAndRanksChangeNoByte(environment: [String: String?]) throws {
-        try run(tiny("1"), environment: environment)
+        try Tool.run(tiny("1"), exits: 0, environment: environment)
         let expected = try results("1")
         #expect(expected.count == 140)
         for workers in ["1", "2", "3", "5", "8"] {
             for threads in ["1", "2"] {
-                try run(
+                try Tool.run(
                     tiny("w") + ["--workers", workers, "--threads", threads, "--overwrite"],
+                    exits: 0,
                     environment: environment)
                 #expect(try results("w") == expected, "\(workers) workers, \(threads) threads")
             }
         }
         for rank in ["2", "0", "3", "1"] {
-            try run(
-                tiny("r") + ["--rank", rank, "--world_size", "4"], environment: environment)
+            try Tool.run(
+                tiny("r") + ["--rank", rank, "--world_size", "4"], exits: 0,
+                environment: environment)
         }
         #expect(try results("r") == expected)
         // Three separately started runs with two workers each.
         for rank in ["0", "1", "2"] {
-            try run(
-                tiny("k") + ["--rank", rank, "--world_size", "3", "--workers", "2"],
+            try Tool.run(
+                tiny("k") + ["--rank", rank, "--world_size", "3", "--workers", "2"], exits: 0,
                 environment: environment)
         }
         #expect(try results("k") == expected)
@@ -72,7 +65,7 @@ struct WorkerTests {
 
     /// Checks more ranks than authors, all at the same time, with the variables of different launchers.
     @Test func ranksAtOnceShareAuthors() throws {
-        try run(tiny("1"))
+        try Tool.run(tiny("1"), exits: 0)
         let ranks = try (0..<7).map { rank in
             let environment =
                 switch rank % 4 {
@@ -94,9 +87,7 @@ struct WorkerTests {
     }
 
     @Test func sharingIsSaidInTheLog() throws {
-        let outcome = try Tool.run(
-            tiny("r") + ["--rank", "0", "--world_size", "8"])
-        #expect(outcome.status == 0)
+        let outcome = try Tool.run(tiny("r") + ["--rank", "0", "--world_size", "8"], exits: 0)
         #expect(outcome.errors.contains("rank 0 of 8 (--rank)"))
         #expect(outcome.errors.contains("[rank 0] google/gemma-2-2b: 4 layers"))
         #expect(outcome.errors.contains("[rank 0] orchard: this rank's share is done"))
@@ -109,12 +100,11 @@ struct WorkerTests {
     func aShareIsTheLastWord(level: String) throws {
         func last(_ rank: Int, of world: Int) throws -> String {
             let outcome = try Tool.run(
-                tiny("r\(world)") + ["--log_level", level],
+                tiny("r\(world)") + ["--log_level", level], exits: 0,
                 environment: [
                     "SLURM_STEP_ID": "0", "SLURM_PROCID": "\(rank)",
                     "SLURM_STEP_NUM_TASKS": "\(world)",
                 ])
-            #expect(outcome.status == 0, "\(outcome.errors)")
             return outcome.errors.split(separator: "\n").last.map(String.init) ?? ""
         }
         #expect(
@@ -146,8 +136,8 @@ struct WorkerTests {
         #expect(tool.log.contains("was ended by SIGKILL"))
         #expect(tool.log.contains("run the same command again to continue"))
         #expect(tool.events.contains { $0.hasPrefix(#"{"finished""#) }, "the other one finished")
-        try run(arguments)
-        try run(arguments.dropLast() + [folder.file("whole")])
+        try Tool.run(arguments, exits: 0)
+        try Tool.run(arguments.dropLast() + [folder.file("whole")], exits: 0)
         #expect(try results("out") == results("whole"))
     }
 
@@ -155,13 +145,11 @@ struct WorkerTests {
     /// from the parent.
     @Test func aCrashedWorkerIsReported() throws {
         let outcome = try Tool.run(
-            try long(20) + ["--workers", "2"],
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
+            try long(20) + ["--workers", "2"], exits: 1,
+            environment: try shim([
                 "FAULT_AT": "batch:9:SIGILL:\(folder.file("struck"))",
                 "OPENBLAS_CORETYPE": "Haswell",
-            ])
-        #expect(outcome.status == 1, "\(outcome.errors)")
+            ]))
         #expect(outcome.errors.contains("was ended by SIGILL"), "\(outcome.errors)")
         #expect(outcome.errors.contains("OPENBLAS_CORETYPE=Haswell asks for; unset that variable"))
     }
@@ -216,14 +204,12 @@ struct WorkerTests {
     @Test(arguments: ["SIGILL", "SIGABRT"])
     func aFailedCheckIsNotExplainedByTheProcessor(signal: String) throws {
         let outcome = try Tool.run(
-            try long(20),
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder),
+            try long(20), exits: 1,
+            environment: try shim([
                 "FAULT_AT": "batch:3:\(signal):\(folder.file("struck"))",
                 "FAULT_WORDS": "Extraction/X.swift:7: Fatal error: Index out of range",
                 "OPENBLAS_CORETYPE": "Haswell",
-            ])
-        #expect(outcome.status == 1, "\(outcome.errors)")
+            ]))
         #expect(
             outcome.errors.contains(
                 "was ended by \(signal): a check within the program failed, which is a bug; please report it; it last said: "
@@ -319,11 +305,9 @@ struct WorkerTests {
         #expect(tool.log.contains("\(weights): was changed while this run used it"), "\(tool.log)")
         #expect(tool.log.contains("run the same command again"))
         overwrite(good)
-        #expect(try Tool.run(arguments).status == 0)
-        #expect(
-            try Tool.run(arguments.dropLast() + [folder.file("whole")]).status == 0)
-        #expect(
-            try Tool.results(in: folder.file("out")) == Tool.results(in: folder.file("whole")))
+        try Tool.run(arguments, exits: 0)
+        try Tool.run(arguments.dropLast() + [folder.file("whole")], exits: 0)
+        #expect(try results("out") == results("whole"))
     }
 
     /// Checks the report if the checkpoint changes after the parent has examined it and before a worker loads it.
@@ -331,13 +315,7 @@ struct WorkerTests {
         let model = try folder.copy(TestData.tiny + "/model-single", "model")
         var arguments = try long(50)
         arguments.replace([TestData.tiny + "/model"], with: [model])
-        let mark = folder.file("struck")
-        let tool = try RunningTool(
-            arguments,
-            environment: [
-                "LD_PRELOAD": try FaultShim.build(in: folder), "FAULT_AT": "load:1:PAUSE:\(mark)",
-            ])
-        #expect(tool.wait { _ in fileExists(mark) })
+        let tool = try startPaused(arguments, at: "load:1")
         try TestData.write(
             try TestData.bytes(TestData.tiny + "/model-single/model.safetensors"),
             to: model + "/model.safetensors")
@@ -350,9 +328,7 @@ struct WorkerTests {
         let arguments = try long(20) + ["--threads", "1"]
         var reports: [Int32: Int] = [:]
         for limit in stride(from: 200_000, through: 600_000, by: 50_000) {
-            let outcome = try Tool.run(
-                arguments + ["--overwrite"],
-                launcher: ["/bin/bash", "-c", "ulimit -v \(limit); exec \"$@\"", "bash"])
+            let outcome = try Tool.run(arguments + ["--overwrite"], launcher: .limit("-v \(limit)"))
             reports[outcome.status, default: 0] += 1
             guard outcome.status != 0 else { continue }
             #expect(
@@ -364,29 +340,18 @@ struct WorkerTests {
 
     /// Kills runs in every phase and compares their results, by a short run of `scripts/checks/crash`.
     @Test func killedRunsComeToTheSameEnd() throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = [
-            "python3", TestData.packageRoot + "/scripts/checks/crash", "--kills", "12", "--seconds",
-            "2", "--binary", Tool.path,
-        ]
-        process.environment = Tool.environment([:])
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        let watchdog = Watchdog(process)
-        defer { watchdog.stop() }
-        let text = String(
-            decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        #expect(process.terminationStatus == 0, "\(text)")
+        let outcome = try TestCommand.run(
+            [
+                "python3", TestData.packageRoot + "/scripts/checks/crash", "--kills", "12",
+                "--seconds", "2", "--binary", Tool.path,
+            ], environment: Tool.environment([:]))
+        let text = outcome.output + outcome.errors
+        #expect(outcome.status == 0, "\(text)")
         #expect(text.contains("every byte as in the uninterrupted run"), "\(text)")
     }
 
     @Test func aWorkerWithoutATaskSaysSo() throws {
-        let outcome = try Tool.run(["__worker"])
-        #expect(outcome.status == 64)
+        let outcome = try Tool.run(["__worker"], exits: 64)
         #expect(outcome.errors.contains("standard input has no task"))
     }
 }

@@ -120,15 +120,9 @@ struct PrintableTextTests {
         let folder = try TemporaryFolder()
         let script = try folder.write(
             ("printf '%s\\0' " + words.joined(separator: " ")).utf8, "words.sh")
-        let shell = Process()
-        shell.executableURL = URL(fileURLWithPath: "/bin/bash")
-        shell.arguments = [script]
-        let output = Pipe()
-        shell.standardOutput = output
-        try shell.run()
-        let data = output.fileHandleForReading.readDataToEndOfFile()
-        shell.waitUntilExit()
-        let back = data.split(separator: 0, omittingEmptySubsequences: false).dropLast()
+        let shell = try TestCommand.run(["bash", script])
+        let back = shell.output.utf8.split(separator: 0, omittingEmptySubsequences: false)
+            .dropLast()
         #expect(back.count == texts.count)
         for (text, got) in zip(texts, back) {
             #expect(got.elementsEqual(text.utf8), "\(shellWord(text))")

@@ -174,7 +174,7 @@ struct Gemma2Tests {
     @Test func untiedUnembeddingsAreUsed() throws {
         let folder = try TemporaryFolder()
         let path = try folder.copy(TestData.tiny + "/model-single", "model")
-        let text = String(decoding: try TestData.bytes(path + "/config.json"), as: UTF8.self)
+        let text = try TestData.text(path + "/config.json")
         try TestData.write(
             text.replacingOccurrences(
                 of: "\"tie_word_embeddings\": true", with: "\"tie_word_embeddings\": false"

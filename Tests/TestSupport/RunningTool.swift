@@ -5,8 +5,7 @@ import Synchronization
 
 /// A running `sae-extract`, started with `--log_level trace` so that the workers' events can be read from the log.
 public final class RunningTool: @unchecked Sendable {
-    private let process = Process()
-    private let watchdog: Watchdog
+    private let process: RunningCommand
     private let lines = Mutex<[String]>([])
     private let ended = DispatchSemaphore(value: 0)
 
@@ -14,16 +13,10 @@ public final class RunningTool: @unchecked Sendable {
     public init(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = []
     ) throws {
-        let command = launcher + [Tool.path] + arguments + ["--log_level", "trace"]
-        process.executableURL = URL(fileURLWithPath: command[0])
-        process.arguments = Array(command.dropFirst())
-        process.environment = Tool.environment(environment)
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
         let errors = Pipe()
-        process.standardError = errors
-        try process.run()
-        watchdog = Watchdog(process)
+        process = try Tool.start(
+            arguments + ["--log_level", "trace"], environment: environment, launcher: launcher
+        ) { $0.standardError = errors }
         let handle = errors.fileHandleForReading
         Thread.detachNewThread { [self] in
             var rest = Data()
@@ -41,7 +34,7 @@ public final class RunningTool: @unchecked Sendable {
     }
 
     /// The process ID of the parent.
-    public var identifier: pid_t { process.processIdentifier }
+    public var identifier: pid_t { process.identifier }
 
     /// The complete lines on standard error so far.
     public var log: String { lines.withLock { $0.joined(separator: "\n") } }
@@ -83,20 +76,28 @@ public final class RunningTool: @unchecked Sendable {
     }
 
     /// Sends `signal` to the parent.
-    public func send(_ signal: Int32) { kill(process.processIdentifier, signal) }
+    public func send(_ signal: Int32) { kill(identifier, signal) }
 
     /// Waits until the parent ends. Returns its exit code, or minus the number of the signal that ended it.
     public func wait() -> Int32 {
-        process.waitUntilExit()
+        let status = process.wait()
         // The log ends only when all workers have ended too, because they hold its pipe open.
         _ = ended.wait(timeout: .now() + 30)
-        return process.terminationReason == .uncaughtSignal
-            ? -process.terminationStatus : process.terminationStatus
+        return status
     }
 }
 
 /// Generates corpora of any size.
 public enum SyntheticCorpus {
+    /// Returns a JSONL corpus with one document of 60 words for each of `authors`, in this order.
+    public static func jsonl(authors: [String]) throws -> [UInt8] {
+        let text = Array(repeating: "tide and bell", count: 20).joined(separator: " ")
+        return try authors.flatMap { author in
+            let name = String(decoding: try JSONEncoder().encode(author), as: UTF8.self)
+            return Array("{\"style\":\(name),\"text\":\"\(text)\"}\n".utf8)
+        }
+    }
+
     /// Returns a JSONL corpus of `documents` documents of 40 to 120 random words. The authors "author 0", … take turns.
     public static func jsonl(documents: Int, authors: Int = 5, seed: UInt64 = 1) -> [UInt8] {
         let words = [

@@ -98,8 +98,7 @@ public struct TerminalScreen {
 
 /// A running program whose standard error is a pseudo-terminal.
 public final class TerminalRun {
-    private let process = Process()
-    private let watchdog: Watchdog
+    private let process: RunningCommand
     private let master: Int32
     /// Bytes that were read from the terminal but not yet applied to `screen`.
     private var pending: [UInt8] = []
@@ -130,16 +129,11 @@ public final class TerminalRun {
         settings.c_oflag &= ~tcflag_t(OPOST)
         tcsetattr(slave, TCSANOW, &settings)
         TerminalRun.setSize(of: master, columns: columns, rows: rows)
-        let command = launcher + [Tool.path] + arguments
-        process.executableURL = URL(fileURLWithPath: command[0])
-        process.arguments = Array(command.dropFirst())
-        process.environment = Tool.environment(
-            ["TERM": "xterm-256color", "NO_COLOR": nil].merging(environment) { $1 })
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle(fileDescriptor: slave, closeOnDealloc: false)
-        try process.run()
-        watchdog = Watchdog(process)
+        process = try Tool.start(
+            arguments,
+            environment: ["TERM": "xterm-256color", "NO_COLOR": nil].merging(environment) { $1 },
+            launcher: launcher
+        ) { $0.standardError = FileHandle(fileDescriptor: slave, closeOnDealloc: false) }
         close(slave)
     }
 
@@ -175,7 +169,7 @@ public final class TerminalRun {
     }
 
     /// The process ID of the program.
-    public var identifier: pid_t { process.processIdentifier }
+    public var identifier: pid_t { process.identifier }
 
     /// Reads the terminal until `condition` holds for the lines of the screen or the program ends. Returns whether it holds.
     @discardableResult
@@ -211,7 +205,6 @@ public final class TerminalRun {
     /// Reads the remaining output and waits until the program ends. Returns its exit code.
     public func wait() -> Int32 {
         read()
-        process.waitUntilExit()
-        return process.terminationStatus
+        return process.wait()
     }
 }

@@ -24,6 +24,11 @@ public enum TestData {
         [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
     }
 
+    /// Reads the text of the file at `path`.
+    public static func text(_ path: String) throws -> String {
+        String(decoding: try bytes(path), as: UTF8.self)
+    }
+
     /// Writes `bytes` to the file at `path`.
     public static func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
         try Data(bytes).write(to: URL(fileURLWithPath: path))
@@ -49,10 +54,7 @@ public final class TemporaryFolder {
     /// Writes `bytes` to `name`, creates missing parent folders, and returns the file's path.
     @discardableResult
     public func write(_ bytes: some Sequence<UInt8>, _ name: String) throws -> String {
-        let file = self.file(name)
-        try FileManager.default.createDirectory(
-            atPath: (file as NSString).deletingLastPathComponent,
-            withIntermediateDirectories: true)
+        let file = try place(name)
         try TestData.write(bytes, to: file)
         return file
     }
@@ -60,12 +62,31 @@ public final class TemporaryFolder {
     /// Copies the file or folder `source` to `name`, creates missing parent folders, and returns the copy's path.
     @discardableResult
     public func copy(_ source: String, _ name: String) throws -> String {
-        let target = file(name)
-        try FileManager.default.createDirectory(
-            atPath: (target as NSString).deletingLastPathComponent,
-            withIntermediateDirectories: true)
+        let target = try place(name)
         try FileManager.default.copyItem(atPath: source, toPath: target)
         return target
+    }
+
+    /// Makes `name` a symbolic link to `target`, creates missing parent folders, and returns the link's path.
+    @discardableResult
+    public func link(_ name: String, to target: String) throws -> String {
+        let link = try place(name)
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: target)
+        return link
+    }
+
+    /// Creates the folder `name` and missing parent folders if they do not exist. Returns the folder's path.
+    @discardableResult
+    public func make(_ name: String) throws -> String {
+        try FileManager.default.createDirectory(
+            atPath: file(name), withIntermediateDirectories: true)
+        return file(name)
+    }
+
+    /// Creates missing parent folders of `name`. Returns the path of `name`.
+    private func place(_ name: String) throws -> String {
+        try make((name as NSString).deletingLastPathComponent)
+        return file(name)
     }
 }
 

@@ -37,23 +37,22 @@ public final class TestHub {
     public let endpoint: String
     /// The URL of the storage to which the Hub redirects requests for LFS files.
     public let storage: String
-    private let process = Process()
+    private let process: RunningCommand
     private let input = Pipe()
 
     /// Starts hub-server on `root` with the command-line `options`. Throws if the server does not start.
     public init(root: String, options: [String] = []) throws {
         self.root = root
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments =
-            ["python3", TestData.packageRoot + "/scripts/fakes/hub-server", root, "--until_eof"]
-            + options
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardInput = input
-        try process.run()
+        let (input, output) = (self.input, Pipe())
+        let command = [
+            "python3", TestData.packageRoot + "/scripts/fakes/hub-server", root, "--until_eof",
+        ]
+        process = try RunningCommand(command + options) {
+            $0.standardInput = input
+            $0.standardOutput = output
+            $0.standardError = FileHandle.standardError
+        }
         // Waits for the line that the server prints when it is ready. The server ends with this process (--until_eof).
-        let watchdog = Watchdog(process)
-        defer { watchdog.stop() }
         var line = Data()
         while line.last != 0x0A {
             let piece = output.fileHandleForReading.availableData
@@ -67,20 +66,14 @@ public final class TestHub {
             throw SetupError(reason: "hub-server says \(String(decoding: line, as: UTF8.self))")
         }
         (self.endpoint, self.storage) = (endpoint, storage)
+        process.removeTimeLimit()
     }
 
     /// Serves the tiny fixture as the repositories of Gemma 2 2B, Gemma Scope and AuthorMix. The links to the fixture are created
     /// in `folder`. Files of more than 100,000 bytes are LFS files.
     public convenience init(fixtureIn folder: TemporaryFolder, options: [String] = []) throws {
-        let root = folder.file("hub")
-        let files = FileManager.default
-        try files.createDirectory(
-            atPath: root + "/models/google", withIntermediateDirectories: true)
-        try files.createDirectory(
-            atPath: root + "/datasets/hallisky/AuthorMix", withIntermediateDirectories: true)
-        func link(_ path: String, to target: String) throws {
-            try files.createSymbolicLink(
-                atPath: "\(root)/\(path)", withDestinationPath: "\(TestData.tiny)/\(target)")
+        func link(_ name: String, to target: String) throws {
+            try folder.link("hub/" + name, to: "\(TestData.tiny)/\(target)")
         }
         try link("models/google/gemma-2-2b", to: "model")
         for site in ["res", "mlp", "att"] {
@@ -88,18 +81,14 @@ public final class TestHub {
             try link("models/google/\(name)", to: "sae/\(name)")
         }
         try link("datasets/hallisky/AuthorMix/train.jsonl", to: "authormix.jsonl")
-        try self.init(root: root, options: ["--lfs_above", "100000"] + options)
+        try self.init(
+            root: folder.file("hub"), options: ["--lfs_above", "100000"] + options)
     }
 
     deinit { stop() }
 
     /// Kills the server and waits until it has ended.
-    public func stop() {
-        guard process.isRunning else { return }
-        // SIGKILL: a process that was started from a Dispatch thread inherits a mask that blocks other signals.
-        kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
-    }
+    public func stop() { process.stop() }
 
     /// Returns environment variables for a tool that uses this Hub and has its cache in `home`, with the changes `more`.
     public func environment(home: String, _ more: [String: String?] = [:]) -> [String: String?] {
@@ -137,33 +126,21 @@ public final class TestHub {
 
     /// Sends one request with Python's HTTP client, not with the client under test, and returns the response's body.
     private func exchange(_ method: String, _ path: String, _ body: String) throws -> String {
-        let client = Process()
-        client.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        client.arguments = [
-            "python3", "-c",
-            """
-            import sys, urllib.request
-            data = sys.stdin.buffer.read() or None
-            request = urllib.request.Request(sys.argv[2], method=sys.argv[1], data=data)
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            sys.stdout.write(opener.open(request).read().decode())
-            """, method, endpoint + path,
-        ]
-        let output = Pipe()
-        client.standardOutput = output
         // The body goes through standard input: it can be longer than an argument may be.
-        let content = Pipe()
-        client.standardInput = content
-        try client.run()
-        try content.fileHandleForWriting.write(contentsOf: Data(body.utf8))
-        try content.fileHandleForWriting.close()
-        let watchdog = Watchdog(client)
-        defer { watchdog.stop() }
-        let data = output.fileHandleForReading.readDataToEndOfFile()
-        client.waitUntilExit()
-        guard client.terminationStatus == 0 else {
-            throw SetupError(reason: "\(method) \(path) failed")
+        let client = try TestCommand.run(
+            [
+                "python3", "-c",
+                """
+                import sys, urllib.request
+                data = sys.stdin.buffer.read() or None
+                request = urllib.request.Request(sys.argv[2], method=sys.argv[1], data=data)
+                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+                sys.stdout.write(opener.open(request).read().decode())
+                """, method, endpoint + path,
+            ], input: body)
+        guard client.status == 0 else {
+            throw SetupError(reason: "\(method) \(path) failed: \(client.errors)")
         }
-        return String(decoding: data, as: UTF8.self)
+        return client.output
     }
 }

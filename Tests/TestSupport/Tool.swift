@@ -4,16 +4,6 @@ import Foundation
 
 /// Runs the built `sae-extract`, and gives arguments for jobs on the fixture.
 public struct Tool {
-    /// The result of a finished run.
-    public struct Outcome {
-        /// The exit code, or minus the number of the signal that ended the process.
-        public let status: Int32
-        /// The text on standard output.
-        public let output: String
-        /// The text on standard error.
-        public let errors: String
-    }
-
     /// The path of the program that was built with these tests; it is in the folder of the test bundle or above it.
     public static let path: String = {
         let arguments = ProcessInfo.processInfo.arguments
@@ -35,36 +25,23 @@ public struct Tool {
     }
 
     /// Runs the program with `arguments` and waits until it ends. `environment` holds changes to `Tool.environment`; nil removes
-    /// a variable. `launcher` is a command that is put before the program, with its absolute path first.
+    /// a variable. `launcher` is a command that is put before the program; see Launchers.swift.
     public static func run(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = []
-    ) throws -> Outcome {
-        let process = Process()
-        let command = launcher + [path] + arguments
-        process.executableURL = URL(fileURLWithPath: command[0])
-        process.arguments = Array(command.dropFirst())
-        process.environment = Tool.environment(environment)
-        let (out, err) = (Pipe(), Pipe())
-        process.standardOutput = out
-        process.standardError = err
-        process.standardInput = FileHandle.nullDevice
-        try process.run()
-        let watchdog = Watchdog(process)
-        defer { watchdog.stop() }
-        // Both pipes are read at the same time, so that neither of them fills up.
-        nonisolated(unsafe) var errorData = Data()
-        let reading = DispatchGroup()
-        DispatchQueue.global().async(group: reading) {
-            errorData = err.fileHandleForReading.readDataToEndOfFile()
+    ) throws -> TestCommand.Outcome {
+        try TestCommand.run(
+            launcher + [path] + arguments, environment: Tool.environment(environment))
+    }
+
+    /// Starts the program. The parameters are those of `run`; `setUp` can redirect the standard streams.
+    public static func start(
+        _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = [],
+        _ setUp: (Process) -> Void = { _ in }
+    ) throws -> RunningCommand {
+        try RunningCommand(launcher + [path] + arguments) {
+            $0.environment = Tool.environment(environment)
+            setUp($0)
         }
-        let output = out.fileHandleForReading.readDataToEndOfFile()
-        reading.wait()
-        process.waitUntilExit()
-        let signalled = process.terminationReason == .uncaughtSignal
-        return Outcome(
-            status: signalled ? -process.terminationStatus : process.terminationStatus,
-            output: String(decoding: output, as: UTF8.self),
-            errors: String(decoding: errorData, as: UTF8.self))
     }
 
     /// Returns the environment of this process with `changes`, and without the variables of the program, of schedulers, of the
