@@ -1,6 +1,5 @@
 // Tests of inspect, verify and report on complete and damaged results of real runs.
 
-import ByteJSON
 import ArrayFiles
 import ByteJSON
 import Files
