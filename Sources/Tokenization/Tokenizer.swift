@@ -1,5 +1,5 @@
 // What the rest of the program knows of a tokenizer. A model with another tokenizer needs a type that conforms to `Tokenizer`,
-// and a case in `TokenizerFiles`.
+// and `TokenizerFiles` has to choose it.
 
 /// The id of a token, from 0.
 public typealias TokenID = Int32
