@@ -20,7 +20,8 @@ public indirect enum PickleValue: Equatable, Sendable {
     case list([PickleValue])
     /// A `dict`: its entries in their order. Equal keys are kept.
     case dictionary([Entry])
-    /// A NumPy array or scalar of plain numbers: its header, and its data in the order that the header names.
+    /// A NumPy array or scalar of plain numbers: its header, and the bytes of its elements in the order that the header states (C
+    /// or Fortran).
     case array(NPYHeader, [UInt8])
     /// A NumPy array of Python objects.
     case objects(shape: [Int], [PickleValue])
@@ -113,8 +114,8 @@ private struct Unpickler {
     private var budget = 10_000_000
     /// How often lists and dictionaries may still be built or extended. This limits the nesting depth too.
     private var containers = 4096
-    /// The longest name of a type, in bytes. NumPy's names are no longer (`f4`, `O8`, `S1048576`). A name that grows with each
-    /// use could demand any amount of memory.
+    /// The longest name of a type, in bytes. NumPy's names are shorter than this limit (`f4`, `O8`, `S1048576`). A name that
+    /// grows with each use could demand any amount of memory.
     private static let longestType = 16
 
     /// An item of the stack.
@@ -318,7 +319,7 @@ private struct Unpickler {
         guard let item = memo[slot] else { throw damaged("it refers to an unknown memo entry") }
         if case .value(let value) = item {
             // Python stores a container in the memo before it fills the container, and shares it by reference. Values here are
-            // copies, so an empty one would stay empty.
+            // copies, so an empty container would stay empty.
             if value == .list([]) || value == .dictionary([]) {
                 throw .refused("a list or dictionary in two places")
             }

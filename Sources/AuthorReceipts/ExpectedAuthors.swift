@@ -11,8 +11,8 @@ package struct ExpectedAuthors: Sendable {
     /// Whether receipts of other authors are impossible.
     var areAll = false
 
-    /// Creates the expectation of `authors`, whose documents have at most `columns` tokens. Without arguments, every receipt
-    /// fits.
+    /// Expects `authors`, whose documents have at most `columns` tokens. If `areAll`, receipts of other authors do not fit.
+    /// Without arguments, every receipt fits.
     package init(
         authors: [ExactString: (number: Int, documents: Int)] = [:], columns: Int = .max,
         areAll: Bool = false

@@ -55,7 +55,7 @@ final class ExtractionWorker<B: Backend> {
     private var computer: BatchComputer<B>?
     private var watch: FileWatch?
     private var journal: JournalWriter?
-    /// Whether the next batch with tokens is compared with its SAEs.
+    /// Whether the next batch with tokens is used to measure how well each SAE explains its tap.
     private var checksTaps: Bool
     private var batchCount = 0
     /// Batches that were started, and the ends of authors that follow them, in order.
@@ -64,9 +64,9 @@ final class ExtractionWorker<B: Backend> {
     private var waiting: [WorkerTask.Assignment] = []
 
     private enum Step {
-        /// A batch that was started. `checks`: its taps are compared with the SAEs.
+        /// A batch that was started. `checks`: whether the batch is used to measure how well each SAE explains its tap.
         case batch(Int, of: AuthorWork, checks: Bool, result: Deferred<BatchRecord>)
-        /// All batches of the author were started: its files can be written after them.
+        /// All batches of the author were started: the author's files can be written after these batches.
         case end(AuthorWork)
 
         var isBatch: Bool { if case .batch = self { true } else { false } }
@@ -140,8 +140,8 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Authors
 
-    /// Computes the missing batches of this rank's share of an author, and queues the writing of its files. Does nothing if all
-    /// files are in place.
+    /// Computes the missing batches of this rank's share of an author, and queues the writing of the author's files. Does nothing
+    /// if all files are in place.
     private func begin(_ assignment: WorkerTask.Assignment) throws {
         let (author, number) = (assignment.author, assignment.share.number)
         let missing = try missingItems(of: author)
@@ -184,7 +184,7 @@ final class ExtractionWorker<B: Backend> {
     }
 
     /// Runs `body` for an author. Ignores an error if another process has completed the author's files meanwhile: that process
-    /// may have removed the journals that this one uses.
+    /// may have removed the journals that this process uses.
     private func attempt(_ work: AuthorWork, _ body: () throws -> Void) throws {
         guard !work.isDoneElsewhere else { return }
         do {
@@ -202,12 +202,12 @@ final class ExtractionWorker<B: Backend> {
         send(.authorDone(author: work.number, made: 0))
     }
 
-    /// Writes the author's files, if the journals have all its batches. Adds the author to `waiting` otherwise.
+    /// Writes the author's files, if the journals have all batches of the author. Adds the author to `waiting` otherwise.
     private func end(_ work: AuthorWork) throws {
         var isComplete = true
         try attempt(work) {
-            // This rank's batches are synchronized before it looks for those of other ranks. So the rank that ends last
-            // sees all batches of a shared author.
+            // This rank synchronizes its batches before it looks for the batches of other ranks. So the rank that ends last sees
+            // all batches of a shared author.
             let isShared = work.assignment.share.parts > 1
             if isShared || writing == nil { try journal?.synchronize() }
             try journal?.checkInPlace()
@@ -232,10 +232,10 @@ final class ExtractionWorker<B: Backend> {
         if !isComplete { waiting.append(work.assignment) }
     }
 
-    /// Returns the files that are missing or have changed. Removes changed ones.
+    /// Returns the files that are missing or have changed. Removes the changed files.
     private func missingItems(of author: AuthorDocuments) throws -> [OutputItem] {
-        // Receipts of other processes are read again only if a file exists that no known receipt describes. Reading them for
-        // each author would take longer than the work if there are thousands of authors and processes.
+        // Receipts of other processes are read again only if a file exists that does not match the known receipts. Reading the
+        // receipts again for each author would take longer than the work if there are thousands of authors and processes.
         var receipts = task.state.known.receipts
         var isNew = false
         return try timing.measure(.verifying) {
@@ -252,7 +252,7 @@ final class ExtractionWorker<B: Backend> {
                 case .missing: return true
                 case .changed:
                     log.warning("\(path) is not as it was written; it is made again")
-                    // Other ranks compare sizes only, and could take the file for the right one.
+                    // Other ranks compare sizes only, and could take the changed file for a complete one.
                     try GuardedPath(plan.saveDirectory, name).remove()
                     return true
                 }
@@ -262,8 +262,8 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Batches
 
-    /// Starts a batch, and stores results of earlier ones until only as many batches are under way as the backend computes at a
-    /// time. If memory does not suffice, stores all earlier results first, and then computes the batch in parts.
+    /// Starts a batch, and stores results of earlier batches until only as many batches are under way as the backend computes at
+    /// a time. If memory does not suffice, stores all earlier results first, and then computes the batch in parts.
     private func compute(_ batch: Int, of work: AuthorWork) throws {
         try stop.check()
         let documents = work.batches[batch]
@@ -309,7 +309,7 @@ final class ExtractionWorker<B: Backend> {
             do {
                 record = try timing.measure(.model) { try result.value() }
             } catch is ResultOverflow {
-                // The batch is computed again alone: it may need the device memory that other batches hold.
+                // The batch is computed again alone: the batch may need the device memory that other batches hold.
                 try takeInBatches()
                 record = try loadedComputer().computeInParts(
                     work.batches[batch], of: work, checksTaps: checks)
@@ -330,7 +330,7 @@ final class ExtractionWorker<B: Backend> {
     /// Appends a batch to the journal.
     private func keep(_ record: BatchRecord, _ batch: Int, of work: AuthorWork) throws {
         let sequences = work.sequences[work.batches[batch]]
-        // Weights are used in the mapped files for hours. A batch that was computed after such a file changed is not kept.
+        // The weights stay in mapped files for hours. A batch that was computed after such a file changed is not kept.
         try watch?.check()
         let journal = try self.journal ?? beginJournal()
         let places = try journal.append(
@@ -388,8 +388,8 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Writing
 
-    /// Writes the missing files of an author and their receipt. On a device it runs on threads of `writing`, so it uses no
-    /// property that changes.
+    /// Writes the missing files of an author and their receipt. On a device this method runs on threads of `writing`, so it uses
+    /// no property that changes.
     private func write(_ work: AuthorWork, on threads: ThreadPool) throws {
         let (items, hooks, author, sequences) = (
             work.missing, work.hooks, work.author, work.sequences

@@ -22,8 +22,8 @@ extension FileKind {
         return number(head, at: 8) == Int((crc >> 15 | crc << 17) &+ 0xA282_EAD8)
     }
 
-    /// Whether `head` begins with a length, the type of an element and its name, and ends with a zero if it is the whole
-    /// document.
+    /// Whether `head` begins like a BSON document: its length, then type and name of the first element. If `head` holds the whole
+    /// document, the document's last byte must be zero.
     private static func isBSON(_ head: [UInt8]) -> Bool {
         guard head.count >= 8, (1...0x13).contains(head[4]) else { return false }
         let size = number(head, at: 0)

@@ -2,8 +2,8 @@
 
 import Tensors
 
-/// The weights of one block on a device. Matrices are (outputs, inputs). Norm weights are stored as 1 + w, the factor in
-/// Gemma's RMSNorm.
+/// The weights of one block on a device. Matrices are (outputs, inputs). A norm vector holds 1 + w, where w is the checkpoint's
+/// weight: Gemma's RMSNorm multiplies by 1 + w.
 struct BlockWeights<B: Backend> {
     let inputNorm: B.Vector  // (dModel)
     let qProj: B.Weights  // (nHeads · dHead, dModel)

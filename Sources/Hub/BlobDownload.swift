@@ -82,8 +82,8 @@ final class DownloadSink: Sendable {
         try state.withLock { try write(bytes, limit, .found, &$0) }
     }
 
-    /// Appends `bytes`, the next piece of the body of `exchange`, without the bytes that the file has already. `start` gives the
-    /// offset of the body in the file; it is called at the first piece of an exchange. Does nothing if `exchange` is not the
+    /// Appends `bytes`, the next piece of the body of `exchange`, without the bytes that the file has already. `start` is called
+    /// at the first piece of an exchange, and returns the offset of the body in the file. Does nothing if `exchange` is not the
     /// current one. Throws `FileError`, `TooLong` and what `start` throws.
     func append(
         _ bytes: UnsafeRawBufferPointer, of exchange: Int, limit: Int, start: () throws -> Int
@@ -158,8 +158,8 @@ struct BlobDownload: Sendable {
     private var blob: String { cache.blob(file.digest.name) }
     private var isThere: Bool {
         contents.isWhole(blob, file)
-            // A mirror may list a content by the git id of its LFS pointer. The name of its blob is not known in advance then, so
-            // the files that link to it are checked.
+            // A mirror may list a content by the git id of its LFS pointer. The name of the content's blob is then not known in
+            // advance, so the files that link to the blob are checked.
             || paths.allSatisfy { contents.isWhole(cache.file($0, of: commit), file) }
     }
 
@@ -177,8 +177,8 @@ struct BlobDownload: Sendable {
         }
     }
 
-    /// Most bytes of a file that is stored in git itself. Larger files are in LFS: if one is listed without SHA-256, the mirror's
-    /// list is at fault.
+    /// Most bytes of a file that is stored in git itself. Larger files are in LFS: if a larger file is listed without SHA-256,
+    /// the mirror's list is at fault.
     private static let largestPlainFile = 10 << 20
 
     /// Most attempts, if the finished file disappears before it gets its name.
@@ -238,8 +238,8 @@ struct BlobDownload: Sendable {
                     cache.reference, file: file.path, expected: file.digest.name, got: got,
                     mirror: settings.isEndpointGiven ? settings.endpoint : nil)
             }
-            // The bytes that were taken over may be the wrong ones, so their partial download is removed. Other partial downloads
-            // belong to other processes and stay.
+            // The wrong bytes may be those that were taken over, so the partial download that had them is removed. Other partial
+            // downloads belong to other processes and stay.
             if let adopted { try? sink.folder.remove(adopted) }
             isFresh = true
             log.warning(
@@ -286,9 +286,9 @@ struct BlobDownload: Sendable {
             return nil
         }
         defer { close(descriptor) }
-        // Somebody may have linked a file into this folder that only this user may read, and others must not read it through the
-        // copy. But this user's own partial download is continued even if others may not read it: the copy is hidden from them,
-        // too.
+        // The partial file may be a hard link, made by somebody else, to a file that only this user may read. The content of that
+        // file must not become readable through the copy. If the partial file is surely this user's own (owner, one link), it is
+        // copied even if others may not read it, and the copy is made readable by this user only.
         guard
             isReadableAnyway(descriptor, byReadersOf: sink.descriptor)
                 || isOnlyOwn(descriptor) && sink.hide()
@@ -342,7 +342,7 @@ struct BlobDownload: Sendable {
     /// `CancellationError`.
     private func waitForTurn() async throws -> Lock? {
         let name = "\(file.digest.name).lock"
-        // Group-writable, as huggingface_hub makes it: a cache may be several users'.
+        // Group-writable, as huggingface_hub makes it: several users may share a cache.
         guard let folder = try? cache.make(.locks),
             let descriptor = try? folder.open(name, O_RDWR | O_CREAT, mode: 0o664)
         else { return nil }
@@ -375,7 +375,7 @@ struct BlobDownload: Sendable {
         return Lock(descriptor: descriptor, isHeld: true)
     }
 
-    /// The sum of the bytes of all partial downloads of the content, ours and huggingface_hub's. It grows if somebody makes
+    /// The sum of the bytes of all partial downloads of the content, ours and huggingface_hub's. The sum grows if somebody makes
     /// progress.
     private func headway() -> Int {
         let blobs = parentFolder(of: blob)

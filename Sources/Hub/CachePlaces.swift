@@ -5,24 +5,24 @@ import Files
 import Glibc
 
 extension HubCache {
-    /// A folder of the cache.
+    /// A folder of the cache. REPOSITORY is the repository's folder, `models--…` or `datasets--…`.
     enum Place {
-        /// `models--X/.sae-extract` and folders in it.
+        /// `REPOSITORY/.sae-extract` and folders in it.
         case own([String] = [])
-        /// `models--X/refs` and folders in it.
+        /// `REPOSITORY/refs` and folders in it.
         case references([String] = [])
-        /// `models--X/blobs`.
+        /// `REPOSITORY/blobs`.
         case blobs
-        /// `models--X/snapshots/COMMIT` and folders in it.
+        /// `REPOSITORY/snapshots/COMMIT` and folders in it.
         case snapshot(String, [String] = [])
-        /// `models--X/snapshots`.
+        /// `REPOSITORY/snapshots`.
         case snapshots
-        /// `.locks/models--X`.
+        /// `.locks/REPOSITORY`.
         case locks
     }
 
     /// The names that lead from the cache's root to `place`, and how many of them, from the first on, may be links: the owner of
-    /// a cache may keep its large folders elsewhere. Only links that this user or root has made are followed.
+    /// a cache may keep large folders elsewhere. Only links that this user or root has made are followed.
     private func way(to place: Place) -> (steps: [String], linkable: Int) {
         let repository = reference.folderName
         return switch place {
@@ -35,8 +35,8 @@ extension HubCache {
         }
     }
 
-    /// The cache's root; nil if it does not exist. Throws `FileError`, also if the user has not given the root itself and another
-    /// user's link is in its place.
+    /// The cache's root; nil if it does not exist. Throws `FileError`, also if another user's link is in place of the root,
+    /// unless the user has given the root itself.
     private func existingRoot() throws(FileError) -> Folder? {
         do {
             guard !isRootGiven else { return try Folder(root) }
@@ -47,8 +47,8 @@ extension HubCache {
         }
     }
 
-    /// The folder at `place`; nil if it does not exist. Throws `FileError`, also if a link that is not followed or anything else
-    /// is in its place.
+    /// The folder at `place`; nil if it does not exist. Throws `FileError`, also if a link that is not followed, or something
+    /// that is not a folder, is in place of the folder.
     func existing(_ place: Place) throws(FileError) -> Folder? {
         guard var folder = try existingRoot() else { return nil }
         let (steps, linkable) = way(to: place)
@@ -84,7 +84,7 @@ extension HubCache {
     }
 
     /// Throws `FileError` if another user's link is in place of the cache's root, or if our own folder is a link or not a folder:
-    /// nothing may be read from it then.
+    /// nothing may be read from such a folder.
     func check() throws(FileError) {
         try checkRoot()
         // By path, not by handle: a cache behind another user's link may still be read.

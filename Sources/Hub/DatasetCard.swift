@@ -16,7 +16,7 @@ struct DatasetCard: Equatable, Sendable {
         configs = card?.object?["configs"] ?? .null
     }
 
-    /// The split `train` of the configuration that is read if the user names none.
+    /// Which files are the split `train` of the default configuration.
     struct Training: Equatable {
         /// The only folder whose files count, without a slash at its end; empty for the whole repository.
         var folder = ""
@@ -24,8 +24,8 @@ struct DatasetCard: Equatable, Sendable {
         var patterns: [String]?
     }
 
-    /// Returns what the card says about the split `train`. Throws if the card is ambiguous, or says something that this program
-    /// cannot read.
+    /// Returns what the card says about the split `train`. Throws `NoTrainSplit` if the card is ambiguous, names files but none
+    /// of a split `train`, or says something that this program cannot read.
     func training() throws(NoTrainSplit) -> Training {
         guard let entries = try entries(), !entries.isEmpty else { return Training() }
         let names = entries.map(\.name)
@@ -99,8 +99,8 @@ struct DatasetCard: Equatable, Sendable {
         return entries
     }
 
-    /// Returns the patterns of each split in `files`, which is one pattern, a list of patterns, or patterns by split. Nil if it
-    /// has another form.
+    /// Returns the patterns of each split in `files`, which is one pattern, a list of patterns, or patterns by split. Nil if
+    /// `files` has another form.
     private static func splits(_ files: JSONValue) -> [(split: String, patterns: [String])]? {
         func patterns(_ value: JSONValue) -> [String]? {
             if let one = value.string { return [one] }

@@ -1,6 +1,5 @@
-// Finds files of one commit that are in the cache under another commit. If nothing can be added to the cache, they are used
-// there, if their contents are proven to be those of the requested commit. Otherwise they are linked or copied into the requested
-// commit's folder.
+// Finds files of one commit that are in the cache under another commit with proven equal content. They are linked or copied into
+// the requested commit's folder. If nothing can be added to the cache, they are used where they are.
 
 import ByteJSON
 import Files
@@ -39,7 +38,7 @@ extension HubCache {
     }
 
     /// Returns why no link or no folder can be created in `own`; nil if both can. A full file system shows only when something is
-    /// created. Nothing is tried in the folders that others use: they may be creating the same folder.
+    /// created. Nothing is tried in the folders that other processes use: these may be creating the same folder.
     private func probe(_ own: Folder) -> FileError? {
         let name = uniqueName() + ".link"
         let code = own.makeLink(name, to: "nowhere")
@@ -63,8 +62,8 @@ extension HubCache {
         return all.filter { $0 == known } + all.filter { $0 != known }
     }
 
-    /// The commit other than `known` that has all of `paths`, with the listed size if it has a listing. Of several, the one with
-    /// the most files; nil if there is none.
+    /// The commit other than `known` that has all of `paths`, with the listed size if it has a listing. Of several such commits,
+    /// the commit with the most files; nil if there is no such commit.
     func commit(having paths: [String], insteadOf known: String?) -> String? {
         var best: (commit: String, count: Int)?
         for other in commits() where other != known {
@@ -105,7 +104,8 @@ extension HubCache {
         return ContentHash.proof(that: path, is: file) != nil
     }
 
-    /// The file that `path` of `commit` must be, by the name of the blob to which it links; nil if it does not link to a blob.
+    /// The file that `path` of `commit` must be, by the name of the blob to which it links; nil if `path` is not a link to a
+    /// blob.
     func named(_ path: String, of commit: String) -> RepositoryFile? {
         guard let digest = blobName(path, of: commit).flatMap(digest) else { return nil }
         return RepositoryFile(
@@ -113,7 +113,7 @@ extension HubCache {
     }
 
     /// A content in the cache that is not stored as the blob that the listing names: a file of a cache that was made without
-    /// links, or a content that a mirror lists by another digest than the one under which it is stored.
+    /// links, or a content that is stored under another digest than the digest by which a mirror lists it.
     struct Copy {
         let path: String
         /// The commit in whose folder the file is.
@@ -122,8 +122,8 @@ extension HubCache {
         let file: RepositoryFile
     }
 
-    /// Returns the content of `file` in the folder of a commit other than `commit`, where `isProven` is true; nil if there is
-    /// none.
+    /// Returns a file with the content of `file` in the folder of a commit other than `commit`, where `isProven` is true; nil if
+    /// there is no such file.
     func copy(
         of file: RepositoryFile, notIn commit: String,
         isProven: @escaping (RepositoryFile, String) -> Bool
@@ -159,8 +159,8 @@ extension HubCache {
         try self.copy(name, from: folder, to: blob, in: blobs)
     }
 
-    /// The first path that exists and cannot be read, and why, of the cache's root, the repository's folder, its `snapshots` and
-    /// the revision's ref; nil if there is none.
+    /// The first of these paths that exists and cannot be read, and the reason: the cache's root, the repository's folder, that
+    /// folder's `snapshots`, the revision's ref. Nil if there is no such path.
     var unreadable: String? {
         for (path, mode) in [
             (root, R_OK | X_OK), (folder, R_OK | X_OK), (folder + "/snapshots", R_OK | X_OK),
@@ -176,7 +176,7 @@ extension HubCache {
     }
 }
 
-/// Remembers what was found of contents under other commits, so that each is examined only once.
+/// Remembers the results of searches for contents under other commits, so that each file is examined only once.
 final class KnownContents: Sendable {
     private let cache: HubCache
     private let contents: CheckedContents
@@ -196,7 +196,7 @@ final class KnownContents: Sendable {
         return isProven
     }
 
-    /// Returns the content of `file` in the folder of a commit other than `commit`; nil if there is none.
+    /// Returns a file with the content of `file` in the folder of a commit other than `commit`; nil if there is no such file.
     func copy(of file: RepositoryFile, notIn commit: String) -> HubCache.Copy? {
         let key = ExactString(file.path)
         if let known = copies.withLock({ $0[key] }) { return known }

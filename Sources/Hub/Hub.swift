@@ -13,9 +13,10 @@ public final class Hub: Sendable {
     public let settings: HubSettings
     private let log: Logger
     private let client: HubClient?
-    /// Why no client can be created even if the network may be used; nil if one can.
+    /// Why no client can be created even if the network may be used; nil if a client can be created.
     private let absence: String?
-    /// Whether the Hub has failed to answer. Then it is no longer asked about what is in the cache.
+    /// Whether the Hub had an outage in this process. After an outage, the Hub is not asked about a revision that the cache can
+    /// supply.
     private let isDown = Atomic(false)
     private let contents: CheckedContents
     /// The snapshots of other commits whose use was logged already.
@@ -65,8 +66,8 @@ public final class Hub: Sendable {
             guard let found else { throw missing(reference, [], isolation ?? "") }
             return found
         }
-        // A commit never changes, so the Hub need not be asked again. A listing of a dataset suffices only if it has what the
-        // card says, which not every listing has.
+        // A commit never changes, so the Hub need not be asked again. A dataset's listing suffices only if it has what the card
+        // says; some listings do not.
         if reference.isCommit,
             let listing = cache.ownListing(reference.revision, contents), listing.isChecked,
             reference.kind == .model || listing.card != nil
@@ -94,10 +95,10 @@ public final class Hub: Sendable {
                     information.card
                     ?? (listing[readme] == nil ? DatasetCard() : cached?.card)
             }
-            // In a read-only cache nothing can be stored, but what is in it can be used.
+            // In a read-only cache nothing can be stored, but its files can be used.
             if listing != cached { store(listing, of: information.commit, in: cache) }
         } catch {
-            // Uses the cache if the error says nothing against what is in it.
+            // Uses the cache if the error says nothing against the cache's files.
             guard let hubError = error as? HubError, hubError.leavesTheCache else { throw error }
             guard let fallback else {
                 if let other = cache.commit(having: [], insteadOf: known) {
@@ -107,7 +108,7 @@ public final class Hub: Sendable {
                 }
                 throw error
             }
-            // If one repository is refused, that says nothing about the others.
+            // The refusal of one repository says nothing about other repositories.
             if hubError.isOutage { isDown.store(true, ordering: .relaxed) }
             log.warning("\(error)")
             log.warning(
@@ -123,8 +124,8 @@ public final class Hub: Sendable {
     // MARK: Requests
 
     /// Returns a request for `paths` of `snapshot`, which must all be in one folder. If some are missing and nothing can be added
-    /// to the cache, the folder is that of another commit whose files are proven to be the same, if there is one. That folder
-    /// must not have any of the files `rivals`: a reader of the folder would take them instead of the requested ones.
+    /// to the cache, the folder is that of another commit whose files are proven to be the same, if such a commit exists. That
+    /// folder must not have any of the files `rivals`: a reader of the folder would read `rivals` instead of the requested files.
     public func request(
         _ snapshot: RepositorySnapshot, _ paths: [String], without rivals: [String] = []
     ) -> HubRequest {
@@ -169,7 +170,7 @@ public final class Hub: Sendable {
         return groups.map { HubRequest(whole.snapshot, $0, of: whole.paths) }
     }
 
-    /// Returns the error if `file` of `request` must be added to the cache and cannot be; nil if it can.
+    /// Returns the error for `file` of `request`, which is missing, if nothing can be added to the cache; otherwise nil.
     private func refusal(_ file: String, _ request: HubRequest) -> HubError? {
         request.snapshot.obstacle.map {
             .cacheNotWritable(
@@ -211,7 +212,7 @@ public final class Hub: Sendable {
                 ? ["\(script), which says in Python what its data are, is not run"] : [])
         for remark in remarks { log.warning("\(snapshot.reference): \(remark)") }
         if !snapshot.isListed {
-            // Without a list, only their hashes prove that they are whole.
+            // Without a list of the repository's files, only the hashes prove that the files are whole.
             for file in choice.files {
                 if let path = snapshot.damaged(file, trustingNobody: true) {
                     throw HubError.damagedInCache(snapshot.reference, file: file, path: path)
@@ -221,9 +222,9 @@ public final class Hub: Sendable {
         return (choice.files, snapshot)
     }
 
-    /// Returns `snapshot` with an empty card if only the README can tell what the card says, and it has no `configs`. Downloads
-    /// the README if necessary. Throws `HubError` and `FileError`, also if the README has `configs`, which this program reads
-    /// only from the Hub's answer.
+    /// Returns `snapshot` with an empty card if only the README can tell what the card says, and the README has no `configs`.
+    /// Downloads the README if necessary. Throws `HubError` and `FileError`, also if the README has `configs`, which this program
+    /// reads only from the Hub's answer.
     private func withCard(_ snapshot: RepositorySnapshot) async throws -> RepositorySnapshot {
         guard !snapshot.isCardKnown, snapshot.contains(readme) else { return snapshot }
         let request = request(snapshot, [readme])
@@ -338,7 +339,7 @@ public final class Hub: Sendable {
         }
     }
 
-    /// Records which commits the revisions are, now that all files of `requests` are in the cache, for runs without the network.
+    /// Records, for runs without the network, which commits the revisions are. All files of `requests` are in the cache by now.
     /// Removes what killed processes have left in the cache.
     public func settle(_ requests: [HubRequest]) {
         for request in requests {
@@ -373,12 +374,12 @@ public final class Hub: Sendable {
         settings.offlineVariable.map { "\($0) is set" }
     }
 
-    /// Returns the error for a download that is impossible: that of the first of `files`, which `snapshot` lacks.
+    /// Returns the error for an impossible download of the first of `files`, which `snapshot` lacks.
     public func missing(_ snapshot: RepositorySnapshot, _ files: [String]) -> HubError {
         missing(snapshot.reference, files, isolation ?? snapshot.isolation ?? "")
     }
 
-    /// Returns the error for a download that is impossible: that of the SAE `what`, which `snapshot` lacks.
+    /// Returns the error for an impossible download of the SAE `what`, which `snapshot` lacks.
     public func missing(_ snapshot: RepositorySnapshot, what: String) -> HubError {
         missing(snapshot.reference, [], isolation ?? snapshot.isolation ?? "", what: what)
     }

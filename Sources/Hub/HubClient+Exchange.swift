@@ -27,14 +27,14 @@ extension HubClient {
         var sender: String? { senders.isEmpty ? nil : senders.joined(separator: " and ") }
     }
 
-    /// Sends `request` and follows redirects. Returns the last answer and its route. With `stoppingAtStorage`, a redirect from
-    /// the Hub to the storage of a file is not followed and is the last answer. `body` receives the answer that is not a
-    /// redirect. `redirected` is called with the head of each redirect, and with the head of the last answer.
+    /// Sends `request`, follows redirects, and returns the last answer and its route. With `stoppingAtStorage`, a temporary
+    /// redirect away from the Hub is not followed; this redirect is then the last answer. `body` receives the head and the bytes
+    /// of an answer that is no redirect. `redirected` is called once for the head of every answer.
     func follow(
         _ request: HTTPRequest, stoppingAtStorage: Bool, body: @escaping Body,
         redirected: (HTTPResponse) throws -> Void = { _ in }
     ) async throws -> (HTTPResponse, Route) {
-        // An address of a storage came from the Hub in an earlier answer.
+        // If `request` goes to a file's storage, the Hub gave the address in an earlier answer.
         var route = Route(
             url: request.url, senders: isEndpoint(request.url) ? [] : [settings.namedEndpoint])
         for _ in 0...HubClient.maximumRedirects {
@@ -88,8 +88,8 @@ extension HubClient {
     }
 
     /// Whether the body of the answer of `url` is not compressed. Returns false for a compressed error, whose text is not needed.
-    /// Throws `HubError` for any other compressed answer: compression was not asked for, and a few bytes may unpack to any
-    /// number.
+    /// Throws `HubError` for any other compressed answer: compression was not asked for, and a few bytes may unpack to any number
+    /// of bytes.
     private func hasPlainBody(_ response: HTTPResponse, _ url: URL) throws(HubError) -> Bool {
         let codings = ["Content-Encoding", "Transfer-Encoding"].compactMap { response[$0] }
             .flatMap { $0.split(separator: ",") }.map { trimmed($0).lowercased() }
@@ -107,12 +107,13 @@ extension HubClient {
         .notAHub(endpoint: address(route.url), reason: "\(place(route.url)) \(reason)")
     }
 
-    /// Names who answered at `url`, for messages: its host, or the proxy on the way to it.
+    /// Returns words for messages that name who may have answered at `url`: the host and, if there is one, the proxy.
     func answerer(_ url: URL) -> String {
         address(url) + (settings.proxies.proxy(for: url).map { ", or the proxy \($0)," } ?? "")
     }
 
-    /// Returns the refusal for a `failure` of the network on the way to the host of `route`. It names the proxy on the way.
+    /// Returns the refusal for a network `failure` when the host of `route` was asked. The refusal's text names the proxy, if
+    /// there is one.
     func unreachable(_ route: Route, _ failure: NetworkFailure) -> Refusal {
         let proxy = settings.proxies.proxy(for: route.url).map { "through the proxy \($0): " }
         return Refusal(
@@ -160,7 +161,7 @@ extension HubClient {
     }
 
     /// Whether the token may be sent to `url`: only to the Hub, and only by https or to this machine, so that nobody on the way
-    /// can read it.
+    /// can read the token.
     func mayIdentify(to url: URL) -> Bool {
         let host = url.host?.lowercased() ?? ""
         let isLoopback = loopbackHosts.contains(host)

@@ -4,16 +4,17 @@ import FoundationEssentials
 
 /// A passage of a document.
 struct FeatureContext: Sendable {
-    /// Index of the author in the run, index of the document among the author's, positions of the passage in the document.
+    /// The author's index in the run, the document's index among the author's documents, and the passage's positions in the
+    /// document.
     var author: Int
     var document: Int
     var positions: Range<Int>
     /// The tokens at which the feature fires: offset from the passage's first position, and activation.
     var fires: [(offset: Int, value: Float)]
-    /// If the files hold activations, the largest activation. If they hold ones, the largest number of tokens within `span`
-    /// tokens at which the feature fires.
+    /// If the files hold activations, the largest activation. If they hold ones, the largest number of tokens at which the
+    /// feature fires within a window of `span` tokens.
     var score: Float
-    /// The number of the same author's passages that are stronger.
+    /// The number of stronger passages of the same author.
     var rank = 0
 
     /// The largest number of tokens of a passage.
@@ -23,9 +24,9 @@ struct FeatureContext: Sendable {
     /// If the files hold ones, the strongest place is the window of this many tokens in which the feature fires most often.
     static let span = 12
 
-    /// Returns the strongest passages of `author` for each of `features`, strongest first: at most one for each document and
-    /// at most `limit` for each feature. `hasValues` says whether the file holds activations instead of ones. Throws as
-    /// `ActivationsFile.forEachEntry`, and `ResultsError` if the feature fires at padding.
+    /// Returns the strongest passages of `author` for each of `features`, strongest first: at most one for each document and at
+    /// most `limit` for each feature. `hasValues` says whether the file holds activations instead of ones. Throws what
+    /// `ActivationsFile.forEachEntry` throws, and `ResultsError` if one of `features` fires at padding.
     static func find(
         _ features: [Int], in file: ActivationsFile, author: Int, lengths: [Int], hasValues: Bool,
         limit: Int
@@ -42,7 +43,7 @@ struct FeatureContext: Sendable {
             var rest = fires[...]
             while let first = rest.first {
                 let document = first.row / file.positions
-                // `FeatureCounts` has checked this before, so the file is another one now.
+                // `FeatureCounts` has checked this before, so the file has changed since then.
                 guard document < lengths.count, first.row % file.positions < lengths[document]
                 else {
                     throw ResultsError.badFile(

@@ -17,8 +17,8 @@ struct FeatureCounts: Sendable {
     /// The number of entries that are NaN or infinite.
     private(set) var notFinite = 0
 
-    /// Counts the entries of `file`. The first `lengths[d]` positions of document d are tokens, the others are padding. Throws as
-    /// `ActivationsFile.forEachEntry`, and `ResultsError` if a feature fires at padding.
+    /// Counts the entries of `file`. The first `lengths[d]` positions of document d are tokens, the others are padding. Throws
+    /// what `ActivationsFile.forEachEntry` throws, and `ResultsError` if a feature fires at padding.
     init(_ file: ActivationsFile, lengths: [Int]) throws {
         var tokens = [Int32](repeating: 0, count: file.features)
         var documents = tokens

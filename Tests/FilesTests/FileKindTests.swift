@@ -12,7 +12,7 @@ struct FileKindTests {
     struct Sample: CustomTestStringConvertible, Sendable {
         let testDescription: String
         let bytes: [UInt8]
-        /// Words that the sentence must contain if a corpus is expected, and if weights are expected.
+        /// Words that the sentence must contain in both cases: a corpus is expected, and weights are expected.
         let mentions: [String]
 
         init(_ name: String, _ bytes: [UInt8], _ mentions: String...) {
@@ -248,7 +248,7 @@ struct FileKindTests {
         #expect(error?.description.contains("nobody-of-this-name") == true)
     }
 
-    /// A file is a server's answer only if the whole file is: some texts only begin like an answer.
+    /// A file counts as a server's answer only if the whole file is an answer: some texts only begin like an answer.
     @Test func answersAreTheWholeFile() {
         func isAnswer(_ text: String) -> Bool {
             let kind = Array(text.utf8).withUnsafeBytes { FileKind($0) }

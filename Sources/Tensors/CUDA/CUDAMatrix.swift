@@ -6,8 +6,8 @@ import Glibc
 
 /// Activations on the device: float32, the parts that products read, or the recipe for either.
 ///
-/// A norm or a GeGLU is not computed when it is requested, but when its use is known. Most of them are read only by
-/// products, and then they never exist as float32.
+/// A norm or a GeGLU is not computed when it is requested, but when its use is known. Most norms and GeGLUs are read only by
+/// products; these never exist as float32.
 public final class CUDAMatrix {
     /// How to compute a matrix that does not exist yet.
     enum Recipe {
@@ -55,8 +55,8 @@ public final class CUDAWeights {
     let isTable: Bool
     /// The form on the device; final after `load`.
     var form = Form.bfloat16
-    /// The parts, the high part first. Row r of part p begins at element r · rowStride + p · partStride. So both parts,
-    /// [high | low], form one inner dimension of a product with a constant stride. Nil before `load`.
+    /// The parts, the high part first. Element c of row r of part p is at r · rowStride + p · partStride + c. With these strides,
+    /// one product can read both parts as one matrix [high | low] with twice the inner dimension. Nil before `load`.
     var data: DeviceBuffer?
     /// For tables: the remainder of a float32 that two parts do not hold, so that `embed` returns exact rows. Nil if not needed.
     var rest: DeviceBuffer?

@@ -15,7 +15,7 @@ enum CommandLineArguments {
         case layers
         /// At newlines, and only in the environment: authors' names, which may contain all other characters.
         case newlines
-        /// A flag without a value. In the environment it is on with 1, true, yes or on, and off with 0, false, no or off.
+        /// A flag without a value. In the environment the flag is on with 1, true, yes or on, and off with 0, false, no or off.
         case `switch`
     }
 
@@ -37,8 +37,8 @@ enum CommandLineArguments {
     /// The subcommands that do not take the flags of a run.
     static let otherCommands: Set = ["inspect", "report", "verify", "devices", "help"]
 
-    /// Throws `UsageError` if the first word is not one of `subcommands` (and names a similar one), or if a subcommand that takes
-    /// no flags of a run gets one. ArgumentParser would accept such a flag, and nothing would read it.
+    /// Throws `UsageError` if the first word is not one of `subcommands` (the error names a similar subcommand), or if a
+    /// subcommand that takes no flags of a run gets such a flag. ArgumentParser would accept the flag, and nothing would read it.
     static func checkSubcommand(_ arguments: [String], among subcommands: [String]) throws {
         guard let word = arguments.first, !word.hasPrefix("-") else { return }
         if otherCommands.contains(word) {
@@ -85,8 +85,8 @@ enum CommandLineArguments {
     }
 
     /// Returns `arguments` with flags in snake_case, only the last of equal flags, lists split, and absent flags taken from
-    /// `environment`. Words before the first flag stay; ArgumentParser refuses them. Throws `UsageError` for invalid layers and
-    /// for invalid values of switches.
+    /// `environment`. Words before the first flag stay: a subcommand, or words that ArgumentParser refuses. Throws `UsageError`
+    /// for invalid layers and for invalid environment values of switches.
     static func normalized(
         _ arguments: [String], environment: [String: String]
     ) throws(UsageError) -> [String] {

@@ -49,7 +49,8 @@ struct InputResolver {
         return inputs.locations
     }
 
-    /// Returns the Hub if any input comes from it, otherwise nil. Throws `HubError`, and `LauncherError` like `makeHub`.
+    /// Returns the Hub if any input comes from the Hub, otherwise nil. Throws `UsageError`, `HubError`, and `LauncherError` like
+    /// `makeHub`.
     func makeHubIfNeeded() throws -> Hub? {
         let (_, folder) = try options.namedModel()
         for (flag, revision, path) in [

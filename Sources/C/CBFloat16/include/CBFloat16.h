@@ -1,10 +1,10 @@
 // Products of bfloat16 numbers, summed in float32: the kernels of `--dtype bfloat16` on the CPU backend.
 //
-// A "pair" is two neighbouring columns of a row, i.e. 32 bits. One factor is in "lanes": a block of its rows is stored pair
-// of columns by pair of columns, and each row is one lane of the vectors. The other factor is read in place, row by row; each
-// pair is broadcast to all lanes. Weights of a checkpoint, (outputs, inputs), are read in place without packing, and the
-// activations are in lanes. The encoder of an SAE, (inputs, outputs), is packed into lanes, one block of outputs at a time,
-// and the activations are read in place.
+// A "pair" is two neighbouring columns of one row (32 bits). One factor is transposed into "lanes": for a block of rows,
+// first pair 0 of every row, then pair 1 of every row, and so on. So each row has its own vector lane. The other factor
+// stays row by row; each of its pairs is copied to all lanes. Weights of a checkpoint, (outputs, inputs), are read in place
+// without packing, and the activations are in lanes. The encoder of an SAE, (inputs, outputs), is packed into lanes, one
+// block of outputs at a time, and the activations are read in place.
 //
 // A bfloat16 is the upper half of a float32. The product of two is exact in float32 unless it overflows or is subnormal
 // (VDPBF16PS treats subnormal numbers as zero). Each sum goes over the pairs of a row in order, and adds the second product
@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/// Maximum number of rows of the broadcast factor in one call of `multiply`.
+/// Maximum number of rows, of the factor that stays row by row, in one call of `multiply`.
 enum { BFLOAT16_ROWS = 96 };
 
 /// Returns whether the processor has AVX-512 (F, CD, BW, DQ, VL), and the system saves its registers.
@@ -39,12 +39,14 @@ struct bfloat16_kernels {
     /// Rounds `count` floats to the nearest bfloat16, ties to even. NaN stays NaN.
     void (*round)(const void *x, long count, uint16_t *out);
 
-    /// Packs `count` bfloat16 rows (at most `block`) of `pairs` pairs into one block of lanes: for each pair of columns, the
-    /// pairs of all rows. `stride` is the distance between rows in bfloat16 numbers. Lanes beyond `count` are zero.
+    /// Packs `count` rows (at most `block`), each of `pairs` pairs, into one block of lanes: pair 0 of all rows, then pair 1
+    /// of all rows, and so on. `stride` is the distance between rows in bfloat16 numbers. The lanes after the last row, up
+    /// to a whole vector, are zero.
     void (*pack_rows)(const uint16_t *rows, long stride, long count, long pairs, uint32_t *lanes);
 
-    /// Rounds two rows of a float32 matrix to bfloat16 and interleaves them, a pair a column, into one block of lanes.
-    /// `second` may be null (zeros). Lanes beyond `count` are zero. `count` is the number of columns, at most `block`.
+    /// Rounds two rows of a float32 matrix to bfloat16 and interleaves them into one block of lanes: the two numbers of a
+    /// column become one pair. `second` may be null (zeros). `count` is the number of columns, at most `block`. The lanes
+    /// after the last column, up to a whole vector, are zero.
     void (*pack_columns)(const void *first, const void *second, long count, uint32_t *lanes);
 
     /// Computes the products of `lane_count` rows in lanes, stored block after block with `pairs` pairs per row, and
@@ -56,7 +58,7 @@ struct bfloat16_kernels {
         bool lanes_first, float *out, long stride, float *room);
 };
 
-/// Returns the kernels that this processor can run, the fastest first. `index` begins at 0; null after the last.
+/// Returns one set of kernels of those that this processor can run. `index` 0 is the fastest set; null after the last.
 const struct bfloat16_kernels *bfloat16_kernels_at(long index);
 
 #endif
