@@ -1,5 +1,6 @@
 // The paths of the tests' data, temporary folders, and reproducible random numbers.
 
+import Files
 import Foundation
 
 /// Paths of the files that tests read, and helpers to read and write files.
@@ -85,7 +86,7 @@ public final class TemporaryFolder {
 
     /// Creates missing parent folders of `name`. Returns the path of `name`.
     private func place(_ name: String) throws -> String {
-        try make((name as NSString).deletingLastPathComponent)
+        try make(parentFolder(of: name))
         return file(name)
     }
 }
