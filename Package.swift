@@ -67,7 +67,8 @@ let package = Package(
             name: "Planning",
             dependencies: [
                 "RunState", "AuthorReceipts", "RunFiles", "Corpus", "Tokenization", "Gemma2",
-                "SparseAutoencoders", "Tensors", "Threading", "CUDA", "Files", "Hooks", "ByteJSON",
+                "SparseAutoencoders", "Tensors", "Threading", "CUDA", "ArrayFiles", "Files",
+                "Hooks", "ByteJSON",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -95,7 +96,7 @@ let package = Package(
         .target(
             name: "RunFiles",
             dependencies: [
-                "ArrayFiles", "Files", "Hooks",
+                "ArrayFiles", "Files", "Hooks", "ByteJSON",
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: kernels),
@@ -164,7 +165,7 @@ let package = Package(
             name: "FilesTests", dependencies: ["Files", "ArrayFiles", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "ThreadingTests", dependencies: ["Threading", "TestSupport"],
+            name: "ThreadingTests", dependencies: ["Threading"],
             swiftSettings: strict),
         .testTarget(
             name: "TensorsTests",
@@ -179,7 +180,7 @@ let package = Package(
         .testTarget(
             name: "Gemma2Tests",
             dependencies: [
-                "Gemma2", "Tensors", "Threading", "Hooks", "ByteJSON", "TestSupport",
+                "Gemma2", "Tensors", "Threading", "ArrayFiles", "Hooks", "ByteJSON", "TestSupport",
             ],
             swiftSettings: strict),
         .testTarget(
@@ -231,7 +232,7 @@ let package = Package(
             name: "CLITests",
             dependencies: [
                 "sae-extract", "Extraction", "Planning", "RunFiles", "Tokenization", "Tensors",
-                "CUDA", "ArrayFiles", "Files", "ByteJSON", "TestSupport",
+                "CUDA", "ArrayFiles", "Files", "Hooks", "ByteJSON", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
