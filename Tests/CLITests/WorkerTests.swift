@@ -151,7 +151,9 @@ struct WorkerTests: UsingFolder {
                 "OPENBLAS_CORETYPE": "Haswell",
             ]))
         #expect(outcome.errors.contains("was ended by SIGILL"), "\(outcome.errors)")
-        #expect(outcome.errors.contains("the kernels of OPENBLAS_CORETYPE=Haswell; unset that variable"))
+        #expect(
+            outcome.errors.contains(
+                "the kernels of OPENBLAS_CORETYPE=Haswell; unset that variable"))
     }
 
     /// Checks that the message of Swift's runtime about a failed check is kept, whatever a crash report prints after it.
