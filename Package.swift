@@ -45,7 +45,8 @@ let package = Package(
             dependencies: [
                 "Extraction", "Planning", "RunState", "Results", "AuthorReceipts", "RunFiles",
                 "Corpus",
-                "Tokenization", "Gemma2", "SparseAutoencoders", "Tensors", "Threading", "CUDA",
+                "Tokenization", "Gemma2", "SparseAutoencoders", "CPUBackend", "Tensors",
+                "Threading", "CUDA",
                 "Hub", "ArrayFiles", "Files", "Hooks", "ByteJSON", "CStartup",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -58,7 +59,8 @@ let package = Package(
             name: "Extraction",
             dependencies: [
                 "Planning", "RunState", "AuthorReceipts", "RunFiles", "Corpus", "Tokenization",
-                "Gemma2", "SparseAutoencoders", "Tensors", "Threading", "CUDA", "ArrayFiles",
+                "Gemma2", "SparseAutoencoders", "CPUBackend", "CUDABackend", "Tensors", "Threading",
+                "CUDA", "ArrayFiles",
                 "Files", "Hooks", "ByteJSON",
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -108,9 +110,16 @@ let package = Package(
             dependencies: ["Tensors", "ArrayFiles", "Files", "Hooks", "ByteJSON"],
             swiftSettings: strict),
         .target(
-            name: "Tensors",
-            dependencies: ["CUDA", "Threading", "ArrayFiles", "Files", "CBFloat16", "COpenBLAS"],
+            name: "CPUBackend",
+            dependencies: [
+                "Tensors", "Threading", "ArrayFiles", "Files", "CBFloat16", "COpenBLAS",
+            ],
             swiftSettings: kernels),
+        .target(
+            name: "CUDABackend",
+            dependencies: ["Tensors", "CUDA", "Threading", "ArrayFiles", "Files"],
+            swiftSettings: kernels),
+        .target(name: "Tensors", dependencies: ["ArrayFiles"], swiftSettings: kernels),
         .target(name: "CUDA", dependencies: ["CCUDA"], swiftSettings: strict),
         .target(
             name: "Hub",
@@ -138,7 +147,8 @@ let package = Package(
         .executableTarget(
             name: "bench-tool",
             dependencies: [
-                "ArrayFiles", "Corpus", "Files", "Tensors", "Threading", "Tokenization",
+                "ArrayFiles", "Corpus", "Files", "CPUBackend", "Tensors", "Threading",
+                "Tokenization",
                 "BenchPeak",
             ],
             path: "scripts/benchmarks/tool",
@@ -169,7 +179,10 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "TensorsTests",
-            dependencies: ["Tensors", "Threading", "CUDA", "ArrayFiles", "TestSupport"],
+            dependencies: [
+                "CPUBackend", "CUDABackend", "Tensors", "Threading", "CUDA", "ArrayFiles",
+                "TestSupport",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "CorpusTests", dependencies: ["Corpus", "Files", "CZstd", "TestSupport"],
@@ -180,13 +193,15 @@ let package = Package(
         .testTarget(
             name: "Gemma2Tests",
             dependencies: [
-                "Gemma2", "Tensors", "Threading", "ArrayFiles", "Hooks", "ByteJSON", "TestSupport",
+                "Gemma2", "CPUBackend", "Tensors", "Threading", "ArrayFiles", "Hooks", "ByteJSON",
+                "TestSupport",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "SparseAutoencodersTests",
             dependencies: [
-                "SparseAutoencoders", "Tensors", "Threading", "ArrayFiles", "Files", "Hooks",
+                "SparseAutoencoders", "CPUBackend", "Tensors", "Threading", "ArrayFiles", "Files",
+                "Hooks",
                 "ByteJSON", "TestSupport",
             ],
             swiftSettings: strict),
@@ -231,7 +246,8 @@ let package = Package(
         .testTarget(
             name: "CLITests",
             dependencies: [
-                "sae-extract", "Extraction", "Planning", "RunFiles", "Tokenization", "Tensors",
+                "sae-extract", "Extraction", "Planning", "RunFiles", "Tokenization", "CPUBackend",
+                "Tensors",
                 "CUDA", "ArrayFiles", "Files", "Hooks", "ByteJSON", "TestSupport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),

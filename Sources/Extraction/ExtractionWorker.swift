@@ -3,7 +3,9 @@
 // written while the next author is computed.
 
 import AuthorReceipts
+import CPUBackend
 import CUDA
+import CUDABackend
 import Corpus
 import Files
 import FoundationEssentials
@@ -20,7 +22,7 @@ import Threading
 import Tokenization
 
 /// Carries out one worker's task on the device that its plan names. Calls `send`, from any thread, with each event. Throws
-/// `StopRequest`, the readers' errors, `FileError`, `NonFiniteError`, `ThreadError`, `BackendError` and `CUDAError`. Batches and
+/// `StopRequest`, the readers' errors, `FileError`, `NonFiniteError`, `ThreadError`, `CPUBackendError` and `CUDAError`. Batches and
 /// files that are finished before an error are kept.
 public func carryOut(
     _ task: WorkerTask, stop: StopFlag, log: Logger,

@@ -11,7 +11,7 @@ import Threading
 
 extension Extractor {
     /// Loads the model and the SAEs of `plan` onto `backend`. `aside` runs work that no result depends on. Throws the readers'
-    /// errors, and `CUDAError` or `BackendError` if one document of the longest length does not fit into memory.
+    /// errors, and `CUDAError` or `CPUBackendError` if one document of the longest length does not fit into memory.
     init(
         loading plan: RunPlan, head: SequenceHead, on backend: B, threads: ThreadPool,
         aside: @escaping (_ body: @escaping (ThreadPool) -> Void) throws -> Void, log: Logger

@@ -98,6 +98,13 @@ public struct TokenPredictions: Sendable {
     public var entropy: [Float]
     /// The first row with a logit that is NaN or infinite; nil if all logits are finite.
     public var firstNonFiniteRow: Int?
+
+    /// Stores the statistics of a batch.
+    package init(crossEntropy: [Float], entropy: [Float], firstNonFiniteRow: Int?) {
+        self.crossEntropy = crossEntropy
+        self.entropy = entropy
+        self.firstNonFiniteRow = firstNonFiniteRow
+    }
 }
 
 /// The precision of matrix products. All other operations are in float32 in both cases.
@@ -119,20 +126,6 @@ public enum BatchPart: String, CaseIterable, Sendable {
     case saes
 }
 
-/// An error of the CPU backend or of its threads.
-public enum BackendError: Error, Equatable, CustomStringConvertible {
-    /// The system refused the memory that matrix products need.
-    case noMemory(bytes: Int, threads: Int)
-
-    /// The error and the next step, in one line.
-    public var description: String {
-        switch self {
-        case .noMemory(let bytes, let threads):
-            "cannot reserve \(bytes >> 20) MiB of memory for matrix products on \(threads) threads; raise the limit (ulimit -v, or the job's memory) or give fewer --threads"
-        }
-    }
-}
-
 /// A result that the device may still be computing.
 public struct Deferred<Value> {
     private let get: () throws -> Value
@@ -148,7 +141,9 @@ public struct Deferred<Value> {
 }
 
 /// A result needed more memory than was reserved for it. The reservation has been enlarged; compute the batch again.
-public struct ResultOverflow: Error {}
+public struct ResultOverflow: Error {
+    package init() {}
+}
 
 /// A device that computes on row-major matrices.
 ///

@@ -47,7 +47,7 @@ public struct SparseRows: Sendable, Equatable {
 
     /// Gathers the rows in `ranges` from `columns` and `values`. `place` gives the first entry and the number of entries of a
     /// row.
-    init(
+    package init(
         gathering ranges: [Range<Int>], columns: UnsafeBufferPointer<Int32>,
         values: UnsafeBufferPointer<Float>, place: (_ row: Int) -> (start: Int, count: Int)
     ) {
@@ -89,7 +89,7 @@ public struct FiringFeatures: @unchecked Sendable {
     private let select: ([Range<Int>]) -> SparseRows
 
     /// `select` returns the rows in given ranges; it must be thread-safe.
-    init(_ select: @escaping ([Range<Int>]) -> SparseRows) { self.select = select }
+    package init(_ select: @escaping ([Range<Int>]) -> SparseRows) { self.select = select }
 
     /// Returns the rows in `ranges`, one range after the other.
     public func rows(_ ranges: [Range<Int>]) -> SparseRows { select(ranges) }

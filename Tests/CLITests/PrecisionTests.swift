@@ -1,6 +1,7 @@
 // Tests of `--dtype bfloat16` and of OpenBLAS kernel sets on the CPU, with the real binary.
 
 import ByteJSON
+import CPUBackend
 import Foundation
 import Tensors
 import TestSupport

@@ -1,5 +1,6 @@
 // Tests of the model: spellings of the configuration, forms of checkpoints, and that packing changes nothing.
 
+import CPUBackend
 import Foundation
 import Hooks
 import Tensors

@@ -1,6 +1,7 @@
 // Tests of choosing, reading and applying SAEs.
 
 import ArrayFiles
+import CPUBackend
 import Foundation
 import Hooks
 import Tensors

@@ -6,6 +6,7 @@ import TestSupport
 import Testing
 import Threading
 
+@testable import CPUBackend
 @testable import Tensors
 
 struct BFloat16Tests {

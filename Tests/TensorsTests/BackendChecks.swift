@@ -6,6 +6,8 @@ import Foundation
 import TestSupport
 import Testing
 
+@testable import CPUBackend
+@testable import CUDABackend
 @testable import Tensors
 
 /// The checks of one backend.

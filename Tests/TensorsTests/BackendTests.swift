@@ -8,6 +8,8 @@ import TestSupport
 import Testing
 import Threading
 
+@testable import CPUBackend
+@testable import CUDABackend
 @testable import Tensors
 
 /// A backend under test.

@@ -2,7 +2,7 @@
 
 import Testing
 
-@testable import Tensors
+@testable import CPUBackend
 
 struct OpenBLASKernelsTests {
     /// OpenBLAS' choice, the instructions of the processor, and the kernel set that is requested instead.

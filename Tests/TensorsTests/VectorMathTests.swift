@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@testable import Tensors
+@testable import CPUBackend
 
 struct VectorMathTests {
     private func worstRelativeError(

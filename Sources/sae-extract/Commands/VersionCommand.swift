@@ -1,5 +1,6 @@
 // `sae-extract --version`.
 
+import CPUBackend
 import Glibc
 import RunFiles
 import Tensors

@@ -1,5 +1,6 @@
 // Lists the CUDA devices and chooses those of this invocation's workers.
 
+import CPUBackend
 import CUDA
 import Files
 import FoundationEssentials

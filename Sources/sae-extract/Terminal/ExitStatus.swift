@@ -13,7 +13,7 @@ import Planning
 import Results
 import RunState
 import SparseAutoencoders
-import Tensors
+import CPUBackend
 import Threading
 import Tokenization
 
@@ -47,7 +47,8 @@ enum ExitStatus: Int32 {
                 .badData
             // If a file of the checkpoint is missing or is a folder, the checkpoint is invalid.
             case let error as FileError where error.isAboutContent: .badData
-            case is FileError, is FileNameError, is BackendError, is ThreadError, is DiskSpaceError,
+            case is FileError, is FileNameError, is CPUBackendError, is ThreadError,
+                is DiskSpaceError,
                 is StateRemovedError, is JournalChangedError,
                 is MissingFilesError,
                 is LauncherError:

@@ -1,5 +1,6 @@
 // The environment of the processes that this program starts.
 
+import CPUBackend
 import Subprocess
 import Tensors
 

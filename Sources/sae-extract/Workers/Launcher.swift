@@ -1,6 +1,7 @@
 // Starts one process per worker: this program again, which reads its task from standard input. A worker is never a fork without
 // exec, because the state of threads and of GPU drivers does not survive a fork.
 
+import CPUBackend
 import CUDA
 import Extraction
 import FoundationEssentials

@@ -13,6 +13,7 @@
 
 import ArrayFiles
 import BenchPeak
+import CPUBackend
 import Corpus
 import Files
 import Glibc

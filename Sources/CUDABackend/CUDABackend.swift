@@ -4,6 +4,7 @@
 import ArrayFiles
 import CUDA
 import Files
+import Tensors
 import Threading
 
 /// The backend that computes on an NVIDIA device.

@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import COpenBLAS
+import Tensors
 import Threading
 
 /// How the outputs of a product are cut into blocks. It depends only on the weights and on the kind of product.

@@ -1,6 +1,7 @@
 // Results that are copied from the device: predictions and features that fire. Logits and dense activations stay there.
 
 import CUDA
+import Tensors
 
 extension CUDABackend {
     /// Returns the number of rows or outputs per chunk if `count` of them, `bytesEach` bytes each, are cut into chunks of equal

@@ -3,6 +3,7 @@
 
 import ArrayFiles
 import CBFloat16
+import Tensors
 import Threading
 
 /// The bfloat16 kernels for one instruction set.

@@ -2,6 +2,7 @@
 // small products, with the soft-cap, the mask and the softmax between them.
 
 import COpenBLAS
+import Tensors
 import Threading
 
 extension OpenBLASBackend {

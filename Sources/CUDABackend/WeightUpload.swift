@@ -4,6 +4,7 @@
 import ArrayFiles
 import CUDA
 import Files
+import Tensors
 import Threading
 
 /// Uploads matrices. The CPU copies one piece into pinned memory while the previous piece is copied to the device.

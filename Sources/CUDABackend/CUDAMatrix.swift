@@ -3,6 +3,7 @@
 import ArrayFiles
 import CUDA
 import Glibc
+import Tensors
 
 /// Activations on the device: float32, the parts that products read, or the recipe for either.
 ///

@@ -8,6 +8,7 @@
 // bfloat16 parts would need the same products but have only 16 bits of mantissa together; the test model shows the difference.
 
 import CUDA
+import Tensors
 
 extension CUDABackend {
     /// Returns x · Wᵀ or x · W, depending on the layout of the weights.

@@ -2,6 +2,7 @@
 // logit, Σ eˡ and Σ l·eˡ. The log-partition, the entropy and the cross-entropy follow from these.
 
 import Glibc
+import Tensors
 import Threading
 
 extension OpenBLASBackend {

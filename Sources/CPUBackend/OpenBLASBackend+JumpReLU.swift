@@ -1,6 +1,7 @@
 // The SAE encoder. Dense activations of all features are never stored: each chunk of features is computed for all rows, and
 // only the features that fire are kept.
 
+import Tensors
 import Threading
 
 extension OpenBLASBackend {

@@ -2,6 +2,7 @@
 
 import ArrayFiles
 import Files
+import Tensors
 
 /// A row-major float32 matrix in memory. When the last reference goes, its buffer returns to the pool.
 public final class CPUMatrix {

@@ -4,6 +4,7 @@
 import ArrayFiles
 import COpenBLAS
 import Glibc
+import Tensors
 import Threading
 
 /// The backend that computes on the cores of the CPU.
@@ -39,15 +40,15 @@ public final class OpenBLASBackend: Backend {
     /// Address space that a thread needs for products, in bytes: 128 MiB that OpenBLAS maps, and a heap.
     private static let threadSpace = 192 << 20
 
-    /// Creates a backend on `threads`. Throws `BackendError.noMemory` if the system refuses the address space that they need.
+    /// Creates a backend on `threads`. Throws `CPUBackendError.noMemory` if the system refuses the address space that they need.
     public convenience init(
         on threads: ThreadPool, precision: Precision = .float32
-    ) throws(BackendError) {
+    ) throws(CPUBackendError) {
         try self.init(on: threads, bfloat16: precision == .bfloat16 ? .best : nil)
     }
 
     /// Creates a backend. With `bfloat16` kernels its products are in bfloat16, otherwise in float32.
-    init(on threads: ThreadPool, bfloat16: BFloat16Kernels?) throws(BackendError) {
+    init(on threads: ThreadPool, bfloat16: BFloat16Kernels?) throws(CPUBackendError) {
         self.bfloat16 = bfloat16
         // OpenBLAS must not divide a product among threads: the division, and with it the result, would depend on their number.
         openblas_set_num_threads(1)
