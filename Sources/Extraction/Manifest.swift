@@ -78,20 +78,18 @@ public struct Manifest {
     public func write(_ outcome: RunOutcome) throws -> [RunningProcess] {
         try folder.makeFolder()
         try write(.object(entry(outcome)), to: folder / "\(id).json")
-        // Another invocation may add its entry while this one writes `run.json`. So the list of entries is read again after
-        // writing, until it has not changed: the invocation that writes last has seen all entries.
-        var before: [String] = []
+        // Another invocation may add or change its entry while this one writes `run.json`. So the entries are read again after
+        // writing, until they have not changed: the invocation that writes last has seen all entries.
+        var before: [JSONValue]?
         var atWork: [RunningProcess] = []
         while true {
             // Earlier versions wrote colons in these names.
-            let now = try folder.names(endingIn: ".json")
+            let names = try folder.names(endingIn: ".json")
                 .map { (key: $0.replacing(":", with: ""), name: $0) }
                 .sorted { $0.key < $1.key }.map(\.name)
-            if now == before { return atWork }
-            before = now
-            let entries = now.compactMap { name in
-                try? MappedFile(folder / name).parsedJSON()
-            }
+            let entries = names.compactMap { try? MappedFile(folder / $0).parsedJSON() }
+            if entries == before { return atWork }
+            before = entries
             atWork = entries.compactMap(\.object).filter { entry in
                 entry[.outcome]?.string == RunOutcome.unfinished.rawValue
                     && entry[.state]?.string == state.relativePath && entry[.id]?.string != id

@@ -100,7 +100,7 @@ public struct TokenPredictions: Sendable {
     public var firstNonFiniteRow: Int?
 
     /// Stores the statistics of a batch.
-    package init(crossEntropy: [Float], entropy: [Float], firstNonFiniteRow: Int?) {
+    package init(crossEntropy: [Float], entropy: [Float], firstNonFiniteRow: Int? = nil) {
         self.crossEntropy = crossEntropy
         self.entropy = entropy
         self.firstNonFiniteRow = firstNonFiniteRow

@@ -341,6 +341,28 @@ struct ResumeTests: Resuming {
         #expect(try own(".journal") == [] && own(".partial") == [])
     }
 
+    /// Checks `run.json` if an entry changes after this run has read it. Step 1: this run reads the entry of another invocation and
+    /// waits before it renames `run.json`. Step 2: the other invocation ends and changes its entry. Step 3: this run continues.
+    @Test func anEntryThatChangesMeanwhileIsReadAgain() throws {
+        func place(_ outcome: String) throws {
+            try folder.write(
+                #"{"id": "other", "outcome": "\#(outcome)"}"#, "out/.sae-extract/runs/other.json")
+        }
+        try FileManager.default.createDirectory(
+            atPath: folder.file("out/.sae-extract/runs"), withIntermediateDirectories: true)
+        try place("unfinished")
+        let mark = folder.file("waiting")
+        // The first rename is that of the unfinished run, the second that of the finished run.
+        let tool = try RunningTool(
+            job("out", layers: [0]), environment: try shim(["FAULT_WAIT": "run.json:2:\(mark)"]))
+        #expect(tool.wait { _ in fileExists(mark) })
+        try place("done")
+        try FileManager.default.removeItem(atPath: mark)
+        #expect(tool.wait() == 0, "\(tool.log)")
+        let runs = try recordedRuns("out")
+        #expect(runs.count == 2 && runs.allSatisfy { $0["outcome"] == .string("done") })
+    }
+
     /// Checks that of two runs with different settings at the same time, one is refused before it changes results of the other.
     @Test func twoConfigurationsAtOnceDoNotMix() throws {
         let a = try RunningTool(job("out", layers: [0, 1, 2, 3]))

@@ -1,5 +1,6 @@
 // Tests of signals that ask a run to stop, and of the run that continues later.
 
+import ByteJSON
 import Foundation
 import TestSupport
 import Testing
@@ -43,6 +44,19 @@ struct SignalTests: UsingFolder {
         tool.send(SIGTERM)
         #expect(tool.wait() == 75, "\(tool.log)")
         #expect(!tool.log.contains("Error"), "\(tool.log)")
+    }
+
+    /// Checks the entry in `run.json` if a signal arrives when the entry exists and no worker has been started.
+    @Test func aSignalBeforeTheFirstWorkerIsRecorded() throws {
+        let mark = folder.file("waiting")
+        let tool = try RunningTool(
+            arguments, environment: try shim(["FAULT_WAIT": "run.json:1:\(mark)"]))
+        #expect(tool.wait { _ in fileExists(mark) })
+        tool.send(SIGTERM)
+        #expect(tool.wait { $0.log.contains("SIGTERM: finishing the batches in hand") })
+        try FileManager.default.removeItem(atPath: mark)
+        #expect(tool.wait() == 75, "\(tool.log)")
+        #expect(try recordedRuns("out").map { $0["outcome"] } == [.string("stopped")])
     }
 
     @Test func aSecondInterruptDoesNotWait() throws {

@@ -8,6 +8,9 @@
 // FAULT: worker, parent or both (SIGKILL to these processes); SIGILL or SIGABRT (the worker first prints FAULT_WORDS, if set);
 // PAUSE (three seconds); ENOSPC or EIO (the call fails with this error).
 //
+// FAULT_WAIT=NAME:N:FILE, in all processes: before the N-th rename to a file called NAME, the process creates FILE and waits until
+// FILE has been removed.
+//
 // The following variables change the behaviour of the file system, in all processes:
 // FAULT_SPACE: statvfs reports zero (no blocks and no inodes, as some file systems in user space do), nosys (it fails with
 // ENOSYS), small (1 MB free), inodes (no free inodes).
@@ -81,6 +84,18 @@ static int strike(void) {
 static int ends(const char *path, const char *ending) {
     size_t a = strlen(path), b = strlen(ending);
     return a >= b && !strcmp(path + a - b, ending);
+}
+
+// Waits before a rename to `to` if FAULT_WAIT names it.
+static void waitBefore(const char *to) {
+    static atomic_int renames;
+    char name[64], file[512];
+    int number;
+    const char *text = getenv("FAULT_WAIT"), *slash = strrchr(to, '/');
+    if (!text || sscanf(text, "%63[^:]:%d:%511[^\n]", name, &number, file) != 3) return;
+    if (strcmp(slash ? slash + 1 : to, name) || atomic_fetch_add(&renames, 1) + 1 != number) return;
+    close(open(file, O_CREAT | O_WRONLY, 0666));
+    while (!access(file, F_OK)) usleep(10000);
 }
 
 // Whether the path of the open file ends with `ending`.
@@ -228,6 +243,7 @@ int statvfs(const char *path, struct statvfs *info) {
 int rename(const char *from, const char *to) {
     static int (*real)(const char *, const char *);
     if (!real) real = dlsym(RTLD_NEXT, "rename");
+    waitBefore(to);
     int error = nameError(to);
     if (error) return errno = error, -1;
     int isFinal = ends(to, ".npz") || ends(to, ".npy");
@@ -315,6 +331,7 @@ int linkat(int from, const char *old, int to, const char *new, int flags) {
 int renameat(int from, const char *old, int to, const char *new) {
     static int (*real)(int, const char *, int, const char *);
     if (!real) real = dlsym(RTLD_NEXT, "renameat");
+    waitBefore(new);
     char room[8192];
     int error = nameError(whole(to, new, room));
     if (error) return errno = error, -1;

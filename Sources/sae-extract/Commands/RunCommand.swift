@@ -95,6 +95,8 @@ struct RunCommand {
         }
         try state.open()
         try state.removeStalePartials()
+        // From here on a signal ends the run through its workers, so that the entry in `run.json` gets its outcome.
+        control.begin()
         let others = try manifest.withLock { try $0.write(.unfinished) }
         if let other = others.first, plan.placement.worldSize == 1 {
             let outcome =
@@ -112,7 +114,6 @@ struct RunCommand {
             tasks, flags.execution.progress,
             seconds: environment[ProgressDisplay.secondsVariable].flatMap(Double.init)
                 .map { $0.isNaN ? 30 : min(max(0.01, $0), 86_400) }, log: log)
-        control.begin()
         let ends = await Launcher(
             tasks, environment: environment, logLevel: flags.execution.logLevel,
             control: control,
