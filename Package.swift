@@ -166,6 +166,7 @@ let package = Package(
                 .headerSearchPath("."),
                 .unsafeFlags(["-O2", "-std=c++20", "-mfma", "-ffp-contract=fast"]),
             ]),
+        .testTarget(name: "HooksTests", dependencies: ["Hooks"], swiftSettings: strict),
         .testTarget(name: "ByteJSONTests", dependencies: ["ByteJSON"], swiftSettings: strict),
         .testTarget(
             name: "ArrayFilesTests",

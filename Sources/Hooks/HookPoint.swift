@@ -34,8 +34,9 @@ public struct HookPoint: Hashable, Codable, Sendable, CustomStringConvertible {
 
     /// Parses a name such as `blocks.5.hook_resid_post`. Nil if the text is not the name of a hook.
     public init?(_ description: String) {
-        let parts = description.split(separator: ".", maxSplits: 2)
-        guard parts.count == 3, parts[0] == "blocks", let layer = Int(parts[1]),
+        let parts = description.split(
+            separator: ".", maxSplits: 2, omittingEmptySubsequences: false)
+        guard parts.count == 3, parts[0] == "blocks", let layer = number(parts[1], after: ""),
             let site = Site.allCases.first(where: { $0.hookName == parts[2] })
         else { return nil }
         self.init(layer: layer, site: site)

@@ -7,7 +7,7 @@ import Glibc
 /// Names, checks and repairs a file that one process appends to.
 enum AppendedFile {
     /// Returns a name without its ending. Names sort by time, and no other process on any machine makes the same name.
-    static func uniqueName(host: String, process: Int32) -> String {
+    static func newName(host: String, process: Int32) -> String {
         let time = Date().formatted(.iso8601).filter { $0.isLetter || $0.isNumber }
         let host = host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
         let id = String(UInt32.random(in: .min ... .max), radix: 16)

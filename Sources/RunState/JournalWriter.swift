@@ -26,7 +26,7 @@ package final class JournalWriter: @unchecked Sendable {
         directory: GuardedPath, header: JournalHeader, isSynchronizedAside: Bool = false
     ) throws {
         synchronizing = isSynchronizedAside ? DispatchQueue(label: "synchronizing") : nil
-        let name = AppendedFile.uniqueName(host: header.host, process: header.process)
+        let name = AppendedFile.newName(host: header.host, process: header.process)
         place = directory / "\(name).journal"
         let payload = Array(try JSONEncoder().encode(header))
         let head = FrameHead(

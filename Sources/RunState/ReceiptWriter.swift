@@ -17,7 +17,7 @@ final class ReceiptWriter: Sendable {
     /// Creates the file in the folder of `state`, with `receipt` in it. Throws `StateRemovedError` and `FileError`.
     init(_ state: StateFolder, _ receipt: AuthorReceipt) throws {
         name =
-            AppendedFile.uniqueName(host: ProcessInfo.processInfo.hostName, process: getpid())
+            AppendedFile.newName(host: ProcessInfo.processInfo.hostName, process: getpid())
             + ".receipts"
         place = state.directory / name
         let line = try receipt.line()

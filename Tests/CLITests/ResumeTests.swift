@@ -346,10 +346,9 @@ struct ResumeTests: Resuming {
     @Test func anEntryThatChangesMeanwhileIsReadAgain() throws {
         func place(_ outcome: String) throws {
             try folder.write(
-                #"{"id": "other", "outcome": "\#(outcome)"}"#, "out/.sae-extract/runs/other.json")
+                #"{"id": "other", "outcome": "\#(outcome)"}"#.utf8,
+                "out/.sae-extract/runs/other.json")
         }
-        try FileManager.default.createDirectory(
-            atPath: folder.file("out/.sae-extract/runs"), withIntermediateDirectories: true)
         try place("unfinished")
         let mark = folder.file("waiting")
         // The first rename is that of the unfinished run, the second that of the finished run.
