@@ -7,15 +7,16 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
-/// Settings for modules whose loops run once per float or per byte. These modules are optimised in debug builds too;
-/// without optimisation they are two orders of magnitude slower.
+/// Settings for modules whose loops run once per float or per byte. With these settings, debug builds are optimised
+/// too. Without optimisation, the loops would be a hundred times slower.
 let kernels: [SwiftSetting] = strict + [.unsafeFlags(["-O"], .when(configuration: .debug))]
 
 let package = Package(
     name: "sae-extract",
     products: [
         .executable(name: "sae-extract", targets: ["sae-extract"]),
-        // Only for tests: the stand-in for NVIDIA's libraries. Dynamic, because the program loads these libraries by file name.
+        // The stand-in for NVIDIA's libraries, for tests only. The library is dynamic, because the program loads
+        // NVIDIA's libraries by file name.
         .library(name: "FakeCUDA", type: .dynamic, targets: ["FakeCUDA"]),
     ],
     traits: [
@@ -29,8 +30,8 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
-        // A dependency of swift-crypto; nothing of it is linked. Its version is fixed here so that every clone builds the same
-        // sources. SwiftPM reports that no target uses it.
+        // swift-crypto depends on swift-asn1, but this program links nothing of swift-asn1. The version is fixed
+        // here, so that every clone builds the same sources. SwiftPM reports that no target uses swift-asn1.
         .package(url: "https://github.com/apple/swift-asn1", exact: "1.7.4"),
         .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
@@ -90,7 +91,7 @@ let package = Package(
                 "AuthorReceipts", "RunFiles", "Threading", "ArrayFiles", "Files", "Hooks",
                 "ByteJSON", "CReport",
             ],
-            // Its loops run once per entry of a file.
+            // The loops of `Results` run once per entry of a file.
             swiftSettings: kernels),
         .target(
             name: "AuthorReceipts", dependencies: ["RunFiles", "Files", "Hooks", "ByteJSON"],
@@ -257,7 +258,7 @@ let package = Package(
         .target(
             name: "CCUDA", path: "Sources/C/CCUDA",
             exclude: ["kernels.cu", "kernels.ptx", "prelude.h"],
-            // #embed is a C23 feature.
+            // The sources use #embed, a C23 feature.
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
         .target(name: "CCurl", path: "Sources/C/CCurl", cSettings: [.unsafeFlags(["-std=c2x"])]),
         .target(
@@ -266,7 +267,8 @@ let package = Package(
             name: "CReport", path: "Sources/C/CReport",
             exclude: ["page.html", "page.css", "page.js", "neuronpedia.json"],
             cSettings: [.unsafeFlags(["-std=c2x", "-Wno-c23-extensions"])]),
-        // The code selects its instructions at run time, so no flag names a processor. Optimised in debug builds too.
+        // The code selects its instructions at run time, so no flag names a processor. The code is optimised in debug
+        // builds too.
         .target(
             name: "CBFloat16", path: "Sources/C/CBFloat16", exclude: ["kernels.inc"],
             cSettings: [.unsafeFlags(["-O2", "-std=c2x"])]),
@@ -283,7 +285,8 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
-// scripts/checks/fuzz sets this variable. Other builds leave out `fuzz`, because `fuzz` cannot be linked without libFuzzer.
+// scripts/checks/fuzz sets this variable. Only these builds have the target `fuzz`, because it needs libFuzzer to
+// link.
 if Context.environment["SAE_EXTRACT_FUZZ"] != nil {
     package.targets += [
         .executableTarget(

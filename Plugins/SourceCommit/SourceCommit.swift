@@ -1,5 +1,6 @@
-// Writes the commit that the program is built from into a Swift source file. The plugin asks git before every build: SwiftPM
-// caches what Package.swift reads from git (Context.gitInformation), and the cached value goes stale.
+// Writes the commit of the program's sources into a Swift source file. The plugin asks git before every build.
+// Package.swift could read the commit from `Context.gitInformation`. But SwiftPM caches that value, so it would go
+// stale.
 
 import Foundation
 import PackagePlugin

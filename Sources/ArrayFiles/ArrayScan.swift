@@ -1,16 +1,16 @@
-// Passes over the elements of an array of any size without holding the array in memory.
+// Reads an array of any size from start to end without loading the whole array into memory.
 
 import Files
 import Glibc
 
-/// An array in a `.npz` or `.npy` file, for a pass from start to end.
+/// An array in a `.npz` or `.npy` file. `forEachNonzero` reads its elements from start to end.
 public struct ArrayScan: @unchecked Sendable {
     /// How the bytes of the array are stored.
     enum Source {
-        /// Plain bytes; the first `dataOffset` bytes are the header. `crc32` is the checksum of the archive, nil for a `.npy`
-        /// file.
+        /// Plain bytes, header included. The data begins at byte `dataOffset`. `crc32` is the CRC-32 that the archive
+        /// states; nil for a `.npy` file.
         case bytes(UnsafeRawBufferPointer, dataOffset: Int, crc32: UInt32?)
-        /// A DEFLATE stream; `dataOffset` counts unpacked bytes.
+        /// A DEFLATE stream. The data begins at byte `dataOffset` of the unpacked bytes. `crc32` is their CRC-32.
         case deflated(UnsafeRawBufferPointer, dataOffset: Int, crc32: UInt32)
     }
 
@@ -48,10 +48,12 @@ public struct ArrayScan: @unchecked Sendable {
             source: .bytes(file.bytes, dataOffset: length, crc32: nil), owner: file)
     }
 
-    /// The number of elements that the header announces. The product can overflow, which traps, unless `checkSize` has passed.
+    /// The number of elements that the header states. Call `checkSize` first, because the product can overflow and
+    /// trap.
     public var count: Int { header.shape.reduce(1, *) }
 
-    /// Throws `NPZError` if the elements are not plain numbers, or if the data has another size than type and shape say.
+    /// Throws `NPZError` if the elements are not plain numbers, or if the size of the data does not fit the type and
+    /// shape.
     public func checkSize() throws {
         guard let elementSize else {
             throw NPZError.unsupported(
@@ -59,21 +61,22 @@ public struct ArrayScan: @unchecked Sendable {
         }
         guard byteCount(shape: header.shape, elementSize: elementSize) == dataSize else {
             throw bad(
-                "has \(dataSize) bytes of data, which is not \(header.descr) \(header.shape)")
+                "has \(dataSize) bytes of data, expected the size of \(header.descr) \(header.shape)"
+            )
         }
     }
 
     /// The size of the unpacked data in bytes.
     var dataSize: Int { size - dataOffset }
 
-    /// Offset of the first byte of data, in unpacked bytes.
+    /// The offset in bytes of the data in the unpacked bytes.
     private var dataOffset: Int {
         switch source {
         case .bytes(_, let offset, _), .deflated(_, let offset, _): offset
         }
     }
 
-    /// Bytes of an element. Nil unless the elements are numbers of 1, 2, 4 or 8 bytes, lowest byte first.
+    /// The number of bytes of an element. Nil unless the elements are little-endian numbers of 1, 2, 4 or 8 bytes.
     public var elementSize: Int? {
         guard let order = header.descr.first,
             let size = ArrayScan.sizes[String(header.descr.dropFirst())],
@@ -88,9 +91,10 @@ public struct ArrayScan: @unchecked Sendable {
         "u8": 8, "b1": 1,
     ]
 
-    /// Calls `body` with each element whose bits are not all zero: with its index in storage order, ascending, and its bits. The
-    /// time is proportional to the nonzero elements and to the packed size. Checks the CRC-32 of plain bytes first; checks size
-    /// and CRC-32 of a DEFLATE stream at its end. Throws `NPZError`, or what `body` throws.
+    /// Calls `body` with the index and the bits of each element that has a nonzero bit, in storage order. The time is
+    /// proportional to the packed size plus the number of nonzero elements. For plain bytes, checks the CRC-32 before
+    /// the first call. For a DEFLATE stream, checks size and CRC-32 after the last call. Throws `NPZError`, or what
+    /// `body` throws.
     public func forEachNonzero(_ body: (_ index: Int, _ bits: UInt64) throws -> Void) throws {
         try checkSize()
         var elements = ElementAssembler(size: elementSize!, offset: dataOffset)
@@ -129,7 +133,8 @@ public struct ArrayScan: @unchecked Sendable {
         }
     }
 
-    /// Calls `body` with each nonzero 32-bit word. The last word is filled up with zeros.
+    /// Calls `body` with the index and bits of each nonzero 32-bit word. An incomplete last word is padded with zero
+    /// bytes.
     private func forEachWord(
         of bytes: UnsafeRawBufferPointer, _ body: (Int, UInt32) throws -> Void
     ) throws {
@@ -158,7 +163,7 @@ public struct ArrayScan: @unchecked Sendable {
     }
 }
 
-/// Assembles elements of 1, 2, 4 or 8 bytes from 32-bit words. The data may begin at any byte.
+/// Assembles elements of 1, 2, 4 or 8 bytes from 32-bit words. The first element may begin at any byte of a word.
 private struct ElementAssembler {
     private let size: Int
     private let offset: Int

@@ -1,28 +1,28 @@
-// Huffman codes of DEFLATE (RFC 1951, 3.2.2 and 3.2.7): the optimal code for given frequencies, and the block header that
-// describes a code.
+// Huffman codes of DEFLATE (RFC 1951, 3.2.2 and 3.2.7). Computes the optimal code for given symbol frequencies, and
+// the block header that describes a code.
 
 /// A prefix code over the symbols 0, 1, …
 struct HuffmanCode {
-    /// The length of each symbol's code word in bits; 0 for symbols that do not occur.
+    /// The length of each symbol's code word in bits; 0 for a symbol that does not occur.
     let lengths: [UInt8]
-    /// Each symbol's code word as DEFLATE writes it, first bit lowest.
+    /// The code word of each symbol in DEFLATE's bit order: the first bit is the lowest bit.
     let codes: [UInt16]
 
-    /// Makes the code with the fewest bits in total if symbol i occurs `frequencies[i]` times. No code word is longer than
-    /// `limit`.
+    /// Makes the code with the fewest bits in total if symbol i occurs `frequencies[i]` times. No code word has more
+    /// than `limit` bits.
     init(frequencies: [Int], limit: Int) {
         self.init(lengths: HuffmanCode.lengths(frequencies, limit))
     }
 
-    /// Makes the canonical code with these lengths.
+    /// Makes the canonical code whose code words have these lengths in bits.
     init(lengths: [UInt8]) {
         self.lengths = lengths
         codes = HuffmanCode.codes(lengths)
     }
 
-    /// Package-merge (Larmore and Hirschberg 1990). Makes `limit` lists; each list merges the symbols with pairs of entries of
-    /// the previous list. A symbol's code word has as many bits as the symbol occurs in the cheapest 2n - 2 entries of the last
-    /// list.
+    /// Returns code word lengths by the package-merge algorithm (Larmore and Hirschberg 1990). The algorithm makes
+    /// `limit` lists. Each list has all n symbols, and pairs of entries of the previous list, sorted by weight. The
+    /// code word of a symbol has as many bits as the symbol occurs in the first 2n - 2 entries of the last list.
     private static func lengths(_ frequencies: [Int], _ limit: Int) -> [UInt8] {
         struct Package {
             var weight: Int
@@ -44,7 +44,8 @@ struct HuffmanCode {
                     weight: list[2 * i].weight + list[2 * i + 1].weight,
                     symbols: list[2 * i].symbols + list[2 * i + 1].symbols)
             }
-            // Among equal weights, symbols come first, so that the result depends on the frequencies alone.
+            // If a symbol and a pair have equal weights, the symbol comes first. So the result depends only on the
+            // frequencies.
             list = []
             var next = 0
             for symbol in single {
@@ -62,13 +63,13 @@ struct HuffmanCode {
         return lengths
     }
 
-    /// Returns the canonical code words, assigned by length, then by symbol.
+    /// Returns the canonical code words. They are assigned in the order of length, then of symbol.
     private static func codes(_ lengths: [UInt8]) -> [UInt16] {
         var codes = [UInt16](repeating: 0, count: lengths.count)
         var next: UInt16 = 0
         for length in 1...15 as ClosedRange<UInt8> {
             for symbol in lengths.indices where lengths[symbol] == length {
-                // The canonical code counts up with the first bit highest.
+                // A canonical code counts up with the first bit as the highest bit. DEFLATE has the first bit lowest.
                 codes[symbol] = next.bitReversed >> (16 - UInt16(length))
                 next += 1
             }
@@ -84,15 +85,16 @@ extension UInt16 {
     }
 }
 
-/// The header of a block with a dynamic code: the code lengths, which are coded themselves.
+/// The header of a DEFLATE block with a dynamic code. It lists the lengths of the code words, which are encoded by a
+/// code of their own.
 struct DynamicBlockHeader {
     /// The order in which the header lists the lengths of the code for code lengths (RFC 1951, 3.2.7).
     static let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]
 
-    /// The values and their numbers of bits, in the order in which they are written.
+    /// The fields of the header in the order in which they are written. Each has a value and a number of bits.
     private(set) var fields: [(value: Int, bits: Int)] = []
 
-    /// Makes the header of a last block with these codes for literals and lengths, and for distances.
+    /// Makes the header of the last block of a stream: `literals` is the code for literals and lengths.
     init(literals: HuffmanCode, distances: HuffmanCode) {
         let literalLengths = DynamicBlockHeader.trimmed(literals.lengths, least: 257)
         let distanceLengths = DynamicBlockHeader.trimmed(distances.lengths, least: 1)
@@ -123,8 +125,8 @@ struct DynamicBlockHeader {
         var extraBits = 0
     }
 
-    /// Returns `lengths` as symbols 0…15, and repetitions as symbols 16 (the previous length, 3 to 6 times), 17 (zeros, 3 to 10
-    /// times) and 18 (zeros, 11 to 138 times).
+    /// Returns `lengths` in DEFLATE's run-length encoding. The symbols 0…15 are lengths. Symbol 16 repeats the
+    /// previous length 3 to 6 times. Symbol 17 stands for 3 to 10 zeros, symbol 18 for 11 to 138 zeros.
     private static func runs(_ lengths: [UInt8]) -> [Run] {
         var runs: [Run] = []
         var position = 0

@@ -5,9 +5,10 @@ import Glibc
 
 /// The content of a `.npy` header.
 public struct NPYHeader: Equatable, Sendable {
-    /// NumPy's type string: `<f4`, `<f2`, `<i4`, `|O`, …; for a structured array the list of its fields, as written.
+    /// NumPy's type string, such as `<f4`, `<f2`, `<i4` or `|O`. For a structured array, the list of its fields as
+    /// written.
     public var descr: String
-    /// Whether the first dimension runs fastest (column-major).
+    /// Whether the first index varies fastest (column-major, Fortran order).
     public var isFortranOrder: Bool
     /// Sizes of the dimensions, outermost first; empty for a scalar.
     public var shape: [Int]
@@ -19,7 +20,8 @@ public struct NPYHeader: Equatable, Sendable {
         self.shape = shape
     }
 
-    /// The bytes that NumPy writes: version 1.0, padded with spaces so that the data begins at a multiple of 64 bytes.
+    /// The header as NumPy writes it: version 1.0, padded with spaces so that the data begins at a multiple of 64
+    /// bytes.
     public var encoded: [UInt8] {
         let sizes =
             shape.count == 1 ? "\(shape[0])," : shape.map(String.init).joined(separator: ", ")
@@ -32,12 +34,13 @@ public struct NPYHeader: Equatable, Sendable {
             + [1, 0, UInt8(text.count & 0xFF), UInt8(text.count >> 8)] + text
     }
 
-    /// The longest header that is read, in bytes. NumPy itself reads up to 10,000 unless it is told to trust the file.
+    /// The longest header that is read, in bytes. NumPy reads up to 10,000 bytes unless the caller trusts the file.
     static let longest = 1 << 16
     /// The most dimensions of an array, as in NumPy 2.
     fileprivate static let mostDimensions = 64
 
-    /// Reads a header from the start of `bytes`; `length` is the offset of the data. Throws `NPYHeaderProblem`.
+    /// Reads the header at the start of `bytes`. `length` is the length of the header in bytes; the data begins at
+    /// this offset. Throws `NPYHeaderProblem`.
     static func read(
         _ bytes: UnsafeRawBufferPointer
     ) throws(NPYHeaderProblem) -> (header: NPYHeader, length: Int) {
@@ -45,10 +48,13 @@ public struct NPYHeader: Equatable, Sendable {
             throw NPYHeaderProblem("does not begin as a .npy array does")
         }
         let wide = bytes[6] >= 2
-        guard (1...3).contains(bytes[6]), bytes.count >= (wide ? 12 : 10) else {
-            throw NPYHeaderProblem("is of .npy version \(bytes[6]), which is not known")
+        guard (1...3).contains(bytes[6]) else {
+            throw NPYHeaderProblem("has .npy version \(bytes[6]), expected 1, 2 or 3")
         }
         let start = wide ? 12 : 10
+        guard bytes.count >= start else {
+            throw NPYHeaderProblem("is cut short within its header")
+        }
         let count =
             wide
             ? Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt32.self)))
@@ -64,7 +70,7 @@ public struct NPYHeader: Equatable, Sendable {
     }
 }
 
-/// What is wrong with the header of an array, as a phrase that follows the name of the array.
+/// The problem with the header of an array, as a phrase that follows the name of the array.
 struct NPYHeaderProblem: Error {
     let reason: String
 
@@ -73,7 +79,7 @@ struct NPYHeaderProblem: Error {
     }
 }
 
-/// Parses the Python dictionary literal that NumPy writes, and nothing more general.
+/// Parses the text of the header: a Python dictionary literal as NumPy writes it. Refuses any other Python syntax.
 private struct HeaderParser {
     let bytes: [UInt8]
     var position = 0
@@ -143,7 +149,7 @@ private struct HeaderParser {
         return String(decoding: bytes[start..<position - 1], as: UTF8.self)
     }
 
-    /// Reads a list and everything in it, and returns its text as written.
+    /// Reads a list, including nested lists, and returns its text unchanged.
     private mutating func list() throws(NPYHeaderProblem) -> String {
         let start = position
         var depth = 0

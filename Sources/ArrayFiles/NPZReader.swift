@@ -4,7 +4,8 @@
 import Files
 import Glibc
 
-/// Why a file was refused. Each case names the file and, if the problem is in one array, the array.
+/// The error for a `.npz` or `.npy` file that was refused. It names the file and, if one array has the problem, the
+/// array.
 public enum NPZError: Error, Equatable, CustomStringConvertible {
     /// The file is not a ZIP file, or its directory is damaged.
     case badArchive(path: String, reason: String)
@@ -14,7 +15,7 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
     case badMember(path: String, member: String, reason: String)
     /// An array is stored in a form that this program does not read.
     case unsupported(path: String, array: String, reason: String)
-    /// A requested array is not in the archive; `present` lists the arrays that are.
+    /// A requested array is not in the archive. `present` lists the names of the arrays in the archive.
     case missingArray(path: String, array: String, present: [String])
 
     /// The path of the file.
@@ -33,7 +34,7 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
         case .badMember(_, let array, let reason), .unsupported(_, let array, let reason):
             "array \(array) \(reason)"
         case .missingArray(_, let array, let present):
-            "array \(array) is not in the archive, which has \(present.isEmpty ? "none" : present.sorted().joined(separator: ", "))"
+            "array \(array) is not in the archive, which has \(present.isEmpty ? "no arrays" : "these arrays: " + present.sorted().joined(separator: ", "))"
         }
     }
 
@@ -53,9 +54,9 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// A mapped `.npz` archive whose directory has been checked.
+/// A memory-mapped `.npz` archive whose ZIP directory has been checked.
 public struct NPZReader: Sendable {
-    /// The mapped archive.
+    /// The memory-mapped file of the archive.
     public let file: MappedFile
     private let members: [String: Member]
 
@@ -69,7 +70,8 @@ public struct NPZReader: Sendable {
         var localOffset: Int
     }
 
-    /// Maps the file at `path` and reads its central directory. Throws `FileError`, `UnexpectedFileError` or `NPZError`.
+    /// Memory-maps the file at `path` and reads its ZIP directory. Throws `FileError`, `UnexpectedFileError` or
+    /// `NPZError`.
     public init(path: String) throws {
         file = try MappedFile(path: path, .onDemand)
         do {
@@ -88,8 +90,8 @@ public struct NPZReader: Sendable {
         return withExtendedLifetime(array.owner) { (array.header, Array(array.data)) }
     }
 
-    /// Returns the header of array `name` and its unpacked data, which is valid as long as `owner`. Throws if the CRC-32 is
-    /// wrong.
+    /// Returns the header of array `name` and its unpacked data. The data is valid as long as `owner` exists. Throws
+    /// if the CRC-32 is wrong.
     private func locate(
         _ name: String
     ) throws -> (header: NPYHeader, data: UnsafeRawBufferPointer, owner: AnyObject) {
@@ -100,8 +102,8 @@ public struct NPZReader: Sendable {
         return (header, UnsafeRawBufferPointer(rebasing: bytes[length...]), owner)
     }
 
-    /// Returns array `name` as a tensor of floats. Throws `NPZError` if the array is missing, damaged or of another type than
-    /// `<f4` or `<f2`, and `FileError` if the system gives no memory to unpack it.
+    /// Returns array `name` as a tensor of floats. Throws `NPZError` if the array is missing or damaged, or if its
+    /// type is not `<f4` or `<f2`. Throws `FileError` if the system gives no memory for the unpacked array.
     public func tensor(_ name: String) throws -> StoredTensor {
         let (header, data, owner) = try locate(name)
         return StoredTensor(
@@ -110,7 +112,7 @@ public struct NPZReader: Sendable {
             shape: header.shape, isFortranOrder: header.isFortranOrder, bytes: data, owner: owner)
     }
 
-    /// Returns type and shape of array `name`; reads only the front of the array. Throws as `tensor` does.
+    /// Returns element type and shape of array `name`. Reads only the front of the array. Throws as `tensor` does.
     public func tensorHeader(_ name: String) throws -> (elementType: ElementType, shape: [Int]) {
         let member = try member(name)
         let (header, length) = try frontHeader(
@@ -119,14 +121,14 @@ public struct NPZReader: Sendable {
         return (type, header.shape)
     }
 
-    /// The unpacked size in bytes up to which weights may have any compression ratio.
+    /// Weights of up to this number of unpacked bytes may have any compression ratio.
     static let freelyUnpacked = 64 << 20
-    /// The largest allowed ratio of unpacked to packed size. Trained weights pack to four fifths, pruned weights to less, and
-    /// zeros alone to a thousandth.
+    /// The largest allowed ratio of unpacked to packed size. The ratio of trained weights is about 1.25, that of
+    /// pruned weights is higher, and that of zeros alone is about 1000.
     private static let mostUnpacking = 64
 
-    /// Throws `NPZError` if array `name`, which holds weights, unpacks to much more than its packed size. Without this check, a
-    /// file of a few megabytes could demand all memory.
+    /// Throws `NPZError` if array `name`, which holds weights, would unpack to far more bytes than it has in the
+    /// file. Without this check, a file of a few megabytes could use up all memory.
     public func checkUnpacking(ofWeights name: String) throws {
         let member = try member(name)
         guard member.method != 0, member.size > NPZReader.freelyUnpacked,
@@ -151,7 +153,8 @@ public struct NPZReader: Sendable {
             throw NPZError.badMember(
                 path: file.path, member: name,
                 reason:
-                    "has \(dataSize) bytes of data, which is not \(header.descr) \(header.shape)")
+                    "has \(dataSize) bytes of data, expected the size of \(header.descr) \(header.shape)"
+            )
         }
         return elementType
     }
@@ -162,7 +165,8 @@ public struct NPZReader: Sendable {
         .badMember(path: file.path, member: member.name, reason: reason)
     }
 
-    /// Returns array `name` for a pass over its elements that does not unpack it to memory. Throws `NPZError` or `FileError`.
+    /// Returns array `name` as an `ArrayScan`, which reads the elements without unpacking the whole array into
+    /// memory. Throws `NPZError` or `FileError`.
     public func scan(_ name: String) throws -> ArrayScan {
         let member = try member(name)
         let packed = try storedBytes(of: member)
@@ -174,11 +178,11 @@ public struct NPZReader: Sendable {
                 : .deflated(packed, dataOffset: data, crc32: member.crc), owner: file)
     }
 
-    /// The number of bytes at the front of a member that contain its whole header. In packed form the header is no longer than
-    /// that.
+    /// The number of bytes at the front of a member that are enough for its whole header, both unpacked and packed.
     private static let longestHeader = NPYHeader.longest + 12
 
-    /// Returns the header of `member` and its unpacked length. `packed` is at least the front of the member's bytes in the file.
+    /// Returns the header of `member` and the header's unpacked length in bytes. `packed` has at least the front of
+    /// the member's bytes in the file.
     private func frontHeader(
         of member: Member, _ packed: UnsafeRawBufferPointer
     ) throws -> (header: NPYHeader, length: Int) {
@@ -203,21 +207,22 @@ public struct NPZReader: Sendable {
         }
     }
 
-    /// Returns the number of bytes that array `name` takes in the file. Throws `NPZError`.
+    /// Returns the number of bytes that array `name` has in the file, after compression. Throws `NPZError`.
     public func packedSize(of name: String) throws -> Int { try member(name).compressedSize }
 
     // MARK: Members
 
     private func member(_ name: String) throws -> Member {
         guard let member = members[name] else {
-            // PyTorch writes ZIP archives too.
+            // If the file is a ZIP archive of PyTorch, `explained` returns an error that says so.
             throw file.explained(
                 NPZError.missingArray(path: file.path, array: name, present: names), as: .npz)
         }
         return member
     }
 
-    /// Returns the bytes of `member` as the archive stores them, at most the first `limit`. Throws `NPZError` or `FileError`.
+    /// Returns the bytes of `member` as the archive stores them, at most the first `limit` bytes. Throws `NPZError`
+    /// or `FileError`.
     private func storedBytes(
         of member: Member, loading limit: Int = .max
     ) throws -> UnsafeRawBufferPointer {
@@ -229,9 +234,10 @@ public struct NPZReader: Sendable {
             return archive.u32(start) == 0x0403_4B50
         }
         guard try hasHeader() else {
-            throw bad(member, "has no local header where the directory says")
+            throw bad(member, "has no local header at the offset that the directory gives")
         }
-        // Sizes in local headers may be placeholders. Only the lengths of the name and of the extra field are used.
+        // A local header can have placeholders for the sizes. So the sizes come from the directory, and only the
+        // lengths of the name and of the extra field come from the local header.
         let data = start + 30 + Int(archive.u16(start + 26)) + Int(archive.u16(start + 28))
         guard data <= archive.count, member.compressedSize <= archive.count - data else {
             throw bad(member, "reaches beyond the end of the file")
@@ -239,10 +245,11 @@ public struct NPZReader: Sendable {
         switch member.method {
         case 0:
             guard member.size == member.compressedSize else {
-                throw bad(member, "is stored, but its two sizes differ")
+                throw bad(member, "is not compressed, but its compressed and unpacked sizes differ")
             }
         case 8:
-            // DEFLATE expands at most 1032:1. A larger announced size is refused before memory is allocated.
+            // DEFLATE unpacks to at most 1032 times the packed size. A larger announced size is refused before memory
+            // is allocated.
             guard member.size <= 1032 * member.compressedSize + 1024 else {
                 throw bad(
                     member, "announces \(member.size) bytes, more than its compressed data can hold"
@@ -294,7 +301,7 @@ public struct NPZReader: Sendable {
     private static func readDirectory(_ file: MappedFile) throws -> [String: Member] {
         let archive = file.bytes
         func damaged(_ reason: String) -> NPZError { .badArchive(path: file.path, reason: reason) }
-        // The end record has 22 bytes and a comment of at most 65,535 bytes.
+        // The end record is at the end of the file. It has 22 bytes and a comment of at most 65,535 bytes.
         let earliest = max(0, archive.count - 22 - 65_535)
         try file.load(earliest..<archive.count)
         guard archive.count >= 22,
@@ -315,7 +322,8 @@ public struct NPZReader: Sendable {
             else { throw damaged("its ZIP64 directory is damaged") }
             (count, offset) = (wideCount, wideOffset)
         }
-        // The directory precedes its end record. The size that the record announces is not used.
+        // Loads the directory, which begins at `offset` and ends before the end record. The directory's announced
+        // size is not used.
         if (0...end).contains(offset) { try file.load(offset..<archive.count) }
         var members: [String: Member] = [:]
         for _ in 0..<count {
@@ -351,7 +359,8 @@ public struct NPZReader: Sendable {
             decoding: archive[offset + 46..<offset + 46 + nameLength], as: UTF8.self)
         if name.hasSuffix(".npy") { name.removeLast(4) }
         guard archive.u16(offset + 8) & 1 == 0 else { throw damaged("\(name) is encrypted") }
-        // A field that does not fit into 32 bits is in the ZIP64 extra field, in this order: size, packed size, offset.
+        // A field that does not fit into 32 bits is in the ZIP64 extra field. The order is: unpacked size, packed
+        // size, offset.
         var wide = zip64Fields(archive, from: offset + 46 + nameLength, count: extraLength)
         func field(_ position: Int) throws -> Int {
             let value = archive.u32(offset + position)
@@ -392,11 +401,11 @@ public struct NPZReader: Sendable {
     }
 }
 
-/// Allocated memory that is freed with the last reference.
+/// Allocated memory. It is freed when the last reference to this object is released.
 final class OwnedBytes {
     let bytes: UnsafeMutableRawBufferPointer
 
-    /// Allocates `count` bytes for content of the file at `path`. Throws `FileError` if the system does not give them.
+    /// Allocates `count` bytes for content of the file at `path`. Throws `FileError` if the system refuses them.
     init(count: Int, for path: String) throws(FileError) {
         var memory: UnsafeMutableRawPointer?
         let status = posix_memalign(&memory, 64, max(1, count))

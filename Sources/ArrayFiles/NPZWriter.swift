@@ -1,5 +1,5 @@
-// Writes .npz archives as a stream: members of any size, which are never in memory as a whole.
-// ZIP: PKWARE APPNOTE.TXT 6.3. Every local header has the ZIP64 field, as in NumPy's archives.
+// Writes .npz archives as a stream. A member can have any size, because it is never in memory as a whole.
+// ZIP: PKWARE APPNOTE.TXT 6.3. Every local header has the ZIP64 field, as in the archives that NumPy writes.
 
 import Files
 
@@ -18,13 +18,13 @@ public final class NPZWriter {
         var compressedSize = 0
     }
 
-    /// Writes into `file` from its beginning, with zlib's compression `level`.
+    /// Writes to `file`, starting with its first byte, with zlib's compression `level`.
     public init(_ file: OutputFile, level: Int32) {
         self.file = file
         self.level = level
     }
 
-    /// Begins array `name` with `header`. The data follows in calls of `write`.
+    /// Begins array `name` with `header`. The caller then passes the data to `write`, and calls `end`.
     public func begin(_ name: String, _ header: NPYHeader) throws {
         precondition(open == nil, "the array before is not complete")
         let member = Member(name: name + ".npy", offset: file.count)
@@ -33,21 +33,21 @@ public final class NPZWriter {
         try header.encoded.withUnsafeBytes { try write($0) }
     }
 
-    /// Appends data to the array that was begun.
+    /// Appends data to the array that `begin` has begun.
     public func write(_ bytes: UnsafeRawBufferPointer) throws {
         open!.member.crc = crc32(bytes, from: open!.member.crc)
         open!.member.size += bytes.count
         try deflate(bytes, finish: false)
     }
 
-    /// Completes the array that was begun.
+    /// Completes the array that `begin` has begun.
     public func end() throws {
         try deflate(UnsafeRawBufferPointer(start: nil, count: 0), finish: true)
         try complete(open!.member)
         open = nil
     }
 
-    /// Sizes and checksum are known only at the end. Until then, the header in the file has zeros in their place.
+    /// Completes `member`. Its sizes and checksum are known only at the end, so this writes the local header again.
     private func complete(_ member: Member) throws {
         try file.overwrite(localHeader(of: member), at: member.offset)
         directory.append(member)
@@ -60,8 +60,8 @@ public final class NPZWriter {
         try end()
     }
 
-    /// Writes a float32 array in C order that is zero except for `elements`. The time is proportional to the number of elements.
-    /// Calls `elements` twice; both calls must give the same elements.
+    /// Writes a float32 array in C order. `elements` gives the nonzero elements. The time is proportional to the
+    /// number of nonzero elements. Calls `elements` twice; both calls must give the same elements.
     public func addSparse(_ name: String, _ header: NPYHeader, _ elements: SparseElements) throws {
         precondition(open == nil, "the array before is not complete")
         precondition(header.descr == "<f4" && !header.isFortranOrder)
@@ -75,7 +75,7 @@ public final class NPZWriter {
         try complete(member)
     }
 
-    /// Writes the ZIP directory. Does not commit the file.
+    /// Writes the ZIP directory at the end of the file. The caller then commits the file.
     public func finish() throws {
         precondition(open == nil, "the array before is not complete")
         let start = file.count
@@ -108,7 +108,7 @@ public final class NPZWriter {
     }
 
     private func directoryEntry(of member: Member) -> [UInt8] {
-        // Here, only fields that do not fit into 32 bits go into the ZIP64 field.
+        // In the directory, the ZIP64 field has only the values that do not fit into 32 bits.
         var wide = ByteRecord()
         func fitted(_ value: Int) -> UInt32 {
             if value < Int(UInt32.max) { return UInt32(value) }
@@ -182,7 +182,7 @@ public final class NPZWriter {
     }
 }
 
-/// A record of little-endian fields without gaps.
+/// Builds a record of little-endian fields without padding.
 struct ByteRecord {
     var bytes: [UInt8] = []
 

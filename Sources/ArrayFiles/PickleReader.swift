@@ -1,5 +1,5 @@
-// Reads pickles of plain data without executing anything. The only objects that are built are NumPy arrays and types; everything
-// else that a pickle can ask for is refused.
+// Reads pickles of plain data without executing code. Builds only plain values, NumPy arrays and NumPy types. Refuses
+// a pickle that asks for any other object.
 // Opcodes: CPython Lib/pickletools.py, protocols 0 to 5.
 
 /// A value that was read from a pickle.
@@ -18,10 +18,10 @@ public indirect enum PickleValue: Equatable, Sendable {
     case bytes([UInt8])
     /// A `list` or `tuple`.
     case list([PickleValue])
-    /// A `dict`: its entries in their order. Equal keys are kept.
+    /// A `dict`: its entries in order. Several entries may have the same key.
     case dictionary([Entry])
-    /// A NumPy array or scalar of plain numbers: its header, and the bytes of its elements in the order that the header states (C
-    /// or Fortran).
+    /// A NumPy array or scalar of plain numbers: its header and the bytes of its elements. The header states the
+    /// order of the elements (C or Fortran).
     case array(NPYHeader, [UInt8])
     /// A NumPy array of Python objects.
     case objects(shape: [Int], [PickleValue])
@@ -42,7 +42,8 @@ public indirect enum PickleValue: Equatable, Sendable {
         self = try machine.run()
     }
 
-    /// The value of the string `key`; the last one of equal keys. Nil if this is not a dictionary or lacks the key.
+    /// The value of the string key `key`; the last value if the key occurs several times. Nil if this is not a
+    /// dictionary or lacks the key.
     public subscript(key: String) -> PickleValue? {
         guard case .dictionary(let entries) = self else { return nil }
         return entries.last { $0.key == .string(key) }?.value
@@ -88,7 +89,7 @@ public indirect enum PickleValue: Equatable, Sendable {
     }
 }
 
-/// Why a pickle was refused.
+/// The error for a pickle that is damaged or refused.
 public enum PickleError: Error, Equatable, CustomStringConvertible {
     /// The pickle ends too early or is invalid; the string says why.
     case damaged(String)
@@ -104,27 +105,28 @@ public enum PickleError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// Executes the opcodes on a stack, as Python's unpickler does.
+/// Executes the opcodes of a pickle on a stack, as Python's unpickler does.
 private struct Unpickler {
     private let bytes: [UInt8]
     private var position = 0
     private var stack: [Item] = []
     private var memo: [Int: Item] = [:]
-    /// How many more values may be copied to or from the memo. Without this limit, a short pickle could multiply its content.
+    /// How many more values may be copied to or from the memo. Without this limit, a short pickle could make copies
+    /// of copies until memory is full.
     private var budget = 10_000_000
-    /// How often lists and dictionaries may still be built or extended. This limits the nesting depth too.
+    /// How many more times a list or dictionary may be built or extended. This also limits the nesting depth.
     private var containers = 4096
-    /// The longest name of a type, in bytes. NumPy's names are shorter than this limit (`f4`, `O8`, `S1048576`). A name that
-    /// grows with each use could demand any amount of memory.
+    /// The longest accepted name of a type, in bytes. Names that NumPy makes are shorter (`f4`, `O8`, `S1048576`).
+    /// Without this limit, a pickle could make a name that grows with each use.
     private static let longestType = 16
 
     /// An item of the stack.
     private indirect enum Item {
         case value(PickleValue)
         case mark
-        /// A function or class: module and name.
+        /// A function or class, as the names of its module and of itself.
         case global(String, String)
-        /// A NumPy array that has not received its state.
+        /// A NumPy array that was created and does not have its shape and data yet.
         case emptyArray
     }
 
@@ -205,7 +207,8 @@ private struct Unpickler {
 
     // MARK: NumPy's objects
 
-    /// Evaluates a call. Only the calls that make NumPy arrays and types are known. These are interpreted, never executed.
+    /// Evaluates a call (opcode REDUCE). Accepts only the calls that make NumPy arrays and types. This code makes
+    /// their results itself and never runs Python code.
     private mutating func reduce() throws(PickleError) {
         let arguments = try pop()
         guard case .global(let module, let name) = try pop() else {
@@ -231,14 +234,14 @@ private struct Unpickler {
         }
     }
 
-    /// Gives an array or a type its state (opcode BUILD).
+    /// Sets the state of an array or a type (opcode BUILD).
     private mutating func build() throws(PickleError) {
         guard case .list(let state) = try popValue() else {
             throw .refused("an object with a state")
         }
         switch try pop() {
         case .value(.dtype(let type)):
-            // The state is (version, byte order, …).
+            // The state of a type is (version, byte order, …).
             guard state.count > 1, let order = state[1].string else {
                 throw damaged("a type without a byte order")
             }
@@ -249,7 +252,7 @@ private struct Unpickler {
             }
             try pushType(order + type)
         case .emptyArray:
-            // The state is (version, shape, type, is Fortran, data).
+            // The state of an array is (version, shape, type, is Fortran, data).
             guard state.count == 5, let shape = state[1].integers, case .dtype(let type) = state[2]
             else { throw damaged("an array without shape or type") }
             switch state[4] {
@@ -291,7 +294,7 @@ private struct Unpickler {
     private mutating func popValue() throws(PickleError) -> PickleValue {
         switch try pop() {
         case .value(let value): return value
-        // A NumPy class as data: `ndarray` is an argument of `_reconstruct`.
+        // A NumPy class can be a value. Example: `ndarray` is an argument of `_reconstruct`.
         case .global(let module, let name) where module == "numpy" || module.hasPrefix("numpy."):
             return .string("\(module).\(name)")
         case .global(let module, let name): throw .refused("\(module).\(name)")
@@ -318,8 +321,8 @@ private struct Unpickler {
     private mutating func get(_ slot: Int) throws(PickleError) {
         guard let item = memo[slot] else { throw damaged("it refers to an unknown memo entry") }
         if case .value(let value) = item {
-            // Python stores a container in the memo before it fills the container, and shares it by reference. Values here are
-            // copies, so an empty container would stay empty.
+            // Python stores a container in the memo by reference, then fills it. Here, the memo has a copy, which
+            // stays empty. So a second use of a container whose copy is empty is refused.
             if value == .list([]) || value == .dictionary([]) {
                 throw .refused("a list or dictionary in two places")
             }
@@ -330,7 +333,7 @@ private struct Unpickler {
 
     private mutating func put(_ slot: Int) throws(PickleError) {
         let item = try top()
-        // A list that is also in the memo is copied when it grows.
+        // Charges the value, because a list that is also in the memo is copied when it grows.
         if case .value(let value) = item { try charge(value) }
         memo[slot] = item
     }
@@ -342,7 +345,8 @@ private struct Unpickler {
 
     private mutating func append(_ values: [PickleValue]) throws(PickleError) {
         guard case .list(var list) = try popValue() else { throw damaged("a list is missing") }
-        // The list was popped and grows in place. With a second reference on the stack, each small append would copy the list.
+        // The list is no longer on the stack, so it grows in place. With another reference, each small append would
+        // copy it.
         list += values
         try pushContainer(.list(list))
     }
@@ -400,7 +404,7 @@ private struct Unpickler {
 }
 
 extension PickleValue {
-    /// The number of values in this value, including the value itself.
+    /// The number of values in this value, including itself.
     fileprivate var weight: Int {
         switch self {
         case .list(let values), .objects(_, let values): values.reduce(1) { $0 + $1.weight }

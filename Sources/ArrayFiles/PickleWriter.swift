@@ -1,11 +1,11 @@
-// Pickles made opcode by opcode, without Python. Opcodes of protocol 3: CPython Lib/pickletools.py.
+// Writes pickles opcode by opcode, without Python. The opcodes are those of protocol 3 (CPython Lib/pickletools.py).
 
-/// Emits pickle opcodes, memoising objects in the order in which CPython's pickler does.
+/// Appends pickle opcodes. Stores objects in the memo in the same order as CPython's pickler.
 package struct PickleWriter {
     package private(set) var bytes: [UInt8] = []
     private var memoCount = 0
 
-    /// An empty pickle.
+    /// Creates an empty pickle.
     package init() {}
 
     private mutating func op(_ code: Unicode.Scalar) { bytes.append(UInt8(ascii: code)) }
@@ -117,7 +117,8 @@ package struct PickleWriter {
         memoize()
     }
 
-    /// Emits `dtype(code, False, True)` and its state. The type object must be on the stack.
+    /// Appends the NumPy type `dtype(code, False, True)` and its state. The class `dtype` must be on top of the
+    /// stack.
     package mutating func dtype(_ code: String, byteOrder: String, flags: Int) {
         string(code)
         bool(false)

@@ -4,9 +4,10 @@
 import ByteJSON
 import Files
 
-/// Why a safetensors file was refused. Each case names the file and, if the problem is in one tensor, the tensor.
+/// The error for a safetensors file that was refused. It names the file and, if one tensor has the problem, the
+/// tensor.
 public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
-    /// The file has fewer bytes than the header that it announces.
+    /// The file is shorter than the header length that it announces.
     case truncatedHeader(path: String, announced: UInt64, fileSize: Int)
     /// The announced header exceeds the format's limit of 100 MB.
     case headerTooLarge(path: String, announced: UInt64)
@@ -16,7 +17,7 @@ public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
     case badEntry(path: String, tensor: String, reason: String)
     /// The bytes of a tensor end beyond the end of the file.
     case truncatedData(path: String, tensor: String, end: Int, available: Int)
-    /// Two tensors share bytes, or bytes belong to no tensor.
+    /// Two tensors overlap, or bytes between two tensors belong to no tensor.
     case notContiguous(path: String, tensor: String, begin: Int, expected: Int)
     /// Bytes follow the last tensor.
     case trailingBytes(path: String, count: Int)
@@ -37,9 +38,9 @@ public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
         case .badEntry(let path, let tensor, let reason):
             "\(path): tensor \(tensor): \(reason)\(again)"
         case .truncatedData(let path, let tensor, let end, let available):
-            "\(path): tensor \(tensor) ends at byte \(end) of the data, but there are \(available): the file is cut short; download it again"
+            "\(path): tensor \(tensor) ends at byte \(end) of the data, but the data has only \(available) bytes: the file is cut short; download it again"
         case .notContiguous(let path, let tensor, let begin, let expected):
-            "\(path): tensor \(tensor) begins at byte \(begin) of the data, expected \(expected): tensors overlap or leave a hole\(again)"
+            "\(path): tensor \(tensor) begins at byte \(begin) of the data, expected \(expected): tensors overlap or leave a gap\(again)"
         case .trailingBytes(let path, let count):
             "\(path): \(count) bytes follow the last tensor\(again)"
         case .missingTensor(let path, let tensor):
@@ -50,32 +51,33 @@ public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// A mapped safetensors file whose header has been checked.
+/// A memory-mapped safetensors file whose header has been checked.
 public struct SafetensorsFile: Sendable {
-    /// The mapped file.
+    /// The memory-mapped file.
     public let file: MappedFile
     /// The length of the JSON header in bytes.
     public let headerLength: Int
-    /// The tensors, in the order of their bytes.
+    /// The tensors, in the order of their data in the file.
     public let entries: [Entry]
     private let tensors: [ExactString: StoredTensor]
-    /// The format's type names of the tensors that this program does not compute with, by tensor.
+    /// For each tensor whose type this program does not compute with: the format's name of the type.
     private let otherTypes: [ExactString: String]
 
     /// The element types that this program computes with, by the format's name.
     private static let elementTypes: [String: ElementType] = [
         "F32": .float32, "BF16": .bfloat16, "F16": .float16,
     ]
-    /// Bytes of an element, for the types whose elements are whole bytes. The format has smaller types (F4, F6_E2M3, F6_E3M2),
-    /// and newer versions have more. For these, the number of bytes is what the header announces.
+    /// The number of bytes of an element, for types whose elements have whole bytes. The format has types of less
+    /// than a byte (F4, F6_E2M3, F6_E3M2), and newer versions have more types. For types that are not in this table,
+    /// the number of bytes that the header announces is accepted.
     private static let sizes: [String: Int] = [
         "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "BF16": 2, "F16": 2,
         "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
         "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
     ]
 
-    /// Maps the file at `path` and checks every entry: sizes, bounds, overlaps, holes. Throws `FileError`, `UnexpectedFileError`
-    /// or `SafetensorsError`.
+    /// Memory-maps the file at `path` and checks every entry for wrong sizes, bounds, overlaps and gaps. Throws
+    /// `FileError`, `UnexpectedFileError` or `SafetensorsError`.
     public init(path: String) throws {
         let file = try MappedFile(path: path, .onDemand)
         do {
@@ -188,7 +190,7 @@ public struct SafetensorsFile: Sendable {
         guard let offsets = entry["data_offsets"]?.array, offsets.count == 2,
             let begin = offsets[0].integer, let end = offsets[1].integer, begin >= 0, end >= begin
         else { throw bad("its data_offsets are not [begin, end] with 0 <= begin <= end") }
-        // An element of an unknown type takes at least one bit.
+        // If the type is not in the table, an element has at least one bit.
         guard size != nil ? end - begin == expected : expected / 8 <= end - begin else {
             throw bad(
                 "\(end - begin) bytes are announced, expected \(size != nil ? "" : "at least ")\(size != nil ? expected : expected / 8) for \(dtype) \(shape)"
@@ -209,8 +211,8 @@ public struct SafetensorsFile: Sendable {
         tensors[ExactString(name)] != nil || otherTypes[ExactString(name)] != nil
     }
 
-    /// Returns the tensor called `name`. Throws `SafetensorsError` if the tensor is missing or has a type that this program does
-    /// not compute with, and `FileError` if its bytes cannot be read.
+    /// Returns the tensor called `name`. Throws `SafetensorsError` if the tensor is missing, or if this program does
+    /// not compute with its type. Throws `FileError` if the bytes of the tensor cannot be read.
     public func tensor(_ name: String) throws -> StoredTensor {
         let tensor = try entry(name)
         let start = tensor.bytes.baseAddress.map { $0 - file.bytes.baseAddress! } ?? 0
@@ -218,8 +220,8 @@ public struct SafetensorsFile: Sendable {
         return tensor
     }
 
-    /// Returns type and shape of the tensor called `name` without reading its numbers. Throws `SafetensorsError` as `tensor`
-    /// does.
+    /// Returns element type and shape of the tensor called `name`. Does not read its numbers. Throws
+    /// `SafetensorsError` as `tensor` does.
     public func tensorHeader(
         _ name: String
     ) throws(SafetensorsError) -> (elementType: ElementType, shape: [Int]) {
@@ -227,7 +229,7 @@ public struct SafetensorsFile: Sendable {
         return (tensor.elementType, tensor.shape)
     }
 
-    /// Returns the tensor called `name`. Its bytes may not be loaded yet.
+    /// Returns the tensor called `name`. Does not load the bytes of the tensor.
     private func entry(_ name: String) throws(SafetensorsError) -> StoredTensor {
         if let tensor = tensors[ExactString(name)] { return tensor }
         guard let dtype = otherTypes[ExactString(name)] else {

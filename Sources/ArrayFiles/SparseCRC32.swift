@@ -1,12 +1,13 @@
-// CRC-32 (ISO 3309) of words that are nearly all zero, without a step for each zero.
+// Computes the CRC-32 (ISO 3309) of words that are nearly all zero, without a step for each zero word.
 //
-// A word w takes the register R of the checksum to A(R ^ w). A is the step over four zero bytes and is linear over GF(2). So the
-// operator of n zero words is A^n. It is applied digit by digit of n in base 16, with a table for each value of each digit.
+// A word w changes the CRC register from R to A(R ^ w), where A is the step over four zero bytes. A is linear over
+// GF(2). So n zero words change the register from R to A^n(R). The code writes n in base 16 and has a table for each
+// value of each digit. It applies one table for each nonzero digit of n.
 
-/// Computes the CRC-32 of 32-bit little-endian words, which are given in their order.
+/// Computes the CRC-32 of 32-bit little-endian words. The caller appends the words in order.
 struct SparseCRC32 {
     private var register: UInt32
-    /// The number of steps A that have not been applied to `register`.
+    /// The number of steps A that are still to be applied to `register`.
     private var steps = 0
     private let operators = ZeroOperators.shared
 
@@ -21,13 +22,14 @@ struct SparseCRC32 {
         steps = 1
     }
 
-    /// Returns the checksum after `zeros` more zero words.
+    /// Returns the checksum of all appended words and `zeros` more zero words.
     func value(after zeros: Int) -> UInt32 {
         ~operators.apply(steps + zeros, to: register)
     }
 }
 
-/// The operators A^(v·16^d) for v = 1…15 and d = 0…9. Each has a table of 256 entries for each byte of the register.
+/// The operators A^(v·16^d) for v = 1…15 and d = 0…9. Each operator has four tables of 256 entries, one table for
+/// each byte of the register.
 private struct ZeroOperators: Sendable {
     static let shared = ZeroOperators()
 
@@ -60,7 +62,7 @@ private struct ZeroOperators: Sendable {
         }
     }
 
-    /// Applies A bit by bit, with the reflected polynomial of ISO 3309.
+    /// Applies A to `x` bit by bit, with the reflected polynomial of ISO 3309.
     private static func overZeroWord(_ x: UInt32) -> UInt32 {
         (0..<32).reduce(x) { x, _ in x >> 1 ^ (x & 1 == 1 ? 0xEDB8_8320 : 0) }
     }

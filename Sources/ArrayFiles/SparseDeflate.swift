@@ -1,23 +1,25 @@
-// Writes the DEFLATE stream (RFC 1951) of an array that is nearly all zero, from its nonzero elements. The time is proportional
-// to their number; a compressor would read gigabytes of zeros.
+// Writes the DEFLATE stream (RFC 1951) of an array that is nearly all zero, from its nonzero elements. The time is
+// proportional to the number of nonzero elements. A general compressor would read gigabytes of zeros.
 //
-// A run of zeros is one literal, then matches of length 258 at distance 1. Such a match usually takes two bits in the dynamic
-// Huffman code of the array. The elements are visited twice: to count symbols, and to write them.
+// A run of zero bytes becomes one literal, then matches of length 258 at distance 1. Such a match usually takes two
+// bits in the dynamic Huffman code of the array. The writer reads the elements twice: first to count the symbols,
+// then to write them.
 
 import Files
 
-/// Calls its argument for each nonzero element with its index in C order (ascending) and its value.
+/// A function that calls its argument for each nonzero element, with the index of the element in C order and its
+/// value. The indices ascend.
 public typealias SparseElements = (_ element: (_ index: Int, _ value: Float) throws -> Void) throws
     -> Void
 
-/// A member of an archive: a header, then float32 numbers.
+/// The content of a member of an archive: a header, then float32 numbers.
 struct SparseDeflate {
     let head: [UInt8]
     /// The number of float32 numbers.
     let count: Int
 
-    /// Writes the stream to `file` and returns the CRC-32 of the decoded bytes. Calls `elements` twice; both calls must give the
-    /// same elements.
+    /// Writes the stream to `file` and returns the CRC-32 of the decoded bytes. Calls `elements` twice; both calls
+    /// must give the same elements.
     func write(_ elements: SparseElements, to file: OutputFile) throws -> UInt32 {
         let counter = try go(through: elements, SymbolCounter(head))
         var writer = try go(
@@ -26,7 +28,7 @@ struct SparseDeflate {
         return counter.checksum
     }
 
-    /// Sends the whole member to `sink` as symbols, and returns `sink`.
+    /// Converts the whole member to symbols, sends them to `sink`, and returns `sink`.
     private func go<Sink: SymbolSink>(
         through elements: SparseElements, _ sink: Sink
     ) throws -> Sink {
@@ -43,10 +45,10 @@ struct SparseDeflate {
     }
 }
 
-/// Receives the symbols of a DEFLATE stream.
+/// Receives the symbols of a DEFLATE stream in order.
 private protocol SymbolSink {
-    /// Announces `zeros` zero words, followed by the word `bits` if it is not nil. The literals and matches of these words come
-    /// in separate calls.
+    /// Tells the sink that `zeros` zero words come next, then the word `bits` if it is not nil. The literals and
+    /// matches of these words follow in calls of the other functions.
     mutating func words(_ zeros: Int, then bits: UInt32?)
     mutating func literal(_ byte: UInt8) throws
     /// Receives a match of `length` bytes (3 to 258) at distance 1.
@@ -55,7 +57,7 @@ private protocol SymbolSink {
     mutating func longestMatches(_ count: Int) throws
 }
 
-/// Turns bytes into literals, and runs of zeros into matches.
+/// Converts bytes to literals, and runs of zero bytes to matches.
 private struct ZeroRunTokens<Sink: SymbolSink> {
     var sink: Sink
     /// The number of zero bytes that have not been sent to the sink.
@@ -92,7 +94,8 @@ private struct ZeroRunTokens<Sink: SymbolSink> {
     }
 
     private mutating func flush() throws {
-        // The byte before the run is not zero or does not exist, so a match cannot copy the first zero.
+        // A match at distance 1 repeats the byte before it. No zero precedes the first zero of a run, so that zero is
+        // a literal.
         try sink.literal(0)
         let (longest, rest) = (zeros - 1).quotientAndRemainder(dividingBy: 258)
         if longest > 0 { try sink.longestMatches(longest) }
@@ -111,13 +114,14 @@ private struct LengthCode {
     let extra: Int
     let extraBits: Int
 
-    /// The codes of the lengths 0...258; those below 3 are not used.
+    /// The codes of the match lengths 0...258. The entries 0, 1 and 2 are not used.
     static let all: [LengthCode] = {
         var codes = [LengthCode](
             repeating: LengthCode(symbol: 0, extra: 0, extraBits: 0), count: 259)
         var (length, symbol) = (3, 257)
         while symbol < 285 {
-            // Eight symbols have no extra bits. After these, each number of extra bits has four symbols.
+            // The first eight symbols have no extra bits. After these, four symbols have one extra bit, four have
+            // two, and so on.
             let bits = symbol < 265 ? 0 : (symbol - 261) / 4
             for extra in 0..<1 << bits where length + extra < 258 {
                 codes[length + extra] = LengthCode(symbol: symbol, extra: extra, extraBits: bits)
@@ -132,7 +136,7 @@ private struct LengthCode {
 
 private let endOfBlock = 256
 
-/// Counts symbols, and computes the CRC-32 of the decoded bytes.
+/// Counts the symbols, and computes the CRC-32 of the decoded bytes.
 private struct SymbolCounter: SymbolSink {
     private(set) var frequencies = [Int](repeating: 0, count: 286)
     private(set) var checksum: UInt32 = 0
@@ -172,14 +176,14 @@ private struct SymbolWriter: SymbolSink {
     private var out: BitWriter
     private var literals: [Code]
     private var matches: [Code]
-    /// The code for a 258-byte match, repeated as often as fits into one `put` (56 bits).
+    /// The code of a 258-byte match, repeated as often as fits into one call of `put` (56 bits).
     private var longest = Code()
     private let longestCount: Int
     private let endCode: Code
 
     init(_ file: OutputFile, frequencies: [Int]) throws {
         let code = HuffmanCode(frequencies: frequencies, limit: 15)
-        // The only distance is 1 (symbol 0). A code with a single symbol has one bit.
+        // The only distance is 1, which has symbol 0. The code word of a single symbol has one bit.
         let distances = HuffmanCode(frequencies: [1], limit: 15)
         func symbol(_ symbol: Int) -> Code {
             Code(bits: UInt64(code.codes[symbol]), count: Int(code.lengths[symbol]))
@@ -218,7 +222,7 @@ private struct SymbolWriter: SymbolSink {
             try out.put(longest.bits, longest.count)
             rest -= longestCount
         }
-        // `longest` repeats one code, so its first `bits` bits are `rest` such codes.
+        // `longest` repeats one code, so its lowest `bits` bits are `rest` repetitions of this code.
         let bits = rest * matches[258].count
         try out.put(longest.bits & (1 << UInt64(bits) - 1), bits)
     }
@@ -241,7 +245,7 @@ private struct BitWriter {
     private var bits: UInt64 = 0
     private var count = 0
 
-    /// A class, so that the memory is freed with the last reference.
+    /// A class, so that the memory is freed when the last reference is released.
     private final class Buffer {
         static let size = 1 << 16
         let bytes = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
@@ -257,7 +261,7 @@ private struct BitWriter {
     mutating func put(_ value: UInt64, _ bits: Int) throws {
         self.bits |= value << UInt64(count)
         count += bits
-        // Whole bytes go to the buffer. At most seven bits remain, so that another 56 fit.
+        // Moves whole bytes to the buffer. At most seven bits remain, so another 56 bits fit.
         buffer.bytes.storeBytes(
             of: self.bits.littleEndian, toByteOffset: position, as: UInt64.self)
         position += count >> 3

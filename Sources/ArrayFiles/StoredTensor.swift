@@ -1,8 +1,8 @@
-// A tensor where it is stored: in a mapped file, or in memory if it was unpacked from a compressed file.
+// A tensor as it is stored: in a memory-mapped file, or in memory if it was unpacked from a compressed file.
 
 import Files
 
-/// The element types of stored weights. Little-endian.
+/// The element types of stored weights. All are little-endian.
 public enum ElementType: String, Sendable, Codable {
     /// IEEE binary32.
     case float32
@@ -21,13 +21,13 @@ public struct StoredTensor: @unchecked Sendable {
     public let name: String
     /// The path of the file, for messages.
     public let path: String
-    /// How its elements are encoded.
+    /// How the elements are encoded.
     public let elementType: ElementType
     /// Sizes of the dimensions, outermost first.
     public let shape: [Int]
-    /// Whether the first dimension runs fastest (column-major) instead of the last.
+    /// Whether the first index varies fastest (column-major) instead of the last.
     public let isFortranOrder: Bool
-    /// The elements: the product of `shape` times `elementType.size` bytes. They may be unaligned.
+    /// The encoded elements: the product of `shape` times `elementType.size` bytes, at any alignment.
     public let bytes: UnsafeRawBufferPointer
     /// The object that keeps `bytes` valid.
     let owner: AnyObject
@@ -50,7 +50,7 @@ public struct StoredTensor: @unchecked Sendable {
     /// The number of elements.
     public var count: Int { bytes.count / elementType.size }
 
-    /// Writes `count` elements, beginning at element `start` in storage order, to `out` as float32.
+    /// Converts `count` elements to float32 and writes them to `out`. The first is element `start` in storage order.
     public func convert(from start: Int, count: Int, to out: UnsafeMutablePointer<Float>) {
         guard count > 0 else { return }
         let source = bytes.baseAddress! + start * elementType.size
@@ -58,7 +58,7 @@ public struct StoredTensor: @unchecked Sendable {
         case .float32:
             UnsafeMutableRawPointer(out).copyMemory(from: source, byteCount: count * 4)
         case .bfloat16:
-            // Vector loads: unaligned loads of single elements would take six times as long.
+            // Loads eight elements at once, because unaligned loads of single elements take six times as long.
             let lanes = count / 8 * 8
             for i in stride(from: 0, to: lanes, by: 8) {
                 let half = (source + 2 * i).loadUnaligned(as: SIMD8<UInt16>.self)
@@ -85,7 +85,8 @@ public struct StoredTensor: @unchecked Sendable {
     }
 }
 
-/// Returns the product of `shape`'s dimensions and `elementSize`. Nil if a dimension is negative or the product overflows.
+/// Returns the product of the dimensions in `shape` and `elementSize`. Nil if a dimension is negative or the product
+/// overflows.
 func byteCount(shape: [Int], elementSize: Int) -> Int? {
     var product = elementSize
     for dimension in shape {

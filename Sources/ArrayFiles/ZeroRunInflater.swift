@@ -1,10 +1,10 @@
-// Decodes a DEFLATE stream (RFC 1951) of bytes that are nearly all zero without storing the zeros. The result is the index and
-// value of each nonzero word. The counterpart of SparseDeflate; streams from zlib are decoded too.
+// Decodes a DEFLATE stream (RFC 1951) of bytes that are nearly all zero, without storing the zeros. The result is the
+// index and value of each nonzero word. `SparseDeflate` writes such streams. Streams that zlib wrote are decoded too.
 
 import Files
 import Glibc
 
-/// Decodes one stream to its nonzero 32-bit little-endian words.
+/// Decodes one stream into its nonzero 32-bit little-endian words.
 struct ZeroRunInflater {
     /// The size and checksum of the decoded bytes.
     struct Outcome: Equatable {
@@ -29,18 +29,18 @@ struct ZeroRunInflater {
 
     private var bits: BitReader
     private var words: WordAssembler
-    /// A ring of the last 32 KiB of decoded bytes. An entry holds the output position of its byte in the upper 56 bits and the
-    /// byte in the lower 8. Only nonzero bytes are written, so runs of zeros write nothing. If an entry holds another position
-    /// than the requested one, the requested byte is zero.
+    /// A ring buffer of the last 32 KiB of decoded bytes. An entry has the output position of a byte in its upper 56
+    /// bits, and the byte in its lower 8 bits. Zero bytes are not written to the buffer. If an entry has another
+    /// position than the requested one, the requested byte is zero.
     private let window = UnsafeMutablePointer<UInt64>.allocate(capacity: windowSize)
     private var position = 0
     /// The number of zero bytes since the last nonzero byte, or since the start.
     private var zeros = 0
     private let limit: Int
 
-    /// Decodes `input`, which should decode to `size` bytes, and calls `body` with the index and bits of each nonzero word, in
-    /// ascending order of index. Bytes after the last whole word form a word that is filled up with zeros. Throws `Problem`, or
-    /// what `body` throws. A result shorter than `size` does not throw: the caller compares `Outcome.size`.
+    /// Decodes `input`, which should decode to `size` bytes. Calls `body` with the index and bits of each nonzero
+    /// word, by ascending index. An incomplete last word is padded with zero bytes. Throws `Problem`, or what `body`
+    /// throws. Does not throw if the output is shorter than `size`; the caller compares `Outcome.size`.
     static func decode(
         _ input: UnsafeRawBufferPointer, size: Int,
         _ body: (_ index: Int, _ bits: UInt32) throws -> Void
@@ -84,14 +84,14 @@ struct ZeroRunInflater {
     private mutating func decodeBlock(
         _ codes: BlockCodes, _ body: (Int, UInt32) throws -> Void
     ) throws {
-        // A local copy stays in registers. Almost all of the decoding time is spent in this loop.
+        // Works on a local copy, which stays in registers. Decoding spends almost all of its time in this loop.
         var bits = self.bits
         defer { self.bits = bits }
         var run = RepeatedBits()
         try codes.withTables { literals, distances in
             while true {
-                // A length and a distance take at most 48 bits (15 + 5 and 15 + 13, extra bits included), so one refill is
-                // enough.
+                // One refill is enough for a length and a distance. They take at most 48 bits: 15 + 5 for the length,
+                // 15 + 13 for the distance, extra bits included.
                 if bits.count < 48 { bits.refill() }
                 let before = (buffer: bits.buffer, count: bits.count)
                 let entry = try literals.decode(&bits)
@@ -113,7 +113,8 @@ struct ZeroRunInflater {
                         continue
                     }
                     try skip(length)
-                    // A long run of zeros repeats the same few bits. The repetitions are counted, not decoded one by one.
+                    // A long run of zeros repeats the same few bits. The code counts the repetitions instead of
+                    // decoding each of them.
                     guard length == 258 else { continue }
                     let width = before.count - bits.count
                     run.set(before.buffer & (1 << UInt64(width) - 1), width: width)
@@ -130,7 +131,8 @@ struct ZeroRunInflater {
         }
     }
 
-    /// Advances over `count` zero bytes without storing them. Throws `Problem.tooLong` if the output would exceed `limit`.
+    /// Skips `count` zero bytes of the output without storing them. Throws `Problem.tooLong` if the output would
+    /// exceed `limit`.
     @inline(__always)
     private mutating func skip(_ count: Int) throws {
         guard count <= limit - position else { throw Problem.tooLong }
@@ -162,17 +164,17 @@ struct ZeroRunInflater {
     }
 }
 
-/// A short bit pattern. Counts how often the pattern repeats at the front of a bit buffer.
+/// Counts how often a short bit pattern repeats at the front of a bit buffer.
 private struct RepeatedBits {
     private var pattern: UInt64 = 0
     private(set) var width = 0
-    /// The most repetitions that one comparison covers: as many as fit into 56 bits.
+    /// The most repetitions that one comparison can count: as many as fit into 56 bits.
     private(set) var most = 0
     private var repeated: UInt64 = 0
-    /// 2¹² / `width`, rounded up. `n * reciprocal >> 12` is `n / width` for n up to 64.
+    /// 2¹² / `width`, rounded up. For n up to 64, `n * reciprocal >> 12` is n / `width`, rounded down.
     private var reciprocal = 0
 
-    /// Sets the pattern to count: `pattern`, which has `width` bits.
+    /// Sets the pattern that is counted. `pattern` has `width` bits.
     @inline(__always)
     mutating func set(_ pattern: UInt64, width: Int) {
         guard pattern != self.pattern || width != self.width else { return }
@@ -182,7 +184,8 @@ private struct RepeatedBits {
         reciprocal = (1 << 12 + width - 1) / width
     }
 
-    /// Returns how often the pattern repeats from bit 0 of `buffer`, at most `most` times. The lowest `available` bits are valid.
+    /// Returns how often the pattern repeats from bit 0 of `buffer` on, at most `most` times. Only the lowest
+    /// `available` bits of `buffer` are valid.
     @inline(__always)
     func count(in buffer: UInt64, of available: Int) -> Int {
         let equal = min((buffer ^ repeated).trailingZeroBitCount, available)
@@ -214,7 +217,8 @@ private struct WordAssembler {
     mutating func flush(_ body: (Int, UInt32) throws -> Void) throws {
         guard word != 0 else { return }
         try body(index, word)
-        // The last word may be incomplete. `checksum(size:)` then takes its bytes one by one, from the state before that word.
+        // This word may be the last one and incomplete. `checksum(size:)` then starts from the checksum before this
+        // word, and adds only the bytes of the word that exist.
         last = word
         checksumBefore = (checksum, checked)
         checksum.append(word, after: index - checked)
@@ -245,7 +249,8 @@ private struct WordAssembler {
 private struct BitReader {
     private let input: UnsafeRawBufferPointer
     private var next = 0
-    /// The bits that have been read but not taken, the first one lowest. Bits at `count` and above are zero.
+    /// The bits that were read from the input and not taken yet. The next bit is the lowest. Bits at `count` and
+    /// above are zero.
     private(set) var buffer: UInt64 = 0
     private(set) var count = 0
 
@@ -253,7 +258,7 @@ private struct BitReader {
         self.input = input
     }
 
-    /// Fills the buffer to at least 56 bits, or with the rest of the input.
+    /// Fills the buffer to at least 56 bits. At the end of the input, fills it with the rest of the input.
     @inline(__always)
     mutating func refill() {
         if next + 8 <= input.count {
@@ -279,7 +284,8 @@ private struct BitReader {
         return try takeBuffered(width)
     }
 
-    /// Takes the next `width` bits without a refill. Throws `Problem.truncated` if fewer bits are in the buffer.
+    /// Takes the next `width` bits from the buffer without a refill. Throws `Problem.truncated` if the buffer has
+    /// fewer bits.
     @inline(__always)
     mutating func takeBuffered(_ width: Int) throws -> Int {
         guard count >= width else { throw ZeroRunInflater.Problem.truncated }
@@ -288,7 +294,7 @@ private struct BitReader {
         return value
     }
 
-    /// Drops `width` bits of the buffer, fewer than 64. The buffer must hold that many.
+    /// Removes the next `width` bits from the buffer. `width` must be below 64 and at most `count`.
     @inline(__always)
     mutating func drop(_ width: Int) {
         buffer &>>= UInt64(truncatingIfNeeded: width)
@@ -298,7 +304,7 @@ private struct BitReader {
     mutating func alignToByte() { drop(count & 7) }
 }
 
-/// The meaning and the length of one code word.
+/// What one code word stands for, and the length of the code word.
 private struct CodeEntry {
     enum Kind: UInt32 {
         case invalid
@@ -317,24 +323,24 @@ private struct CodeEntry {
     @inline(__always) var kind: Kind { Kind(rawValue: packed & 3).unsafelyUnwrapped }
     /// The literal byte, or the smallest length or distance of the symbol.
     @inline(__always) var value: Int { Int(packed >> 16) }
-    /// The number of extra bits after the code word. Their value is added to `value`.
+    /// The number of extra bits that follow the code word. Their value is added to `value`.
     @inline(__always) var extraBits: Int { Int(packed >> 8 & 15) }
-    /// The length of the code word in bits; 0 in an entry without a code word.
+    /// The length of the code word in bits; 0 if the entry is empty.
     @inline(__always) var width: Int {
         get { Int(packed >> 4 & 15) }
         set { packed = packed & ~0xF0 | UInt32(newValue) << 4 }
     }
 }
 
-/// The decoding tables of one code. `near` fits into the L1 cache and holds the code words of up to 10 bits. `far` is indexed by
-/// as many bits as the longest code word has.
+/// The decoding tables of one code. `near` is indexed by at most 10 bits, so it has only code words of up to 10 bits
+/// and fits into the L1 cache. `far` is indexed by as many bits as the longest code word has.
 private struct CodeTable {
     private let near: [CodeEntry]
     private let far: [CodeEntry]
 
-    /// Builds the canonical code with these lengths (RFC 1951, 3.2.2); `meaning` gives the entry of each symbol. Throws `Problem`
-    /// unless the code is complete. With `mayBeSingle`, a code with a single code word of one bit, or without code words, is
-    /// valid too (RFC 1951, 3.2.7, as zlib reads it).
+    /// Builds the canonical code with these lengths (RFC 1951, 3.2.2). `meaning` returns the entry of a symbol.
+    /// Throws `Problem` unless the code is complete. With `mayBeSingle`, two incomplete codes are valid too, as in
+    /// zlib (RFC 1951, 3.2.7): a single code word of one bit, and no code words at all.
     init(
         lengths: ArraySlice<UInt8>, mayBeSingle: Bool, _ meaning: (Int) -> CodeEntry
     ) throws {
@@ -358,7 +364,8 @@ private struct CodeTable {
             }
         }
         far = entries
-        // Code words of more than 10 bits are in `far`: their entry in `near` has width 0.
+        // `near` has no code words of more than 10 bits. Their entries in `near` have width 0, and decoding then
+        // looks in `far`.
         near = entries.prefix(1 << min(longest, 10)).map { $0.width <= 10 ? $0 : CodeEntry() }
     }
 
@@ -407,7 +414,7 @@ private struct BlockCodes {
             default: 8
             }
         }
-        // Symbols 286 and 287 and distances 30 and 31 have code words but never occur in valid data.
+        // The symbols 286 and 287 and the distance symbols 30 and 31 have code words, but do not occur in valid data.
         return try! BlockCodes(lengths[...], [UInt8](repeating: 5, count: 32)[...])
     }()
 
@@ -468,8 +475,8 @@ private struct BlockCodes {
         try self.init(lengths[..<literalCount], lengths[literalCount...])
     }
 
-    /// Returns the meaning of a literal/length symbol: a literal, the end of the block, or a length of 3 to 258 (RFC 1951,
-    /// 3.2.5).
+    /// Returns the meaning of a literal/length symbol: a literal, the end of the block, or a length of 3 to 258 (RFC
+    /// 1951, 3.2.5).
     private static func literalMeaning(_ symbol: Int) -> CodeEntry {
         switch symbol {
         case 0..<256: CodeEntry(kind: .literal, base: symbol)

@@ -1,10 +1,10 @@
-// The text form of a receipt: a line of a `.receipts` file, or a `.receipt` file. `ReceiptReader` describes both.
+// The text form of a receipt: a line of a `.receipts` file, or a `.receipt` file. See `ReceiptReader.swift` for both.
 
 import Files
 import FoundationEssentials
 
 extension AuthorReceipt {
-    /// Returns the receipt as a line of a file, with its line break. Throws the encoder's errors.
+    /// Returns the receipt as a line of a `.receipts` file, with its line break. Throws the encoder's errors.
     package func line() throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -12,7 +12,7 @@ extension AuthorReceipt {
         return AuthorReceipt.checksum(text[...]) + [UInt8(ascii: " ")] + text + [0x0A]
     }
 
-    /// Parses a line without its line break. Nil if the line is damaged or the receipt is not plausible.
+    /// Parses a line without its line break. Nil if the checksum is wrong or the receipt is not plausible.
     init?(line: ArraySlice<UInt8>) {
         let text = line.dropFirst(9)
         guard line.count > 9, Array(line.prefix(8)) == AuthorReceipt.checksum(text),
@@ -21,7 +21,7 @@ extension AuthorReceipt {
         self = receipt
     }
 
-    /// Parses JSON. Nil if it is not a receipt or the receipt is not plausible.
+    /// Parses JSON. Nil if the JSON is not a receipt, or if the receipt is not plausible.
     init?(json text: some Sequence<UInt8>) {
         guard let receipt = try? JSONDecoder().decode(AuthorReceipt.self, from: Data(text)),
             receipt.isPlausible

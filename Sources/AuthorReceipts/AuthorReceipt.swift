@@ -1,33 +1,33 @@
-// The receipt for an author's output files.
+// The receipt for the output files of an author.
 
 import Files
 
-/// States which files of an author a process has completed, with what it knows of the author. It is written once the files are
-/// in place.
+/// A receipt. It states which files of an author a process has completed, and facts about the author's documents. A
+/// process writes the receipt after it has renamed the files to their final paths.
 package struct AuthorReceipt: Codable, Sendable {
     /// The author's name as the corpus spells it.
     package var author: String
-    /// The author's place in the plan's order, from 0.
+    /// The index of the author in the plan's order, from 0.
     var number: Int
-    /// The corpus line of each document.
+    /// The line number in the corpus of each document.
     var lines: [Int]
     /// The number of output tokens of each document.
     package var tokens: [Int]
-    /// The documents that were truncated, by their index.
+    /// The indices of the documents that were truncated.
     var truncatedRows: [Int]
-    /// The batches that were computed in parts because memory was short, by their index.
+    /// The indices of the batches that were computed in parts because memory was short.
     package var dividedBatches: [Int]
-    /// The cross-entropy of all output tokens together, in nats.
+    /// The cross-entropy in nats, summed over all output tokens.
     var crossEntropySum: Double
-    /// The entropy of all output tokens together, in nats.
+    /// The entropy in nats, summed over all output tokens.
     var entropySum: Double
-    /// The number of features that fired, over all tokens, by the hook's name.
+    /// By the hook's name: the number of features that fired, summed over all tokens.
     package var firingCounts: [String: Int]
-    /// The SAE of each hook whose files were made, in the form that `sae` returns, by the hook's name.
+    /// By the hook's name: the SAE with which the hook's files were made, in the form that `sae` returns.
     var saes: [String: String]
-    /// The kernels of the process that made the files.
+    /// The name of the kernels that the process used.
     package var kernels: String
-    /// The size and CRC-32 of each file that was made, by the file's name.
+    /// By the file's name: the size and CRC-32 of each completed file.
     var files: [String: FileSeal]
 
     /// Creates the receipt for `files` of `author`. `lines` and `tokens` have one entry per document.
@@ -51,12 +51,12 @@ package struct AuthorReceipt: Codable, Sendable {
         self.files = files
     }
 
-    /// Returns the description of an SAE that runs compare: its name, and the size and identity of its file.
+    /// Returns the text by which runs compare their SAEs: the name of the SAE, and the size and identity of its file.
     public static func sae(_ name: String, size: Int, identity: String) -> String {
         "\(name), \(size) bytes, identity \(identity)"
     }
 
-    /// Whether the numbers are within the range of any run. A receipt that another program wrote can have any numbers.
+    /// Whether the numbers are possible in a run. A receipt that another program wrote can have any numbers.
     var isPlausible: Bool {
         number >= 0 && lines.count == tokens.count && lines.allSatisfy { $0 >= 0 }
             && tokens.allSatisfy((0...1 << 26).contains)

@@ -1,18 +1,18 @@
-// The authors that the receipts of a run can name.
+// The authors that can have receipts in a run.
 
 import ByteJSON
 
-/// The authors that receipts can name. A receipt that does not fit them is treated as damaged.
+/// The authors that can have receipts. A receipt that does not fit these authors is treated as damaged.
 package struct ExpectedAuthors: Sendable {
-    /// The place in the plan's order and the number of documents of each author, by name.
+    /// By the author's name: the index of the author in the plan's order, and the number of the author's documents.
     var authors: [ExactString: (number: Int, documents: Int)] = [:]
     /// The largest number of tokens of a document.
     var columns = Int.max
-    /// Whether receipts of other authors are impossible.
+    /// Whether `authors` are all authors of the run. Then receipts of other authors are refused.
     var areAll = false
 
-    /// Expects `authors`, whose documents have at most `columns` tokens. If `areAll`, receipts of other authors do not fit.
-    /// Without arguments, every receipt fits.
+    /// Accepts receipts of `authors`, whose documents have at most `columns` tokens. With `areAll`, refuses receipts
+    /// of other authors. Without arguments, accepts every receipt.
     package init(
         authors: [ExactString: (number: Int, documents: Int)] = [:], columns: Int = .max,
         areAll: Bool = false
@@ -20,7 +20,8 @@ package struct ExpectedAuthors: Sendable {
         (self.authors, self.columns, self.areAll) = (authors, columns, areAll)
     }
 
-    /// Whether `receipt` fits one of `authors`, or names another author and other authors are possible.
+    /// Whether `receipt` is possible. If its author is in `authors`, the receipt must fit the author. Otherwise, the
+    /// receipt is possible unless `areAll` is true.
     package func canHave(_ receipt: AuthorReceipt) -> Bool {
         guard let author = authors[ExactString(receipt.author)] else { return !areAll }
         return receipt.number == author.number && receipt.tokens.count == author.documents

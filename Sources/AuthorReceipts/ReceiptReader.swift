@@ -1,20 +1,22 @@
-// Reads the receipts of a folder. Each process appends its receipts to one file, which appears with the first receipt:
+// Reads the receipts of a folder. Each process appends its receipts to its own file, which it creates with its first
+// receipt:
 //
-//   <time>-<host>-<process>-<id>.receipts     one receipt per line: CRC-32 of the JSON (8 hexadecimal digits), a space, the JSON
+//   <time>-<host>-<process>-<id>.receipts   one receipt per line: CRC-32 of the JSON (8 hex digits), space, JSON
 //
-// A line that is incomplete or damaged is ignored, and the author's files are made again. Earlier versions wrote one file per
-// receipt, <id>.receipt, which holds only the JSON.
+// A line that is incomplete or damaged is ignored, and the author's files are made again. Earlier versions wrote each
+// receipt to a file of its own, <id>.receipt, which has only the JSON.
 
 import Files
 import Glibc
 import Synchronization
 
-/// Reads each receipt of a folder once, also while processes add receipts. Several threads can use it.
+/// Reads each receipt of a folder once, while processes may add receipts. Several threads can use the same reader.
 package final class ReceiptReader: Sendable {
     private struct Progress {
-        /// The number of bytes that were read of each file, by name.
+        /// By the file's name: the number of bytes that were read.
         var positions: [String: Int] = [:]
-        /// The places of damaged receipts: a path, with the byte offset in a `.receipts` file.
+        /// The places of damaged receipts. A place is the path of the file, with the byte offset if it is a
+        /// `.receipts` file.
         var damage: [String] = []
     }
 
@@ -23,12 +25,13 @@ package final class ReceiptReader: Sendable {
     /// Creates a reader that has read nothing.
     package init() {}
 
-    /// The largest number of bytes that are read at once. No run has so many bytes of receipts.
+    /// The most bytes that are read from a file at once. The receipts of a run are never so long.
     private static let longest = 1 << 31
 
-    /// Returns the receipts in `folder` that no earlier call returned, in order of file names. Receipts never change, so each is
-    /// read once. Damaged receipts, and those that `isPossible` refuses, are left out and listed in `damage`. Files that cannot
-    /// be read are left out. Throws `FileError` if the folder cannot be listed, or if a link or a pipe is in the place of a file.
+    /// Returns the receipts in `folder` that no earlier call returned, in the order of file names. Receipts never
+    /// change, so each is read once. Leaves out receipts that are damaged or that `isPossible` refuses, and lists
+    /// them in `damage`. Leaves out files that cannot be read. Throws `FileError` if the folder cannot be listed, or
+    /// if a symlink or FIFO has the name of a file of receipts.
     package func new(
         in folder: Folder, _ isPossible: (AuthorReceipt) -> Bool = { _ in true }
     ) throws -> [AuthorReceipt] {
@@ -52,7 +55,7 @@ package final class ReceiptReader: Sendable {
             for name in try folder.names(endingIn: ".receipts") {
                 let start = progress.positions[name] ?? 0
                 let bytes = try ReceiptReader.bytes(of: name, in: folder, from: start) ?? []
-                // The last line has no line break while it is being written, or if its process was killed meanwhile.
+                // The last line has no line break if its process is writing it, or was killed while it wrote it.
                 guard let end = bytes.lastIndex(of: 0x0A) else { continue }
                 for line in bytes[..<end].split(separator: 0x0A) {
                     take(
@@ -65,10 +68,12 @@ package final class ReceiptReader: Sendable {
         }
     }
 
-    /// The places of receipts that are damaged or impossible: a path, with the byte offset in a `.receipts` file.
+    /// The places of receipts that are damaged or refused. A place is the path of the file, with the byte offset if
+    /// it is a `.receipts` file.
     package var damage: [String] { progress.withLock { $0.damage } }
 
-    /// Marks the first `count` bytes of the file called `name` as read. This process wrote their receipts.
+    /// Marks the first `count` bytes of the file called `name` as read. This process has written the receipts in
+    /// these bytes.
     package func skip(_ name: String, to count: Int) {
         progress.withLock { $0.positions[name] = count }
     }
@@ -76,8 +81,8 @@ package final class ReceiptReader: Sendable {
     /// Forgets what was read, so that all receipts are read again.
     package func reset() { progress.withLock { $0 = Progress() } }
 
-    /// Returns the bytes of the file from `start` on; nil if there are none or the file cannot be read. The file is opened each
-    /// time, so that a network file system asks its server for what other machines have appended.
+    /// Returns the bytes of the file from `start` on. Nil if the file has no such bytes or cannot be read. Opens the
+    /// file in each call, so that a network file system asks its server for bytes that other machines have appended.
     private static func bytes(
         of name: String, in folder: Folder, from start: Int
     ) throws(FileError) -> [UInt8]? {
@@ -86,7 +91,7 @@ package final class ReceiptReader: Sendable {
             guard let opened = try folder.open(name) else { return nil }
             descriptor = opened
         } catch {
-            // A run never leaves a link or a pipe.
+            // A run never creates symlinks or FIFOs, so such an entry is an error.
             if error.operation == "use" { throw error }
             return nil
         }

@@ -10,8 +10,8 @@ extension Receipts {
         items.allSatisfy { knows($0.name(naming, author: author)) }
     }
 
-    /// Returns the entry of the author that `receipt` names. It lists those of `items` that are recorded; of a file with several
-    /// seals, it lists the one that fits the file in `directory`.
+    /// Returns the entry in `run.json` of the author that `receipt` names. The entry lists each file of `items` that
+    /// a receipt records. If a file has several seals, the entry has the seal that fits the file in `directory`.
     package func entry(
         _ receipt: AuthorReceipt, _ items: [OutputItem], _ naming: OutputNaming,
         in directory: String

@@ -1,4 +1,4 @@
-// The receipts of a run, to look up files and authors in.
+// Collects the receipts of a run, and looks up files and authors in them.
 
 import ByteJSON
 import Files
@@ -7,9 +7,9 @@ import Hooks
 import RunFiles
 import Synchronization
 
-/// Collects receipts and looks up what they state of files and authors. Several threads can use it.
+/// Collects receipts. Returns what the receipts state about a file or an author. Several threads can use it.
 package final class Receipts: Sendable {
-    /// Activations files of an author that were made with another SAE than this run uses.
+    /// Activations files of an author that were made with another SAE than this run uses for the hook.
     package struct Foreign {
         package let hook: String
         package let sae: String
@@ -18,8 +18,9 @@ package final class Receipts: Sendable {
 
     private struct Content {
         var byAuthor: [Int: AuthorReceipt] = [:]
-        /// The seals of each file by its exact name. `String` treats canonically equivalent names of authors as equal.
-        /// A file has several seals if processes made it with different kernels.
+        /// By the file's exact name: the seals of the file. The key is not a `String`, because `String` treats
+        /// canonically equivalent names as equal. A file has several seals if processes made it with different
+        /// kernels.
         var seals: [ExactString: [FileSeal]] = [:]
         var foreign: [Foreign] = []
     }
@@ -29,8 +30,8 @@ package final class Receipts: Sendable {
     /// Creates an empty collection.
     package init() {}
 
-    /// Adds `receipt`. Files made with another SAE than `saes` names for their hook do not count as complete; `foreign` lists
-    /// them.
+    /// Adds `receipt`. A file that was made with another SAE than `saes` gives for its hook does not count as
+    /// complete. `foreign` lists such files.
     package func add(_ receipt: AuthorReceipt, saes: [String: String], _ naming: OutputNaming) {
         let foreign = receipt.saes.filter { saes[$0.key] != $0.value }.compactMap { hook, sae in
             HookPoint(hook).map { point in
@@ -63,15 +64,17 @@ package final class Receipts: Sendable {
     /// Removes all receipts.
     package func removeAll() { content.withLock { $0 = Content() } }
 
-    /// Returns what all receipts together state of author `number`, without files; nil if no receipt names the author.
+    /// Returns one receipt that combines all receipts of the author with index `number`, without files. Nil if the
+    /// author has no receipt.
     package func summary(ofAuthor number: Int) -> AuthorReceipt? {
         content.withLock { $0.byAuthor[number] }
     }
 
-    /// What all receipts together state of each author, without files. The order is arbitrary.
+    /// For each author, one receipt that combines all receipts of the author, without files. The order of the authors
+    /// is arbitrary.
     package var summaries: [AuthorReceipt] { content.withLock { Array($0.byAuthor.values) } }
 
-    /// The files that were made with other SAEs.
+    /// The files that were made with other SAEs than this run uses.
     package var foreign: [Foreign] { content.withLock { $0.foreign } }
 
     private func seals(of name: String) -> [FileSeal]? {
@@ -81,8 +84,8 @@ package final class Receipts: Sendable {
     /// Whether a receipt records the file `name`.
     func knows(_ name: String) -> Bool { seals(of: name) != nil }
 
-    /// Returns the recorded seal of the file `name`; nil if no receipt records it. Of several seals, returns the last whose size
-    /// is that of the file in `directory`, or the last if none is.
+    /// Returns the recorded seal of the file `name`. Nil if no receipt records the file. Of several seals, returns
+    /// the last with the size of the file in `directory`. If no size fits, returns the last seal.
     func seal(of name: String, in directory: String) -> FileSeal? {
         guard let seals = seals(of: name) else { return nil }
         guard seals.count > 1 else { return seals[0] }
@@ -90,7 +93,7 @@ package final class Receipts: Sendable {
         return seals.last { $0.size == size } ?? seals.last
     }
 
-    /// Whether `directory` has the file `name` with a recorded size.
+    /// Whether the file `name` exists in `directory` and has a recorded size.
     package func attest(_ name: String, in directory: String) -> Bool {
         var info = stat()
         guard let seals = seals(of: name), stat("\(directory)/\(name)", &info) == 0 else {
@@ -99,8 +102,8 @@ package final class Receipts: Sendable {
         return seals.contains { $0.size == info.st_size }
     }
 
-    /// Compares the file `name` in `directory` with its seals; this reads the whole file if its size is recorded. Throws
-    /// `FileError` if the file cannot be read.
+    /// Compares the file `name` in `directory` with its recorded seals. Reads the whole file if its size is a
+    /// recorded size. Throws `FileError` if the file cannot be read.
     package func verify(_ name: String, in directory: String) throws -> FileState {
         guard let seals = seals(of: name) else { return .missing }
         guard attest(name, in: directory) else {
@@ -113,10 +116,10 @@ package final class Receipts: Sendable {
 
 /// The state of an output file compared with its receipts.
 package enum FileState {
-    /// The size and CRC-32 are as recorded.
+    /// The size and CRC-32 are those of a recorded seal.
     case verified
     /// The file does not exist, or no receipt records it.
     case missing
-    /// The size or CRC-32 differs from all that are recorded.
+    /// No recorded seal has this size and CRC-32.
     case changed
 }

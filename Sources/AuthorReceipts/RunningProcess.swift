@@ -1,11 +1,11 @@
-// The identity of the process of a run, and whether it is still running.
+// Identifies the process of a run, and finds out whether the process is still running.
 
 import ByteJSON
 import FoundationEssentials
 import Glibc
 import RunFiles
 
-/// A process on a machine. The start time distinguishes it from later processes with the same number.
+/// A process on a machine. The start time distinguishes the process from later processes with the same process ID.
 public struct RunningProcess: Equatable, Sendable {
     /// The name of the machine.
     let host: String
@@ -14,7 +14,7 @@ public struct RunningProcess: Equatable, Sendable {
     /// The start time in the kernel's clock ticks since the machine started; 0 if unknown.
     let start: Int
 
-    /// The process that calls this.
+    /// The process that runs this code.
     package static var own: RunningProcess {
         RunningProcess(
             host: ProcessInfo.processInfo.hostName, identifier: getpid(),
@@ -41,14 +41,15 @@ public struct RunningProcess: Equatable, Sendable {
         ])
     }
 
-    /// Whether the process is running on this machine. False for a process on another machine.
+    /// Whether the process is running on this machine. False for a process of another machine.
     public var isHere: Bool {
         start > 0 && host == ProcessInfo.processInfo.hostName
             && RunningProcess.start(of: identifier) == start
     }
 
-    /// Returns the start time of the process: field 22 of `/proc/PID/stat`. The second field is a name in parentheses that can
-    /// contain any characters, so fields are counted from the last parenthesis. Nil if no such process exists.
+    /// Returns the start time of the process, which is field 22 of `/proc/PID/stat`. Nil if no such process exists.
+    /// Field 2 is a name in parentheses and can contain any characters. So the fields are counted from the last
+    /// parenthesis.
     private static func start(of identifier: Int32) -> Int? {
         guard let text = try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8),
             let end = text.lastIndex(of: ")")

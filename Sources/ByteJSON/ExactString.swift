@@ -1,9 +1,9 @@
-// Strings that are compared by their bytes.
+// Strings that are compared byte by byte.
 
 /// A string whose equality and hash are those of its UTF-8 bytes.
 ///
-/// Swift's `String` compares by canonical equivalence: "é" and "e\u{301}" are the same dictionary key. For token pieces, author
-/// names and tensor names, two spellings are two different names.
+/// Swift's `String` compares by canonical equivalence: "é" and "e\u{301}" are the same dictionary key. In token
+/// pieces, author names and tensor names, two spellings are two different names.
 public struct ExactString: Hashable, Sendable, CustomStringConvertible {
     /// The string as given.
     public let string: String

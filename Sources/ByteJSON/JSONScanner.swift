@@ -1,8 +1,8 @@
-// A pull parser over UTF-8 bytes. It accepts what Python's `json` accepts (RFC 8259 plus NaN and Infinity). Foundation's decoders
-// are not suitable: they merge canonically equivalent keys, refuse NaN in fields that nobody reads, and silently replace lone
-// surrogates.
+// A pull parser for JSON in UTF-8. It accepts the same texts as Python's `json`: RFC 8259, also NaN and Infinity.
+// Foundation's decoders are not suitable, for three reasons. They merge canonically equivalent keys, refuse NaN in
+// fields that are not read, and silently replace lone surrogates.
 
-/// Where and why a text is not JSON.
+/// The error for a text that is not JSON: the offset and the reason.
 public struct JSONSyntaxError: Error, Equatable, CustomStringConvertible {
     /// Byte offset of the invalid byte in the scanned text.
     public let offset: Int
@@ -13,9 +13,10 @@ public struct JSONSyntaxError: Error, Equatable, CustomStringConvertible {
     public var description: String { "\(reason) (at byte \(offset))" }
 }
 
-/// Reads JSON values one after the other from bytes that must exist longer than the scanner.
+/// Reads JSON values one after the other from bytes. The bytes must exist as long as the scanner is used.
 public struct JSONScanner {
-    /// The deepest nesting of arrays and objects that is read. Deeper input is an error and cannot overflow the stack.
+    /// The deepest nesting of arrays and objects that is read. Deeper nesting is an error, because it could overflow
+    /// the stack.
     public static let maximumDepth = 256
 
     private let bytes: UnsafeBufferPointer<UInt8>
@@ -29,7 +30,7 @@ public struct JSONScanner {
 
     // MARK: Structure
 
-    /// Skips white space and returns the next byte without taking it. Nil at the end.
+    /// Skips white space and returns the next byte without taking it. Nil at the end of the text.
     public mutating func peek() -> UInt8? {
         skipWhitespace()
         return current
@@ -40,7 +41,8 @@ public struct JSONScanner {
         peek() == nil
     }
 
-    /// Skips white space and takes `byte`. Throws if another byte is next.
+    /// Skips white space and takes `byte`. Throws `JSONSyntaxError` if another byte or the end of the text comes
+    /// next.
     public mutating func expect(_ byte: UInt8) throws(JSONSyntaxError) {
         guard peek() == byte else {
             throw unexpected("'\(Character(UnicodeScalar(byte)))'")
@@ -48,20 +50,20 @@ public struct JSONScanner {
         position += 1
     }
 
-    /// Skips white space and takes `byte` if it is next. Returns whether it was.
+    /// Skips white space and takes `byte` if it comes next. Returns whether `byte` was taken.
     public mutating func take(_ byte: UInt8) -> Bool {
         guard peek() == byte else { return false }
         position += 1
         return true
     }
 
-    /// Throws unless only white space is left.
+    /// Throws `JSONSyntaxError` unless only white space is left.
     public mutating func expectEnd() throws(JSONSyntaxError) {
         guard atEnd() else { throw unexpected("the end of the text") }
     }
 
-    /// Reads the object at the current position. Calls `member` for each member, with the bytes of the key; `member` must read
-    /// the value.
+    /// Reads the object at the current position. Calls `member` with the bytes of the key of each member. In this
+    /// call, `member` must read the value.
     public mutating func readObject(
         _ member: (_ key: borrowing [UInt8], _ scanner: inout JSONScanner) throws(JSONSyntaxError)
             -> Void
@@ -78,7 +80,8 @@ public struct JSONScanner {
         try expect(UInt8(ascii: "}"))
     }
 
-    /// Reads the array at the current position. Calls `element` for each element; `element` must read the element.
+    /// Reads the array at the current position. Calls `element` for each element. In this call, `element` must read
+    /// the element.
     public mutating func readArray(
         _ element: (_ scanner: inout JSONScanner) throws(JSONSyntaxError) -> Void
     ) throws(JSONSyntaxError) {
@@ -90,8 +93,8 @@ public struct JSONScanner {
 
     // MARK: Strings
 
-    /// Reads a string and replaces `out` with its UTF-8 bytes. A lone surrogate escape becomes three bytes in UTF-8's bit layout.
-    /// These are not valid UTF-8, so that the caller's validation detects them.
+    /// Reads a string and replaces the content of `out` by its UTF-8 bytes. An escaped lone surrogate becomes three
+    /// bytes that are not valid UTF-8, so that the caller's validation finds it.
     public mutating func readString(into out: inout [UInt8]) throws(JSONSyntaxError) {
         out.removeAll(keepingCapacity: true)
         try expect(UInt8(ascii: "\""))
@@ -113,13 +116,13 @@ public struct JSONScanner {
         }
     }
 
-    /// Skips bytes that stand for themselves inside a string, eight at a time.
+    /// Skips bytes of a string that need no decoding, eight at a time.
     @inline(__always)
     private mutating func passPlain() {
         let raw = UnsafeRawBufferPointer(bytes)
         let (ones, highs): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
-        // Returns a word with the high bit set in each byte of `word` that is zero, and perhaps in bytes above the first zero
-        // byte. The caller only tests whether any bit is set.
+        // Returns a nonzero word if a byte of `word` is zero, otherwise 0. The result has the high bit of each zero
+        // byte, and perhaps of bytes above the first zero byte. The caller only tests for 0.
         func zeros(_ word: UInt64) -> UInt64 { (word &- ones) & ~word & highs }
         while position + 8 <= raw.count {
             let word = raw.loadUnaligned(fromByteOffset: position, as: UInt64.self)
@@ -133,7 +136,7 @@ public struct JSONScanner {
         while position < bytes.count, JSONScanner.isPlain(bytes[position]) { position += 1 }
     }
 
-    /// Returns whether a byte stands for itself inside a string.
+    /// Returns whether a byte of a string needs no decoding.
     @inline(__always)
     private static func isPlain(_ byte: UInt8) -> Bool {
         byte >= 0x20 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
@@ -166,7 +169,7 @@ public struct JSONScanner {
             appendUTF8(scalar, to: &out)
         default:
             position -= 1
-            throw failure("an unknown escape")
+            throw failure("an unknown escape sequence in a string")
         }
     }
 
@@ -190,7 +193,7 @@ public struct JSONScanner {
 
     // MARK: Other values
 
-    /// Skips one value of any kind and checks its grammar.
+    /// Skips one value of any kind and checks its syntax.
     public mutating func skipValue() throws(JSONSyntaxError) {
         var openers: [UInt8] = []  // "[" or "{" of each enclosing container
         while true {
@@ -206,7 +209,7 @@ public struct JSONScanner {
             case UInt8(ascii: "\""): try skipString()
             default: try skipScalar()
             }
-            // A value is complete. Closes containers until one continues.
+            // A value is complete. Closes the containers that end with it.
             while let opener = openers.last {
                 if take(UInt8(ascii: ",")) {
                     if opener == UInt8(ascii: "{") { try skipKey() }
@@ -326,7 +329,7 @@ public struct JSONScanner {
 
     // MARK: Errors
 
-    /// Makes an error at the current position.
+    /// Makes an error for the current position.
     public func failure(_ reason: String) -> JSONSyntaxError {
         JSONSyntaxError(offset: position, reason: reason)
     }
@@ -336,11 +339,11 @@ public struct JSONScanner {
     }
 
     private mutating func unexpected(_ wanted: String) -> JSONSyntaxError {
-        guard let byte = peek() else { return failure("the text ends where \(wanted) is due") }
+        guard let byte = peek() else { return failure("the text ends, expected \(wanted)") }
         let found =
             (0x21..<0x7F).contains(byte)
             ? "'\(Character(UnicodeScalar(byte)))'" : "byte \(hex(byte))"
-        return failure("\(found) where \(wanted) is due")
+        return failure("found \(found), expected \(wanted)")
     }
 }
 
@@ -348,7 +351,7 @@ private func hex(_ byte: UInt8) -> String {
     "0x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
 }
 
-/// Appends a code point, also a surrogate, in UTF-8's bit layout.
+/// Appends a code point in UTF-8's bit layout, even if it is a surrogate.
 private func appendUTF8(_ scalar: UInt32, to out: inout [UInt8]) {
     func tail(_ shift: UInt32) -> UInt8 { UInt8(0x80 | scalar >> shift & 0x3F) }
     switch scalar {

@@ -1,6 +1,7 @@
 // Writes JSON byte for byte as Python's `json.dump(…, ensure_ascii=False, indent=4)` does.
 
-/// Writes JSON in Python's layout (four spaces for each level, `": "` after a key, no final newline), or without white space.
+/// Writes JSON in Python's layout or without white space. Python's layout has four spaces for each level, `": "`
+/// after a key, and no final newline.
 public enum JSONText {
     /// Appends `utf8` as a JSON string. Escapes `"`, `\` and bytes below 0x20; all other bytes are unchanged.
     public static func append(string utf8: some Sequence<UInt8>, to out: inout [UInt8]) {
@@ -23,14 +24,14 @@ public enum JSONText {
         out.append(UInt8(ascii: "\""))
     }
 
-    /// Appends a newline and four spaces for each level.
+    /// Appends a newline and the indentation for `level`: four spaces for each level.
     public static func appendBreak(level: Int, to out: inout [UInt8]) {
         out.append(0x0A)
         out.append(contentsOf: repeatElement(0x20, count: 4 * level))
     }
 
-    /// Appends `value`, whose brackets are indented for `level`. With `compactScalars`, an array without containers is written on
-    /// one line.
+    /// Appends `value` in Python's layout; `level` is the level of indentation of its brackets. With
+    /// `compactScalars`, writes an array on one line if it has no arrays or objects in it.
     public static func append(
         _ value: JSONValue, level: Int = 0, compactScalars: Bool = false, to out: inout [UInt8]
     ) {
@@ -55,7 +56,7 @@ public enum JSONText {
         }
     }
 
-    /// Appends `value` without white space, as standard JSON: null in place of NaN and infinities.
+    /// Appends `value` without white space, as standard JSON. NaN and infinities become null.
     public static func append(compact value: JSONValue, to out: inout [UInt8]) {
         switch value {
         case .number(let d) where !d.isFinite: out += Array("null".utf8)
@@ -97,7 +98,7 @@ public enum JSONText {
         out.append(UInt8(ascii: close))
     }
 
-    /// Returns a float as Python writes it.
+    /// Returns a floating-point number as Python writes it.
     private static func number(_ d: Double) -> String {
         if d.isNaN { return "NaN" }
         if d.isInfinite { return d < 0 ? "-Infinity" : "Infinity" }

@@ -1,4 +1,4 @@
-// JSON documents that are small enough for a tree in memory: configurations, indices, manifests.
+// JSON documents that are small enough to be a tree in memory: configurations, indices, manifests.
 
 /// One JSON value.
 public enum JSONValue: Equatable, Sendable {
@@ -6,7 +6,7 @@ public enum JSONValue: Equatable, Sendable {
     case null
     /// `true` or `false`.
     case bool(Bool)
-    /// A number without fraction or exponent that fits `Int`.
+    /// A number without fraction and exponent that fits into `Int`.
     case integer(Int)
     /// Any other number.
     case number(Double)
@@ -14,7 +14,7 @@ public enum JSONValue: Equatable, Sendable {
     case string(String)
     /// An array.
     case array([JSONValue])
-    /// An object with its members in the order written.
+    /// An object with its members in the order of the text.
     case object(JSONObject)
 
     /// Parses one document, nested at most `JSONScanner.maximumDepth` deep. Throws `JSONSyntaxError`.
@@ -24,7 +24,7 @@ public enum JSONValue: Equatable, Sendable {
         try scanner.expectEnd()
     }
 
-    /// Reads the value at the current position. `depth` is the number of containers around the value.
+    /// Reads the value at the current position. `depth` is the number of arrays and objects around the value.
     public init(from scanner: inout JSONScanner, depth: Int = 0) throws(JSONSyntaxError) {
         guard depth < JSONScanner.maximumDepth else { throw scanner.tooDeep() }
         switch scanner.peek() {
@@ -75,9 +75,9 @@ public enum JSONValue: Equatable, Sendable {
     }
 }
 
-/// A JSON object: members in the order written, keys compared by bytes.
+/// A JSON object. Its members are in the order of the text, and its keys are compared byte by byte.
 public struct JSONObject: Equatable, Sendable {
-    /// The members as written, duplicates included.
+    /// The members in the order of the text, duplicates included.
     public private(set) var members: [(key: String, value: JSONValue)]
 
     /// Makes an object with these members, duplicates included.
@@ -85,8 +85,8 @@ public struct JSONObject: Equatable, Sendable {
         self.members = members
     }
 
-    /// The value of `key`, the last one of duplicates as in Python; nil if the key is missing. Setting a value removes all
-    /// members with this key and appends a new one; setting nil removes them.
+    /// The value of `key`; nil if the key is missing. If the key occurs several times, the last value counts, as in
+    /// Python. Setting a value removes all members with this key and appends a new member. Setting nil removes them.
     public subscript(key: String) -> JSONValue? {
         get { members.last { $0.key.utf8.elementsEqual(key.utf8) }?.value }
         set {
@@ -95,7 +95,7 @@ public struct JSONObject: Equatable, Sendable {
         }
     }
 
-    /// Returns whether both have the same members in the same order.
+    /// Returns whether the two objects have the same members in the same order.
     public static func == (a: JSONObject, b: JSONObject) -> Bool {
         a.members.count == b.members.count
             && zip(a.members, b.members).allSatisfy {
@@ -105,7 +105,7 @@ public struct JSONObject: Equatable, Sendable {
 }
 
 extension JSONObject: ExpressibleByDictionaryLiteral {
-    /// Makes an object with its members in the order written.
+    /// Makes an object with the members in the order of the literal.
     public init(dictionaryLiteral elements: (String, JSONValue)...) {
         self.init(elements.map { (key: $0.0, value: $0.1) })
     }

@@ -1,13 +1,14 @@
-// The names in a file that its reader knows: keys of a JSON object, or tensors. A known name is used, or changes no number, or
-// would change numbers. If a reader ignored names without this check, its numbers could silently be those of another model.
+// The names that a reader knows in its file: keys of a JSON object, or names of tensors. A reader uses a known name,
+// ignores it because it changes no number, or refuses it because it would change numbers. Without this check, a
+// reader could ignore a name that changes numbers, and silently compute another model.
 
 /// What a name in a file means for the computation.
 public enum NameMeaning: Sendable {
-    /// The reader reads it and checks its value.
+    /// The reader reads the value of the name and checks it.
     case used
-    /// The name changes no number, whatever its value.
+    /// The name changes no number, whatever its value is.
     case harmless
-    /// The name would change numbers. Its key may be present with one of these values, which change no number.
+    /// The name changes numbers. The key is accepted only with one of these values, which change no number.
     case changesNumbers(unless: [JSONValue] = [])
 }
 
@@ -15,7 +16,7 @@ public enum NameMeaning: Sendable {
 public struct KnownNames: Sendable {
     private var meanings: [ExactString: NameMeaning] = [:]
 
-    /// Makes the three groups of names. `changing` gives, for each key, the values that change no number.
+    /// Makes the three groups of names. For each key, `changing` gives the values that change no number.
     public init(
         used: [String] = [], harmless: [String] = [], changing: [String: [JSONValue]] = [:]
     ) {
@@ -26,11 +27,11 @@ public struct KnownNames: Sendable {
         }
     }
 
-    /// Returns what `name` means. Nil if the reader does not know it.
+    /// Returns the meaning of `name`. Nil if the reader does not know the name.
     public func meaning(of name: String) -> NameMeaning? { meanings[ExactString(name)] }
 
-    /// Checks every key of `object`. Appends unknown keys to `unknown`, with `place` before each. Throws `KeyProblem` for a key
-    /// that would change numbers.
+    /// Checks every key of `object`. Appends unknown keys to `unknown`, each with `place` before it. Throws
+    /// `KeyProblem` for a key whose value would change numbers.
     public func check(
         _ object: JSONObject, place: String = "", unknown: inout UnknownNames
     ) throws(KeyProblem) {
@@ -51,26 +52,26 @@ public struct KnownNames: Sendable {
     }
 }
 
-/// A key whose value requires another computation.
+/// The error for a key whose value requires a computation that this program does not have.
 public struct KeyProblem: Error {
-    /// The key, after the keys above it.
+    /// The key, after the keys of the objects around it: "top.head".
     public let key: String
     /// The value that was found.
     public let found: JSONValue
-    /// The values that this program computes with; empty if it computes with none.
+    /// The values that this program supports; empty if it supports none.
     public let expected: [JSONValue]
 
-    /// Makes a problem with `key`, which is given after the keys above it.
+    /// Makes the error. `key` includes the keys of the objects around it.
     public init(key: String, found: JSONValue, expected: [JSONValue]) {
         (self.key, self.found, self.expected) = (key, found, expected)
     }
 
-    /// What is wrong: "attention_bias is true, expected false or null". With no expected value: "… which this program does not
-    /// compute".
+    /// What is wrong: "attention_bias is true, expected false or null". If no value is supported: "… which this
+    /// program does not support".
     public var reason: String {
         let values = expected.map(\.excerpt).joined(separator: " or ")
         return
-            "\(key) is \(found.excerpt), \(expected.isEmpty ? "which this program does not compute" : "expected \(values)")"
+            "\(key) is \(found.excerpt), \(expected.isEmpty ? "which this program does not support" : "expected \(values)")"
     }
 }
 
@@ -85,19 +86,19 @@ public struct UnknownNames: Sendable {
     /// Appends `name`.
     public mutating func append(_ name: String) { names.append(name) }
 
-    /// Returns a sentence that names up to `limit` of the names. `path` is the file, `what` says what the names are ("keys"). Nil
-    /// if the list is empty.
+    /// Returns a warning that names up to `limit` of the names. `path` is the path of the file. `what` is the plural
+    /// noun for the names ("keys"). Nil if the list is empty.
     public func warning(_ path: String, _ what: String, limit: Int) -> String? {
         guard !names.isEmpty else { return nil }
         let shown = names.prefix(limit).map { $0.count > 80 ? $0.prefix(80) + "…" : $0 }
         let rest = names.count > limit ? " and \(names.count - limit) more" : ""
         return
-            "\(path): has \(what) that are not known and change nothing here: \(shown.joined(separator: ", "))\(rest); if one of them should change the results, the results do not include that change"
+            "\(path): has \(what) that are not known and are ignored: \(shown.joined(separator: ", "))\(rest); if one of them should change the results, the results do not include that change"
     }
 }
 
 extension JSONValue {
-    /// The value for a message: itself if it is short, otherwise its kind.
+    /// The value for a message: its JSON if that is short, otherwise its kind or the beginning of its JSON.
     public var excerpt: String {
         switch self {
         case .array(let elements) where elements.count > 8: return "a list of \(elements.count)"
@@ -120,7 +121,7 @@ extension JSONValue {
         }
     }
 
-    /// Returns whether the values are equal; 0 and 0.0 are the same number.
+    /// Returns whether the values are equal. The numbers 0 and 0.0 are equal.
     func isSame(as other: JSONValue) -> Bool {
         if let number, let other = other.number { return number == other }
         return self == other

@@ -1,10 +1,11 @@
-// Activations in memory, and the pool of their buffers. In a steady state the pool allocates no memory.
+// Activations in memory, and the pool of their buffers. Once the pool has buffers of all sizes that a batch needs, it
+// allocates no more memory.
 
 import ArrayFiles
 import Files
 import Tensors
 
-/// A row-major float32 matrix in memory. When the last reference goes, its buffer returns to the pool.
+/// A row-major float32 matrix in memory. When the last reference is released, the buffer returns to the pool.
 public final class CPUMatrix {
     /// Number of rows.
     public let rows: Int
@@ -27,7 +28,7 @@ public final class CPUMatrix {
     func row(_ index: Int) -> UnsafeMutablePointer<Float> { elements + index * columns }
 }
 
-/// Free buffers, reused by size. Not thread-safe: use it from one thread at a time.
+/// A pool of free buffers, which are reused by size. Only one thread at a time may use the pool.
 final class BufferPool {
     struct Buffer {
         let base: UnsafeMutablePointer<Float>
@@ -40,7 +41,8 @@ final class BufferPool {
         if let index = free.firstIndex(where: { $0.capacity >= count }) {
             return free.remove(at: index)
         }
-        // All free buffers are too small. The largest is released, so that buffers grow instead of becoming more.
+        // All free buffers are too small. The largest is released before a larger one is allocated, so the number of
+        // buffers does not grow.
         if let small = free.popLast() { small.base.deallocate() }
         let raw = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1) * 4, alignment: 64)
         return Buffer(
@@ -57,9 +59,9 @@ final class BufferPool {
     }
 }
 
-/// One growing buffer per thread, for temporary data of a piece of work.
+/// Scratch memory for the pieces of work. Each thread has one buffer, which grows when a piece needs more.
 final class ThreadScratch: @unchecked Sendable {
-    /// One slot per thread. Only that thread accesses the slot.
+    /// One slot for each thread. Only the thread of a slot accesses it.
     private let buffers: UnsafeMutableBufferPointer<UnsafeMutableBufferPointer<Float>>
 
     init(threadCount: Int) {
@@ -67,7 +69,8 @@ final class ThreadScratch: @unchecked Sendable {
         buffers.initialize(repeating: UnsafeMutableBufferPointer(start: nil, count: 0))
     }
 
-    /// Returns the buffer of `thread` with room for `count` floats, aligned to 64 bytes. Its earlier content is lost.
+    /// Returns the buffer of `thread` with room for `count` floats, aligned to 64 bytes. The earlier content of the
+    /// buffer may be lost.
     func floats(_ count: Int, thread: Int) -> UnsafeMutablePointer<Float> {
         if buffers[thread].count < count {
             buffers[thread].deallocate()

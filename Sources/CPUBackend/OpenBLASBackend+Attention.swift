@@ -1,13 +1,14 @@
-// Grouped-query attention over packed documents. A piece of work is a block of queries of one head in one document: two
-// small products, with the soft-cap, the mask and the softmax between them.
+// Grouped-query attention over packed documents, on the CPU. The work is divided into pieces. A piece is a block of
+// queries of one head in one document. It needs two small products: Q · Kᵀ, and the attention weights times V.
+// Soft-cap, mask and softmax are computed between the two products.
 
 import COpenBLAS
 import Tensors
 import Threading
 
 extension OpenBLASBackend {
-    /// Maximum number of queries in a piece. With this size the scores of a piece stay in the cache, and most of the scores
-    /// above the diagonal are never computed.
+    /// Maximum number of queries in a piece. The scores of a piece of this size stay in the cache. A piece has no
+    /// keys after its last query, so most of the scores above the diagonal are never computed.
     private static let queryBlock = 128
 
     private struct Piece {
@@ -16,7 +17,7 @@ extension OpenBLASBackend {
         var keys: Range<Int>
     }
 
-    /// Returns causal attention within each document, with window and soft-cap.
+    /// Returns causal attention within each document, (rows, heads · headWidth), with the window and soft-cap of `p`.
     public func attention(
         queries: CPUMatrix, keys: CPUMatrix, values: CPUMatrix, in batch: PackedBatch,
         _ p: AttentionParameters
@@ -74,8 +75,9 @@ extension OpenBLASBackend {
             out.row(piece.queries.lowerBound) + piece.head * width, blasint(out.columns))
     }
 
-    /// Turns a row of `count` scores into attention weights in place: scale, soft-cap, mask, softmax. Writes all `stride`
-    /// floats of the row.
+    /// Replaces the scores of one query by attention weights, in place: scale, soft-cap, mask, softmax. The row has
+    /// `count` scores. The query sees the keys in `visible`; all other weights become 0. Writes all `stride` floats
+    /// of the row.
     private func softmax(
         _ scores: UnsafeMutablePointer<Float>, count: Int, stride: Int, visible: Range<Int>,
         _ p: AttentionParameters

@@ -1,5 +1,6 @@
-// Products of operands rounded to bfloat16, summed in float32, by the kernels of CBFloat16. No weight matrix is copied as a
-// whole: matrices of a bfloat16 checkpoint are read in place, others are rounded one panel at a time.
+// Products of bfloat16 operands, summed in float32, by the kernels of CBFloat16. Weights of a bfloat16 checkpoint are
+// read in place. Other weights are converted to bfloat16 one panel at a time, so no weight matrix is copied as a
+// whole.
 
 import ArrayFiles
 import CBFloat16
@@ -26,12 +27,13 @@ struct BFloat16Kernels: @unchecked Sendable {
     var isNative: Bool { functions.pointee.is_native }
     /// Number of rows in a full block of lanes.
     var block: Int { functions.pointee.block }
-    /// Maximum number of rows of the other factor in one call of `multiply`.
+    /// Maximum number of rows in one call of `multiply`, for the factor that is not in lanes.
     static let rows = Int(BFLOAT16_ROWS)
     /// Number of floats of scratch memory that `multiply` needs.
     var room: Int { BFloat16Kernels.rows * block }
 
-    /// Returns the number of 32-bit words that `rows` rows of `pairs` pairs take in lanes.
+    /// Returns the number of 32-bit words that `rows` rows take in lanes. A row has `pairs` pairs of bfloat16
+    /// numbers.
     func laneWords(rows: Int, pairs: Int) -> Int {
         let vector = functions.pointee.vector
         return (rows + vector - 1) / vector * vector * pairs
@@ -67,12 +69,12 @@ struct BFloat16Kernels: @unchecked Sendable {
 }
 
 extension OpenBLASBackend {
-    /// Whether this processor has instructions for bfloat16 products. Without them, bfloat16 products take as long as float32
-    /// products, or longer.
+    /// Whether this processor has instructions for bfloat16 products. Without such instructions, bfloat16 products
+    /// take as long as float32 products, or longer.
     public static var multipliesBFloat16: Bool { BFloat16Kernels.best.isNative }
 
-    /// Returns `x` as products with `weights` read it: rounded to bfloat16, and packed into lanes if the weights are stored
-    /// output by output.
+    /// Returns `x` in the form that products with `weights` read. All elements are rounded to bfloat16. If the rows
+    /// of the stored weights are outputs, the rows of `x` are also packed into lanes (see CBFloat16.h).
     func rounded(_ x: CPUMatrix, for weights: Weights, _ kernels: BFloat16Kernels) -> CPUMatrix {
         let pairs = (x.columns + 1) / 2
         let (block, isPacked) = (kernels.block, weights.outputsAreRows)
@@ -103,14 +105,15 @@ extension OpenBLASBackend {
     /// Returns the number of floats in the `panel` that `multiplyRounded` needs for a block of `width` outputs.
     func roundedPanelSize(_ weights: Weights, _ width: Int, _ kernels: BFloat16Kernels) -> Int {
         let pairs = (weights.inputs + 1) / 2
-        // Scratch memory of the kernels, a panel of rounded weights, and one or two lines of weights as float32.
+        // The panel has three parts: scratch memory of the kernels, rounded weights, and one or two lines of weights
+        // as float32.
         return weights.outputsAreRows
             ? kernels.room + BFloat16Kernels.rows * pairs + weights.inputs
             : kernels.room + kernels.laneWords(rows: width, pairs: pairs) + 2 * width
     }
 
-    /// Computes one block of a product: columns `range` of the result, written to `out` with `stride` floats from row to row.
-    /// `x` is the result of `rounded` for a matrix of `rows` rows.
+    /// Computes the columns `range` of a product and writes them to `out`, whose rows are `stride` floats apart. `x`
+    /// is the result of `rounded` for a matrix of `rows` rows. `panel` has `roundedPanelSize` floats.
     func multiplyRounded(
         _ x: CPUMatrix, rows: Int, _ weights: Weights, outputs range: Range<Int>,
         panel: UnsafeMutablePointer<Float>, into out: UnsafeMutablePointer<Float>, stride: Int,
@@ -140,8 +143,8 @@ extension OpenBLASBackend {
         }
     }
 
-    /// Returns the address of the weights of `outputs` as bfloat16, one row of whole pairs per output. The rows are read in place
-    /// if they are stored in this form; otherwise they are written to `panel`.
+    /// Returns the address of the weights of `outputs` as bfloat16. Each output has one row, which consists of whole
+    /// pairs. Weights that are stored in this form are read in place. Other weights are converted into `panel`.
     private func roundedRows(
         _ weights: Weights, _ outputs: Range<Int>, _ panel: UnsafeMutablePointer<UInt32>,
         _ kernels: BFloat16Kernels
@@ -168,9 +171,9 @@ extension OpenBLASBackend {
         return UnsafeRawPointer(panel)
     }
 
-    /// Packs the weights of `outputs`, which are stored input by input, into blocks of lanes. All blocks are filled in one pass,
-    /// so that one or two contiguous kilobytes are read per input. A pass per block would read only 64 to 256 bytes per input,
-    /// each time in another page of memory.
+    /// Packs the weights of `outputs`, which are stored input by input, into blocks of lanes. One pass over the
+    /// inputs fills all blocks, so each input is read as 1 or 2 contiguous KiB. With one pass for each block, an
+    /// input would be read 64 to 256 bytes at a time, each time from another page of memory.
     private func packColumns(
         _ weights: Weights, _ outputs: Range<Int>, _ lanes: UnsafeMutablePointer<UInt32>,
         _ kernels: BFloat16Kernels

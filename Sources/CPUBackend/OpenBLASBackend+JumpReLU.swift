@@ -1,11 +1,12 @@
-// The SAE encoder. Dense activations of all features are never stored: each chunk of features is computed for all rows, and
-// only the features that fire are kept.
+// The SAE encoder on the CPU. Dense activations of all features are never stored. A chunk of features is computed for
+// all rows, and then only the features that fire are kept.
 
 import Tensors
 import Threading
 
 extension OpenBLASBackend {
-    /// The features of one chunk that fire: their number for each row, then the columns and values of all rows in order.
+    /// The features of one chunk that fire. `counts` has their number for each row. `columns` and `values` have one
+    /// element for each firing feature, row after row.
     private struct Chunk {
         var counts: [Int32] = []
         var columns: [Int32] = []
@@ -13,8 +14,9 @@ extension OpenBLASBackend {
         var isFinite = true
     }
 
-    /// Returns the features above `floor` that fire. Nil if a pre-activation is NaN or infinite: comparisons alone would hide
-    /// a NaN as a feature that does not fire.
+    /// Returns the features that fire and whose activation is above `floor`. Nil if a pre-activation is NaN or
+    /// infinite. A NaN must be looked for, because a comparison with NaN is false: the NaN would look like a feature
+    /// that does not fire.
     public func jumpReLU(
         _ x: CPUMatrix, encoder: Weights, bias: [Float], threshold: [Float], above floor: Float
     ) -> Deferred<FiringFeatures?> {
@@ -33,7 +35,8 @@ extension OpenBLASBackend {
                 let pre = room + panelSize
                 multiply(
                     factor, encoder, outputs: range, panel: room, into: pre, stride: stride)
-                // Where f is not 0, f = pre. So f > floor and pre > threshold are one comparison.
+                // The activation of a feature that fires is its pre-activation. So activation > floor and
+                // pre-activation > threshold are one comparison, with the larger of the two bounds.
                 let cut = threshold[range].map { max($0, floor) }
                 chunks[block] = compact(
                     pre, rows: x.rows, bias: Array(bias[range]), cut: cut,
@@ -84,7 +87,7 @@ extension OpenBLASBackend {
         return chunk
     }
 
-    /// Joins the chunks row by row. Chunks are in ascending order of features, so columns ascend within a row.
+    /// Joins the chunks row by row. The chunks are in ascending order of features, so columns ascend within a row.
     private func join(_ chunks: [Chunk], rows: Int) -> SparseRows {
         var out = SparseRows()
         let total = chunks.reduce(0) { $0 + $1.columns.count }

@@ -1,12 +1,14 @@
-// The unembedding. Logits of the whole vocabulary are never stored: each chunk of the vocabulary gives, per row, its largest
-// logit, Σ eˡ and Σ l·eˡ. The log-partition, the entropy and the cross-entropy follow from these.
+// The unembedding on the CPU. Logits of the whole vocabulary are never stored. For each row, a chunk of the
+// vocabulary is reduced to its largest logit, Σ eˡ and Σ l·eˡ. The log-partition, the entropy and the cross-entropy
+// are computed from these numbers.
 
 import Glibc
 import Tensors
 import Threading
 
 extension OpenBLASBackend {
-    /// What one chunk contributes to a row: its largest logit, and Σ eˡ and Σ l·eˡ with l relative to `largest`.
+    /// The logits of one row in one chunk, reduced to the largest logit, Σ eˡ and Σ l·eˡ. In the two sums, l is the
+    /// difference between a logit and `largest`.
     private struct Partial {
         var largest: Float = -.infinity
         var sum: Float = 0
@@ -49,11 +51,12 @@ extension OpenBLASBackend {
                 nextTokens: nextTokens))
     }
 
-    /// Applies the soft-cap to the logits in place and returns their sums.
+    /// Applies the soft-cap to the logits of one row in place, and reduces the logits to a `Partial`.
     private func reduce(
         _ logits: UnsafeMutablePointer<Float>, count: Int, softCap: Float?
     ) -> Partial {
-        // Before the soft-cap, because the cap makes an infinite logit finite.
+        // `zeros` shows a NaN or infinite logit. It is computed before the soft-cap, because the cap makes an
+        // infinite logit finite.
         let zeros = foldLanes(logits, count: count, rest: 0, into: 0) { $0 += $1 * 0 }
         if let cap = softCap {
             mapLanes(logits, to: logits, count: count) { ($0 / cap).hyperbolicTangent * cap }
@@ -73,7 +76,7 @@ extension OpenBLASBackend {
             isFinite: zeros.sum() == 0)
     }
 
-    /// Combines the chunks in order, in double precision.
+    /// Combines the partial results of all chunks, in the order of the chunks and in double precision.
     private func combine(
         _ partials: UnsafeBufferPointer<Partial>, blocks: Int,
         targets: UnsafeMutableBufferPointer<Float>, nextTokens: [Int32]

@@ -1,12 +1,13 @@
-// Matrix products, cut into blocks of outputs. One thread computes a block, so the bits of a block do not depend on the
-// number of threads.
+// Matrix products on the CPU, divided into blocks of outputs. One thread computes a whole block, so the bits of a
+// block do not depend on the number of threads.
 
 import ArrayFiles
 import COpenBLAS
 import Tensors
 import Threading
 
-/// How the outputs of a product are cut into blocks. It depends only on the weights and on the kind of product.
+/// The division of a product's outputs into blocks. It depends only on the weights and on the kind of product
+/// (float32 or bfloat16).
 struct OutputBlocks {
     let width: Int
     let outputs: Int
@@ -15,20 +16,21 @@ struct OutputBlocks {
         outputs = weights.outputs
         let (limit, step): (Int, Int)
         if let bfloat16 {
-            // Outputs in lanes: whole blocks of lanes. Outputs in rows: a multiple of 24, because the kernels multiply 4, 6, 8,
-            // 12 or 24 rows together (16 with AVX-512 and one vector of lanes).
+            // If the outputs are in lanes, the width is a multiple of a full block of lanes. If the outputs are in
+            // rows, the width is a multiple of 24, because the kernels multiply 4, 6, 8, 12 or 24 rows together.
+            // (With AVX-512 and one vector of lanes they multiply 16 rows together.)
             (limit, step) = (512, weights.outputsAreRows ? 24 : bfloat16.block)
         } else if weights.isUsable {
-            // OpenBLAS packs the activations again for every block, so blocks should be few. A product with many outputs still
-            // has at least a dozen blocks, so that a dozen threads have work.
+            // OpenBLAS packs the activations again for every block, so blocks should be few. But a product with many
+            // outputs is divided into at least 12 blocks, so that 12 threads have work.
             (limit, step) = (max(512, min(outputs / 12, 1152)), 16)
         } else {
-            // As above; in addition, each thread needs a panel for the converted weights. A panel has at most 2.4 MB, or 128
-            // outputs if they take more.
+            // Each thread converts the weights of its block into a panel. So blocks are narrower: a panel takes at
+            // most 2.4 MB. If 128 outputs take more than 2.4 MB, a panel has 128 outputs.
             (limit, step) = (min(512, max(128, 589_824 / max(weights.inputs, 1))), 16)
         }
-        // Blocks have equal size. If there are several, their number is even (except for rounding), so that two threads end
-        // at the same time.
+        // All blocks have the same width. If there are several blocks, their number is even, so that two threads end
+        // at the same time. (Rounding the width up can make the number odd.)
         var count = (outputs + limit - 1) / limit
         if count > 1, count % 2 == 1 { count += 1 }
         let equal = (outputs + max(count, 1) - 1) / max(count, 1)
@@ -45,7 +47,7 @@ struct OutputBlocks {
 /// The left factor of a product, in the form that the kernels read.
 struct LeftFactor {
     let rows: Int
-    /// The float32 matrix, or the result of `rounded` for it.
+    /// The float32 matrix. For bfloat16 products, the result of `rounded` for that matrix.
     let elements: CPUMatrix
 }
 
@@ -78,7 +80,8 @@ extension OpenBLASBackend {
         return weights.isUsable ? 1 : weights.inputs * width
     }
 
-    /// Computes one block of a product: columns `range` of the result, written to `out` with `stride` floats from row to row.
+    /// Computes the columns `range` of a product and writes them to `out`, whose rows are `stride` floats apart.
+    /// `panel` has `panelSize` floats.
     func multiply(
         _ x: LeftFactor, _ weights: Weights, outputs range: Range<Int>,
         panel: UnsafeMutablePointer<Float>, into out: UnsafeMutablePointer<Float>, stride: Int
@@ -98,8 +101,8 @@ extension OpenBLASBackend {
             operand, blasint(operandStride), 0, out, blasint(stride))
     }
 
-    /// Returns the weights of the outputs in `range` as float32, and their row stride in floats. They are read in place if BLAS
-    /// can use them; otherwise they are converted into `panel`.
+    /// Returns the weights of the outputs in `range` as float32, and the distance between their rows in floats.
+    /// Weights that BLAS can use are read in place. Other weights are converted into `panel`.
     private func block(
         of weights: Weights, outputs range: Range<Int>, panel: UnsafeMutablePointer<Float>
     ) -> (UnsafePointer<Float>, stride: Int) {

@@ -1,5 +1,5 @@
-// The CPU backend. OpenBLAS computes float32 products and CBFloat16 computes bfloat16 products; all other operations work
-// on vectors of eight lanes (VectorMath.swift). Threads share the work of each operation.
+// The CPU backend. OpenBLAS computes float32 products, and CBFloat16 computes bfloat16 products. All other operations
+// use vectors of eight lanes (VectorMath.swift). The threads share the work of each operation.
 
 import ArrayFiles
 import COpenBLAS
@@ -17,12 +17,14 @@ public final class OpenBLASBackend: Backend {
     /// A weight matrix, read directly from its mapped file.
     public struct Weights {
         let tensor: StoredTensor
-        /// Whether a row of the stored matrix belongs to one output. If false, it belongs to one input.
+        /// Whether a row of the stored matrix has the weights of one output. If false, a row has the weights of one
+        /// input.
         let outputsAreRows: Bool
         let outputs: Int
         let inputs: Int
 
-        /// Whether BLAS can read the stored elements in place: they are float32 and aligned to 4 bytes.
+        /// Whether BLAS can read the stored elements in place. True if the elements are float32 and aligned to 4
+        /// bytes.
         var isUsable: Bool {
             tensor.elementType == .float32 && Int(bitPattern: tensor.bytes.baseAddress) % 4 == 0
         }
@@ -30,17 +32,19 @@ public final class OpenBLASBackend: Backend {
 
     /// The threads that share the work of each operation.
     public let threads: ThreadPool
-    /// The kernels for bfloat16 products. Nil: products are in float32.
+    /// The kernels for bfloat16 products. Nil if products are in float32.
     let bfloat16: BFloat16Kernels?
     /// Seconds that each part has taken so far.
     public private(set) var partSeconds: [BatchPart: Double] = [:]
     let pool = BufferPool()
     let scratch: ThreadScratch
 
-    /// Address space that a thread needs for products, in bytes: 128 MiB that OpenBLAS maps, and a heap.
+    /// Address space that a thread needs for products, in bytes: 128 MiB for the buffer that OpenBLAS maps, and 64
+    /// MiB for the thread's heap.
     private static let threadSpace = 192 << 20
 
-    /// Creates a backend on `threads`. Throws `CPUBackendError.noMemory` if the system refuses the address space that they need.
+    /// Creates a backend on `threads`. Throws `CPUBackendError.noMemory` if the system refuses the address space that
+    /// the threads need.
     public convenience init(
         on threads: ThreadPool, precision: Precision = .float32
     ) throws(CPUBackendError) {
@@ -50,12 +54,13 @@ public final class OpenBLASBackend: Backend {
     /// Creates a backend. With `bfloat16` kernels its products are in bfloat16, otherwise in float32.
     init(on threads: ThreadPool, bfloat16: BFloat16Kernels?) throws(CPUBackendError) {
         self.bfloat16 = bfloat16
-        // OpenBLAS must not divide a product among threads: the division, and with it the result, would depend on their number.
+        // OpenBLAS must not divide a product among threads. Otherwise the division, and so the bits of the result,
+        // would depend on the number of threads.
         openblas_set_num_threads(1)
         self.threads = threads
         let threadCount = threads.threadCount
         scratch = ThreadScratch(threadCount: threadCount)
-        // Test that the address space is available: OpenBLAS retries for ever if it cannot map memory.
+        // Test that the address space is available, because OpenBLAS retries for ever if it cannot map memory.
         let bytes = threadCount * OpenBLASBackend.threadSpace
         let room = mmap(nil, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         guard room != MAP_FAILED else { throw .noMemory(bytes: bytes, threads: threadCount) }
@@ -63,8 +68,9 @@ public final class OpenBLASBackend: Backend {
         OpenBLASBackend.takeBuffers(threadCount)
     }
 
-    /// Makes OpenBLAS map the buffers of `count` simultaneous products now, while memory is available. OpenBLAS keeps them for
-    /// later products. The library exports the two functions but declares them in no header (driver/others/memory.c).
+    /// Makes OpenBLAS map the buffers of `count` simultaneous products now, while memory is available. OpenBLAS keeps
+    /// the buffers for later products. It exports the two functions for this, but no header declares them (see
+    /// driver/others/memory.c in OpenBLAS).
     private static func takeBuffers(_ count: Int) {
         typealias Allocate = @convention(c) (Int32) -> UnsafeMutableRawPointer?
         typealias Free = @convention(c) (UnsafeMutableRawPointer?) -> Void
@@ -80,13 +86,14 @@ public final class OpenBLASBackend: Backend {
 
     /// Name, version and kernel set of the loaded library: "OpenBLAS 0.3.21 Haswell".
     public static var library: String {
-        // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH … Haswell MAX_THREADS=64": the first two words are name and version.
+        // The configuration is a text such as "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH … Haswell MAX_THREADS=64". Its
+        // first two words are name and version.
         let configuration = String(cString: openblas_get_config()).split(separator: " ")
         let core = String(cString: openblas_get_corename())
         return (configuration.prefix(2) + [Substring(core)]).joined(separator: " ")
     }
 
-    /// "float32", or "bfloat16 by " and the name of the kernels: "bfloat16 by AVX2".
+    /// The kind of products: "float32", or for example "bfloat16 by AVX2", with the name of the bfloat16 kernels.
     public var products: String { bfloat16.map { "bfloat16 by \($0.name)" } ?? "float32" }
 
     /// Calls `body` and adds its wall time to `partSeconds[part]`.
@@ -96,7 +103,7 @@ public final class OpenBLASBackend: Backend {
         return try body()
     }
 
-    /// Always 1: operations finish before they return.
+    /// Always 1, because each operation has finished when it returns.
     public var batchesInFlight: Int { 1 }
 
     /// Always nil: the CPU backend has no device.
@@ -109,7 +116,7 @@ public final class OpenBLASBackend: Backend {
         CPUMatrix(rows: rows, columns: columns, pool: pool)
     }
 
-    /// Calls `body` on all threads, each time with a range of rows that has about 16,000 elements.
+    /// Divides the rows of `x` into ranges of about 16,000 elements. The threads call `body` once for each range.
     func forEachRowRange(_ x: CPUMatrix, _ body: (Range<Int>, _ thread: Int) -> Void) {
         let step = max(1, 16_384 / max(x.columns, 1))
         threads.forEach((x.rows + step - 1) / step) { item, thread in
@@ -119,7 +126,7 @@ public final class OpenBLASBackend: Backend {
 
     // MARK: Weights and data
 
-    /// Refers to the matrix in its mapped file; nothing is copied.
+    /// Returns a reference to the matrix in its mapped file. Copies nothing.
     public func weights(
         _ tensor: StoredTensor, layout: WeightLayout, isTable: Bool = false
     ) -> Weights {
@@ -136,10 +143,10 @@ public final class OpenBLASBackend: Backend {
         return offset == 0 ? values : values.map { $0 + offset }
     }
 
-    /// Does nothing: weights are read in place.
+    /// Does nothing, because weights are read in place.
     public func load(rows: Int, bytesPerRow: Int, encoders: Int) {}
 
-    /// Does nothing: operations finish before they return, so nothing is pending.
+    /// Does nothing, because each operation has finished when it returns.
     public func abandonBatch() {}
 
     /// Copies `elements`, in row-major order, into a matrix.
@@ -202,7 +209,7 @@ public final class OpenBLASBackend: Backend {
         return out
     }
 
-    /// Applies the rotary embedding in place: elements i and i + half of each head are rotated as a pair.
+    /// Applies the rotary embedding in place. Elements i and i + `halfWidth` of each head are rotated as a pair.
     public func rotate(_ x: CPUMatrix, by table: RotaryTable, at positions: [Int32]) {
         let half = table.halfWidth
         let heads = x.columns / (2 * half)
@@ -248,7 +255,8 @@ public final class OpenBLASBackend: Backend {
         }
     }
 
-    /// Returns the lowest row with a NaN or infinity, found as a row whose sum of 0 · x is not 0. Nil if there is no such row.
+    /// Returns the lowest row with a NaN or infinity; nil if all elements are finite. If a row is finite, its sum of
+    /// 0 · x is 0. Otherwise this sum is NaN.
     public func firstNonFiniteRow(of x: CPUMatrix) -> Deferred<Int?> {
         var isFinite = [Bool](repeating: true, count: x.rows)
         isFinite.withUnsafeMutableBufferPointer { isFinite in
@@ -266,7 +274,7 @@ public final class OpenBLASBackend: Backend {
     }
 }
 
-/// Rotates the pairs (x[i], x[i + half]) in place, by the angle with `cosine[i]` and `sine[i]`.
+/// Rotates the pairs (x[i], x[i + half]) in place. `cosine[i]` and `sine[i]` belong to the angle of pair i.
 private func turn(
     _ x: UnsafeMutablePointer<Float>, _ half: Int, _ cosine: UnsafePointer<Float>,
     _ sine: UnsafePointer<Float>

@@ -1,18 +1,20 @@
-// Which OpenBLAS kernel set suits the processor. OpenBLAS chooses by processor family and model. It treats a processor that
-// is newer than its version as an older one: 0.3.21 runs AVX2 kernels on a Zen 5 with AVX-512, at half the speed.
+// Chooses the OpenBLAS kernel set that suits the processor. OpenBLAS itself chooses by processor family and model. It
+// takes a processor that it does not know for an older one. Example: on a Zen 5, which has AVX-512, OpenBLAS 0.3.21
+// runs AVX2 kernels at half the speed.
 
 import CBFloat16
 import COpenBLAS
 
 /// The choice of the OpenBLAS kernel set, by the instructions that the processor supports.
 public enum OpenBLASKernels {
-    /// The environment variable that selects a kernel set. OpenBLAS reads it when it is loaded (driver/others/dynamic.c).
+    /// The environment variable that selects a kernel set. OpenBLAS reads the variable when the library is loaded
+    /// (driver/others/dynamic.c in OpenBLAS).
     public static let variable = "OPENBLAS_CORETYPE"
 
     private static let forAVX512 = ["SkylakeX", "Cooperlake", "SapphireRapids"]
     private static let forAVX2 = ["Haswell", "Zen"]
 
-    /// Returns the kernel set to request instead of `own`, OpenBLAS' choice; nil if `own` is as good.
+    /// Returns the kernel set to request instead of `own`, the set that OpenBLAS has chosen. Nil if `own` is as good.
     static func better(than own: String, hasAVX512: Bool, hasAVX2: Bool) -> String? {
         func known(_ names: [String]) -> Bool {
             names.contains { $0.lowercased() == own.lowercased() }
@@ -25,8 +27,9 @@ public enum OpenBLASKernels {
     /// The kernel set that OpenBLAS uses in this process.
     static var own: String { String(cString: openblas_get_corename()) }
 
-    /// Returns the value of `variable` for processes to be started. Nil if OpenBLAS' choice is as good, if `environment` already
-    /// sets `variable`, or if OpenBLAS was built for one kernel set only.
+    /// Returns the value that `variable` should have in the environment of a worker. Nil if the variable should stay
+    /// as it is: OpenBLAS' own choice is as good, or `environment` sets the variable, or OpenBLAS was built for one
+    /// kernel set only.
     public static func preferred(_ environment: [String: String]) -> String? {
         // Without DYNAMIC_ARCH the library contains one kernel set only.
         guard (environment[variable] ?? "").isEmpty,

@@ -1,14 +1,14 @@
-// Elementary functions on eight lanes at a time. Only SSE2 instructions, no fused multiply-add and no libm call per lane:
-// results have the same bits on every x86-64.
+// Elementary functions on vectors of eight lanes. They use only SSE2 instructions, no fused multiply-add and no
+// function of libm. So results have the same bits on every x86-64 processor.
 
 /// A vector of eight floats.
 typealias Lanes = SIMD8<Float>
 
 extension SIMD8<Float> {
-    /// Returns, lane by lane, `a` if `isChosen`, otherwise `b`.
+    /// Returns a vector whose lanes are those of `a` where `isChosen` is true, and those of `b` elsewhere.
     ///
-    /// The loop over lanes compiles to one or three vector instructions. `replacing(with:where:)` compiles to twice as many,
-    /// because the compiler compares its mask with zero again.
+    /// The loop over the lanes compiles to one or three vector instructions. `replacing(with:where:)` compiles to
+    /// twice as many, because the compiler compares the mask with zero once more.
     @inline(__always)
     static func choose(_ a: Lanes, else b: Lanes, where isChosen: (_ lane: Int) -> Bool) -> Lanes {
         var result = b
@@ -28,12 +28,13 @@ extension SIMD8<Float> {
         choose(b, else: a) { b[$0] < a[$0] }
     }
 
-    /// The factors of eˣ = 2ⁿ · eʳ for each lane x in -87…88: `power` is 2ⁿ, `rest` is eʳ - 1.
+    /// The factors of eˣ = 2ⁿ · eʳ for each lane x in -87…88: `power` is 2ⁿ, and `rest` is eʳ - 1.
     ///
-    /// n = round(x / ln 2), so that |r| ≤ ln 2 / 2; eʳ is a least-squares polynomial.
+    /// n = round(x / ln 2), so |r| ≤ ln 2 / 2. For eʳ the function evaluates a polynomial with least-squares
+    /// coefficients.
     @inline(__always)
     private var factors: (power: Lanes, rest: Lanes) {
-        // Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the low bits.
+        // Adding 1.5 · 2²³ rounds x / ln 2 to the nearest integer n, and stores n in the low bits of the mantissa.
         let shifted = self * 1.442_695_04 + 12_582_912
         let n = shifted - 12_582_912
         let r = self - n * 0.693_359_375 + n * 2.121_944_4e-4
@@ -54,8 +55,8 @@ extension SIMD8<Float> {
 
     /// The hyperbolic tangent of each lane. The relative error is below 2e-7.
     ///
-    /// tanh(x) = t / (t + 2) with t = e²ˣ - 1 = 2ⁿ · (eʳ - 1) + (2ⁿ - 1). Near zero n is 0, and no precision is lost. The
-    /// soft-caps multiply the result by 30 and 50, and the error with it.
+    /// tanh(x) = t / (t + 2) with t = e²ˣ - 1 = 2ⁿ · (eʳ - 1) + (2ⁿ - 1). If x is near zero, n is 0 and t = eʳ - 1,
+    /// so no precision is lost. The error must be small because the soft-caps multiply it by 30 and 50.
     @inline(__always)
     var hyperbolicTangent: Lanes {
         let bits = unsafeBitCast(self, to: SIMD8<UInt32>.self)
@@ -68,13 +69,13 @@ extension SIMD8<Float> {
 }
 
 extension UnsafePointer<Float> {
-    /// Returns eight elements from index `i` on, at any alignment.
+    /// Loads the eight elements from index `i` on. Their address may have any alignment.
     @inline(__always)
     func lanes(_ i: Int) -> Lanes {
         UnsafeRawPointer(self + i).loadUnaligned(as: Lanes.self)
     }
 
-    /// Returns the last `count` % 8 of `count` elements; the other lanes are `rest`.
+    /// Returns the last `count` % 8 of `count` elements in the first lanes. All other lanes are `rest`.
     @inline(__always)
     fileprivate func lastLanes(of count: Int, rest: Float = 0) -> Lanes {
         var lanes = Lanes(repeating: rest)
@@ -84,19 +85,20 @@ extension UnsafePointer<Float> {
 }
 
 extension UnsafeMutablePointer<Float> {
-    /// Returns eight elements from index `i` on, at any alignment.
+    /// Loads the eight elements from index `i` on. Their address may have any alignment.
     @inline(__always)
     func lanes(_ i: Int) -> Lanes { UnsafePointer(self).lanes(i) }
 
-    /// Writes eight elements from index `i` on, at any alignment.
+    /// Stores `lanes` in the eight elements from index `i` on. Their address may have any alignment.
     @inline(__always)
     func store(_ lanes: Lanes, _ i: Int) {
         UnsafeMutableRawPointer(self + i).storeBytes(of: lanes, as: Lanes.self)
     }
 }
 
-// Each function below calls `f` in one place only. With a second call for the last elements, the compiler would inline neither
-// call. So the last `count` % 8 elements are copied to the stack, and the last iteration of the loop reads and writes them there.
+// Each function below calls `f` in one place only. With a second call for the last elements, the compiler would not
+// inline `f` at all. So the last `count` % 8 elements are copied to the stack. The last iteration of the loop reads
+// them from the stack and writes their results to the stack.
 
 /// Sets out[i] = f(a[i]) for i in 0..<count. `out` may be `a`.
 @inline(__always)
@@ -127,8 +129,8 @@ func mapLanes(
     }
 }
 
-/// Folds a[0..<count] with `f`, eight elements at a time, into eight lanes that start as `initial`. If `count` is not a
-/// multiple of 8, the missing elements are `rest`.
+/// Folds a[0..<count] with `f`, eight elements at a time. The result has eight lanes, each of which starts as
+/// `initial`. If `count` is not a multiple of 8, missing elements are replaced by `rest`.
 @inline(__always)
 func foldLanes(
     _ a: UnsafePointer<Float>, count: Int, rest: Float, into initial: Float,

@@ -3,7 +3,7 @@
 import CCUDA
 import FoundationEssentials
 
-/// The device that this process uses: the first device that it can see.
+/// The device that this process uses: the first device that CUDA_VISIBLE_DEVICES lets the process see.
 public final class CUDADevice {
     /// NVIDIA's libraries.
     public let libraries: CUDALibraries
@@ -26,7 +26,7 @@ public final class CUDADevice {
     private var freePinned: [PinnedBuffer.Block] = []
     private let workspace: UnsafeMutableRawPointer
 
-    /// Bytes of workspace for cuBLAS; by default cuBLAS allocates 32 MiB on Hopper.
+    /// Size in bytes of the workspace that cuBLAS receives. By default, cuBLAS itself allocates 32 MiB on Hopper.
     private static let workspaceBytes = 64 << 20
 
     /// Opens the first device that this process can see (CUDA_VISIBLE_DEVICES). Throws `CUDAError`.
@@ -37,7 +37,7 @@ public final class CUDADevice {
         let (driver, runtime) = (libraries.driver, libraries.runtime)
         try libraries.check(driver.cuInit(0), "cuInit")
         try libraries.check(runtime.cudaSetDevice(0), "cudaSetDevice")
-        // Creates the CUDA context.
+        // cudaFree(nil) creates the CUDA context.
         try libraries.check(runtime.cudaFree(nil), "cudaFree")
         let device = try libraries.device(0)
         name = try libraries.name(of: device)
@@ -63,7 +63,8 @@ public final class CUDADevice {
         workspace = room!
         try CUDADevice.checkBLAS(
             libraries.blas.cublasSetStream_v2(blas, compute.stream), "cublasSetStream_v2")
-        // With a fixed workspace and one stream, cuBLAS computes equal products in the same way, so results have equal bits.
+        // If the workspace and the stream are fixed, cuBLAS computes equal products in the same way. So their results
+        // have equal bits.
         try CUDADevice.checkBLAS(
             libraries.blas.cublasSetWorkspace_v2(blas, workspace, CUDADevice.workspaceBytes),
             "cublasSetWorkspace_v2")
@@ -116,7 +117,8 @@ public final class CUDADevice {
         var module: cuda_module?
         var log = [CChar](repeating: 0, count: 4096)
         let status = log.withUnsafeMutableBytes { log -> Int32 in
-            // CU_JIT_ERROR_LOG_BUFFER (5) and CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES (6). The size is passed in place of a pointer.
+            // Option 5 is CU_JIT_ERROR_LOG_BUFFER. Option 6 is CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES; its value is the
+            // size itself, cast to a pointer.
             var options: [Int32] = [5, 6]
             var values = [
                 log.baseAddress, UnsafeMutableRawPointer(bitPattern: log.count),
@@ -138,8 +140,8 @@ public final class CUDADevice {
         }
     }
 
-    /// Queues the kernel `name` on `compute`, with a grid of `grid` blocks of `block` threads and `shared` bytes of dynamic
-    /// shared memory. Does nothing if the grid is empty. Throws `CUDAError`.
+    /// Queues the kernel `name` on the stream `compute`. The grid has `grid` blocks of `block` threads. Each block
+    /// gets `shared` bytes of dynamic shared memory. Does nothing if the grid is empty. Throws `CUDAError`.
     public func launch(
         _ name: String, grid: (Int, Int), block: Int, shared: Int = 0, _ arguments: [Argument]
     ) throws(CUDAError) {
@@ -152,7 +154,7 @@ public final class CUDADevice {
             functions[name] = function
         }
         if shared > sharedLimits[name, default: 48 << 10] {
-            // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            // 8 is CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES. More than 48 KiB must be requested in this way.
             try check(
                 libraries.driver.cuFuncSetAttribute(function, 8, Int32(shared)),
                 "cuFuncSetAttribute of \(name)")
@@ -193,7 +195,7 @@ public final class CUDADevice {
 
     // MARK: Products
 
-    /// An operand of a product in BLAS' terms: column-major, transposed or not.
+    /// An operand of a product in BLAS' terms: a column-major matrix, transposed or not.
     public struct Operand {
         let pointer: UnsafeMutableRawPointer
         let leadingDimension: Int
@@ -208,7 +210,7 @@ public final class CUDADevice {
         }
     }
 
-    /// The types of operands. Raw values are those of cudaDataType (library_types.h).
+    /// The types of operands. The raw values are those of cudaDataType (library_types.h).
     public enum OperandType: Int32 {
         /// IEEE binary16: CUDA_R_16F.
         case float16 = 2
@@ -216,9 +218,9 @@ public final class CUDADevice {
         case bfloat16 = 14
     }
 
-    /// Queues C (m, n) = factor · A (m, k) · B (k, n) on `compute`; with `isAdding`, adds the product to C instead. Operands are
-    /// of type `type`; sums and results are float32. All matrices are column-major; the leading dimension of C is m. Throws
-    /// `CUDAError`.
+    /// Queues the product C (m, n) = factor · A (m, k) · B (k, n) on the stream `compute`. If `isAdding`, the product
+    /// is added to C. Operands have the type `type`; sums and results are float32. All matrices are column-major, and
+    /// the leading dimension of C is m. Throws `CUDAError`.
     public func multiply(
         _ a: Operand, _ b: Operand, as type: OperandType, m: Int, n: Int, k: Int,
         times factor: Float, isAdding: Bool, into c: DeviceBuffer
@@ -237,19 +239,21 @@ public final class CUDADevice {
 
     // MARK: Memory
 
-    /// Returns the free and total bytes of the device's memory. Free buffers in the pool count as free. Throws `CUDAError`.
+    /// Returns the free bytes and all bytes of the device's memory. Free buffers in the pool count as free. Throws
+    /// `CUDAError`.
     public func memory() throws(CUDAError) -> (free: Int, total: Int) {
         var (free, total) = (0, 0)
         try check(libraries.runtime.cudaMemGetInfo(&free, &total), "cudaMemGetInfo")
         return (free + self.free.reduce(0) { $0 + $1.bytes }, total)
     }
 
-    /// Allocates a buffer from the pool. When the last reference goes, the memory returns to the pool, and later work on
-    /// `compute` may reuse it. Throws `CUDAError.outOfMemory`.
+    /// Allocates a buffer from the pool. When the last reference is released, the memory returns to the pool. Then
+    /// later work on the stream `compute` may reuse it. Throws `CUDAError.outOfMemory`.
     public func buffer(bytes: Int) throws(CUDAError) -> DeviceBuffer {
-        // Sizes are rounded so that they recur. The largest batch of a run comes early, and later batches reuse its buffers.
+        // Sizes are rounded up to a multiple of 4 KiB, so that more requests have equal sizes. The largest batch of a
+        // run comes early, and later batches reuse its buffers.
         let wanted = max(bytes, 256).roundedUp(to: 1 << 12)
-        // A buffer that is much larger than needed is kept for a larger request.
+        // A free buffer that is more than about 25 % too large stays in the pool for a larger request.
         if let fits = free.firstIndex(where: { $0.bytes >= wanted }),
             free[fits].bytes <= wanted + wanted / 4 + (64 << 10)
         {
@@ -258,7 +262,7 @@ public final class CUDADevice {
         var pointer: UnsafeMutableRawPointer?
         var status = libraries.runtime.cudaMalloc(&pointer, wanted)
         if status == 2 {
-            // Release the free buffers of the pool and try again.
+            // Release the free buffers of the pool and try once more.
             for block in free { _ = libraries.runtime.cudaFree(block.pointer) }
             free = []
             status = libraries.runtime.cudaMalloc(&pointer, wanted)
@@ -276,8 +280,8 @@ public final class CUDADevice {
         free.insert(block, at: free.firstIndex { $0.bytes >= block.bytes } ?? free.endIndex)
     }
 
-    /// Allocates page-locked host memory from the pool. The device copies from and to it asynchronously. Throws
-    /// `CUDAError.noHostMemory`.
+    /// Allocates page-locked host memory from the pool. The device can copy from and to this memory asynchronously.
+    /// Throws `CUDAError.noHostMemory`.
     public func pinned(bytes: Int) throws(CUDAError) -> PinnedBuffer {
         let wanted = max(bytes, 1 << 12).roundedUpToPowerOfTwo
         if let fits = freePinned.firstIndex(where: { $0.bytes == wanted }) {
@@ -297,7 +301,8 @@ public final class CUDADevice {
 
     fileprivate func give(_ block: PinnedBuffer.Block) { freePinned.append(block) }
 
-    /// Queues a copy of `bytes` bytes to the device. The bytes at `from` must not change until `stream` has made the copy.
+    /// Queues a copy of `bytes` bytes from the host to the device. The bytes at `from` must not change until `stream`
+    /// has made the copy.
     public func copy(
         _ from: UnsafeRawPointer, to buffer: DeviceBuffer, bytes: Int, on stream: CUDAStream
     ) throws(CUDAError) {
@@ -307,7 +312,8 @@ public final class CUDADevice {
             "cudaMemcpyAsync")
     }
 
-    /// Queues a copy of `bytes` bytes of `buffer`, from `offset` on, to the host. They are valid when `stream` has made the copy.
+    /// Queues a copy of `bytes` bytes of `buffer`, from `offset` on, to the host. The bytes are valid on the host
+    /// after `stream` has made the copy.
     public func copy(
         _ buffer: DeviceBuffer, offset: Int = 0, to: UnsafeMutableRawPointer, bytes: Int,
         on stream: CUDAStream
@@ -318,7 +324,7 @@ public final class CUDADevice {
                 to, buffer.pointer + offset, bytes, 2, stream.stream), "cudaMemcpyAsync")
     }
 
-    /// Queues on `compute` that `bytes` bytes of `buffer`, from `offset` on, are set to `value`.
+    /// Queues a fill on the stream `compute`: sets `bytes` bytes of `buffer`, from `offset` on, to `value`.
     public func fill(
         _ buffer: DeviceBuffer, offset: Int = 0, _ value: UInt8, bytes: Int
     ) throws(CUDAError) {
@@ -327,7 +333,8 @@ public final class CUDADevice {
                 buffer.pointer + offset, Int32(value), bytes, compute.stream), "cudaMemsetAsync")
     }
 
-    /// Records an event after the work queued on `stream` so far. Only with `isTimed` can it measure time.
+    /// Records an event after all work that is queued on `stream` so far. Times can be measured only between events
+    /// with `isTimed`.
     public func event(on stream: CUDAStream, isTimed: Bool = false) throws(CUDAError) -> CUDAEvent {
         let event = try CUDAEvent(libraries, isTimed: isTimed)
         try check(
@@ -336,7 +343,7 @@ public final class CUDADevice {
     }
 }
 
-/// A buffer on the device; it returns to the pool with its last reference.
+/// A buffer in the device's memory. When the last reference is released, the memory returns to the pool.
 public final class DeviceBuffer {
     struct Block {
         let pointer: UnsafeMutableRawPointer
@@ -346,7 +353,7 @@ public final class DeviceBuffer {
     private let block: Block
     private let device: CUDADevice
 
-    /// The address on the device; it is not valid on the host.
+    /// The address in the device's memory. The host cannot access it.
     var pointer: UnsafeMutableRawPointer { block.pointer }
 
     fileprivate init(_ block: Block, _ device: CUDADevice) {
@@ -356,7 +363,7 @@ public final class DeviceBuffer {
     deinit { device.give(block) }
 }
 
-/// A buffer of page-locked host memory; it returns to the pool with its last reference.
+/// A buffer of page-locked host memory. When the last reference is released, the memory returns to the pool.
 public final class PinnedBuffer {
     struct Block {
         let pointer: UnsafeMutableRawPointer

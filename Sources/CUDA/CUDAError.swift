@@ -18,15 +18,15 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
     case tooSmall(needed: Int, free: Int, total: Int, parts: String)
     /// The kernels do not support a size of the model or an empty tensor.
     case unsupported(String)
-    /// A call of a library failed. This process should not use the device any further.
+    /// A call of a library failed. After this error, the process should not use the device again.
     case call(function: String, code: Int, name: String, meaning: String)
 
     /// Whether the device is out of memory, so that a smaller batch may succeed.
     public var isOutOfMemory: Bool {
         switch self {
         case .outOfMemory: true
-        // Loading a module or a function or creating an event can run out of memory, too: 2 is cudaErrorMemoryAllocation
-        // (CUDA_ERROR_OUT_OF_MEMORY), 3 is CUBLAS_STATUS_ALLOC_FAILED.
+        // Other calls can run out of memory, too: loading a module or a function, and creating an event. 2 is
+        // cudaErrorMemoryAllocation (CUDA_ERROR_OUT_OF_MEMORY); 3 is CUBLAS_STATUS_ALLOC_FAILED.
         case .call(let function, let code, _, _): code == (function.hasPrefix("cublas") ? 3 : 2)
         default: false
         }
@@ -38,17 +38,17 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
         case .missingLibrary(let name, let tried, let advice):
             "\(name) was not found; \(advice), or run with --device cpu. Tried: \(tried.joined(separator: ", "))"
         case .missingFunction(let library, let function):
-            "\(library) has no function \(function): it is a different library, or not from CUDA 11.8 to 13; name another file (sae-extract devices shows which files were tried), or run with --device cpu"
+            "\(library) has no function \(function): the file is another library, or not from CUDA 11.8 to 13; name the right file in SAE_EXTRACT_CUDA_DRIVER_LIB, SAE_EXTRACT_CUDART_LIB or SAE_EXTRACT_CUBLAS_LIB (sae-extract devices shows which files were found), or run with --device cpu"
         case .noDevice(let reason):
             "no CUDA device can be used: \(reason); or run with --device cpu"
         case .kernelsRefused(let driver, let reason):
-            "the driver (\(driver)) does not accept the kernels: \(reason); they need a driver of CUDA 11.8 or later (R520) and a device of compute capability 8.0 or later; or run with --device cpu"
+            "the driver (\(driver)) does not accept the kernels: \(reason); use a driver of CUDA 11.8 or later (R520) and a device of compute capability 8.0 or later, or run with --device cpu"
         case .outOfMemory(let bytes, let free, let total):
             "the device cannot allocate \(CUDAError.size(bytes)): \(free >> 20) of \(total >> 20) MiB are free; give a smaller --batch_size, or end other processes on the device (nvidia-smi)"
         case .noHostMemory(let bytes):
-            "the system refuses \(CUDAError.size(bytes)) of page-locked memory; raise the limits (ulimit -l, ulimit -v, the job's memory) or give a smaller --batch_size"
+            "the system refuses \(CUDAError.size(bytes)) of page-locked host memory; raise the limits (ulimit -l, ulimit -v, the job's memory) or give a smaller --batch_size"
         case .tooSmall(let needed, let free, let total, let parts):
-            "the device's memory is too small: \(needed >> 20) MiB are needed (\(parts)), \(free >> 20) of \(total >> 20) MiB are free; end other processes on it (nvidia-smi), give fewer --layers, --dtype bfloat16, a smaller --max_seq_len, or another device"
+            "the device's memory is too small: \(needed >> 20) MiB are needed (\(parts)), \(free >> 20) of \(total >> 20) MiB are free; end other processes on the device (nvidia-smi), or run with fewer --layers, --dtype bfloat16, a smaller --max_seq_len, or another device"
         case .unsupported(let reason):
             "\(reason); run with --device cpu"
         case .call(let function, let code, let name, let meaning):
@@ -64,9 +64,9 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
         if function.hasPrefix("cublas") {
             return [13, 14].contains(code)
                 ? CUDAErrorAdvice("", 719)!.advice
-                : "check whether libcublas works with the driver (sae-extract devices), and whether other processes use the device's memory (nvidia-smi)"
+                : "check whether libcublas is too new for the driver (sae-extract devices shows both versions), and whether other processes use the device's memory (nvidia-smi)"
         }
         return CUDAErrorAdvice(function, code)?.advice
-            ?? "see nvidia-smi, dmesg (Xid) and sae-extract devices; if they show no cause, please report this number"
+            ?? "look for the cause with nvidia-smi, dmesg (Xid) and sae-extract devices; if you find no cause, please report this number"
     }
 }

@@ -1,11 +1,12 @@
-// Meaning of NVIDIA's error numbers for users, and the next step (cuda.h, CUresult; driver_types.h, cudaError). A driver names
-// the errors that it knows. A driver that is older than an error number has no name for it.
+// The meaning of NVIDIA's error numbers, and the next step for the user. The numbers are those of CUresult (cuda.h)
+// and cudaError (driver_types.h). A driver has no name for an error number that was introduced after the driver. So
+// names and meanings are stored in this table, too.
 
 /// Name, meaning and next step of an error of the driver or the runtime.
 struct CUDAErrorAdvice {
     /// The driver's name for the error, or the runtime's name if only the runtime has the error.
     let name: String
-    /// The meaning, for drivers that give none.
+    /// The meaning of the error, for drivers that have no text for it.
     let meaning: String
     /// The next step for the user.
     let advice: String
@@ -23,13 +24,13 @@ struct CUDAErrorAdvice {
     }
 
     private static let lost =
-        "the device is lost to this process: run the same command again to continue; if it happens again, see dmesg (Xid) and the device's health (nvidia-smi -q)"
+        "this process cannot use the device any longer: run the same command again to continue; if the error occurs again, check dmesg (Xid) and the device's health (nvidia-smi -q)"
     private static let damaged =
-        "the device's memory or links have failed: run the same command again to continue; if it happens again, use another device (CUDA_VISIBLE_DEVICES) and have this one checked or reset (nvidia-smi -q -d ECC, dmesg)"
+        "the device's memory or links have failed: run the same command again to continue; if the error occurs again, use another device (CUDA_VISIBLE_DEVICES), and have the damaged device checked or reset (nvidia-smi -q -d ECC, dmesg)"
     private static let kernels =
-        "the kernels need a device of compute capability 8.0 or later and a driver of CUDA 11.8 or later: use such a device and driver (sae-extract devices shows both)"
+        "the kernels need a device of compute capability 8.0 or later and a driver of CUDA 11.8 or later: use such a device and such a driver (sae-extract devices shows compute capability and driver version)"
     private static let mps =
-        "the MPS server does not serve this process: see whether nvidia-cuda-mps-control runs, as this user, with the same CUDA_MPS_PIPE_DIRECTORY, and how many clients it has; or run without MPS"
+        "the MPS server does not serve this process: check whether nvidia-cuda-mps-control runs as this user, whether its CUDA_MPS_PIPE_DIRECTORY is the same, and how many clients it has; or run without MPS"
 
     private static let known: [Int: (name: String, meaning: String, advice: String)] = [
         2: (
@@ -38,7 +39,7 @@ struct CUDAErrorAdvice {
         ),
         3: (
             "CUDA_ERROR_NOT_INITIALIZED", "initialization error",
-            "the driver or the device is not ready: see whether nvidia-smi works; after an update of the driver, restart the machine"
+            "the driver or the device is not ready: check whether nvidia-smi works; after an update of the driver, restart the machine"
         ),
         34: (
             "CUDA_ERROR_STUB_LIBRARY", "CUDA driver is a stub library",
@@ -60,7 +61,7 @@ struct CUDAErrorAdvice {
         ),
         100: (
             "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected",
-            "see nvidia-smi, whether the job or container was given a device, and CUDA_VISIBLE_DEVICES"
+            "check nvidia-smi, CUDA_VISIBLE_DEVICES, and whether the job or container was given a device"
         ),
         101: (
             "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal",
@@ -73,7 +74,7 @@ struct CUDAErrorAdvice {
         200: ("CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid", kernels),
         201: (
             "CUDA_ERROR_INVALID_CONTEXT", "invalid device context",
-            "another library of this process has closed the device, or the driver has: run the same command again to continue; if it happens again, see dmesg (Xid), and please report it"
+            "the driver or another library of this process has closed the device: run the same command again to continue; if the error occurs again, check dmesg (Xid), and please report the error"
         ),
         209: (
             "CUDA_ERROR_NO_BINARY_FOR_GPU",
@@ -122,11 +123,11 @@ struct CUDAErrorAdvice {
         ),
         801: (
             "CUDA_ERROR_NOT_SUPPORTED", "operation not supported",
-            "this device, slice or driver lacks a required feature: use another one (sae-extract devices lists the devices), and please report it"
+            "this device, MIG slice or driver lacks a required feature: use another device (sae-extract devices lists the devices), and please report the error"
         ),
         802: (
             "CUDA_ERROR_SYSTEM_NOT_READY", "system not yet initialized",
-            "on machines with NVSwitch the fabric manager must run, in exactly the driver's version: systemctl status nvidia-fabricmanager, systemctl start nvidia-fabricmanager; right after a start of the machine, wait a minute"
+            "on a machine with NVSwitch, the fabric manager must run, in exactly the driver's version: check it (systemctl status nvidia-fabricmanager), start it (systemctl start nvidia-fabricmanager); if the machine has just started, wait a minute"
         ),
         803: (
             "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
@@ -136,7 +137,7 @@ struct CUDAErrorAdvice {
         804: (
             "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
             "forward compatibility was attempted on non supported HW",
-            "the driver's library and the loaded driver are of different versions: restart the machine if the driver was updated; if the library is that of cuda-compat (LD_LIBRARY_PATH, /usr/local/cuda/compat), which GeForce devices do not take, remove it or update the driver"
+            "the driver's library and the loaded driver are of different versions: restart the machine if the driver was updated; if the library is from cuda-compat (LD_LIBRARY_PATH, /usr/local/cuda/compat), which GeForce devices do not support, remove cuda-compat or update the driver"
         ),
         805: (
             "CUDA_ERROR_MPS_CONNECTION_FAILED",

@@ -6,11 +6,12 @@ import Glibc
 
 /// One of NVIDIA's libraries, and the result of the search for it.
 public struct LibraryFinding: Codable, Equatable, Sendable {
-    /// The name that users know: "libcuda", "libcudart" or "libcublas"; "libcudart, libcublas" if no pair of them can be used.
+    /// The name that users know: "libcuda", "libcudart" or "libcublas". The name is "libcudart, libcublas" if both
+    /// files were found but cannot be used.
     public let name: String
-    /// The file from which it was loaded; nil if it was not found.
+    /// The path of the file that was loaded; nil if the library was not found.
     public var path: String?
-    /// The version, "12.9"; nil if the library did not tell it.
+    /// The version, such as "12.9"; nil if it is unknown.
     public var version: String?
 }
 
@@ -25,7 +26,7 @@ public struct CUDALibraries {
     /// The result of the search for each library.
     public private(set) var findings: [LibraryFinding] = []
 
-    /// The environment variables with which users name the file of a library.
+    /// The environment variables in which users can name the file of a library.
     public static let pathVariables = [Variable.driver, Variable.runtime, Variable.blas]
 
     private enum Variable {
@@ -34,14 +35,15 @@ public struct CUDALibraries {
         static let blas = "SAE_EXTRACT_CUBLAS_LIB"
     }
 
-    /// The supported CUDA releases, newest first. Their `cuda_runtime_api.h` and `cublas_api.h` are equal for all functions that
-    /// are used here.
+    /// The supported CUDA releases, newest first. All of them declare the functions that this program calls in the
+    /// same way (`cuda_runtime_api.h`, `cublas_api.h`).
     private static let releases: [(major: Int, runtime: String, blas: String)] = [
         (13, "libcudart.so.13", "libcublas.so.13"), (12, "libcudart.so.12", "libcublas.so.12"),
         (11, "libcudart.so.11.0", "libcublas.so.11"),
     ]
 
-    /// Loads the three libraries. Throws `CUDAError`. In any case, `findings` receives what was found up to the end or the error.
+    /// Loads the three libraries. Throws `CUDAError`. `findings` receives the libraries that were looked for, also if
+    /// an error is thrown.
     public init(
         environment: [String: String], findings out: inout [LibraryFinding]
     ) throws(CUDAError) {
@@ -50,7 +52,8 @@ public struct CUDALibraries {
         var triedRuntime: [String] = []
         var triedBLAS: [String] = []
         var problem: CUDAError?
-        // Libraries of a newer release than the driver can be loaded, but their calls fail.
+        // Releases newer than the driver are skipped. Their libraries can be loaded, but calls of their functions
+        // fail.
         for release in CUDALibraries.releases where release.major <= driverMajor {
             let folders = CUDALibraries.folders(release.major, environment)
             let runtimes = CUDALibraries.candidates(
@@ -75,14 +78,15 @@ public struct CUDALibraries {
             name: isRuntimeMissing ? "libcudart" : "libcublas",
             tried: isRuntimeMissing ? triedRuntime : triedBLAS,
             advice:
-                "install CUDA's libraries (the toolkit, or the Python packages nvidia-cuda-runtime-cu12 and nvidia-cublas-cu12), or name the files in \(Variable.runtime) and \(Variable.blas)"
+                "install CUDA's libraries: the toolkit, or the Python packages nvidia-cuda-runtime and nvidia-cublas (for a driver of CUDA 13), nvidia-cuda-runtime-cu12 and nvidia-cublas-cu12 (CUDA 12), nvidia-cuda-runtime-cu11 and nvidia-cublas-cu11 (CUDA 11); or name the files in \(Variable.runtime) and \(Variable.blas)"
         )
         findings.append(
             LibraryFinding(name: isRuntimeMissing ? "libcudart" : "libcublas"))
         throw error
     }
 
-    /// Loads libcuda and returns the major CUDA release that it supports; 13 if it does not tell.
+    /// Loads libcuda and returns the major CUDA release that the driver supports; 13 if the driver's version is
+    /// unknown.
     private mutating func loadDriver(_ environment: [String: String]) throws(CUDAError) -> Int {
         let soname = "libcuda.so.1"
         var tried: [String] = []
@@ -92,9 +96,9 @@ public struct CUDALibraries {
             ["/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/usr/lib/x86_64-linux-gnu"])
         guard let handle = CUDALibraries.open(files, &tried, isGlobal: true) else {
             let error = CUDAError.missingLibrary(
-                name: "the NVIDIA driver's library, \(soname)", tried: tried,
+                name: "the NVIDIA driver's library \(soname)", tried: tried,
                 advice:
-                    "install the driver, start the container with GPU access (--gpus all, --nv), or name the file in \(Variable.driver)"
+                    "install the driver, start the container with GPU access (--gpus all, --nv), or name the library's file in \(Variable.driver)"
             )
             findings.append(LibraryFinding(name: "libcuda"))
             throw error
@@ -111,7 +115,8 @@ public struct CUDALibraries {
         return Int(version) / 1000
     }
 
-    /// Fills the function tables of the runtime and cuBLAS, and adds both libraries with their versions to `findings`.
+    /// Fills the function tables of the runtime and of cuBLAS. Appends both libraries with their versions to
+    /// `findings`.
     private mutating func fill(
         _ runtimeHandle: UnsafeMutableRawPointer, _ blasHandle: UnsafeMutableRawPointer
     ) throws(CUDAError) {
@@ -144,8 +149,9 @@ public struct CUDALibraries {
 
     // MARK: Where to look
 
-    /// Returns the files to try. If `override` is set, only this file. Otherwise the plain name, for which the dynamic linker
-    /// searches LD_LIBRARY_PATH and its cache, then the name in each of `folders`.
+    /// Returns the files to try, in order. If `override` is set, it is the only file. Otherwise the first file is the
+    /// plain name, for which the dynamic linker searches LD_LIBRARY_PATH and its cache. The other files are `name` in
+    /// each of `folders`.
     private static func candidates(
         _ name: String, _ override: String?, _ folders: [String]
     ) -> [String] {
@@ -157,7 +163,8 @@ public struct CUDALibraries {
         _ files: [String], _ tried: inout [String], isGlobal: Bool = false
     ) -> UnsafeMutableRawPointer? {
         for file in files {
-            // The linker searches for a plain name. For a path that does not exist, its message is not useful.
+            // The dynamic linker itself searches for a plain name. A path is tested first, because the linker's
+            // message about a missing file is not useful.
             let isThere = !file.contains("/") || FileManager.default.fileExists(atPath: file)
             if isThere, let handle = dlopen(file, RTLD_NOW | (isGlobal ? RTLD_GLOBAL : RTLD_LOCAL))
             {
@@ -166,7 +173,7 @@ public struct CUDALibraries {
             let reason =
                 isThere
                 ? dlerror().map { String(cString: $0) } ?? "cannot be loaded"
-                : "\(file): not there"
+                : "\(file): does not exist"
             if !tried.contains(reason) { tried.append(reason) }
         }
         return nil
@@ -179,8 +186,8 @@ public struct CUDALibraries {
     /// Formats a CUDA version number: 12090 is "12.9".
     static func release(_ version: Int32) -> String { "\(version / 1000).\(version % 1000 / 10)" }
 
-    /// Returns the folders that may contain the libraries of CUDA `major`: those of the toolkit, of conda, of the Python packages
-    /// that PyTorch installs, and of the Linux distribution.
+    /// Returns the folders that may contain the libraries of CUDA `major`. They are folders of the toolkit, of conda,
+    /// of the Python packages that PyTorch installs, and of the Linux distribution.
     private static func folders(_ major: Int, _ environment: [String: String]) -> [String] {
         let files = FileManager.default
         func entries(_ folder: String) -> [String] {
@@ -196,7 +203,8 @@ public struct CUDALibraries {
         for folder in (environment["PATH"] ?? "").split(separator: ":") {
             let python = "\(folder)/python3"
             guard files.isExecutableFile(atPath: python) else { continue }
-            // The folder of the virtual environment, not the folder of the interpreter to which its python3 links.
+            // In a virtual environment, python3 is a symlink. The prefix is the folder of the environment, not the
+            // folder of the link's target.
             prefixes.append(
                 String(folder.split(separator: "/").dropLast().map { "/" + $0 }.joined()))
         }

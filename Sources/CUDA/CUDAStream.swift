@@ -10,7 +10,7 @@ public final class CUDAStream {
     init(_ libraries: CUDALibraries) throws(CUDAError) {
         self.libraries = libraries
         var stream: cuda_stream?
-        // cudaStreamNonBlocking: independent of the default stream.
+        // 1 is cudaStreamNonBlocking: the stream does not wait for the default stream.
         try libraries.check(
             libraries.runtime.cudaStreamCreateWithFlags(&stream, 1), "cudaStreamCreateWithFlags")
         self.stream = stream!
@@ -18,7 +18,8 @@ public final class CUDAStream {
 
     deinit { _ = libraries.runtime.cudaStreamDestroy(stream) }
 
-    /// Waits until the device has finished all work queued on the stream. Throws `CUDAError`, also if queued work failed.
+    /// Waits until the device has finished all work queued on the stream. Throws `CUDAError`, also if the queued work
+    /// has failed.
     public func synchronize() throws(CUDAError) {
         try libraries.check(
             libraries.runtime.cudaStreamSynchronize(stream), "cudaStreamSynchronize")
@@ -33,7 +34,8 @@ public final class CUDAEvent {
     init(_ libraries: CUDALibraries, isTimed: Bool) throws(CUDAError) {
         self.libraries = libraries
         var event: cuda_event?
-        // 1 is cudaEventBlockingSync, so that a waiting thread does not occupy a core; 2 is cudaEventDisableTiming.
+        // 1 is cudaEventBlockingSync: a waiting thread sleeps and does not occupy a core. 2 is
+        // cudaEventDisableTiming.
         try libraries.check(
             libraries.runtime.cudaEventCreateWithFlags(&event, isTimed ? 1 : 3),
             "cudaEventCreateWithFlags")
@@ -42,13 +44,14 @@ public final class CUDAEvent {
 
     deinit { _ = libraries.runtime.cudaEventDestroy(event) }
 
-    /// Waits until the stream has reached the event. Throws `CUDAError`, also if earlier work failed.
+    /// Waits until the stream has reached the event. Throws `CUDAError`, also if earlier work of the stream has
+    /// failed.
     public func synchronize() throws(CUDAError) {
         try libraries.check(libraries.runtime.cudaEventSynchronize(event), "cudaEventSynchronize")
     }
 
-    /// Returns the seconds from `start` to this event. The stream must have reached both, and both must have been created with
-    /// timing. Throws `CUDAError`.
+    /// Returns the seconds from `start` to this event. The stream must have reached both events. Both events must
+    /// have been created with timing. Throws `CUDAError`.
     public func seconds(since start: CUDAEvent) throws(CUDAError) -> Double {
         var milliseconds: Float = 0
         try libraries.check(

@@ -1,5 +1,6 @@
-// Finds the devices of the machine. This runs in a separate process, for two reasons. A process that has initialised CUDA
-// cannot start workers cleanly. And a driver that crashes or hangs must not take the parent with it.
+// Finds the CUDA devices of the machine. A child process of the parent runs this code, for two reasons. First, a
+// process that has initialised CUDA cannot start workers cleanly. Second, if the driver crashes or hangs, only the
+// child process is lost.
 
 import CCUDA
 import FoundationEssentials
@@ -8,7 +9,7 @@ import FoundationEssentials
 public struct DeviceDescription: Codable, Equatable, Sendable {
     /// The name of the device: "NVIDIA H100 80GB HBM3".
     public let name: String
-    /// "GPU-…", or "MIG-…" for a slice of a device.
+    /// The UUID: "GPU-…" for a device, "MIG-…" for a MIG slice of a device.
     public let uuid: String
     /// Total memory of the device, in bytes.
     public let memory: Int
@@ -29,17 +30,17 @@ public struct DeviceDescription: Codable, Equatable, Sendable {
 
 /// The libraries and devices found on the machine.
 public struct DeviceProbe: Codable, Equatable, Sendable {
-    /// The libraries that were looked for, in order, up to the first that is missing.
+    /// The libraries that were looked for, in order. The search ends at the first library that is missing.
     public var libraries: [LibraryFinding] = []
     /// The devices that this process can see (CUDA_VISIBLE_DEVICES).
     public var devices: [DeviceDescription] = []
-    /// Why no device can be used; nil if there was no error.
+    /// The reason why no device can be used; nil if there was no error.
     public var problem: String?
 
     /// Creates an empty result: no libraries and no devices.
     public init() {}
 
-    /// Whether an NVIDIA driver was found. If not, the CPU is the natural choice.
+    /// Whether an NVIDIA driver was found.
     public var hasDriver: Bool {
         libraries.first { $0.name == "libcuda" }?.path != nil
     }
@@ -62,9 +63,9 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         func none() -> CUDAError {
             .noDevice(
                 reason: visible.map {
-                    "CUDA_VISIBLE_DEVICES is '\($0)', which names no device that exists; correct it or unset it"
+                    "CUDA_VISIBLE_DEVICES is '\($0)', which names no existing device; correct or unset this variable"
                 }
-                    ?? "the driver sees no device; see nvidia-smi, and check whether the job or container was given one"
+                    ?? "the driver sees no device; check with nvidia-smi, and check whether the job or container was given a device"
             )
         }
         let status = driver.cuInit(0)
@@ -73,7 +74,7 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         var count: Int32 = 0
         try libraries.check(driver.cuDeviceGetCount(&count), "cuDeviceGetCount")
         guard count > 0 else { throw none() }
-        // Check that the runtime works with the driver.
+        // This call fails if the runtime does not work with the driver.
         try libraries.check(libraries.runtime.cudaGetDeviceCount(&count), "cudaGetDeviceCount")
         let tokens = visible.map(DeviceProbe.tokens)
         var found: [DeviceDescription] = []
@@ -95,7 +96,7 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
         return found
     }
 
-    /// Splits a value of CUDA_VISIBLE_DEVICES into the names of its devices, without white space.
+    /// Splits a value of CUDA_VISIBLE_DEVICES into the names of devices, and removes white space.
     public static func tokens(_ list: String) -> [String] {
         list.split(separator: ",").map { String($0.filter { !$0.isWhitespace }) }
     }
@@ -141,18 +142,19 @@ extension CUDALibraries {
         throw error(status, function)
     }
 
-    /// Returns the error `status` of `function`, a function of the driver ("cu…") or of the runtime ("cuda…").
+    /// Makes the error for the status that `function` returned. The function belongs to the driver ("cu…") or to the
+    /// runtime ("cuda…").
     func error(_ status: Int32, _ function: String) -> CUDAError {
         var name: UnsafePointer<CChar>?
         var meaning: UnsafePointer<CChar>?
         if function.hasPrefix("cuda") {
-            // The runtime uses the driver's numbers and some more.
+            // The runtime uses the driver's error numbers, and has further numbers of its own.
             (name, meaning) = (runtime.cudaGetErrorName(status), runtime.cudaGetErrorString(status))
         } else {
             _ = driver.cuGetErrorName(status, &name)
             _ = driver.cuGetErrorString(status, &meaning)
         }
-        // For an unknown error the library gives "unrecognized error code", an empty text or null.
+        // For an unknown error, a library returns "unrecognized error code", an empty text or null.
         func text(_ pointer: UnsafePointer<CChar>?) -> String? {
             pointer.map { String(cString: $0) }.flatMap {
                 ["", "unrecognized error code"].contains($0) ? nil : $0

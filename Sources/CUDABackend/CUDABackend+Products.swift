@@ -1,11 +1,17 @@
 // Products of float32 matrices on tensor cores. Tensor cores multiply 16-bit numbers exactly and sum in float32.
 //
-// A float32 number is nearly high + low / 2¹¹ with high and low in float16: together 22 bits of mantissa.
-// - If the weights w are float16 numbers (as bfloat16 weights are after scaling): x · w = low · w / 2¹¹ + high · w.
-// - Otherwise: x · w = [low | high] · [high | low] / 2¹¹ + high · high. The first term is one product with twice the inner
-//   dimension. The term low · low is omitted: it is as small as the error of the parts.
-// The small terms are summed first. Sources: Markidis et al. 2018, arXiv 1803.04014; Ootomo & Yokota 2022, arXiv 2203.03341.
-// bfloat16 parts would need the same products but have only 16 bits of mantissa together; the test model shows the difference.
+// A float32 number is split into two float16 parts: the number is nearly high + low / 2¹¹. Together the parts have 22
+// bits of mantissa. For an activation x and a weight w, there are two cases:
+// - w is one float16 number (as a scaled bfloat16 weight is). Then only x is split:
+//   x · w = low(x) · w / 2¹¹ + high(x) · w.
+// - Otherwise x and w are split:
+//   x · w = [low(x) | high(x)] · [high(w) | low(w)] / 2¹¹ + high(x) · high(w).
+//   The first term is one product with twice the inner dimension. The term low(x) · low(w) is left out, because it is
+//   as small as the error of the parts.
+// The first, smaller term is computed first. Then the second term is added to it.
+// Sources: Markidis et al. 2018, arXiv 1803.04014; Ootomo & Yokota 2022, arXiv 2203.03341.
+// Two bfloat16 parts would need the same products but have only 16 bits of mantissa. With them, results of the test
+// model were outside the tolerance.
 
 import CUDA
 import Tensors
@@ -19,7 +25,8 @@ extension CUDABackend {
         return out
     }
 
-    /// Writes the product of `rows` of `x` and the weights of `outputs` to `out`: (rows, outputs).
+    /// Writes the product of the rows `rows` of `x` and the weights of the outputs `outputs` to `out`: (rows,
+    /// outputs).
     func multiply(
         _ x: CUDAMatrix, rows: Range<Int>, _ weights: CUDAWeights, outputs: Range<Int>,
         into out: DeviceBuffer
@@ -30,7 +37,8 @@ extension CUDABackend {
         }
         let operand = try operand(of: x)
         let inner = weights.inputs
-        // BLAS reads row-major matrices as transposed: outᵀ (outputs, rows) = W (outputs, inner) · xᵀ (inner, rows).
+        // BLAS takes a row-major matrix for its transpose. So the product is computed as outᵀ (outputs, rows) = W
+        // (outputs, inner) · xᵀ (inner, rows).
         let firstOutput = outputs.lowerBound * (weights.outputsAreRows ? weights.rowStride : 1)
         func product(
             xPart: Int, from start: Int = 0, inner width: Int, factor: Float, isAdding: Bool
@@ -63,15 +71,16 @@ extension CUDABackend {
         }
     }
 
-    /// Returns how much of the inner dimension one product sums. Tensor cores truncate sums instead of rounding them, so the
-    /// error grows with every step. The results of several products are added with rounding.
+    /// Returns the number of elements of the inner dimension that one product sums. Tensor cores truncate sums
+    /// instead of rounding them, so the error of a product grows with this number. A long inner dimension is divided
+    /// among several products, whose results are added with rounding.
     private static func innerStep(_ inner: Int) -> Int {
         let pieces = (inner + longestSum - 1) / longestSum
         return ((inner + pieces - 1) / pieces + 63) / 64 * 64
     }
     private static var longestSum: Int { 4608 }
 
-    /// ACTIVATION_SCALE and LOW_SCALE of kernels.cu; they must be equal.
+    /// These two constants must equal ACTIVATION_SCALE and LOW_SCALE in kernels.cu.
     private static var activationScale: Float { 1 / 256 }
     private static var lowScale: Float { 2048 }
 }

@@ -1,18 +1,19 @@
-// Results that are copied from the device: predictions and features that fire. Logits and dense activations stay there.
+// Results that are copied from the device: predictions, and features that fire. Logits and dense activations stay on
+// the device.
 
 import CUDA
 import Tensors
 
 extension CUDABackend {
-    /// Returns the number of rows or outputs per chunk if `count` of them, `bytesEach` bytes each, are cut into chunks of equal
-    /// size and at most `chunkBytes` bytes.
+    /// Returns the number of rows or outputs in one chunk. `count` rows or outputs, of `bytesEach` bytes each, are
+    /// divided into chunks of equal size. A chunk has at most `chunkBytes` bytes.
     private static func step(_ count: Int, bytesEach: Int) -> Int {
         let limit = max(1, chunkBytes / bytesEach)
         let chunks = (count + limit - 1) / limit
         return (count + chunks - 1) / chunks
     }
 
-    /// Returns cross-entropy and entropy of the soft-capped logits. Ends the batch.
+    /// Returns cross-entropy and entropy of the soft-capped logits. Ends the batch that `embed` began.
     public func predictions(
         _ x: CUDAMatrix, unembedding: CUDAWeights, softCap: Float?, nextTokens: [Int32]
     ) throws -> Deferred<TokenPredictions> {
@@ -32,7 +33,8 @@ extension CUDABackend {
                     .pointer(next), .pointer(partitions), .int(first == 0 ? 1 : 0),
                 ])
         }
-        // `result` holds the cross-entropies, the entropies, and the first row that is not finite.
+        // `result` holds the cross-entropy of each row, the entropy of each row, and the index of the first row that
+        // is not finite.
         let result = try device.buffer(bytes: (2 * rows + 1) * 4)
         try device.fill(result, offset: 2 * rows * 4, 0x7F, bytes: 4)
         try device.launch(
@@ -56,8 +58,8 @@ extension CUDABackend {
         }
     }
 
-    /// Returns the features above `floor` that fire; nil if a pre-activation is NaN or infinite. `value()` of the result throws
-    /// `ResultOverflow` if the buffers were too small.
+    /// Returns the features that fire and whose activation is above `floor`. Nil if a pre-activation is NaN or
+    /// infinite. `value()` of the result throws `ResultOverflow` if the buffers were too small.
     public func jumpReLU(
         _ x: CUDAMatrix, encoder: CUDAWeights, bias: DeviceBuffer, threshold: DeviceBuffer,
         above floor: Float
@@ -65,7 +67,8 @@ extension CUDABackend {
         let (rows, width) = (x.rows, encoder.outputs)
         let perRow = min(entriesPerRow, width)
         let capacity = rows * perRow
-        // The cursor (2 elements; see the kernel), then the number of entries of each row, then the first entry of each row.
+        // `index` holds two elements for the cursor (see the kernel `jump_relu`), then for each row the number of its
+        // entries, then for each row the index of its first entry.
         let index = try device.buffer(bytes: (2 + 2 * rows) * 4)
         try device.fill(index, 0, bytes: 8)
         let columns = try rowBuffer(rows, bytesPerRow: perRow * 4)
@@ -96,8 +99,9 @@ extension CUDABackend {
         }
     }
 
-    /// Copies `total` entries to the host on the stream `copies`, while `compute` continues. Rows are stored in the order in
-    /// which the blocks of the kernel reserved their entries.
+    /// Copies `total` entries to the host on the stream `copies`, while the stream `compute` continues. In the
+    /// buffers, rows are in the order in which the blocks of the kernel reserved their entries. `index` says where
+    /// the entries of each row begin.
     private func fetchFeatures(
         _ index: [Int32], rows: Int, total: Int, _ columns: DeviceBuffer, _ values: DeviceBuffer
     ) throws -> FiringFeatures {
@@ -122,6 +126,7 @@ extension CUDABackend {
 }
 
 extension Int {
-    /// The number rounded up to a multiple of 8: operands of tensor cores must begin at multiples of eight elements.
+    /// The number rounded up to a multiple of 8. Tensor cores need operands that begin at a multiple of eight
+    /// elements.
     fileprivate var evenUp: Int { (self + 7) / 8 * 8 }
 }

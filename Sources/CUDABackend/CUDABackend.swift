@@ -1,5 +1,6 @@
-// The CUDA backend. cuBLAS computes products on tensor cores; the kernels of CCUDA/kernels.cu compute everything else.
-// Operations are queued on the device and return at once. Within a batch nothing waits for the device.
+// The CUDA backend. cuBLAS computes products on tensor cores. The kernels of CCUDA/kernels.cu compute everything
+// else. An operation queues its work on the device and returns at once. Between the first and the last operation of a
+// batch, the CPU does not wait for the device.
 
 import ArrayFiles
 import CUDA
@@ -19,25 +20,29 @@ public final class CUDABackend: Backend {
     /// The device.
     public let device: CUDADevice
     let precision: Precision
-    /// CPU threads that examine the weights and copy them to pinned memory.
+    /// CPU threads that examine weights and copy them to pinned memory.
     let threads: ThreadPool
     /// Number of 16-bit parts into which activations are split for products.
     var parts: Int { precision == .float32 ? 2 : 1 }
 
     private var waiting: [CUDAWeights] = []
     private var loaded: (short: Int, long: Int) = (0, 0)
-    /// The last rotary table and its copy on the device. A model has only one.
+    /// The last rotary table that `rotate` received, and its copy on the device. A model has only one table.
     private var rotary: (table: RotaryTable, cosines: DeviceBuffer, sines: DeviceBuffer)?
-    /// Positions of the rows (for rotation) and pieces of work (for attention) on the device; reused while the batch is the same.
+    /// Data of the current batch on the device: positions of its rows for `rotate`, and pieces of work for
+    /// `attention`. All layers use the same copies.
     private var positions: (host: [Int32], device: DeviceBuffer)?
     private var pieces: (starts: [Int], count: Int, group: Int, device: DeviceBuffer)?
-    /// The largest number of rows seen so far, rounded up to a multiple of 256. Buffers of this size serve all batches.
+    /// The largest number of rows of a batch so far, rounded up to a multiple of 256. New buffers have room for this
+    /// number of rows, so that later batches can reuse them.
     private var rowCapacity = 0
-    /// Number of entries per row that results of `jumpReLU` have room for. It is doubled after an overflow until all entries fit.
+    /// The number of entries per row for which results of `jumpReLU` have room. After an overflow, this number is
+    /// doubled until all entries fit.
     var entriesPerRow = 256
     /// The start of the current batch; nil outside of a batch.
     var batchStart: CUDAEvent?
-    /// Pinned copies of the data that the current batch has uploaded. They are kept until the batch has been computed.
+    /// Pinned copies of the data that the current batch has uploaded. They are kept until the device has computed the
+    /// batch.
     var batchUploads: [PinnedBuffer] = []
     private var firstStart: CUDAEvent?
     private var busySeconds = 0.0
@@ -46,7 +51,7 @@ public final class CUDABackend: Backend {
     /// Maximum number of bytes of a chunk of logits or pre-activations.
     static let chunkBytes = 512 << 20
 
-    /// Always empty: operations are only queued, so the time of a part is not known.
+    /// Always empty. Operations only queue work, so the time of a part is not known.
     public var partSeconds: [BatchPart: Double] { [:] }
 
     /// Calls `body` and measures nothing; see `partSeconds`.
@@ -60,10 +65,12 @@ public final class CUDABackend: Backend {
         (self.precision, self.threads) = (precision, threads)
     }
 
-    /// Device and library versions: "NVIDIA H100 80GB HBM3 (9.0), driver 13.0, cudart 12.9, cuBLAS 12.9.1".
+    /// Device, driver and libraries, with versions: "NVIDIA H100 80GB HBM3 (9.0), driver 13.0, cudart 12.9, cuBLAS
+    /// 12.9.1".
     public var kernels: String { "\(device.description), \(device.versions)" }
 
-    /// How products are computed: "float32 by products of float16 parts: …". The numbers of matrices are valid after `load`.
+    /// The way in which products are computed: "float32 by products of float16 parts: …". The text counts matrices;
+    /// these numbers are valid after `load`.
     public var products: String {
         switch precision {
         case .bfloat16: "bfloat16: one product of rounded operands, summed in float32"
@@ -72,18 +79,21 @@ public final class CUDABackend: Backend {
         }
     }
 
-    /// Always 3: one batch is computed, one is queued so that the device never waits, and the results of one are collected.
+    /// Always 3: the device computes one batch, a second batch is queued so that the device never waits, and the
+    /// results of a third are collected.
     public var batchesInFlight: Int { 3 }
 
     /// Seconds of the batches collected so far, measured by the device's clock.
     public var deviceSeconds: (busy: Double, span: Double)? { (busySeconds, spanSeconds) }
 
-    /// Bytes in use on the device, by all processes. Free buffers in this process' pool do not count. Nil if the driver fails.
+    /// Bytes in use on the device, by all processes. Free buffers in the pool of this process count as free. Nil if
+    /// the driver fails.
     public var deviceMemory: Int? { (try? device.memory()).map { $0.total - $0.free } }
 
-    /// Adds the time of a batch that was computed from `start` to `end` and has been collected.
+    /// Adds the device time of one batch, from `start` to `end`, to the totals. The results of the batch have already
+    /// arrived.
     func finishBatch(_ start: CUDAEvent, _ end: CUDAEvent) {
-        // A failure of the clock must not lose the results.
+        // An error in reading the times is ignored, because the results of the batch are valid without the times.
         busySeconds += (try? end.seconds(since: start)) ?? 0
         spanSeconds = (try? end.seconds(since: firstStart ?? start)) ?? spanSeconds
         if firstStart == nil { firstStart = start }
@@ -91,7 +101,7 @@ public final class CUDABackend: Backend {
 
     // MARK: Weights
 
-    /// Registers the matrix; `load` copies it to the device.
+    /// Registers the matrix, which `load` then copies to the device.
     public func weights(
         _ tensor: StoredTensor, layout: WeightLayout, isTable: Bool = false
     ) -> CUDAWeights {
@@ -105,8 +115,8 @@ public final class CUDABackend: Backend {
         try upload(tensor.floats().map { $0 + offset })
     }
 
-    /// Checks that the device has enough memory, then copies the registered matrices to it. Throws `CUDAError.tooSmall` if the
-    /// memory is too small.
+    /// Checks that the device has enough free memory, then copies the registered matrices to the device. Throws
+    /// `CUDAError.tooSmall` if the memory is not enough.
     public func load(rows: Int, bytesPerRow: Int, encoders: Int) throws {
         for weights in waiting where precision == .float32 {
             let survey = WeightSurvey(weights.tensor, threads)
@@ -135,18 +145,20 @@ public final class CUDABackend: Backend {
 
     // MARK: Data
 
-    /// Waits until the device has finished all queued work, because copies of the batch may still read or write memory that will
-    /// be reused. Also forgets `rowCapacity`: the next batch may be smaller because memory is short.
+    /// Waits until the device has finished all queued work. Reason: queued copies of the batch may still read or
+    /// write memory that the caller is about to reuse. Also resets `rowCapacity`, because after a shortage of memory
+    /// the next batch may be smaller.
     public func abandonBatch() {
         try? device.compute.synchronize()
         (batchStart, batchUploads, rowCapacity) = (nil, [], 0)
         (positions, pieces) = (nil, nil)
     }
 
-    /// Returns a buffer for `rows` rows of `bytesPerRow` bytes. It has room for the largest batch so far.
+    /// Returns a buffer for `rows` rows of `bytesPerRow` bytes. Unless `rows` is small, the buffer has room for the
+    /// largest batch so far. So other batches can reuse the buffer.
     func rowBuffer(_ rows: Int, bytesPerRow: Int) throws -> DeviceBuffer {
         if rows > rowCapacity { rowCapacity = (rows + 255) / 256 * 256 }
-        // Tests and short batches have few rows and get a buffer of exactly that size.
+        // A batch with less than a quarter of `rowCapacity` rows gets a buffer of exactly its size.
         let capacity = rows * 4 < rowCapacity ? rows : rowCapacity
         return try device.buffer(bytes: capacity * bytesPerRow)
     }
@@ -156,8 +168,8 @@ public final class CUDABackend: Backend {
             rows: rows, columns: columns, floats: try rowBuffer(rows, bytesPerRow: columns * 4))
     }
 
-    /// Copies `values` to the device. Within a batch the copy goes through pinned memory, so that the call does not wait. Outside
-    /// of a batch the bytes are read before the call returns.
+    /// Copies `values` to the device. During a batch the copy goes through pinned memory, so the call does not wait
+    /// for the device. Outside of a batch the call returns only after all bytes of `values` have been read.
     func upload<Element: BitwiseCopyable>(_ values: [Element]) throws -> DeviceBuffer {
         let bytes = values.count * MemoryLayout<Element>.stride
         let buffer = try device.buffer(bytes: bytes)
@@ -196,7 +208,7 @@ public final class CUDABackend: Backend {
 
     // MARK: Forms of a matrix
 
-    /// Returns `x` as float32, and computes it if it does not exist in this form.
+    /// Returns `x` as float32. Computes this form first if it does not exist.
     func floats(of x: CUDAMatrix) throws -> DeviceBuffer {
         if let floats = x.floats { return floats }
         let floats = try rowBuffer(x.rows, bytesPerRow: x.columns * 4)
@@ -205,7 +217,7 @@ public final class CUDABackend: Backend {
         return floats
     }
 
-    /// Returns `x` in 16-bit parts, as products read it, and computes it if it does not exist in this form.
+    /// Returns `x` in 16-bit parts, the form that products read. Computes this form first if it does not exist.
     func operand(of x: CUDAMatrix) throws -> DeviceBuffer {
         if let parts = x.parts { return parts }
         let buffer = try rowBuffer(x.rows, bytesPerRow: x.columns * parts * 2)
@@ -220,7 +232,8 @@ public final class CUDABackend: Backend {
         return buffer
     }
 
-    /// Computes `x` by its recipe, as float32 (`out`), in parts (`split`), or both. Nil: this form is not needed.
+    /// Computes `x` from its recipe. Writes the result to `out` as float32, to `split` in 16-bit parts, or to both. A
+    /// form whose buffer is nil is not written.
     private func cook(_ x: CUDAMatrix, floats out: DeviceBuffer?, parts split: DeviceBuffer?) throws
     {
         switch x.recipe {
@@ -243,12 +256,12 @@ public final class CUDABackend: Backend {
         }
     }
 
-    /// Returns the number of threads of a block that processes a row of `width` elements.
+    /// Returns the number of threads in a block that processes one row of `width` elements.
     static func block(_ width: Int) -> Int { width >= 1024 ? 256 : width >= 256 ? 128 : 32 }
 
     // MARK: Elementwise
 
-    /// Gathers the rows of `table` for `tokens` and multiplies them by `scale`. Begins a batch.
+    /// Begins a batch. Gathers the rows of `table` for `tokens` and multiplies them by `scale`.
     public func embed(_ tokens: [Int32], table: CUDAWeights, scale: Float) throws -> CUDAMatrix {
         precondition(table.isTable && table.outputsAreRows, "a table is stored by rows")
         batchStart = try device.event(on: device.compute, isTimed: true)
@@ -264,7 +277,8 @@ public final class CUDABackend: Backend {
         return x
     }
 
-    /// Returns the root-mean-square norm of each row as a recipe; it is computed when its use is known (see `CUDAMatrix`).
+    /// Returns a recipe for the root-mean-square norm of each row. The norm is computed when its use is known (see
+    /// `CUDAMatrix`).
     public func rmsNorm(
         _ x: CUDAMatrix, _ weight: DeviceBuffer, epsilon: Float
     ) throws -> CUDAMatrix {
@@ -274,7 +288,7 @@ public final class CUDABackend: Backend {
             recipe: .norm(of: x, version: x.version, weight: weight, epsilon: epsilon))
     }
 
-    /// Applies the rotary embedding in place: elements i and i + half of each head are rotated as a pair.
+    /// Applies the rotary embedding in place. Elements i and i + `halfWidth` of each head are rotated as a pair.
     public func rotate(_ x: CUDAMatrix, by table: RotaryTable, at rows: [Int32]) throws {
         if rotary?.table.halfWidth != table.halfWidth || rotary?.table.cosines != table.cosines {
             rotary = (table, try upload(table.cosines), try upload(table.sines))
@@ -290,12 +304,13 @@ public final class CUDABackend: Backend {
             ])
     }
 
-    /// Returns gelu(gate) · up as a recipe; it is computed when its use is known (see `CUDAMatrix`).
+    /// Returns a recipe for gelu(gate) · up. The product is computed when its use is known (see `CUDAMatrix`).
     public func geglu(gate: CUDAMatrix, up: CUDAMatrix) throws -> CUDAMatrix {
         CUDAMatrix(rows: gate.rows, columns: gate.columns, recipe: .geglu(gate: gate, up: up))
     }
 
-    /// Adds `y` to `x` in place. A norm that does not exist as float32 yet is computed and added without being stored.
+    /// Adds `y` to `x` in place. If `y` is a norm that does not exist as float32, one kernel computes the norm and
+    /// adds it without storing it.
     public func add(_ y: CUDAMatrix, to x: CUDAMatrix) throws {
         let target = try floats(of: x)
         if y.floats == nil,
@@ -321,14 +336,15 @@ public final class CUDABackend: Backend {
 
     // MARK: Attention
 
-    /// Rows of a tile (each is a query of one head) and bytes of dynamic shared memory of the kernel `attention`; see kernels.cu.
+    /// Sizes for the kernel `attention` (see kernels.cu): the rows of a tile, each of which is a query of one head,
+    /// and the bytes of dynamic shared memory.
     private static let tileRows = 32
     private static func sharedBytes(width: Int) -> Int {
         let stride = (width + 31) / 32 * 32 + 16
         return 4 * (2 * tileRows * stride + tileRows * 36)
     }
 
-    /// Returns causal attention within each document, with window and soft-cap.
+    /// Returns causal attention within each document, (rows, heads · headWidth), with the window and soft-cap of `p`.
     public func attention(
         queries: CUDAMatrix, keys: CUDAMatrix, values: CUDAMatrix, in batch: PackedBatch,
         _ p: AttentionParameters
@@ -357,8 +373,8 @@ public final class CUDABackend: Backend {
         return out
     }
 
-    /// Returns the pieces of work, those with most keys first. A piece is {row of the first query, number of queries, first row
-    /// of the document}.
+    /// Returns the pieces of work for the kernel `attention`. Pieces with the most keys come first. A piece is three
+    /// numbers: the row of its first query, its number of queries, and the first row of its document.
     private static func pieces(_ batch: PackedBatch, step: Int) -> [Int32] {
         var list: [(first: Int, count: Int, start: Int)] = []
         for document in 0..<batch.documentCount {
@@ -371,7 +387,8 @@ public final class CUDABackend: Backend {
         return list.flatMap { [Int32($0.first), Int32($0.count), Int32($0.start)] }
     }
 
-    /// Returns the lowest row with a NaN or infinity, found as a row whose sum of 0 · x is not 0. Nil if there is no such row.
+    /// Returns the lowest row with a NaN or infinity; nil if all elements are finite. If a row is finite, its sum of
+    /// 0 · x is 0. Otherwise this sum is NaN.
     public func firstNonFiniteRow(of x: CUDAMatrix) throws -> Deferred<Int?> {
         let result = try device.buffer(bytes: 4)
         try device.fill(result, 0x7F, bytes: 4)
@@ -379,13 +396,13 @@ public final class CUDABackend: Backend {
             "first_non_finite_row", grid: (x.rows, 1), block: CUDABackend.block(x.columns),
             [.pointer(try floats(of: x)), .int(x.columns), .pointer(result)])
         let fetched = try fetch(result, Int32.self, count: 1)
-        return Deferred { [rows = x.rows] in  // captures no x, whose memory would stay allocated
+        return Deferred { [rows = x.rows] in  // does not capture x and so does not keep its memory
             let row = Int(try fetched.value()[0])
             return row < rows ? row : nil
         }
     }
 
-    /// Queues a copy of `count` elements to the host. `value()` of the result waits for the copy.
+    /// Queues a copy of `count` elements of `buffer` to the host. `value()` of the result waits for the copy.
     func fetch<Element: BitwiseCopyable>(
         _ buffer: DeviceBuffer, _: Element.Type, count: Int
     ) throws -> Deferred<[Element]> {

@@ -5,12 +5,13 @@ import CUDA
 import Glibc
 import Tensors
 
-/// Activations on the device: float32, the parts that products read, or the recipe for either.
+/// A matrix of activations on the device. It is stored as float32, in the 16-bit parts that products read, or in both
+/// forms. Before the matrix is computed, only its recipe is stored.
 ///
-/// A norm or a GeGLU is not computed when it is requested, but when its use is known. Most norms and GeGLUs are read only by
-/// products; these never exist as float32.
+/// A norm or a GeGLU is not computed when it is requested, but when its use is known. Most norms and GeGLUs are read
+/// only by products, and are never stored as float32.
 public final class CUDAMatrix {
-    /// How to compute a matrix that does not exist yet.
+    /// A recipe for a matrix that has not been computed.
     enum Recipe {
         case norm(of: CUDAMatrix, version: Int, weight: DeviceBuffer, epsilon: Float)
         case geglu(gate: CUDAMatrix, up: CUDAMatrix)
@@ -21,12 +22,13 @@ public final class CUDAMatrix {
     /// Number of columns.
     public let columns: Int
     let recipe: Recipe?
-    /// The matrix as float32, (rows, columns); nil if it does not exist in this form.
+    /// The matrix as float32, (rows, columns); nil if this form has not been computed.
     var floats: DeviceBuffer?
-    /// The matrix as 16-bit numbers, (rows, parts · columns): [low | high] in float16, or one part in bfloat16. Nil if it does
-    /// not exist in this form.
+    /// The matrix as 16-bit numbers, (rows, parts · columns). A row is [low | high] in float16, or one part in
+    /// bfloat16. Nil if this form has not been computed.
     var parts: DeviceBuffer?
-    /// Number of changes in place. A recipe stores the version of its input, so that a later change is detected.
+    /// The number of changes in place. A recipe stores the version of its input matrix, so that a later change of the
+    /// input is detected.
     private(set) var version = 0
 
     init(rows: Int, columns: Int, floats: DeviceBuffer) {
@@ -38,28 +40,33 @@ public final class CUDAMatrix {
         (self.rows, self.columns, self.recipe) = (rows, columns, recipe)
     }
 
-    /// Notes that the floats are about to change; discards the parts.
+    /// Must be called before the float32 elements change. Increments the version, and discards the 16-bit parts
+    /// because they become out of date.
     func change() {
         version += 1
         parts = nil
     }
 }
 
-/// A weight matrix, on the device after `load`. It is stored as bfloat16, or as float16 multiplied by a power of two: in one
-/// part if that is exact, otherwise in two.
+/// A weight matrix, which is on the device after `load`. With bfloat16 precision it is stored as bfloat16. With
+/// float32 precision it is multiplied by a power of two and stored as float16: in one part if one part is exact,
+/// otherwise in two.
 public final class CUDAWeights {
     let tensor: StoredTensor
-    /// Whether a row of the stored matrix belongs to one output. If false, it belongs to one input.
+    /// Whether a row of the stored matrix has the weights of one output. If false, a row has the weights of one
+    /// input.
     let outputsAreRows: Bool
     let outputs: Int
     let inputs: Int
     let isTable: Bool
     /// The form on the device; final after `load`.
     var form = Form.bfloat16
-    /// The parts, the high part first. Element c of row r of part p is at r · rowStride + p · partStride + c. With these strides,
-    /// one product can read both parts as one matrix [high | low] with twice the inner dimension. Nil before `load`.
+    /// The parts of the matrix; the high part comes first. Element c of row r of part p is at r · rowStride + p ·
+    /// partStride + c. With these strides, one product can read both parts as one matrix [high | low] with twice the
+    /// inner dimension. Nil before `load`.
     var data: DeviceBuffer?
-    /// For tables: the remainder of a float32 that two parts do not hold, so that `embed` returns exact rows. Nil if not needed.
+    /// For a table in two parts: the remainder of each float32 element after both parts. With the remainder, `embed`
+    /// returns exact rows. Nil for other matrices.
     var rest: DeviceBuffer?
 
     enum Form: Equatable {
@@ -74,7 +81,7 @@ public final class CUDAWeights {
         /// The argument `parts` of the kernel `split_weights`: 0 for bfloat16.
         var code: Int { self == .bfloat16 ? 0 : parts }
 
-        /// The factor by which elements have been multiplied.
+        /// The factor by which all elements have been multiplied.
         var scale: Float {
             if case .float16(_, let exponent) = self { exp2f(Float(exponent)) } else { 1 }
         }

@@ -1,5 +1,5 @@
-// Copies weights from their mapped files to the device, piece by piece through pinned memory. The device splits them into
-// parts.
+// Copies weights from their mapped files to the device, piece by piece through pinned memory. A kernel on the device
+// splits the weights into 16-bit parts.
 
 import ArrayFiles
 import CUDA
@@ -7,7 +7,8 @@ import Files
 import Tensors
 import Threading
 
-/// Uploads matrices. The CPU copies one piece into pinned memory while the previous piece is copied to the device.
+/// Uploads matrices in pieces of 64 MiB. While the device receives one piece, the CPU copies the next piece into
+/// pinned memory.
 final class WeightUpload {
     private struct Slot {
         let pinned: PinnedBuffer
@@ -28,7 +29,7 @@ final class WeightUpload {
     private var slots: [Slot] = []
     private var next = 0
 
-    /// Returns the number of bytes on the device that the upload of `matrices` needs besides the matrices.
+    /// Returns the bytes of device memory that the upload of `matrices` needs in addition to the matrices themselves.
     static func stagingBytes(_ matrices: [CUDAWeights]) -> Int {
         2 * min(pieceBytes, matrices.map(\.tensor.bytes.count).max() ?? 0)
     }
@@ -37,7 +38,7 @@ final class WeightUpload {
         (self.device, self.threads) = (device, threads)
     }
 
-    /// Uploads `weights` in the form `weights.form`. The device may still be working when the call returns.
+    /// Uploads `weights` in the form `weights.form`. The device may still be working when the function returns.
     func bring(_ weights: CUDAWeights) throws {
         let tensor = weights.tensor
         let (rows, width) = weights.storedShape
@@ -71,7 +72,7 @@ final class WeightUpload {
         (weights.data, weights.rest) = (data, rest)
     }
 
-    /// Queues the copy of `bytes` to the staging memory of the next slot, and returns this memory.
+    /// Queues a copy of `bytes` to the staging memory of the next slot. Returns this memory.
     private func stage(_ bytes: UnsafeRawBufferPointer) throws -> DeviceBuffer {
         // Slots are only as large as the matrices need, so a small model takes little memory.
         if slots.count < 2 {
@@ -98,10 +99,12 @@ final class WeightUpload {
 
 /// Properties of a matrix that determine its float16 form.
 struct WeightSurvey {
-    /// Whether all elements have at most 11 significant bits, as float16 and bfloat16 numbers have. If so, they are float16
-    /// numbers after scaling. Only elements below 2⁻²⁹ of the largest may lose bits; in a sum these do not matter.
+    /// Whether all elements have at most 11 significant bits, as float16 and bfloat16 numbers have. If so, the scaled
+    /// elements are float16 numbers. Exception: an element below 2⁻²⁹ times the largest may lose bits. Such small
+    /// elements do not matter in a sum.
     let isShort: Bool
-    /// The exponent of the power of two that scales the largest magnitude to between 2¹⁴ and 2¹⁵; float16 ends at 2¹⁶.
+    /// The exponent of the power of two by which all elements are multiplied. The largest magnitude is then between
+    /// 2¹⁴ and 2¹⁵. Float16 numbers are below 2¹⁶.
     let exponent: Int
 
     /// Examines all elements of `tensor` on `threads`.
@@ -119,11 +122,12 @@ struct WeightSurvey {
         let bits = found.reduce(0) { $0 | $1.bits }
         let largest = Float(bitPattern: found.reduce(0) { max($0, $1.largest) })
         isShort = bits & 0x1FFF == 0
-        // No scaling if all elements are 0, or if one is NaN or infinite; the results show the latter.
+        // The matrix is not scaled if all elements are 0, or if an element is NaN or infinite. A NaN or infinity is
+        // found later, in the results.
         exponent = largest.isFinite && largest > 0 ? min(14 - Int(largest.exponent), 100) : 0
     }
 
-    /// Returns the bits that are set in any element of `range`, and the bits of the largest magnitude.
+    /// Returns the bits that are set in any element of `range`, and the largest magnitude as bits.
     private static func look(
         at tensor: StoredTensor, _ range: Range<Int>
     ) -> (bits: UInt32, largest: UInt32) {

@@ -1,10 +1,11 @@
-// Finds author names in the selection that no record has. A misspelt name would change a result without a warning.
+// Finds names in `--include_authors` and `--exclude_authors` that no corpus record has. Without a warning, a misspelt
+// name would change the results silently.
 
 import ByteJSON
 import Files
 
-/// Returns a sentence for each author that `selection` names but `authors` does not have. If an author's name looks almost the
-/// same, the sentence names that author.
+/// Returns one sentence for each author name in `selection` that is not in `authors`. If `authors` has a name that is
+/// almost the same, the sentence suggests that name.
 func unmatchedAuthors(of selection: Selection, among authors: [String]) -> [String] {
     let there = Set(authors.map(ExactString.init))
     var byFolded: [String: String] = [:]
@@ -21,23 +22,23 @@ func unmatchedAuthors(of selection: Selection, among authors: [String]) -> [Stri
         }.map { name in
             let found = "\(flag): no record's \"\(selection.authorField)\" is '\(name)'"
             if let near = byFolded[folded(name)] {
-                return "\(found); there is '\(near)'\(difference(name, near))"
+                return "\(found); did you mean '\(near)'\(difference(name, near))?"
             }
             let parts = name.split { ",;\n".contains($0) }.map(String.init)
             let known = parts.compactMap { byFolded[folded($0)] }
             if parts.count > 1 || name.contains(","), !known.isEmpty {
                 return
-                    "\(found); names are not split at commas: give \(flag) \(known.map(shellWord).joined(separator: " "))"
+                    "\(found); names are not split at commas; give \(flag) \(known.map(shellWord).joined(separator: " "))"
             }
             let shown = authors.prefix(5).map { "'\($0)'" }.joined(separator: ", ")
             return
-                "\(found); there \(authors.count == 1 ? "is" : "are") \(shown)\(authors.count > 5 ? " and \(authors.count - 5) more" : "")"
+                "\(found); the corpus has \(shown)\(authors.count > 5 ? " and \(authors.count - 5) more" : "")"
         }
     }
 }
 
-/// Returns `name` in lower case, without white space, invisible characters and quotes. Swift compares the rest by characters,
-/// so different Unicode forms of a name are equal.
+/// Returns `name` in lower case, without white space, invisible characters and quotes. Swift compares strings by
+/// characters, so two Unicode forms of one name are equal too.
 private func folded(_ name: String) -> String {
     let scalars = name.lowercased().unicodeScalars.filter { scalar in
         !scalar.properties.isWhitespace && scalar.properties.generalCategory != .format
@@ -47,8 +48,10 @@ private func folded(_ name: String) -> String {
     return String(String.UnicodeScalarView(scalars))
 }
 
-/// Returns the end of the sentence if two names differ only in their Unicode form; empty for other names.
+/// Returns a remark for the end of the warning if `a` and `b` differ only in their Unicode form. Returns an empty
+/// string for other names.
 private func difference(_ a: String, _ b: String) -> String {
-    // The names are equal as characters, but their bytes differ.
+    // Swift's `==` compares characters, not bytes. `unmatchedAuthors` calls this function only for names with
+    // different bytes.
     a == b ? ", in another Unicode form" : ""
 }

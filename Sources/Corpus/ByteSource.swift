@@ -1,10 +1,10 @@
-// Reads a file's bytes as a stream. Decompresses gzip and zstd, which are recognised by the content of the file.
+// Reads a file as a stream of bytes and decompresses gzip and zstd. The first bytes of the file show its compression.
 
 import CZstd
 import Files
 import Glibc
 
-/// Reads a file from its first byte to its last, in pieces.
+/// Reads a file in pieces, from start to end, and decompresses the bytes.
 final class ByteSource {
     private let path: String
     private let descriptor: Int32
@@ -15,7 +15,7 @@ final class ByteSource {
     /// The compression of the file; nil if the file is not compressed with gzip or zstd.
     let compression: FileKind?
 
-    /// Opens the file at `path`. Throws `FileError` if it cannot be opened or read, or is a folder.
+    /// Opens the file at `path`. Throws `FileError` if the file cannot be opened or read, or if `path` is a folder.
     init(path: String, window: CompressionWindow = .any) throws {
         self.path = path
         descriptor = open(path, O_RDONLY | O_CLOEXEC)
@@ -23,7 +23,7 @@ final class ByteSource {
         pending = 0..<0
         let kind: FileKind?
         do {
-            // One read from a pipe may return fewer bytes than the magic number has.
+            // A read from a pipe may return fewer bytes than the 4 bytes of a magic number.
             while pending.count < 4 {
                 let count = try ByteSource.read(
                     descriptor, UnsafeMutableRawBufferPointer(rebasing: buffer[pending.count...]),
@@ -51,8 +51,8 @@ final class ByteSource {
         buffer.deallocate()
     }
 
-    /// Writes bytes to the front of `out` and returns their number, 0 at the end of the file. Throws `FileError` if the file
-    /// cannot be read, `CorpusError` if it cannot be decompressed.
+    /// Writes the next decompressed bytes to the front of `out`. Returns the number of bytes written, 0 at the end of
+    /// the file. Throws `FileError` if the file cannot be read, and `CorpusError` if it cannot be decompressed.
     func read(into out: UnsafeMutableRawBufferPointer) throws -> Int {
         while true {
             if pending.isEmpty, !isAtEnd {
@@ -83,10 +83,11 @@ final class ByteSource {
     }
 }
 
-/// A decompressor that works in steps.
+/// A decompressor that takes the compressed stream in pieces.
 private protocol Decoder: AnyObject {
-    /// Consumes bytes at the front of `input`, writes to the front of `out`, and returns the number of bytes of both. Throws if
-    /// the stream is damaged, or if it is not complete when `isAtEnd` is true and no bytes are left.
+    /// Decompresses bytes from the front of `input` to the front of `out`. Returns how many bytes of `input` were
+    /// consumed and how many bytes of `out` were written. Throws if the stream is damaged. Also throws if the stream
+    /// is incomplete although `isAtEnd` is true and no bytes are left.
     func decode(
         _ input: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer, isAtEnd: Bool
     ) throws(DecodingProblem) -> (consumed: Int, produced: Int)
@@ -122,7 +123,7 @@ private final class Gzip: Decoder {
             if isBetweenMembers { return (0, 0) }
         }
         if isBetweenMembers, hasMember, input.first == 0 {
-            // Zero bytes after the last member are padding, as on tapes. gzip ignores them too.
+            // Zero bytes after the last member are padding. The gzip command ignores them too.
             return (input.prefix { $0 == 0 }.count, 0)
         }
         let (consumed, produced, status) = inflater.read(input, into: out)
@@ -141,12 +142,12 @@ private final class Gzip: Decoder {
     }
 }
 
-/// The largest window that a zstd file may ask for. The window is the part of the output that the decoder keeps in memory.
+/// The limit on the window of a zstd file. The window is the part of the output that the decoder keeps in memory.
 public enum CompressionWindow: Sendable {
-    /// 2 GiB, the most that zstd allows (`zstd --long=31`), for the user's own files.
+    /// 2 GiB, for the user's own files. This is the maximum of the zstd command (`zstd --long=31`).
     case any
-    /// 128 MiB, the limit of zstd without options and of Hugging Face's datasets, for files from the Hub. Without this limit, a
-    /// file of a few kilobytes could ask for 2 GiB.
+    /// 128 MiB, for files from the Hub. The zstd command without options and Hugging Face's `datasets` library have
+    /// the same limit. Without a limit, a file of a few kilobytes could make the decoder reserve 2 GiB.
     case usual
 
     fileprivate var log: Int32 { self == .any ? 31 : 27 }
@@ -156,7 +157,7 @@ public enum CompressionWindow: Sendable {
 private final class Zstd: Decoder {
     private let stream: OpaquePointer?
     private let window: CompressionWindow
-    /// The last result of ZSTD_decompressStream: 0 after the end of a frame.
+    /// The last result of `ZSTD_decompressStream`: 0 at the end of a frame.
     private var hint = 0
 
     init(_ window: CompressionWindow) {
@@ -180,7 +181,7 @@ private final class Zstd: Decoder {
             {
                 throw DecodingProblem(
                     reason:
-                        "its zstd stream asks for a window of more than \((1 << window.log) >> 20) MiB of memory, the most that a file of the Hub may have; if you trust the file, give it with --data_path"
+                        "its zstd stream needs a window of more than \((1 << window.log) >> 20) MiB of memory, the limit for files from the Hub; if you trust the file, give its path with --data_path"
                 )
             }
             let reason = String(cString: ZSTD_getErrorName(status))

@@ -2,12 +2,12 @@
 
 import ByteJSON
 
-/// Errors for a corpus that cannot be used. Each names the file and, if there is one, the line.
+/// Errors for a corpus that cannot be used. Each message names the file, and the line if one line has the problem.
 public enum CorpusError: Error, Equatable, CustomStringConvertible {
     /// A record does not have the required form.
     case badRecord(path: String, line: Int, reason: String)
-    /// The problem concerns the file from this line on, not one record: it is another kind of file, or another form of JSON.
-    /// `reason` says what to do.
+    /// The problem is not one record: from this line on, the file is of another kind or has another form of JSON.
+    /// `reason` includes the next step.
     case badFile(path: String, line: Int, reason: String)
     /// A compressed file cannot be decompressed.
     case damagedCompression(path: String, reason: String)
@@ -27,7 +27,7 @@ public enum CorpusError: Error, Equatable, CustomStringConvertible {
         case .empty(let path):
             "\(path): the file has no records; give a JSONL file or JSON array of AuthorMix records with --data_path"
         case .noneAccepted(let path, let records, let reasons):
-            "\(path): no author is left: none of \(records) records was accepted (\(reasons)); relax --min_length_doc, --include_authors or --exclude_authors"
+            "\(path): no author is left: none of \(records) records was accepted (\(reasons)); lower --min_length_doc, or change --include_authors or --exclude_authors"
         }
     }
 }
@@ -66,7 +66,7 @@ public struct Selection: Codable, Equatable, Sendable {
     public var authorField = "style"
     /// The key that holds the text.
     public var textField = "text"
-    /// The number of accepted documents, over all authors, after which reading stops; nil for no limit.
+    /// The number of accepted documents, summed over all authors, after which reading stops; nil for no limit.
     public var documentLimit: Int?
     /// The maximum number of documents of one author.
     public var documentsPerAuthor = 250
@@ -87,13 +87,14 @@ public enum Corpus {
     public struct Reading: Sendable {
         /// The authors, in the order of their first accepted documents.
         public let authors: [AuthorDocuments]
-        /// A sentence for each author in the selection that no record has. Empty if reading stopped at the document limit.
+        /// A sentence for each author name in the selection that no record has. Empty if reading stopped at the
+        /// document limit, because the records after it may have these names.
         public let warnings: [String]
     }
 
-    /// Returns the documents that `selection` accepts from the files at `paths`. Each file is JSONL or one JSON array, either
-    /// plain or compressed with gzip or zstd; `window` limits the window of zstd. Line numbers continue from one file to the
-    /// next. Throws `FileError` or `CorpusError`.
+    /// Returns the documents that `selection` accepts from the files at `paths`. Each file is JSONL or one JSON
+    /// array, plain or compressed with gzip or zstd. `window` limits the window of zstd. Line numbers continue from
+    /// one file to the next. Throws `FileError` or `CorpusError`.
     public static func read(
         paths: [String], _ selection: Selection, window: CompressionWindow = .any
     ) throws -> Reading {
@@ -138,7 +139,8 @@ private struct Accepted {
     private var (tooShort, left) = (0, 0)
     private(set) var authors: [AuthorDocuments] = []
     private(set) var recordCount = 0
-    /// All authors so far, accepted or not, in file order. Empty if the selection names no authors.
+    /// The authors of all records read so far, accepted or not, in file order. Empty if the selection names no
+    /// authors.
     private(set) var authorsSeen: [String] = []
     private var seen: Set<ExactString> = []
 
@@ -151,7 +153,7 @@ private struct Accepted {
     var isComplete: Bool { selection.documentLimit.map { total >= $0 } ?? false }
 
     var reasons: String {
-        "\(tooShort) have fewer than \(selection.minimumWords) words, \(left) are of authors left out"
+        "\(tooShort) have fewer than \(selection.minimumWords) words, \(left) are of authors not selected"
     }
 
     mutating func offer(author: String, text: String, line: Int) {

@@ -1,28 +1,29 @@
-// Parses a record's author and text.
+// Parses the author and the text of a corpus record.
 
 import ByteJSON
 
-/// The reason why a record was refused, without its surroundings in the file.
+/// The reason why a record was refused. `RecordDiagnosis` adds the file, the line and the next step.
 struct RecordProblem: Error {
     enum Cause {
         /// The bytes at this offset are not valid UTF-8.
         case encoding(offset: Int)
-        /// Not JSON. With `isAfterValue`, something follows a complete value.
+        /// The record is not valid JSON. If `isAfterValue` is true, the error is in the bytes after a complete value.
         case syntax(JSONSyntaxError, isAfterValue: Bool)
-        /// JSON, but not an object.
+        /// The record does not begin with `{`, so it is not a JSON object.
         case notObject
-        /// The key is missing.
+        /// The record has no such key.
         case missing(key: String)
         /// The value of the key is not a string.
         case notString(key: String)
-        /// The string has a surrogate without its other half, which is not a character.
+        /// The string has one half of a surrogate pair, such as `\ud800`, which is not a character.
         case loneSurrogate(key: String)
     }
 
     let cause: Cause
 }
 
-/// Takes author and text out of records. One parser serves all records, so that its buffer is allocated once.
+/// Parses the author and the text of each record. One parser serves all records of a file, so that its buffer is
+/// allocated once.
 struct RecordParser {
     private let selection: Selection
     private let authorKey: [UInt8]
@@ -34,7 +35,7 @@ struct RecordParser {
         (authorKey, textKey) = (Array(selection.authorField.utf8), Array(selection.textField.utf8))
     }
 
-    /// Returns the author and the text of one record. All other values are checked to be JSON and are ignored.
+    /// Returns the author and the text of one record. The values of other keys must be valid JSON and are ignored.
     mutating func parse(
         _ record: UnsafeBufferPointer<UInt8>
     ) throws(RecordProblem) -> (author: String, text: String) {
@@ -47,7 +48,7 @@ struct RecordParser {
         scratch.reserveCapacity(record.count)
         guard scanner.peek() == UInt8(ascii: "{") else { throw RecordProblem(cause: .notObject) }
         do {
-            // The last of duplicate keys wins.
+            // If a key occurs twice, the last value counts.
             try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
                 if key == authorKey {
                     author = try readField(&scanner)
@@ -92,7 +93,8 @@ struct RecordParser {
             return .other
         }
         try scanner.readString(into: &scratch)
-        // The bytes of the record are UTF-8, so only an escape can have made the string invalid.
+        // `parse` has checked that the record is UTF-8. So only an escape, such as \ud800, can make the string
+        // invalid.
         return String(validating: scratch, as: UTF8.self).map(FieldValue.string) ?? .loneSurrogate
     }
 }

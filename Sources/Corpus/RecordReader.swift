@@ -1,12 +1,12 @@
-// Splits a stream into records: one JSON object per line, or the elements of one JSON array.
+// Splits a corpus file into records: one JSON object per line, or the elements of one JSON array.
 
 import ByteJSON
 import Files
 import Glibc
 
-/// Reads the records of a corpus file one after the other, each as the bytes of one line or array element.
+/// Reads the records of a corpus file one after the other. A record is the bytes of one line or of one array element.
 final class RecordReader {
-    /// The maximum length of a record in bytes. It limits the memory that a file can ask for.
+    /// The maximum length of a record, 256 MiB. Without a limit, one endless record could fill the memory.
     static let maximumRecord = 1 << 28
 
     private let path: String
@@ -15,19 +15,20 @@ final class RecordReader {
     private var filled = 0
     private var position = 0
     private var isAtEnd = false
-    /// The line of the byte at `position`, from 1.
+    /// The number of the line with the byte at `position`, from 1.
     private var line = 1
     private var isArray = false
     /// Whether the array's opening bracket has not been read yet.
     private var isAtFront = true
-    /// Whether no record has been read before the current one.
+    /// Whether the current record is the first of the file.
     private var isFirst = true
     private var endsWithNewline = true
 
-    /// The number of lines up to `position`; at the end of the file, the number of all lines.
+    /// The number of lines of the file. It is correct only after `next` has returned false.
     var lineCount: Int { line - (endsWithNewline ? 1 : 0) }
 
-    /// Opens the file at `path` and finds out whether it is a JSON array. Throws `CorpusError` if it is binary.
+    /// Opens the file at `path`. A file that begins with `[` is read as one JSON array. Throws `FileError` if the
+    /// file cannot be read, and `CorpusError` if the file is binary or cannot be decompressed.
     init(path: String, window: CompressionWindow) throws {
         self.path = path
         source = try ByteSource(path: path, window: window)
@@ -40,7 +41,8 @@ final class RecordReader {
         }
     }
 
-    /// Throws if the file is binary. Such a file may have no line end, and its first line would be read to the limit.
+    /// Throws if the file is binary. Without this check, a binary file without a newline would be read as one line of
+    /// up to 256 MiB.
     private func checkKind() throws {
         while filled - position < FileKind.head, try fill() {}
         let kind = buffer.withUnsafeBytes {
@@ -52,7 +54,8 @@ final class RecordReader {
         throw CorpusError.badFile(path: path, line: line, reason: reason)
     }
 
-    /// Returns what is known about `record`. For use in the `body` of `next`, which has been given this record.
+    /// Returns the facts from which the error message for `record` is made. Call this function only inside `body` of
+    /// `next`, with the record that `body` was given.
     func diagnosis(
         of record: UnsafeBufferPointer<UInt8>, _ line: Int, _ selection: Selection
     ) -> RecordDiagnosis {
@@ -80,7 +83,7 @@ final class RecordReader {
     // MARK: Lines
 
     private func nextLine() throws -> Range<Int>? {
-        // Lines end at \n only; a \r before it is JSON white space. Blank lines are not records.
+        // Only \n ends a line. A \r before the \n is JSON white space. Blank lines are not records.
         guard try nextVisibleByte() != nil else { return nil }
         var end = position
         while true {
@@ -100,7 +103,9 @@ final class RecordReader {
     // MARK: Array elements
 
     private func nextElement() throws -> Range<Int>? {
-        guard let byte = try nextVisibleByte() else { throw bad("the JSON array does not end") }
+        guard let byte = try nextVisibleByte() else {
+            throw bad("the JSON array does not end with ], so the file may be cut short")
+        }
         if isAtFront {
             pass(to: position + 1)  // the opening bracket
             isAtFront = false
@@ -110,19 +115,24 @@ final class RecordReader {
         } else if byte == UInt8(ascii: ",") {
             pass(to: position + 1)
         } else {
-            throw bad("a comma or the array's end is missing after a record")
+            throw bad("a comma or the closing ] of the array is missing after a record")
         }
-        guard try nextVisibleByte() != nil else { throw bad("the JSON array does not end") }
+        guard try nextVisibleByte() != nil else {
+            throw bad("the JSON array does not end with ], so the file may be cut short")
+        }
         return try extent()
     }
 
     private func endOfArray() throws -> Range<Int>? {
         pass(to: position + 1)
-        guard try nextVisibleByte() == nil else { throw bad("text follows the JSON array") }
+        guard try nextVisibleByte() == nil else {
+            throw bad("other text follows the end of the JSON array")
+        }
         return nil
     }
 
-    /// Returns the range of the value at `position`: up to its closing bracket, or up to the comma or bracket that follows it.
+    /// Returns the range of the JSON value at `position`. An object or array ends with its closing bracket. Any other
+    /// value ends before the next comma or bracket.
     private func extent() throws -> Range<Int> {
         var scan = ExtentScan()
         while true {
@@ -130,7 +140,9 @@ final class RecordReader {
                 scan.end(in: UnsafeBufferPointer(rebasing: $0[position..<filled]))
             }
             if let end { return position..<position + end }
-            guard try fill() else { throw bad("the JSON array does not end") }
+            guard try fill() else {
+                throw bad("the JSON array does not end with ], so the file may be cut short")
+            }
         }
     }
 
@@ -159,8 +171,8 @@ final class RecordReader {
         position = end
     }
 
-    /// Moves the unread bytes to the front of the buffer and reads more bytes behind them. Returns false at the end of the
-    /// file.
+    /// Moves the unread bytes to the front of the buffer and reads more bytes behind them. Returns false at the end
+    /// of the file.
     private func fill() throws -> Bool {
         if isAtEnd { return false }
         if position > 0 {
@@ -193,14 +205,16 @@ final class RecordReader {
     }
 }
 
-/// Finds the end of a JSON value without parsing it. The text may grow between two calls.
+/// Finds the end of a JSON value by counting brackets, without parsing the value. If the text ends before the value,
+/// the next call continues the scan in a longer text.
 private struct ExtentScan {
     private var offset = 0
     private var depth = 0
     private var isInString = false
     private var isEscaped = false
 
-    /// Returns the offset just past the value that begins at the front of `text`; nil if the value does not end in `text`.
+    /// Returns the offset just after the value that begins at the front of `text`; nil if the value does not end in
+    /// `text`.
     mutating func end(in text: UnsafeBufferPointer<UInt8>) -> Int? {
         while offset < text.count {
             let byte = text[offset]

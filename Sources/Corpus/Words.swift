@@ -2,15 +2,15 @@
 
 /// Returns the number of words that Python's `str.split()` finds in `text`.
 ///
-/// Separators are those of Python 3: U+0009-000D, 001C-0020, 0085, 00A0, 1680, 2000-200A, 2028, 2029, 202F, 205F, 3000.
-/// (001C-001F are not in Unicode's White_Space.)
+/// Words are separated by the characters that Python 3 takes for white space: U+0009-000D, 001C-0020, 0085, 00A0,
+/// 1680, 2000-200A, 2028, 2029, 202F, 205F, 3000. Unicode's property White_Space does not include 001C-001F.
 func wordCount(_ text: String) -> Int {
     var text = text
     return text.withUTF8 { wordCount($0) }
 }
 
 private func wordCount(_ text: UnsafeBufferPointer<UInt8>) -> Int {
-    // Bit i says whether byte i is a separator. No ASCII character from 64 on is a separator.
+    // Bit i is 1 if ASCII character i is a separator. No ASCII character above 63 is a separator.
     let separators: UInt64 = 0x1F << 0x1C | 0x1F << 0x09
     var count = 0
     var isBehindSeparator: UInt64 = 1
@@ -20,7 +20,7 @@ private func wordCount(_ text: UnsafeBufferPointer<UInt8>) -> Int {
         position += 1
         let separates: UInt64
         if byte < 0x80 {
-            // Without a branch, because a processor cannot predict where words end.
+            // The expression has no branch, because the processor could not predict where words end.
             separates = (byte < 64 ? separators : 0) &>> UInt64(byte) & 1
         } else {
             let length = byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4
@@ -43,7 +43,7 @@ private func wordCount(_ text: UnsafeBufferPointer<UInt8>) -> Int {
 
 /// Returns the offset of the first byte that is not part of valid UTF-8; nil if all bytes are valid.
 func firstInvalidUTF8(_ bytes: UnsafeBufferPointer<UInt8>) -> Int? {
-    // Most text is ASCII, so ASCII bytes at the front are skipped eight at a time.
+    // Skips the ASCII bytes at the front eight at a time, because most text is ASCII.
     var offset = 0
     let raw = UnsafeRawBufferPointer(bytes)
     while offset + 8 <= raw.count,

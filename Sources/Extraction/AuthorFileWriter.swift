@@ -1,4 +1,4 @@
-// Writes an author's files. Their content is streamed from the journals, so no file is ever whole in memory.
+// Writes an author's files. The content is streamed from the journals, so no file is ever whole in memory.
 
 import ArrayFiles
 import ByteJSON
@@ -20,17 +20,19 @@ struct AuthorFileWriter {
     let summary: AuthorSummary
     let journal: AuthorJournal
     let tokenizer: any Tokenizer
-    /// Number of features of each hook's SAE (`d_sae`).
+    /// The number of features of each hook's SAE (`d_sae`).
     let widths: [HookPoint: Int]
-    /// The state folder: files are begun there and renamed to their places when they are complete.
+    /// The state folder. Each file is written in this folder first. When the file is complete, it is renamed to its
+    /// place in `save_dir`.
     let state: StateFolder
     let stop: StopFlag
 
-    /// zlib's level for the arrays of sparse files. Higher levels are slower and do not make these files smaller.
+    /// The zlib compression level for the arrays of sparse files. Higher levels are slower and do not make these
+    /// files smaller.
     private static let level: Int32 = 1
 
-    /// Writes `items`, one a thread, and returns their seals by file name. Throws `FileError`, `StateRemovedError` or
-    /// `StopRequest`.
+    /// Writes `items`, each on one thread, and returns their seals by file name. Throws `FileError`,
+    /// `StateRemovedError` or `StopRequest`.
     func write(_ items: [OutputItem], on threads: ThreadPool) throws -> [String: FileSeal] {
         var seals = [FileSeal?](repeating: nil, count: items.count)
         try seals.withUnsafeMutableBufferPointer { seals in
@@ -64,7 +66,7 @@ struct AuthorFileWriter {
 
     // MARK: Metrics, tokens, texts
 
-    /// Writes float16 of shape (D, T), with 0 at padding.
+    /// Writes the metric `values` as a float16 array of shape (D, T), with 0 at padding.
     private func writeMetric(
         _ values: KeyPath<DocumentRecord, [Float16]>, _ file: OutputFile
     ) throws {
@@ -76,7 +78,8 @@ struct AuthorFileWriter {
         }
     }
 
-    /// Writes a JSON array with an array of T pieces for each document.
+    /// Writes a JSON array that has, for each document, an array of T pieces. Documents with fewer tokens are padded
+    /// with `<pad>`.
     private func writeTokens(_ file: OutputFile) throws {
         try writeJSONArray(to: file) { append in
             for batch in journal.batches.indices {
@@ -107,7 +110,8 @@ struct AuthorFileWriter {
         }
     }
 
-    /// Writes a JSON array. `elements` calls `append` for each element, which adds the element's text to a buffer.
+    /// Writes a JSON array. `elements` must call `append` once for each element. The argument of `append` is a
+    /// function that appends the element's JSON to a buffer.
     private func writeJSONArray(
         to file: OutputFile,
         _ elements: (_ append: ((inout [UInt8]) -> Void) throws -> Void) throws -> Void
@@ -129,7 +133,7 @@ struct AuthorFileWriter {
 
     // MARK: Activations
 
-    /// Writes the members `activations`, float32 of shape (D, T, F), and `metadata`.
+    /// Writes an NPZ archive with the members `activations`, float32 of shape (D, T, F), and `metadata`.
     private func writeDense(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
         let archive = NPZWriter(file, level: AuthorFileWriter.level)
@@ -146,7 +150,8 @@ struct AuthorFileWriter {
         try writeMetadata(sae, to: archive)
     }
 
-    /// Writes the members that `scipy.sparse.save_npz` writes for a CSR matrix of shape (D·T, F), and `metadata`.
+    /// Writes an NPZ archive with `metadata` and the members that `scipy.sparse.save_npz` writes for a CSR matrix of
+    /// shape (D·T, F).
     private func writeSparse(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
         let count = summary.firingCounts[sae.hook]!
@@ -202,7 +207,8 @@ struct AuthorFileWriter {
 
     // MARK: Reading the journal
 
-    /// Calls `body` for each of the D rows of the metric arrays, with nil for rows without a document.
+    /// Calls `body` once for each of the D rows of the metric arrays. For a row without a document, the argument is
+    /// nil.
     private func forEachDocument(_ body: (DocumentRecord?) throws -> Void) throws {
         for batch in journal.batches.indices {
             for document in try journal.documents(of: batch) { try body(document) }
@@ -210,18 +216,20 @@ struct AuthorFileWriter {
         for _ in author.documents.count..<plan.rows { try body(nil) }
     }
 
-    /// Calls `body` for each of the D·T rows of the activation arrays with the range of the row's entries. The range is empty at
-    /// padding.
+    /// Calls `body` once for each of the D·T rows of the activation arrays, with the range of the row's entries. The
+    /// range is empty at padding.
     private func forEachOutputRow(
         _ hook: HookPoint, _ body: (_ entries: Range<Int>, SparseRows) throws -> Void
     ) throws {
         var features = SparseRows()
         var (batch, row) = (0, 0)
         for document in 0..<plan.rows {
-            // An array takes seconds to write; a scheduler may not wait that long after SIGTERM.
+            // Checks the stop flag for each document, because an array takes seconds to write. After SIGTERM, a
+            // scheduler may not wait that long.
             try stop.check()
             let count = document < summary.tokens.count ? summary.tokens[document] : 0
-            // A batch has whole documents, so the next batch begins when the rows of this one are used up.
+            // A batch has only whole documents. So the next batch is read when all rows of the current batch are
+            // used.
             while count > 0, row == features.rowCount {
                 features = try journal.features(hook, of: batch)
                 (batch, row) = (batch + 1, 0)

@@ -11,21 +11,21 @@ struct AuthorSummary {
     let author: String
     /// The line of the corpus on which each document begins.
     let lines: [Int]
-    /// The number of output tokens of each document.
+    /// The number of tokens of each document in the output.
     let tokens: [Int]
     /// The indices of documents that were cut to `--max_seq_len`.
     let truncatedRows: [Int]
-    /// The numbers of batches that were computed in parts because memory was short.
+    /// The indices of the batches that were computed in parts because memory was short.
     let dividedBatches: [Int]
-    /// How often features fired, over all features and output tokens.
+    /// For each hook, the number of times that a feature fires, over all features and tokens.
     private(set) var firingCounts: [HookPoint: Int] = [:]
-    /// Sum over output tokens, nats.
+    /// The sum of the cross-entropy over all tokens, in nats.
     private(set) var crossEntropySum = 0.0
-    /// Sum over output tokens, nats.
+    /// The sum of the entropy over all tokens, in nats.
     private(set) var entropySum = 0.0
 
-    /// Sums over the batches in `journal`. Firing features are counted for `hooks`. Throws `FileError` and
-    /// `JournalChangedError`.
+    /// Adds up the metrics of the batches in `journal`, and counts the features that fire at each hook of `hooks`.
+    /// Throws `FileError` and `JournalChangedError`.
     init(
         _ author: AuthorDocuments, _ sequences: [TokenSequence], _ journal: AuthorJournal,
         hooks: [HookPoint]
@@ -48,9 +48,9 @@ struct AuthorSummary {
 
     var tokenCount: Int { tokens.reduce(0, +) }
 
-    /// Mean over output tokens, nats.
+    /// The mean cross-entropy per token, in nats.
     var meanCrossEntropy: Double { crossEntropySum / Double(max(tokenCount, 1)) }
-    /// Mean over output tokens, nats.
+    /// The mean entropy per token, in nats.
     var meanEntropy: Double { entropySum / Double(max(tokenCount, 1)) }
 }
 
@@ -60,7 +60,7 @@ extension AuthorSummary {
         Double(firingCounts[hook] ?? 0) / Double(max(tokenCount, 1))
     }
 
-    /// Returns the L0 of each site of `hooks`, averaged over layers.
+    /// Returns the L0 of each site in `hooks`, averaged over its layers.
     func meanL0(bySiteOf hooks: [HookPoint]) -> [(site: Site, l0: Double)] {
         Site.allCases.compactMap { site in
             let hooks = hooks.filter { $0.site == site }

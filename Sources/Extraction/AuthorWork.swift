@@ -1,4 +1,4 @@
-// One author's work in a worker.
+// The work that a worker has to do for one author.
 
 import Corpus
 import Hooks
@@ -6,7 +6,7 @@ import Planning
 import RunFiles
 import Tokenization
 
-/// An author whose files are not all in place: what is missing, and the batches that it is made of.
+/// An author whose files are not all in place, with the missing files and the batches that these files need.
 final class AuthorWork {
     /// The worker's share of the author, with the author's documents.
     let assignment: WorkerTask.Assignment
@@ -14,11 +14,11 @@ final class AuthorWork {
     let missing: [OutputItem]
     /// The hooks of `missing`, in the plan's order.
     let hooks: [HookPoint]
-    /// The documents' tokens, one sequence a document.
+    /// The tokens of the author's documents, one sequence for each document.
     let sequences: [TokenSequence]
     /// All batches of the author, of all ranks, as ranges of `sequences`.
     let batches: [Range<Int>]
-    /// Whether another process has made the author's files meanwhile.
+    /// Whether another process has completed the author's files since this work began.
     var isDoneElsewhere = false
 
     init(
@@ -30,6 +30,6 @@ final class AuthorWork {
     }
 
     var author: AuthorDocuments { assignment.author }
-    /// The author's place in the plan's order.
+    /// The index of the author in the plan.
     var number: Int { assignment.share.number }
 }

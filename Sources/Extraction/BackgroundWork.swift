@@ -1,13 +1,14 @@
-// Runs work on other threads while the worker waits for its device.
+// Runs work on background threads while the worker waits for its device.
 
 import Dispatch
 import Synchronization
 import Threading
 
-/// Runs a few pieces of work at a time, each on its own pool of threads.
+/// Runs up to two pieces of work at a time, each on its own pool of threads.
 final class BackgroundWork: Sendable {
-    /// The number of pieces at a time. One thread compresses one file, so the last files of an author leave threads idle; the
-    /// files of a second author use them.
+    /// The maximum number of pieces of work that run at a time. A piece writes one author's files, and each file is
+    /// compressed on one thread. Near the end of a piece, some of its threads are idle. A second piece can use their
+    /// cores.
     private static let limit = 2
 
     private let pools: Mutex<[ThreadPool]>
@@ -15,14 +16,14 @@ final class BackgroundWork: Sendable {
     private let group = DispatchGroup()
     private let failure = Mutex<(any Error)?>(nil)
 
-    /// Makes pools of `threadCount` threads, one for each piece. Throws `ThreadError`.
+    /// Makes pools of `threadCount` threads, one pool for each piece of work. Throws `ThreadError`.
     init(threadCount: Int) throws {
         pools = Mutex(
             try (0..<BackgroundWork.limit).map { _ in try ThreadPool(threadCount: threadCount) })
     }
 
-    /// Waits until fewer pieces run than are allowed, then starts `body` on another thread. `body` must not use state that the
-    /// caller changes. Throws the error of an earlier piece.
+    /// Waits until a pool is free, then starts `body` on another thread. `body` must not use state that the caller
+    /// changes. Throws the error of an earlier piece of work.
     func begin(_ body: @escaping (ThreadPool) throws -> Void) throws {
         places.wait()
         do {
@@ -44,7 +45,7 @@ final class BackgroundWork: Sendable {
         }
     }
 
-    /// Waits for all pieces, and throws the error of one of them.
+    /// Waits until all pieces of work have ended. Throws the error of a piece that has failed.
     func finish() throws {
         group.wait()
         try throwFailure()

@@ -10,15 +10,16 @@ final class BatchComputer<B: Backend> {
     private let extractor: Extractor<B>
     private let timing: Timing
     private let log: Logger
-    /// The number of parts into which each batch is divided: more than one after memory was short.
+    /// The number of parts into which each batch is divided. It is more than 1 if memory was short before.
     private var parts = 1
 
     init(_ extractor: Extractor<B>, timing: Timing, log: Logger) {
         (self.extractor, self.timing, self.log) = (extractor, timing, log)
     }
 
-    /// Starts to compute the documents `documents` of `work` as a whole. Nil if memory does not suffice: `computeInParts` is
-    /// to be called then. If `checksTaps`, the extractor logs how well each SAE explains its tap.
+    /// Starts to compute the documents `documents` of `work` as one batch. Returns nil if memory is too short; the
+    /// caller must call `computeInParts` then. If `checksTaps` is true, logs how well each SAE reconstructs its
+    /// activations.
     func start(
         _ documents: Range<Int>, of work: AuthorWork, checksTaps: Bool
     ) throws -> Deferred<BatchRecord>? {
@@ -32,8 +33,9 @@ final class BatchComputer<B: Backend> {
         }
     }
 
-    /// Computes the documents `documents` of `work`, and waits. If memory is short, doubles the number of parts and tries
-    /// again; later batches begin with that number. No other batch may be under way: it would take memory.
+    /// Computes the documents `documents` of `work` in parts, and waits for the result. If memory is short, doubles
+    /// the number of parts and tries again. Later batches begin with the doubled number. No other batch may be under
+    /// way, because it would take memory.
     func computeInParts(
         _ documents: Range<Int>, of work: AuthorWork, checksTaps: Bool
     ) throws -> BatchRecord {
@@ -47,7 +49,7 @@ final class BatchComputer<B: Backend> {
                             let start = documents.lowerBound + part * documents.count / count
                             let end = documents.lowerBound + (part + 1) * documents.count / count
                             let record = try compute(start..<end, of: work, checksTaps: checksTaps)
-                            // Only the first part that has tokens is checked.
+                            // Only the first part that has tokens is used for the check.
                             if record.documents.contains(where: { !$0.tokens.isEmpty }) {
                                 checksTaps = false
                             }
@@ -58,7 +60,7 @@ final class BatchComputer<B: Backend> {
                 guard count < documents.count else { throw error }
                 parts *= 2
                 log.warning(
-                    "\(error); batches are computed in \(parts) parts from here on, so that this run cannot be repeated byte for byte"
+                    "\(error); batches are computed in \(parts) parts from here on; another run may give other bytes in its files"
                 )
             }
         }
@@ -71,7 +73,7 @@ final class BatchComputer<B: Backend> {
             do {
                 return try extract(documents, of: work, checksTaps: checksTaps).value()
             } catch is ResultOverflow {
-                // The backend has enlarged its room for results.
+                // The backend has reserved more memory for the results, so the batch is computed again.
                 continue
             }
         }

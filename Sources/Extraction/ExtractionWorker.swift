@@ -1,6 +1,6 @@
-// What a worker does. For each of its authors it computes the batches that no journal has, and writes the files that are
-// missing. On a CUDA device, the next batches are computed while the results of a batch are stored, and an author's files are
-// written while the next author is computed.
+// The work of a worker process. For each of its authors, the worker computes the batches that no journal has, and
+// writes the files that are missing. On a CUDA device, the worker stores the results of a batch while the device
+// computes the next batches. It writes the files of an author while the device computes the next author.
 
 import AuthorReceipts
 import CPUBackend
@@ -21,9 +21,9 @@ import Tensors
 import Threading
 import Tokenization
 
-/// Carries out one worker's task on the device that its plan names. Calls `send`, from any thread, with each event. Throws
-/// `StopRequest`, the readers' errors, `FileError`, `NonFiniteError`, `ThreadError`, `CPUBackendError` and `CUDAError`. Batches and
-/// files that are finished before an error are kept.
+/// Carries out `task` on the device that its plan names. Calls `send` with each event, from any thread. Batches and
+/// files that are finished before an error are kept. Throws `StopRequest`, the readers' errors, `FileError`,
+/// `NonFiniteError`, `ThreadError`, `CPUBackendError` and `CUDAError`.
 public func carryOut(
     _ task: WorkerTask, stop: StopFlag, log: Logger,
     send: @escaping @Sendable (WorkerEvent) -> Void
@@ -51,24 +51,28 @@ final class ExtractionWorker<B: Backend> {
     private let threads: ThreadPool
     private let union: JournalUnion
     private let timing = Timing()
-    /// Threads that write authors' files while the device computes; nil on the CPU.
+    /// Writes authors' files on other threads while the device computes; nil on the CPU.
     private let writing: BackgroundWork?
     private var tokenizing: Tokenizing?
     private var computer: BatchComputer<B>?
     private var watch: FileWatch?
     private var journal: JournalWriter?
-    /// Whether the next batch with tokens is used to measure how well each SAE explains its tap.
+    /// Whether the worker still has to measure how well each SAE reconstructs its activations. The worker measures
+    /// this on its next batch with tokens.
     private var checksTaps: Bool
     private var batchCount = 0
-    /// Batches that were started, and the ends of authors that follow them, in order.
+    /// A queue of steps, in order: the batches that were started, and a step `end` after the last batch of each
+    /// author.
     private var underWay: [Step] = []
-    /// Authors whose files cannot be made yet, because batches of other ranks are missing.
+    /// Authors whose files cannot be written yet, because batches of other ranks are missing.
     private var waiting: [WorkerTask.Assignment] = []
 
     private enum Step {
-        /// A batch that was started. `checks`: whether the batch is used to measure how well each SAE explains its tap.
+        /// A batch that was started. `checks` tells whether the batch is used to measure how well each SAE
+        /// reconstructs its activations.
         case batch(Int, of: AuthorWork, checks: Bool, result: Deferred<BatchRecord>)
-        /// All batches of the author were started: the author's files can be written after these batches.
+        /// The end of an author: all batches of the author come before this step, so the author's files can be
+        /// written after them.
         case end(AuthorWork)
 
         var isBatch: Bool { if case .batch = self { true } else { false } }
@@ -81,7 +85,7 @@ final class ExtractionWorker<B: Backend> {
         (self.task, plan) = (task, task.plan)
         (self.stop, self.log, self.send) = (stop, log, send)
         (self.backend, self.threads) = (backend, threads)
-        // On the CPU, writing at the same time would only take cores from computing.
+        // On the CPU, writing files in the background would take cores from the computation.
         writing =
             backend.batchesInFlight > 1
             ? try BackgroundWork(threadCount: threads.threadCount) : nil
@@ -113,20 +117,21 @@ final class ExtractionWorker<B: Backend> {
                 try begin(assignment)
             }
             try takeIn(until: 0)
-            // Ranks that share an author may have ended since. The rank that looks last finds all batches.
+            // Another rank that shares an author may have stored its last batch in the meantime. So each waiting
+            // author is tried once more. The rank that tries last finds all batches.
             let again = waiting
             waiting = []
             for assignment in again { try begin(assignment) }
             try takeIn(until: 0)
             for assignment in waiting {
                 log.info(
-                    "\(assignment.author.author): this rank's share is done; the files are made by the rank that ends last"
+                    "\(assignment.author.author): this rank's share is done; the rank that ends last writes the author's files"
                 )
                 send(.shareDone(author: assignment.share.number))
             }
             try writing?.finish()
         } catch {
-            // Batches under way are finished and kept, as far as the device and the disk still work.
+            // Batches under way are finished and stored, if the device and the disk still work.
             try? takeInBatches()
             try? writing?.finish()
             throw error
@@ -142,8 +147,8 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Authors
 
-    /// Computes the missing batches of this rank's share of an author, and queues the writing of the author's files. Does nothing
-    /// if all files are in place.
+    /// Computes the missing batches of this rank's share of an author, and queues the writing of the author's files.
+    /// Computes nothing if all files are in place.
     private func begin(_ assignment: WorkerTask.Assignment) throws {
         let (author, number) = (assignment.author, assignment.share.number)
         let missing = try missingItems(of: author)
@@ -178,15 +183,16 @@ final class ExtractionWorker<B: Backend> {
         try takeIn(until: backend.batchesInFlight - 1)
     }
 
-    /// Whether the journals have the batch completely.
+    /// Whether the journals have the whole batch, with the features of all hooks of `work`.
     private func has(_ batch: Int, of work: AuthorWork) throws -> Bool {
         try union.has(
             author: work.number, batch: batch, work.sequences[work.batches[batch]],
             hooks: work.hooks)
     }
 
-    /// Runs `body` for an author. Ignores an error if another process has completed the author's files meanwhile: that process
-    /// may have removed the journals that this process uses.
+    /// Runs `body` for an author. Ignores an error of `body` if all files of the author are in place. Reason: another
+    /// process may have completed the author and then removed the journals that `body` reads. `StopRequest` and
+    /// `ConfigurationConflict` are never ignored.
     private func attempt(_ work: AuthorWork, _ body: () throws -> Void) throws {
         guard !work.isDoneElsewhere else { return }
         do {
@@ -198,18 +204,19 @@ final class ExtractionWorker<B: Backend> {
         }
     }
 
-    /// Throws `error` unless all files of the author are in place.
+    /// Ignores `error` if all files of the author are in place. Otherwise throws `error`.
     private func ignoreIfDone(_ error: any Error, _ work: AuthorWork) throws {
         guard (try? missingItems(of: work.author))?.isEmpty == true else { throw error }
         send(.authorDone(author: work.number, made: 0))
     }
 
-    /// Writes the author's files, if the journals have all batches of the author. Adds the author to `waiting` otherwise.
+    /// Writes the author's files if the journals have all batches of the author. Otherwise adds the author to
+    /// `waiting`.
     private func end(_ work: AuthorWork) throws {
         var isComplete = true
         try attempt(work) {
-            // This rank synchronizes its batches before it looks for the batches of other ranks. So the rank that ends last sees
-            // all batches of a shared author.
+            // This rank synchronizes its batches before it looks for the batches of other ranks. So the rank that
+            // ends last sees all batches of a shared author.
             let isShared = work.assignment.share.parts > 1
             if isShared || writing == nil { try journal?.synchronize() }
             try journal?.checkInPlace()
@@ -226,7 +233,7 @@ final class ExtractionWorker<B: Backend> {
                     try journal?.synchronize()
                     try write(work, on: threads)
                 } catch let error where !(error is StopRequest || error is ConfigurationConflict) {
-                    // As in `attempt`.
+                    // As in `attempt`: another process may have completed the author.
                     try ignoreIfDone(error, work)
                 }
             }
@@ -234,10 +241,11 @@ final class ExtractionWorker<B: Backend> {
         if !isComplete { waiting.append(work.assignment) }
     }
 
-    /// Returns the files that are missing or have changed. Removes the changed files.
+    /// Returns the author's files that are missing or have changed. Removes the changed files.
     private func missingItems(of author: AuthorDocuments) throws -> [OutputItem] {
-        // Receipts of other processes are read again only if a file exists that does not match the known receipts. Reading the
-        // receipts again for each author would take longer than the work if there are thousands of authors and processes.
+        // The receipts of other processes are read again only if a file exists that does not match the known
+        // receipts. With thousands of authors and processes, reading them for each author would take longer than the
+        // computation.
         var receipts = task.state.known.receipts
         var isNew = false
         return try timing.measure(.verifying) {
@@ -253,8 +261,9 @@ final class ExtractionWorker<B: Backend> {
                 case .verified: return false
                 case .missing: return true
                 case .changed:
-                    log.warning("\(path) is not as it was written; it is made again")
-                    // Other ranks compare sizes only, and could take the changed file for a complete one.
+                    log.warning("\(path) has changed since it was written; the run writes it again")
+                    // Removes the changed file, because other ranks compare only sizes and could take the file for a
+                    // complete one.
                     try GuardedPath(plan.saveDirectory, name).remove()
                     return true
                 }
@@ -264,8 +273,9 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Batches
 
-    /// Starts a batch, and stores results of earlier batches until only as many batches are under way as the backend computes at
-    /// a time. If memory does not suffice, stores all earlier results first, and then computes the batch in parts.
+    /// Starts a batch. Then stores the results of earlier batches until fewer batches are under way than the backend
+    /// can queue. If memory is too short to start the batch, stores all earlier results first, and then computes the
+    /// batch in parts.
     private func compute(_ batch: Int, of work: AuthorWork) throws {
         try stop.check()
         let documents = work.batches[batch]
@@ -287,7 +297,7 @@ final class ExtractionWorker<B: Backend> {
         }
     }
 
-    /// Carries out steps in order until at most `count` batches are under way.
+    /// Carries out the steps of `underWay` in order, until at most `count` batches are under way.
     private func takeIn(until count: Int) throws {
         func batchesUnderWay() -> Int { underWay.count(where: \.isBatch) }
         while let step = underWay.first {
@@ -311,7 +321,8 @@ final class ExtractionWorker<B: Backend> {
             do {
                 record = try timing.measure(.model) { try result.value() }
             } catch is ResultOverflow {
-                // The batch is computed again alone: the batch may need the device memory that other batches hold.
+                // The results did not fit into the memory reserved for them. All other batches are stored first,
+                // because they may hold the device memory that this batch needs. Then the batch is computed again.
                 try takeInBatches()
                 record = try loadedComputer().computeInParts(
                     work.batches[batch], of: work, checksTaps: checks)
@@ -320,7 +331,7 @@ final class ExtractionWorker<B: Backend> {
         }
     }
 
-    /// Stores the results of all batches that are under way. The ends of authors stay in the queue.
+    /// Stores the results of all batches that are under way. The `end` steps stay in the queue.
     private func takeInBatches() throws {
         while let index = underWay.firstIndex(where: \.isBatch),
             case .batch(let batch, let work, let checks, let result) = underWay.remove(at: index)
@@ -329,10 +340,11 @@ final class ExtractionWorker<B: Backend> {
         }
     }
 
-    /// Appends a batch to the journal.
+    /// Appends a batch to the journal, and reports the batch to the parent.
     private func keep(_ record: BatchRecord, _ batch: Int, of work: AuthorWork) throws {
         let sequences = work.sequences[work.batches[batch]]
-        // The weights stay in mapped files for hours. A batch that was computed after such a file changed is not kept.
+        // The weights are read from memory-mapped files for hours. If such a file has changed, the check throws, and
+        // the batch is not stored.
         try watch?.check()
         let journal = try self.journal ?? beginJournal()
         let places = try journal.append(
@@ -347,7 +359,8 @@ final class ExtractionWorker<B: Backend> {
                 deviceMemory: backend.deviceMemory))
     }
 
-    /// Creates this process' journal. Throws `ConfigurationConflict` if a run with other settings has begun here.
+    /// Creates this process' journal. Throws `ConfigurationConflict` if a run with other settings has begun in the
+    /// same `save_dir`.
     private func beginJournal() throws -> JournalWriter {
         try task.state.checkClaim()
         let journal = try JournalWriter(
@@ -357,7 +370,8 @@ final class ExtractionWorker<B: Backend> {
                 host: ProcessInfo.processInfo.hostName, process: getpid()),
             isSynchronizedAside: writing != nil)
         do {
-            // Checked again: another run may have begun between the first check and the creation of the journal.
+            // The claim is checked again, because another run may have begun between the first check and the creation
+            // of the journal.
             try task.state.checkClaim()
         } catch {
             try journal.place.remove()
@@ -367,7 +381,7 @@ final class ExtractionWorker<B: Backend> {
         return journal
     }
 
-    /// The computer of batches. The first call loads the model and the SAEs.
+    /// Returns the object that computes batches. The first call loads the model and the SAEs.
     private func loadedComputer() throws -> BatchComputer<B> {
         if let computer { return computer }
         let watch = try FileWatch(task.inputs)
@@ -390,8 +404,8 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Writing
 
-    /// Writes the missing files of an author and their receipt. On a device this method runs on threads of `writing`, so it uses
-    /// no property that changes.
+    /// Writes the missing files of an author and their receipt. On a CUDA device, this method runs on threads of
+    /// `writing`. So it uses only properties that do not change.
     private func write(_ work: AuthorWork, on threads: ThreadPool) throws {
         let (items, hooks, author, sequences) = (
             work.missing, work.hooks, work.author, work.sequences
@@ -399,7 +413,7 @@ final class ExtractionWorker<B: Backend> {
         let journal = try AuthorJournal(
             union, number: work.number, batches: work.batches.map { work.sequences[$0] })
         send(.writing(author: journal.number))
-        // Throws if results of another configuration have appeared meanwhile.
+        // Throws if another process has meanwhile written results of another configuration.
         try task.state.check()
         let summary = try AuthorSummary(author, sequences, journal, hooks: hooks)
         let seals = try timing.measure(.writing) {
@@ -426,7 +440,8 @@ final class ExtractionWorker<B: Backend> {
 
     private func report(_ summary: AuthorSummary, hooks: [HookPoint]) {
         let l0 = summary.meanL0(bySiteOf: hooks).map { "\($0.site.rawValue) \(decimals($0.l0, 2))" }
-        let features = l0.isEmpty ? "" : ", features on per token: \(l0.joined(separator: ", "))"
+        let features =
+            l0.isEmpty ? "" : ", features that fire per token: \(l0.joined(separator: ", "))"
         log.info(
             "\(summary.author): \(summary.tokens.count) documents, \(summary.tokenCount) tokens, mean cross-entropy \(decimals(summary.meanCrossEntropy, 3)), mean entropy \(decimals(summary.meanEntropy, 3))\(features)"
         )

@@ -10,8 +10,9 @@ import Tensors
 import Threading
 
 extension Extractor {
-    /// Loads the model and the SAEs of `plan` onto `backend`. `aside` runs work that no result depends on. Throws the readers'
-    /// errors, and `CUDAError` or `CPUBackendError` if one document of the longest length does not fit into memory.
+    /// Loads the model and the SAEs of `plan` onto `backend`. `aside` runs work that no result depends on. Throws the
+    /// readers' errors. Throws `CUDAError` or `CPUBackendError` if one document of the maximum length does not fit into
+    /// memory.
     init(
         loading plan: RunPlan, head: SequenceHead, on backend: B, threads: ThreadPool,
         aside: @escaping (_ body: @escaping (ThreadPool) -> Void) throws -> Void, log: Logger
@@ -34,7 +35,8 @@ extension Extractor {
         let saes = try zip(plan.saes, parameters).map {
             ($0.hook, try JumpReLUSAE($1!, on: backend))
         }
-        // The smallest batch is one document. A batch of more documents that does not fit is divided into parts.
+        // Memory must suffice for one document, the smallest batch. A larger batch that does not fit is divided into
+        // parts.
         try backend.load(rows: longest, bytesPerRow: model.bytesPerToken, encoders: saes.count)
         log.info(
             "\(plan.label): \(config.nLayers) layers, \(plan.saes.count) SAEs; \(backend.kernels), \(backend.products), \(plan.threadsDescription())"

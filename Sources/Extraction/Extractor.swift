@@ -1,5 +1,5 @@
-// Runs a batch of documents through the model, encodes each tap with its SAE, and collects the features that fire at each token
-// with the token's cross-entropy and entropy.
+// Runs a batch of documents through the model and encodes the activations at each hook with its SAE. For each token,
+// collects the features that fire, the cross-entropy and the entropy.
 
 import Corpus
 import Files
@@ -21,12 +21,12 @@ public struct NonFiniteError: Error, Equatable, CustomStringConvertible {
     public let document: Int
     /// The line of the corpus on which the document's record begins.
     public let line: Int
-    /// The place: the name of a hook, or "the logits".
+    /// The place in the model: the name of a hook, or "the logits".
     public let place: String
 
-    /// The place and the next step.
+    /// The message: the document, the place in the model, and the next step.
     public var description: String {
-        "author '\(author)', document \(document) (line \(line) of the corpus): NaN or infinity in \(place); the checkpoint is damaged or not a Gemma-2 model: check it, or leave the document out"
+        "author '\(author)', document \(document) (line \(line) of the corpus): NaN or infinity in \(place); the checkpoint is damaged or not a Gemma-2 model; check it, download it again, or remove the document from the corpus"
     }
 }
 
@@ -38,21 +38,23 @@ struct Extractor<B: Backend> {
     let saes: [HookPoint: JumpReLUSAE<B>]
     let backend: B
     let threads: ThreadPool
-    /// Runs work that no result depends on; on CUDA it runs on other threads while the device computes.
+    /// Runs work that no result depends on, such as the measurements of SAEs for the log. On CUDA, the work runs on
+    /// other threads while the device computes.
     let aside: (_ body: @escaping (ThreadPool) -> Void) throws -> Void
     let log: Logger
 
-    /// The number of rows on which the explained variance and L0 of an SAE are measured.
+    /// The number of rows on which the explained variance and the L0 of an SAE are measured.
     private static var checkedRows: Int { 512 }
 
-    /// Starts the forward pass of the documents of `author` in `sequences`, and encodes the taps at `hooks`. Reading the result
-    /// throws `NonFiniteError`, `SAEError` and `ResultOverflow`. If `checkingTaps`, logs how well each SAE explains its tap.
+    /// Starts the forward pass of `sequences`, which are documents of `author`, and encodes the activations at
+    /// `hooks`. Reading the value of the result waits for the device, and throws `NonFiniteError`, `SAEError` and
+    /// `ResultOverflow`. If `checkingTaps` is true, logs how well each SAE reconstructs its activations.
     func extract(
         _ author: AuthorDocuments, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint],
         checkingTaps: Bool
     ) throws -> Deferred<BatchRecord> {
         let batch = PackedBatch(sequences.map { head.tokens + $0.tokens })
-        // The rows of the output: those of <bos> and the prefix are dropped.
+        // The output has no rows for `<bos>` and the prefix, so these rows of each document are dropped.
         let outputRows = (0..<batch.documentCount).map {
             batch.rows(of: $0).dropFirst(head.tokens.count)
         }
@@ -85,7 +87,7 @@ struct Extractor<B: Backend> {
             let documents = zip(sequences, outputRows).map { sequence, rows in
                 DocumentRecord(
                     tokens: sequence.tokens,
-                    // Entry j is −log p of token j. Token j is predicted one row earlier.
+                    // Entry j is −log p of token j. The model predicts token j in the row before it.
                     crossEntropy: rows.map { Float16(predictions.crossEntropy[$0 - 1]) },
                     // Entry j is the entropy of the prediction made at token j, for token j + 1.
                     entropy: rows.map { Float16(predictions.entropy[$0]) })
@@ -101,7 +103,8 @@ struct Extractor<B: Backend> {
     ) throws -> Tap {
         let (firstNonFiniteRow, features) = try backend.measure(.saes) {
             (
-                // In the encoder, a comparison with NaN is false: the feature would not fire, and nothing would show the fault.
+                // NaN and infinity are searched before the encoder runs. Reason: in the encoder, each comparison with
+                // NaN is false. So no feature would fire, and no error would be reported.
                 try backend.firstNonFiniteRow(of: activations),
                 try sae.encode(activations, above: isChecked ? 0 : plan.featureThreshold)
             )
@@ -114,8 +117,8 @@ struct Extractor<B: Backend> {
                 } : nil)
     }
 
-    /// Returns the output rows of each hook's features. Hooks are divided among threads. Starts the report on the SAEs if the
-    /// taps are checked.
+    /// Returns the features that fire in the output rows, by hook. Each thread collects the features of some hooks.
+    /// If the taps are checked, also starts the report on the SAEs.
     private func collect(
         _ taps: [Tap], _ found: [FiringFeatures], _ outputRows: [Range<Int>]
     ) throws -> [HookPoint: SparseRows] {
@@ -131,12 +134,12 @@ struct Extractor<B: Backend> {
         let checks = zip(taps, found).compactMap { tap, found in
             tap.check.map { (tap.hook, $0, found.rows($0.rows)) }
         }
-        // The report reads most rows of each W_dec; the device should not wait for that.
+        // The report reads most rows of each SAE's W_dec. With `aside`, the device does not wait for the report.
         if !checks.isEmpty { try aside { report(checks, on: $0) } }
         return Dictionary(uniqueKeysWithValues: zip(taps.map(\.hook), rows))
     }
 
-    /// Logs how well each SAE explains its tap.
+    /// Logs how well each SAE reconstructs its activations.
     private func report(_ checks: [(HookPoint, TapCheck, SparseRows)], on threads: ThreadPool) {
         var reports = [TapReport?](repeating: nil, count: checks.count)
         reports.withUnsafeMutableBufferPointer { reports in
@@ -152,9 +155,9 @@ struct Extractor<B: Backend> {
         }
     }
 
-    /// Measures how well the SAE of `hook` explains its tap. `chosen` are the active features (floor 0) in the rows of `check`.
-    /// The report has a warning if the L0 is less than half or more than three times the published one: then the model, layer or
-    /// site is probably wrong.
+    /// Measures how well the SAE of `hook` reconstructs the activations of `check`. `chosen` are the features with an
+    /// activation above 0. The report has a warning if the measured L0 is less than half or more than three times the
+    /// published L0. In this case, the model, layer or site is probably wrong.
     private func report(_ hook: HookPoint, _ check: TapCheck, _ chosen: SparseRows) -> TapReport? {
         guard check.rowCount > 0, let sae = saes[hook],
             let id = plan.saes.first(where: { $0.hook == hook })?.id
@@ -164,19 +167,19 @@ struct Extractor<B: Backend> {
             Double(chosen.values.count { $0 > plan.featureThreshold }) / Double(check.rowCount)
         let explained = sae.explainedVariance(of: check.activations, features: chosen)
         let text =
-            "\(hook): \(id) explains \(decimals(explained, 3)) of the variance; L0 \(decimals(on, 1)) (above \(plan.featureThreshold): \(decimals(firing, 1))), published \(id.averageL0)"
+            "\(hook): \(id) explains \(decimals(explained, 3)) of the variance; L0 \(decimals(on, 1)) (\(decimals(firing, 1)) above \(plan.featureThreshold)), published L0 \(id.averageL0)"
         let ratio = on / Double(id.averageL0)
         let isFitting = ratio >= 0.5 && ratio <= 3
         return TapReport(
             text: text,
             warning: isFitting
                 ? nil
-                : "\(hook): \(decimals(on, 1)) features are on at a token, but \(id) was published with \(id.averageL0): check that the SAE was made for this model, site and layer"
+                : "\(hook): \(decimals(on, 1)) features are on at a token (activation above 0), but the published L0 of \(id) is \(id.averageL0); check that the SAE was made for this model, site and layer"
         )
     }
 }
 
-/// The results of one hook of a batch, which the device may still be computing.
+/// The results of one hook for a batch. The device may still be computing them.
 private struct Tap {
     let hook: HookPoint
     let firstNonFiniteRow: Deferred<Int?>
@@ -190,7 +193,7 @@ private struct TapReport {
     let warning: String?
 }
 
-/// Activations of the first documents of a batch, on which an SAE is checked.
+/// The activations of the first documents of a batch, on which an SAE is checked.
 private struct TapCheck {
     /// The output rows of these documents.
     var rows: [Range<Int>] = []
@@ -199,7 +202,8 @@ private struct TapCheck {
 
     var rowCount: Int { rows.reduce(0) { $0 + $1.count } }
 
-    /// Takes whole documents until they have at least `least` rows. `elements` returns the activations of rows.
+    /// Takes whole documents until they have at least `least` rows together. `elements` returns the activations of a
+    /// range of rows.
     init(
         _ documents: [Range<Int>], atLeast least: Int, elements: (Range<Int>) throws -> [Float]
     ) rethrows {

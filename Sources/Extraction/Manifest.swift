@@ -1,4 +1,5 @@
-// Writes `run.json`: one entry for each invocation, with its settings, inputs and outcome. The keys are in RunFiles/RunKey.swift.
+// Writes `run.json`, which has one entry for each invocation: its settings, inputs and outcome. The keys are in
+// `RunFiles/RunKey.swift`.
 
 import AuthorReceipts
 import ByteJSON
@@ -13,8 +14,8 @@ import RunState
 import Synchronization
 import Tensors
 
-/// The entry of this invocation in `run.json`. Each invocation writes its entry to a separate file in `.sae-extract/runs`, which
-/// no other process writes. `run.json` is made from all these files.
+/// The entry of this invocation in `run.json`. Each invocation also writes its entry to its own file in
+/// `.sae-extract/runs`. `run.json` is made from all these files.
 public struct Manifest {
     private let plan: RunPlan
     private let inputs: InputFingerprints
@@ -30,15 +31,16 @@ public struct Manifest {
     private var place: GuardedPath { GuardedPath(plan.saveDirectory, "run.json") }
     private var folder: GuardedPath { StateFolder.runs(of: plan.saveDirectory) }
 
-    /// Makes the entry for `plan`. Writes nothing. Throws `UsageError` if `run.json` exists and is not a manifest of this program:
-    /// at the end of the run it would be overwritten. A damaged `run.json` is accepted if the files of its entries exist.
+    /// Makes the entry for `plan`. Writes no file. Throws `UsageError` if `run.json` exists and is not a manifest of
+    /// this program, because the run would overwrite it. A damaged `run.json` is accepted if entries exist in
+    /// `.sae-extract/runs`.
     public init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder,
         overwriting isOverwriting: Bool
     ) throws {
         (self.plan, self.inputs, self.state) = (plan, inputs, state)
         self.isOverwriting = isOverwriting
-        // The names of entries sort by time.
+        // The name begins with the time, so that the names of entries sort by time.
         let start = started.formatted(
             Date.ISO8601FormatStyle(includingFractionalSeconds: true)
         ).replacing(":", with: "")
@@ -46,7 +48,7 @@ public struct Manifest {
         _ = try runs()
     }
 
-    /// Returns the entries in the present `run.json`; none if the file does not exist.
+    /// Returns the entries of the existing `run.json`; none if the file does not exist.
     private func runs() throws -> [JSONValue] {
         guard try place.status() != nil else { return [] }
         let value = try? MappedFile(place).parsedJSON()
@@ -54,13 +56,14 @@ public struct Manifest {
             let entries = (try? folder.names()) ?? []
             if entries.contains(where: { $0.hasSuffix(".json") }) { return [] }
             throw UsageError(
-                "--save_dir", "\(place) is there but is not a manifest of sae-extract; move it away"
+                "--save_dir",
+                "\(place) exists but is not a manifest of sae-extract; move this file to another folder"
             )
         }
         return runs
     }
 
-    /// Records an event of a worker.
+    /// Adds the information in a worker's event to the entry.
     public mutating func add(_ event: WorkerEvent, rank: Int) {
         switch event {
         case .loaded(let kernels, let products):
@@ -72,18 +75,18 @@ public struct Manifest {
         }
     }
 
-    /// Writes the entry, and `run.json` with the entries of all invocations. Returns the other processes of this machine that
-    /// work on the same results. Throws `FileError`.
+    /// Writes the entry, and `run.json` with the entries of all invocations. Returns the other processes on this
+    /// machine that work on the same results. Throws `FileError`.
     @discardableResult
     public func write(_ outcome: RunOutcome) throws -> [RunningProcess] {
         try folder.makeFolder()
         try write(.object(entry(outcome)), to: folder / "\(id).json")
-        // Another invocation may add or change its entry while this one writes `run.json`. So the entries are read again after
-        // writing, until they have not changed: the invocation that writes last has seen all entries.
+        // Another invocation may add or change its entry while this one writes `run.json`. So the loop reads the entries
+        // again after each write, and ends when they have not changed. The invocation that writes last has seen all entries.
         var before: [JSONValue]?
         var atWork: [RunningProcess] = []
         while true {
-            // Earlier versions wrote colons in these names.
+            // Earlier versions wrote colons in these names. Without the colons, all names sort by time.
             let names = try folder.names(endingIn: ".json")
                 .map { (key: $0.replacing(":", with: ""), name: $0) }
                 .sorted { $0.key < $1.key }.map(\.name)
@@ -112,7 +115,8 @@ public struct Manifest {
 
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {
         let receipts = try state.completed()
-        // An author that an earlier run has completed may lack files of this run's layers.
+        // An author that an earlier invocation has completed may lack files of this invocation's layers. Such an
+        // author is left out.
         let own = ownAuthors
         let authors = own.compactMap { number in
             receipts.summary(ofAuthor: number).map { (number, $0) }
@@ -122,12 +126,12 @@ public struct Manifest {
         return JSONObject(run: [
             .id: .string(id),
             .outcome: .string(outcome.rawValue),
-            // If true, the files that earlier entries of this model describe are removed.
+            // If true, this invocation has removed the files that earlier entries of this model describe.
             .overwrote: .bool(isOverwriting),
             .saeExtract: .string(version),
             .started: .string(started.formatted(.iso8601)),
             .finished: outcome == .unfinished ? .null : .string(Date().formatted(.iso8601)),
-            // The folder whose receipts describe authors that were completed after this entry was written.
+            // The state folder. Its receipts also describe authors that were completed after this entry was written.
             .state: .string(state.relativePath),
             .process: .object(RunningProcess.own.entry),
             .command: .array(plan.commandLine.map(JSONValue.string)),
@@ -146,7 +150,8 @@ public struct Manifest {
                     .map(JSONValue.string)),
             .dtype: .string(plan.precision.rawValue),
             .products: .array(products.sorted().map(JSONValue.string)),
-            // Whether another run gives the same bytes: false if batches were divided because memory was short.
+            // Whether another run gives the same bytes. False if batches were computed in parts because memory was
+            // short.
             .reproducible: .bool(authors.allSatisfy { $0.1.dividedBatches.isEmpty }),
             .weights: .array(inputs.weightTypes.map(JSONValue.string)),
             .ranks: .array(plan.ranks.map(JSONValue.integer)),
@@ -207,7 +212,7 @@ public struct Manifest {
         ])
     }
 
-    /// The places of the authors of which this invocation computes a share.
+    /// The indices of the authors of which this invocation computes a share.
     private var ownAuthors: [Int] {
         let shares = plan.ranks.flatMap {
             AuthorShare.shares(

@@ -1,4 +1,4 @@
-// Memory that a process uses, as Linux reports it.
+// Reads from `/proc` how much memory a process uses.
 
 import FoundationEssentials
 
@@ -6,10 +6,12 @@ import FoundationEssentials
 public struct MemoryUse: Sendable {
     /// Bytes of anonymous memory (RssAnon).
     public var own = 0
-    /// Bytes of mapped files (RssFile): the checkpoint and the SAEs. Processes share them.
+    /// Bytes of memory-mapped files (RssFile), which are the checkpoint and the SAEs. Several processes share this
+    /// memory.
     public var mapped = 0
 
-    /// The memory of this process, or of `process` (`/proc/PID/status`). Zero if the process has ended.
+    /// Reads the memory of this process, or of the process with the id `process`, from `/proc/PID/status`. The
+    /// numbers are 0 if the process has ended.
     public init(process: Int32? = nil) {
         let name = process.map { "\($0)" } ?? "self"
         guard let text = try? String(contentsOfFile: "/proc/\(name)/status", encoding: .utf8)
@@ -23,7 +25,7 @@ public struct MemoryUse: Sendable {
         (own, mapped) = (bytes("RssAnon"), bytes("RssFile"))
     }
 
-    /// "332 MB of memory, 5003 MB of mapped files".
+    /// The text for the log, such as "332 MB of memory, 5003 MB of mapped files".
     public var description: String {
         "\(own >> 20) MB of memory, \(mapped >> 20) MB of mapped files"
     }

@@ -18,7 +18,7 @@ final class Timing: Sendable {
     private let start = ContinuousClock.now
     private let parts = Mutex<[Part: Duration]>([:])
 
-    /// Runs `body` and adds its duration to `part`. Threads may call it at the same time.
+    /// Runs `body` and adds its duration to `part`. Several threads may call this method at the same time.
     func measure<R>(_ part: Part, _ body: () throws -> R) rethrows -> R {
         let begin = ContinuousClock.now
         defer { parts.withLock { $0[part, default: .zero] += ContinuousClock.now - begin } }
@@ -30,7 +30,7 @@ final class Timing: Sendable {
         (parts.withLock { $0[part] } ?? .zero) / .seconds(1)
     }
 
-    /// The seconds of each part, and those since the start as `total`, by name.
+    /// The seconds of each part by name, and as `total` the seconds since the worker started to measure.
     var seconds: [String: Double] {
         var all = ["total": (ContinuousClock.now - start) / .seconds(1)]
         for part in Part.allCases { all[part.rawValue] = seconds(part) }

@@ -1,4 +1,5 @@
-// A worker's task: the part of a plan that one worker process carries out. The parent writes it to the worker's standard input.
+// A worker's task: the part of a plan that one worker process carries out. The parent writes the task to the standard
+// input of the worker.
 
 import CUDA
 import Corpus
@@ -24,7 +25,7 @@ public struct WorkerTask: Codable, Sendable {
     public let rank: Int
     /// The worker's authors, in the plan's order.
     let assignments: [Assignment]
-    /// Whether the worker logs, on its first batch, how well each SAE explains its tap.
+    /// Whether the worker logs, on its first batch, how well each SAE reconstructs its activations.
     let checksTaps: Bool
 
     /// The worker's device; nil on the CPU.
@@ -32,14 +33,14 @@ public struct WorkerTask: Codable, Sendable {
         plan.devices.isEmpty ? nil : plan.devices[rank - plan.ranks.lowerBound]
     }
 
-    /// The number of documents that the worker computes of each of its authors, by the author's place in the plan's order. For
-    /// an author whose documents are shared by several ranks the number is approximate.
+    /// For each of the worker's authors, the author's index in the plan and the number of documents that the worker
+    /// computes. If several ranks share an author, the number is approximate.
     public var documentCounts: [(author: Int, documents: Int)] {
         assignments.map { ($0.share.number, $0.author.documents.count / $0.share.parts) }
     }
 
-    /// Upper bound of the threads and processes that the worker has at once: the computing threads, three others of its own,
-    /// and on a device also the threads that write files and those of the driver.
+    /// The maximum number of threads and processes that the worker has at a time: the computing threads and two
+    /// others. On a CUDA device, also the threads that write files and the threads of the driver.
     public var taskCount: Int { plan.threads + 2 + (device == nil ? 0 : 2 * plan.threads + 10) }
 
     /// The number of ranks of the run.

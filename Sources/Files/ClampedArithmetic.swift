@@ -1,4 +1,5 @@
-// Files can claim any count. Sums and products of such counts must not overflow, which would end the process.
+// Arithmetic that limits its result to the range of `Int` instead of trapping on overflow. A damaged file can state
+// any number, and an overflow in a sum or product of such numbers would end the process.
 
 extension Int {
     /// Returns `self + other`, limited to the range of `Int`.
@@ -13,9 +14,9 @@ extension Int {
         return isBeyond ? ((self < 0) == (other < 0) ? .max : .min) : product
     }
 
-    /// Converts `value` without its fraction, limited to the range of `Int`; 0 for NaN.
+    /// Rounds `value` toward zero and limits it to the range of `Int`. NaN gives 0.
     public init(clamping value: Double) {
-        // `Int.max` is not a Double. The next Double above it is 2⁶³.
+        // `Double` cannot represent `Int.max` (2⁶³ - 1). So the comparison uses the next larger number, 2⁶³.
         self =
             value.isNaN ? 0 : value >= 0x1p63 ? .max : value < -0x1p63 ? .min : Int(value)
     }

@@ -1,9 +1,9 @@
 import Glibc
 
-/// Returns `value` with `places` digits after the point, rounded as C's printf does.
+/// Returns `value` with `places` digits after the decimal point, rounded as C's `printf` rounds.
 public func decimals(_ value: Double, _ places: Int) -> String {
     withVaList([Int32(places), value]) { arguments in
-        // The largest double has 309 digits before the point.
+        // The largest `Double` has 309 digits before the decimal point.
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 400 + places) { text in
             _ = vsnprintf(text.baseAddress!, text.count, "%.*f", arguments)
             return String(cString: text.baseAddress!)

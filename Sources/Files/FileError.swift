@@ -1,8 +1,9 @@
-// Errors of file operations, and questions to the system about paths.
+// The error of a file operation, and functions that ask the system about a path.
 
 import Glibc
 
-/// A file operation that the system refused, or that this program refused because of what exists at the path.
+/// A failed file operation. Either the system refused the operation, or this program refused to use the entry at the
+/// path.
 public struct FileError: Error, Equatable, CustomStringConvertible {
     /// The path of the file or folder, as given.
     public let path: String
@@ -10,19 +11,19 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
     public let operation: String
     /// The system's error number.
     public let code: Int32
-    /// The target of the link at `path`, if the target does not exist.
+    /// The target of the symlink at `path`. Nil if the target exists or `path` is not a symlink.
     private let danglingTarget: String?
-    /// What exists at `path` in place of what belongs there.
+    /// If `path` has an entry of the wrong kind: what the entry is and what this program expected.
     private let mismatch: Mismatch?
 
     private struct Mismatch: Equatable {
         let found: String
         let expected: String
         var advice =
-            "somebody else has put it there: see what it is, remove it, and run the same command again"
+            "another user or program has put it there: look at it (ls -l), remove it, and run the same command again"
     }
 
-    /// Makes the error of a failed `operation` on `path`; `code` is `errno` unless given.
+    /// Makes the error of a failed `operation` on `path`. `code` is `errno` unless given.
     public init(_ operation: String, _ path: String, code: Int32 = errno) {
         self.operation = operation
         self.path = path
@@ -31,28 +32,28 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         mismatch = nil
     }
 
-    /// Makes the error for an `entry` that somebody else has put at `path`, where `expected` belongs: in a folder of this program
-    /// or of results.
+    /// Makes the error for an entry of the wrong type. The entry at `path` is `entry`, but must be `expected`, made
+    /// by this program itself.
     public init(_ path: String, isA entry: Entry, expected: String) {
         (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
         let target = entry == .link ? linkTarget(path).map { " to \($0)" } ?? "" : ""
         mismatch = Mismatch(
-            found: entry.rawValue + target, expected: "\(expected) of this program's own")
+            found: entry.rawValue + target, expected: "\(expected) that this program has made")
     }
 
-    /// Makes the error for a link at `path` that belongs to `user`, in a place where the program follows only links that nobody
-    /// but its own user or root can have made.
+    /// Makes the error for a symlink at `path` whose owner is `user`. At this path, the program follows a symlink
+    /// only if its owner is root or the user who runs the program.
     public init(_ path: String, isALinkOfUser user: Int) {
         (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
         mismatch = Mismatch(
             found: "a link\(linkTarget(path).map { " to \($0)" } ?? "") that user \(user) has made",
-            expected: "a folder, or a link that you or root have made,",
+            expected: "a folder, or a link whose owner is you or root",
             advice:
-                "make root or yourself its owner (chown -h keeps its target), or give the folder that it leads to"
+                "remove the link and put the folder itself there, or make yourself or root the owner of the link (as root: chown -h USER \(path))"
         )
     }
 
-    /// What an entry of a folder is.
+    /// The type of an entry of a folder.
     public enum Entry: String, Sendable {
         case file = "a file"
         case folder = "a folder"
@@ -61,7 +62,7 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         case socket = "a socket"
         case device = "a device"
 
-        /// Reads the type from `st_mode`; every other type counts as a device.
+        /// Reads the type from `st_mode`. Any unknown type counts as a device.
         public init(_ mode: mode_t) {
             switch mode & S_IFMT {
             case S_IFREG: self = .file
@@ -74,62 +75,62 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// What failed, where, why, and the next step.
+    /// What failed, at which path, why, and the next step.
     public var description: String {
         if let mismatch { return "\(cause); \(mismatch.advice)" }
         return danglingTarget.map { "cannot \(operation) \(path): \(danglingLinkSentence($0))" }
             ?? "\(cause); \(nextStep)"
     }
 
-    /// What failed, where and why.
+    /// What failed, at which path and why, without the next step.
     public var cause: String {
         guard let mismatch else {
             return "cannot \(operation) \(path): \(String(cString: strerror(code)))"
         }
         return
-            "cannot use \(path): it is \(mismatch.found), and \(mismatch.expected) belongs there"
+            "cannot use \(path): it is \(mismatch.found), expected \(mismatch.expected)"
     }
 
     private var nextStep: String {
         switch code {
         case ENOENT where operation == "create a file in":
-            "the folder was removed meanwhile, as a run with --overwrite does: make sure that no other run uses it, and run the same command again"
+            "another process has removed the folder, for example a run with --overwrite: make sure that no other run uses it, and run the same command again"
         case ENOENT, ENOTDIR: "check the spelling of the path and that it exists on this machine"
         case EACCES, EPERM, EROFS: "check the permissions of the file and of the folders above it"
         case EISDIR: "give a file, not a folder"
         case ENOSPC where FreeSpace(at: path).isOutOfInodes:
-            "no inodes are left on its file system, though there is space: remove files there (df -i tells how many are left), and run the same command again"
+            "its file system has free space, but no inodes are left (df -i shows them): remove files there, and run the same command again"
         case EDQUOT:
-            "a quota of space or of files is used up (quota -s shows both): remove files or have it raised, and run the same command again"
+            "a quota for space or for files is used up (quota -s shows both): remove files or ask for a higher quota, and run the same command again"
         case ENOSPC, EFBIG:
             "free some space (or raise the quota or file size limit) and run the same command again"
         case EMFILE, ENFILE: "raise the limit on open files (ulimit -n)"
         case ENAMETOOLONG: "choose a shorter path"
         case ENOMEM:
-            "raise the limit on memory (ulimit -v, or the job's), or run on a machine that has more"
+            "raise the memory limit (ulimit -v, or the job's memory), or run on a machine with more memory"
         case ENODATA where operation == "read":
-            "the file became shorter while it was read: see that nobody writes to it, then run the same command again"
+            "the file became shorter while it was read: wait until no program writes to it, then run the same command again"
         case EINVAL where operation == "read": "give a regular file"
         case EINVAL where operation.hasPrefix("create") || operation == "rename", EILSEQ:
-            "its file system may refuse a character of the name; give another name, or a path on another file system"
+            "its file system may not allow a character of the name; give another name, or a path on another file system"
         default: "check the disk and the file system, then run the same command again"
         }
     }
 }
 
-/// Returns whether an entry exists at `path`. False for a link whose target does not exist.
+/// Returns whether an entry exists at `path`. False for a symlink whose target does not exist.
 public func fileExists(_ path: String) -> Bool {
     access(path, F_OK) == 0
 }
 
-/// Returns whether the parent folder has an entry for `path`. True also for a link whose target does not exist: opening such a
-/// link reports the target.
+/// Returns whether the parent folder has an entry for `path`. True also for a symlink whose target does not exist. If
+/// such a symlink is opened, the error names the missing target.
 public func isListed(_ path: String) -> Bool {
     var info = stat()
     return lstat(path, &info) == 0
 }
 
-/// Returns the target of the link at `path` if the target does not exist. Nil otherwise.
+/// Returns the target of the symlink at `path` if the target does not exist. Nil in all other cases.
 public func danglingLinkTarget(_ path: String) -> String? {
     var info = stat()
     guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFLNK, stat(path, &info) != 0,
@@ -138,7 +139,7 @@ public func danglingLinkTarget(_ path: String) -> String? {
     return linkTarget(path)
 }
 
-/// Returns the target of the link at `path`, as the link says it. Nil if `path` is not a link.
+/// Returns the target that the symlink at `path` stores. Nil if `path` is not a symlink.
 public func linkTarget(_ path: String) -> String? {
     var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
     let count = buffer.withUnsafeMutableBytes {
@@ -147,9 +148,9 @@ public func linkTarget(_ path: String) -> String? {
     return count < 0 ? nil : String(decoding: buffer[..<count], as: UTF8.self)
 }
 
-/// Returns what is wrong with a link whose `target` does not exist, and the next step.
+/// Returns the part of a message about a symlink whose `target` does not exist: the problem and the next step.
 public func danglingLinkSentence(_ target: String) -> String {
-    "is a link to \(target), which is not there; copy what links lead to (cp -rL), or download it again"
+    "is a link to \(target), which does not exist; copy the files again with cp -rL (it follows links), or download them again"
 }
 
 /// Returns the size of the regular file at `path` in bytes; 0 if no such file exists.
@@ -164,7 +165,8 @@ public func isDirectory(_ path: String) -> Bool {
     return stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFDIR
 }
 
-/// Returns the names in the folder at `path` that end in `ending`, sorted by bytes, without "." and "..". Throws `FileError`.
+/// Returns the names in the folder at `path` that end in `ending`, sorted by bytes, without "." and "..". Throws
+/// `FileError`.
 public func directoryContents(
     _ path: String, endingIn ending: String = ""
 ) throws(FileError) -> [String] {
@@ -173,8 +175,8 @@ public func directoryContents(
     return try entryNames(of: directory, path, endingIn: ending)
 }
 
-/// Returns the names in the open folder that end in `ending`, sorted by bytes, without "." and "..". `path` names the folder in
-/// errors.
+/// Returns the names in the open folder `directory` that end in `ending`, sorted by bytes, without "." and "..".
+/// `path` names the folder in errors.
 func entryNames(
     of directory: OpaquePointer, _ path: String, endingIn ending: String
 ) throws(FileError) -> [String] {
@@ -184,7 +186,7 @@ func entryNames(
         withUnsafePointer(to: &entry.pointee.d_name) {
             $0.withMemoryRebound(to: CChar.self, capacity: 256) { name in
                 let rest = strlen(name) - ending.utf8.count
-                // Few of thousands of names may match. Only the matching names become strings.
+                // A folder can have thousands of names of which few match. So only the matching names become strings.
                 guard rest >= 0, strcmp(name + rest, ending) == 0, strcmp(name, ".") != 0,
                     strcmp(name, "..") != 0
                 else { return }
@@ -202,13 +204,13 @@ public func isReadable(_ path: String) -> Bool {
     access(path, R_OK) == 0
 }
 
-/// Returns the names between the slashes of `path`, also empty ones. Splits by scalars: a slash and a combining mark after it are
-/// one `Character`, but the system takes the slash as a separator.
+/// Returns the parts of `path` between the slashes, empty parts included. Compares Unicode scalars, because a slash
+/// and a combining mark after it form one `Character`, but the system treats this slash as a separator.
 public func pathSteps(_ path: String) -> [String] {
     path.unicodeScalars.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
 }
 
-/// Returns the path of the folder that contains `path`. Empty for a name alone, and for an entry of the root folder.
+/// Returns the path of the folder that contains `path`. Empty if `path` has no slash, or only one at its start.
 public func parentFolder(of path: String) -> String {
     path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[..<$0]) } ?? ""
 }

@@ -1,4 +1,5 @@
-// Recognises binary records without a mark, by lengths that fit.
+// Recognises binary formats that have no magic number. The test is whether the lengths in the first bytes fit
+// together.
 // Formats: msgpack.org (spec.md), bsonspec.org, tensorflow/core/lib/io/record_writer.h.
 
 extension FileKind {
@@ -9,10 +10,10 @@ extension FileKind {
         return isMessagePack(head) ? .other("MessagePack") : nil
     }
 
-    /// Whether `head` begins with a length of eight bytes and the checksum of this length.
+    /// Whether `head` begins like a TFRecord file: a length of eight bytes, then the checksum of these eight bytes.
     private static func isTFRecord(_ head: [UInt8]) -> Bool {
         guard head.count > 12 else { return false }
-        // CRC-32C (Castagnoli), rotated, plus a constant.
+        // CRC-32C (Castagnoli). TFRecord stores it rotated right by 15 bits, plus a constant.
         var crc = UInt32.max
         for byte in head[..<8] {
             crc ^= UInt32(byte)
@@ -22,8 +23,8 @@ extension FileKind {
         return number(head, at: 8) == Int((crc >> 15 | crc << 17) &+ 0xA282_EAD8)
     }
 
-    /// Whether `head` begins like a BSON document: its length, then type and name of the first element. If `head` holds the whole
-    /// document, the document's last byte must be zero.
+    /// Whether `head` begins like a BSON document: the document's length, then type and name of the first element. If
+    /// `head` holds the whole document, the last byte of the document must be zero.
     private static func isBSON(_ head: [UInt8]) -> Bool {
         guard head.count >= 8, (1...0x13).contains(head[4]) else { return false }
         let size = number(head, at: 0)
@@ -33,9 +34,10 @@ extension FileKind {
         return isName(head[5..<end]) && (size > head.count || head[size - 1] == 0)
     }
 
-    /// Whether `head` begins with a map whose first key is a string.
+    /// Whether `head` begins like MessagePack: a map whose first key is a string of at most 31 bytes.
     private static func isMessagePack(_ head: [UInt8]) -> Bool {
-        // A small map has its size in the first byte, a larger map in the two bytes after it.
+        // A map of up to 15 entries has its size in the first byte. A larger map has its size in the two bytes after
+        // it.
         let first = head.first.map { $0 & 0xF0 == 0x80 && $0 > 0x80 ? 1 : $0 == 0xDE ? 3 : 0 } ?? 0
         guard first > 0, head.count > first, (0xA1...0xBF).contains(head[first]) else {
             return false
@@ -48,7 +50,7 @@ extension FileKind {
         !bytes.isEmpty && bytes.allSatisfy { (0x20..<0x7F).contains($0) }
     }
 
-    /// Returns the four bytes at `place` as a little-endian number.
+    /// Returns the four bytes at offset `place` as a little-endian number.
     private static func number(_ bytes: [UInt8], at place: Int) -> Int {
         (0..<4).reduce(0) { $0 | Int(bytes[place + $1]) << (8 * $1) }
     }

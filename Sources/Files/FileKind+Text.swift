@@ -1,13 +1,13 @@
-// Recognises kinds of text: placeholders, web pages, answers of servers, tables, JSON.
+// Recognises kinds of text files: placeholders of large files, web pages, error answers of servers, tables, JSON.
 
 import ByteJSON
 
 extension FileKind {
-    /// Returns the kind of a text that begins with `head`. Nil if `head` is not text or only white space.
+    /// Returns the kind of a text file that begins with `head`. Nil if `head` is not text, or only white space.
     static func ofText(_ head: [UInt8]) -> FileKind? {
         let isMarked = head.starts(with: [0xEF, 0xBB, 0xBF])
         let body = isMarked ? head[3...] : head[...]
-        // The other bytes from 0x80 on are letters in some encoding.
+        // Bytes from 0x80 to 0xFD count as text, because they are letters in some encoding.
         func isOfText(_ byte: UInt8) -> Bool {
             byte >= 0x20
                 ? ![0x7F, 0xFE, 0xFF].contains(byte)
@@ -21,7 +21,7 @@ extension FileKind {
             return found
         }
         if visible.hasPrefix("{") || visible.hasPrefix("[") { return isMarked ? .marked : .json }
-        // A JSON scalar that is the whole text is JSON too.
+        // A text that is a single JSON word or number is JSON too.
         let word = String(visible).split(whereSeparator: \.isWhitespace)
         if word.count == 1, ["null", "true", "false"].contains(word[0]) || Double(word[0]) != nil {
             return .json
@@ -39,7 +39,8 @@ extension FileKind {
         return line.count > limit ? line.prefix(limit - 3) + "..." : String(line)
     }
 
-    /// Recognises the placeholders of Git LFS, git-annex and Git Xet.
+    /// Recognises the placeholder files of Git LFS, git-annex and Git Xet. Such a file stands for a large file in a
+    /// clone.
     private static func pointer(_ text: Substring) -> FileKind? {
         if text.hasPrefix("version https://git-lfs.github.com/spec/")
             || text.hasPrefix("version https://hawser.github.com/spec/")
@@ -83,7 +84,7 @@ extension FileKind {
                 return nil
             }
             guard name == "Error" else { return .xml(root: String(name)) }
-            // Storage servers answer with an <Error> element.
+            // If a storage server refuses a request, it sends an XML element <Error>.
             let words = [
                 content(of: /<Code>([^<]*)</, in: text),
                 content(of: /<Message>([^<]*)</, in: text),
@@ -94,7 +95,8 @@ extension FileKind {
         return isXML ? .xml(root: "") : nil
     }
 
-    /// Returns what `element` captures, shortened, on one line. Nil if nothing or only white space is captured.
+    /// Returns the text that the regular expression `element` captures, shortened and on one line. Nil if `element`
+    /// does not match, or captures only white space.
     private static func content(
         of element: Regex<(Substring, Substring)>, in text: Substring
     ) -> String? {
@@ -103,7 +105,7 @@ extension FileKind {
         return words.isEmpty ? nil : excerpt(words[...])
     }
 
-    /// Recognises the short texts with which servers refuse a file. Some clients save such a text as the file.
+    /// Recognises a short error answer of a server. Some download programs save such an answer in place of the file.
     private static func refusal(_ text: Substring, size: Int) -> FileKind? {
         guard size < 2000 else { return nil }
         let found = FileKind.refusal(excerpt(text, limit: 120))
@@ -113,7 +115,8 @@ extension FileKind {
             "invalid username or password",
         ]
         if beginnings.contains(where: lower.hasPrefix) { return found }
-        // These words must be the whole text, because other texts begin with them too. The number of a status may precede them.
+        // Each of these phrases must be the whole text, because other texts can begin with it. A status such as 404
+        // may come before the phrase.
         let letters = lower.filter { $0.isLetter || $0.isNumber || $0 == " " }
         let words = letters.split(separator: " ").map(String.init)
             .drop { $0.count == 3 && $0.allSatisfy(\.isNumber) }.joined(separator: " ")
@@ -127,7 +130,8 @@ extension FileKind {
         return errorObject(text).map { .refusal(excerpt($0[...], limit: 120)) }
     }
 
-    /// Returns the error message if `text` is the JSON answer of a server and nothing more. Otherwise nil.
+    /// Returns the value of the key `error` if `text` is a JSON object with only the keys of a server's error answer.
+    /// Otherwise nil.
     private static func errorObject(_ text: Substring) -> String? {
         guard text.hasPrefix("{") else { return nil }
         let value = Array(text.utf8).withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
@@ -141,7 +145,8 @@ extension FileKind {
         return said
     }
 
-    /// Recognises a table in text: a line of short names, and a second line with at least as many separators.
+    /// Recognises a table: a first line of short names, and a second line with at least as many separators as the
+    /// first.
     private static func table(_ text: String) -> FileKind? {
         let lines = text.split(
             maxSplits: 2, omittingEmptySubsequences: true, whereSeparator: \.isNewline)
@@ -154,7 +159,8 @@ extension FileKind {
             let names = header.split(separator: separator, omittingEmptySubsequences: false)
             guard names.count >= 2,
                 names.allSatisfy({ $0.count <= 40 && !$0.hasPrefix(" ") && !$0.isEmpty }),
-                // If the header is the only line, the test for a leading space above excludes sentences with commas.
+                // A table of one line has no second line to check. The test for a leading space above excludes a
+                // sentence with commas.
                 lines.count < 2 || lines[1].count(where: { $0 == separator }) >= names.count - 1
             else { continue }
             return .table(name: name, reader: reader)

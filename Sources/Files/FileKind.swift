@@ -1,22 +1,23 @@
-// Tells the kind of a file from its first bytes. A reader that got another kind than it expects can name that kind and the next
-// step.
+// Detects the kind of a file from its first bytes. If a reader gets a file of the wrong kind, its error can name the
+// kind and the next step.
 
 import Glibc
 
-/// The kind of a file.
+/// The kind of a file, such as gzip, safetensors or a web page.
 public enum FileKind: Equatable, Sendable {
     /// An empty file.
     case empty
     /// A file whose first 512 bytes (or all bytes, if fewer) are NUL.
     case zeros
-    /// The placeholder of a large file in a clone, until `command` fetches the file. `size` is the size of the real file in
-    /// bytes; nil if the placeholder does not give it.
+    /// The placeholder of a large file in a Git clone, for example of Git LFS. `command` replaces the placeholder by
+    /// the file. `size` is the size of that file in bytes; nil if the placeholder does not state it.
     case pointer(tool: String, command: String, size: Int?)
     /// HTML; `title` is the title of the page, nil if none was found.
     case webPage(title: String?)
     /// XML; `root` is the name of the root element, empty if none was found.
     case xml(root: String)
-    /// The answer of a server that refused a file, saved in place of the file.
+    /// An error answer of a server that was saved in place of the requested file. The string is the answer,
+    /// shortened.
     case refusal(String)
     /// A compressed stream, which `command` decompresses.
     case compressed(name: String, command: String)
@@ -38,15 +39,15 @@ public enum FileKind: Equatable, Sendable {
     case gguf
     /// A SentencePiece tokenizer model.
     case sentencePiece
-    /// Text that begins with `{` or `[`, or that is a single JSON word or number.
+    /// JSON. The text begins with `{` or `[`, or is a single JSON word or number.
     case json
     /// Text in another encoding than UTF-8; the string is iconv's name of the encoding.
     case encoded(String)
-    /// UTF-8 text with a byte order mark, and JSON apart from the mark.
+    /// JSON in UTF-8 with a byte order mark (BOM) before it, or a text with a BOM after its start.
     case marked
-    /// Any other text; the string is its beginning.
+    /// Any other text. The string is the beginning of the text.
     case text(String)
-    /// A known format that this program does not read; the string is its name.
+    /// A known format that this program does not read. The string is the name of the format.
     case other(String)
 
     /// gzip with any number of members.
@@ -57,8 +58,8 @@ public enum FileKind: Equatable, Sendable {
     /// The number of bytes at the start of a file that are examined.
     public static let head = 4096
 
-    /// Tells the kind of a file from `bytes`: the whole file, or at least its first `FileKind.head` bytes. Nil if they are not
-    /// recognised.
+    /// Detects the kind of a file from `bytes`: the whole file, or at least its first `FileKind.head` bytes. Nil if
+    /// the kind is unknown.
     public init?(_ bytes: UnsafeRawBufferPointer) {
         let head = Array(bytes.prefix(FileKind.head))
         if head.isEmpty {
@@ -75,9 +76,10 @@ public enum FileKind: Equatable, Sendable {
         }
     }
 
-    /// Tells the kind of the regular file at `path`. Nil if it cannot be read, is not a regular file, or is not recognised.
+    /// Detects the kind of the regular file at `path`. Nil if the file cannot be read, is not a regular file, or is
+    /// of an unknown kind.
     public init?(path: String) {
-        // O_NONBLOCK: the open of a pipe without a writer would wait.
+        // O_NONBLOCK: without this flag, opening a FIFO would wait for a process that writes to it.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
@@ -93,7 +95,7 @@ public enum FileKind: Equatable, Sendable {
         self = kind
     }
 
-    /// Whether the bytes are certainly not text in any encoding: they have a mark that no text has.
+    /// Whether the file is certainly not text in any encoding. True for kinds that have bytes that no text has.
     public var isBinary: Bool {
         switch self {
         case .zeros, .compressed, .archive, .safetensors, .npz, .npy, .torch, .pickle, .gguf,
@@ -106,7 +108,7 @@ public enum FileKind: Equatable, Sendable {
 
     // MARK: Marks
 
-    /// Bytes at a fixed offset that every file of a kind has.
+    /// A magic number: bytes at a fixed offset that every file of a kind has.
     private struct Mark {
         let bytes: [UInt8]
         let offset: Int
@@ -122,8 +124,8 @@ public enum FileKind: Equatable, Sendable {
 
         func fits(_ head: [UInt8]) -> Bool {
             head.count >= offset + bytes.count && head[offset...].starts(with: bytes)
-                // Text can begin with a short mark of printable letters. Such a mark counts only if the head has a byte below
-                // 0x09.
+                // A text can begin with a short magic number of printable letters. So such a magic number counts only
+                // if the head also has a byte below 0x09.
                 && (bytes.count > 4 || bytes.contains { !(0x20..<0x7F).contains($0) }
                     || head.contains { $0 < 0x09 })
         }
@@ -169,7 +171,7 @@ public enum FileKind: Equatable, Sendable {
             Mark([0xFF, 0xD8, 0xFF], .other("a JPEG image")),
             Mark([0x7F] + Array("ELF".utf8), .other("a program (ELF)")),
             Mark("bplist00", .other("a binary property list")),
-            // The magic number of torch.save before it wrote ZIP archives.
+            // The magic number of the old format of torch.save, from before PyTorch wrote ZIP archives.
             Mark([0x80, 2, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20], .torch),
         ]
         + [[0x78, 0x01], [0x78, 0x9C], [0x78, 0xDA]].map {
@@ -178,7 +180,7 @@ public enum FileKind: Equatable, Sendable {
 
     // MARK: Structure
 
-    /// Recognises kinds for which one mark is not enough. Nil for other kinds.
+    /// Recognises kinds for which one magic number is not enough, such as ZIP archives. Nil for other kinds.
     private static func byStructure(_ head: [UInt8]) -> FileKind? {
         func u16(_ i: Int) -> Int { Int(head[i]) | Int(head[i + 1]) << 8 }
         if head.count >= 4, head[0] & 0xF0 == 0x50, head[1...3].elementsEqual([0x2A, 0x4D, 0x18]) {
@@ -201,12 +203,13 @@ public enum FileKind: Equatable, Sendable {
             return .table(name: "an Arrow stream", reader: "read_feather")
         }
         if head.count >= 3, head[0] == 0x80, (2...5).contains(head[1]),
-            // FRAME, or an opcode with which most pickles begin.
+            // The opcode FRAME, or one of the other opcodes with which most pickles begin.
             [0x95, 0x7D, 0x5D, 0x28, 0x63, 0x58, 0x8C, 0x71].contains(head[2])
         {
             return .pickle
         }
-        // SentencePiece (protobuf): the first piece, with its text (field 1) and then its score (field 2, a float).
+        // SentencePiece (protobuf): the first piece of the model. Field 1 is its text, field 2 is its score (a
+        // float).
         if head.count > 5, head[0] == 0x0A, head[2] == 0x0A, head[1] < 0x80, head[3] < head[1],
             head.count > 4 + Int(head[3]), head[4 + Int(head[3])] == 0x15
         {
@@ -215,7 +218,7 @@ public enum FileKind: Equatable, Sendable {
         return nil
     }
 
-    /// Returns the kind of a ZIP archive by the name of its first member.
+    /// Returns the kind of a ZIP archive from the name of its first member.
     private static func ofArchive(_ member: String) -> FileKind {
         if member.hasSuffix(".npy") { return .npz }
         if member.hasSuffix("data.pkl") || member.hasSuffix("/.format_version")
@@ -233,7 +236,8 @@ public enum FileKind: Equatable, Sendable {
         return .archive(name: "a zip archive", command: "unzip")
     }
 
-    /// Whether `head` is a tar header from before POSIX. Such a header has no mark, but a checksum: the sum of its bytes.
+    /// Whether `head` is a tar header from before POSIX. Such a header has no magic number, but a checksum: the sum
+    /// of its bytes, where the checksum itself counts as eight spaces.
     private static func isOldTar(_ head: [UInt8]) -> Bool {
         let digits = head[148..<156].filter { (0x30...0x37).contains($0) }
         guard digits.count >= 4, let sum = Int(String(decoding: digits, as: UTF8.self), radix: 8)
@@ -246,7 +250,8 @@ public enum FileKind: Equatable, Sendable {
 
     // MARK: Encodings
 
-    /// Recognises UTF-32 and UTF-16 by a byte order mark, or by the ASCII characters with which JSON and most texts begin.
+    /// Recognises UTF-32 and UTF-16 by a byte order mark. Without a mark, recognises them by ASCII characters at the
+    /// start, because JSON and most other texts begin with ASCII characters.
     private static func encoding(_ head: [UInt8]) -> FileKind? {
         func begins(_ mark: [UInt8]) -> Bool { head.starts(with: mark) }
         if begins([0xFF, 0xFE, 0, 0]) || begins([0, 0, 0xFE, 0xFF]) { return .encoded("UTF-32") }
@@ -257,7 +262,8 @@ public enum FileKind: Equatable, Sendable {
         for (name, width, place) in [
             ("UTF-32LE", 4, 0), ("UTF-32BE", 4, 3), ("UTF-16LE", 2, 0), ("UTF-16BE", 2, 1),
         ] {
-            // After its opening bracket, JSON has a quote or white space. The rest may be in any script.
+            // In JSON, the opening bracket and the character after it are ASCII. Later characters can be of any
+            // script, so only these two are tested.
             let isJSON = head.count > place && [0x5B, 0x7B].contains(head[place])
             let units = min(isJSON ? 2 : 8, head.count / width)
             guard units >= 2 else { continue }

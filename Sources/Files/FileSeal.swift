@@ -1,8 +1,8 @@
-// Detects whether a file is still the one that was written.
+// A file's size and checksum. They show whether the file is unchanged since it was written.
 
 import Glibc
 
-/// A file's size and CRC-32 (ISO 3309).
+/// A file's size and CRC-32 (ISO 3309). A file with another size or CRC-32 is not the file that was sealed.
 public struct FileSeal: Codable, Equatable, Sendable {
     /// The size in bytes.
     public let size: Int
@@ -14,10 +14,11 @@ public struct FileSeal: Codable, Equatable, Sendable {
         (self.size, self.crc32) = (size, crc32)
     }
 
-    /// Reads the regular file at `path` and makes its seal. Nil if the file does not exist. Throws `FileError` if it cannot be
-    /// read.
+    /// Reads the regular file at `path` and makes its seal. Nil if the file does not exist. Throws `FileError` if the
+    /// file cannot be read.
     public init?(path: String) throws(FileError) {
-        // O_NONBLOCK: the open of a pipe without a writer would wait. Devices are refused too: reading one may never end.
+        // O_NONBLOCK: without this flag, opening a FIFO would wait for a writer. Devices are refused, because reading
+        // some of them never ends.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             if errno == ENOENT { return nil }
@@ -31,7 +32,7 @@ public struct FileSeal: Codable, Equatable, Sendable {
         self = try FileSeal(reading: descriptor, path: path)
     }
 
-    /// Reads the whole file behind `descriptor`; `path` names it in errors.
+    /// Reads the whole file that is open as `descriptor` and makes its seal. `path` names the file in errors.
     init(reading descriptor: Int32, path: String) throws(FileError) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 16)
         defer { buffer.deallocate() }

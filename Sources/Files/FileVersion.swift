@@ -1,9 +1,9 @@
-// Checks whether a file in use is still the version that was opened first.
+// Detects that an input file was changed or replaced while a run used it.
 
 import Glibc
 
-/// A path and the version of its file: size and time of the last change of content. The inode number is not compared, because
-/// some FUSE file systems give a new one each time.
+/// A path and the version of the file at that path: its size and the time of its last change of content. The inode
+/// number is not compared, because some FUSE file systems return a new number for each call.
 public struct FileVersion: Codable, Equatable, Sendable {
     /// The path as given.
     public let path: String
@@ -19,7 +19,7 @@ public struct FileVersion: Codable, Equatable, Sendable {
     }
 }
 
-/// A file was changed or replaced while it was in use.
+/// The error for a file that was changed or replaced while it was in use.
 public struct ChangedFileError: Error, Equatable, CustomStringConvertible {
     /// The path of the file.
     public let path: String
@@ -30,13 +30,13 @@ public struct ChangedFileError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// Watches files that a process uses for a long time. Each file stays open, so that `check` asks about this file and not about
-/// another file at its path.
+/// Detects changes of files that a process uses for a long time. Each file stays open. So `check` examines the file
+/// that was opened, and not another file that is at the same path later.
 public final class FileWatch: Sendable {
     private let files: [(version: FileVersion, descriptor: Int32)]
 
-    /// Opens the files of `versions`. Throws `ChangedFileError` if a file has another version already, and `FileError` if it
-    /// cannot be opened.
+    /// Opens the files of `versions`. Throws `ChangedFileError` if a file no longer has the given version, and
+    /// `FileError` if a file cannot be opened.
     public init(_ versions: [FileVersion]) throws {
         var files: [(version: FileVersion, descriptor: Int32)] = []
         do {

@@ -1,19 +1,21 @@
-// Folders that other users may write to, accessed by handle. Each entry is reached from the handle by its name and never through
-// a link. So a link or a pipe that somebody puts there cannot lead this program to other files (CWE-59).
+// Access to folders that other users may write to. Each entry is reached by its name, relative to the descriptor of
+// its folder, and symlinks of other users are not followed. So an entry that another user puts into the folder cannot
+// redirect this program to other files (CWE-59).
 
 import Glibc
 
-/// Opens a handle to an entry without access to its content. Swift does not import the macro (fcntl.h, asm-generic).
+/// The flag O_PATH: opens an entry without access to its content. Swift does not import this macro (fcntl.h,
+/// asm-generic).
 private let O_PATH: Int32 = 0o10_000_000
 
-/// An open folder. The names of its entries are relative to it and contain no `/`.
+/// An open folder. The names of its entries are relative to the folder and contain no `/`.
 public final class Folder: Sendable {
     /// The path of the folder, for errors.
     public let path: String
-    /// Opened with `O_PATH`, so that a folder that may not be listed can still be entered.
+    /// Opened with `O_PATH`. So the entries of a folder can be opened even if the folder may not be listed.
     private let descriptor: Int32
 
-    /// The deepest nesting that `removeTree` removes. The program's own folders are never nested so deep.
+    /// The deepest nesting of folders that `removeTree` removes. This program never nests its folders so deeply.
     private static let maximumDepth = 64
 
     private init(path: String, descriptor: Int32) {
@@ -22,8 +24,8 @@ public final class Folder: Sendable {
 
     deinit { close(descriptor) }
 
-    /// Opens the folder at `path`, which the user has given. Follows links in `path`: they are the user's own. Throws
-    /// `FileError`.
+    /// Opens the folder at `path`, which the user has given. Follows symlinks in `path`, because the user has chosen
+    /// them. Throws `FileError`.
     public convenience init(_ path: String) throws(FileError) {
         let name = path.isEmpty ? "." : path
         let descriptor = Glibc.open(name, O_PATH | O_DIRECTORY | O_CLOEXEC)
@@ -36,8 +38,8 @@ public final class Folder: Sendable {
         path.isEmpty || path.utf8.last == UInt8(ascii: "/") ? path + name : "\(path)/\(name)"
     }
 
-    /// Returns the status of the entry called `name`; for a link, the status of the link. Nil if the entry does not exist. Throws
-    /// `FileError`.
+    /// Returns the status of the entry called `name`. For a symlink, returns the status of the symlink itself. Nil if
+    /// the entry does not exist. Throws `FileError`.
     public func status(of name: String) throws(FileError) -> stat? {
         var info = stat()
         guard fstatat(descriptor, name, &info, AT_SYMLINK_NOFOLLOW) != 0 else { return info }
@@ -45,12 +47,13 @@ public final class Folder: Sendable {
         return nil
     }
 
-    /// Returns whether the entry called `name` is a regular file; a link to a file is not one. Throws `FileError`.
+    /// Returns whether the entry called `name` is a regular file. False for a symlink to a file. Throws `FileError`.
     public func isFile(_ name: String) throws(FileError) -> Bool {
         try status(of: name).map { $0.st_mode & S_IFMT == S_IFREG } ?? false
     }
 
-    /// Opens the folder called `name`. Nil if the entry does not exist. Throws `FileError`, also if the entry is a link.
+    /// Opens the folder called `name`. Nil if no such entry exists. Throws `FileError`, also if the entry is a
+    /// symlink.
     public func folder(_ name: String) throws(FileError) -> Folder? {
         let path = path(of: name)
         let folder = openat(descriptor, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -61,11 +64,12 @@ public final class Folder: Sendable {
         throw FileError("open", path, code: code)
     }
 
-    /// Opens the folder called `name`, or the folder that a link of that name leads to if this user or root owns the link: nobody
-    /// else can make a link with such an owner. Nil if the entry does not exist. Throws `FileError`, also for a link of another
-    /// user.
+    /// Opens the folder called `name`. If the entry is a symlink, opens its target, but only if root or the user who
+    /// runs this process owns the symlink: no other user can make a symlink with such an owner. Nil if the entry does
+    /// not exist. Throws `FileError`, also for a symlink of another user.
     public func folderOrOwnLink(_ name: String) throws(FileError) -> Folder? {
-        // The handle is of the link itself: the link that is followed is the one that was checked, even if somebody replaces it.
+        // Opens the symlink itself, not its target. Owner and target are then read from the same symlink, even if
+        // another user replaces the entry meanwhile.
         let link = openat(descriptor, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
         guard link >= 0 else {
             if errno == ENOENT { return nil }
@@ -88,8 +92,8 @@ public final class Folder: Sendable {
         return Folder(path: path(of: name), descriptor: folder)
     }
 
-    /// Opens the folder called `name`, and creates it if it does not exist. With `orOwnLink`, follows a link as `folderOrOwnLink`
-    /// does. Throws `FileError`.
+    /// Opens the folder called `name`. Creates the folder if it does not exist. With `orOwnLink`, follows a symlink
+    /// as `folderOrOwnLink` does. Throws `FileError`.
     public func makeFolder(_ name: String, orOwnLink: Bool = false) throws(FileError) -> Folder {
         func existing() throws(FileError) -> Folder? {
             orOwnLink ? try folderOrOwnLink(name) : try folder(name)
@@ -106,17 +110,17 @@ public final class Folder: Sendable {
         return folder
     }
 
-    /// The reason why this process may not add entries to the folder. Nil if the permissions allow it.
+    /// The error that says why this process may not add entries to the folder. Nil if the permissions allow it.
     public var obstacle: FileError? {
         faccessat(descriptor, ".", W_OK | X_OK, 0) == 0 ? nil : FileError("add to", path)
     }
 
-    /// Opens the regular file called `name` with `flags`. Nil if the entry does not exist. Throws `FileError`, also if the entry
-    /// is a link, a pipe or a device.
+    /// Opens the regular file called `name` with `flags`. Nil if the entry does not exist. Throws `FileError`, also
+    /// if the entry is a symlink, a FIFO or a device.
     public func open(
         _ name: String, _ flags: Int32 = O_RDONLY, mode: mode_t = 0o666
     ) throws(FileError) -> Int32? {
-        // O_NONBLOCK: the open of a pipe would wait. For regular files the flag has no effect.
+        // O_NONBLOCK: without this flag, opening a FIFO would wait. For regular files the flag has no effect.
         let file = openat(
             descriptor, name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, mode)
         guard file >= 0 else {
@@ -147,21 +151,22 @@ public final class Folder: Sendable {
         return try entryNames(of: directory, path, endingIn: ending)
     }
 
-    /// Removes the file or link called `name`. Does nothing if it does not exist. Throws `FileError`.
+    /// Removes the file or symlink called `name`. Does nothing if no such entry exists. Throws `FileError`.
     public func remove(_ name: String) throws(FileError) {
         guard unlinkat(descriptor, name, 0) == 0 || errno == ENOENT else {
             throw FileError("remove", path(of: name))
         }
     }
 
-    /// Removes the empty folder called `name`. Returns whether it did: false if the folder has entries or does not exist.
+    /// Removes the folder called `name` if it is empty. Returns whether the folder was removed.
     @discardableResult
     public func removeFolder(_ name: String) -> Bool {
         unlinkat(descriptor, name, AT_REMOVEDIR) == 0
     }
 
-    /// Removes the entry called `name`; of a folder, all entries too. Removes a link and never its target, whenever somebody puts
-    /// the link there. Does nothing if the entry does not exist or disappears meanwhile. Throws `FileError`.
+    /// Removes the entry called `name`; if it is a folder, with all its entries. Removes a symlink itself, never its
+    /// target, even if another user puts the symlink there during the call. Does nothing if the entry does not exist.
+    /// Throws `FileError`.
     public func removeTree(_ name: String) throws(FileError) {
         try removeTree(name, depth: 0)
     }
@@ -179,8 +184,8 @@ public final class Folder: Sendable {
         }
     }
 
-    /// Renames the entry called `name` to `newName` in `folder`. Replaces an entry of that name; replaces a link and not its
-    /// target. Throws `FileError`.
+    /// Renames the entry called `name` to `newName` in `folder`, and replaces an existing entry of that name. If the
+    /// existing entry is a symlink, replaces the symlink and not its target. Throws `FileError`.
     public func rename(
         _ name: String, to newName: String, in folder: Folder
     ) throws(FileError) {
@@ -189,17 +194,19 @@ public final class Folder: Sendable {
         }
     }
 
-    /// Makes a hard link to the file called `name` as `newName` in `folder`. Returns the error number, 0 on success.
+    /// Creates `newName` in `folder` as a hard link to the file called `name`. Returns the error number, 0 on
+    /// success.
     public func link(_ name: String, as newName: String, in folder: Folder) -> Int32 {
         linkat(descriptor, name, folder.descriptor, newName, 0) == 0 ? 0 : errno
     }
 
-    /// Makes a symbolic link called `name` with the target `content`. Returns the error number, 0 on success.
+    /// Creates a symlink called `name` with the target `content`. Returns the error number, 0 on success.
     public func makeLink(_ name: String, to content: String) -> Int32 {
         symlinkat(content, descriptor, name) == 0 ? 0 : errno
     }
 
-    /// Writes the entries of the folder to the disk. Throws `FileError` as `synchronizeDirectory` does.
+    /// Writes the list of entries of the folder to the disk (fsync). Throws `FileError` as `synchronizeDirectory`
+    /// does.
     public func synchronize() throws(FileError) {
         let own = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard own >= 0 else {
@@ -210,7 +217,8 @@ public final class Folder: Sendable {
         try synchronizeFolder(own, path)
     }
 
-    /// Explains a failed open: throws `FileError` if the entry called `name` exists and is not what was `expected`.
+    /// Explains why the entry called `name` could not be opened: throws `FileError` if the entry exists and is not of
+    /// the `expected` type.
     private func refuse(_ name: String, expected: String) throws(FileError) {
         guard let info = try status(of: name) else { return }
         let entry = FileError.Entry(info.st_mode)

@@ -1,16 +1,18 @@
-// How much space a file system has left.
+// How much free space a file system has, in bytes and in files.
 
 import Glibc
 
-/// What this user may still write to a file system, as far as the file system reports it.
+/// The space and the number of files that this user may still write to a file system. Some file systems do not report
+/// them.
 public struct FreeSpace: Equatable, Sendable {
     /// Free bytes; nil if unknown.
     public let bytes: Int?
     /// Free files (inodes); nil if unknown or unlimited.
     public let files: Int?
 
-    /// Asks the file system of `path`, or of the nearest folder above it that exists. FUSE and network file systems, and btrfs
-    /// for inodes, may not know the numbers. They refuse the call, or report 0 blocks or 0 inodes in total.
+    /// Asks the file system of `path`, or of the nearest existing folder above `path`. FUSE and network file systems
+    /// may not know the numbers, and btrfs does not know the number of inodes. Such a file system fails the call, or
+    /// reports 0 blocks or 0 inodes in total. The number is then nil.
     public init(at path: String) {
         var folder = path
         while !fileExists(folder) {
@@ -29,6 +31,6 @@ public struct FreeSpace: Equatable, Sendable {
         files = info.f_files > 0 ? Int(clamping: info.f_favail) : nil
     }
 
-    /// Whether no more files can be created although more than 64 KiB are free.
+    /// Whether no more files can be created although more than 64 KiB of space are free.
     var isOutOfInodes: Bool { files == 0 && (bytes ?? 0) > 1 << 16 }
 }

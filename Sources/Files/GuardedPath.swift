@@ -1,13 +1,14 @@
-// Paths into folders that other users may write to. Each use walks from the given folder again, so that a folder that was removed
-// and created again is found.
+// Paths of entries in folders that other users may write to. Each operation opens the folders again, starting at the
+// folder that the user has given. So an operation also works after a folder was removed and created again.
 
 import Glibc
 
-/// A place below a folder that the user has given. Every step to the place must be a real folder; otherwise, operations throw.
+/// A place below a folder that the user has given. Each folder on the way to the place must be a real folder, not a
+/// symlink; otherwise, operations throw.
 public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible {
-    /// The folder that the user has given. It may be a link.
+    /// The folder that the user has given. This folder may be a symlink.
     public let root: String
-    /// The names below `root`, the last one for the place.
+    /// The names of the folders below `root` in order, then the name of the entry itself.
     public let steps: [String]
 
     /// Makes the place with the names `steps` below the folder `root`.
@@ -15,8 +16,8 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
 
     private init(root: String, steps: [String]) { (self.root, self.steps) = (root, steps) }
 
-    /// Makes the place at `path` below `root`; `path` was read from a file. Nil if a part of `path` is empty, ".", ".." or has a
-    /// NUL.
+    /// Makes the place at `path` below `root`, where `path` was read from a file. Nil if a name in `path` is empty,
+    /// "." or "..", or contains a NUL byte.
     public init?(_ root: String, below path: String) {
         let steps = pathSteps(path)
         guard steps.allSatisfy(GuardedPath.isName) else { return nil }
@@ -27,25 +28,26 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
         !["", ".", ".."].contains(step) && !step.utf8.contains { $0 == 0 || $0 == 0x2F }
     }
 
-    /// Makes the place of the file at `path`, which the user has given. Its folder may be a link; the file may not.
+    /// Makes the place of the file at `path`, which the user has given. The file's folder may be a symlink; the file
+    /// itself may not.
     public init(file path: String) {
         let folder = parentFolder(of: path)
         root = folder.isEmpty && path.utf8.first == UInt8(ascii: "/") ? "/" : folder
         steps = [pathSteps(path).last { !$0.isEmpty } ?? path]
     }
 
-    /// Returns the place called `name` in the folder at `place`.
+    /// Returns the place of the entry called `name` in the folder at `place`.
     public static func / (place: GuardedPath, name: String) -> GuardedPath {
         GuardedPath(root: place.root, steps: place.steps + [name])
     }
 
-    /// The last name of the place.
+    /// The name of the entry at this place.
     public var name: String { steps.last ?? root }
 
     /// The folder that contains the place.
     public var parent: GuardedPath { GuardedPath(root: root, steps: steps.dropLast()) }
 
-    /// The path, for other programs and messages.
+    /// The path as text, for other programs and for messages.
     public var path: String {
         let below = steps.joined(separator: "/")
         if below.isEmpty || root.isEmpty { return root + below }
@@ -57,15 +59,15 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
 
     // MARK: Folders
 
-    /// Opens the folder at this place. Nil if the folder or one above it does not exist. Throws `FileError`, also if one of them
-    /// is a link.
+    /// Opens the folder at this place. Nil if this folder or a folder above it does not exist. Throws `FileError`,
+    /// also if a folder below `root` is a symlink.
     public func folder() throws(FileError) -> Folder? {
         var folder: Folder
         do {
             folder = try Folder(root)
         } catch {
             if error.code == ENOENT { return nil }
-            // A file exists where a folder belongs.
+            // A part of `root` is a file, so the folder cannot be created either.
             throw error.code == ENOTDIR ? FileError("create", root, code: ENOTDIR) : error
         }
         for step in steps {
@@ -75,7 +77,8 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
         return folder
     }
 
-    /// Opens the folder at this place. Creates it and the folders above it if they do not exist. Throws `FileError`.
+    /// Opens the folder at this place. Creates this folder and the folders above it if they do not exist. Throws
+    /// `FileError`.
     @discardableResult
     public func makeFolder() throws(FileError) -> Folder {
         try makeDirectories(root)
@@ -92,30 +95,32 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
         return folder
     }
 
-    /// Returns the names in the folder at this place that end in `ending`; an empty list if the folder does not exist. Throws
-    /// `FileError`.
+    /// Returns the names in the folder at this place that end in `ending`. Returns an empty list if the folder does
+    /// not exist. Throws `FileError`.
     public func names(endingIn ending: String = "") throws(FileError) -> [String] {
         try folder()?.names(endingIn: ending) ?? []
     }
 
     // MARK: Entries
 
-    /// Returns the status of the entry at this place; for a link, the status of the link. Nil if no entry exists. Throws
-    /// `FileError`.
+    /// Returns the status of the entry at this place. For a symlink, returns the status of the symlink itself. Nil if
+    /// no entry exists. Throws `FileError`.
     public func status() throws(FileError) -> stat? { try parent.folder()?.status(of: name) }
 
-    /// Whether an entry exists at this place; a link counts.
+    /// Whether an entry exists at this place. True also for a symlink.
     public var exists: Bool { (try? status()) != nil }
 
-    /// Opens the regular file at this place. Nil if no entry exists. Throws `FileError`, also for a link, a pipe or a device.
+    /// Opens the regular file at this place. Nil if no entry exists. Throws `FileError`, also for a symlink, a FIFO
+    /// or a device.
     public func open(_ flags: Int32 = O_RDONLY) throws(FileError) -> Int32? {
         try parent.folder()?.open(name, flags)
     }
 
-    /// Removes the entry at this place; of a folder, all entries too. Does nothing if no entry exists. Throws `FileError`.
+    /// Removes the entry at this place; if it is a folder, with all its entries. Does nothing if no entry exists.
+    /// Throws `FileError`.
     public func remove() throws(FileError) { try parent.folder()?.removeTree(name) }
 
-    /// Writes the entries of the folder at this place to the disk. Throws `FileError`.
+    /// Writes the list of entries of the folder at this place to the disk (fsync). Throws `FileError`.
     public func synchronize() throws(FileError) {
         guard let folder = try folder() else { throw FileError("synchronize", path, code: ENOENT) }
         try folder.synchronize()

@@ -1,4 +1,4 @@
-// Digests as text.
+// Writes bytes, such as a digest, as hexadecimal digits.
 
 /// Returns the bytes as lower-case hexadecimal digits, two for each byte.
 public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {

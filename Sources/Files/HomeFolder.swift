@@ -1,8 +1,8 @@
-// "~" at the start of a path. Shells expand it only in some places: not in quotes, not after "=", not in the environment.
+// Expands "~" at the start of a path. A shell does not expand it in quotes, after "=" or in environment variables.
 
 import Glibc
 
-/// A path begins with the home folder of a user, and the home folder is not known.
+/// The error for a path that begins with a home folder that is not known.
 public struct UnknownHomeError: Error, Equatable, CustomStringConvertible {
     /// The path as given.
     public let path: String
@@ -12,14 +12,14 @@ public struct UnknownHomeError: Error, Equatable, CustomStringConvertible {
     /// What is not known, and the next step.
     public var description: String {
         user.isEmpty
-            ? "'\(path)' begins with your home folder, which is not known: HOME is not set, and the system has none for user \(getuid()); set HOME, or give the whole path"
-            : "'\(path)' begins with the home folder of \(user), and there is no such user; give the whole path, or ./\(path) for a name that begins with ~"
+            ? "'\(path)' begins with ~, your home folder, which is not known: HOME is not set, and the system has no home folder for user \(getuid()); set HOME, or give the whole path"
+            : "'\(path)' begins with ~\(user), the home folder of \(user), but the system has no such user; give the whole path, or ./\(path) for a name that begins with ~"
     }
 }
 
-/// Returns `path` with a leading `~` or `~user` replaced by that home folder, as Python's `expanduser` does: by `HOME`, or by the
-/// system's entry for the user. A path that begins with an unknown `~user` is returned unchanged if it exists. Throws
-/// `UnknownHomeError`.
+/// Returns `path` with `~` or `~user` at its start replaced by the home folder, as Python's `expanduser` does. The
+/// home folder is the value of `HOME`, or the home folder in the system's entry for the user. If `~user` is unknown
+/// and a file called `path` exists, returns `path` unchanged. Throws `UnknownHomeError`.
 public func expandingHome(_ path: String) throws(UnknownHomeError) -> String {
     guard path.hasPrefix("~") else { return path }
     let user = String(path.dropFirst().prefix { $0 != "/" })
@@ -28,7 +28,7 @@ public func expandingHome(_ path: String) throws(UnknownHomeError) -> String {
         throw UnknownHomeError(path: path, user: user)
     }
     let rest = path.dropFirst(1 + user.count)
-    // With the home folder "/", the result would be "//x".
+    // If the home folder is "/", the plain result would be "//x".
     return rest.isEmpty ? home : (home.hasSuffix("/") ? String(home.dropLast()) : home) + rest
 }
 
@@ -41,7 +41,8 @@ private func home(of user: String) -> String? {
     entry { getpwnam_r(user, $0, $1, $2, $3) }
 }
 
-/// Returns the home folder in the entry that `look` finds in the system's list of users. Nil if no entry has one.
+/// Returns the home folder of the user that `look` finds in the system's list of users. Nil if `look` finds no user,
+/// or the user has no home folder.
 private func entry(
     _ look: (
         UnsafeMutablePointer<passwd>, UnsafeMutablePointer<CChar>, Int,

@@ -1,38 +1,39 @@
-// Read-only memory maps: weights are used directly from the file. Some FUSE and network file systems cannot map files. There, the
-// same addresses are filled by reading, and only the requested parts.
+// Read-only memory maps of files, so that weights are used directly from the file. Some FUSE and network file systems
+// cannot map files. For such a file, memory addresses are reserved, and only the requested parts are read into them.
 
 import ByteJSON
 import Glibc
 import Synchronization
 
-/// A whole file at fixed addresses, read-only, as long as this object exists: mapped, or read if it cannot be mapped.
+/// The bytes of a whole file at fixed addresses, read-only, as long as this object exists. The file is memory-mapped,
+/// or read into memory if it cannot be mapped.
 public final class MappedFile: @unchecked Sendable {
-    /// How much of a file that cannot be mapped is read when it is opened.
+    /// How much of a file is read when it is opened, if the file cannot be memory-mapped.
     public enum Extent {
         /// The whole file.
         case whole
-        /// Nothing. A caller must call `load` before it reads a part of `bytes`.
+        /// Nothing. The caller must call `load` before it accesses a part of `bytes`.
         case onDemand
     }
 
     /// The path as given.
     public let path: String
-    /// The bytes of the file. If the file was opened with `Extent.onDemand`, only loaded parts may be read; other addresses may
-    /// have no memory.
+    /// The bytes of the file. If the file was opened with `Extent.onDemand`, only parts that `load` has loaded may be
+    /// accessed. An access to another part can end the process.
     public let bytes: UnsafeRawBufferPointer
-    /// The version of the file that was opened.
+    /// The version that the file had when it was opened.
     public let version: FileVersion
-    /// Reads the bytes into memory; nil if the file is mapped.
+    /// Reads parts of the file into memory. Nil if the file is memory-mapped.
     private let reading: Reading?
 
-    /// Opens the regular file at `path`. Throws if it cannot be opened, is not a regular file, or can be neither mapped nor read.
+    /// Opens the regular file at `path`. Throws `FileError` if it cannot be opened or read, or is not a regular file.
     public convenience init(path: String, _ extent: Extent = .whole) throws(FileError) {
         try self.init(path: path, extent) { descriptor, size in
             mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0)
         }
     }
 
-    /// Opens the whole regular file at `place`, in a folder that other users may write to. Throws as `init(path:_:)` does.
+    /// Opens the regular file at `place`, in a folder that other users may write to. Throws as `init(path:_:)` does.
     public convenience init(_ place: GuardedPath) throws(FileError) {
         guard let descriptor = try place.open() else {
             throw FileError("open", place.path, code: ENOENT)
@@ -42,18 +43,19 @@ public final class MappedFile: @unchecked Sendable {
         }
     }
 
-    /// Opens a file as `init(path:_:)` does. `map` maps the given number of bytes of a descriptor's file, or fails as `mmap`
-    /// does.
+    /// Opens a file as `init(path:_:)` does, but calls `map` in place of `mmap`. `map` receives a descriptor and a
+    /// number of bytes, and returns what `mmap` would return.
     convenience init(
         path: String, _ extent: Extent, map: (Int32, Int) -> UnsafeMutableRawPointer?
     ) throws(FileError) {
-        // O_NONBLOCK: the open of a pipe without a writer would wait. A pipe is refused below.
+        // O_NONBLOCK: without this flag, opening a FIFO would wait for a writer. The initializer below refuses a
+        // FIFO.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw FileError("open", path) }
         try self.init(descriptor: descriptor, path: path, extent, map: map)
     }
 
-    /// Takes ownership of `descriptor`.
+    /// Opens the file of `descriptor` as the other initializers do. Takes ownership of `descriptor`.
     private init(
         descriptor: Int32, path: String, _ extent: Extent,
         map: (Int32, Int) -> UnsafeMutableRawPointer?
@@ -82,8 +84,8 @@ public final class MappedFile: @unchecked Sendable {
         }
         let error = FileError("map", path)
         guard MappedFile.canBeReadInstead(error.code) else { throw error }
-        // Reserves addresses only. Parts that are not loaded take no memory, and reading them ends the process instead of giving
-        // zeros.
+        // Reserves addresses without access rights. A part that is not loaded takes no memory. An access to such a
+        // part ends the process instead of returning zeros.
         guard
             let base = mmap(
                 nil, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
@@ -96,12 +98,14 @@ public final class MappedFile: @unchecked Sendable {
         if extent == .whole { try load(0..<size) }
     }
 
-    /// Whether this `mmap` error means that the file system or a sandbox maps no files, and not that memory is short.
+    /// Whether the `mmap` error `code` means that the file system or a sandbox does not allow memory maps. False for
+    /// an error that means that memory is short.
     private static func canBeReadInstead(_ code: Int32) -> Bool {
         [ENODEV, EINVAL, EACCES, EPERM, ENOSYS, EOPNOTSUPP].contains(code)
     }
 
-    /// Makes the bytes in `range` valid. Does nothing if the file is mapped. Throws `FileError`.
+    /// Makes the bytes in `range` valid: reads them unless the file is memory-mapped or they are loaded. Throws
+    /// `FileError`.
     public func load(_ range: Range<Int>) throws(FileError) {
         precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
         guard let reading, !range.isEmpty else { return }
@@ -130,7 +134,7 @@ public final class MappedFile: @unchecked Sendable {
 
     // MARK: Files that could not be mapped
 
-    /// A file that this process could not map.
+    /// A file that this process read into memory because it could not be memory-mapped.
     private struct Unmapped {
         let size: Int
         let code: Int32
@@ -147,24 +151,25 @@ public final class MappedFile: @unchecked Sendable {
         let memory =
             megabytes < 100
             ? ""
-            : ", which takes up to \(megabytes) MB of memory in each worker; a local disk needs none"
+            : ", which takes up to \(megabytes) MB of memory in each worker; copy the files to a local disk to avoid this"
         return
             "\(first.key)\(rest) cannot be mapped (\(String(cString: strerror(first.value.code)))), and \(files.count > 1 ? "are" : "is") read into memory instead\(memory)"
     }
 }
 
-/// Fills reserved addresses with the bytes of a file, part by part.
+/// Reads parts of a file into reserved addresses.
 private final class Reading: Sendable {
     private let descriptor: Int32
     private let base: Int
     private let size: Int
-    /// Whether each part of `Reading.part` bytes has been read.
+    /// For each part of `Reading.part` bytes: whether it has been read.
     private let isThere: Mutex<[Bool]>
 
-    /// The smallest number of bytes that is read: a multiple of the page size of any machine.
+    /// The number of bytes of a part. It is a multiple of the page size of every machine.
     private static let part = 1 << 16
 
-    /// Takes ownership of `descriptor`. Its file will be read to `base`, addresses that have no access rights yet.
+    /// Takes ownership of `descriptor`. `load` will read its file to the addresses from `base` on, which have no
+    /// access rights yet.
     init(descriptor: Int32, base: UnsafeMutableRawPointer, size: Int) {
         self.descriptor = descriptor
         self.base = Int(bitPattern: base)
@@ -203,7 +208,7 @@ private final class Reading: Sendable {
                 descriptor, start + done, range.count - done, off_t(range.lowerBound + done))
             if count < 0, errno == EINTR { continue }
             guard count >= 0 else { throw FileError("read", path) }
-            // The file was longer when it was opened.
+            // The end of the file: the file has become shorter since it was opened.
             guard count > 0 else { throw FileError("read", path, code: ENODATA) }
             done += count
         }

@@ -1,21 +1,23 @@
-// If a mapped file becomes shorter or its disk fails, a process that reads the lost bytes gets the signal SIGBUS. The handler in
-// this file prints a sentence and exits with an exit code.
+// The handler of the signal SIGBUS. A process gets SIGBUS if it reads from a memory-mapped file after the file became
+// shorter or its disk failed. The handler prints a message and ends the process with a fixed exit status.
 
 import Glibc
 import Synchronization
 
-/// The addresses and the path of a mapped file. Both are in allocated memory, which a signal handler can read at any time.
+/// The addresses and the path of a memory-mapped file. The path is a C string, because a signal handler must not use
+/// `String`.
 private struct Mapping {
     var start: UInt = 0
     var end: UInt = 0
     var path: UnsafeMutablePointer<CChar>?
 }
 
-// Plain globals, because a signal handler must not run initializers.
+// These globals have constant initial values, because a signal handler must not run initializers.
 private nonisolated(unsafe) var mappings: UnsafeMutablePointer<Mapping>?
 private nonisolated(unsafe) var exitStatus: Int32 = 74
 
-/// More files than any command maps at once. The message does not name a file beyond this number.
+/// The capacity of the table of memory-mapped files. No command maps so many files at once. The message does not name
+/// a file that is not in the table.
 private let capacity = 1024
 
 /// Writes `text` to standard error. May be called in a signal handler.
@@ -26,8 +28,8 @@ private func say(_ text: StaticString) {
 extension MappedFile {
     private static let table = Mutex(())
 
-    /// Installs a handler that ends the process with `status` and a sentence on standard error if a mapped file becomes shorter
-    /// while it is read. Must be called once, before files are mapped.
+    /// Installs a handler for the case that a memory-mapped file becomes shorter while it is read. The handler prints
+    /// a message to standard error and ends the process with `status`. Must be called once, before files are mapped.
     public static func explainFaults(status: Int32) {
         let memory = UnsafeMutablePointer<Mapping>.allocate(capacity: capacity)
         memory.initialize(repeating: Mapping(), count: capacity)
@@ -52,7 +54,7 @@ extension MappedFile {
                 say("a file")
             }
             say(
-                ": became shorter while it was read, or its disk failed; see that nobody writes to it, then run the same command again\n"
+                ": became shorter while it was read, or its disk failed; wait until no program writes to it, then run the same command again\n"
             )
             _exit(exitStatus)
         }
@@ -60,14 +62,14 @@ extension MappedFile {
         sigaction(SIGBUS, &action, nil)
     }
 
-    /// Tells the handler that the file at `path` is mapped at `base`.
+    /// Tells the signal handler that the file at `path` is memory-mapped at `base`.
     static func remember(_ base: UnsafeRawPointer, _ size: Int, _ path: String) {
         table.withLock { _ in
             guard let mappings,
                 let place = (0..<capacity).first(where: { mappings[$0].path == nil })
             else { return }
             let start = UInt(bitPattern: base)
-            // A terminal would obey control characters in a name.
+            // A terminal would execute control characters in a path, so "?" replaces them.
             let name = path.utf8.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: "?") : $0 } + [0]
             mappings[place] = Mapping(
                 start: start, end: start + UInt(size),
@@ -77,7 +79,7 @@ extension MappedFile {
         }
     }
 
-    /// Tells the handler that the file at `base` is unmapped.
+    /// Tells the signal handler that the file at `base` is no longer memory-mapped.
     static func forget(_ base: UnsafeRawPointer) {
         table.withLock { _ in
             let start = UInt(bitPattern: base)

@@ -1,7 +1,7 @@
 // Messages of more than one line.
 
-/// An error whose message has several lines. Every other message is one line, whatever the names in it contain: only the code
-/// that makes a message knows which of its line breaks are meant.
+/// An error whose message has several lines. The message of any other error is printed on one line: a line break in
+/// it comes from a name, such as the name of a file, and is escaped.
 public protocol ErrorWithLines: Error {
     /// The lines of the message.
     var lines: [String] { get }

@@ -1,10 +1,10 @@
-// Files that appear complete or not at all.
+// Output files that are complete as soon as they exist at their final path.
 
 import Glibc
 
-/// A file that is written under a temporary name and renamed to its place by `commit`. Without `commit`, the temporary file is
-/// removed when the object is deinitialised. Links in the folders below the given one are not followed, and a link at the file's
-/// place is replaced.
+/// A file that is written under a temporary name until `commit` renames it to its final place. Without `commit`, the
+/// temporary file is removed when the object is deinitialised. Symlinks in the folders below `place.root` are not
+/// followed, and a symlink at the final place is replaced.
 public final class OutputFile {
     /// The final place of the file.
     public let place: GuardedPath
@@ -16,8 +16,8 @@ public final class OutputFile {
     private var buffered = 0
     private var isCommitted = false
 
-    /// Creates the temporary file for `place` in `folder`, which must be on the same file system. Throws `FileError` if the file
-    /// cannot be created.
+    /// Creates the temporary file for `place` in `folder`. Both must be on the same file system. Throws `FileError`
+    /// if the file cannot be created.
     public init(_ place: GuardedPath, begunIn folder: GuardedPath) throws(FileError) {
         self.place = place
         guard let opened = try folder.folder() else {
@@ -28,7 +28,7 @@ public final class OutputFile {
         temporary = folder / name
     }
 
-    /// Creates the temporary file for paths that the user has given.
+    /// Creates the temporary file. Both paths are paths that the user has given.
     public convenience init(path: String, temporaryDirectory: String) throws(FileError) {
         try self.init(GuardedPath(file: path), begunIn: GuardedPath(temporaryDirectory))
     }
@@ -41,7 +41,7 @@ public final class OutputFile {
 
     private var path: String { place.path }
 
-    /// Sets the permissions of the file. Ignores errors, because some file systems have no permissions.
+    /// Sets the permissions of the file. Ignores errors, because some file systems do not support permissions.
     public func setMode(_ mode: mode_t) { fchmod(descriptor, mode) }
 
     /// Appends `bytes`. Throws `FileError`.
@@ -66,7 +66,7 @@ public final class OutputFile {
         try bytes.withUnsafeBytes { try write($0) }
     }
 
-    /// Replaces bytes that were written before, from byte `offset` on. Throws `FileError`.
+    /// Overwrites bytes that were written before, starting at byte `offset`. Throws `FileError`.
     public func overwrite(_ bytes: [UInt8], at offset: Int) throws(FileError) {
         try flush()
         guard pwrite(descriptor, bytes, bytes.count, off_t(offset)) == bytes.count else {
@@ -74,8 +74,8 @@ public final class OutputFile {
         }
     }
 
-    /// Puts the file in its place: writes its bytes to the disk, then renames it and replaces what was there. Returns the seal of
-    /// the bytes as the system reads them back. Throws `FileError`.
+    /// Writes the file to the disk, reads it back for its seal, and renames it to its final place. Replaces an
+    /// existing entry. Returns the seal. Throws `FileError`.
     @discardableResult
     public func commit() throws(FileError) -> FileSeal {
         let seal = try complete()
@@ -87,8 +87,9 @@ public final class OutputFile {
         return seal
     }
 
-    /// Makes the file at `place` from what `body` writes, and returns its seal. Starts again if another process has removed the
-    /// temporary file as a leftover. Throws `FileError`, or what `body` throws.
+    /// Creates the file at `place` with the bytes that `body` writes, and returns its seal. If another process
+    /// removes the temporary file as a leftover, starts again and calls `body` again. Throws `FileError`, or what
+    /// `body` throws.
     @discardableResult
     public static func make(
         _ place: GuardedPath, begunIn folder: GuardedPath, _ body: (OutputFile) throws -> Void
@@ -99,14 +100,14 @@ public final class OutputFile {
             do {
                 return try file.commit()
             } catch {
-                // If the folder was removed too, the next attempt throws because it cannot create its file.
+                // If the folder was removed too, the next attempt cannot create its temporary file and throws.
                 guard error.operation == "rename", error.code == ENOENT, !file.temporary.exists
                 else { throw error }
             }
         }
     }
 
-    /// Makes the file as above, for paths that the user has given.
+    /// Creates the file as the function above does. Both paths are paths that the user has given.
     @discardableResult
     public static func make(
         path: String, temporaryDirectory: String, _ body: (OutputFile) throws -> Void
@@ -114,7 +115,8 @@ public final class OutputFile {
         try make(GuardedPath(file: path), begunIn: GuardedPath(temporaryDirectory), body)
     }
 
-    /// Makes the file as `make` does, and returns an open descriptor that continues at the end of the file. The caller closes it.
+    /// Creates the file as `make` does. Returns a descriptor that is open for writing at the end of the file. The
+    /// caller closes the descriptor.
     public static func makeKeepingOpen(
         _ place: GuardedPath, begunIn folder: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> Int32 {
@@ -134,8 +136,8 @@ public final class OutputFile {
         return kept
     }
 
-    /// Puts the file in its place unless an entry exists there, and returns whether it did. If several processes try, on any
-    /// machines, exactly one succeeds. Throws `FileError`.
+    /// Moves the file to its final place unless an entry exists there. Returns whether the file was moved. If several
+    /// processes try this at the same time, on any machines, exactly one succeeds. Throws `FileError`.
     public func commitIfAbsent() throws(FileError) -> Bool {
         try complete()
         guard let folder = try temporary.parent.folder() else {
@@ -143,8 +145,10 @@ public final class OutputFile {
         }
         let code = folder.link(temporary.name, as: place.name, in: try place.existingParent())
         if code == 0 { return true }
-        // A file system without hard links reports many different errors (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, …). There, a
-        // rename after a check is nearly as good. If the error has another cause, the rename reports it.
+        // On a file system without hard links, `link` fails with one of many errors (EPERM, ENOTSUP, ENOSYS, EMLINK,
+        // EXDEV, …). The function then checks that no entry exists, and renames the file. In the short time between
+        // check and rename, another process could create the entry. If `link` failed for another reason, the rename
+        // reports it.
         if code == EEXIST || place.exists { return false }
         try commit()
         return true
@@ -167,12 +171,12 @@ public final class OutputFile {
     }
 }
 
-/// Returns a name that no other process on any machine has: 64 random bits in hexadecimal digits.
+/// Returns a name that no other process on any machine makes: 64 random bits in hexadecimal digits.
 public func uniqueName() -> String { String(UInt64.random(in: .min ... .max), radix: 16) }
 
 extension Folder {
-    /// Creates a file under a unique name that ends in `.partial`, open for reading and writing; `mode` as for `open`. Throws
-    /// `FileError`.
+    /// Creates a file with a unique name that ends in `.partial`, open for reading and writing. `mode` means the same
+    /// as in `open`. Throws `FileError`.
     public func createUnique(mode: mode_t = 0o666) throws(FileError) -> (
         descriptor: Int32, name: String
     ) {
@@ -182,7 +186,7 @@ extension Folder {
                 return (descriptor, name)
             }
         } catch {
-            // The random name means nothing to the user, so the error names the folder.
+            // The random name means nothing to the user, so the error names the folder instead.
             throw FileError("create a file in", path, code: error.code)
         }
         throw FileError("create a file in", path, code: ENOENT)

@@ -1,18 +1,19 @@
-// Makes text from outside safe for a terminal, a log and a shell: names of authors, files and tensors, documents, answers of
-// servers. All output of the program passes through here, line by line.
+// Makes text safe to print on a terminal, in a log or in a shell command. Such text comes from files, users and
+// servers, for example names of authors, files and tensors. All output of the program passes through these functions,
+// line by line.
 
-/// Returns `text` on one line, without characters that are commands to a terminal, break the line, change the direction of
-/// writing, or are invisible. These are written as Python writes them in a string: `\n`, `\x1b`, `\u202e`, `\U000e0041`. All
-/// other characters stay, also right-to-left letters and combining marks. A backslash stays as it is, so that a second call
-/// changes nothing.
+/// Returns `text` on one line without unsafe characters. Unsafe are control characters, line breaks, invisible
+/// characters and characters that change the direction of writing. They are replaced by Python's escapes: `\n`,
+/// `\x1b`, `\u202e`, `\U000e0041`. All other characters stay, including right-to-left letters and combining marks. A
+/// backslash stays too, so that a second call changes nothing.
 public func printable(_ text: String) -> String {
     escapingUnprintable(text, pythonEscape)
 }
 
-/// Returns JSON text in which these characters are written as JSON escapes, so that the JSON has the same value. Line breaks
-/// between its elements stay.
+/// Returns JSON text in which JSON escapes replace the characters that `printable` would escape. The value of the
+/// JSON stays the same. Line breaks between its elements stay.
 public func printableJSON(_ utf8: [UInt8]) -> [UInt8] {
-    // JSON strings have no characters below U+0020.
+    // Strings in valid JSON have no raw characters below U+0020, so only bytes from 0x7F on can need an escape.
     guard utf8.contains(where: { $0 >= 0x7F }) else { return utf8 }
     return Array(
         escapingUnprintable(String(decoding: utf8, as: UTF8.self)) { scalar in
@@ -22,13 +23,13 @@ public func printableJSON(_ utf8: [UInt8]) -> [UInt8] {
         }.utf8)
 }
 
-/// Returns `text` with each character that `printable` would replace replaced by `escape`.
+/// Returns `text` with each character that `printable` escapes replaced by the result of `escape`.
 public func escapingUnprintable(_ text: String, _ escape: (Unicode.Scalar) -> String) -> String {
     guard text.utf8.contains(where: { !(0x20..<0x7F).contains($0) }) else { return text }
     let scalars = Array(text.unicodeScalars)
     var out: [UInt8] = []
     out.reserveCapacity(text.utf8.count)
-    // The previous scalar, if it was kept.
+    // The previous scalar. Nil if an escape has replaced it.
     var previous: Unicode.Scalar?
     for (i, scalar) in scalars.enumerated() {
         let next = i + 1 < scalars.count ? scalars[i + 1] : nil
@@ -61,32 +62,34 @@ private func hexadecimal(_ value: UInt32, digits: Int) -> String {
 
 // MARK: Which characters
 
-/// Returns whether `scalar` is kept between `previous` (nil if that was replaced) and `next`.
+/// Returns whether `scalar` is kept. `previous` is the scalar before it, nil if an escape has replaced that one.
+/// `next` is the scalar after it.
 private func isPrintable(
     _ scalar: Unicode.Scalar, after previous: Unicode.Scalar?, before next: Unicode.Scalar?
 ) -> Bool {
     let value = scalar.value
     if value < 0x7F { return value >= 0x20 }
     switch scalar {
-    // Joiners and variation selectors are invisible. They are kept where they change the shape of visible characters.
+    // Joiners and variation selectors are invisible. They are kept only where they change the shape of visible
+    // characters.
     case "\u{200C}": return joins(previous, next)
     case "\u{200D}": return joins(previous, next) || isEmojiSequence(previous, next)
     case "\u{FE00}"..."\u{FE0F}", "\u{E0100}"..."\u{E01EF}":
         guard let previous, !previous.properties.isVariationSelector else { return false }
-        // Among ASCII characters, only those of keycaps have a variation selector: 1️⃣.
+        // An ASCII character with a variation selector is valid only as a part of a keycap emoji: 1️⃣.
         return !previous.isASCII || previous.properties.isEmoji && next == "\u{20E3}"
     default: break
     }
     switch scalar.properties.generalCategory {
     case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate: return false
-    // Invisible fillers, and code points that Unicode reserves for such characters.
+    // Default-ignorable code points are invisible fillers, or code points that Unicode reserves for fillers.
     default: return !scalar.properties.isDefaultIgnorableCodePoint
     }
 }
 
-/// Returns whether a joiner between `previous` and `next` changes their shape. A joiner does so within words of scripts whose
-/// letters join (many Persian names have such joiners), and after a virama of an Indic script, also at the end of a word (RFC
-/// 5892, A.1 and A.2, simplified).
+/// Returns whether a joiner between `previous` and `next` changes their shape. This is so between two letters of a
+/// script whose letters join; many Persian names have such joiners. It is also so after a virama of an Indic script,
+/// even at the end of a word (RFC 5892, A.1 and A.2, simplified).
 private func joins(_ previous: Unicode.Scalar?, _ next: Unicode.Scalar?) -> Bool {
     guard let previous else { return false }
     if previous.properties.canonicalCombiningClass == .virama { return true }
@@ -94,8 +97,8 @@ private func joins(_ previous: Unicode.Scalar?, _ next: Unicode.Scalar?) -> Bool
     return isInJoiningScript(previous) && isInJoiningScript(next)
 }
 
-/// Returns whether `scalar` is a letter or mark of a script in the blocks from Arabic to Sinhala, of Myanmar, Khmer or Mongolian,
-/// or of related blocks that Unicode added later.
+/// Returns whether `scalar` is a letter or mark of a script whose letters join: the blocks from Arabic to Sinhala,
+/// Myanmar, Khmer, Mongolian, and related blocks that Unicode added later.
 private func isInJoiningScript(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.value {
     case 0x600..<0xE00, 0x1000..<0x10A0, 0x1780..<0x18B0, 0xA840..<0xA880, 0xFB50..<0xFE00,
@@ -110,7 +113,7 @@ private func isInJoiningScript(_ scalar: Unicode.Scalar) -> Bool {
     }
 }
 
-/// Returns whether a joiner makes one picture of `previous` and `next`: 👩‍🚒, 🏳️‍🌈.
+/// Returns whether a joiner combines `previous` and `next` into one emoji: 👩‍🚒, 🏳️‍🌈.
 private func isEmojiSequence(_ previous: Unicode.Scalar?, _ next: Unicode.Scalar?) -> Bool {
     func isPicture(_ scalar: Unicode.Scalar) -> Bool {
         !scalar.isASCII && scalar.properties.isEmoji

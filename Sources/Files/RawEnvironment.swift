@@ -1,9 +1,9 @@
-// The environment as bytes, not as text.
+// Reads the environment variables as bytes, not as `String`.
 
 import Glibc
 
-/// Returns the names of the environment variables whose values are not valid UTF-8. Swift would change such a value, and a path
-/// in it would name another folder.
+/// Returns the names of the environment variables whose values are not valid UTF-8. Swift would replace the invalid
+/// bytes, and a path in such a value would name another folder.
 public func variablesThatAreNotUTF8() -> Set<String> {
     var names: Set<String> = []
     var entry = environ

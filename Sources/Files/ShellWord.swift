@@ -1,6 +1,7 @@
-// Words for the commands that messages suggest.
+// Quotes words for the shell commands that messages suggest.
 
-/// Returns `text` as one word of a shell command. The word is printable and keeps its meaning when it is printed and copied.
+/// Returns `text` as one word of a shell command, quoted if necessary. The word has only printable characters. If the
+/// user copies the printed word into a shell, the shell reads `text`.
 public func shellWord(_ text: String) -> String {
     let isPlain = text.utf8.allSatisfy { byte in
         switch byte {
@@ -11,12 +12,13 @@ public func shellWord(_ text: String) -> String {
         }
     }
     if isPlain, !text.isEmpty { return text }
-    // By scalars: a quote and a combining mark after it are one `Character`.
+    // Replaces Unicode scalars, because a quote and a combining mark after it form one `Character`.
     func quoted(_ replacements: [Unicode.Scalar: String]) -> String {
         text.unicodeScalars.map { replacements[$0] ?? String($0) }.joined()
     }
     var isPrintable = true
-    // The quoting that ls uses for names; bash, zsh and POSIX 2024 read $'\033' this way.
+    // Bytes that are not printable are written as $'\033', as `ls` quotes names. bash, zsh and POSIX 2024 shells read
+    // this form.
     let word = escapingUnprintable(quoted(["\\": "\\\\", "'": "\\'"])) { scalar in
         isPrintable = false
         return String(scalar).utf8.map { byte in

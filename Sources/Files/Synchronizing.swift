@@ -1,10 +1,11 @@
-// Writes files and folders to the disk, also on file systems that cannot synchronize.
+// Writes files and folders to the disk (fsync), also on file systems that do not support fsync.
 
 import Glibc
 
-/// Writes what was written to `descriptor` to the disk; with `dataOnly`, without times and other metadata. Returns false and sets
-/// `errno` on an error that may lose data. Some FUSE and network file systems do not know the call and answer EINVAL, ENOTSUP or
-/// ENOSYS: no data is lost, so the result is true. (EROFS is an error: ext4 reports it after it has given up on a broken disk.)
+/// Writes the data of the open file `descriptor` to the disk. With `dataOnly`, leaves out metadata such as times.
+/// Returns false and sets `errno` if data may be lost. Some FUSE and network file systems do not support the call
+/// (EINVAL, ENOTSUP or ENOSYS). No data is lost then, so the function returns true. EROFS counts as an error, because
+/// ext4 reports EROFS after a disk failure.
 public func synchronizeToDisk(_ descriptor: Int32, dataOnly: Bool = false) -> Bool {
     while true {
         if (dataOnly ? fdatasync(descriptor) : fsync(descriptor)) == 0 { return true }
@@ -16,9 +17,9 @@ public func synchronizeToDisk(_ descriptor: Int32, dataOnly: Bool = false) -> Bo
     }
 }
 
-/// Writes the entries of the folder at `path` to the disk, so that renames in it survive a loss of power. Throws `FileError`. A
-/// folder that may not be read cannot be opened for this call, and some file systems do not synchronize folders. In both cases
-/// nothing is thrown, because no write has failed.
+/// Writes the list of entries of the folder at `path` to the disk, so that renames in it survive a power failure.
+/// Throws `FileError` if a write failed. Does not throw if the permissions forbid opening the folder, or if the file
+/// system does not synchronize folders, because no write has failed then.
 public func synchronizeDirectory(_ path: String) throws(FileError) {
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else {
@@ -29,14 +30,17 @@ public func synchronizeDirectory(_ path: String) throws(FileError) {
     try synchronizeFolder(descriptor, path)
 }
 
-/// Returns whether an error from opening a folder to synchronize it only means that the folder cannot be synchronized.
+/// Returns whether the error `code`, from opening a folder to synchronize it, only means that the folder cannot be
+/// synchronized.
 func isWithoutSynchronizing(_ code: Int32) -> Bool {
     [EACCES, EPERM, EINVAL, EOPNOTSUPP, ENOSYS].contains(code)
 }
 
-/// Writes the entries of the folder that is open as `descriptor` to the disk; `path` names it in errors. Throws `FileError`.
+/// Writes the list of entries of the open folder `descriptor` to the disk; `path` names the folder in errors. Throws
+/// `FileError`.
 func synchronizeFolder(_ descriptor: Int32, _ path: String) throws(FileError) {
-    // Only these errors mean lost data. Other errors mean that folders cannot be synchronized on this file system.
+    // Only EIO, ENOSPC and EDQUOT mean lost data. Any other error means that this file system does not synchronize
+    // folders.
     guard synchronizeToDisk(descriptor) || ![EIO, ENOSPC, EDQUOT].contains(errno) else {
         throw FileError("synchronize", path)
     }

@@ -1,6 +1,6 @@
-// Numbers and tables for people.
+// Formats numbers and tables for people to read.
 
-/// "5.2 GB".
+/// Returns a number of bytes with a decimal unit: "5.2 GB".
 public func byteCount(_ count: Int) -> String {
     let units = ["bytes", "kB", "MB", "GB", "TB"]
     var (value, unit) = (Double(count), 0)
@@ -8,7 +8,8 @@ public func byteCount(_ count: Int) -> String {
     return unit == 0 ? "\(count) bytes" : "\(decimals(value, value < 10 ? 1 : 0)) \(units[unit])"
 }
 
-/// Rows of columns as wide as their widest entry, as it is printed; numbers to the right.
+/// Returns the lines of a table. Each column is as wide as its widest cell. Columns of whole numbers are
+/// right-aligned.
 public func textTable(_ rows: [[String]]) -> [String] {
     let rows = rows.map { $0.map(printable) }
     guard let columns = rows.first?.indices else { return [] }

@@ -1,4 +1,4 @@
-// Errors for a file of another kind than its reader expects: what the file is, and the next step.
+// The error for a file that is not of the kind that its reader expects. It says what the file is, and the next step.
 
 import ByteJSON
 
@@ -32,16 +32,16 @@ public enum ExpectedFile: Sendable {
     }
 }
 
-/// A file is of another kind than its reader expects.
+/// The error for a file that is not of the kind that its reader expects.
 public struct UnexpectedFileError: Error, Equatable, CustomStringConvertible {
     /// The path of the file.
     public let path: String
     /// The kind that was found.
     public let kind: FileKind
-    /// What the file is and what to do about it, as a phrase that follows the path.
+    /// What the file is and the next step, as a phrase that follows the path.
     public let sentence: String
 
-    /// The error in the words for a file that a run wrote. Nil if the kind alone does not tell what is wrong.
+    /// The same error, in the words for a file that a run wrote. Nil if the kind alone does not show what is wrong.
     public var ofResult: UnexpectedFileError? {
         kind.sentence(insteadOf: .result).map {
             UnexpectedFileError(path: path, kind: kind, sentence: $0)
@@ -62,8 +62,8 @@ extension MappedFile {
         }
     }
 
-    /// Returns the error for a reader that took this file for an `expected` one and failed with `error`: an `UnexpectedFileError`
-    /// if the file is recognised as another kind, otherwise `error`.
+    /// Returns the error to throw after a reader failed with `error` because it read this file as `expected`. If the
+    /// file is of another kind, returns an `UnexpectedFileError`. Otherwise returns `error`.
     public func explained(_ error: any Error, as expected: ExpectedFile) -> any Error {
         guard let kind, let sentence = kind.sentence(insteadOf: expected) else {
             return error
@@ -73,9 +73,9 @@ extension MappedFile {
 }
 
 extension MappedFile {
-    /// Reads the file as one JSON object. Throws `UnexpectedFileError` if the file is of another kind than `expected`, or holds
-    /// the answer of a server instead of its content. If the file is not a JSON object for another reason, throws what `failure`
-    /// makes of that reason.
+    /// Reads the file as one JSON object. Throws `UnexpectedFileError` if the file is of another kind than
+    /// `expected`, or holds an error answer of a server. If the file is not a JSON object for another reason, throws
+    /// the error that `failure` makes from the reason.
     public func jsonObject(
         as expected: ExpectedFile = .json, or failure: (_ reason: String) -> any Error
     ) throws -> JSONObject {
@@ -93,7 +93,7 @@ extension MappedFile {
         return object
     }
 
-    /// Throws `UnexpectedFileError` if this file holds the answer of a server instead of its content, also if the answer is JSON.
+    /// Throws `UnexpectedFileError` if this file holds an error answer of a server, also if the answer is JSON.
     public func checkIsNoAnswer() throws(UnexpectedFileError) {
         guard let kind, case .refusal = kind, let sentence = kind.sentence(insteadOf: .json) else {
             return
@@ -103,7 +103,7 @@ extension MappedFile {
 }
 
 extension FileKind {
-    /// Whether the kind was recognised by what the text of the file says.
+    /// Whether the file is text, apart from UTF-16, UTF-32, and JSON with a byte order mark.
     public var isText: Bool {
         switch self {
         case .empty, .encoded, .marked: false
@@ -111,16 +111,16 @@ extension FileKind {
         }
     }
 
-    /// Returns what the file is and the next step: "is parquet, not JSONL; convert it…". Nil if this kind is the expected one, or
-    /// may be.
+    /// Returns what the file is and the next step: "is parquet, not JSONL; convert it…". Nil if this kind is, or may
+    /// be, the expected kind.
     public func sentence(insteadOf expected: ExpectedFile) -> String? {
         switch (self, expected) {
         case (.safetensors, .safetensors), (.npz, .npz), (.archive(_, "unzip"), .npz), (.npy, .npy),
             (.json, .json), (.json, .records), (.json, .result), (.sentencePiece, .sentencePiece):
             nil
-        // The reader of the corpus reports that the file has no records.
+        // The corpus reader itself reports a file without records.
         case (.empty, .records): nil
-        // The reader of results can say more about the damage.
+        // The reader of result files can describe the damage more exactly.
         case (.empty, .result), (.text, .result): nil
         default: "\(found(insteadOf: expected)); \(nextStep(expected))"
         }
@@ -155,7 +155,7 @@ extension FileKind {
         switch self {
         case .empty: "is empty, \(expected.name) was expected"
         case .zeros:
-            "begins with nothing but NUL bytes, as after a crash or a download that was broken off"
+            "begins with only NUL bytes, as after a crash or an interrupted download"
         case .pointer(_, _, let size):
             "is \(name), not the file itself\(size.map { " (\($0) bytes)" } ?? "")"
         case .webPage(let title):
@@ -171,29 +171,31 @@ extension FileKind {
     private func nextStep(_ expected: ExpectedFile) -> String {
         let again =
             expected == .result
-            ? "run the same command again to have it made anew" : "download or export it again"
+            ? "run the same command again to make the file again" : "download or export it again"
         let isCorpus = expected == .records
         return switch self {
-        case .zeros where isCorpus: "restore the file, or remove the NUL bytes: tr -d '\\000'"
+        case .zeros where isCorpus:
+            "restore the file, or remove the NUL bytes: tr -d '\\000' < FILE > NEW"
         case .pointer(_, let command, _):
             "run `\(command)` in its folder, or download the file again"
         case .webPage:
             "a sign-in page or an error page was saved in its place: download the file itself again"
-        case .refusal: "get access to it (its page says how; give a token), and download it again"
-        case .encoded(let name): "convert it: iconv -f \(name) -t UTF-8"
-        case .marked: "remove it: sed -i '1s/^\\xEF\\xBB\\xBF//'"
+        case .refusal:
+            "get access to the file (its web page says how; the Hub needs a token in HF_TOKEN), and download it again"
+        case .encoded(let name): "convert it: iconv -f \(name) -t UTF-8 FILE > NEW"
+        case .marked: "remove it: sed -i '1s/^\\xEF\\xBB\\xBF//' FILE"
         case .compressed(let name, let command):
             isCorpus
                 ? "decompress it: \(command) (plain, gzip and zstd files are read, not \(name))"
                 : "decompress it: \(command)"
-        case .archive(_, let command): "take the file out of it: \(command)"
+        case .archive(_, let command): "extract the file from it: \(command)"
         case .table(_, let reader) where isCorpus:
             "convert it to JSONL, e.g. with pandas: \(reader)(FILE).to_json(NEW, orient='records', lines=True)"
         case .torch where expected == .safetensors, .pickle where expected == .safetensors:
-            "it could run programs when opened, and is not read: save its tensors with safetensors.torch.save_file"
+            "a pickle can run code when it is opened, so it is not read: save its tensors with safetensors.torch.save_file"
         case .torch where expected == .npz, .pickle where expected == .npz:
-            "it could run programs when opened, and is not read: save its arrays with numpy.savez"
-        case .gguf: "give the checkpoint as published, in safetensors"
+            "a pickle can run code when it is opened, so it is not read: save its arrays with numpy.savez"
+        case .gguf: "give the original checkpoint in safetensors format"
         case .xml where isCorpus, .pickle where isCorpus, .other where isCorpus,
             .text where isCorpus:
             "write one JSON object a line, {\"style\": AUTHOR, \"text\": TEXT} (--author_field and --text_field name other keys)"

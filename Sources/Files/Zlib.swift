@@ -16,7 +16,7 @@ public func crc32(_ first: UInt32, followedBy second: UInt32, count: Int) -> UIn
     UInt32(CZlib.crc32_combine(UInt(first), UInt(second), count))
 }
 
-/// The stream formats that are read and written with zlib.
+/// The formats of compressed streams that this program reads and writes with zlib.
 public enum DeflateContainer: Sendable {
     /// Bare DEFLATE (RFC 1951), as in ZIP.
     case raw
@@ -51,7 +51,7 @@ public final class Deflater {
     ) throws {
         var rest = input
         repeat {
-            // zlib counts bytes in 32 bits.
+            // zlib counts bytes in 32 bits, so it gets at most 1 GiB at once.
             let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(1 << 30))
             rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(piece.count))
             stream.next_in = UnsafeMutablePointer(
@@ -93,7 +93,8 @@ public final class Inflater {
 
     deinit { inflateEnd(&stream) }
 
-    /// Decompresses from the start of `input` into `output`. Returns how many bytes of each were used, at most 1 GiB.
+    /// Decompresses bytes from the start of `input` into `output`, at most 1 GiB of each. Returns the number of input
+    /// bytes read and of output bytes written.
     public func read(
         _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer
     ) -> (consumed: Int, produced: Int, status: Status) {

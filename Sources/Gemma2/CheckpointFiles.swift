@@ -1,5 +1,6 @@
 // Reads a checkpoint's tensors from one safetensors file, or from shards with an index.
-// Layout: transformers, `save_pretrained` (model.safetensors, model.safetensors.index.json).
+// The layout is that of transformers' `save_pretrained`: model.safetensors, or shards and
+// model.safetensors.index.json.
 
 import ArrayFiles
 import ByteJSON
@@ -7,25 +8,26 @@ import Files
 
 /// The tensors of a checkpoint folder, as stored in its safetensors files.
 public struct CheckpointFiles: Sendable {
-    /// The name of the weights file of a checkpoint that has only one.
+    /// The name of the weights file if a checkpoint has only one.
     public static let singleName = "model.safetensors"
-    /// The name of the index of a checkpoint that is split into shards. The index maps each tensor to the file that stores it.
+    /// The name of the index of a checkpoint that is split into shards. The index maps each tensor to the file that
+    /// stores it.
     public static let indexName = "model.safetensors.index.json"
 
     /// The path of the folder.
     public let directory: String
-    /// The safetensors files with their names; shards in the order in which the index first names them.
+    /// The safetensors files and their names. Shards are in the order in which the index first names them.
     public let files: [(name: String, file: SafetensorsFile)]
-    /// Warnings about a second form of the weights or an adapter in the folder, which the user may have wanted. Each names the
-    /// file.
+    /// Warnings about files in the folder that are not read, although the user may want them: a second form of the
+    /// weights, or an adapter. Each warning names the file.
     let warnings: [String]
     /// The names of all tensors, in the order of the single file or of the index.
     let names: [String]
     private let index: String?
     private let shardOfTensor: [ExactString: Int]
 
-    /// Opens the folder's `model.safetensors` or, if it does not exist, the shards that the index names, and checks the
-    /// headers. Throws `FileError`, `UnexpectedFileError`, `SafetensorsError` or `CheckpointError`.
+    /// Opens the folder's `model.safetensors`. If this file does not exist, opens the shards that the index names.
+    /// Checks the headers. Throws `FileError`, `UnexpectedFileError`, `SafetensorsError` or `CheckpointError`.
     public init(directory: String) throws {
         self.directory = directory
         let single = "\(directory)/\(CheckpointFiles.singleName)"
@@ -40,7 +42,7 @@ public struct CheckpointFiles: Sendable {
                 CheckpointFiles.adapterWarnings(directory)
                 + (fileExists(indexPath)
                     ? [
-                        "\(directory): has \(CheckpointFiles.singleName) and, beside it, shards with \(CheckpointFiles.indexName); the single file is read, as transformers does; remove the one that you do not want"
+                        "\(directory): has both \(CheckpointFiles.singleName) and shards with \(CheckpointFiles.indexName); only \(CheckpointFiles.singleName) is read, as in transformers; remove the files that you do not want"
                     ] : [])
             return
         }
@@ -67,12 +69,12 @@ public struct CheckpointFiles: Sendable {
         warnings = CheckpointFiles.adapterWarnings(directory)
     }
 
-    /// Returns a warning if the folder also has an adapter. With peft installed, transformers would load the adapter and the
-    /// base model that the adapter names.
+    /// Returns a warning if the folder also has an adapter. If peft is installed, transformers would apply this
+    /// adapter to the base model that the adapter names.
     private static func adapterWarnings(_ directory: String) -> [String] {
         guard isListed(directory + "/adapter_config.json") else { return [] }
         return [
-            "\(directory): has adapter_config.json beside the model's weights: the adapter is not applied here; if you want to use it, merge it first (peft: merge_and_unload, then save_pretrained), else remove the file"
+            "\(directory): has adapter_config.json beside the model's weights: this program does not apply the adapter; to use the adapter, merge it into the model first (peft: merge_and_unload, then save_pretrained), otherwise remove this file"
         ]
     }
 
@@ -80,7 +82,7 @@ public struct CheckpointFiles: Sendable {
         names.contains { $0.hasPrefix("layers.") } && !names.contains { $0.hasPrefix("model.") }
     }
 
-    /// Throws if the shard `name`, which the index at `path` names, is missing or is a PyTorch file (pickle).
+    /// Throws if the shard `name` is missing or is a PyTorch file (pickle). `path` is the index that names the shard.
     private static func checkShard(
         _ name: String, of path: String, in directory: String
     ) throws(CheckpointError) {
@@ -93,13 +95,13 @@ public struct CheckpointFiles: Sendable {
             throw .otherContents(
                 directory: path,
                 reason:
-                    "names \(name), weights in PyTorch's form (pickle), which could run programs when opened and are not read; download the safetensors with their own index, or save them so: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)"
+                    "names \(name), a file in PyTorch's format (pickle); this program does not read it, because a pickle can run any code; download the safetensors files and their index, or make them: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)"
             )
         }
     }
 
-    /// Returns the names of the weights files in the index at `path`, each once, in the order of the index. Throws `FileError`,
-    /// `UnexpectedFileError` or `CheckpointError`.
+    /// Returns the names of the weights files that the index at `path` lists. Each name appears once, in the order of
+    /// the index. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
     public static func weightNames(index path: String) throws -> [String] {
         var seen: Set<ExactString> = []
         return try readIndex(path).map(\.file).filter { seen.insert(ExactString($0)).inserted }
@@ -117,7 +119,8 @@ public struct CheckpointFiles: Sendable {
             guard let name = value.string else {
                 throw bad("\(tensor) is mapped to \(value.excerpt), expected a file name")
             }
-            // A shard is in the folder of its index. A name with folders could make the program read any file of the user.
+            // A shard must be in the folder of its index. With a folder in the name, the index could make the program
+            // read any file that the user may read.
             guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.utf8.contains(0)
             else {
                 throw bad("\(tensor) is mapped to '\(name)', expected a file name without folders")
@@ -126,33 +129,36 @@ public struct CheckpointFiles: Sendable {
         }
     }
 
-    /// The element types of the checkpoint's tensors, sorted by name.
+    /// The element types of all tensors in the checkpoint, sorted by name.
     public var elementTypes: [ElementType] {
         files.reduce(into: Set()) { $0.formUnion($1.file.elementTypes) }
             .sorted { $0.rawValue < $1.rawValue }
     }
 
-    /// The path of the file that lists the tensors: the index, or else the single file.
+    /// The path of the file that lists the tensors: the index if the checkpoint has one, otherwise the single file.
     var listPath: String { index ?? files[0].file.file.path }
 
-    /// Whether a tensor name begins with "layers." and none begins with "model.". `save_pretrained` writes such names for the
-    /// model without its language-model head (`Gemma2Model`).
+    /// Whether tensor names lack "model." at the front: some names begin with "layers.", and none begins with
+    /// "model.". `save_pretrained` writes such names for transformers' class `Gemma2Model`, which is the model
+    /// without its head.
     let lacksPrefix: Bool
 
-    /// Whether the index or the single file lists a tensor called `name`.
+    /// Whether the index or the single file lists a tensor with the name `name`.
     func has(_ name: String) -> Bool {
         index == nil
             ? files[0].file.has(name) : shardOfTensor[ExactString(name)] != nil
     }
 
-    /// Returns the tensor called `name` in this checkpoint. Throws if it is missing or not float32, bfloat16 or float16.
+    /// Returns the tensor `name` of this checkpoint. Throws if the tensor is missing, or is not float32, bfloat16 or
+    /// float16.
     func tensor(_ name: String) throws -> StoredTensor { try file(of: name).tensor(name) }
 
-    /// Returns the shape of the tensor called `name`, from the header alone. Throws the same errors as `tensor`.
+    /// Returns the shape of the tensor `name`. Reads only the header. Throws the same errors as `tensor`.
     func shape(of name: String) throws -> [Int] { try file(of: name).tensorHeader(name).shape }
 
-    /// Returns the file that stores the tensor called `name`; for a checkpoint of one file, always that file. Throws if the
-    /// index does not list the tensor, or names a file that does not have it.
+    /// Returns the file that stores the tensor `name`. If the checkpoint is a single file, returns this file without
+    /// a check. Throws if the index does not list the tensor, or if the file that the index names does not have the
+    /// tensor.
     func file(of name: String) throws -> SafetensorsFile {
         guard let index else { return files[0].file }
         guard let shard = shardOfTensor[ExactString(name)] else {
@@ -162,7 +168,7 @@ public struct CheckpointFiles: Sendable {
             throw CheckpointError.badIndex(
                 path: index,
                 reason:
-                    "says that \(name) is in \(files[shard].name), which does not have it: index and shards were not saved together"
+                    "says that \(name) is in \(files[shard].name), but this file does not have it: index and shards were not saved together"
             )
         }
         return files[shard].file

@@ -1,11 +1,11 @@
-// Explains what a folder contains if it is not a checkpoint in Hugging Face's layout.
+// Explains the content of a folder that is not a checkpoint in Hugging Face's layout.
 
 import ByteJSON
 import Files
 
 extension CheckpointFiles {
-    /// Throws `CheckpointError` if the folder has no weights and its files show why. Returns if the cause is unknown. Throws
-    /// `FileError` if the folder cannot be read.
+    /// Throws `CheckpointError` if the folder has no weights and its other files show the cause. Returns if the cause
+    /// is unknown. Throws `FileError` if the folder cannot be read.
     public static func checkFolder(_ directory: String) throws {
         let names = try directoryContents(directory)
         guard !names.contains(singleName), !names.contains(indexName),
@@ -14,49 +14,50 @@ extension CheckpointFiles {
         throw CheckpointError.otherContents(directory: directory, reason: reason)
     }
 
-    /// Returns what a folder with files of these `names` is and what the user can do, as the end of a sentence; nil if unknown.
+    /// Returns the end of a message about a folder with files of these `names`: what the folder is, and what the user
+    /// can do. Nil if unknown.
     private static func otherContents(_ names: [String], _ directory: String) -> String? {
         func first(_ isMeant: (String) -> Bool) -> String? { names.first(where: isMeant) }
         if let adapter = first({ $0.hasPrefix("adapter_") }) {
             let config = try? MappedFile(path: directory + "/adapter_config.json").parsedJSON()
             let base = config?.object?["base_model_name_or_path"]?.string.map { " for \($0)" } ?? ""
             return
-                "is an adapter (LoRA)\(base), not a checkpoint: it has \(adapter); merge it into its model first (peft: merge_and_unload, then save_pretrained), and give the folder that this makes"
+                "is an adapter (LoRA)\(base), not a checkpoint: the folder has \(adapter); merge the adapter into its model (peft: merge_and_unload, then save_pretrained), and give the folder of the merged model"
         }
         let folders = names.filter { fileExists("\(directory)/\($0)/config.json") }
         if !names.contains("config.json"), folders.count == 1 {
             return
-                "has no checkpoint itself, but in its folder \(folders[0]); give \(directory)/\(folders[0])"
+                "has no checkpoint itself, but its folder \(folders[0]) has one; give \(directory)/\(folders[0])"
         }
         if let shard = first({
             $0.wholeMatch(of: /model-[0-9]+-of-[0-9]+\.safetensors/) != nil
         }) {
             return
-                "has \(shard), but no \(indexName), which says which file has which tensor; download that file too"
+                "has \(shard), but no \(indexName), the list of tensors and their files; download this list too"
         }
         if let file = first({ $0.hasPrefix("consolidated") && $0.hasSuffix(".safetensors") }) {
             return
-                "has \(file), weights in their makers' own layout, and no \(singleName); download the files in Hugging Face's layout"
+                "has \(file), weights in their authors' own layout, but no \(singleName); download the files in Hugging Face's layout"
         }
         if let file = first({ $0.hasSuffix(".gguf") }) {
             return
-                "has \(file), weights for llama.cpp (GGUF), and no \(singleName); give the checkpoint as published, in safetensors"
+                "has \(file), weights for llama.cpp (GGUF), but no \(singleName); give the checkpoint as published, in safetensors"
         }
         if let file = first({ name in
             [".bin", ".pt", ".pth", ".ckpt"].contains(where: name.hasSuffix)
                 && FileKind(path: "\(directory)/\(name)").map { $0.isBinary } ?? true
         }) {
             return
-                "has \(file), weights in PyTorch's form (pickle), and no \(singleName); download the safetensors, or save them so: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)"
+                "has \(file), weights in PyTorch's format (pickle), but no \(singleName); download the safetensors files, or make them: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)"
         }
         if let file = first({ ["tf_model.h5", "flax_model.msgpack"].contains($0) }) {
             return
-                "has \(file), weights for another library, and no \(singleName); download the safetensors"
+                "has \(file), weights for another library, but no \(singleName); download the safetensors files"
         }
         let files = names.filter { $0.hasSuffix(".safetensors") }
         if files.count == 1 {
             return
-                "has \(files[0]), and no \(singleName); if that is the whole checkpoint, rename it to \(singleName)"
+                "has \(files[0]), but no \(singleName); if \(files[0]) is the whole checkpoint, rename it to \(singleName)"
         }
         return nil
     }

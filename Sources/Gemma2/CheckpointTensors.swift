@@ -1,5 +1,6 @@
-// The only table of the tensors that the model is computed from, and the rules for other tensors of a checkpoint.
-// Names: transformers, models/gemma2/modeling_gemma2.py; peft; bitsandbytes, GPTQ, AWQ, compressed-tensors, MLX.
+// The table of the tensors that the model is computed from, and the rules for other tensors of a checkpoint.
+// Names are from transformers (models/gemma2/modeling_gemma2.py), peft, bitsandbytes, GPTQ, AWQ, compressed-tensors
+// and MLX.
 
 import ArrayFiles
 import ByteJSON
@@ -33,14 +34,14 @@ extension Gemma2Config {
 
 /// The tensors of a checkpoint that the model of one configuration is computed from.
 public struct CheckpointTensors {
-    /// Warnings about unknown tensors, and about other weights in the folder. Each names the file.
+    /// Warnings about unknown tensors, and about other weights in the folder. Each warning names the file.
     public let warnings: [String]
     private let files: CheckpointFiles
     private let shapes: [String: [Int]]
 
-    /// Checks that the files have all tensors that `config` asks for, with their shapes, and none that would change the
-    /// results. Reads only headers and, if an unembedding is stored although it is tied to the embedding, up to 64 rows of
-    /// both. Throws `SafetensorsError` or `CheckpointError`.
+    /// Checks that the files have all tensors that `config` asks for, with the right shapes, and no tensor that would
+    /// change the results. Reads only headers. If the unembedding is stored although `config` ties it to the
+    /// embedding, also reads up to 64 rows of both matrices. Throws `SafetensorsError` or `CheckpointError`.
     public init(_ files: CheckpointFiles, _ config: Gemma2Config) throws {
         self.files = files
         let tensors = config.tensors
@@ -70,14 +71,15 @@ public struct CheckpointTensors {
         }
     }
 
-    /// Returns the tensor that the table calls `name`. Throws if its shape is not the table's, or if it is not float32,
-    /// bfloat16 or float16.
+    /// Returns the tensor that has the name `name` in the table. Throws if its shape differs from the table, or if it
+    /// is not float32, bfloat16 or float16.
     func tensor(_ name: String) throws -> StoredTensor {
         try checkShape(name)
         return try files.tensor(CheckpointTensors.name(name, in: files))
     }
 
-    /// Checks type and shape in the header of the tensor that the table calls `name`. Throws the same errors as `tensor`.
+    /// Checks type and shape of a tensor by its header. `name` is the tensor's name in the table. Throws the same
+    /// errors as `tensor`.
     private func checkShape(_ name: String) throws {
         let found = CheckpointTensors.name(name, in: files)
         let (shape, expected) = (try files.shape(of: found), shapes[name] ?? [])
@@ -92,20 +94,21 @@ public struct CheckpointTensors {
 
     private static let unembedding = "lm_head.weight"
 
-    /// Returns the name in `files` of the tensor that the table calls `name`. In a checkpoint that was saved from the model
-    /// without its head (`Gemma2Model`), names have no "model." at the front. transformers adds it when it loads the
-    /// checkpoint.
+    /// Returns the name that a tensor of the table has in `files`. If a checkpoint was saved from the model without
+    /// its head (`Gemma2Model`), its names lack "model." at the front. transformers adds "model." when it loads such
+    /// a checkpoint.
     private static func name(_ name: String, in files: CheckpointFiles) -> String {
         files.lacksPrefix && name.hasPrefix("model.") ? String(name.dropFirst(6)) : name
     }
 
-    /// Returns the end of the message about the missing `tensor`: which tensor exists instead, and the likely cause.
+    /// Returns the end of the message about the missing `tensor`: the tensor that exists instead, and the likely
+    /// cause.
     private static func reason(
         missing tensor: String, _ files: CheckpointFiles, _ config: Gemma2Config
     ) -> String {
         if tensor == unembedding {
             return
-                "config.json asks for it, since tie_word_embeddings is false there; set it to true if the model uses its embedding as unembedding, else save the checkpoint again with \(unembedding)"
+                "config.json asks for it, because tie_word_embeddings is false; set tie_word_embeddings to true if the unembedding of the model is its embedding, otherwise save the checkpoint again with \(unembedding)"
         }
         guard !files.names.isEmpty else {
             return "the checkpoint has no tensors; download it again"
@@ -115,7 +118,7 @@ public struct CheckpointTensors {
             files.has(String(other.dropLast(end.count)) + "embed_tokens.weight")
         {
             return
-                "\(other) is there instead: the names begin with '\(other.dropLast(end.count))' in place of 'model.'; save the language model alone, as a Gemma2ForCausalLM, or rename the tensors"
+                "\(other) is stored instead: the names begin with '\(other.dropLast(end.count))', expected 'model.'; save only the language model, as a Gemma2ForCausalLM, or rename the tensors"
         }
         let nearest = files.names.max {
             $0.sharedBytes(with: tensor) < $1.sharedBytes(with: tensor)
@@ -126,17 +129,18 @@ public struct CheckpointTensors {
 
     // MARK: Other tensors
 
-    /// Parts of tensor names, and what a tensor with such a name means.
+    /// Parts of tensor names (`marks`), and the reason why a tensor with such a name is refused.
     private typealias Rule = (marks: [String], reason: String)
 
-    /// Marks of weights in another form than the table's: adapters that are not merged, and quantised weights.
+    /// Marks of tensors that store weights in another form than in the table: tensors of adapters that are not
+    /// merged, and of quantised weights.
     private static let otherForms: [Rule] = [
         (
             [
                 "lora_", ".base_layer.", ".modules_to_save.", "ia3_l", "vera_lambda", "hada_w",
                 "lokr_w",
             ],
-            "belongs to an adapter that is not merged: merge it into the model (merge_and_unload of peft), save that, and give the folder"
+            "belongs to an adapter that is not merged: merge the adapter into its model (peft: merge_and_unload, then save_pretrained), and give the folder of the merged model"
         ),
         (
             [
@@ -149,15 +153,15 @@ public struct CheckpointTensors {
                 ".q_scale", ".zero_point", ".biases", "._data", "._scale", ".codebooks",
                 ".codes",
             ],
-            "belongs to a quantised checkpoint, which this program does not read; give the one in float32, bfloat16 or float16 that it was made from"
+            "belongs to a quantised checkpoint, which this program does not read; give the checkpoint in float32, bfloat16 or float16 from which it was made"
         ),
     ]
 
     private static func refuse(_ rules: [Rule], in files: CheckpointFiles) throws {
         for (marks, reason) in rules {
             let found = files.names.first { name in
-                // A mark such as ".scales" must end the name. One that ends in a dot or does not begin with one may be
-                // anywhere.
+                // A mark that begins with a dot, such as ".scales", must be at the end of the name. A mark that ends
+                // with a dot or does not begin with a dot may be anywhere in the name.
                 marks.contains {
                     $0.hasSuffix(".") || !$0.hasPrefix(".")
                         ? name.contains($0) : name.hasSuffix($0)
@@ -169,16 +173,16 @@ public struct CheckpointTensors {
         }
     }
 
-    /// Whether a tensor outside the table changes nothing: rotary tables, which are computed from the configuration, and the
-    /// unembedding, which `checkTied` checks.
+    /// Whether a tensor outside the table changes nothing. Such tensors are rotary tables, which the program computes
+    /// from the configuration, and the unembedding, which `checkTied` checks.
     private static func isHarmless(_ name: String) -> Bool {
         name == unembedding
             || [".inv_freq", ".cos_cached", ".sin_cached"].contains(where: name.hasSuffix)
                 && name.contains("rotary_emb")
     }
 
-    /// Returns why the tensor called `name`, which is not in the table, would change the results; nil if no such effect is
-    /// known.
+    /// Returns the reason why the tensor `name`, which is not in the table, would change the results. Nil if no such
+    /// reason is known.
     private static func change(
         by name: String, _ files: CheckpointFiles, _ config: Gemma2Config
     ) -> String? {
@@ -186,7 +190,8 @@ public struct CheckpointTensors {
         guard isHead || files.lacksPrefix || name.hasPrefix("model.") else { return nil }
         let parts = (name.hasPrefix("model.") ? name.dropFirst(6) : name[...]).split(separator: ".")
         guard isHead || ["embed_tokens", "layers", "norm"].contains(parts[0]) else { return nil }
-        // If the configuration has fewer layers than the checkpoint, the other layers are ignored, as in transformers.
+        // If the checkpoint has more layers than the configuration, the additional layers are ignored, as in
+        // transformers.
         if parts[0] == "layers", parts.count > 1, let layer = Int(parts[1]),
             layer >= config.nLayers
         {
@@ -200,8 +205,8 @@ public struct CheckpointTensors {
         return nil
     }
 
-    /// Throws if the unembedding differs from the embedding although the configuration ties them. Up to 64 rows are compared.
-    /// That is enough, because training the unembedding separately changes all of its rows.
+    /// Throws if the unembedding differs from the embedding although the configuration ties them. Compares up to 64
+    /// rows, which is enough: if the unembedding was trained separately, all of its rows have changed.
     private func checkTied(_ config: Gemma2Config) throws {
         let embedding = try tensor("model.embed_tokens.weight")
         let head = try files.tensor(CheckpointTensors.unembedding)
@@ -218,13 +223,13 @@ public struct CheckpointTensors {
         throw CheckpointError.refusedTensor(
             path: head.path, tensor: head.name,
             reason:
-                "is not \(embedding.name), though tie_word_embeddings is true in config.json (or missing, which means true): transformers 4 ignores the tensor, transformers 5 uses it; set tie_word_embeddings to false if it is to be used, else remove it"
+                "differs from \(embedding.name), although tie_word_embeddings in config.json is true (or missing, which means true); transformers 4 ignores this tensor, transformers 5 uses it; set tie_word_embeddings to false if the tensor should be used, otherwise remove the tensor"
         )
     }
 }
 
 extension String {
-    /// Returns the length of the common prefix of both strings, in bytes.
+    /// Returns the length in bytes of the common prefix of both strings.
     fileprivate func sharedBytes(with other: String) -> Int {
         zip(utf8, other.utf8).prefix { $0 == $1 }.count
     }

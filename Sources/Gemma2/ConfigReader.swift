@@ -1,13 +1,14 @@
-// Reads the keys of a Gemma-2 model's `config.json`. The keys of transformers 4.42 to 5 are known.
-// Keys: transformers, models/gemma2/configuration_gemma2.py, configuration_utils.py and modeling_rope_utils.py.
+// Reads the keys of a Gemma-2 model's `config.json`. The keys that transformers 4.42 to 5 write are known.
+// Keys are from transformers: models/gemma2/configuration_gemma2.py, configuration_utils.py, modeling_rope_utils.py.
 
 import ByteJSON
 
-/// Typed access to the configuration's keys.
+/// Reads the values of one JSON object of the configuration, and checks their types.
 struct ConfigReader {
     let path: String
     let object: JSONObject
-    /// The keys that lead to this object, each followed by a dot; empty at the top level.
+    /// The path of keys to this object, such as `rope_parameters.`; each key is followed by a dot. Empty at the top
+    /// level.
     var place = ""
 
     func bad(_ key: String, _ reason: String) -> CheckpointError {
@@ -30,8 +31,8 @@ struct ConfigReader {
         guard object[key]?.string == expected else { throw bad(key, expected: "\"\(expected)\"") }
     }
 
-    /// Returns the whole number at `key`, or `fallback` if the key is missing. BLAS takes sizes as 32-bit integers, which
-    /// limits the default range.
+    /// Returns the whole number at `key`. If the key is missing, returns `fallback`. The default range ends at the
+    /// largest 32-bit integer, because BLAS takes sizes as 32-bit integers.
     func size(
         _ key: String, default fallback: Int? = nil, in range: ClosedRange<Int> = 1...Int(Int32.max)
     ) throws -> Int {
@@ -45,7 +46,8 @@ struct ConfigReader {
 
     func positive(_ key: String, default fallback: Float) throws -> Float {
         guard let value = object[key] else { return fallback }
-        // Checked as float32, because the value is used as float32: 1e-60 would be 0 and 1e60 infinity.
+        // The value is checked as float32, because it is used as float32. 1e-60 would become 0, and 1e60 would become
+        // infinity.
         guard let number = value.number.map({ Float($0) }), number > 0, number.isFinite else {
             throw bad(key, expected: "a positive number that fits float32")
         }
@@ -71,25 +73,26 @@ struct ConfigReader {
         return id
     }
 
-    /// Returns `sliding_window`. The first Gemma-2 configurations also have `sliding_window_size`; then both must be equal.
+    /// Returns `sliding_window`. The first Gemma-2 configurations also have `sliding_window_size`, which must then be
+    /// equal.
     func window() throws -> Int {
         let window = try size("sliding_window", default: 4096)
         guard object["sliding_window_size"] != nil else { return window }
         guard try size("sliding_window_size") == window else {
-            throw bad("sliding_window_size", expected: "\(window) as sliding_window")
+            throw bad("sliding_window_size", expected: "\(window), the value of sliding_window")
         }
         return window
     }
 
-    /// Returns `rope_theta`. transformers 5 stores it in `rope_parameters`, which may also be called `rope_scaling`. If it is
-    /// given more than once, all values must be equal.
+    /// Returns `rope_theta`. transformers 5 stores this key in `rope_parameters`, which may also be called
+    /// `rope_scaling`. If the key occurs more than once, all values must be equal.
     func rotaryBase(_ unknown: inout UnknownNames) throws -> Float {
         var found: (key: String, base: Float)?
         func add(_ reader: ConfigReader) throws {
             guard reader.object["rope_theta"] != nil else { return }
             let base = try reader.positive("rope_theta", default: 0)
             if let found, found.base != base {
-                throw reader.bad("rope_theta", expected: "\(found.base) as \(found.key)")
+                throw reader.bad("rope_theta", expected: "\(found.base), the value of \(found.key)")
             }
             found = (reader.place + "rope_theta", base)
         }
@@ -106,8 +109,8 @@ struct ConfigReader {
         return found?.base ?? 10_000
     }
 
-    /// Returns for each of `count` layers whether its attention is local. Without `layer_types`, local and global layers
-    /// alternate.
+    /// Returns for each of `count` layers whether its attention is local. If the file has no `layer_types`, local and
+    /// global layers alternate, and layer 0 is local.
     func localLayers(count: Int) throws -> [Bool] {
         guard let types = object["layer_types"], types != .null else {
             return (0..<count).map { $0 % 2 == 0 }
@@ -123,13 +126,13 @@ struct ConfigReader {
             }
         }
         guard let isLocal, isLocal.count == count else {
-            throw bad("layer_types", expected: "a list of \(count) entries, one a layer")
+            throw bad("layer_types", expected: "a list of \(count) entries, one for each layer")
         }
         return isLocal
     }
 
-    /// Returns a warning if the checkpoint was saved from a Gemma-2 class that has more than the language model. Throws if the
-    /// class belongs to another model.
+    /// Returns a warning if the checkpoint was saved from a Gemma-2 class that has more than the language model, such
+    /// as a classifier. Throws if the class belongs to another model.
     func classWarnings() throws -> [String] {
         guard let value = object["architectures"], value != .null else { return [] }
         guard let names = value.array?.map(\.string), !names.contains(nil) else {
@@ -138,28 +141,30 @@ struct ConfigReader {
         return try names.compactMap { $0 }.compactMap { name in
             if ["Gemma2ForCausalLM", "Gemma2Model"].contains(name) { return nil }
             guard name.contains("Gemma2") else {
-                throw bad("architectures", expected: "[\"Gemma2ForCausalLM\"], as model_type is")
+                throw bad(
+                    "architectures",
+                    expected: "[\"Gemma2ForCausalLM\"], because model_type is \"gemma2\"")
             }
             return
-                "\(path): architectures is \(value.excerpt): what \(name) has besides the language model is not computed"
+                "\(path): architectures is \(value.excerpt); this program computes only the language model of \(name), not its other parts"
         }
     }
 
-    /// Returns a warning if `hidden_act` names another activation function. Some files have this key beside `hidden_activation`
-    /// or in place of it; only `hidden_activation` is used.
+    /// Returns a warning if `hidden_act` names another activation function. Some files have this key in addition to
+    /// `hidden_activation` or instead of it. Only `hidden_activation` is used.
     func activationWarnings() throws -> [String] {
         guard let value = object["hidden_act"], value != .null, value != "gelu_pytorch_tanh" else {
             return []
         }
         return [
-            "\(path): hidden_act is \(value.excerpt), but this program, like transformers, uses hidden_activation, which is \(object["hidden_activation"]?.excerpt ?? "\"gelu_pytorch_tanh\" where it is missing")"
+            "\(path): hidden_act is \(value.excerpt); this program ignores this key and, like transformers, uses hidden_activation, which is \(object["hidden_activation"]?.excerpt ?? "\"gelu_pytorch_tanh\" by default")"
         ]
     }
 }
 
 extension ConfigReader {
-    /// Keys that say how weights were quantised. If one of them is not null, the file is refused before any other check. In
-    /// files of MLX and in older files of GPTQ and AWQ, these keys are at the top level.
+    /// Keys that say how weights were quantised. If one of them is not null, the file is refused before any other
+    /// check. Files of MLX and older files of GPTQ and AWQ have these keys at the top level.
     static let quantisationKeys = [
         "quantization_config", "compression_config", "quantization", "quant_method",
         "quantization_method",
@@ -176,7 +181,8 @@ extension ConfigReader {
             "sliding_window_size", "tie_word_embeddings", "vocab_size",
         ],
         harmless: [
-            // How and from what the checkpoint was saved. Tensors are read in the element type in which they are stored.
+            // The checkpoint's origin and element type. They have no effect, because tensors are read in the type in
+            // which they are stored.
             "_commit_hash", "_name_or_path", "dtype", "name_or_path", "torch_dtype",
             "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
             // Options for running, training and generating.

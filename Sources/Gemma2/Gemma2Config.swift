@@ -1,17 +1,19 @@
 // The configuration of a Gemma-2 model: `config.json` as older and newer versions of transformers write it.
-// Keys and defaults: transformers, models/gemma2/configuration_gemma2.py.
+// Keys and defaults are those of transformers, models/gemma2/configuration_gemma2.py.
 
 import ByteJSON
 import Files
 import Hooks
 
-/// Errors for a checkpoint that cannot be used. Each names the file and, if there is one, the key or tensor.
+/// Errors for a checkpoint that cannot be used. Each message names the file. If the error concerns a key or a tensor,
+/// the message names it too.
 public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     /// The configuration is not JSON, lacks a required key, or has a value that is not supported.
     case badConfig(path: String, reason: String)
     /// The folder has neither `model.safetensors` nor an index of shards.
     case noWeights(directory: String)
-    /// The folder or the index does not lead to weights that can be read; `reason` says what it has instead, and what to do.
+    /// The folder or the index has no weights that the program can read. `reason` says what it has instead, and the
+    /// next step.
     case otherContents(directory: String, reason: String)
     /// The index of shards is invalid, or does not match the shards.
     case badIndex(path: String, reason: String)
@@ -21,9 +23,9 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case quantised(path: String, key: String, value: String)
     /// The shape of a tensor is not the shape that the configuration implies.
     case wrongShape(path: String, tensor: String, shape: [Int], expected: [Int])
-    /// A tensor that the model is computed from is missing; `reason` says which tensor exists instead, and the likely cause.
+    /// A tensor that the model needs is missing. `reason` says which tensor exists instead, and the likely cause.
     case missingTensor(path: String, tensor: String, reason: String)
-    /// The checkpoint has a tensor that would change the results; `reason` says how, and what to do.
+    /// The checkpoint has a tensor that would change the results. `reason` says why, and the next step.
     case refusedTensor(path: String, tensor: String, reason: String)
     /// The tokenizer has ids up to `lastID`, but the embedding has only `rows` rows.
     case tooFewRows(path: String, rows: Int, tokenizer: String, lastID: Int)
@@ -34,28 +36,28 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .badConfig(let path, let reason):
             "\(path): \(reason); give the config.json of a Gemma-2 checkpoint"
         case .noWeights(let directory):
-            "\(directory): has neither model.safetensors nor model.safetensors.index.json; give a checkpoint's folder in Hugging Face layout"
+            "\(directory): has neither model.safetensors nor model.safetensors.index.json; give the folder of a checkpoint in Hugging Face's layout"
         case .otherContents(let directory, let reason): "\(directory): \(reason)"
         case .badIndex(let path, let reason):
             "\(path): \(reason); download the checkpoint's index again"
         case .missingShard(let path, let shard):
-            "\(shard) is not there, but \(path) names it; download that file too"
+            "\(shard) is missing, but \(path) names it; download the missing file"
         case .wrongShape(let path, let tensor, let shape, let expected):
-            "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json; the two belong to different checkpoints\(shape.dropFirst() == expected.dropFirst() && tensor.hasSuffix("embed_tokens.weight") ? ", or tokens were added and vocab_size was not set to \(shape[0])" : "")"
+            "\(path): tensor \(tensor) has shape \(shape), expected \(expected) from config.json: weights and config.json are from different checkpoints\(shape.dropFirst() == expected.dropFirst() && tensor.hasSuffix("embed_tokens.weight") ? ", or tokens were added and vocab_size was not set to \(shape[0])" : ""); give files of the same checkpoint"
         case .quantised(let path, let key, let value):
-            "\(path): \(key) is \(value): a quantised checkpoint, which this program does not read; give the one in float32, bfloat16 or float16 that it was made from"
+            "\(path): \(key) is \(value): a quantised checkpoint, which this program does not read; give the checkpoint in float32, bfloat16 or float16 from which it was made"
         case .missingTensor(let path, let tensor, let reason):
-            "\(path): tensor \(tensor) is not there; \(reason)"
+            "\(path): tensor \(tensor) is missing; \(reason)"
         case .refusedTensor(let path, let tensor, let reason):
             "\(path): tensor \(tensor) \(reason)"
         case .tooFewRows(let path, let rows, let tokenizer, let lastID):
-            "\(path): vocab_size is \(rows), but \(tokenizer) has ids up to \(lastID): the embedding has no row for \(lastID >= rows + 1 ? "ids from \(rows) on" : "id \(rows)"); give the tokenizer that the model was trained with, or resize the model's embedding to \(lastID + 1) and save it again"
+            "\(path): vocab_size is \(rows), but \(tokenizer) has ids up to \(lastID): the embedding has no row for \(lastID >= rows + 1 ? "ids from \(rows) on" : "id \(rows)"); give the tokenizer that the model was trained with, or resize the model's embedding to \(lastID + 1) rows and save the model again"
         }
     }
 }
 
-/// The sizes and constants of a Gemma-2 model. Properties are named as in TransformerLens; the keys of `config.json` are in
-/// parentheses.
+/// The sizes and constants of a Gemma-2 model. Properties have the names of TransformerLens. The keys of
+/// `config.json` are in parentheses.
 public struct Gemma2Config: Equatable, Sendable {
     /// Width of the residual stream (`hidden_size`).
     public var dModel: Int
@@ -89,9 +91,10 @@ public struct Gemma2Config: Equatable, Sendable {
     public var isLocal: [Bool]
     /// Whether the unembedding is the embedding matrix (`tie_word_embeddings`).
     public var hasTiedEmbeddings: Bool
-    /// The id of `<bos>` (`bos_token_id`); nil if it is null or missing. The program uses the tokenizer's id.
+    /// The id of `<bos>` (`bos_token_id`); nil if it is null or missing. The program uses the tokenizer's id instead.
     public var bosTokenID: Int?
-    /// Warnings about keys that change nothing here, although the user may expect an effect. Each names the file.
+    /// Warnings about keys that have no effect in this program, although the user may expect one. Each warning names
+    /// the file.
     public var warnings: [String]
 
     /// Reads the configuration at `path`. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
@@ -103,7 +106,8 @@ public struct Gemma2Config: Equatable, Sendable {
     }
 
     private init(_ r: ConfigReader) throws {
-        // Checked first: the file of a quantised checkpoint may lack other keys, and that error would hide the cause.
+        // This check comes first, because the file of a quantised checkpoint may also lack other keys. An error about
+        // a missing key would hide the cause.
         for key in ConfigReader.quantisationKeys {
             guard let value = r.object[key], value != .null else { continue }
             throw CheckpointError.quantised(path: r.path, key: key, value: value.excerpt)

@@ -1,4 +1,5 @@
-// The Gemma 2 model (Gemma Team 2024, arXiv 2408.00118), computed as in transformers' Gemma2ForCausalLM with eager attention.
+// The Gemma 2 model (Gemma Team 2024, arXiv 2408.00118), computed as in transformers' Gemma2ForCausalLM with eager
+// attention.
 // Shapes are written (rows, columns). A row is a token of the packed batch.
 
 import Hooks
@@ -6,7 +7,7 @@ import Tensors
 
 /// A Gemma-2 model on a device.
 public struct Gemma2Model<B: Backend> {
-    /// Receives the activations at a hook, (tokens, width). They are valid only during the call.
+    /// A function that receives the activations at a hook, (tokens, width). The matrix is valid only during the call.
     public typealias Tap = (HookPoint, B.Matrix) throws -> Void
 
     /// The sizes and constants of the model.
@@ -15,8 +16,8 @@ public struct Gemma2Model<B: Backend> {
     private let weights: Gemma2Weights<B>
     private let rotary: RotaryTable
 
-    /// Passes the weights of a checkpoint to `backend`, for sequences of at most `maximumLength` tokens. Throws if a tensor is
-    /// missing or does not have the shape that `config` implies.
+    /// Passes the weights of a checkpoint to `backend`. The model is then ready for sequences of at most
+    /// `maximumLength` tokens. Throws if a tensor is missing or does not have the shape that `config` implies.
     public init(
         _ files: CheckpointFiles, config: Gemma2Config, maximumLength: Int, on backend: B
     ) throws {
@@ -26,27 +27,29 @@ public struct Gemma2Model<B: Backend> {
         rotary = .gemma2(config, length: maximumLength)
     }
 
-    /// An upper bound for the bytes of activations per token.
+    /// An upper bound for the bytes that activations take per token.
     ///
-    /// It counts all buffers of one block, as if the block released none of them before its end. An element takes 4 bytes as
-    /// float32. On CUDA, a factor of a matrix product takes at most 4 bytes more per element, for the form that products read
-    /// (`CUDAMatrix.parts`).
+    /// The bound counts all buffers of one block, as if none were released before the end of the block. An element
+    /// takes 4 bytes as float32. If a matrix is read by products, CUDA needs up to 4 bytes more per element for its
+    /// 16-bit parts (`CUDAMatrix.parts`).
     public var bytesPerToken: Int {
         let heads = config.nHeads * config.dHead
         let keys = config.nKVHeads * config.dHead
-        // Which buffers each term counts, in which form; f: float32, p: the form that products read, which only CUDA has.
-        // 8 · dModel = x (f, p) + n of attention (p) + z · oProj (f) + n of mlp (p) + output of downProj (f) + mlpOut (f, p);
-        //   attnOut has no buffer on CUDA. The CPU backend has attnOut and no p, so it needs 7 · dModel.
-        // 4 · heads  = q (f) + z (f, p) + 1 spare.
-        // 2 · keys   = k (f) + v (f).
-        // 4 · dMLP   = gate (f) + up (f) + output of geglu (CUDA: p, CPU: f) + 1 spare.
+        // The buffers that each term counts. (f): float32. (p): 16-bit parts, which only CUDA has.
+        // 8 · dModel = x (f, p) + n of attention (p) + z · oProj (f) + n of mlp (p) + output of downProj (f)
+        //              + mlpOut (f, p)
+        //   attnOut has no buffer on CUDA. The CPU backend has attnOut but no parts, so it needs only 7 · dModel.
+        // 4 · heads  = q (f) + z (f, p) + 1 spare
+        // 2 · keys   = k (f) + v (f)
+        // 4 · dMLP   = gate (f) + up (f) + output of geglu (CUDA: p, CPU: f) + 1 spare
         return 4 * (8 * config.dModel + 4 * heads + 2 * keys + 4 * config.dMLP)
     }
 
-    /// Runs the forward pass on `batch`. Calls `tap` with the activations at each hook. Returns the predictions of the next
-    /// tokens.
+    /// Runs the forward pass on `batch`. Calls `tap` with the activations at each hook. Returns the predictions of
+    /// the next tokens.
     public func forward(_ batch: PackedBatch, tap: Tap) throws -> Deferred<TokenPredictions> {
-        // Embeddings are multiplied by √dModel. The factor is not rounded to bfloat16: it is 48 for 2b and 59.8665 for 9b.
+        // Embeddings are multiplied by √dModel, which is 48 for 2b and 59.8665 for 9b. The factor is not rounded to
+        // bfloat16.
         let x = try backend.measure(.embedding) {
             try backend.embed(
                 batch.tokens, table: weights.embedding, scale: Float(config.dModel).squareRoot())
@@ -55,7 +58,7 @@ public struct Gemma2Model<B: Backend> {
         for layer in 0..<config.nLayers {
             try forward(x, layer: layer, batch: batch, positions: positions, tap: tap)
         }
-        // Final RMSNorm, then soft-capped logits finalSoftCap · tanh(normed · unembeddingᵀ / finalSoftCap).
+        // Final RMSNorm, then logits with soft-cap: finalSoftCap · tanh(normed · unembeddingᵀ / finalSoftCap).
         return try backend.measure(.predictions) {
             let normed = try backend.rmsNorm(x, weights.finalNorm, epsilon: config.epsilon)
             return try backend.predictions(
@@ -64,8 +67,9 @@ public struct Gemma2Model<B: Backend> {
         }
     }
 
-    /// Runs one block: grouped-query attention, then an MLP with GeGLU. RMSNorm is applied to the input (pre-norm) and to the
-    /// output (post-norm) of both, and the result is added to the residual stream.
+    /// Runs one block: grouped-query attention, then an MLP with GeGLU. Attention and MLP each have an RMSNorm on
+    /// their input (pre-norm) and an RMSNorm on their output (post-norm). The result of the post-norm is added to the
+    /// residual stream.
     ///
     /// `x` is the residual stream, (tokens, dModel). It is updated in place.
     private func forward(
@@ -91,8 +95,9 @@ public struct Gemma2Model<B: Backend> {
 
     /// Returns the outputs of all heads, concatenated: (tokens, nHeads · dHead).
     ///
-    /// Queries and keys get rotary position embeddings (RoPE). Scores q · kᵀ / √queryPreAttentionScalar are soft-capped before
-    /// the softmax. Local layers attend to a sliding window, global layers to all positions up to the query's.
+    /// Queries and keys get rotary position embeddings (RoPE). Scores q · kᵀ / √queryPreAttentionScalar are
+    /// soft-capped before the softmax. In local layers a query sees a sliding window, in global layers all positions
+    /// up to its own.
     private func attention(
         _ x: B.Matrix, _ w: BlockWeights<B>, layer: Int, batch: PackedBatch, positions: [Int32]
     ) throws -> B.Matrix {

@@ -2,8 +2,8 @@
 
 import Tensors
 
-/// The weights of one block on a device. Matrices are (outputs, inputs). A norm vector holds 1 + w, where w is the checkpoint's
-/// weight: Gemma's RMSNorm multiplies by 1 + w.
+/// The weights of one block on a device. Matrices are (outputs, inputs). Gemma's RMSNorm multiplies by 1 + w, where w
+/// is the weight in the checkpoint. So a norm vector holds 1 + w.
 struct BlockWeights<B: Backend> {
     let inputNorm: B.Vector  // (dModel)
     let qProj: B.Weights  // (nHeads · dHead, dModel)
@@ -40,7 +40,8 @@ struct Gemma2Weights<B: Backend> {
     let finalNorm: B.Vector  // (dModel)
     let unembedding: B.Weights  // (dVocab, dModel)
 
-    /// Checks that all tensors exist and have the shapes that `config` implies, then passes each to the backend.
+    /// Checks that all tensors exist and have the shapes that `config` implies. Then passes each tensor to the
+    /// backend.
     init(_ files: CheckpointFiles, _ config: Gemma2Config, on backend: B) throws {
         let load = WeightLoader(tensors: try CheckpointTensors(files, config), backend: backend)
         let embedding = try load.matrix("model.embed_tokens.weight", isTable: true)
@@ -62,7 +63,8 @@ struct WeightLoader<B: Backend> {
             try tensors.tensor(name), layout: .outputsByInputs, isTable: isTable)
     }
 
-    /// Returns the weights of an RMSNorm. Gemma's RMSNorm multiplies by 1 + w, so 1 is added here.
+    /// Returns the weights of an RMSNorm. Gemma's RMSNorm multiplies by 1 + w, so this function adds 1 to each weight
+    /// w.
     func norm(_ name: String) throws -> B.Vector {
         try backend.vector(tensors.tensor(name), adding: 1)
     }

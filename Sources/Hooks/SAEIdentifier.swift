@@ -1,11 +1,11 @@
-// The names of Gemma Scope SAEs: the repository of a site, and the path of an SAE within it.
-// Layout: huggingface.co/google/gemma-scope-2b-pt-res and its siblings.
+// The names of Gemma Scope SAEs. A name is the path of an SAE within the repository of its site.
+// Layout: huggingface.co/google/gemma-scope-2b-pt-res, and the same for the other sites and for 9b.
 
 /// The path of an SAE within its repository: `layer_5/width_16k/average_l0_51`.
 public struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertible {
     /// The index of the layer that the SAE was trained on.
     public let layer: Int
-    /// The number of features as the repository writes it, `16k`.
+    /// The number of features, in the form in which the repository writes it: `16k`.
     public let width: String
     /// The published average L0: the mean number of features that fire at a token.
     public let averageL0: Int
@@ -31,7 +31,7 @@ public struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertibl
     public var description: String { "layer_\(layer)/width_\(width)/average_l0_\(averageL0)" }
 }
 
-/// Returns the decimal number that follows `prefix` up to the end of `text`; nil if `text` has another form.
+/// Returns the decimal number after `prefix`. Nil if `text` is not `prefix` followed by digits only.
 package func number(_ text: some StringProtocol, after prefix: String) -> Int? {
     guard text.hasPrefix(prefix) else { return nil }
     let digits = text.dropFirst(prefix.count)

@@ -1,4 +1,4 @@
-// The sizes of Gemma 2 that Gemma Scope has SAEs for, and the names of the SAE repositories of a size.
+// The sizes of Gemma 2 for which Gemma Scope has SAEs, and the names of their SAE repositories.
 
 /// The model size of a set of Gemma Scope repositories.
 public enum ScopeSize: String, Codable, Sendable {
@@ -7,12 +7,13 @@ public enum ScopeSize: String, Codable, Sendable {
     /// Gemma 2 9B: the repositories `gemma-scope-9b-pt-…`.
     case large = "9b"
 
-    /// Chooses the size from a model's label: 9b if "9b" is one of its words (runs of letters and digits), else 2b.
+    /// Chooses the size from a model's label. The size is 9b if "9b" is a word of the label (a run of letters and
+    /// digits), otherwise 2b.
     public init(label: String) {
         let words = label.lowercased().split { !$0.isLetter && !$0.isNumber }
         self = words.contains("9b") ? .large : .small
     }
 
-    /// Returns the name of the repository of a site's SAEs, such as `gemma-scope-2b-pt-res`.
+    /// Returns the name of the repository with the SAEs of a site, such as `gemma-scope-2b-pt-res`.
     public func repositoryName(site: String) -> String { "gemma-scope-\(rawValue)-pt-\(site)" }
 }

@@ -1,18 +1,18 @@
-// The division of authors and batches among ranks. It depends only on numbers of authors, batches and ranks, so that every rank
-// knows all shares.
+// Divides authors and batches among ranks. The division depends only on the numbers of authors, batches and ranks. So
+// every rank can compute all shares.
 
 /// A rank's share of one author: a contiguous range of the author's batches.
 public struct AuthorShare: Codable, Equatable, Sendable {
-    /// The author's place in the plan's order, from 0.
+    /// The index of the author in the plan, from 0.
     public let number: Int
     /// The index of the share among the shares of the author, from 0.
     public let part: Int
     /// The number of shares of the author: the number of ranks that work on the author.
     public let parts: Int
 
-    /// Returns the shares of rank `rank` of `worldSize` among `authorCount` authors. If there are at most as many ranks as
-    /// authors, rank `r` takes the authors `r`, `r + worldSize`, …. Otherwise the ranks `r`, `r + authorCount`, … share author
-    /// `r`.
+    /// Returns the shares of rank `rank` if `worldSize` ranks divide `authorCount` authors. With at most as many
+    /// ranks as authors, rank `r` takes the whole authors `r`, `r + worldSize`, …. With more ranks than authors, the
+    /// ranks `r`, `r + authorCount`, … share author `r`.
     public static func shares(rank: Int, worldSize: Int, authorCount: Int) -> [AuthorShare] {
         precondition((0..<worldSize).contains(rank))
         guard authorCount > 0 else { return [] }
@@ -32,7 +32,7 @@ public struct AuthorShare: Codable, Equatable, Sendable {
             ? Array(stride(from: number, to: worldSize, by: authorCount)) : [number % worldSize]
     }
 
-    /// Returns the share's range of the author's `count` batches.
+    /// Returns the range of the share's batches, for an author with `count` batches.
     package func batches(of count: Int) -> Range<Int> {
         part * count / parts..<(part + 1) * count / parts
     }

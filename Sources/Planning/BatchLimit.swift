@@ -1,37 +1,40 @@
-// The division of documents into batches. It depends only on the lengths of the documents, the flags, and the kind and memory of
-// the devices.
+// Divides documents into batches. The division depends only on the lengths of the documents, the flags, and the kind
+// and memory of the devices.
 
 import CUDA
 
 /// The limit on the size of a batch.
 public enum BatchLimit: Equatable, Codable, Sendable {
-    /// A number of documents.
+    /// The maximum number of documents in a batch.
     case documents(Int)
-    /// A number of tokens of all documents together, `<bos>` and prefix included. A longer document is a batch alone.
+    /// The maximum number of tokens in a batch, `<bos>` and prefix included. A document with more tokens is a batch
+    /// of its own.
     case tokens(Int)
 
-    /// Converts `size` for workers on `devices`, or on the CPU if there are none. The limit depends on the total memory of the
-    /// devices, not on the free memory, because batches must be the same when a run is continued.
+    /// Converts `size` to a limit. `devices` are the workers' devices, or empty for the CPU. The limit depends on the
+    /// total memory of the devices, not on the free memory. Reason: a resumed run must make the same batches.
     init(_ size: BatchSize?, devices: [DeviceDescription]) {
         switch (size ?? (devices.isEmpty ? .documents(2) : .auto), devices.map(\.memory).min()) {
         case (.documents(let count), _): self = .documents(count)
         case (.auto, nil): self = .tokens(BatchLimit.tokensOnCPU)
         case (.auto, let memory?):
-            // Rounded down to a power of two, because the memory of devices of one type differs slightly.
+            // The limit is rounded down to a power of two, because the memory of devices of one type differs
+            // slightly.
             let tokens = max(1, min(memory / BatchLimit.bytesPerToken, BatchLimit.mostTokens))
             self = .tokens(1 << (Int.bitWidth - 1 - tokens.leadingZeroBitCount))
         }
     }
 
-    /// The limit on the CPU. Matrix products run at full speed with so many rows, and activations stay small.
+    /// The limit on the CPU, in tokens. Matrix products with 1000 rows run at full speed, and the activations of 1000
+    /// tokens need little memory.
     private static let tokensOnCPU = 1000
-    /// Bytes of a device's memory per token: ten times the activations of a token in the 9b model. Weights need most of the
-    /// memory.
+    /// The bytes of a device's memory per token of the limit: 4 MiB. A token's activations in the 9b model need a
+    /// tenth of that. The rest is for the weights, which need most of the memory.
     private static let bytesPerToken = 4 << 20
-    /// The largest limit on a device. More rows do not make matrix products faster.
+    /// The largest limit on a device, in tokens. More rows do not make matrix products faster.
     private static let mostTokens = 16_384
 
-    /// The limit as text: "4" or "auto (1000 tokens)".
+    /// The limit as text, such as "4" or "auto (1000 tokens)".
     public var description: String {
         switch self {
         case .documents(let count): "\(count)"
@@ -39,7 +42,8 @@ public enum BatchLimit: Equatable, Codable, Sendable {
         }
     }
 
-    /// Divides documents of these lengths (in tokens, `<bos>` and prefix included) into contiguous batches.
+    /// Divides documents into contiguous batches. `lengths` are the documents' numbers of tokens, `<bos>` and prefix
+    /// included.
     func batches(lengths: [Int]) -> [Range<Int>] {
         var batches: [Range<Int>] = []
         var start = 0

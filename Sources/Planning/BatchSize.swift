@@ -4,6 +4,6 @@
 public enum BatchSize: Equatable, Codable, Sendable {
     /// A fixed number of documents.
     case documents(Int)
-    /// As many documents as fit into a number of tokens.
+    /// As many documents as the token limit of `BatchLimit` allows.
     case auto
 }

@@ -1,5 +1,6 @@
-// Checks whether the file system of `save_dir` accepts the names of the output files. The check creates files before the model
-// runs: for special characters, for the longest name, and for pairs of names that a file system can treat as one.
+// Checks whether the file system of `save_dir` accepts the names of the output files. The check creates files before
+// the model runs. It tries special characters, the longest name, and pairs of names that a file system may treat as
+// one name.
 
 import Corpus
 import Files
@@ -8,30 +9,32 @@ import Glibc
 import RunFiles
 import RunState
 
-/// Tries the names of a plan's output files on the file system.
+/// Tries whether the file system accepts the names of a plan's output files.
 public struct FileNameCheck {
     private let plan: RunPlan
-    /// Each author's name as encoded in file names.
+    /// The authors' names, encoded as in file names.
     private let names: [String]
 
-    /// The longest name in bytes that is not tried. Some file systems accept few bytes; eCryptfs accepts 143.
+    /// Names of up to 128 bytes are not tried, because file systems accept them. The limit of eCryptfs, for example,
+    /// is 143 bytes.
     private static let usualLength = 128
-    /// The number of characters that are tried in one name.
+    /// The maximum number of characters that are tried together in one name.
     private static let groupSize = 50
-    /// The largest number of pairs that are tried, of those that differ in more than the case of Latin letters.
+    /// The maximum number of pairs that are tried. Pairs that differ only in the case of ASCII letters do not count.
     private static let pairLimit = 100
-    /// The errors that concern the disk and not a name.
+    /// The error codes that do not depend on the name, such as that of a full disk.
     private static let otherCodes: Set<Int32> = [
         ENOSPC, EDQUOT, EIO, EROFS, EMFILE, ENFILE, ENOMEM, EINTR, ESTALE, ENOTCONN,
     ]
 
-    /// Creates the check of the names of the files of `plan`.
+    /// Creates the check for the names of `plan`'s files.
     public init(_ plan: RunPlan) {
         self.plan = plan
         names = plan.authors.map { plan.naming.encoded($0.author) }
     }
 
-    /// The special ASCII characters and similar names that a run will try, as text; nil if there are none.
+    /// A text for `--dry_run` with the special ASCII characters and the similar names of the plan; nil if it has
+    /// none.
     var description: String? {
         let characters = specialCharacters.filter(\.isASCII).map { "'\($0)'" }
         let pairs = similarNames.prefix(3).map { first, second in
@@ -47,11 +50,12 @@ public struct FileNameCheck {
         ].compactMap { $0 }
         return parts.isEmpty
             ? nil
-            : "\(parts.joined(separator: "; ")) (a run tries its file system before it computes)"
+            : "\(parts.joined(separator: "; ")) (a run checks its file system before it computes)"
     }
 
-    /// Throws `FileNameError` if the file system of `--save_dir` refuses a name or treats two as one. Characters that all file
-    /// systems accept are not tried. The check makes a folder in `.sae-extract` and removes it again. Throws `FileError`.
+    /// Throws `FileNameError` if the file system of `--save_dir` refuses a name or treats two names as one.
+    /// Characters that all file systems accept are not tried. The check makes a folder in `.sae-extract` and removes
+    /// it again. Throws `FileError` for other errors of the file system.
     public func check() throws {
         let characters = specialCharacters
         let longest = longestName
@@ -61,7 +65,7 @@ public struct FileNameCheck {
         let place = runs / (uniqueName() + ".partial")
         let trial = NameTrial(folder: try place.makeFolder())
         defer { try? place.remove() }
-        // If a plain name fails too, the problem is not the names.
+        // If even a plain name is refused, the cause is not the names.
         if let code = try trial.refusal("plain") {
             throw FileError("create", place.path, code: code)
         }
@@ -84,7 +88,8 @@ public struct FileNameCheck {
         }
     }
 
-    /// Returns the error for refused characters: about the label if it has any of them, otherwise about the authors.
+    /// Returns the error for refused characters. If the label has some of the characters, the error is about the
+    /// label, otherwise about the authors.
     private func error(_ scalars: [Unicode.Scalar], _ code: Int32) -> FileNameError {
         let all = Set(scalars)
         let ofLabel = scalars.filter(plan.naming.labelName.unicodeScalars.contains)
@@ -100,7 +105,7 @@ public struct FileNameCheck {
             saveDirectory: plan.saveDirectory, code: code)
     }
 
-    /// The characters of the names that some file systems refuse, in order of appearance.
+    /// The characters of the names that some file systems refuse, in order of first appearance.
     private var specialCharacters: [Unicode.Scalar] {
         var seen: Set<Unicode.Scalar> = []
         var characters: [Unicode.Scalar] = []
@@ -115,7 +120,8 @@ public struct FileNameCheck {
         return characters
     }
 
-    /// The author with the longest file name, and its number of bytes; nil if it has at most `usualLength` bytes.
+    /// The author with the longest file name, and the length of this name in bytes; nil if the length is at most
+    /// `usualLength`.
     private var longestName: (author: String, count: Int)? {
         guard let number = names.indices.max(by: { names[$0].utf8.count < names[$1].utf8.count })
         else { return nil }
@@ -124,10 +130,11 @@ public struct FileNameCheck {
         return count > FileNameCheck.usualLength ? (author, count) : nil
     }
 
-    /// The places of pairs of authors whose names a file system can treat as one: they differ in case or in how letters are
-    /// encoded. Of pairs that differ only in the case of Latin letters, the first represents all.
+    /// Pairs of authors, as indices, whose names a file system may treat as one. Such names differ only in case or in
+    /// their Unicode form. Among pairs that differ only in the case of ASCII letters, only the first pair is listed.
     private var similarNames: [(Int, Int)] {
-        // Strings of canonically equivalent characters are equal in Swift.
+        // This dictionary treats names as one key if they differ only in their Unicode form, because Swift's strings
+        // are equal then.
         var first: [String: Int] = [:]
         var (ofLatinCase, others) = ([(Int, Int)](), [(Int, Int)]())
         for (number, name) in names.enumerated() {
@@ -152,8 +159,8 @@ public struct FileNameCheck {
     private struct NameTrial {
         let folder: Folder
 
-        /// Creates a file called `name` and removes it again. Returns the error if the file cannot be created; nil if it can.
-        /// Throws `FileError` for an error that does not concern the name.
+        /// Creates a file called `name` and removes it again. Returns the error code if the name is refused; nil if
+        /// it is accepted. Throws `FileError` for an error that does not depend on the name.
         func refusal(_ name: String) throws(FileError) -> Int32? {
             do {
                 try make(name)
@@ -172,8 +179,8 @@ public struct FileNameCheck {
             close(descriptor)
         }
 
-        /// Returns those of `characters` that names cannot contain, with the errors. It tries them in one name, and halves them
-        /// if the name is refused.
+        /// Returns the characters that the file system refuses in names, each with its error code. The function tries
+        /// all `characters` in one name. If the name is refused, the function tries each half of the characters.
         func refused(
             of characters: [Unicode.Scalar]
         ) throws -> [(scalar: Unicode.Scalar, code: Int32)] {
@@ -186,7 +193,7 @@ public struct FileNameCheck {
                 + refused(of: Array(characters[middle...]))
         }
 
-        /// Whether a file called `first` is found under the name of `second`.
+        /// Whether the file system finds a file called `first` also under the name `second`.
         func areOne(_ first: String, _ second: String) throws -> Bool {
             try make(first)
             defer { try? folder.remove(first) }

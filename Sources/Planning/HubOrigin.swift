@@ -6,7 +6,7 @@ public struct HubOrigin: Codable, Equatable, Sendable {
     public let repository: String
     /// The revision that the user asked for.
     public let revision: String
-    /// The commit that the revision named.
+    /// The commit to which the revision was resolved.
     public let commit: String
 
     /// Creates the origin in `repository` at `commit`.

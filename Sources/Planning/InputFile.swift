@@ -1,4 +1,4 @@
-// An input file and the identity by which a later run recognizes it.
+// An input file with its identity, by which a later invocation recognizes the file.
 
 import Crypto
 import Files
@@ -9,9 +9,9 @@ package struct InputFile: Sendable {
     package let path: String
     /// The number of bytes.
     package let size: Int
-    /// The SHA-256 of parts of the file, as `MappedFile.identity` chooses them.
+    /// The SHA-256 of parts of the file, as `MappedFile.identity` computes it.
     package let identity: String
-    /// The version of the file that was read.
+    /// The version (size and time) of the file that was read.
     let version: FileVersion
 
     init(_ file: MappedFile, headerLength: Int) throws(FileError) {
@@ -25,9 +25,9 @@ package struct InputFile: Sendable {
 }
 
 extension MappedFile {
-    /// Returns the SHA-256, in lower-case hexadecimal digits, of the file's size (u64), its first `headerLength` bytes, and 64
-    /// blocks of 64 KiB that are spread evenly over the file. Files of at most 4 MiB, and files that are only header, are hashed
-    /// whole.
+    /// Returns the SHA-256 in lower-case hexadecimal digits. The hash covers the file's size (u64), its first
+    /// `headerLength` bytes, and 64 blocks of 64 KiB that are spread evenly over the file. Files of at most 4 MiB are
+    /// hashed whole. Files with no data after the header are hashed whole too.
     func identity(headerLength: Int) throws(FileError) -> String {
         var hash = SHA256()
         func update(_ range: Range<Int>) throws(FileError) {

@@ -1,4 +1,4 @@
-// The identities of the inputs of a run. They distinguish inputs from other files with the same names.
+// The identities of a run's input files. They show whether a file with the same name is the same file.
 
 import ArrayFiles
 import Corpus
@@ -9,7 +9,8 @@ import Hooks
 import SparseAutoencoders
 import Tokenization
 
-/// The files of the checkpoint and of the SAEs. A few megabytes of each file are read.
+/// The files of the checkpoint and of the SAEs, with their identities. To compute an identity, a few megabytes of the
+/// file are read.
 public struct InputFingerprints: Sendable {
     /// The file of an SAE.
     package struct SAE: Sendable {
@@ -25,17 +26,19 @@ public struct InputFingerprints: Sendable {
 
     /// The files of the checkpoint: weights, then `config.json` and the tokenizer.
     package let checkpoint: [InputFile]
-    /// The element types of the checkpoint's tensors, as safetensors names them.
+    /// The element types of the checkpoint's tensors, as safetensors names them, such as `BF16`.
     package let weightTypes: [String]
     /// The SAEs in the plan's order.
     package let saes: [SAE]
-    /// Warnings about content of the files that has no effect but that the user may have intended. Each names its file.
+    /// Warnings about content of the files that the program ignores although it may matter to the user. Each names
+    /// its file.
     public let warnings: [String]
 
-    /// The versions of the files that were read. Workers refuse other versions.
+    /// The versions of the files that were read. A worker refuses a file of another version.
     package var versions: [FileVersion] { (checkpoint + saes.map(\.file)).map(\.version) }
 
-    /// Reads the files of `plan`, without the weights, and checks them as far as possible. Throws the readers' errors.
+    /// Reads the input files of `plan`, without the weights, and checks them as far as possible. Throws the readers'
+    /// errors.
     public init(_ plan: RunPlan) throws {
         let folders = plan.locations.model
         let configPath = folders.config + "/config.json"
@@ -48,7 +51,7 @@ public struct InputFingerprints: Sendable {
         var warnings = config.warnings + tensors.warnings + tokenizer.warnings
         if let id = config.bosTokenID, let bos = tokenizer.bos, id != bos {
             warnings.append(
-                "\(configPath): bos_token_id is \(id), but <bos> is \(bos) in \(tokenizerPath), which is used"
+                "\(configPath): bos_token_id is \(id), but <bos> has id \(bos) in \(tokenizerPath); the program uses \(bos)"
             )
         }
         checkpoint =
@@ -70,8 +73,8 @@ public struct InputFingerprints: Sendable {
     }
 }
 
-/// Returns the SHA-256 of the authors and texts of all accepted documents, in order, in lower-case hexadecimal digits. Each
-/// author and each text is preceded by its number of bytes (u64).
+/// Returns the SHA-256 of the authors and texts of all accepted documents, in order, in lower-case hexadecimal
+/// digits. The number of bytes (u64) of each author and each text is hashed before it.
 package func corpusIdentity(_ authors: [AuthorDocuments]) -> String {
     var hash = SHA256()
     func add(_ text: String) {

@@ -8,7 +8,7 @@ public struct InputLocations: Codable, Sendable {
     public let model: ModelFolders
     /// The origin of a downloaded checkpoint; nil for a local checkpoint.
     public let modelOrigin: HubOrigin?
-    /// One SAE for each hook, by layer and then site.
+    /// One SAE for each hook, ordered by layer and then site.
     public let saes: [ChosenSAE]
     /// The files of the corpus, in the order in which they are read.
     public let dataPaths: [String]

@@ -1,6 +1,6 @@
 // The folders of a checkpoint.
 
-/// The folders of a checkpoint's files. They differ only if a cache has the files at different commits.
+/// The folders of a checkpoint's files. The folders differ only if a cache has these files at different commits.
 public struct ModelFolders: Codable, Sendable {
     /// The folder of `config.json`.
     public let config: String

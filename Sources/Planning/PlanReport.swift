@@ -15,8 +15,8 @@ import Tokenization
 
 /// Makes the text that `--dry_run` prints.
 public enum PlanReport {
-    /// Returns the lines for `plan`: inputs, SAEs, authors with their documents, tokens, finished batches and files, ranks, and
-    /// sizes. Writes nothing. Throws the readers' errors and `FileError`.
+    /// Returns the lines for `plan`: inputs, SAEs, ranks, sizes, and for each author the documents, tokens, finished
+    /// batches and files. Writes no file. Throws the readers' errors and `FileError`.
     public static func lines(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, _ size: SizeEstimate,
         overwriting: Bool, log: Logger
@@ -35,7 +35,7 @@ public enum PlanReport {
             "model      \(plan.label) in \(plan.locations.model.weights)",
             "corpus     \(plan.locations.dataPaths.joined(separator: ", "))",
             "device     \(plan.devices.isEmpty ? "cpu" : plan.devices.map { "\($0.name) (\($0.token))" }.joined(separator: ", ")), \(plan.precision.rawValue)",
-            "results    \(plan.saveDirectory), (\(plan.rows), \(plan.columns)) documents and tokens an author",
+            "results    \(plan.saveDirectory), arrays of \(plan.rows) documents by \(plan.columns) tokens for each author",
             "", "SAEs",
         ]
         lines += textTable(

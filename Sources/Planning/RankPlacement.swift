@@ -1,12 +1,12 @@
-// The place of an invocation among the invocations of a run.
+// The rank of an invocation in a run that several invocations share.
 
-/// The place of an invocation among the invocations that share the work of a run.
+/// The rank of an invocation among the invocations that share the work of a run.
 public struct RankPlacement: Codable, Equatable, Sendable {
     /// This invocation's rank, from 0.
     public var rank: Int
     /// The number of invocations that share the work.
     public var worldSize: Int
-    /// The number of these invocations on this machine; 1 if unknown.
+    /// The number of these invocations that run on this machine; 1 if unknown.
     public var localCount: Int
     /// The index of this invocation among those on this machine, from 0.
     public var localRank: Int

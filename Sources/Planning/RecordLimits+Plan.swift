@@ -1,9 +1,10 @@
-// The bounds on journal records that follow from a plan.
+// Creates the limits on journal records from a plan.
 
 import RunState
 
 extension RecordLimits {
-    /// Creates the bounds for the records of `plan`, whose SAEs have `widths` features, in the order of `plan.saes`.
+    /// Creates the limits on the records of `plan`. `widths` are the numbers of features of `plan.saes`, in the same
+    /// order.
     package init(_ plan: RunPlan, widths: [Int]) {
         self.init(
             values: plan.activationValues, threshold: plan.featureThreshold,

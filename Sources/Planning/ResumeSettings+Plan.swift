@@ -8,7 +8,7 @@ import RunState
 import Tensors
 
 extension ResumeSettings {
-    /// Creates the settings of `plan` with `inputs`.
+    /// Creates the settings from `plan` and the identities of its inputs, `inputs`.
     public init(_ plan: RunPlan, _ inputs: InputFingerprints) {
         let documents = plan.authors.reduce(0) { $0 + $1.documents.count }
         let settings: [Setting] =

@@ -1,4 +1,4 @@
-// Checks of options before any input is read, and of paths that options name.
+// Checks options before any input is read, and checks the paths that options give.
 
 import Corpus
 import Files
@@ -8,11 +8,11 @@ import Hooks
 import SparseAutoencoders
 
 extension RunOptions {
-    /// The models that can be given by their repository on the Hub.
+    /// The models that `--model` accepts by the name of their repository on the Hub.
     public static let knownModels = ["google/gemma-2-2b", "google/gemma-2-9b"]
 
-    /// Returns the model's label and the folder of its checkpoint. The folder is nil if the model comes from the Hub. Throws
-    /// `UsageError`.
+    /// Returns the model's label and the folder of its checkpoint. The folder is nil if the model comes from the Hub.
+    /// Throws `UsageError`.
     public func namedModel() throws -> (label: String, directory: String?) {
         if let modelPath { try RunOptions.checkFolder(modelPath, flag: "--model_path") }
         if isDirectory(model) {
@@ -20,7 +20,7 @@ extension RunOptions {
             guard let last = components.last, last != ".." else {
                 throw UsageError(
                     "--model",
-                    "'\(model)' has no last path component to name the files by; give the folder by name"
+                    "'\(model)' does not end with the name of a folder, which is used in file names; give a path that ends with the folder's name"
                 )
             }
             return (String(last), modelPath ?? model)
@@ -60,7 +60,7 @@ extension RunOptions {
             throw UsageError(
                 "--data_path",
                 fileExists(path + "/dataset_info.json") || fileExists(path + "/dataset_dict.json")
-                    ? "\(path) is a folder that the datasets library saved; give a file: load_from_disk(FOLDER)[\"train\"].to_json(FILE) makes one"
+                    ? "\(path) is a folder that Python's datasets library saved; convert it to a file with load_from_disk(FOLDER)[\"train\"].to_json(FILE), and give the file"
                     : "\(path) is a folder; give a file\(file.map { ", e.g. \(path)/\($0)" } ?? "")"
             )
         }
@@ -83,7 +83,7 @@ extension RunOptions {
         }
     }
 
-    /// Throws `UsageError` if the options are invalid for the model of `config`.
+    /// Throws `UsageError` if the options are invalid for the model with the configuration `config`.
     public func check(_ config: Gemma2Config) throws {
         for layer in layers where !(0..<config.nLayers).contains(layer) {
             throw UsageError(

@@ -1,11 +1,11 @@
-// The choice of an SAE for each hook.
+// Chooses an SAE for each hook.
 
 import Hooks
 import SparseAutoencoders
 
 extension RunOptions {
-    /// Returns the SAE for each hook, by layer and then site, as `chosenSAE` chooses it from the catalogue of the site. Throws
-    /// `UsageError`, `SAEChoiceError` and the errors of `catalogue`.
+    /// Returns the SAE for each hook, ordered by layer and then site. `catalogue` returns the catalogue of a site,
+    /// from which `chosenSAE` chooses. Throws `UsageError`, `SAEChoiceError` and the errors of `catalogue`.
     public func chosenSAEs(
         of catalogue: (Site) throws -> SAECatalogue
     ) throws -> [(hook: HookPoint, id: SAEIdentifier)] {
@@ -14,7 +14,7 @@ extension RunOptions {
             guard layers.contains(id.layer), sites.contains(site) else {
                 throw UsageError(
                     "--sae_id",
-                    "\(site.rawValue):\(id) is for a layer or site that is not asked for; add it to --layers and --layer_types or drop it"
+                    "\(site.rawValue):\(id) is for a layer or site that is not in --layers and --layer_types; add it there, or remove this SAE from --sae_id"
                 )
             }
             let same = saeIDs.filter { $0.site == site && $0.id.layer == id.layer }
@@ -37,8 +37,9 @@ extension RunOptions {
         saeIDs.first { $0.site == hook.site && $0.id.layer == hook.layer }?.id
     }
 
-    /// Returns the SAE for `hook` from `catalogue`: the SAE that `--sae_id` names, otherwise the SAE of width `--sae_features`
-    /// with the average L0 nearest to `--target_l0`. Throws `SAEChoiceError` if `catalogue` does not have the SAE.
+    /// Returns the SAE for `hook` from `catalogue`. That is the SAE that `--sae_id` names. Without a named SAE, it is
+    /// the SAE of width `--sae_features` with the average L0 nearest to `--target_l0`. Throws `SAEChoiceError` if
+    /// `catalogue` does not have the SAE.
     public func chosenSAE(
         for hook: HookPoint, of catalogue: SAECatalogue
     ) throws(SAEChoiceError) -> SAEIdentifier {

@@ -5,7 +5,7 @@ import Hooks
 import RunFiles
 import Tensors
 
-/// The settings of a run, with defaults for those that are not given.
+/// The settings of a run, with default values for those that the user does not give.
 public struct RunOptions: Sendable {
     /// `--layers`: the layers to tap.
     public var layers: [Int] = []
@@ -15,15 +15,16 @@ public struct RunOptions: Sendable {
     public var modelPath: String?
     /// `--revision`: the revision of the model's repository.
     public var modelRevision = "main"
-    /// `--sae_features`: the width of the SAEs as their repositories write it.
+    /// `--sae_features`: the width of the SAEs, as their repositories write it, such as `16k`.
     public var saeFeatures = "16k"
-    /// `--target_l0`: the average L0 to which the nearest SAE is chosen.
+    /// `--target_l0`: the average L0 that the chosen SAEs should have. For each hook, the SAE with the nearest L0 is
+    /// chosen.
     public var targetL0 = 50
     /// `--sae_dir`: the folder of local SAEs; nil for SAEs of the Hub.
     public var saeDirectory: String?
     /// `--sae_revision`: the revision of the SAEs' repositories.
     public var saeRevision = "main"
-    /// `--sae_id`: SAEs that are used instead of the nearest ones.
+    /// `--sae_id`: SAEs that replace those that `--sae_features` and `--target_l0` choose.
     public var saeIDs: [(site: Site, id: SAEIdentifier)] = []
     /// `--layer_types`: the sites to tap in each layer.
     public var sites: [Site] = Site.allCases
@@ -35,7 +36,7 @@ public struct RunOptions: Sendable {
     public var dataRevision = "main"
     /// The flags that select documents.
     public var selection = Selection()
-    /// `--batch_size`; nil for two documents on the CPU and `auto` on CUDA.
+    /// `--batch_size`: the size of batches; nil for two documents on the CPU and `auto` on CUDA.
     public var batchSize: BatchSize?
     /// `--device`: the kind of device to compute on.
     public var device = DeviceChoice.auto
@@ -43,11 +44,11 @@ public struct RunOptions: Sendable {
     public var precision = Precision.float32
     /// `--save_dir`: the folder of the results.
     public var saveDirectory = "data/raw_features/AuthorMix"
-    /// `--ignore_free_space`: whether a full file system gives only a warning.
+    /// `--ignore_free_space`: whether too little free space causes a warning instead of an error.
     public var ignoresFreeSpace = false
     /// `--max_seq_len`: the largest number of tokens of a document, `<bos>` included.
     public var maximumLength = 360
-    /// `--feature_threshold`: a feature fires if its activation is greater than this.
+    /// `--feature_threshold`: a feature fires if its activation is greater than this number.
     public var featureThreshold: Float = 1
     /// `--prefix`: the text before each document.
     public var prefix = ""
@@ -57,9 +58,9 @@ public struct RunOptions: Sendable {
     public var activationValues = ActivationValues.binary
     /// `--rank` and `--world_size`, or the values that a scheduler sets.
     public var placement = RankPlacement()
-    /// `--workers`; nil for one on the CPU and one per device on CUDA.
+    /// `--workers`: the number of workers; nil for one on the CPU and one per device on CUDA.
     public var workers: Int?
-    /// `--threads`: threads of each worker; nil to divide the cores among the workers.
+    /// `--threads`: the number of threads of each worker; nil to divide the cores among the workers.
     public var threads: Int?
     /// The command line, for `run.json`.
     public var commandLine: [String] = []

@@ -1,4 +1,4 @@
-// Converts options to a plan. All checks that are possible before the model runs are made here or before.
+// Converts options to a plan. Every check that is possible before the model runs is made in this file or earlier.
 
 import ByteJSON
 import CUDA
@@ -15,10 +15,10 @@ import Tokenization
 public struct RunPlan: Codable, Sendable {
     /// The paths of the inputs.
     public let locations: InputLocations
-    /// The flags by which documents were selected.
+    /// The flags that select documents.
     public let selection: Selection
-    /// The accepted documents by author; authors are in order of their first accepted document. Empty in a worker, which gets the
-    /// documents of its authors with its shares.
+    /// The authors with their accepted documents, in the order of their first accepted documents. Empty in a worker,
+    /// because the worker's task has the documents of its authors.
     public private(set) var authors: [AuthorDocuments]
     /// The number of rows of every array: the largest number of documents of an author (D).
     public let rows: Int
@@ -34,7 +34,7 @@ public struct RunPlan: Codable, Sendable {
     public let naming: OutputNaming
     /// The largest number of tokens of a document, `<bos>` included.
     public let maximumLength: Int
-    /// A feature fires if its activation is greater than this.
+    /// A feature fires if its activation is greater than this number.
     public let featureThreshold: Float
     /// The text before each document.
     public let prefix: String
@@ -42,13 +42,14 @@ public struct RunPlan: Codable, Sendable {
     public let storageFormat: StorageFormat
     /// The value that is stored for a feature that fires.
     public let activationValues: ActivationValues
-    /// The place of this invocation among the invocations that share the work.
+    /// The rank of this invocation among the invocations that share the work.
     public let placement: RankPlacement
     /// The number of workers of this invocation. Each worker is one rank.
     public let workers: Int
     /// The number of threads of each worker.
     public let threads: Int
-    /// The reason why there are fewer threads than the machine has cores; nil if there is none or `--threads` is given.
+    /// The name of the limit that reduces the number of threads, such as "cgroup quota"; nil if no limit does, or if
+    /// `--threads` is given.
     public let threadLimit: String?
     /// The command line, for `run.json`.
     public let commandLine: [String]
@@ -57,39 +58,41 @@ public struct RunPlan: Codable, Sendable {
 
     /// The model's name in file names and logs.
     public var label: String { locations.label }
-    /// One SAE for each hook, by layer and then site.
+    /// One SAE for each hook, ordered by layer and then site.
     public var saes: [ChosenSAE] { locations.saes }
 
     /// The number of columns of every array: the largest number of tokens of a document without `<bos>` (T).
     public var columns: Int { maximumLength - TokenSequence.leadingCount }
-    /// The ranks of this invocation's workers, of `worldSize`.
+    /// The ranks of this invocation's workers, among all ranks from 0 to `worldSize` - 1.
     public var ranks: Range<Int> { placement.rank * workers..<(placement.rank + 1) * workers }
     /// The number of ranks of all invocations.
     public var worldSize: Int { placement.worldSize * workers }
 
-    /// Returns the number of threads as text, "2 threads" or with `each` "2 threads each", and the reason for their limit.
+    /// Returns the number of threads and the name of their limit as text, such as "2 threads (cgroup quota)". With
+    /// `each`, the text begins with "2 threads each".
     package func threadsDescription(each: Bool = false) -> String {
         "\(counted(threads, "thread"))\(each ? " each" : "")"
             + (threadLimit.map { " (\($0))" } ?? "")
     }
 
-    /// Returns the plan without documents and warnings, as workers get it.
+    /// Returns the plan without documents and warnings. The parent sends this form to the workers.
     package func withoutAuthors() -> RunPlan {
         var plan = self
         (plan.authors, plan.warnings) = ([], [])
         return plan
     }
 
-    /// Checks the tokenizer and the length of the prefix, so that the parent finds their problems before it starts workers.
+    /// Checks the tokenizer and the length of the prefix, so that the parent finds problems before it starts workers.
     /// Throws the readers' errors and `UsageError`.
     public func checkTokenizer() throws { _ = try Tokenizing(self) }
 
     /// The kind of device, "cuda" or "cpu". Results of the two kinds differ in their last bits.
     public var deviceKind: String { devices.isEmpty ? "cpu" : "cuda" }
 
-    /// Reads the documents that `options` select from the corpus at `locations`, for workers on `devices`, or on the CPU if there
-    /// are none. If results exist under an earlier spelling of the label, the run continues them under that spelling, unless it
-    /// `startsAnew` (`--overwrite`). Throws `UsageError` and the readers' errors.
+    /// Makes the plan for `options` and the inputs at `locations`, and reads the selected documents of the corpus.
+    /// `devices` are the workers' devices, or empty for the CPU. If results exist under an earlier spelling of the
+    /// label, the run continues them under that spelling, unless `startsAnew` (`--overwrite`) is true. Throws
+    /// `UsageError` and the readers' errors.
     public init(
         _ options: RunOptions, at locations: InputLocations, devices: [DeviceDescription],
         startsAnew: Bool = false
@@ -118,7 +121,7 @@ public struct RunPlan: Codable, Sendable {
         rows = authors.map(\.documents.count).max() ?? 0
         placement = options.placement
         workers = devices.isEmpty ? options.workers ?? 1 : devices.count
-        // Several invocations on one machine share its cores, unless each is bound to its own cores.
+        // The invocations on one machine share its cores, unless each invocation is bound to its own cores.
         let (cores, limit) = AvailableCores(environment: ProcessInfo.processInfo.environment)
             .share(of: placement.localCount)
         threads = options.threads ?? max(1, cores / workers)
@@ -126,7 +129,8 @@ public struct RunPlan: Codable, Sendable {
         commandLine = options.commandLine
     }
 
-    /// Returns the spelling of the label that existing results in `--save_dir` have, or the current one if there are none.
+    /// Returns the naming of the output files. If results in `--save_dir` have an earlier spelling of the label, the
+    /// naming has that spelling. Otherwise, the naming has the current spelling.
     private static func naming(
         _ options: RunOptions, _ locations: InputLocations, _ authors: [AuthorDocuments],
         startsAnew: Bool
@@ -139,7 +143,7 @@ public struct RunPlan: Codable, Sendable {
         guard naming != earlier, !startsAnew, !StateFolder.hasResults(of: naming, in: directory)
         else { return naming }
         func isThere() -> Bool {
-            // If the spellings differ only in folder names, file names do not show which was used.
+            // If the spellings differ only in folder names, file names do not show the spelling that was used.
             guard naming.labelName != earlier.labelName else { return false }
             let names = Set(
                 ((try? directoryContents(directory)) ?? []).map(ExactString.init))
@@ -166,17 +170,17 @@ public struct RunPlan: Codable, Sendable {
         if let name = names.first(where: { $0.utf8.count > 255 }) {
             throw UsageError(
                 "--model",
-                "'\(locations.label)' is too long a name: the file \(name) would have \(name.utf8.count) bytes, more than 255; rename the folder"
+                "'\(locations.label)' is too long a name: the file name \(name) would have \(name.utf8.count) bytes, but file systems allow 255; rename the folder"
             )
         }
     }
 }
 
 extension RunPlan {
-    /// The files of each author.
+    /// The output files of each author.
     package var items: [OutputItem] { OutputItem.items(of: saes.map(\.hook), in: storageFormat) }
 
-    /// The output files, as the state folder needs them.
+    /// The description of the output files for the state folder.
     public var files: PlannedFiles {
         PlannedFiles(
             saveDirectory: saveDirectory, label: label, naming: naming, hooks: saes.map(\.hook),

@@ -1,4 +1,4 @@
-// Estimates the size of the files that a plan will write, and checks whether the file system has room for them.
+// Estimates the size of the files that a plan will write, and checks whether the file system has space for them.
 
 import AuthorReceipts
 import Corpus
@@ -8,31 +8,33 @@ import Logging
 import RunFiles
 import RunState
 
-/// An estimate of the files that a plan has still to write.
+/// An estimate of the files that a plan still has to write.
 public struct SizeEstimate: Sendable {
-    /// The number of bytes of output files that are not complete.
+    /// The number of bytes of the output files that are not complete yet.
     public private(set) var files = 0
     /// The number of bytes of journals. Journals are removed when all output files are complete.
     public private(set) var journals = 0
-    /// The number of files that will be made, with those of the state folder.
+    /// The number of files that the run will make, including those in `.sae-extract`.
     public private(set) var fileCount = 0
 
-    /// The number of zero bytes that one byte of DEFLATE encodes: two bits encode 258.
+    /// The number of zero bytes that one byte of DEFLATE encodes. (Two bits encode 258 zero bytes.)
     private static let zerosPerByte = 1032
-    /// The compressed bytes of a feature that fires, and in addition (`raw`) of its activation.
+    /// The compressed size in bytes of one feature that fires, in dense and in sparse files. `raw` is added with
+    /// `--activation_values raw`, for the activation.
     private static let bytesPerFeature = (dense: 3, sparse: 3, raw: 4)
 
-    /// The number of files in `.sae-extract`. Per run: state, entries of `run.json` and folders. Per worker: a journal, a file of
-    /// receipts and an unfinished file.
+    /// The number of files in `.sae-extract`. Those of the run are the state, the entries for `run.json`, and
+    /// folders. Those of each worker are a journal, a file of receipts, and an unfinished file.
     private static let ownFiles = (run: 12, worker: 3)
 
-    /// The room that is free, or will be free when `--overwrite` has removed files; nil if unknown.
+    /// The free bytes and free inodes of the file system, plus those that `--overwrite` will free; nil if unknown.
     private let free: (bytes: Int?, files: Int?)
     private let saveDirectory: String
 
-    /// Estimates the files that `plan` has still to write. The number of tokens is estimated from the bytes of each text. The
-    /// number of features that fire is the average over complete authors, or the published L0 if no author is complete. With
-    /// `overwriting`, existing files are removed first. Throws `FileError`, and `UsageError` if an array is too large.
+    /// Estimates the files that `plan` still has to write. The number of tokens is estimated from the number of bytes
+    /// of each text. The number of features that fire is the average over complete authors, or the published L0 if no
+    /// author is complete. If `overwriting` is true, existing files are removed first, so they do not count. Throws
+    /// `FileError`, and `UsageError` if an array is too large.
     public init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, overwriting: Bool
     ) throws {
@@ -92,27 +94,27 @@ public struct SizeEstimate: Sendable {
         if fileCount > 0 {
             fileCount += SizeEstimate.ownFiles.run + SizeEstimate.ownFiles.worker * plan.workers
         }
-        // Batches in existing journals already take their space.
+        // The batches in existing journals are on the disk already, so their bytes are subtracted.
         if !overwriting {
             journals = max(0, journals - (try state.journalBytes(ofAuthors: unfinished)))
         }
     }
 
-    /// Returns the number of bytes of an author's dense array, not compressed. Throws `UsageError` if it exceeds the range of
-    /// `Int`.
+    /// Returns the uncompressed size of an author's dense array in bytes. Throws `UsageError` if the size exceeds the
+    /// range of `Int`.
     private static func denseSize(_ plan: RunPlan, _ dSAE: Int) throws -> Int {
         let size = [plan.columns, dSAE, 4].reduce(plan.rows) { $0.clampedMultiplied(by: $1) }
         guard size < .max else {
             throw UsageError(
                 "--max_seq_len",
-                "\(plan.maximumLength) gives arrays of (\(plan.rows), \(plan.columns), \(dSAE)) float32, more than any file can hold; give a smaller one, or --storage_format sparse"
+                "\(plan.maximumLength) gives arrays of shape (\(plan.rows), \(plan.columns), \(dSAE)) in float32, which are too large for a file; give a smaller --max_seq_len, or --storage_format sparse"
             )
         }
         return size
     }
 
-    /// Returns the estimated number of features that fire at a token, by hook: the average over complete authors, or the
-    /// published L0 if no author is complete.
+    /// Returns the estimated number of features that fire at a token, by hook. The estimate is the average over
+    /// complete authors, or the published L0 if no author is complete.
     private static func features(_ inputs: InputFingerprints, _ receipts: Receipts) -> [HookPoint:
         Double]
     {
@@ -128,8 +130,8 @@ public struct SizeEstimate: Sendable {
             })
     }
 
-    /// Throws `DiskSpaceError` if the file system of `save_dir` has too little room. If `ignoringShortage` is true, or the free
-    /// space is unknown, logs this instead.
+    /// Throws `DiskSpaceError` if the file system of `save_dir` has too little free space. If `ignoringShortage` is
+    /// true, logs a warning instead. If the free space is unknown, logs that and does not throw.
     public func check(ignoringShortage: Bool, log: Logger) throws {
         var shortages: [DiskSpaceError.Shortage] = []
         let needed = files.clampedAdding(journals)
@@ -145,11 +147,11 @@ public struct SizeEstimate: Sendable {
             switch shortage {
             case .bytes(let needed, let free):
                 log.warning(
-                    "--ignore_free_space: \(saveDirectory): about \(byteCount(needed)) will be written, though its file system says that \(byteCount(free)) are free"
+                    "--ignore_free_space: \(saveDirectory): about \(byteCount(needed)) will be written, but the file system reports \(byteCount(free)) of free space; the run goes on"
                 )
             case .files(let needed, let free):
                 log.warning(
-                    "--ignore_free_space: \(saveDirectory): about \(needed) files will be made, though its file system says that it has inodes for \(free) more"
+                    "--ignore_free_space: \(saveDirectory): about \(needed) files will be made, but the file system reports inodes for \(free) more; the run goes on"
                 )
             }
         }
@@ -160,11 +162,11 @@ public struct SizeEstimate: Sendable {
         }
     }
 
-    /// The estimate as text: "about 1.2 GB in 80 files, meanwhile 30 MB of journals; free: 80 GB".
+    /// The estimate as text, such as "about 1.2 GB in 80 files, and 30 MB of journals during the run; free: 80 GB".
     var description: String {
         let space = free.bytes.map(byteCount) ?? "not known"
         let inodes = free.files.map { ", \($0) inodes" } ?? ""
         return
-            "about \(byteCount(files)) in \(fileCount) files, meanwhile \(byteCount(journals)) of journals; free: \(space)\(inodes)"
+            "about \(byteCount(files)) in \(fileCount) files, and \(byteCount(journals)) of journals during the run; free: \(space)\(inodes)"
     }
 }

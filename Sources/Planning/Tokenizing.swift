@@ -1,4 +1,4 @@
-// Converts documents to token sequences. The sequences depend on the author's documents and the flags alone.
+// Converts documents to token sequences. A sequence depends only on the document, the tokenizer and the flags.
 
 import Corpus
 import Gemma2
@@ -11,11 +11,11 @@ package struct Tokenizing {
     package let tokenizer: any Tokenizer
     /// The tokens before each document.
     package let head: SequenceHead
-    /// The largest number of tokens that is kept of a document (`T`).
+    /// The maximum number of tokens of a document (`T`). The tokens after these are dropped.
     private let limit: Int
 
-    /// Reads the tokenizer of `plan`'s checkpoint. Throws the readers' errors, `CheckpointError` if the embedding has fewer
-    /// rows than the tokenizer has ids, and `UsageError` if the prefix is too long for the model.
+    /// Reads the tokenizer of `plan`'s checkpoint. Throws the readers' errors. Throws `CheckpointError` if the
+    /// embedding has fewer rows than the tokenizer has ids, and `UsageError` if the prefix is too long for the model.
     package init(_ plan: RunPlan) throws {
         let configPath = plan.locations.model.config + "/config.json"
         let config = try Gemma2Config(path: configPath)
@@ -31,12 +31,12 @@ package struct Tokenizing {
         guard limit + head.tokens.count <= config.nContext else {
             throw UsageError(
                 "--prefix",
-                "has \(head.prefixCount) tokens; with --max_seq_len \(plan.maximumLength) that is more than the model's \(config.nContext) positions; shorten either"
+                "has \(head.prefixCount) tokens; with --max_seq_len \(plan.maximumLength), that is more than the model's \(config.nContext) positions; shorten the prefix, or lower --max_seq_len"
             )
         }
     }
 
-    /// Returns the sequences of `documents`, in order. Uses all threads of `threads`.
+    /// Returns the token sequences of `documents`, in order. Uses all threads of `threads`.
     package func sequences(_ documents: [Document], on threads: ThreadPool) -> [TokenSequence] {
         var sequences = [TokenSequence?](repeating: nil, count: documents.count)
         var caches = [WordCache](repeating: WordCache(), count: threads.threadCount)
@@ -52,14 +52,14 @@ package struct Tokenizing {
         return sequences.map { $0! }
     }
 
-    /// Returns the ranges of `sequences` that `plan` makes batches of.
+    /// Divides `sequences` into the batches of `plan`. Returns the range of each batch.
     package func batches(_ sequences: [TokenSequence], _ plan: RunPlan) -> [Range<Int>] {
         plan.batchLimit.batches(lengths: sequences.map { head.tokens.count + $0.tokens.count })
     }
 }
 
-/// The tokens before each document: the leading token and the prefix. They are input of the model and have no row in the
-/// output.
+/// The tokens before each document: the leading token and the prefix. The model reads them, but the output has no
+/// rows for them.
 package struct SequenceHead {
     /// The leading token, then the tokens of the prefix.
     package let tokens: [TokenID]
@@ -67,7 +67,7 @@ package struct SequenceHead {
     /// The number of tokens of the prefix.
     var prefixCount: Int { tokens.count - TokenSequence.leadingCount }
 
-    /// Tokenizes the prefix separately, so that a document's tokens are the same with and without it.
+    /// Tokenizes the prefix separately, so that a document has the same tokens with and without a prefix.
     init(prefix: String, _ tokenizer: any Tokenizer) {
         tokens = [tokenizer.leadingToken] + tokenizer.encode(prefix)
     }

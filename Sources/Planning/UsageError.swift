@@ -6,7 +6,7 @@ import Files
 public struct UsageError: Error, Equatable, CustomStringConvertible {
     /// The flag, such as `--layers`.
     public let flag: String
-    /// The problem and what to give instead.
+    /// The problem and the next step.
     public let message: String
 
     /// Creates the error for `flag`.
@@ -26,6 +26,6 @@ public struct UsageError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// The flag and the message: "--layers: …".
+    /// The flag and the message, such as "--layers: …".
     public var description: String { "\(flag): \(message)" }
 }

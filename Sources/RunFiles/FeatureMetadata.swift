@@ -1,5 +1,5 @@
-// The `metadata` member of an activations file: a pickled dictionary, written without Python. The object graph is the one that
-// NumPy 1.26 pickles for `np.savez(…, metadata={…})`. NumPy 2 reads it without a warning.
+// The member `metadata` of an activations file: a pickled dictionary, written without Python. It has the same objects
+// as the pickle that NumPy 1.26 writes for `np.savez(…, metadata={…})`. NumPy 2 reads it without a warning.
 
 import ArrayFiles
 
@@ -11,7 +11,7 @@ public struct FeatureMetadata: Equatable, Sendable {
     public var documentCount: Int
     /// The index of the tapped layer.
     public var layer: Int
-    /// The number of tokens in each row, without `<bos>`; 0 for rows beyond `documentCount`.
+    /// By row of the array: the number of tokens of the document, without `<bos>`; 0 for rows beyond `documentCount`.
     public var tokensPerDocument: [Int32]
     /// The path of the SAE in its repository, for example `layer_5/width_16k/average_l0_51`.
     public var saeName: String
@@ -39,11 +39,11 @@ public struct FeatureMetadata: Equatable, Sendable {
     /// The header of the array that holds the pickle: a 0-d array of Python objects.
     public static let header = NPYHeader(descr: "|O", shape: [])
 
-    /// The data of the array: the pickle.
+    /// The data of the array, which is the pickle.
     public var pickle: [UInt8] {
         var p = PickleWriter()
         p.protocolHeader()
-        // The outer array: _reconstruct(ndarray, (0,), b"b"), then its state.
+        // The outer array: the call _reconstruct(ndarray, (0,), b"b"), then the state of the array.
         let reconstruct = p.global("numpy.core.multiarray", "_reconstruct")
         let ndarray = p.global("numpy", "ndarray")
         p.integer(0)
@@ -96,7 +96,7 @@ public struct FeatureMetadata: Equatable, Sendable {
 }
 
 extension FeatureMetadata {
-    /// Reads a pickle that this type or NumPy wrote. Throws `PickleError` if it is damaged or a key is missing.
+    /// Reads a pickle that this type or NumPy wrote. Throws `PickleError` if the pickle is damaged or lacks a key.
     public init(pickle bytes: [UInt8]) throws(PickleError) {
         let value = try PickleValue(pickle: bytes)
         guard case .objects(_, let values) = value, let dictionary = values.first else {

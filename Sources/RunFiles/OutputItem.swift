@@ -15,7 +15,7 @@ package enum OutputItem: Hashable, Codable {
         if case .activations(let hook, _) = self { hook } else { nil }
     }
 
-    /// Returns the file's name for the author `author`.
+    /// Returns the name of the file for `author`.
     package func name(_ naming: OutputNaming, author: String) -> String {
         switch self {
         case .activations(let hook, let isSparse):
@@ -26,7 +26,8 @@ package enum OutputItem: Hashable, Codable {
 }
 
 extension OutputItem {
-    /// Returns the files of every author: those of the activations at `hooks` in `format`, then metrics, tokens and texts.
+    /// Returns the files that every author has: the activations at `hooks` in `format`, then metrics, tokens and
+    /// texts.
     package static func items(of hooks: [HookPoint], in format: StorageFormat) -> [OutputItem] {
         hooks.flatMap { hook in
             format.kinds.map { .activations(hook, isSparse: $0) }

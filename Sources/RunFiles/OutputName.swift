@@ -1,35 +1,37 @@
-// The pattern of the names of output files. `OutputNaming` makes names from it; `OutputName` parses them:
+// The pattern of the names of output files. `OutputNaming` makes names, and `OutputName` parses them:
 //
 //   sae__{label}__{site}__activations__{author}__layer_{N}.npz            activations of a hook, dense
 //   sae__{label}__{site}__activations__{author}__layer_{N}.sparse.npz     activations of a hook, CSR
 //   sae__{label}__{kind}__{author}.{npy|json}                             the other files of an author
 //
-// `OutputNaming` encodes label and author so that neither contains "__". Labels that earlier versions encoded can contain it.
+// `OutputNaming` encodes the label and the author so that "__" does not occur in them. Earlier versions encoded
+// labels in another way, so their labels can contain "__".
 
 import Files
 import Hooks
 
 /// The parts of the name of an output file.
 package struct OutputName {
-    /// The beginning that all names of the label share: `sae__{label}__`.
+    /// The start that the names of all files of the label share: `sae__{label}__`.
     package let start: String
     /// The kind of file; nil for an activations file.
     package let kind: OutputNaming.Kind?
     /// The site of an activations file; nil for other files.
     package let site: Site?
-    /// The author's name as encoded in the file name.
+    /// The author's name as the file name has it, encoded.
     package let author: String
 
-    /// The beginning of the names of all output files.
+    /// The start of the names of all output files.
     package static let prefix = "sae\(separator)"
     private static let separator = "__"
     private static let activations = "activations"
     private static let layer = "layer_"
 
-    /// Parses `name`. Nil if a run does not write files with such names. The layer and the ending of an activations file are
-    /// not checked.
+    /// Parses `name`. Nil if no run writes a file with such a name. Does not check the layer and the ending of an
+    /// activations file.
     package init?(_ name: String) {
-        // Bytes are compared: an author's combining mark forms one `Character` with the "_" before it.
+        // Compares bytes, because a combining mark at the start of an author's name forms one `Character` with the
+        // "_" before it.
         let bytes = Array(name.utf8)[...]
         guard bytes.starts(with: OutputName.prefix.utf8) else { return nil }
         for kind in OutputNaming.Kind.allCases {
@@ -57,7 +59,8 @@ package struct OutputName {
         self.init(path.split(separator: "/").last.map(String.init) ?? path)
     }
 
-    /// Removes `ending` and splits the rest at its last separator. Nil if `bytes` have another ending or no separator.
+    /// Removes `ending` and splits the rest at its last separator. Nil if `bytes` do not end in `ending` or have no
+    /// separator.
     private static func split(
         _ bytes: ArraySlice<UInt8>, ending: String
     ) -> (head: ArraySlice<UInt8>, author: String)? {
@@ -69,13 +72,14 @@ package struct OutputName {
         )
     }
 
-    /// Returns what is before `part` at the end of `head`, with its separator. Nil if `head` has another end.
+    /// Removes `part` from the end of `head`; the separator before `part` stays. Nil if `head` does not end in a
+    /// separator and `part`.
     private static func removing(_ part: String, from head: ArraySlice<UInt8>) -> String? {
         head.ends(with: separator + part)
             ? String(decoding: head.dropLast(part.utf8.count), as: UTF8.self) : nil
     }
 
-    /// Returns the path of the same author's file of `kind`, in the folder of the file at `path`.
+    /// Returns the path of the same author's file of `kind`. It is in the same folder as the file at `path`.
     package func sibling(_ kind: OutputNaming.Kind, of path: String) -> String {
         let folder = parentFolder(of: path)
         return (folder.isEmpty ? "" : folder + "/") + sibling(kind)
@@ -88,15 +92,15 @@ package struct OutputName {
 
     // MARK: Making
 
-    /// Returns the beginning of all names of the label that is encoded as `labelName`.
+    /// Returns the start of all names of a label. `labelName` is the encoded label.
     static func start(labelName: String) -> String { prefix + labelName + separator }
 
-    /// Returns the name of the file of `kind`. `author` is encoded.
+    /// Returns the name of the file of `kind`. `author` is the encoded name.
     static func file(_ kind: OutputNaming.Kind, start: String, author: String) -> String {
         start + kind.rawValue + separator + author + "." + kind.fileExtension
     }
 
-    /// Returns the name of the file of the activations at `hook`. `author` is encoded.
+    /// Returns the name of the file of the activations at `hook`. `author` is the encoded name.
     static func activations(
         _ hook: HookPoint, start: String, author: String, isSparse: Bool
     ) -> String {
@@ -110,7 +114,7 @@ extension ArraySlice<UInt8> {
         suffix(text.utf8.count).elementsEqual(text.utf8)
     }
 
-    /// Returns the range of the last occurrence of `text`; nil if it does not occur.
+    /// Returns the range of the last occurrence of `text`. Nil if `text` does not occur.
     fileprivate func lastRange(of text: String) -> Range<Int>? {
         let text = Array(text.utf8)
         var start = endIndex - text.count

@@ -5,15 +5,16 @@ import Files
 import FoundationEssentials
 import Hooks
 
-/// Makes the names of the output files of one model label. `OutputName` has their pattern.
+/// Makes the names of the output files of one model label. `OutputName.swift` describes the pattern of the names.
 public struct OutputNaming: Codable, Equatable, Sendable {
-    /// The label as it stands in file names, percent-encoded.
+    /// The label in the form that file names have, percent-encoded.
     public let labelName: String
-    /// The label as the name of a folder in `.sae-extract`: encoded further, so that every file system accepts it.
+    /// The label as the name of a folder in `.sae-extract`. More characters are encoded, so that every file system
+    /// accepts it.
     public let folderName: String
 
-    /// Creates the naming for `label`. Slashes become underscores, and the rest is encoded as authors are, so that programs
-    /// that split names at `__` find the label whole.
+    /// Creates the naming for `label`. Slashes become underscores, and the rest is encoded as authors' names are. So
+    /// the encoded label has no `__`, and programs that split names at `__` find the whole label.
     public init(label: String) {
         labelName = String(
             decoding: OutputNaming.units(OutputNaming.withoutSlashes(label)).joined(), as: UTF8.self
@@ -21,7 +22,7 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         folderName = OutputNaming.folderName(labelName)
     }
 
-    /// Creates the naming for `label` as earlier versions spelled it: only slashes are replaced.
+    /// Creates the naming for `label` as earlier versions encoded it: only slashes are replaced.
     public init(earlierSpellingOf label: String) {
         labelName = OutputNaming.withoutSlashes(label)
         folderName = labelName
@@ -33,16 +34,18 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         folderName = OutputNaming.folderName(labelName)
     }
 
-    /// Replaces slashes by underscores. Scalars are compared: a slash and a combining mark after it form one `Character`.
+    /// Replaces slashes by underscores. Compares Unicode scalars, because a slash and a combining mark after it form
+    /// one `Character`.
     private static func withoutSlashes(_ label: String) -> String {
         String(String.UnicodeScalarView(label.unicodeScalars.map { $0 == "/" ? "_" : $0 }))
     }
 
-    /// ASCII characters, other than control characters, that some file systems refuse; most of these are Windows' file systems.
+    /// The ASCII characters that some file systems refuse in names, apart from control characters. Most of these file
+    /// systems belong to Windows.
     package static let refusedCharacters = Array(":?\"<>|*\\".utf8)
 
-    /// Encodes what Windows' file systems refuse in the name of a folder: their special characters, a dot or space at the end,
-    /// and the first character of a device's name.
+    /// Encodes the characters that the file systems of Windows refuse in the name of a folder: special characters, a
+    /// dot or space at the end, and the first character of a device name such as `CON`.
     private static func folderName(_ name: String) -> String {
         let bytes = Array(name.utf8)
         let stem = name.prefix { $0 != "." }.uppercased()
@@ -58,19 +61,19 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         return String(decoding: units.joined(), as: UTF8.self)
     }
 
-    /// The beginning of all names of this label: `sae__{label}__`.
+    /// The start of all names of this label: `sae__{label}__`.
     public var start: String { OutputName.start(labelName: labelName) }
 
-    /// The kinds of files that an author has besides activations. D is the largest number of documents of an author, T the
-    /// largest number of tokens of a document.
+    /// The kinds of an author's files other than activations. D is the largest number of documents of an author, T
+    /// the largest number of tokens of a document.
     public enum Kind: String, CaseIterable, Codable, Sendable {
         /// The entropy of the prediction at each token, in nats: float16 (D, T).
         case entropy = "entropy_loss"
         /// -log p of each token, in nats: float16 (D, T).
         case crossEntropy = "cross_entropy_loss"
-        /// The pieces of each document: a JSON array of T strings.
+        /// The token pieces: for each document, a JSON array of T strings.
         case tokens
-        /// The text of each document: a JSON string.
+        /// The texts: for each document, a JSON string.
         case texts = "full_texts"
 
         /// The file's extension without the dot: `npy` or `json`.
@@ -93,18 +96,19 @@ public struct OutputNaming: Codable, Equatable, Sendable {
             hook, start: start, author: encoded(author), isSparse: isSparse)
     }
 
-    /// Returns the names that the activations at `hook` can have: dense, then sparse.
+    /// Returns the two names that a file of the activations at `hook` can have: dense, then sparse.
     package func activations(_ hook: HookPoint, author: String) -> [String] {
         [false, true].map { activations(hook, author: author, isSparse: $0) }
     }
 
-    /// Percent-encodes a byte, in upper case.
+    /// Percent-encodes a byte with upper-case hexadecimal digits.
     private static func escape(_ byte: UInt8) -> [UInt8] {
         Array("%\(hexadecimal([byte]).uppercased())".utf8)
     }
 
-    /// Encodes `name` as a part of a file name: each unit is one byte or one escape. Readers split names at `__`, so
-    /// underscores at the ends and in pairs are escaped. An empty name becomes `%`.
+    /// Encodes `name` as a part of a file name. Each element of the result is one byte or one escape. Readers split
+    /// names at `__`. So underscores are escaped at the start, at the end, and next to another underscore. An empty
+    /// name becomes `%`.
     private static func units(_ name: String) -> [[UInt8]] {
         let bytes = Array(name.utf8)
         guard !bytes.isEmpty else { return [Array("%".utf8)] }
@@ -121,8 +125,8 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         }
     }
 
-    /// Returns an author's name as it stands in file names. A name that would have more than 150 bytes is cut, and the first
-    /// 8 bytes of its SHA-256 follow after `%-`.
+    /// Returns an author's name in the form that file names have. If the encoded name has more than 150 bytes, it is
+    /// cut. Then `%-` and the first 8 bytes of the SHA-256 of the author's name follow, as 16 hexadecimal digits.
     public func encoded(_ author: String) -> String {
         let bytes = Array(author.utf8)
         let units = OutputNaming.units(author)
@@ -132,7 +136,7 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         var prefix: [UInt8] = []
         for (i, unit) in units.enumerated() {
             guard prefix.count + unit.count <= 132 else {
-                // Cut before a whole character: the bytes after its first are 10xxxxxx.
+                // Cuts between two characters. In UTF-8, every byte of a character except its first is 10xxxxxx.
                 var cut = i
                 while cut > 0, bytes[cut] & 0xC0 == 0x80 {
                     cut -= 1

@@ -1,4 +1,4 @@
-// The keys of `run.json`, for its writer and its readers. docs/files.md says what each holds.
+// The keys of `run.json`, for its writer and its readers. docs/files.md describes the value of each key.
 
 import ByteJSON
 
@@ -91,19 +91,19 @@ package enum RunSetting: String {
 }
 
 extension JSONValue {
-    /// An object with these members, in this order.
+    /// Makes an object with these members, in this order.
     package static func object(of members: KeyValuePairs<RunKey, JSONValue>) -> JSONValue {
         .object(JSONObject(run: members))
     }
 }
 
 extension JSONObject {
-    /// An object of `run.json` with these members, in this order.
+    /// Makes an object of `run.json` with these members, in this order.
     package init(run members: KeyValuePairs<RunKey, JSONValue>) {
         self.init(members.map { (key: $0.key.rawValue, value: $0.value) })
     }
 
-    /// The object `settings` of an entry with these members, in this order.
+    /// Makes the object `settings` of an entry with these members, in this order.
     package init(settings members: KeyValuePairs<RunSetting, JSONValue>) {
         self.init(members.map { (key: $0.key.rawValue, value: $0.value) })
     }

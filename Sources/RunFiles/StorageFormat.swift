@@ -2,14 +2,14 @@
 
 /// The layout of activations on disk.
 public enum StorageFormat: String, CaseIterable, Codable, Sendable {
-    /// `….npz` with the whole array, zeros included.
+    /// One file `….npz` with the whole array, zeros included.
     case dense
-    /// `….sparse.npz` in CSR form.
+    /// One file `….sparse.npz` with the nonzero values in CSR form.
     case sparse
     /// Both files.
     case both
 
-    /// The files of a hook: true for a sparse file, false for a dense file.
+    /// The files that each hook has: true is the sparse file, false is the dense file.
     public var kinds: [Bool] {
         switch self {
         case .dense: [false]

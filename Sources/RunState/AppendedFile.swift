@@ -1,12 +1,13 @@
-// Functions for the files that one process appends to: journals and files of receipts.
+// Functions for files to which one process appends: journals and files of receipts.
 
 import Files
 import FoundationEssentials
 import Glibc
 
-/// Names, checks and repairs a file that one process appends to.
+/// Functions that name, check or shorten a file to which one process appends.
 enum AppendedFile {
-    /// Returns a name without its ending. Names sort by time, and no other process on any machine makes the same name.
+    /// Returns a file name without its ending. Names sort by time, and no other process on any machine makes the same
+    /// name.
     static func newName(host: String, process: Int32) -> String {
         let time = Date().formatted(.iso8601).filter { $0.isLetter || $0.isNumber }
         let host = host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
@@ -14,8 +15,8 @@ enum AppendedFile {
         return "\(time)-\(host.prefix(40))-\(process)-\(id)"
     }
 
-    /// Throws `StateRemovedError` if `place` no longer names the file that `descriptor` is open on. Other processes would not
-    /// find the content then.
+    /// Throws `StateRemovedError` if `place` no longer names the file that is open as `descriptor`. Other processes
+    /// would not find the content of the file then.
     static func checkInPlace(_ descriptor: Int32, _ place: GuardedPath) throws {
         var own = stat()
         guard fstat(descriptor, &own) == 0, let there = try? place.status(),
@@ -23,7 +24,7 @@ enum AppendedFile {
         else { throw StateRemovedError(path: place.path) }
     }
 
-    /// Shortens the file to `end` bytes and moves the write position there.
+    /// Shortens the file to `end` bytes and moves the write position to its new end.
     static func cutOff(_ descriptor: Int32, at end: Int) {
         ftruncate(descriptor, off_t(end))
         lseek(descriptor, off_t(end), SEEK_SET)

@@ -4,17 +4,17 @@ import Hooks
 import Tensors
 import Tokenization
 
-/// The batches of one author in a union that has all of them.
+/// The batches of one author, in a union that has all batches of the author.
 package struct AuthorJournal {
     let union: JournalUnion
-    /// The author's place in the plan's order, from 0.
+    /// The index of the author in the plan's order, from 0.
     package let number: Int
     /// The documents of each batch.
     package let batches: [ArraySlice<TokenSequence>]
-    /// The bounds on the content of the records.
+    /// The bounds on the content of the journal records.
     package let limits: RecordLimits
 
-    /// Creates the view on the batches of author `number`. Throws the errors of making the union's limits.
+    /// Creates the view of the batches of the author with index `number`. Throws as `limitsOfAll` does.
     package init(_ union: JournalUnion, number: Int, batches: [ArraySlice<TokenSequence>]) throws {
         (self.union, self.number, self.batches) = (union, number, batches)
         limits = try union.limitsOfAll()
@@ -23,7 +23,8 @@ package struct AuthorJournal {
     /// Whether the batch at index `batch` was computed in parts because memory was short.
     package func isDivided(_ batch: Int) -> Bool { union.isDivided(author: number, batch: batch) }
 
-    /// Returns the results of the documents of the batch. Throws `FileError` and `JournalChangedError`.
+    /// Returns the results of the documents of the batch at index `batch`. Throws `FileError` and
+    /// `JournalChangedError`.
     package func documents(of batch: Int) throws -> [DocumentRecord] {
         let (bytes, _) = try union.read(.documents, author: number, batch: batch)
         guard let documents = BatchRecord.documents(bytes, of: batches[batch]) else {

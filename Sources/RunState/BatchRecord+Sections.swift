@@ -1,4 +1,4 @@
-// Encodes, checks and decodes the sections of a batch record. The decoders rely on the checks.
+// Encodes, checks and decodes the sections of a batch record. A decoder may only get bytes that a check has accepted.
 
 import Hooks
 import RunFiles
@@ -7,7 +7,7 @@ import Threading
 import Tokenization
 
 extension BatchRecord {
-    /// Joins the records of the parts of a batch, in order.
+    /// Joins the records of the parts of a batch, in order, into the record of the batch.
     package init(joining records: [BatchRecord]) {
         documents = records.flatMap(\.documents)
         features = [:]
@@ -17,7 +17,8 @@ extension BatchRecord {
         parts = records.count
     }
 
-    /// Returns the encoded sections, made on all of `threads`. Values are left out if they are all 1 (`binary`).
+    /// Returns the encoded sections. Encodes the hooks in parallel on `threads`. Leaves out values that are all 1
+    /// (`binary`).
     package func sections(values: ActivationValues, on threads: ThreadPool) -> [EncodedSection] {
         var head = BinaryEncoder()
         head.append([Int64(documents.count)])
@@ -50,10 +51,11 @@ extension BatchRecord {
         return sections + encoded.map { $0! }
     }
 
-    /// Returns the number of rows of a section, or nil if no run with `limits` can have written `bytes`. The length must fit the
-    /// counts, rows and columns must be in order and within the SAE's features, and the numbers must be in their ranges. A
-    /// checksum does not show this, because another version of the program or another program can have written the section.
-    /// Documents have one row per token; a division has 0 rows.
+    /// Checks a section and returns its number of rows. Nil if no run with `limits` can have written `bytes`. The
+    /// length must fit the counts, rows and columns must be in order and within the SAE's features, and the numbers
+    /// must be in their ranges. A correct checksum is not enough, because another version of this program or another
+    /// program may have written the section. A documents section has one row per token. A division section has 0
+    /// rows.
     static func rowCount(
         _ section: RecordSection, _ bytes: ArraySlice<UInt8>, _ limits: RecordLimits
     ) -> Int? {
@@ -66,18 +68,18 @@ extension BatchRecord {
         }
     }
 
-    /// Returns the number of tokens of a `documents` section; nil if it is invalid.
+    /// Checks a `documents` section and returns its number of tokens. Nil if the section is invalid.
     private static func tokenCount(_ bytes: UnsafeRawBufferPointer) -> Int? {
         guard let documents = bytes.claimedCount(at: 0, of: 8) else { return nil }
         var (end, rows) = (8, 0)
         for _ in 0..<documents {
-            // Each token has an Int32 and two Float16.
+            // Each token has 8 bytes: an Int32 and two Float16.
             guard let tokens = bytes.claimedCount(at: end, of: 8),
                 8 * tokens <= bytes.count - end - 8
             else { return nil }
             let metrics = end + 8 + 4 * tokens
             for place in 0..<2 * tokens {
-                // False for NaN too.
+                // The comparison is false for NaN too.
                 guard bytes.number(metrics + 2 * place, Float16.self) >= 0 else { return nil }
             }
             end += 8 + 8 * tokens
@@ -86,7 +88,7 @@ extension BatchRecord {
         return end == bytes.count ? rows : nil
     }
 
-    /// Returns the number of rows of a `features` section; nil if it is invalid.
+    /// Checks a `features` section and returns its number of rows. Nil if the section is invalid.
     private static func featureRows(
         _ bytes: UnsafeRawBufferPointer, _ hook: HookPoint, _ limits: RecordLimits
     ) -> Int? {
@@ -134,7 +136,8 @@ extension BatchRecord {
         }
     }
 
-    /// Checks and decodes a `documents` section. Nil if it is invalid or its tokens are not those of `sequences`.
+    /// Checks and decodes a `documents` section. Nil if the section is invalid, or if its tokens are not those of
+    /// `sequences`.
     static func documents(
         _ bytes: [UInt8], of sequences: ArraySlice<TokenSequence>
     ) -> [DocumentRecord]? {
@@ -145,10 +148,11 @@ extension BatchRecord {
         return isSame ? documents : nil
     }
 
-    /// The number of bytes of a `features` section before the starts of its rows.
+    /// The number of bytes of a `features` section before the array of row starts.
     static let featuresHeadSize = 16
 
-    /// Returns the number of entries of a `features` section of `length` bytes and `rows` rows that `rowCount` has accepted.
+    /// Returns the number of entries (features that fired) of a `features` section. The section has `length` bytes
+    /// and `rows` rows, and `rowCount` has accepted it.
     static func firingCount(length: Int, rows: Int, values: ActivationValues) -> Int {
         (length - featuresHeadSize - 8 * (rows + 1)) / (values == .raw ? 8 : 4)
     }
@@ -168,14 +172,14 @@ extension BatchRecord {
 }
 
 extension UnsafeRawBufferPointer {
-    /// Returns the number at `offset`. The caller checks that it is within the buffer.
+    /// Returns the number at `offset`. The caller must check that the number is within the buffer.
     @inline(__always)
     fileprivate func number<Number: BitwiseCopyable>(_ offset: Int, _: Number.Type) -> Number {
         loadUnaligned(fromByteOffset: offset, as: Number.self)
     }
 
-    /// Returns the count at `offset`; nil if it is beyond the end, negative, or too large for elements of at least `size` bytes
-    /// each to fit into the buffer.
+    /// Returns the count that is stored at `offset`. Nil if the buffer ends before it, or if it is negative. Also nil
+    /// if so many elements, of at least `size` bytes each, do not fit into the buffer.
     fileprivate func claimedCount(at offset: Int, of size: Int) -> Int? {
         guard offset <= count - 8 else { return nil }
         let number = number(offset, Int64.self)

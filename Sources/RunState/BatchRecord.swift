@@ -1,10 +1,10 @@
-// The results of a batch: everything that the author's files need from the batch.
+// The results of a batch that are needed for the author's files.
 
 import Hooks
 import Tensors
 import Tokenization
 
-/// The results of one document of a batch, apart from features.
+/// The results of one document of a batch, without the features.
 package struct DocumentRecord: Equatable {
     /// The output tokens, at most T.
     package var tokens: [TokenID]

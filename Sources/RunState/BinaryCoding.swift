@@ -1,6 +1,6 @@
-// Encodes and decodes arrays of numbers as bytes in the machine's byte order (little-endian).
+// Converts arrays of numbers to bytes and back, in the machine's byte order (little-endian).
 
-/// Encodes arrays of numbers end to end, as memory holds them.
+/// Appends arrays of numbers to `bytes`, one after the other, as they are in memory.
 struct BinaryEncoder {
     private(set) var bytes: [UInt8] = []
 
@@ -9,7 +9,7 @@ struct BinaryEncoder {
     }
 }
 
-/// Decodes arrays of numbers. The caller knows their types and counts, and that the bytes suffice.
+/// Decodes arrays of numbers, one after the other. The caller must pass their types and counts, and enough bytes.
 struct BinaryDecoder {
     private let bytes: [UInt8]
     private var position = 0

@@ -1,26 +1,27 @@
-// The error for a folder that holds results of other settings.
+// The error for a `save_dir` with results of other settings.
 
 import Files
 
-/// `save_dir` holds results, or a run, whose settings differ from those of this run.
+/// The error for a run whose settings differ from those of existing results, or of another run, in the same
+/// `save_dir`.
 public struct ConfigurationConflict: ErrorWithLines, Equatable, CustomStringConvertible {
-    /// The folder.
+    /// The path of `save_dir`.
     public let saveDirectory: String
     /// The differences, one line each.
     public let differences: [String]
-    /// Whether the conflict is with a run that began after this one, and not with results.
+    /// True if the conflict is with a run that began after this run. False if the conflict is with existing results.
     public var isAtWork = false
 
-    /// The problem, one line per difference, and what to do.
+    /// The problem, one line for each difference, and the next step.
     public var lines: [String] {
         [
             isAtWork
-                ? "a run of another configuration has begun in \(saveDirectory) since this one did:"
+                ? "a run of another configuration has begun in \(saveDirectory) since this run began:"
                 : "\(saveDirectory) holds results of another configuration:"
         ] + differences.map { "  \($0)" } + [
             isAtWork
-                ? "Give another --save_dir, or let that run end or stop it, and run this command again."
-                : "Give another --save_dir, or the settings of the results that are there, or --overwrite to remove them and start anew."
+                ? "Give another --save_dir. Or wait until the other run ends, or stop it, and run this command again."
+                : "Give another --save_dir, or the settings of the existing results, or --overwrite to remove these results and start again."
         ]
     }
 

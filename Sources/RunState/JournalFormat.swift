@@ -1,15 +1,19 @@
-// The format of journals. A journal stores the finished batches of one process until their author's files are written. Memory
-// therefore does not grow with the corpus, and finished batches survive the process.
+// The format of journals. A journal stores the finished batches of one process until their author's files are
+// written. So memory use does not grow with the corpus, and finished batches survive the end of the process.
 //
-// A journal is "SAEJRNL1" and then frames. A frame is a head of 32 bytes and a payload. The payload of the first frame is the
-// journal's header as JSON; the payload of every other frame is a batch. All numbers are little-endian. The head:
+// A journal is the signature "SAEJRNL1", then frames. A frame is a head of 32 bytes, then a payload. The payload of
+// the first frame is the journal's header as JSON. The payload of each later frame is one batch. All numbers are
+// little-endian. The head of a frame has these fields:
 //   u32 0x46454153   u32 author   u32 batch   u32 documents   u64 length of the payload   u32 CRC-32 of the payload
 //   u32 CRC-32 of the 28 bytes before
-// The payload of a batch: u32 number of sections; for each section i32 layer (-1: documents, -2: division), u32 site and
-// u64 length; then the sections (see BatchRecord+Sections.swift).
 //
-// The file appears with its header. Each frame is one append. When `append` returns, the system has the frame, and it survives
-// the process. A frame survives a crash of the machine once it is synchronized: every five seconds, before an author's files
+// The payload of a batch is a table, then the sections (see BatchRecord+Sections.swift). The table has these fields:
+//   u32 number of sections
+//   for each section: i32 layer (-1: documents, -2: division)   u32 site   u64 length
+//
+// The file appears with its header in it. Each frame is appended by one write. When `append` returns, the system has
+// the frame, and the frame survives the end of the process. After a synchronization, the frame also survives a crash
+// of the machine. The file is synchronized every five seconds while batches are appended, before an author's files
 // are made, and at the end.
 
 import Files
@@ -18,11 +22,11 @@ import RunFiles
 
 /// The header of a journal.
 package struct JournalHeader: Codable, Equatable {
-    /// The SAE of each hook of the batches, as `AuthorReceipt.sae` describes it, by the hook's name.
+    /// By the hook's name: the SAE of the batches, as `AuthorReceipt.sae` describes it.
     var saes: [String: String]
-    /// The author's files that the batches are for.
+    /// The author's files for which the batches are computed.
     var items: [OutputItem]
-    /// The kernels that computed the batches.
+    /// The name of the kernels that computed the batches.
     var kernels: String
     /// The name of the machine.
     var host: String
@@ -41,12 +45,13 @@ package struct JournalHeader: Codable, Equatable {
     }
 }
 
-/// The head of a frame. For the frame of the header, `author` and `batch` are the largest `UInt32`.
+/// The head of a frame. In the first frame, which has the journal's header, `author` and `batch` are the largest
+/// `UInt32`.
 struct FrameHead: Equatable {
     static let size = 32
     private static let magic: UInt32 = 0x4645_4153
 
-    /// The author's place in the plan's order, from 0.
+    /// The index of the author in the plan's order, from 0.
     var author: UInt32
     /// The index of the batch among the author's batches.
     var batch: UInt32
@@ -96,11 +101,11 @@ struct FrameHead: Equatable {
     }
 }
 
-/// The table at the start of a batch's payload.
+/// The table of sections at the start of a batch's payload.
 enum SectionTable {
     private static let entrySize = 16
 
-    /// Returns the table of `sections`. The sections follow it in the payload.
+    /// Returns the table of `sections`. In the payload, the sections follow the table.
     static func encode(_ sections: [EncodedSection]) -> [UInt8] {
         var out = BinaryEncoder()
         out.append([UInt32(sections.count)])
@@ -116,9 +121,9 @@ enum SectionTable {
         return out.bytes
     }
 
-    /// Returns the byte range in the file of each section of a payload that starts at `offset`, and the number of rows of the
-    /// batch. Nil if the table or a section is invalid, if the number of documents is not `documents`, or if the sections have
-    /// different numbers of rows.
+    /// Decodes a payload that starts at byte `offset` of the file. Returns the byte range in the file of each
+    /// section, and the number of rows of the batch. Nil if the table or a section is invalid, if the number of
+    /// documents is not `documents`, or if the sections have different numbers of rows.
     static func decode(
         _ payload: [UInt8], at offset: Int, documents: UInt32, _ limits: RecordLimits
     ) -> (sections: [RecordSection: Range<Int>], rows: Int)? {

@@ -4,32 +4,32 @@ import Files
 import FoundationEssentials
 import Glibc
 
-/// Reads a journal, also while its process appends to it.
+/// Reads a journal, even while its process appends to it.
 final class JournalReader {
     /// A batch, and the byte ranges of its sections in the file.
     struct Batch {
         var author: Int
         var batch: Int
-        /// The number of rows of the features: the number of tokens of all documents.
+        /// The number of rows of the features. It is the number of tokens of all documents.
         var rows: Int
         var sections: [RecordSection: Range<Int>]
     }
 
-    /// The largest number of bytes of a header that is read. A header has an entry for each file of an author.
+    /// The largest header that is read, in bytes. A header has an entry for each file of an author.
     private static let longestHeader = 1 << 26
-    /// The largest number of bytes of a batch that is read: the size of the machine's memory. A longer batch is damaged, or was
-    /// written on a larger machine and cannot be used here.
+    /// The largest batch that is read, in bytes: the size of the machine's memory. A larger batch is damaged, or was
+    /// written on a machine with more memory and cannot be used on this machine.
     private static let longestBatch = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
 
     let place: GuardedPath
-    /// The header; nil if it is damaged or not written yet.
+    /// The journal's header. Nil if the header is damaged or not written yet.
     private(set) var header: JournalHeader?
     private var descriptor: Int32
     private var position = 0
-    /// The damage found so far, one message each.
+    /// Messages about the damage found so far.
     private(set) var damage: [String] = []
 
-    /// Opens the journal at `place`. Nil if it does not exist, or no longer exists. Throws `FileError`.
+    /// Opens the journal at `place`. Nil if no file exists at `place`. Throws `FileError`.
     init?(_ place: GuardedPath) throws(FileError) {
         self.place = place
         guard let opened = try place.open() else { return nil }
@@ -39,11 +39,11 @@ final class JournalReader {
 
     deinit { close(descriptor) }
 
-    /// The path, for messages.
+    /// The path of the journal, for messages.
     var path: String { place.path }
 
-    /// Opens the file again, so that a network file system asks its server for what other machines have appended. If the file was
-    /// removed, the old one stays open. Throws `FileError`.
+    /// Opens the file again, so that a network file system asks its server for bytes that other machines have
+    /// appended. If the file was removed, keeps the old file open. Throws `FileError`.
     func reopen() throws(FileError) {
         guard let new = try place.open() else { return }
         close(descriptor)
@@ -63,9 +63,9 @@ final class JournalReader {
         position = start + FrameHead.size + head.length
     }
 
-    /// Returns the batches that were appended since the last call. Batches that are damaged or exceed `limits` are left out and
-    /// listed in `damage`. Batches of authors that `isWanted` refuses are left out, and only their heads are read. Throws
-    /// `FileError`.
+    /// Returns the batches that were appended since the last call. Leaves out batches that are damaged or exceed
+    /// `limits`, and lists them in `damage`. Leaves out batches of authors that `isWanted` refuses, and reads only
+    /// the heads of these batches. Throws `FileError`.
     func newBatches(
         _ limits: RecordLimits, _ isWanted: (_ author: Int) -> Bool
     ) throws(FileError) -> [Batch] {
@@ -77,7 +77,7 @@ final class JournalReader {
         var batches: [Batch] = []
         while let bytes = try read(position..<position + FrameHead.size) {
             guard let head = FrameHead(bytes) else {
-                // The head has the length of the frame, so the start of the next frame is unknown.
+                // The head has the length of its frame. Without a valid head, the start of the next frame is unknown.
                 let message = "unreadable from byte \(position) on"
                 if damage.last != message { damage.append(message) }
                 break
@@ -96,7 +96,7 @@ final class JournalReader {
                 position = start + head.length
                 continue
             }
-            // If the payload is incomplete, the file is still growing, or its process was killed.
+            // If the payload is incomplete, its process is writing it, or was killed while it wrote it.
             guard let payload = try read(start, count: head.length) else { break }
             if payload.withUnsafeBytes({ crc32($0) }) == head.crc,
                 let (sections, rows) = SectionTable.decode(
@@ -114,8 +114,8 @@ final class JournalReader {
         return batches
     }
 
-    /// Returns the number of bytes of the complete frames of these authors that `newBatches` has not read. Only the heads are
-    /// read. Throws `FileError`.
+    /// Returns the number of bytes of the complete frames of these authors that `newBatches` has not read yet. Reads
+    /// only the heads of frames. Throws `FileError`.
     func size(ofAuthors authors: Set<Int>) throws(FileError) -> Int {
         guard header != nil else { return 0 }
         var (start, total) = (position, 0)
@@ -130,7 +130,7 @@ final class JournalReader {
         return total
     }
 
-    /// Marks everything before the byte offset `end` as read.
+    /// Marks all bytes before the byte offset `end` as read.
     func skip(to end: Int) { position = max(position, end) }
 
     private func isLongEnough(_ size: Int) throws(FileError) -> Bool {
@@ -144,7 +144,7 @@ final class JournalReader {
         return try read(start..<start + count)
     }
 
-    /// Returns the bytes of `range`; nil if the file ends before the end of `range`. Throws `FileError`.
+    /// Returns the bytes in `range`. Nil if the file ends before the end of `range`. Throws `FileError`.
     func read(_ range: Range<Int>) throws(FileError) -> [UInt8]? {
         var bytes = [UInt8](repeating: 0, count: range.count)
         var done = 0

@@ -1,4 +1,4 @@
-// All journals of a state folder, read as one.
+// Reads all journals of a state folder as one.
 
 import Files
 import Hooks
@@ -26,19 +26,21 @@ package final class JournalUnion: @unchecked Sendable {
     private let kernels: String?
     private let makeLimits: () throws -> RecordLimits
     private let log: Logger
-    // Guarded by `lock`.
+    // `lock` protects the properties below.
     private let lock = Mutex(())
     private var readers: [String: JournalReader] = [:]
     private var limits: RecordLimits?
     private var locations: [Key: [RecordSection: Location]] = [:]
-    /// The places, in other journals, of sections that are in `locations`. They are used if the first turns out to be damaged.
+    /// Places of the sections in `locations` that are in other journals. Such a place is used if the first place is
+    /// damaged.
     private var others: [Key: [RecordSection: [Location]]] = [:]
-    /// The batches whose documents were found equal to those of the corpus.
+    /// The batches whose tokens were compared with the corpus and found equal.
     private var confirmed: Set<Key> = []
     private var warned: Set<String> = []
 
-    /// Creates the union of the batches of `authors` (places in the plan's order). If `kernels` is not nil, journals made with
-    /// other kernels give a warning. `limits` is called when the first journal is read.
+    /// Creates the union of the batches of `authors`, given by their indices in the plan's order. If `kernels` is not
+    /// nil, logs a warning for a journal that was made with other kernels. Calls `limits` when it reads the first
+    /// journal.
     package init(
         _ folder: StateFolder, authors: Set<Int>, kernels: String?, log: Logger,
         limits: @escaping () throws -> RecordLimits
@@ -47,9 +49,9 @@ package final class JournalUnion: @unchecked Sendable {
         makeLimits = limits
     }
 
-    /// Reads the batches that were appended since the last call. With `fromOtherMachines`, journals are opened again, so that a
-    /// network file system shows what other machines have appended. Of a batch in several journals, the first by the journal's
-    /// name counts. Throws `FileError` and the errors of making the limits.
+    /// Reads the batches that were appended since the last call. With `fromOtherMachines`, opens the journals again,
+    /// so that a network file system shows what other machines have appended. If several journals have a batch, the
+    /// first journal by name counts. Throws `FileError` and the errors of `limits`.
     package func refresh(fromOtherMachines: Bool = false) throws {
         try lock.withLock { _ in try refreshAll(fromOtherMachines) }
     }
@@ -70,7 +72,7 @@ package final class JournalUnion: @unchecked Sendable {
                 warned.insert(path).inserted
             {
                 log.warning(
-                    "\(path) was computed with \(header.kernels), not \(kernels): results may differ in last bits from a run on one kind of machine"
+                    "\(path) was computed with the kernels \(header.kernels), but this process uses \(kernels); results may differ in the last bits from those of a run on one kind of machine"
                 )
             }
         }
@@ -78,18 +80,18 @@ package final class JournalUnion: @unchecked Sendable {
 
     private func warn(_ path: String, _ damage: String) {
         guard warned.insert(path + damage).inserted else { return }
-        log.warning("\(path): \(damage); what is missing is computed again")
+        log.warning("\(path): \(damage); the missing batches are computed again")
     }
 
-    /// Adds a batch of `rows` tokens that this process has just appended to `journal`, without reading it again. Throws
-    /// `FileError`.
+    /// Adds a batch of `rows` tokens that this process has just appended to `journal`. Does not read the batch from
+    /// the file. Throws `FileError`.
     package func add(
         author: Int, batch: Int, rows: Int, _ sections: [RecordSection: Range<Int>],
         of journal: JournalWriter
     ) throws {
         try lock.withLock { _ in
             let path = journal.place.path
-            // A removed file is noticed later, before the author's files are made.
+            // If the journal was removed, a check before the author's files are made detects this.
             guard let reader = try readers[path] ?? JournalReader(journal.place) else { return }
             readers[path] = reader
             reader.skip(to: journal.end)
@@ -105,7 +107,8 @@ package final class JournalUnion: @unchecked Sendable {
         let key = Key(author: batch.author, batch: batch.batch)
         for (section, range) in batch.sections {
             if case .features(let hook) = section {
-                // A section of another SAE belongs to a run that conflicts with this one; `check` refuses one of the two runs.
+                // A section of another SAE belongs to a run that conflicts with this run. `StateFolder.check` refuses
+                // one of the two runs.
                 let name = hook.description
                 guard reader.header?.saes[name] == folder.settings.saes[name] else { continue }
             }
@@ -114,7 +117,8 @@ package final class JournalUnion: @unchecked Sendable {
                 locations[key, default: [:]][section] = new
                 continue
             }
-            // Of several, the first by name counts. The others are used only if it turns out to be damaged.
+            // If several journals have the section, the first journal by name counts. The others are used if the
+            // first is damaged.
             let (first, second) = known.reader.path <= reader.path ? (known, new) : (new, known)
             locations[key]![section] = first
             if section == .documents, first.reader === reader { confirmed.remove(key) }
@@ -122,9 +126,9 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Whether the journals hold this batch completely: a documents section with exactly the tokens of `sequences`, and a
-    /// features section for each of `hooks`. A batch of other documents counts as damaged: it gives a warning and is ignored.
-    /// Throws `FileError`.
+    /// Whether the journals have this batch completely: a documents section with exactly the tokens of `sequences`,
+    /// and a features section for each of `hooks`. A section that does not fit is treated as damaged: it is ignored,
+    /// with a warning. Throws `FileError`.
     package func has(
         author: Int, batch: Int, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint]
     ) throws -> Bool {
@@ -153,7 +157,8 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Discards a section that does not fit the batch, with a warning. The same section of another journal takes its place.
+    /// Discards a section that does not fit the batch, and logs a warning. If another journal has the section, uses
+    /// that section from then on.
     private func discard(_ section: RecordSection, of key: Key) {
         guard let bad = locations[key]?.removeValue(forKey: section) else { return }
         warn(bad.reader.path, "batch \(key.batch) of author \(key.author) is damaged")
@@ -169,8 +174,8 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Returns the bytes of a section and the number of rows of the batch. Throws `FileError`, and `JournalChangedError` if the
-    /// section no longer exists.
+    /// Returns the bytes of a section, and the number of rows of its batch. Throws `FileError`. Throws
+    /// `JournalChangedError` if the section no longer exists.
     func read(
         _ section: RecordSection, author: Int, batch: Int
     ) throws -> (bytes: [UInt8], rows: Int) {
@@ -184,7 +189,8 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Returns the number of features of `hook` that fired in the batch, over all tokens. Throws the errors of `read`.
+    /// Returns the number of features of `hook` that fired in the batch, over all tokens. Throws the errors of
+    /// `read`.
     func firingCount(_ hook: HookPoint, author: Int, batch: Int) throws -> Int {
         try lock.withLock { _ in
             let location = try location(.features(hook), author: author, batch: batch)
@@ -193,7 +199,7 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Returns the limits of all records. Throws the errors of making them.
+    /// Returns the limits of all records. Throws the errors of the function `limits` that was passed to `init`.
     func limitsOfAll() throws -> RecordLimits { try lock.withLock { _ in try allLimits() } }
 
     private func allLimits() throws -> RecordLimits {
@@ -202,7 +208,8 @@ package final class JournalUnion: @unchecked Sendable {
         return limits
     }
 
-    /// Returns the error for a section whose content has changed. Throws `JournalChangedError` if the section is unknown.
+    /// Returns the error for a section whose content has changed. Throws `JournalChangedError` if no journal has the
+    /// section.
     func change(
         _ section: RecordSection, author: Int, batch: Int
     ) throws -> JournalChangedError {

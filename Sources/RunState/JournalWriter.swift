@@ -9,7 +9,7 @@ import Synchronization
 /// The journal that this process appends to.
 package final class JournalWriter: @unchecked Sendable {
     static let signature = Array("SAEJRNL1".utf8)
-    /// The longest time between two synchronizations while batches are appended.
+    /// The time after which `append` synchronizes the file again.
     private static let synchronizationInterval = Duration.seconds(5)
 
     package let place: GuardedPath
@@ -20,8 +20,9 @@ package final class JournalWriter: @unchecked Sendable {
     private let synchronizing: DispatchQueue?
     private let failure = Mutex<FileError?>(nil)
 
-    /// Creates a journal in `directory`. Its name begins with the time, so that journals sort by time. With
-    /// `isSynchronizedAside`, a separate thread synchronizes the file; otherwise `append` does. Throws `FileError`.
+    /// Creates a journal in `directory`. The name begins with the time, so that the names of journals sort by time.
+    /// With `isSynchronizedAside`, another thread synchronizes the file. Otherwise, `append` synchronizes it. Throws
+    /// `FileError`.
     package init(
         directory: GuardedPath, header: JournalHeader, isSynchronizedAside: Bool = false
     ) throws {
@@ -42,8 +43,8 @@ package final class JournalWriter: @unchecked Sendable {
 
     deinit { close(descriptor) }
 
-    /// Appends a batch and returns the byte range of each section in the file. `author` is the author's place in the plan's
-    /// order. Throws `FileError`.
+    /// Appends a batch and returns the byte range of each section in the file. `author` is the index of the author in
+    /// the plan's order. Throws `FileError`.
     @discardableResult
     package func append(
         author: Int, batch: Int, documents: Int, _ sections: [EncodedSection]
@@ -63,7 +64,8 @@ package final class JournalWriter: @unchecked Sendable {
         if ContinuousClock.now - lastSynchronization > JournalWriter.synchronizationInterval {
             lastSynchronization = .now
             if let synchronizing {
-                // Linux reports a failed write only once, so the error is kept for the next call of `synchronize`.
+                // Linux reports a failed write to the disk only once. So the error is stored, and each later call of
+                // `synchronize` throws it.
                 synchronizing.async { [self] in
                     do throws(FileError) {
                         try synchronize()
@@ -83,7 +85,7 @@ package final class JournalWriter: @unchecked Sendable {
         return places
     }
 
-    /// Returns when all appended batches are on the disk. Any thread may call this. Throws `FileError`.
+    /// Returns when all appended batches are on the disk. Can be called on any thread. Throws `FileError`.
     package func synchronize() throws(FileError) {
         if let error = failure.withLock({ $0 }) { throw error }
         guard synchronizeToDisk(descriptor, dataOnly: true) else {
@@ -91,7 +93,8 @@ package final class JournalWriter: @unchecked Sendable {
         }
     }
 
-    /// Throws `StateRemovedError` if the path no longer names this file. Other processes would not find its batches then.
+    /// Throws `StateRemovedError` if the path no longer names this file. Other processes would not find the batches
+    /// in it then.
     package func checkInPlace() throws { try AppendedFile.checkInPlace(descriptor, place) }
 
     private func append(_ bytes: [UInt8]) throws {
@@ -99,7 +102,8 @@ package final class JournalWriter: @unchecked Sendable {
             try bytes.withUnsafeBytes { try writeAll($0, to: descriptor, path: place.path) }
             end += bytes.count
         } catch {
-            // Readers stop at an incomplete frame and would not see the frames after it.
+            // Removes the incomplete frame. Readers stop at an incomplete frame and would not see the frames after
+            // it.
             AppendedFile.cutOff(descriptor, at: end)
             throw error
         }

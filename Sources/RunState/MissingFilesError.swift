@@ -1,6 +1,6 @@
 // The error for output files that are missing at the end of a run.
 
-/// Output files that are not in their places at the end of a run.
+/// The error for output files that are missing or have another size than recorded at the end of a run.
 public struct MissingFilesError: Error, Equatable, CustomStringConvertible {
     /// The path of `save_dir`.
     public let saveDirectory: String
@@ -12,10 +12,10 @@ public struct MissingFilesError: Error, Equatable, CustomStringConvertible {
         (self.saveDirectory, self.names) = (saveDirectory, names)
     }
 
-    /// One of the names, the number of the others, and what to do.
+    /// The name of the first file, the number of other files, and the next step.
     public var description: String {
         let others = names.count > 1 ? " and \(names.count - 1) more of this run's files" : ""
         return
-            "\(saveDirectory)/\(names.first ?? "")\(others): not in place at the end of the run, though all work is done; something may have removed or changed the files. Run the same command again to make the missing files"
+            "\(saveDirectory)/\(names.first ?? "")\(others): not in place at the end of the run, although all work is done; another program may have removed or changed the files; run the same command again to make the missing files"
     }
 }

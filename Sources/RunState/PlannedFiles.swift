@@ -1,4 +1,4 @@
-// The output files of a run. They are all that the state folder needs to know of the plan.
+// The output files of a run: the part of the plan that the state folder needs.
 
 import Hooks
 import RunFiles
@@ -26,14 +26,15 @@ public struct PlannedFiles: Sendable {
     let naming: OutputNaming
     /// The hooks whose features are stored.
     let hooks: [HookPoint]
-    /// Which files each hook has.
+    /// The files that each hook has: dense, sparse or both.
     let format: StorageFormat
     /// The authors, in the plan's order.
     let authors: [Author]
     /// The number of columns of every array: the largest number of tokens of a document (T).
     let columns: Int
 
-    /// Creates the files of `authors`: for each, the activations at `hooks` in `format`, then metrics, tokens and texts.
+    /// Creates the output files of a run. Each author has the activations at `hooks` in `format`, then metrics,
+    /// tokens and texts.
     public init(
         saveDirectory: String, label: String, naming: OutputNaming, hooks: [HookPoint],
         format: StorageFormat, authors: [Author], columns: Int
@@ -51,7 +52,7 @@ public struct PlannedFiles: Sendable {
         authors.flatMap { author in items.map { $0.name(naming, author: author.name) } }
     }
 
-    /// Today's spelling of the label, and that of earlier versions if it differs.
+    /// The spelling of the label in this version, and the spelling in earlier versions if it differs.
     var spellings: [OutputNaming] {
         let (today, earlier) = (
             OutputNaming(label: label), OutputNaming(earlierSpellingOf: label)

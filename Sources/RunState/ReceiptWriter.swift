@@ -6,7 +6,7 @@ import FoundationEssentials
 import Glibc
 import Synchronization
 
-/// The file that this process appends its receipts to.
+/// The file to which this process appends its receipts.
 final class ReceiptWriter: Sendable {
     /// The file's name in the state folder.
     let name: String
@@ -14,7 +14,8 @@ final class ReceiptWriter: Sendable {
     private let descriptor: Int32
     private let end: Mutex<Int>
 
-    /// Creates the file in the folder of `state`, with `receipt` in it. Throws `StateRemovedError` and `FileError`.
+    /// Creates the file in the folder of `state`, with `receipt` as its first line. Throws `StateRemovedError` and
+    /// `FileError`.
     init(_ state: StateFolder, _ receipt: AuthorReceipt) throws {
         name =
             AppendedFile.newName(host: ProcessInfo.processInfo.hostName, process: getpid())
@@ -31,8 +32,8 @@ final class ReceiptWriter: Sendable {
     /// The number of bytes in the file.
     var count: Int { end.withLock { $0 } }
 
-    /// Appends `receipt` and synchronizes the file. Throws `FileError`, and `StateRemovedError` if the path no longer names this
-    /// file: other processes would not find the receipt then.
+    /// Appends `receipt` and synchronizes the file. Throws `FileError`. Throws `StateRemovedError` if the path no
+    /// longer names this file, because other processes would not find the receipt.
     func append(_ receipt: AuthorReceipt) throws {
         let line = try receipt.line()
         try end.withLock { end in
@@ -42,7 +43,7 @@ final class ReceiptWriter: Sendable {
                     throw FileError("write", place.path)
                 }
             } catch {
-                // The next receipt would continue an incomplete line.
+                // Removes the incomplete line. Otherwise, the next receipt would continue it.
                 AppendedFile.cutOff(descriptor, at: end)
                 throw error
             }

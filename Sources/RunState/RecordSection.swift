@@ -1,4 +1,4 @@
-// The sections of a batch record. Each can be read without the others.
+// The sections of a batch record. A section can be read without the other sections.
 
 import Files
 import Hooks
@@ -7,7 +7,8 @@ import Hooks
 package enum RecordSection: Hashable, Sendable {
     /// Tokens, cross-entropy and entropy of the documents.
     case documents
-    /// The number of parts, if the batch was computed in parts because memory was short. Other records do not have this section.
+    /// The number of parts of a batch that was divided because memory was short. The records of other batches lack
+    /// this section.
     case division
     /// The features that fired at a hook.
     case features(HookPoint)

@@ -1,10 +1,10 @@
-// The settings that decide the numbers in a run's files. Only runs with equal settings may share a folder.
+// The settings that decide the numbers in a run's files. Runs may share a folder only if these settings are equal.
 
 import Crypto
 import Files
 import FoundationEssentials
 
-/// The settings of a run that influence its files, each as a name and a text.
+/// The settings of a run that influence its files. Each setting has a name and a text.
 public struct ResumeSettings: Codable, Equatable, Sendable {
     /// A setting as a name and a text.
     package struct Setting: Codable, Equatable, Sendable {
@@ -15,11 +15,12 @@ public struct ResumeSettings: Codable, Equatable, Sendable {
         package init(name: String, value: String) { (self.name, self.value) = (name, value) }
     }
 
-    /// The compared settings: two runs in one folder must have equal ones.
+    /// The settings that are compared. Two runs in one folder must have equal values.
     let settings: [Setting]
-    /// The settings that select documents. They are shown only if the accepted documents, which `settings` contains, differ.
+    /// The settings that select documents. They are not compared, because `settings` identifies the accepted
+    /// documents. If the accepted documents differ, messages show these settings.
     let selection: [Setting]
-    /// The SAE of each hook, as `AuthorReceipt.sae` describes it, by the hook's name. Compared only for hooks that both runs use.
+    /// By the hook's name: the SAE, as `AuthorReceipt.sae` describes it. Only hooks that both runs use are compared.
     package let saes: [String: String]
 
     /// Creates the settings of a run. `settings` and `saes` are compared with those of other runs.
@@ -36,7 +37,7 @@ public struct ResumeSettings: Codable, Equatable, Sendable {
         return hexadecimal(hash.finalize().prefix(8))
     }
 
-    /// Returns the differences from the settings of another run, one line each.
+    /// Returns the differences between these settings and the settings of another run, one line each.
     func differences(from other: ResumeSettings) -> [String] {
         func compare(_ ours: [Setting], _ theirs: [Setting]) -> [String] {
             let names =
@@ -46,7 +47,7 @@ public struct ResumeSettings: Codable, Equatable, Sendable {
                 let mine = ours.first { $0.name == name }?.value ?? "none"
                 let there = theirs.first { $0.name == name }?.value ?? "none"
                 return mine.utf8.elementsEqual(there.utf8)
-                    ? nil : "\(name): \(there) there, \(mine) here"
+                    ? nil : "\(name): \(there) in the other run, \(mine) in this run"
             }
         }
         let found = compare(settings, other.settings)

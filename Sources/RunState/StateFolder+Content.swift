@@ -10,7 +10,7 @@ import Synchronization
 extension StateFolder {
     // MARK: Overwriting
 
-    /// Returns the places of the output files that `clear` removes and that exist, in both spellings of the label.
+    /// Returns the places of the existing output files that `clear` removes. Includes both spellings of the label.
     private func cleared(_ files: PlannedFiles) throws -> [GuardedPath] {
         let present = Set(try contents(of: saveDirectory).map(ExactString.init))
         let items = OutputItem.items(of: files.hooks, in: .both)
@@ -34,26 +34,28 @@ extension StateFolder {
         try cleared(files).count + ownFiles(files).count
     }
 
-    /// Returns the places of the files of the label's state, of all configurations and in both spellings of the label.
+    /// Returns the places of all state files of the label. Includes all configurations and both spellings of the
+    /// label.
     private func ownFiles(_ files: PlannedFiles) throws -> [GuardedPath] {
         try files.spellings.map { StateFolder.labelDirectory($0, in: saveDirectory) }
             .flatMap { try configurationFolders(in: $0) }
             .flatMap { folder in try folder.names().map { folder / $0 } }
     }
 
-    /// Returns the number of bytes that journals hold of the authors at these places in the plan's order. Throws `FileError`.
+    /// Returns the number of bytes that the batches of `authors` have in journals. `authors` are indices in the
+    /// plan's order. Throws `FileError`.
     package func journalBytes(ofAuthors authors: Set<Int>) throws -> Int {
         try places(".journal").reduce(0) {
             $0 + (try JournalReader($1)?.size(ofAuthors: authors) ?? 0)
         }
     }
 
-    /// Removes the planned output files and all state of the model label, in both spellings of the label. Returns the number of
-    /// files of the label that stay because the plan does not make them. Throws `FileError`.
+    /// Removes the planned output files and all state of the model label, in both spellings of the label. Returns the
+    /// number of the label's files that stay because they are not in the plan. Throws `FileError`.
     public func clear(_ files: PlannedFiles) throws -> Int {
         let places = try cleared(files)
-        // The state goes first, by one rename. A process that is still working there then fails at its next file, and does not
-        // continue in the folder of another run.
+        // First moves the state away, by one rename. A process that still works in the old state then fails at its
+        // next file. So it does not continue in the state folder of another run.
         for naming in files.spellings {
             let folder = StateFolder.labelDirectory(naming, in: saveDirectory)
             guard let models = try folder.parent.folder(), try folder.folder() != nil else {
@@ -64,19 +66,19 @@ extension StateFolder {
         }
         known.receipts.removeAll()
         known.reader.reset()
-        // List the files again: a running process may have added some since the first listing.
+        // Lists the files again, because a running process may have added files since the first listing.
         for place in try places + cleared(files) { try place.remove() }
         try removeRemains()
         return try contents(of: saveDirectory).count { $0.hasPrefix(naming.start) }
     }
 
-    /// Removes the folders that `clear` has renamed, also those of a `clear` that was killed.
+    /// Removes the folders that `clear` has moved away, including those of a `clear` that was killed.
     private func removeRemains() throws {
         guard let folder = try removed.folder() else { return }
         for name in try folder.names() { try folder.removeTree(name) }
     }
 
-    /// The folder that `clear` moves state to before it removes it.
+    /// The folder into which `clear` moves state before it removes the state.
     private var removed: GuardedPath { StateFolder.root(of: saveDirectory) / "removed" }
 
     // MARK: Content
@@ -86,7 +88,7 @@ extension StateFolder {
         [".journal", ".receipts", ".receipt"].contains(where: name.hasSuffix)
     }
 
-    /// Returns the names in `folder`; none if it does not exist.
+    /// Returns the names in `folder`; an empty list if `folder` does not exist.
     func contents(of folder: String) throws -> [String] {
         do {
             return try directoryContents(folder)
@@ -102,10 +104,10 @@ extension StateFolder {
         try directory.names(endingIn: ending).map { directory / $0 }
     }
 
-    /// Reads the receipts that were added since the last call, by all processes of this configuration, and returns all receipts.
+    /// Reads the receipts that any process of this configuration has added since the last call. Returns all receipts.
     /// Throws `FileError`.
     package func completed() throws -> Receipts {
-        // Without a folder no run of this configuration has begun.
+        // If the folder does not exist, no run of this configuration has begun.
         if let folder = try directory.folder() {
             let expected = known.expected.withLock { $0 }
             let new = try known.reader.new(in: folder, expected.canHave)
@@ -116,8 +118,8 @@ extension StateFolder {
         return known.receipts
     }
 
-    /// Sets what receipts are compared with: `authors` with their places in the plan's order, and at most `columns` tokens per
-    /// document. With `areAll`, receipts of other authors count as damaged.
+    /// Sets the authors that receipts must fit: `authors`, with their indices in the plan's order. A document of
+    /// these authors has at most `columns` tokens. With `areAll`, receipts of other authors are treated as damaged.
     package func expect(
         _ authors: [(offset: Int, element: PlannedFiles.Author)], columns: Int, areAll: Bool
     ) {
@@ -141,12 +143,13 @@ extension StateFolder {
         }
     }
 
-    /// Writes the receipt of an author whose files this process has completed. Throws `StateRemovedError` and `FileError`.
+    /// Appends the receipt of an author whose files this process has completed. Throws `StateRemovedError` and
+    /// `FileError`.
     package func add(_ receipt: AuthorReceipt) throws {
         try known.writer.withLock { writer in
             let own: ReceiptWriter
             if let open = writer {
-                // If the line cannot be written, the next receipt starts a new file.
+                // If the line cannot be written, `writer` stays nil, and the next receipt starts a new file.
                 writer = nil
                 try open.append(receipt)
                 own = open
@@ -159,8 +162,8 @@ extension StateFolder {
         known.receipts.add(receipt, saes: settings.saes, naming)
     }
 
-    /// Removes what killed processes left: unfinished files that were not changed for an hour, and the rest of a `clear`. Throws
-    /// `FileError`.
+    /// Removes what killed processes have left: unfinished files that have not changed for an hour, and state that a
+    /// `clear` has moved away. Throws `FileError`.
     public func removeStalePartials() throws {
         try removeRemains()
         for place in try partials() {
@@ -170,15 +173,15 @@ extension StateFolder {
         }
     }
 
-    /// Returns the places of unfinished files, of running and of killed processes. A process whose unfinished file is removed
-    /// writes it again.
+    /// Returns the places of unfinished files of running and of killed processes. If an unfinished file of a running
+    /// process is removed, the process writes it again.
     private func partials() throws -> [GuardedPath] {
         let runs = StateFolder.runs(of: saveDirectory)
         return try places(".partial") + runs.names(endingIn: ".partial").map { runs / $0 }
     }
 
-    /// Returns the names of the files of the authors at these places in the plan's order that are not complete and in place.
-    /// Throws `FileError`.
+    /// Returns the names of files that are not complete or not in place. `authors` selects the authors by their
+    /// indices in the plan's order. Throws `FileError`.
     public func missing(_ files: PlannedFiles, authors: some Sequence<Int>) throws -> [String] {
         let receipts = try completed()
         return authors.flatMap { number in
@@ -186,7 +189,7 @@ extension StateFolder {
         }.filter { !receipts.attest($0, in: saveDirectory) }
     }
 
-    /// Whether a run of any configuration has left finished work of the label of `naming` in `saveDirectory`.
+    /// Whether `saveDirectory` has finished work of the label of `naming`, from a run of any configuration.
     package static func hasResults(of naming: OutputNaming, in saveDirectory: String) -> Bool {
         let folder = labelDirectory(naming, in: saveDirectory)
         return ((try? folder.names()) ?? []).contains {
@@ -199,8 +202,8 @@ extension StateFolder {
         try directory.names().contains(where: StateFolder.isResult)
     }
 
-    /// Removes unfinished files, and journals whose batches are all in complete files, if every author of `files` is complete.
-    /// Returns whether every author is complete. Throws `FileError`.
+    /// If every author of `files` is complete, removes unfinished files, and removes the journals whose batches are
+    /// all in complete files. Returns whether every author is complete. Throws `FileError`.
     public func finish(_ files: PlannedFiles) throws -> Bool {
         let receipts = try completed()
         func areComplete(_ items: [OutputItem]) -> Bool {
@@ -216,7 +219,8 @@ extension StateFolder {
         try directory.synchronize()
         var complete: [[OutputItem]: Bool] = [files.items: true]
         for place in try places(".journal") {
-            // The journal may belong to a run of other layers or formats that is still working.
+            // The journal may belong to a run of other layers or formats that has not ended. So the files in the
+            // journal's own header are checked.
             let items = try JournalReader(place)?.header?.items ?? []
             let isComplete = complete[items] ?? areComplete(items)
             complete[items] = isComplete

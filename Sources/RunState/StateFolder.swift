@@ -1,14 +1,14 @@
-// `save_dir/.sae-extract` stores the state with which a run continues where another ended. Each file in it is written by one
-// process, under a name that no other process uses, and no other process changes it. No locks are needed.
+// `save_dir/.sae-extract` stores the state with which a later invocation continues a run. Only one process writes
+// each file, under a name that no other process uses. So no locks are needed.
 //
-//   runs/<time>-<id>.json                     an entry of run.json, one for each invocation (the time has no colons, because
-//                                             Windows' file systems refuse them; earlier versions wrote colons)
+//   runs/<time>-<id>.json                     an entry of run.json, one for each invocation (the time has no colons,
+//                                             which Windows' file systems refuse; earlier versions wrote colons)
 //   runs/<id>.partial                         an entry that is being written
 //   claims/<label>                            the configuration of the run that began last
 //   removed/<id>                              state that --overwrite is removing
 //   models/<label>/<configuration>/           one folder for each model label and configuration
 //     configuration.json                      the configuration as names and texts (ResumeSettings)
-//     generation                              a random number, which is new when --overwrite has made the folder again
+//     generation                              a random number; --overwrite makes a new one
 //     <time>-<host>-<process>-<id>.journal    finished batches of one process
 //     <time>-<host>-<process>-<id>.receipts   files that one process has completed, with their checksums
 //     <id>.receipt                            the same for one author, as earlier versions wrote it
@@ -35,25 +35,25 @@ public struct StateFolder: Codable, Sendable {
     package let settings: ResumeSettings
     /// The content of `generation` when this run began; empty before `open`.
     private var generation = ""
-    /// The content of the folder that this process has read.
+    /// What this process has read from the folder.
     package let known = Knowledge()
 
     private enum CodingKeys: CodingKey {
         case saveDirectory, naming, labelDirectory, directory, claimPath, settings, generation
     }
 
-    /// The content of a state folder that a process has read. Receipts and headers of journals never change, so only new ones are
-    /// read.
+    /// What a process has read from a state folder. Receipts and headers of journals never change, so only new ones
+    /// are read.
     package final class Knowledge: Sendable {
         package let receipts = Receipts()
         let reader = ReceiptReader()
         let writer = Mutex<ReceiptWriter?>(nil)
         let expected = Mutex(ExpectedAuthors())
-        /// The SAEs of each journal, by path.
+        /// By the journal's path: the SAEs of the journal, by the hook's name.
         let journals = Mutex<[String: [String: String]]>([:])
     }
 
-    /// Creates the state of the run that makes `files` with `settings`. Reads and writes nothing.
+    /// Creates the state of the run that makes `files` with `settings`. Does not access the file system.
     public init(_ files: PlannedFiles, _ settings: ResumeSettings) {
         saveDirectory = files.saveDirectory
         naming = files.naming
@@ -64,7 +64,7 @@ public struct StateFolder: Codable, Sendable {
         expect(Array(files.authors.enumerated()), columns: files.columns, areAll: true)
     }
 
-    /// The path of the folder within `saveDirectory`.
+    /// The path of the folder, relative to `saveDirectory`.
     package var relativePath: String {
         ".sae-extract/models/\(naming.folderName)/\(settings.fingerprint)"
     }
@@ -74,8 +74,8 @@ public struct StateFolder: Codable, Sendable {
         root(of: saveDirectory) / "models" / naming.folderName
     }
 
-    /// Returns the folder `.sae-extract`. Everybody who may write to `saveDirectory` can put links there; `GuardedPath` does not
-    /// follow them.
+    /// Returns the folder `.sae-extract`. Every user who may write to `saveDirectory` can put symlinks into it.
+    /// `GuardedPath` does not follow them.
     static func root(of saveDirectory: String) -> GuardedPath {
         GuardedPath(saveDirectory, ".sae-extract")
     }
@@ -89,11 +89,12 @@ public struct StateFolder: Codable, Sendable {
 
     // MARK: Opening
 
-    /// Throws `ConfigurationConflict` if results of another configuration exist. Throws `FileError`.
+    /// Throws `ConfigurationConflict` if results of another configuration exist. Throws `FileError` if a folder
+    /// cannot be read.
     public func check() throws {
         var differences: [String] = []
         for folder in try configurationFolders(in: labelDirectory) where folder != directory {
-            // A run that failed before its first batch has left no results.
+            // A run that failed before its first batch has left a folder without results.
             guard try folder.names().contains(where: StateFolder.isResult) else { continue }
             guard let theirs = StateFolder.configuration(at: folder / "configuration.json") else {
                 differences.append(
@@ -108,17 +109,17 @@ public struct StateFolder: Codable, Sendable {
         }
     }
 
-    /// Returns the hooks of this configuration for which `others` has another SAE, one line each.
+    /// Returns one line for each SAE in `others` that differs from this configuration's SAE of the same hook.
     private func saeDifferences(from others: [String: Set<String>]) -> [String] {
         settings.saes.sorted { $0.key < $1.key }.flatMap { hook, ours in
             (others[hook] ?? []).filter { $0 != ours }.sorted().map {
-                "SAE of \(hook): \($0) there, \(ours) here"
+                "SAE of \(hook): \($0) in the other run, \(ours) in this run"
             }
         }
     }
 
     private static func configuration(at place: GuardedPath) -> ResumeSettings? {
-        // The program writes a few kilobytes.
+        // The program writes only a few kilobytes, so a file of more than 16 MiB is not read.
         guard let file = try? MappedFile(place), file.bytes.count <= 1 << 24 else { return nil }
         return try? JSONDecoder().decode(
             ResumeSettings.self, from: file.withBytes { Data($0) })
@@ -131,7 +132,8 @@ public struct StateFolder: Codable, Sendable {
         }
     }
 
-    /// Returns the SAEs that journals, and existing files of other SAEs, were made with, by the hook's name.
+    /// By the hook's name, returns the SAEs of all journals, and the SAEs of existing files that were made with other
+    /// SAEs.
     private func saesInUse() throws -> [String: Set<String>] {
         var used: [String: Set<String>] = [:]
         for place in try places(".journal") {
@@ -150,12 +152,14 @@ public struct StateFolder: Codable, Sendable {
         return used
     }
 
-    /// Does `check()` before the run that makes `files` begins. Output files that exist without any record of how they were made
-    /// can be of another configuration, and are refused too. Throws `ConfigurationConflict` or `FileError`.
+    /// Does the same as `check()`, before the run that makes `files` begins. Also refuses existing output files that
+    /// no receipt or journal records, because another configuration may have made them. Throws
+    /// `ConfigurationConflict` or `FileError`.
     public func check(beginning files: PlannedFiles) throws {
         try check()
         guard try !hasResults() else { return }
-        // A run can have thousands of names, and each costs a call to the file system. Skip them if no name looks like ours.
+        // A run can have thousands of files, and each test for a file is a call to the file system. So the tests are
+        // skipped if no name in the folder begins like an output file.
         guard
             try contents(of: saveDirectory).contains(where: {
                 $0.lowercased().hasPrefix(OutputName.prefix)
@@ -163,7 +167,7 @@ public struct StateFolder: Codable, Sendable {
         else { return }
         let unknown = files.names.filter { fileExists("\(saveDirectory)/\($0)") }
         guard let first = unknown.first else { return }
-        // Another rank may have begun since the first check.
+        // Another rank may have written these files and its first results since the first check.
         guard try !hasResults() else { return }
         let others = unknown.count > 1 ? " and \(unknown.count - 1) more of this run's files" : ""
         throw ConfigurationConflict(
@@ -173,7 +177,7 @@ public struct StateFolder: Codable, Sendable {
             ])
     }
 
-    /// Creates the folder and claims the label for this configuration. The caller calls `check` first. Throws
+    /// Creates the folder and claims the label for this configuration. The caller must call `check` first. Throws
     /// `ConfigurationConflict` or `FileError`.
     public mutating func open() throws {
         try directory.makeFolder()
@@ -194,7 +198,7 @@ public struct StateFolder: Codable, Sendable {
         try claimPath.parent.makeFolder()
         try OutputFile.make(claimPath, begunIn: runs) { try $0.write(text) }
         do {
-            // The run that had the claim may have written its first results meanwhile.
+            // The run that had the claim before may have written its first results meanwhile.
             try check()
         } catch {
             if StateFolder.configuration(at: claimPath) == settings {
@@ -204,9 +208,9 @@ public struct StateFolder: Codable, Sendable {
         }
     }
 
-    /// Throws `ConfigurationConflict` if results of another configuration exist, or if a run of another configuration has claimed
-    /// the label: of two runs that began without results, the later one continues. A process calls this before and after it
-    /// writes its first results. Throws `FileError`.
+    /// Throws `ConfigurationConflict` if results of another configuration exist, or if a run of another configuration
+    /// has claimed the label. If two runs begin without results, the later claim counts, and the other run ends. A
+    /// process calls this function before and after it writes its first results. Throws `FileError`.
     package func checkClaim() throws {
         if let theirs = StateFolder.configuration(at: claimPath) {
             let differences =
@@ -227,17 +231,17 @@ public struct StateFolder: Codable, Sendable {
         return file.withBytes { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// Writes a file with `body` in this folder, then renames it to `place`. Throws `StateRemovedError` if `--overwrite` has
-    /// removed the folder since the run began, even if the folder exists again: a file that was begun in the old folder fails at
-    /// the rename, and one that is begun in the new folder fails at the check of `generation`. Throws `FileError` and the errors
-    /// of `body`.
+    /// Writes a file with `body` in this folder, then renames it to `place`. Throws `StateRemovedError` if
+    /// `--overwrite` has removed the folder since the run began, even if a new folder exists at the same path. A file
+    /// that was begun in the old folder fails at the rename. A file that is begun in the new folder fails at the
+    /// check of `generation`. Throws `FileError` and the errors of `body`.
     package func makeFile(
         _ place: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> FileSeal {
         try OutputFile.make(place, begunIn: directory) { try fill($0, body) }
     }
 
-    /// Does `makeFile` and returns a descriptor that is open for writing at the file's end.
+    /// Does the same as `makeFile`. Returns a descriptor that is open for writing at the end of the file.
     func makeFileKeepingOpen(
         _ place: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> Int32 {
@@ -249,6 +253,6 @@ public struct StateFolder: Codable, Sendable {
         try body(file)
     }
 
-    /// Whether the folder is still the one in which this run began. False if `--overwrite` has removed it since.
+    /// Whether the folder is still the one in which this run began. False after `--overwrite` has removed the folder.
     public var isInPlace: Bool { presentGeneration == generation }
 }

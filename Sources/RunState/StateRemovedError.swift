@@ -1,12 +1,12 @@
-// The error for a run whose state somebody removed.
+// The error for a run whose state another process removed.
 
-/// A journal, a file of receipts or the folder of the state that is no longer in its place.
+/// The error for a journal, a file of receipts or a state folder that is no longer at its path.
 public struct StateRemovedError: Error, Equatable, CustomStringConvertible {
-    /// The path at which it was.
+    /// The path of the removed file or folder.
     public let path: String
 
-    /// The problem and what to do.
+    /// The problem and the next step.
     public var description: String {
-        "\(path) has been removed while this run was at work, and its batches with it; find out who did it (a run with --overwrite?), then run the same command again"
+        "\(path) was removed during this run, and the finished batches with it; find out which process removed it (a run with --overwrite?), then run the same command again"
     }
 }

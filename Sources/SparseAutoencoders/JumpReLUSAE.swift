@@ -18,7 +18,7 @@ public struct JumpReLUSAE<B: Backend> {
     private let bDec: [Float]  // (dIn)
     private let path: String
 
-    /// Passes the encoder of `parameters` to `backend`. The decoder matrix is read from the file when it is needed.
+    /// Passes the encoder of `parameters` to `backend`. The decoder matrix stays in the file and is read when needed.
     public init(_ parameters: SAEParameters, on backend: B) throws {
         self.backend = backend
         path = parameters.file.path
@@ -30,8 +30,9 @@ public struct JumpReLUSAE<B: Backend> {
         bDec = parameters.bDec.floats()
     }
 
-    /// Returns the features of `x` whose activation is above `floor`. `x` is (tokens, dIn) and finite. `b_dec` is not
-    /// subtracted from `x`. The result throws `SAEError` if a pre-activation is NaN or infinite.
+    /// Returns the features of `x` whose activation is above `floor`. `x` is (tokens, dIn), and all its elements are
+    /// finite. `b_dec` is not subtracted from `x`. `value()` of the result throws `SAEError` if a pre-activation is
+    /// NaN or infinite.
     public func encode(_ x: B.Matrix, above floor: Float) throws -> Deferred<FiringFeatures> {
         let features = try backend.jumpReLU(
             x, encoder: wEnc, bias: bEnc, threshold: threshold, above: floor)
@@ -43,10 +44,10 @@ public struct JumpReLUSAE<B: Backend> {
         }
     }
 
-    /// Returns f · W_dec + b_dec, (dIn), for row `row` of `features`.
+    /// Returns f · W_dec + b_dec, (dIn), where f is row `row` of `features`.
     ///
-    /// A product with the whole of W_dec would cost as much as encoding. Only the rows of the features that fire are read, from
-    /// where the file stores them.
+    /// The function reads only the rows of W_dec whose features fire, directly from the file. A product with all of
+    /// W_dec would cost as much as encoding.
     func decode(_ features: SparseRows, row: Int) -> [Float] {
         var out = bDec
         var decoder = [Float](repeating: 0, count: dIn)
@@ -70,11 +71,11 @@ public struct JumpReLUSAE<B: Backend> {
         }
     }
 
-    /// Returns the fraction of the variance that the SAE explains: 1 for a perfect reconstruction, 0 for one that is no better
-    /// than the mean, NaN if the variance is 0.
+    /// Returns the fraction of the variance that the SAE explains. It is 1 for a perfect reconstruction, and 0 for a
+    /// reconstruction that is no better than the mean. It is NaN if the variance is 0.
     ///
-    /// `activations` is (rows, dIn), in row-major order. `features` holds all features of these rows with an activation above
-    /// 0.
+    /// `activations` is (rows, dIn), in row-major order. `features` has all features of these rows whose activation
+    /// is above 0.
     public func explainedVariance(of activations: [Float], features: SparseRows) -> Double {
         let rows = features.rowCount
         precondition(activations.count == rows * dIn)

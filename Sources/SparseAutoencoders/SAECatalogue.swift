@@ -1,19 +1,19 @@
-// Lists the SAEs of a site and chooses one for each layer.
-// Layout: huggingface.co/google/gemma-scope-2b-pt-res and its siblings.
+// Lists the SAEs of a site and chooses one SAE for each layer.
+// Folders are laid out as in huggingface.co/google/gemma-scope-2b-pt-res and the repositories of the other sites.
 
 import ByteJSON
 import Files
 import Hooks
 
-/// Errors that are thrown when no SAE can be chosen. Another value of a flag solves each of them.
+/// Errors that are thrown if no SAE can be chosen. The user can solve each error by changing a flag.
 public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
-    /// None of the folders in which the SAEs of a site are looked for exists.
+    /// No folder exists in which the program looks for the SAEs of this site.
     case noRepository(site: String, tried: [String])
     /// The repository has no SAEs for the layer.
     case noLayer(repository: String, layer: Int, existing: [Int])
     /// The layer has no SAE of this width.
     case noWidth(repository: String, layer: Int, width: String, existing: [String])
-    /// The width has no SAE with this average L0; with `averageL0` nil, it has no SAE at all.
+    /// The width has no SAE with this average L0. If `averageL0` is nil, the width has no SAE at all.
     case noL0(repository: String, layer: Int, width: String, averageL0: Int?, existing: [Int])
 
     /// The repository that lacks the SAE; nil if the repository does not exist.
@@ -26,20 +26,20 @@ public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// The message: what was asked for, what exists, and which flag to change.
+    /// The message: the SAE that was asked for, the existing ones, and the flag to change.
     public var description: String {
         func list(_ items: [some Any]) -> String {
             items.isEmpty ? "none" : items.map { "\($0)" }.joined(separator: ", ")
         }
         return switch self {
         case .noRepository(let site, let tried):
-            "--sae_dir has no \(site) SAEs: looked for \(tried.joined(separator: ", ")); give the folder that holds one of these, or leave the site out with --layer_types"
+            "--sae_dir has no \(site) SAEs: none of these folders exists: \(tried.joined(separator: ", ")); give the folder that contains one of them, or leave the site out with --layer_types"
         case .noLayer(let repository, let layer, let existing):
-            "\(repository) has no SAEs for layer \(layer); layers there: \(list(existing)); change --layers"
+            "\(repository) has no SAEs for layer \(layer); existing layers: \(list(existing)); change --layers"
         case .noWidth(let repository, let layer, let width, let existing):
-            "\(repository)/layer_\(layer) has no SAE of width \(width); widths there: \(list(existing)); change --sae_features"
+            "\(repository)/layer_\(layer) has no SAE of width \(width); existing widths: \(list(existing)); change --sae_features"
         case .noL0(let repository, let layer, let width, let l0, let existing):
-            "\(repository)/layer_\(layer)/width_\(width) has no SAE \(l0.map { "average_l0_\($0)" } ?? "named average_l0_N"); average L0s there: \(list(existing)); change \(l0 == nil ? "--sae_features" : "--sae_id")"
+            "\(repository)/layer_\(layer)/width_\(width) has no SAE \(l0.map { "average_l0_\($0)" } ?? "named average_l0_N"); existing average L0s: \(list(existing)); change \(l0 == nil ? "--sae_features" : "--sae_id")"
         }
     }
 }
@@ -56,33 +56,33 @@ public struct SAETree: Sendable {
         self.size = size
     }
 
-    /// Whether the folder has the SAEs of no site.
+    /// Whether the folder has no SAEs of any site.
     public var isEmpty: Bool {
         !["res", "mlp", "att"].contains { (try? repository(site: $0)) != nil }
     }
 
-    /// If the folder is only a part of such a tree (of one site, one layer or one SAE): what the folder is and what the user
-    /// can do, as the end of a sentence. Nil otherwise.
+    /// The end of a message if the folder is only a part of a tree: the folder of one site, one layer or one SAE. The
+    /// text says what the folder is and what the user can do. Nil if the folder is not such a part.
     public var partOfTree: String? {
         guard isEmpty, let names = try? directoryContents(directory) else { return nil }
         let whole =
             "gemma-scope-\(size.rawValue)-pt-res/layer_L/width_W/average_l0_N"
         if names.contains(where: SAEFile.fileNames.contains) {
             return
-                "is one SAE's folder; give the folder that holds \(whole), or choose this SAE with --sae_id"
+                "is one SAE's folder; give the folder that contains \(whole), or choose this SAE with --sae_id"
         }
         if names.contains(where: { $0.hasPrefix("width_") || $0.hasPrefix("average_l0_") }) {
-            return "is a folder of one layer's SAEs; give the folder that holds \(whole)"
+            return "is a folder of one layer's SAEs; give the folder that contains \(whole)"
         }
         if let layer = names.first(where: { number($0, after: "layer_") != nil }) {
             return
-                "is the folder of one site's SAEs itself (it has \(layer)); give the folder above, in which it is called gemma-scope-\(size.rawValue)-pt-res (or mlp, att) or res: mkdir saes && ln -s \(shellWord(directory)) saes/res"
+                "is the folder of one site's SAEs (\(layer) is in it); give its parent folder, in which this folder must be named gemma-scope-\(size.rawValue)-pt-res (or mlp, att) or res; or make a parent folder and give that: mkdir saes && ln -s \(shellWord(directory)) saes/res"
         }
         return nil
     }
 
-    /// Returns the folder of a site's SAEs: the first that exists of `gemma-scope-2b-pt-SITE`, `google/gemma-scope-2b-pt-SITE`
-    /// (or 9b) and `SITE`. Throws `SAEChoiceError` if none exists.
+    /// Returns the folder with a site's SAEs. This is the first existing folder of `gemma-scope-2b-pt-SITE`,
+    /// `google/gemma-scope-2b-pt-SITE` (or 9b) and `SITE`. Throws `SAEChoiceError` if none exists.
     public func repository(site: String) throws(SAEChoiceError) -> String {
         let name = size.repositoryName(site: site)
         let tried = [name, "google/\(name)", site].map { "\(directory)/\($0)" }
@@ -100,8 +100,8 @@ public struct SAECatalogue: Sendable {
     /// The average L0s that exist, by layer and by width.
     private var averageL0s: [Int: [String: [Int]]] = [:]
 
-    /// Lists the SAEs in the folder `directory`. If `layers` is given, the other layers are listed without their SAEs. Throws
-    /// `FileError`.
+    /// Lists the layers and SAEs in the folder `directory`. If `layers` is given, SAEs are listed only for these
+    /// layers. Throws `FileError`.
     public init(directory: String, layers: [Int]? = nil) throws {
         repository = directory
         for name in try directoryContents(directory) {
@@ -119,7 +119,8 @@ public struct SAECatalogue: Sendable {
         }
     }
 
-    /// Lists the SAEs of a repository that has files at `paths`, which start at the repository's top.
+    /// Lists the SAEs of a repository that has files at `paths`. The paths are relative to the top folder of the
+    /// repository.
     public init(repository: String, paths: [String]) {
         self.repository = repository
         for path in paths {
@@ -143,8 +144,8 @@ public struct SAECatalogue: Sendable {
         }
     }
 
-    /// Returns the average L0s of `layer` and `width`, ascending. Throws `SAEChoiceError` if the layer or the width does not
-    /// exist.
+    /// Returns the average L0s of the SAEs of `layer` and `width`, ascending. Throws `SAEChoiceError` if the layer or
+    /// the width does not exist.
     public func averageL0s(layer: Int, width: String) throws(SAEChoiceError) -> [Int] {
         guard let widths = averageL0s[layer] else {
             throw .noLayer(repository: repository, layer: layer, existing: layers)
@@ -157,8 +158,8 @@ public struct SAECatalogue: Sendable {
         return existing.sorted()
     }
 
-    /// Returns the SAE of `width` for `layer` whose average L0 is nearest to `target`; of two that are equally near, the lower
-    /// one. Throws `SAEChoiceError` if the layer has no SAE of this width.
+    /// Returns the SAE of `width` for `layer` whose average L0 is nearest to `target`. If two are equally near,
+    /// returns the SAE with the lower L0. Throws `SAEChoiceError` if the layer has no SAE of this width.
     public func nearest(
         layer: Int, width: String, target: Int
     ) throws(SAEChoiceError) -> SAEIdentifier {
@@ -182,8 +183,8 @@ public struct SAECatalogue: Sendable {
     }
 }
 
-/// Returns the number of features of a width in units of 1024, for sorting: 16 for 16k, 1024 for 1m. Widths in another form
-/// come last.
+/// Returns the number of features of a width in units of 1024, for sorting: 16 for 16k, 1024 for 1m. A width in
+/// another form gets the largest number, so it comes last.
 private func featureCount(_ width: String) -> Int {
     guard let count = Int(width.dropLast()) else { return .max }
     return width.hasSuffix("m") ? count << 10 : width.hasSuffix("k") ? count : .max

@@ -1,6 +1,8 @@
-// Reads SAELens' `cfg.json` and checks that it describes a JumpReLU SAE as this program computes it.
-// Before SAELens 6, all keys are at the top level. Since SAELens 6, the keys about the model are in `metadata`.
-// Keys and defaults: sae_lens, loading/pretrained_sae_loaders.py (handle_pre_6_0_config), saes/sae.py, saes/jumprelu_sae.py.
+// Reads SAELens' `cfg.json`, and checks that it describes a JumpReLU SAE that this program computes correctly.
+// In files of SAELens before version 6, all keys are at the top level. Since version 6, keys about the model are in
+// `metadata`.
+// Keys and defaults are those of sae_lens: loading/pretrained_sae_loaders.py (handle_pre_6_0_config), saes/sae.py,
+// saes/jumprelu_sae.py.
 
 import ByteJSON
 import Files
@@ -27,8 +29,9 @@ struct SAEConfig {
         }
     }
 
-    /// Throws `SAEError` if the configuration asks for another computation, or names another hook, layer or width. Returns
-    /// warnings about an SAE of another model than `label` (if that is given) and about unknown keys.
+    /// Throws `SAEError` if the configuration asks for another computation, or names another hook, layer or width.
+    /// Returns a warning about unknown keys. If `label` is given, may also return a warning that the SAE was made for
+    /// another model.
     func check(dIn: Int, hookName: String, label: String?) throws -> [String] {
         try require("architecture", ["jumprelu"], missing: "which SAELens takes for \"standard\"")
         try require("activation_fn", ["relu", .null], missing: nil)
@@ -61,8 +64,8 @@ struct SAEConfig {
             + [unknown.warning(path, "keys", limit: 40)].compactMap { $0 }
     }
 
-    /// Throws if `d_sae` in the file is not the number of features of the encoder.
-    func checkFeatures(_ dSAE: Int) throws { try checkSize("d_sae", dSAE, "as W_enc has") }
+    /// Throws if `d_sae` in the file is not `dSAE`, the number of features of the encoder.
+    func checkFeatures(_ dSAE: Int) throws { try checkSize("d_sae", dSAE, "as in W_enc") }
 
     private func checkSize(_ key: String, _ size: Int, _ meaning: String) throws {
         guard let value = top[key], value != .null, value != .integer(size) else { return }
@@ -70,8 +73,8 @@ struct SAEConfig {
             path: path, reason: "\(key) is \(value.excerpt), expected \(size), \(meaning)")
     }
 
-    /// Throws unless `key` has one of `values`. A missing key is accepted if `missing` is nil. Otherwise `missing` says which
-    /// value SAELens takes, and the function throws.
+    /// Throws unless `key` has one of `values`. If the key is missing, the function throws only if `missing` is
+    /// given. `missing` is a text that says which default SAELens takes.
     private func require(_ key: String, _ values: [JSONValue], missing: String?) throws {
         guard let value = top[key] else {
             guard let missing else { return }
@@ -85,7 +88,8 @@ struct SAEConfig {
         }
     }
 
-    /// Throws if a key that names the SAE's hook or layer, old or new, does not agree with `hookName`.
+    /// Throws if a key for the SAE's hook or layer does not agree with `hookName`. Checks the keys of older and of
+    /// newer SAELens versions.
     private func checkPlace(_ hookName: String) throws {
         for (object, place, key) in [
             (top, "", "hook_name"), (top, "", "hook_point"), (metadata, "metadata.", "hook_name"),
@@ -111,8 +115,8 @@ struct SAEConfig {
         }
     }
 
-    /// Returns a warning if the SAE was made for another model than `label` and not for the base model of that size. SAEs of
-    /// the base model are also used for models that were fine-tuned from it.
+    /// Returns a warning if the SAE was made for another model than `label`. No warning is returned for SAEs of the
+    /// base model of the same size, because they are also used for models that were fine-tuned from it.
     private func modelWarnings(_ label: String?) -> [String] {
         guard let label else { return [] }
         func short(_ name: some StringProtocol) -> String {
@@ -124,7 +128,7 @@ struct SAEConfig {
                 !expected.contains(short(value.string ?? ""))
             else { continue }
             return [
-                "\(path): \(place)model_name is \(value.excerpt): this SAE was made for another model than \(label); its features may mean little here"
+                "\(path): \(place)model_name is \(value.excerpt): this SAE was made for another model than \(label); its features may not be meaningful for this model"
             ]
         }
         return []
@@ -132,7 +136,8 @@ struct SAEConfig {
 
     // MARK: Keys
 
-    /// Keys about the model, and about the data on which the SAE was trained.
+    /// Keys about the model, and about the data on which the SAE was trained. They are at the top level or in
+    /// `metadata`.
     private static let modelKeys = (
         used: [
             "hook_layer", "hook_name", "hook_point", "model_from_pretrained_kwargs", "model_name",
@@ -152,9 +157,9 @@ struct SAEConfig {
         ] as [String: [JSONValue]]
     )
 
-    /// Keys of `model_from_pretrained_kwargs`: how TransformerLens loaded the model for training
-    /// (HookedTransformer.from_pretrained). If it processed the weights, the SAE was trained on other activations than this
-    /// program computes.
+    /// Keys of `model_from_pretrained_kwargs`. They say how TransformerLens loaded the model for training
+    /// (HookedTransformer.from_pretrained). If TransformerLens processed the weights, the SAE was trained on other
+    /// activations than this program computes.
     private static let loadingKeys = KnownNames(
         harmless: [
             "cache_dir", "default_padding_side", "default_prepend_bos", "device", "device_map",
@@ -177,11 +182,11 @@ struct SAEConfig {
             "d_sae", "hook_point_layer", "metadata", "reshape_activations",
         ],
         harmless: modelKeys.harmless + [
-            // Tensors are read in the element type in which they are stored, on the device of the run.
+            // These keys change nothing. Tensors are read in their stored element type, on the device of the run.
             "device", "dtype", "expansion_factor", "from_pretrained_path", "name", "seed",
-            // The tensor scaling_factor is checked instead.
+            // The key finetuning_scaling_factor is not needed, because the tensor scaling_factor is checked.
             "finetuning_scaling_factor",
-            // Options of the training.
+            // Options of the SAE's training.
             "act_store_device", "adam_beta1", "adam_beta2", "autocast", "autocast_lm",
             "b_dec_init_method",
             "checkpoint_path", "compile_llm", "compile_sae", "d_head", "dead_feature_threshold",

@@ -1,11 +1,12 @@
-// Reads and checks the files of one SAE: Gemma Scope's `params.npz`, or SAELens' `sae_weights.safetensors` with `cfg.json`.
-// Formats: sae_lens, loading/pretrained_sae_loaders.py and saes/sae.py.
+// Reads and checks the files of one SAE: Gemma Scope's `params.npz`, or SAELens' `sae_weights.safetensors` with
+// `cfg.json`.
+// Formats are those of sae_lens: loading/pretrained_sae_loaders.py and saes/sae.py.
 
 import ArrayFiles
 import ByteJSON
 import Files
 
-/// Errors for an SAE that cannot be used. Each names the file or folder.
+/// Errors for an SAE that cannot be used. Each message names the file or the folder.
 public enum SAEError: Error, Equatable, CustomStringConvertible {
     /// The folder has neither `params.npz` nor `sae_weights.safetensors`.
     case noFiles(directory: String)
@@ -17,7 +18,7 @@ public enum SAEError: Error, Equatable, CustomStringConvertible {
     case unsupported(path: String, reason: String)
     /// `cfg.json` says that the SAE was made for another hook or has other sizes.
     case elsewhere(path: String, reason: String)
-    /// A required tensor is missing; `reason` says which tensors the file has instead.
+    /// A required tensor is missing. `reason` says which tensors the file has instead.
     case missingTensor(path: String, tensor: String, reason: String)
 
     /// The message: the file, what was found and expected, and the next step.
@@ -32,7 +33,7 @@ public enum SAEError: Error, Equatable, CustomStringConvertible {
         case .unsupported(let path, let reason):
             "\(path): \(reason); only JumpReLU SAEs as Gemma Scope publishes them are supported"
         case .elsewhere(let path, let reason):
-            "\(path): \(reason); check that the SAE was made for this model, site and layer, and is in their folder"
+            "\(path): \(reason); check that the SAE was made for this model, site and layer, and that it is in the folder of this site and layer"
         case .missingTensor(let path, let tensor, let reason):
             "\(path): tensor \(tensor) is not in the file; \(reason)"
         }
@@ -53,18 +54,19 @@ public struct SAEFile: Sendable {
     private let find: @Sendable (String) throws -> StoredTensor
     private let findHeader: @Sendable (String) throws -> Header
 
-    /// The file names of both forms.
+    /// The names of the files of both formats.
     static let fileNames = ["params.npz", "cfg.json", "sae_weights.safetensors"]
 
-    /// Returns which files of the SAE in `directory` are read, for a repository that has files at `paths`: `params.npz` if it
-    /// exists, else those that exist of the other form's two files. All paths start at the repository's top.
+    /// Returns the paths of the files to read for the SAE in `directory`. `paths` are all files of a repository. If
+    /// `params.npz` exists, the result is this file. Otherwise the result is `cfg.json` and
+    /// `sae_weights.safetensors`, if they exist. All paths are relative to the top folder of the repository.
     public static func files(in directory: String, of paths: Set<String>) -> [String] {
         let files = fileNames.map { "\(directory)/\($0)" }.filter(paths.contains)
         return files.first?.hasSuffix(".npz") == true ? [files[0]] : files
     }
 
-    /// Opens the SAE in `directory` and reads the names of its tensors. Throws `FileError`, `UnexpectedFileError`, `NPZError`,
-    /// `SafetensorsError` or `SAEError`.
+    /// Opens the SAE in `directory` and reads the names of its tensors. Throws `FileError`, `UnexpectedFileError`,
+    /// `NPZError`, `SafetensorsError` or `SAEError`.
     public init(directory: String) throws {
         let archive = directory + "/params.npz"
         let weights = directory + "/sae_weights.safetensors"
@@ -103,7 +105,7 @@ public struct SAEFile: Sendable {
 
     // MARK: Checking
 
-    /// Returns name, shape and meaning of the shape of each tensor that an SAE is computed from.
+    /// Returns the tensors that an SAE is computed from: their names, their shapes, and the meaning of each shape.
     private static func shapes(_ dIn: Int, _ dSAE: Int) -> [(String, [Int], meaning: String)] {
         [
             ("W_enc", [dIn, dSAE], "d_in, d_sae"), ("b_enc", [dSAE], "d_sae"),
@@ -112,7 +114,7 @@ public struct SAEFile: Sendable {
         ]
     }
 
-    /// Names of tensors that only other kinds of SAE have, and which kind each of them shows.
+    /// Names of tensors that only other kinds of SAE have, each with the kind of SAE that has it.
     private static let otherKinds = [
         ("log_threshold", "a training checkpoint: export it with SAELens' save_inference_model"),
         ("W_gate", "a gated SAE"), ("b_gate", "a gated SAE"), ("r_mag", "a gated SAE"),
@@ -123,12 +125,12 @@ public struct SAEFile: Sendable {
         ("pre_bias", "an SAE that subtracts a bias from its input"),
     ]
 
-    /// Checks that the files are a JumpReLU SAE for the hook `hookName`, whose taps have width `dIn`. Does not read the
-    /// weights. Returns warnings; if `label` is given, also about an SAE of another model. Throws `FileError`,
-    /// `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    /// Checks that the files are a JumpReLU SAE for the hook `hookName`, whose taps have width `dIn`. Does not read
+    /// the weights. Returns warnings. If `label` is given, an SAE that was made for another model causes a warning.
+    /// Throws `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     @discardableResult
     public func check(dIn: Int, hookName: String, label: String? = nil) throws -> [String] {
-        // The configuration is checked first, because it says which kind of SAE the tensors belong to.
+        // The configuration is checked before the tensors, because it states the kind of the SAE.
         let config = try configPath.map { try SAEConfig(path: $0) }
         var warnings = try config?.check(dIn: dIn, hookName: hookName, label: label) ?? []
         if let warning = bothFormsWarning { warnings.append(warning) }
@@ -146,7 +148,7 @@ public struct SAEFile: Sendable {
             throw SAEError.missingTensor(
                 path: file.path, tensor: "W_enc",
                 reason:
-                    "encoder.weight is there instead, with the names and layout of PyTorch's linear layers; save encoder.weight transposed as W_enc (d_in, d_sae), decoder.weight transposed as W_dec, and the biases as b_enc and b_dec"
+                    "encoder.weight is stored instead: the file has the names and layout of PyTorch's linear layers; save encoder.weight transposed as W_enc (d_in, d_sae), decoder.weight transposed as W_dec, and the biases as b_enc and b_dec"
             )
         }
         let dSAE = try checkShapes(dIn: dIn)
@@ -158,13 +160,13 @@ public struct SAEFile: Sendable {
         return warnings
     }
 
-    /// A warning if files of the other form are in the same folder; nil if there are none.
+    /// A warning if the folder has both `params.npz` and files of the other format. Nil otherwise.
     private var bothFormsWarning: String? {
         let directory = parentFolder(of: file.path)
         let others = SAEFile.fileNames.dropFirst().filter { isListed("\(directory)/\($0)") }
         guard configPath == nil, !others.isEmpty else { return nil }
         return
-            "\(directory): has \(SAEFile.fileNames[0]) and, beside it, \(others.joined(separator: " and ")); \(SAEFile.fileNames[0]) is read, the other files are ignored; remove the files that you do not want"
+            "\(directory): has \(SAEFile.fileNames[0]) and also \(others.joined(separator: " and ")); \(SAEFile.fileNames[0]) is read, the other files are ignored; remove the files that you do not want"
     }
 
     private static let knownNames: Set<String> = [
@@ -195,19 +197,19 @@ public struct SAEFile: Sendable {
         do {
             return try findHeader(name)
         } catch SafetensorsError.missingTensor(let path, let tensor) {
+            let rest = names.count > 8 ? " and \(names.count - 8) more" : ""
+            let found = names.isEmpty ? "no tensors" : names.prefix(8).joined(separator: ", ")
             throw SAEError.missingTensor(
                 path: path, tensor: tensor,
-                reason:
-                    "it has \(names.isEmpty ? "no tensors" : names.prefix(8).joined(separator: ", ")); check that this is a JumpReLU SAE as SAELens saves it"
-            )
+                reason: "the file has \(found)\(rest); check that SAELens saved a JumpReLU SAE")
         }
     }
 
-    /// Throws unless every element of the tensor `scaling_factor`, if the file has it, is 1. SAELens once saved the factors of
-    /// a fine-tuning; factors of 1 change nothing.
+    /// Throws if the file has a tensor `scaling_factor` with an element that is not 1. Some versions of SAELens saved
+    /// the factors of a fine-tuning in this tensor. Factors of 1 change nothing.
     private func checkScale(dSAE: Int) throws {
         guard names.contains("scaling_factor") else { return }
-        // The shape is checked before the tensor is read, because it could ask for any amount of memory.
+        // The shape is checked before the tensor is read, because a wrong shape could ask for any amount of memory.
         let shape = try header("scaling_factor").shape
         guard [[dSAE], [1], []].contains(shape) else {
             throw SAEError.wrongShape(

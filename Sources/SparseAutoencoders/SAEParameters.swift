@@ -18,8 +18,8 @@ public struct SAEParameters: Sendable {
     /// The file, mapped into memory.
     public let file: MappedFile
 
-    /// Reads the SAE in `directory` and checks that it is for the hook `hookName`, whose taps have width `dIn`. Throws
-    /// `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    /// Reads the SAE in `directory`. Checks that the SAE was made for the hook `hookName`, whose taps have width
+    /// `dIn`. Throws `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     public init(directory: String, dIn: Int, hookName: String) throws {
         let source = try SAEFile(directory: directory)
         try source.check(dIn: dIn, hookName: hookName)
@@ -29,7 +29,8 @@ public struct SAEParameters: Sendable {
         wDec = try source.tensor("W_dec")
         bDec = try source.tensor("b_dec")
         threshold = try source.tensor("threshold")
-        // A NaN or infinity in W_enc or b_enc shows in the first pre-activations. In these two tensors it would not be noticed.
+        // A NaN or infinity in W_enc or b_enc is found later, in the first pre-activations. In threshold or b_dec it
+        // would stay unnoticed.
         for tensor in [threshold, bDec] where !tensor.floats().allSatisfy(\.isFinite) {
             throw SAEError.nonFinite(path: tensor.path, tensor: tensor.name)
         }

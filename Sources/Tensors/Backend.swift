@@ -1,15 +1,17 @@
-// The protocol that a device implements. The model and the SAEs are written once, on top of this protocol.
+// The protocol `Backend`: the operations on matrices that each device implements. The code of the model and of the
+// SAEs calls only these operations, so the same code runs on every device.
 
 import ArrayFiles
 
-/// The documents of a batch, end to end and without padding. Attention stays within a document.
+/// The documents of a batch, packed end to end without padding. A query attends only to keys of its own document.
 public struct PackedBatch: Sendable {
     /// The tokens of all documents, one document after the other.
     public let tokens: [Int32]
-    /// Index in `tokens` of the first token of each document, followed by the number of tokens: `documentCount` + 1 elements.
+    /// For each document, the index of its first token in `tokens`. The last element is the number of tokens. There
+    /// are `documentCount` + 1 elements.
     public let starts: [Int]
 
-    /// Packs `documents`. None of them may be empty.
+    /// Packs `documents`. Each document must have at least one token.
     public init(_ documents: [[Int32]]) {
         precondition(documents.allSatisfy { !$0.isEmpty }, "a document has at least <bos>")
         tokens = Array(documents.joined())
@@ -40,7 +42,8 @@ public struct PackedBatch: Sendable {
 public struct AttentionParameters: Sendable {
     /// Number of query heads (`n_heads`).
     public var heads: Int
-    /// Number of key and value heads (`n_key_value_heads`). Query head h reads head h / (heads / keyValueHeads).
+    /// Number of key and value heads (`n_key_value_heads`). Query head h uses key and value head h / (heads /
+    /// keyValueHeads).
     public var keyValueHeads: Int
     /// Width of one head (`d_head`).
     public var headWidth: Int
@@ -48,7 +51,8 @@ public struct AttentionParameters: Sendable {
     public var scale: Float
     /// The soft-cap: scores become cap · tanh(score / cap). Nil: no soft-cap.
     public var softCap: Float?
-    /// Number of keys that a query sees, its own position included. Nil: all keys of the document up to its own position.
+    /// Number of keys that a query sees: its own position and the positions just before. Nil: the query sees all
+    /// positions of its document up to its own.
     public var window: Int?
 
     /// Stores the sizes and constants of one layer.
@@ -73,7 +77,7 @@ public struct RotaryTable: Sendable {
     /// Sines, row-major (positions, halfWidth).
     public let sines: [Float]
 
-    /// Stores the two tables. Both must have the same size, a multiple of `halfWidth`.
+    /// Stores the two tables. Both tables must have the same size, which must be a multiple of `halfWidth`.
     public init(halfWidth: Int, cosines: [Float], sines: [Float]) {
         precondition(cosines.count == sines.count && cosines.count % halfWidth == 0)
         self.halfWidth = halfWidth
@@ -107,9 +111,9 @@ public struct TokenPredictions: Sendable {
     }
 }
 
-/// The precision of matrix products. All other operations are in float32 in both cases.
+/// The precision of the operands of matrix products. All other operations are in float32.
 public enum Precision: String, Codable, Sendable, CaseIterable {
-    /// Operands are float32 numbers (on CUDA with 22 bits of mantissa); sums are in float32.
+    /// Operands are float32 numbers. On CUDA they are rounded to 22 bits of mantissa. Sums are in float32.
     case float32
     /// Operands are rounded to bfloat16; sums are in float32.
     case bfloat16
@@ -122,7 +126,7 @@ public enum BatchPart: String, CaseIterable, Sendable {
     case mlp
     /// The unembedding, and the statistics of the logits.
     case predictions
-    /// The SAE encoders, and the search for non-finite activations before them.
+    /// The search for non-finite activations, and then the SAE encoders.
     case saes
 }
 
@@ -133,66 +137,72 @@ public struct Deferred<Value> {
     /// Wraps a result that is already known.
     public init(_ value: Value) { get = { value } }
 
-    /// Wraps a result that `get` waits for and returns.
+    /// Stores `get`, which waits for the result and returns it.
     public init(_ get: @escaping () throws -> Value) { self.get = get }
 
-    /// Waits for the result and returns it. Call it once. Throws if the device has failed.
+    /// Waits for the result and returns it. Call this function only once. Throws if the device has failed.
     public func value() throws -> Value { try get() }
 }
 
-/// A result needed more memory than was reserved for it. The reservation has been enlarged; compute the batch again.
+/// Thrown if a result needs more memory than the backend has reserved for it. The backend has already enlarged the
+/// reservation, so the caller computes the batch again.
 public struct ResultOverflow: Error {
     package init() {}
 }
 
 /// A device that computes on row-major matrices.
 ///
-/// Operations may return before the device has finished them. Products are cut into pieces whose shapes depend on the
-/// operands only, so results do not depend on the number of threads.
+/// An operation may return before the device has finished it. Products are divided into pieces whose shapes depend
+/// only on the operands. So results do not depend on the number of threads.
 public protocol Backend: AnyObject {
     /// Activations, (rows, columns), on the device.
     associatedtype Matrix
     /// A weight matrix. It can be used in products after `load`.
     associatedtype Weights
-    /// A weight vector. It can be used at once.
+    /// A weight vector. It can be used before `load`.
     associatedtype Vector
 
     /// The device and the kernels in use, for logs and `run.json`.
     var kernels: String { get }
-    /// How products are computed, for logs and `run.json`. Valid after `load`.
+    /// A description of how products are computed, for logs and `run.json`. Valid after `load`.
     var products: String { get }
-    /// Number of batches that may be queued before the results of the first are collected. 1 if operations finish before they
-    /// return.
+    /// Number of batches that the caller may queue before it collects the results of the first. The number is 1 if
+    /// each operation has finished when it returns.
     var batchesInFlight: Int { get }
-    /// Seconds during which the device computed batches (`busy`), and seconds from the start of the first batch to the end of
-    /// the last (`span`). Nil on the CPU.
+    /// Times in seconds. `busy` is the time in which the device computed batches. `span` is the time from the start
+    /// of the first batch to the end of the last. Nil on the CPU.
     var deviceSeconds: (busy: Double, span: Double)? { get }
 
-    /// Seconds that each part has taken in all batches so far. Empty if operations return before they are finished.
+    /// Seconds that each part has taken in all batches so far. Empty if operations return before they have finished,
+    /// because their times are then unknown.
     var partSeconds: [BatchPart: Double] { get }
-    /// Calls `body`, whose operations belong to `part`, and adds its time to `partSeconds` where the backend measures it.
+    /// Calls `body`, which computes the part `part`. Adds its time to `partSeconds` if the backend measures times.
     func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R
 
     /// Bytes in use on the device, by all processes. Nil on the CPU.
     var deviceMemory: Int? { get }
 
-    /// Registers `tensor` (two dimensions) as a weight matrix for products and, with `isTable`, for `embed`.
+    /// Registers `tensor`, which has two dimensions, as a weight matrix for products. If `isTable`, `embed` can read
+    /// it too.
     func weights(_ tensor: StoredTensor, layout: WeightLayout, isTable: Bool) -> Weights
     /// Returns `tensor` (one dimension) as a float32 vector, with `offset` added to each element.
     func vector(_ tensor: StoredTensor, adding offset: Float) throws -> Vector
-    /// Loads all weights that were registered since the last call. First checks that the device has enough memory for the
-    /// weights and for batches of `rows` rows that take `bytesPerRow` bytes per row and go through `encoders` encoders.
+    /// Loads all weight matrices that were registered since the last call. First checks that the device has enough
+    /// memory for the weights and for a batch. The batch has `rows` rows of `bytesPerRow` bytes and goes through
+    /// `encoders` encoders.
     func load(rows: Int, bytesPerRow: Int, encoders: Int) throws
-    /// Abandons the batch that `embed` began. Call it before any memory of the batch is released or reused.
+    /// Abandons the batch that `embed` began, after an error. Call this function before any memory of the batch is
+    /// released or reused.
     func abandonBatch()
     /// Returns a matrix with `elements`, which are in row-major order.
     func matrix(rows: Int, columns: Int, _ elements: [Float]) throws -> Matrix
     /// Returns the elements of `rows` of `x`, in row-major order.
     func elements(of x: Matrix, rows: Range<Int>) throws -> [Float]
 
-    /// Returns the rows of `table` for `tokens`, multiplied by `scale`: (tokens, width). Begins a batch.
+    /// Begins a batch. Returns the rows of `table` for `tokens`, multiplied by `scale`: (tokens, width).
     func embed(_ tokens: [Int32], table: Weights, scale: Float) throws -> Matrix
-    /// Returns x · rsqrt(mean(x²) + epsilon) · weight, row by row. Gemma's 1 has already been added to `weight`.
+    /// Returns x · rsqrt(mean(x²) + epsilon) · weight, row by row. `weight` already includes the 1 that Gemma adds to
+    /// it.
     func rmsNorm(_ x: Matrix, _ weight: Vector, epsilon: Float) throws -> Matrix
     /// Returns the product of `x` and the weights: (rows, outputs).
     func matmul(_ x: Matrix, _ weights: Weights) throws -> Matrix
@@ -207,12 +217,14 @@ public protocol Backend: AnyObject {
     func geglu(gate: Matrix, up: Matrix) throws -> Matrix
     /// Adds `y` to `x` in place.
     func add(_ y: Matrix, to x: Matrix) throws
-    /// Returns statistics of the logits cap · tanh(x · Wᵀ / cap). The vocabulary is processed in chunks.
+    /// Returns statistics of the logits cap · tanh(x · Wᵀ / cap), where W is `unembedding` and cap is `softCap`. The
+    /// vocabulary is processed in chunks.
     func predictions(
         _ x: Matrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
     ) throws -> Deferred<TokenPredictions>
-    /// Returns the features of a JumpReLU encoder that fire: f = pre where pre > threshold and f > `floor`, with
-    /// pre = x · W + bias. Nil if a pre-activation is NaN or infinite. `value()` of the result may throw `ResultOverflow`.
+    /// Returns the features that fire and whose activation is above `floor`. A feature fires if pre > threshold, with
+    /// pre = x · W + bias; its activation is pre. Nil if a pre-activation is NaN or infinite. `value()` of the result
+    /// may throw `ResultOverflow`.
     func jumpReLU(
         _ x: Matrix, encoder: Weights, bias: Vector, threshold: Vector, above floor: Float
     ) throws -> Deferred<FiringFeatures?>

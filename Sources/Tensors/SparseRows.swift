@@ -2,15 +2,15 @@
 
 /// A sparse matrix in CSR format. Columns ascend within a row.
 public struct SparseRows: Sendable, Equatable {
-    /// Index in `columns` and `values` of the first entry of each row, followed by the number of entries: `rowCount` + 1
-    /// elements.
+    /// For each row, the index of its first entry in `columns` and `values`. The last element is the number of
+    /// entries. There are `rowCount` + 1 elements.
     public var starts: [Int]
     /// The column of each entry.
     public var columns: [Int32]
     /// The value of each entry.
     public var values: [Float]
 
-    /// Stores the three arrays of a CSR matrix; by default, a matrix without rows.
+    /// Stores the three arrays of a CSR matrix. The default arguments make a matrix without rows.
     public init(starts: [Int] = [0], columns: [Int32] = [], values: [Float] = []) {
         precondition(starts.last == columns.count && columns.count == values.count)
         self.starts = starts
@@ -45,8 +45,8 @@ public struct SparseRows: Sendable, Equatable {
         }
     }
 
-    /// Gathers the rows in `ranges` from `columns` and `values`. `place` gives the first entry and the number of entries of a
-    /// row.
+    /// Copies the rows in `ranges` from `columns` and `values`, one range after the other. `place` returns, for a
+    /// row, the index of its first entry and the number of its entries.
     package init(
         gathering ranges: [Range<Int>], columns: UnsafeBufferPointer<Int32>,
         values: UnsafeBufferPointer<Float>, place: (_ row: Int) -> (start: Int, count: Int)
@@ -70,7 +70,7 @@ public struct SparseRows: Sendable, Equatable {
         self.init(starts: starts, columns: gather(columns), values: gather(values))
     }
 
-    /// Returns a copy with only the entries whose value is above `floor`. The number of rows stays the same.
+    /// Returns a copy that has only the entries whose value is above `floor`. The number of rows stays the same.
     public func filtered(above floor: Float) -> SparseRows {
         var out = SparseRows()
         for row in 0..<rowCount {
@@ -84,11 +84,12 @@ public struct SparseRows: Sendable, Equatable {
     }
 }
 
-/// The features of a batch that fire, in the layout in which the device stored them. Thread-safe.
+/// The features of a batch that fire. They are stored in the layout in which the device returned them. The value can
+/// be used from several threads at once.
 public struct FiringFeatures: @unchecked Sendable {
     private let select: ([Range<Int>]) -> SparseRows
 
-    /// `select` returns the rows in given ranges; it must be thread-safe.
+    /// Stores `select`, which returns the rows in the given ranges. `select` must be thread-safe.
     package init(_ select: @escaping ([Range<Int>]) -> SparseRows) { self.select = select }
 
     /// Returns the rows in `ranges`, one range after the other.

@@ -1,27 +1,31 @@
-// The number of cores that this process may use. A job, a container or a Slurm task may have fewer cores than the machine.
+// The number of cores that this process may use. A job, a container or a Slurm task may have fewer cores than the
+// machine has.
 
 import FoundationEssentials
 import Glibc
 
-/// The number of cores that this process may use, according to each kind of limit.
+/// The limits on the number of cores that this process may use.
 public struct AvailableCores: Equatable, Sendable {
-    /// Number of cores of the machine; at least `affinity`.
+    /// The number of cores of the machine; at least `affinity`.
     public var machine: Int
-    /// Number of cores on which the kernel lets this process run: `taskset`, cpusets, the binding of a batch system.
+    /// The number of cores on which the kernel lets this process run. `taskset`, cpusets and batch systems set this
+    /// limit.
     public var affinity: Int
-    /// Processor time that control groups grant, in cores, rounded up. Nil: no limit. Limits of containers are of this kind.
+    /// The processor time that control groups grant, in cores, rounded up. Nil if unlimited. Containers use this kind
+    /// of limit.
     public var quota: Int?
-    /// Cores per task requested from Slurm (SLURM_CPUS_PER_TASK). Nil if it is not set or not a positive number.
+    /// The number of cores per task that was requested from Slurm (SLURM_CPUS_PER_TASK). Nil if the variable is not
+    /// set or not a positive number.
     public var perTask: Int?
 
-    /// The limit that determines the number of cores.
+    /// The kind of limit that decides the number of cores.
     public enum Limit: String, Sendable {
         case affinity
         case quota = "cgroup quota"
         case perTask = "SLURM_CPUS_PER_TASK"
     }
 
-    /// Stores known limits; `machine` and `affinity` become at least 1.
+    /// Stores limits that the caller knows. `machine` and `affinity` become at least 1.
     public init(machine: Int, affinity: Int, quota: Int? = nil, perTask: Int? = nil) {
         (self.machine, self.affinity) = (max(machine, affinity, 1), max(affinity, 1))
         (self.quota, self.perTask) = (quota, perTask)
@@ -39,22 +43,25 @@ public struct AvailableCores: Equatable, Sendable {
 
     // MARK: Sharing
 
-    /// Returns the number of cores for this process if `tasks` such processes run on this machine, and the limit that determines
-    /// it (nil: the number of cores of the machine). The processes divide the machine's cores and a quota among them. They do
-    /// not divide the cores that a process is bound to, nor the cores requested from Slurm.
+    /// Returns the number of cores for this process if `tasks` such processes run on this machine. `limit` is the
+    /// kind of limit that decides the number; nil if the machine's cores decide it. The processes divide the
+    /// machine's cores, or a quota, equally. The cores to which a process is bound, and the cores requested from
+    /// Slurm, are not divided.
     public func share(of tasks: Int = 1) -> (cores: Int, limit: Limit?) {
         let tasks = max(1, tasks)
         let isBound = affinity < machine
         var least = (
             cores: isBound ? affinity : affinity / tasks, limit: isBound ? Limit.affinity : nil
         )
-        // If the process is bound to cores, the binding is what was granted, and the request does not matter.
+        // If the process is bound to cores, these are the cores that it was granted. The request to Slurm does not
+        // matter then.
         if let perTask, !isBound, perTask < least.cores { least = (perTask, .perTask) }
         if let quota, quota / tasks < least.cores { least = (quota / tasks, .quota) }
         return (max(1, least.cores), least.limit)
     }
 
-    /// Returns a warning if `threads`, the value of `--threads`, is more than the cores that this process may use; otherwise nil.
+    /// Returns a warning if `threads`, the value of `--threads`, is more than the cores that this process may use.
+    /// Otherwise nil.
     public func warning(threads: Int) -> String? {
         let (cores, limit) = share()
         guard threads > cores else { return nil }
@@ -65,13 +72,14 @@ public struct AvailableCores: Equatable, Sendable {
 
     // MARK: Affinity
 
-    /// Returns the number of cores in the mask of `sched_getaffinity`; nil if it cannot be read. The function is looked up by
-    /// name because Swift does not import it.
+    /// Returns the number of cores in the affinity mask of this process. Nil if the mask cannot be read. Looks up the
+    /// function `sched_getaffinity` by its name, because Swift does not import it.
     private static func affinityCount() -> Int? {
         typealias Call = @convention(c) (pid_t, Int, UnsafeMutableRawPointer) -> Int32
         guard let symbol = dlsym(nil, "sched_getaffinity") else { return nil }
         let call = unsafeBitCast(symbol, to: Call.self)
-        // The call fails with EINVAL until the mask has room for all cores that the kernel supports.
+        // The call fails with EINVAL if the mask has no room for all cores that the kernel supports. So larger masks
+        // are tried.
         var bytes = 128
         while bytes <= 1 << 16 {
             var mask = [UInt64](repeating: 0, count: bytes / 8)
@@ -87,7 +95,8 @@ public struct AvailableCores: Equatable, Sendable {
 
     // MARK: Control groups
 
-    /// Returns the smallest quota among the groups of this process and their parents, in cores, rounded up. Nil: no quota.
+    /// Returns the smallest quota of this process's groups and the groups above them, in cores, rounded up. Nil if no
+    /// quota is set.
     static func quota(_ groups: ControlGroups) -> Int? {
         let quotas = groups.folders(of: "cpu").compactMap { folder, version in
             version == 2
@@ -99,7 +108,8 @@ public struct AvailableCores: Equatable, Sendable {
         return quotas.min().map { max(1, Int($0.rounded(.up))) }
     }
 
-    /// Parses `cpu.max`: "150000 100000" is microseconds of processor time and the period; "max 100000" is no limit (nil).
+    /// Parses `cpu.max`. "150000 100000" means 150,000 µs of processor time in each period of 100,000 µs. "max
+    /// 100000" means no limit (nil).
     private static func quotaOfVersion2(_ text: String) -> Double? {
         let parts = text.split(whereSeparator: \.isWhitespace)
         guard parts.count == 2, let time = Double(parts[0]), let period = Double(parts[1]),
@@ -108,7 +118,8 @@ public struct AvailableCores: Equatable, Sendable {
         return time / period
     }
 
-    /// Parses the two files of version 1, microseconds of processor time and the period. A time of -1 is no limit (nil).
+    /// Parses the two files of version 1: the processor time and the period, both in microseconds. A time of -1 means
+    /// no limit (nil).
     private static func quotaOfVersion1(_ time: String?, _ period: String?) -> Double? {
         func number(_ text: String?) -> Double? {
             text.flatMap { Double($0.filter { !$0.isWhitespace }) }.flatMap { $0 > 0 ? $0 : nil }

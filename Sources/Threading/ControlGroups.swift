@@ -1,16 +1,17 @@
-// Finds the folders in which the kernel keeps the limits of this process' control groups (cgroups(7)).
+// Finds the folders that show the limits of this process's control groups (cgroups(7)).
 
 import FoundationEssentials
 
 /// The control groups of a process, in version 1, version 2 or both.
 public struct ControlGroups: Sendable {
-    /// The path of the group, by controller ("cpu") for version 1; under the key "" for version 2, which has one tree.
+    /// The path of the process's group. In version 1, the key is the controller ("cpu"). In version 2, all
+    /// controllers share one group, and the key is "".
     private var paths: [String: String] = [:]
     private var mounts: [Mount] = []
     /// Returns the text of a file; nil if it does not exist or cannot be read.
     public let read: @Sendable (String) -> String?
 
-    /// A mounted tree of groups: the whole tree, or the part below one group (`root`).
+    /// A mounted tree of groups. `root` is the group at the top of the mounted tree.
     private struct Mount {
         var version: Int
         var root: String
@@ -19,16 +20,16 @@ public struct ControlGroups: Sendable {
         var options: [Substring]
     }
 
-    /// The groups of this process, read from `/proc`.
+    /// The control groups of this process, read from `/proc`.
     public static let ofThisProcess = ControlGroups { path in
         (try? Data(contentsOf: URL(filePath: path))).map { String(decoding: $0, as: UTF8.self) }
     }
 
-    /// Parses `/proc/self/cgroup` and `/proc/self/mountinfo`, which `read` returns.
+    /// Parses `/proc/self/cgroup` and `/proc/self/mountinfo`. `read` returns the text of the file at a path.
     init(read: @escaping @Sendable (String) -> String?) {
         self.read = read
         for line in (read("/proc/self/cgroup") ?? "").split(separator: "\n") {
-            // "4:cpu,cpuacct:/user.slice", "0::/user.slice"
+            // Examples: "4:cpu,cpuacct:/user.slice" (version 1), "0::/user.slice" (version 2).
             let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
             guard parts.count == 3 else { continue }
             for controller in parts[1].split(separator: ",", omittingEmptySubsequences: false) {
@@ -36,7 +37,8 @@ public struct ControlGroups: Sendable {
             }
         }
         for line in (read("/proc/self/mountinfo") ?? "").split(separator: "\n") {
-            // proc(5): mount ID, parent ID, device, root, mount point, options, …, "-", type, source, options of the file system
+            // proc(5): mount ID, parent ID, device, root, mount point, options, …, "-", type, source, options of the
+            // file system
             let parts = line.split(separator: " ")
             guard let dash = parts.firstIndex(of: "-"), dash > 4, dash + 3 < parts.count,
                 ["cgroup", "cgroup2"].contains(parts[dash + 1])
@@ -50,15 +52,16 @@ public struct ControlGroups: Sendable {
         }
     }
 
-    /// Returns the folders of the groups whose `controller` limits this process, each with its cgroup version. These are the
-    /// process' own group and its parents, as far as they are mounted, in the trees of both versions.
+    /// Returns the folders of the groups that limit this process's use of `controller`, each with its cgroup version.
+    /// These are the process's own group and the groups above it, as far as they are mounted, in the trees of both
+    /// versions.
     public func folders(of controller: String) -> [(folder: String, version: Int)] {
         mounts.flatMap { mount -> [(String, Int)] in
             guard mount.version == 2 || mount.options.contains(Substring(controller)),
                 let path = paths[mount.version == 2 ? "" : controller]
             else { return [] }
-            // In a container the path may be a path of the host that is not mounted here, or begin with "/..". Then the top of
-            // the mount is the nearest visible group.
+            // In a container, the path can begin with "/..", or can be a path of the host that is not mounted in the
+            // container. The nearest visible group is then the top of the mount.
             let (group, root) = (path.split(separator: "/"), mount.root.split(separator: "/"))
             let isSeen = !group.contains("..") && !root.contains("..") && group.starts(with: root)
             var below = isSeen ? group.dropFirst(root.count) : []
@@ -70,7 +73,7 @@ public struct ControlGroups: Sendable {
         }
     }
 
-    /// Replaces octal escapes by their bytes: mountinfo writes a space as "\040".
+    /// Replaces octal escapes by their bytes. Example: mountinfo writes a space as "\040".
     private static func unescaped(_ text: Substring) -> String {
         var bytes: [UInt8] = []
         var rest = Array(text.utf8)[...]

@@ -1,4 +1,4 @@
-// Threads for work that waits. Swift's runtime has few threads in its pool, and all of them should compute.
+// Starts threads for work that waits. The thread pool of Swift's runtime has few threads, which should all compute.
 
 import Glibc
 

@@ -1,17 +1,20 @@
-// Limits that can prevent the start of a thread or process. For the kernel both are tasks, and it counts them together.
+// The limits that can prevent the start of a thread or process. The kernel counts threads and processes together, as
+// tasks.
 
 import Glibc
 
-/// The limits on the number of threads and processes, for messages.
+/// The limits on the number of threads and processes. Messages print them.
 public struct TaskLimits: Sendable {
-    /// `ulimit -u`: the maximum number of tasks of this user. Nil: no limit, or the user is root, to whom it does not apply.
+    /// `ulimit -u`: the largest number of tasks of this user. Nil if unlimited, or if the user is root, to whom it
+    /// does not apply.
     var perUser: Int?
-    /// The control group that is full, its maximum number of tasks, and its current number of tasks. Nil: no group is full.
+    /// The control group that is full: its folder, its largest number of tasks, and its current number. Nil if no
+    /// group is full.
     var group: (folder: String, maximum: Int, count: Int)?
-    /// `ulimit -v` in KiB. It matters because a thread's stack takes address space. Nil: no limit.
+    /// `ulimit -v` in KiB. It matters because the stack of a thread takes address space. Nil if unlimited.
     var addressSpace: Int?
 
-    /// The current limits of this process. Read them right after a task was refused.
+    /// The limits of this process at this moment. Read them right after the system has refused a thread or process.
     public static var ofThisProcess: TaskLimits {
         func limit(_ resource: __rlimit_resource) -> Int? {
             var limit = rlimit()
@@ -26,7 +29,8 @@ public struct TaskLimits: Sendable {
             group: fullGroup(.ofThisProcess), addressSpace: limit(RLIMIT_AS).map { $0 >> 10 })
     }
 
-    /// Returns the first group, from this process' own upwards, whose `pids.max` is reached; nil if there is no such group.
+    /// Returns the first group, from this process's own group upwards, whose number of tasks has reached `pids.max`.
+    /// Nil if no group is full.
     static func fullGroup(
         _ groups: ControlGroups
     ) -> (folder: String, maximum: Int, count: Int)? {
@@ -41,16 +45,18 @@ public struct TaskLimits: Sendable {
         }.first
     }
 
-    /// The limits that may be the cause, with their values. If none is known, advice on where to look.
+    /// The limits that may be the cause of a failure, with their values. If no limit is known, advice on what to
+    /// check.
     public var description: String {
         known
-            ?? "neither ulimit -u nor pids.max explains the failure; check kernel.threads-max and the free memory"
+            ?? "ulimit -u and pids.max do not explain the failure; check kernel.threads-max and the free memory"
     }
 
-    /// The limits that may be the cause, with their values. Nil if none is known.
+    /// The limits that may be the cause of a failure, with their values. Nil if no limit is known.
     public var known: String? {
         if let group {
-            return "pids.max of \(group.folder) is \(group.maximum), and \(group.count) are in use"
+            return
+                "pids.max of \(group.folder) is \(group.maximum), and \(group.count) threads and processes are in use"
         }
         let limits =
             (perUser.map { ["ulimit -u is \($0)"] } ?? [])
@@ -61,16 +67,18 @@ public struct TaskLimits: Sendable {
     /// The number of threads of this process; 1 if `/proc` cannot be read.
     public static var ownThreads: Int {
         let text = ControlGroups.ofThisProcess.read("/proc/self/stat") ?? ""
-        // num_threads is field 20 (proc(5)). Field 2, the name in parentheses, may contain spaces, so parsing starts after it.
+        // num_threads is field 20 (proc(5)). Field 2 is a name in parentheses that may contain spaces, so parsing
+        // starts after it.
         let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
         return fields.count > 18 ? max(1, Int(fields[18]) ?? 1) : 1
     }
 
-    /// Starts `count` threads with small stacks, ends them, and returns why this failed; nil if it succeeded. Call it before
-    /// libdispatch or Swift concurrency need threads: if a thread is refused, they retry for ever.
+    /// Starts `count` threads with small stacks and ends them. Returns why this failed; nil if it succeeded. Call
+    /// this function before libdispatch or Swift concurrency start threads. If the system refuses a thread, both
+    /// libraries retry for ever.
     public static func reasonAgainst(_ count: Int) -> String? {
         var reason: String?
-        // The kernel may still count threads and processes that have just ended.
+        // Tries again after a delay, because the kernel may still count threads and processes that have just ended.
         for delay in [0, 20_000, 100_000, 300_000] as [UInt32] {
             usleep(delay)
             reason = reasonNowAgainst(count)
@@ -83,11 +91,12 @@ public struct TaskLimits: Sendable {
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
         defer { pthread_attr_destroy(&attributes) }
-        // glibc takes the thread-local storage of all libraries from the stack.
+        // 256 KiB, because glibc takes the thread-local storage of all libraries from the stack.
         pthread_attr_setstacksize(&attributes, 1 << 18)
         let gate = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
         pthread_mutex_init(gate, nil)
-        // All threads must exist at the same time, so each waits until the last has been started.
+        // All threads must exist at the same time. So each thread waits for this mutex until the last thread has
+        // started.
         pthread_mutex_lock(gate)
         var threads: [pthread_t] = []
         var reason: String?

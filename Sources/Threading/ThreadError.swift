@@ -1,13 +1,13 @@
 // The error for threads that the system does not start.
 
-/// The system does not start `count` threads, for `reason`.
+/// The error for `count` threads that the system does not start, because of `reason`.
 public struct ThreadError: Error, Equatable, CustomStringConvertible {
-    /// The number of threads that were asked for.
+    /// The number of threads that should be started.
     public let count: Int
-    /// The limit that is reached, in words.
+    /// The system's error and the limit that is reached, as text.
     public let reason: String
 
-    /// Which limit is reached and what to do.
+    /// What failed, the reason, and the next step.
     public var description: String {
         "cannot start \(count) threads: \(reason); give fewer with --threads, end other processes, or raise the limit"
     }

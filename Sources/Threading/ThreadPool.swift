@@ -1,11 +1,11 @@
-// A pool of threads that process numbered pieces of work. The operands of a piece depend on its number only, so results are
-// the same for any number of threads.
+// A pool of threads that process numbered items of work. The computation of an item depends only on the number of the
+// item. So results are the same for any number of threads.
 
 import FoundationEssentials
 import Glibc
 import Synchronization
 
-/// A fixed set of threads. The calling thread is one of them.
+/// A fixed set of threads. The thread that calls `forEach` is one of them.
 public final class ThreadPool: @unchecked Sendable {
     /// The number of threads that work, the calling thread included.
     public private(set) var threadCount: Int
@@ -15,7 +15,7 @@ public final class ThreadPool: @unchecked Sendable {
     private let begun = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private let finished = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private let nextItem = Atomic<Int>(0)
-    // Guarded by `lock`.
+    // `lock` protects the properties below.
     private var work: Work?
     private var itemCount = 0
     private var generation = 0
@@ -23,7 +23,8 @@ public final class ThreadPool: @unchecked Sendable {
     private var isStopping = false
     private var threads: [pthread_t] = []
 
-    /// Starts `threadCount - 1` threads, which sleep until work comes. Throws `ThreadError` if the system refuses one.
+    /// Starts `threadCount - 1` threads, which wait for work. Throws `ThreadError` if the system refuses to start a
+    /// thread.
     public convenience init(threadCount: Int) throws(ThreadError) {
         precondition(threadCount > 0)
         self.init()
@@ -31,8 +32,8 @@ public final class ThreadPool: @unchecked Sendable {
         self.threadCount = threadCount
     }
 
-    /// Starts as many threads as the system allows, at most `count`, the calling thread included. For work that can also run on
-    /// one thread.
+    /// Starts as many threads as the system allows. The pool has at most `count` threads, the calling thread
+    /// included. Use this for work that can also run on one thread.
     public convenience init(upTo count: Int) {
         self.init()
         for index in 1..<max(count, 1) {
@@ -65,8 +66,9 @@ public final class ThreadPool: @unchecked Sendable {
         finished.deallocate()
     }
 
-    /// Calls `body` for each item in 0..<count, on all threads, and returns when all calls have returned. `thread` is in
-    /// 0..<threadCount; calls that run at the same time have different values. Do not call `forEach` from `body`.
+    /// Calls `body` for each item in 0..<count, on all threads, and returns when all calls have returned. `thread` is
+    /// in 0..<threadCount. Calls that run at the same time get different values of `thread`. `body` must not call
+    /// `forEach`.
     public func forEach(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
         if threadCount == 1 || count <= 1 {
             for item in 0..<count { body(item, 0) }
@@ -89,7 +91,8 @@ public final class ThreadPool: @unchecked Sendable {
         }
     }
 
-    /// Like `forEach`, for a `body` that can throw. Calls it for all items, then throws the error of the lowest failing item.
+    /// Does the same as `forEach`, for a `body` that can throw. Calls `body` for all items, then throws the error of
+    /// the lowest item that failed.
     public func tryForEach(_ count: Int, _ body: (_ item: Int, _ thread: Int) throws -> Void) throws
     {
         let failures = Mutex<[(item: Int, error: any Error)]>([])

@@ -1,10 +1,10 @@
-// Added tokens: these are found in the raw text before any other step of the tokenizer.
+// Finds added tokens, such as `<bos>`, in the raw text. All other steps of the tokenizer come later.
 
-/// Finds the added tokens of a text: the leftmost first, and the longest of those that begin at the same position.
+/// Finds the added token at a position of a text. If several tokens begin there, the longest one counts.
 struct AddedTokens: Sendable {
-    /// A trie over bytes. Node 0 is the root.
+    /// A trie of the tokens' bytes. Node 0 is the root.
     private var nodes: [Node] = [Node()]
-    /// For each byte, whether a token begins with it.
+    /// For each byte value, whether an added token begins with it.
     private var isFirst = [Bool](repeating: false, count: 256)
 
     private struct Node: Sendable {
@@ -28,7 +28,8 @@ struct AddedTokens: Sendable {
         nodes[node].token = id
     }
 
-    /// Returns the longest added token that begins at `start`, with the offset of its end; nil if no token begins there.
+    /// Returns the longest added token that begins at `start`, with the offset of its end; nil if no added token
+    /// begins at `start`.
     @inline(__always)
     func match(_ text: UnsafeBufferPointer<UInt8>, at start: Int) -> (id: TokenID, end: Int)? {
         guard isFirst[Int(text[start])] else { return nil }

@@ -1,18 +1,20 @@
-// Gemma's tokenizer. It finds added tokens in the raw text, replaces spaces by U+2581, and applies byte-pair merges to each
-// stretch of text between added tokens as a whole. The bytes of a character that the vocabulary lacks become byte tokens.
-// Ids and pieces are equal to those of the reference, Hugging Face's fast tokenizer.
+// Gemma's tokenizer. Its ids are equal to those of the reference, Hugging Face's fast tokenizer. The steps:
+// 1. It finds the added tokens in the raw text.
+// 2. In the text between added tokens, it replaces each space by U+2581.
+// 3. It looks up each character. A character that is not in the vocabulary becomes one token for each of its bytes.
+// 4. It applies the byte-pair merges to all text between two added tokens.
 
 import ByteJSON
 import Files
 import HeapModule
 
-/// Errors for a tokenizer's files that cannot be used. Each names the file or folder.
+/// Errors for the files of a tokenizer that cannot be used. Each message names the file or folder.
 public enum TokenizerError: Error, Equatable, CustomStringConvertible {
     /// The folder has neither `tokenizer.json` nor `tokenizer.model`.
     case noTokenizer(directory: String)
     /// The file is damaged, or is not the file of a Gemma tokenizer.
     case badFile(path: String, reason: String)
-    /// The file describes a tokenizer that computes ids in another way than Gemma's.
+    /// The file describes a tokenizer that computes other ids than Gemma's.
     case otherKind(path: String, reason: String)
     /// Another file in the folder contradicts the tokenizer's file.
     case contradiction(path: String, reason: String)
@@ -32,7 +34,7 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
         case .badFile(let path, let reason):
             "\(path): \(reason); take the file from the Gemma-2 model's repository again"
         case .otherKind(let path, let reason):
-            "\(path): \(reason); save the tokenizer without that, or take the file from the Gemma-2 model's repository"
+            "\(path): \(reason); save the tokenizer without this setting, or take the file from the Gemma-2 model's repository"
         case .contradiction(let path, let reason):
             "\(path): \(reason); save the tokenizer again, so that its files agree (transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW)), or remove the file that you do not want"
         }
@@ -46,13 +48,14 @@ public struct GemmaTokenizer: Tokenizer {
     private let addedTokens: AddedTokens
     /// The ids of `<0x00>` … `<0xFF>`.
     private let byteTokens: [TokenID]
-    /// Whether no merge joins a piece that does not end in a space with a piece that begins with a space. Gemma has no such
-    /// merge. Without such merges, the words of a text can be tokenized separately, with the same ids.
+    /// Whether a text can be split before each space and its words tokenized separately, with the same ids. True for
+    /// Gemma's tokenizer. False if a merge joins a piece that does not end in a space and a piece that begins with a
+    /// space.
     var splitsAtSpaces: Bool
 
     /// The id of `<pad>`, which fills the outputs after the end of a document.
     public let pad: TokenID
-    /// `<bos>`, with which every sequence begins.
+    /// `<bos>`, with which every sequence of tokens begins.
     public var leadingToken: TokenID { bos }
     let bos: TokenID
 
@@ -75,7 +78,7 @@ public struct GemmaTokenizer: Tokenizer {
         for byte in 0...255 {
             let digits = String(byte, radix: 16, uppercase: true)
             let name = "<0x\(byte < 16 ? "0" : "")\(digits)>"
-            // The published vocabulary has the tab character in place of the byte piece `<0x09>`.
+            // Gemma's published vocabulary has the tab character in place of the byte piece `<0x09>`.
             if byte == 9, vocabulary.id(of: Array(name.utf8)) == nil {
                 bytes.append(try required("\t"))
             } else {
@@ -83,7 +86,8 @@ public struct GemmaTokenizer: Tokenizer {
             }
         }
         byteTokens = bytes
-        // If the vocabulary has no piece U+2581, a space becomes three byte tokens, and this check does not cover their merges.
+        // If the vocabulary has no piece U+2581, a space becomes three byte tokens. The check of merges below does
+        // not cover byte tokens, so texts are not split then.
         splitsAtSpaces =
             vocabulary.id(of: GemmaTokenizer.space) != nil
             && !merges.contains { left, right in
@@ -92,7 +96,7 @@ public struct GemmaTokenizer: Tokenizer {
             }
     }
 
-    /// The UTF-8 of U+2581, which stands for a space in pieces.
+    /// The UTF-8 of U+2581, which pieces have in place of a space.
     private static let space: [UInt8] = [0xE2, 0x96, 0x81]
 
     /// Reads the tokenizer in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError`.
@@ -109,7 +113,8 @@ public struct GemmaTokenizer: Tokenizer {
     struct Findings {
         /// Warnings. Each names the file.
         var warnings: [String] = []
-        /// The id of `<bos>`; nil if it is not among the added tokens (`tokenizer.json`) or the pieces (`tokenizer.model`).
+        /// The id of `<bos>`. Nil if `tokenizer.json` has no added token `<bos>`, or if `tokenizer.model` has no
+        /// piece `<bos>`.
         var bos: Int?
         /// The texts of the added tokens.
         var added: Set<ExactString>
@@ -118,11 +123,11 @@ public struct GemmaTokenizer: Tokenizer {
     /// One more than the largest id.
     public var count: Int { vocabulary.count }
 
-    /// Returns the UTF-8 of a token's piece, as Hugging Face spells it: `▁the`, `\n`, `<0xF0>`.
+    /// Returns the UTF-8 of a token's piece in the spelling of Hugging Face: `▁the`, `\n`, `<0xF0>`.
     public func piece(_ id: TokenID) -> ArraySlice<UInt8> { vocabulary.piece(id) }
 
-    /// Returns the ids of `text`, without `<bos>`. The time grows as n log n with the length of `text`. `cache` keeps the ids
-    /// of words. If several texts share one cache, repeated words cost almost nothing.
+    /// Returns the ids of `text`, without `<bos>`. The time grows as n log n with the length of `text`. `cache`
+    /// stores the ids of words. If several texts share one cache, a repeated word costs almost no time.
     public func encode(_ text: String, _ cache: inout WordCache) -> [TokenID] {
         var text = text
         return text.withUTF8 { encode($0, &cache) }
@@ -133,8 +138,8 @@ public struct GemmaTokenizer: Tokenizer {
     ) -> [TokenID] {
         var ids: [TokenID] = []
         ids.reserveCapacity(text.count / 3)
-        // Start and end of the current stretch, which is tokenized separately. It has no added tokens. If `splitsAtSpaces`, no
-        // space in it follows another character.
+        // `start..<position` is the current stretch: text that is tokenized separately and has no added tokens. If
+        // `splitsAtSpaces` is true, a new stretch begins at each space that follows another character.
         var (start, position) = (0, 0)
         func finishStretch() {
             let stretch = UnsafeBufferPointer(rebasing: text[start..<position])
@@ -163,7 +168,7 @@ public struct GemmaTokenizer: Tokenizer {
         return ids
     }
 
-    /// Returns whether the last character is a space or U+2581.
+    /// Returns whether the last character of `text` is a space or U+2581.
     private func endsInSpace(_ text: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
         text.last == 0x20
             || text.last == GemmaTokenizer.space.last
@@ -187,7 +192,7 @@ public struct GemmaTokenizer: Tokenizer {
 
     /// Appends the ids of `text`, which has no added tokens, to `ids`.
     private func merge(_ text: UnsafeBufferPointer<UInt8>, into ids: inout [TokenID]) {
-        // The symbols are a linked list. A merge writes its result to the left symbol and unlinks the right symbol.
+        // The symbols form a linked list. A merge writes its result to the left symbol and unlinks the right symbol.
         var symbols = symbols(of: text)
         let count = symbols.count
         var next = (0..<count).map { Int32($0 + 1) }
@@ -210,7 +215,7 @@ public struct GemmaTokenizer: Tokenizer {
         while let best = heap.popMin() {
             let position = best.position
             let right = Int(next[position])
-            // If another merge has changed one of the two symbols since, this candidate is out of date.
+            // A candidate is out of date if another merge has changed one of its two symbols.
             guard symbols[position] == best.left, right < count, symbols[right] == best.right else {
                 continue
             }
@@ -226,7 +231,8 @@ public struct GemmaTokenizer: Tokenizer {
         for symbol in symbols where symbol >= 0 { ids.append(symbol) }
     }
 
-    /// Returns one token for each Unicode scalar, or the tokens of its bytes if the vocabulary lacks the scalar.
+    /// Returns one token for each Unicode scalar. A scalar that is not in the vocabulary becomes one token for each
+    /// of its bytes.
     private func symbols(of text: UnsafeBufferPointer<UInt8>) -> [TokenID] {
         let space = GemmaTokenizer.space
         var symbols: [TokenID] = []

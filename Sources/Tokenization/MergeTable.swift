@@ -1,6 +1,6 @@
-// The merges: which pairs of pieces merge, in which order, and into which piece.
+// The merges of byte-pair encoding: which pairs of pieces merge, in which order, and into which piece.
 
-/// An immutable table from pairs of ids to merges.
+/// A table from pairs of ids to their merges.
 struct MergeTable: Sendable, Equatable {
     /// The merge of one pair of pieces.
     struct Merge: Sendable, Equatable {
@@ -10,16 +10,18 @@ struct MergeTable: Sendable, Equatable {
         var result: TokenID
     }
 
-    /// A pair and its merge, stored together so that a lookup reads one place in memory. A free slot has key -1.
+    /// A pair and its merge. They are stored together, so that a lookup reads one place in memory. A free slot has
+    /// key -1.
     private struct Slot: Equatable {
         var key: Int64 = -1
         var merge = Merge(rank: 0, result: 0)
     }
 
-    /// A hash table with open addressing, by pair. Its size is a power of two, and it is at most half full.
+    /// A hash table with open addressing, whose keys are pairs of ids. The number of slots is a power of two. At most
+    /// half of the slots are used.
     private var slots: [Slot]
-    /// The factor of the hash: the upper bits of key · factor are the slot (Dietzfelbinger et al. 1997). It is odd and random
-    /// in each process, so that no file can be made whose merges all collide.
+    /// The factor of the hash function: the upper bits of key · factor select the slot (Dietzfelbinger et al. 1997).
+    /// The factor is odd. It is random in each process, so that nobody can make a file whose merges all collide.
     private let factor = MergeTable.factor
     private let shift: UInt64
     private static let factor = UInt64.random(in: .min ... .max) | 1
@@ -35,8 +37,8 @@ struct MergeTable: Sendable, Equatable {
         shift = UInt64(64 - size.trailingZeroBitCount)
     }
 
-    /// Adds a merge. If the table already has the pair, the later merge replaces the earlier one, as in Hugging Face's
-    /// tokenizers.
+    /// Adds a merge. If the table already has the pair, the later merge replaces the earlier one, as in Hugging
+    /// Face's tokenizers.
     mutating func append(_ left: TokenID, _ right: TokenID, into result: TokenID, rank: Int) {
         let key = MergeTable.key(left, right)
         let slot = self.slot(of: key)
@@ -50,7 +52,7 @@ struct MergeTable: Sendable, Equatable {
         return slot.key < 0 ? nil : slot.merge
     }
 
-    /// Returns whether `isSuch` is true for a pair in the table.
+    /// Returns whether `isSuch` is true for at least one pair in the table.
     func contains(where isSuch: (_ left: TokenID, _ right: TokenID) -> Bool) -> Bool {
         slots.contains {
             $0.key >= 0
@@ -59,7 +61,7 @@ struct MergeTable: Sendable, Equatable {
         }
     }
 
-    /// The length of the longest run of used slots, which limits how far a lookup can go.
+    /// The length of the longest run of used slots. A lookup reads at most this number of slots, plus one.
     var longestSearch: Int {
         slots.reduce(into: (now: 0, most: 0)) { run, slot in
             run.now = slot.key < 0 ? 0 : run.now + 1

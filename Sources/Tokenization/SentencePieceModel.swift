@@ -1,19 +1,20 @@
-// Reads `tokenizer.model`, a SentencePiece model, and derives the merges that the fast tokenizer has.
-// Format: google/sentencepiece, src/sentencepiece_model.proto. Order of merges: transformers, convert_slow_tokenizer.py,
-// generate_merges.
+// Reads `tokenizer.model`, a SentencePiece model, and computes the merges of the equivalent fast tokenizer of Hugging
+// Face.
+// Format: google/sentencepiece, src/sentencepiece_model.proto.
+// Order of merges: transformers, convert_slow_tokenizer.py, generate_merges.
 
 import ByteJSON
 import Files
 
 extension GemmaTokenizer {
-    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` if the file is damaged or
-    /// describes another tokenizer than Gemma's.
+    /// Reads the file at `path`. Throws `FileError` or `UnexpectedFileError`. Throws `TokenizerError` if the file is
+    /// damaged or describes a tokenizer that is not Gemma's.
     public init(sentencePieceModel path: String) throws {
         self = try GemmaTokenizer.read(path) { try GemmaTokenizer($0) }
     }
 
-    /// Reads the whole file at `path`, because it is small. Returns the id of `<bos>` and the added tokens. Throws errors of
-    /// the same types as `init(sentencePieceModel:)`.
+    /// Reads the file at `path`, which is small. Returns the id of `<bos>` and the added tokens. Throws errors of the
+    /// same types as `init(sentencePieceModel:)`.
     static func check(sentencePieceModel path: String) throws -> Findings {
         let model = try read(path) { $0 }
         let bos = Array("<bos>".utf8)
@@ -25,7 +26,7 @@ extension GemmaTokenizer {
                 }))
     }
 
-    /// Reads the model at `path` and returns what `make` makes of it. The errors name the file.
+    /// Reads the model at `path` and returns `make(model)`. The errors name the file.
     private static func read<Made>(
         _ path: String, _ make: (SentencePieceModel) throws -> Made
     ) throws -> Made {
@@ -62,8 +63,8 @@ private struct SentencePieceModel {
         var isAdded: Bool { (2...4).contains(kind) }
     }
 
-    /// The maximum length of a piece in bytes. The time to find the merges of a piece grows with the square of its length.
-    /// Gemma's longest piece has 93 bytes.
+    /// The maximum length of a piece in bytes. The time to find the merges of a piece grows with the square of its
+    /// length. Gemma's longest piece has 93 bytes.
     private static let longestPiece = Vocabulary.longestPiece
 
     var bytes: [UInt8] = []
@@ -85,7 +86,8 @@ private struct SentencePieceModel {
         try SentencePieceModel.check(trainer, normalizer)
     }
 
-    /// The integer fields of a specification, and the lengths in bytes of its text fields, by field number.
+    /// The fields of a `TrainerSpec` or `NormalizerSpec`, by field number. The value is that of an integer field, or
+    /// the length of a text field in bytes.
     private struct Fields {
         private var numbers: [UInt64: UInt64] = [:]
 
@@ -105,7 +107,7 @@ private struct SentencePieceModel {
         }
     }
 
-    /// Throws if the model computes ids in another way than Gemma's. A missing field has the default of the format.
+    /// Throws if the model would compute other ids than Gemma's. A missing field has the default value of the format.
     private static func check(
         _ trainer: Fields, _ normalizer: Fields
     ) throws(Vocabulary.Problem) {
@@ -162,7 +164,8 @@ private struct SentencePieceModel {
         pieces.append(piece)
     }
 
-    /// If no piece is a tab, replaces the text of the byte piece `<0x09>` by a tab, as the fast tokenizer does.
+    /// If no piece is the tab character, replaces the text of the byte piece `<0x09>` by a tab, as the fast tokenizer
+    /// does.
     private mutating func respellTab() {
         guard !pieces.contains(where: { bytes[$0.range].elementsEqual([9]) }),
             let tab = pieces.firstIndex(where: { bytes[$0.range].elementsEqual("<0x09>".utf8) })
@@ -171,8 +174,12 @@ private struct SentencePieceModel {
         pieces[tab].range = bytes.count - 1..<bytes.count
     }
 
-    /// Returns a merge for every way to split a piece into two pieces. The order is by score, best first. For equal scores:
-    /// longer left parts first, then longer right parts, then the order of the pieces, then higher ids of the parts first.
+    /// Returns a merge for every way to split a piece into two pieces. The merges are ordered by the score of the
+    /// piece, highest first. Merges of equal score are ordered by:
+    /// 1. the length of the left part, longest first
+    /// 2. the length of the right part, longest first
+    /// 3. the id of the piece, lowest first
+    /// 4. the ids of the left and right part, highest first
     func merges(_ vocabulary: Vocabulary) -> MergeTable {
         struct Split {
             var left: TokenID
@@ -191,7 +198,7 @@ private struct SentencePieceModel {
                 let first = splits.count
                 var leftLength: Int32 = 0
                 for cut in text.indices.dropFirst() {
-                    guard text[cut] & 0xC0 != 0x80 else { continue }  // within a scalar
+                    guard text[cut] & 0xC0 != 0x80 else { continue }  // within a character
                     leftLength += 1
                     guard
                         let left = vocabulary.id(
@@ -206,7 +213,7 @@ private struct SentencePieceModel {
                 splits[first...].sort { ($0.left, $0.right) > ($1.left, $1.right) }
             }
         }
-        // Swift's sort is stable, as Python's is.
+        // Swift's sort is stable, like Python's: it keeps the order of equal elements.
         splits.sort {
             ($0.score, $0.leftLength, $0.rightLength) > ($1.score, $1.leftLength, $1.rightLength)
         }

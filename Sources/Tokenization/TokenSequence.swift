@@ -1,17 +1,18 @@
-// A document as the model sees it.
+// The tokens of one document, as the model reads them.
 
 /// The tokens of one document.
 public struct TokenSequence: Equatable, Sendable {
-    /// The number of tokens that a tokenizer puts before every document (`Tokenizer.leadingToken`). They have no row in the
-    /// output, so arrays have so many columns less than `--max_seq_len`.
+    /// The number of tokens that a tokenizer puts before every document (`Tokenizer.leadingToken`). The output has no
+    /// rows for these tokens. So an array has at most `--max_seq_len` - 1 tokens of a document.
     public static let leadingCount = 1
 
-    /// The tokens that are kept of the document, without the leading token and the prefix: at most `T`.
+    /// The first `T` tokens of the document, or all if it has fewer. The leading token and the prefix are not
+    /// included.
     public var tokens: [TokenID]
     /// Whether tokens were cut off at the end.
     public var isTruncated: Bool
 
-    /// The sequence of `tokens`.
+    /// Creates a sequence with `tokens`.
     public init(tokens: [TokenID], isTruncated: Bool) {
         (self.tokens, self.isTruncated) = (tokens, isTruncated)
     }

@@ -1,5 +1,5 @@
-// What the rest of the program knows of a tokenizer. A model with another tokenizer needs a type that conforms to `Tokenizer`,
-// and `TokenizerFiles` has to choose it.
+// The interface of a tokenizer. To support the tokenizer of another model: write a type that conforms to `Tokenizer`,
+// and change `TokenizerFiles` so that it chooses this type.
 
 /// The id of a token, from 0.
 public typealias TokenID = Int32
@@ -8,17 +8,17 @@ public typealias TokenID = Int32
 public protocol Tokenizer: Sendable {
     /// One more than the largest id.
     var count: Int { get }
-    /// The token that precedes every document. It is input of the model, counts in `--max_seq_len`, and has no row in the
-    /// output (`TokenSequence.leadingCount`).
+    /// The token that comes before every document. The model reads it, and it counts in `--max_seq_len`. The output
+    /// has no row for it (`TokenSequence.leadingCount`).
     var leadingToken: TokenID { get }
-    /// The id that fills the outputs after the end of a document.
+    /// The id that fills the output after the last token of a document.
     var pad: TokenID { get }
 
-    /// Returns the UTF-8 of a token's piece as Hugging Face spells it: `▁the`, `\n`, `<0xF0>`.
+    /// Returns the UTF-8 of a token's piece in the spelling of Hugging Face: `▁the`, `\n`, `<0xF0>`.
     func piece(_ id: TokenID) -> ArraySlice<UInt8>
 
-    /// Returns the ids of `text`, without the leading token. `cache` keeps the ids of words: if several texts share one cache,
-    /// repeated words cost almost nothing.
+    /// Returns the ids of `text`, without the leading token. `cache` stores the ids of words. If several texts share
+    /// one cache, a repeated word costs almost no time.
     func encode(_ text: String, _ cache: inout WordCache) -> [TokenID]
 }
 

@@ -1,4 +1,5 @@
-// Checks the files that transformers reads in addition to a tokenizer's file, and that can change ids.
+// Checks the companion files of a tokenizer, such as `tokenizer_config.json`. In the Python library transformers,
+// these files can change ids.
 // Keys: transformers, tokenization_utils_base.py and tokenization_utils_fast.py.
 
 import ByteJSON
@@ -13,13 +14,13 @@ struct TokenizerCompanions {
     /// Warnings. Each names its file.
     private(set) var warnings: [String] = []
 
-    /// Keys whose values are one special token each.
+    /// The keys that have one special token as their value.
     private static let tokenKeys = [
         "bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token",
     ]
 
-    /// Checks the companion files that exist in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError` if
-    /// one of them is damaged or would change ids.
+    /// Checks the companion files that exist in `directory`. Throws `FileError` or `UnexpectedFileError`. Throws
+    /// `TokenizerError` if one of the files is damaged or would change ids.
     init(directory: String, tokenizer: String, added: Set<ExactString>) throws {
         (self.tokenizer, self.added) = (tokenizer, added)
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
@@ -60,13 +61,13 @@ struct TokenizerCompanions {
         }
         if object["add_bos_token"]?.bool == false {
             warnings.append(
-                "\(path): add_bos_token is false, but every document begins with <bos> here, as Gemma was trained"
+                "\(path): add_bos_token is false, but this program puts <bos> before every document, as in the training of Gemma"
             )
         }
     }
 
-    /// Throws if one of `tokens` is not an added token of the tokenizer. transformers would add this token and find it in
-    /// texts.
+    /// Throws if a token in `tokens` is not an added token of the tokenizer. Reason: transformers would add this
+    /// token and find it in texts, but this program would not.
     private func checkTokens(_ tokens: [String], path: String) throws {
         guard let missing = tokens.first(where: { !added.contains(ExactString($0)) }) else {
             return

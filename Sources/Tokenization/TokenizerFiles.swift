@@ -4,11 +4,11 @@ import Files
 
 /// The tokenizer's files in a checkpoint's folder.
 public enum TokenizerFiles {
-    /// The possible names of a tokenizer's file. The first one that exists is read.
+    /// The possible names of a tokenizer's file. The program reads the first one that exists.
     public static let names = ["tokenizer.json", "tokenizer.model"]
 
-    /// Returns the path of the tokenizer's file in `directory`: `tokenizer.json`, or `tokenizer.model` if the former does not
-    /// exist. Throws `TokenizerError` if neither exists.
+    /// Returns the path of the tokenizer's file in `directory`: `tokenizer.json` if it exists, otherwise
+    /// `tokenizer.model`. Throws `TokenizerError` if neither file exists.
     public static func file(in directory: String) throws(TokenizerError) -> String {
         let files = names.map { "\(directory)/\($0)" }
         guard let file = files.first(where: isListed) else {
@@ -22,9 +22,10 @@ public enum TokenizerFiles {
         try GemmaTokenizer(directory: directory)
     }
 
-    /// Checks the tokenizer in `directory` and its companion files, without reading the pieces of `tokenizer.json`. Returns
-    /// warnings, and the id of `<bos>`; nil if `<bos>` is neither an added token (`tokenizer.json`) nor a piece
-    /// (`tokenizer.model`). Throws the errors of reading, and `TokenizerError` if a companion file would change ids.
+    /// Checks the tokenizer in `directory` and its companion files, without reading the pieces of `tokenizer.json`.
+    /// Returns warnings and the id of `<bos>`. The id is nil if `tokenizer.json` has no added token `<bos>`, or if
+    /// `tokenizer.model` has no piece `<bos>`. Throws the errors of `read`, and `TokenizerError` if a companion file
+    /// would change ids.
     public static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
         let file = try file(in: directory)
         let found =

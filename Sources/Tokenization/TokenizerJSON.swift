@@ -5,14 +5,14 @@ import ByteJSON
 import Files
 
 extension GemmaTokenizer {
-    /// Reads the file at `path`. Throws `FileError`, `UnexpectedFileError`, or `TokenizerError` if the file is damaged or
-    /// describes another tokenizer than Gemma's.
+    /// Reads the file at `path`. Throws `FileError` or `UnexpectedFileError`. Throws `TokenizerError` if the file is
+    /// damaged or describes a tokenizer that is not Gemma's.
     public init(tokenizerJSON path: String) throws {
         self = try GemmaTokenizer.read(path, TokenizerJSON()) { try GemmaTokenizer($0) }
     }
 
-    /// Reads the file at `path` except its pieces and merges. Returns warnings, the id of `<bos>` and the added tokens. Throws
-    /// errors of the same types as `init(tokenizerJSON:)`.
+    /// Reads the file at `path` except its pieces and merges. Returns warnings, the id of `<bos>` and the added
+    /// tokens. Throws errors of the same types as `init(tokenizerJSON:)`.
     static func check(tokenizerJSON path: String) throws -> Findings {
         let contents = try read(path, TokenizerJSON(skippingPieces: true)) { $0 }
         return Findings(
@@ -24,8 +24,8 @@ extension GemmaTokenizer {
                 }))
     }
 
-    /// Reads the file at `path` into `contents`, checks the kind of tokenizer, and returns what `make` makes of it. The errors
-    /// name the file.
+    /// Reads the file at `path` into `contents`, checks that the tokenizer is Gemma's, and returns `make(contents)`.
+    /// The errors name the file.
     private static func read<Made>(
         _ path: String, _ contents: TokenizerJSON, _ make: (TokenizerJSON) throws -> Made
     ) throws -> Made {
@@ -45,11 +45,13 @@ extension GemmaTokenizer {
     }
 
     private init(_ contents: TokenizerJSON) throws(Vocabulary.Problem) {
-        // An added token may be missing from the model's vocabulary. It is a piece nevertheless.
+        // `modelOnly` has only the pieces of the model's vocabulary. The loop below adds the added tokens that are
+        // missing in this vocabulary.
         let modelOnly = try Vocabulary(bytes: contents.bytes, pieces: contents.vocabulary)
         var (bytes, pieces) = (contents.bytes, contents.vocabulary)
         var addedTokens = AddedTokens()
-        // The tokenizers library gives an added token that is not a piece the next free id and ignores the id in the file.
+        // If an added token is not in the model's vocabulary, Hugging Face's tokenizers library gives it the next
+        // free id. The library ignores the id in the file.
         var nextID = contents.vocabulary.count
         for token in contents.addedTokens {
             let name = String(decoding: token.content, as: UTF8.self)
@@ -73,7 +75,7 @@ extension GemmaTokenizer {
                 guard token.id == nextID else {
                     throw Vocabulary.Problem(
                         reason:
-                            "added token '\(name)' has id \(token.id), but the next free id is \(nextID), which Hugging Face's tokenizers give it"
+                            "added token '\(name)' has id \(token.id), but Hugging Face's tokenizers would give it the next free id, \(nextID)"
                     )
                 }
                 pieces.append((bytes.count..<bytes.count + token.content.count, token.id))
@@ -94,25 +96,26 @@ private struct TokenizerJSON {
     struct AddedToken {
         var content: [UInt8] = []
         var id = -1
-        /// The other keys of the token's entry.
+        /// The keys of the token's entry, except `content` and `id`.
         var rest: [(key: String, value: JSONValue)] = []
     }
 
-    /// The keys at the top level of the file.
+    /// The known keys at the top level of the file.
     private static let topKeys = KnownNames(
         used: ["added_tokens", "model", "normalizer", "post_processor", "pre_tokenizer"],
-        // This program truncates and pads texts. The decoder is for converting ids to text.
+        // This program truncates and pads documents itself. It does not use the decoder, which converts ids to text.
         harmless: ["decoder", "padding", "truncation", "version"])
-    /// The keys of the model, except its pieces and merges.
+    /// The known keys of the model, except `vocab` and `merges`.
     private static let modelKeys = KnownNames(
         used: ["byte_fallback", "type"],
-        // Every byte has a piece, so no character is unknown.
+        // Every byte has its own token, so the tokenizer never uses the unknown token.
         harmless: ["fuse_unk", "unk_token"],
         changing: [
             "continuing_subword_prefix": ["", .null], "dropout": [0, .null],
             "end_of_word_suffix": ["", .null], "ignore_merges": [.bool(false), .null],
         ])
-    /// The keys of an added token, except its content and id. Other values than these would require another algorithm.
+    /// The known keys of an added token, except `content` and `id`. With values other than the listed ones, tokens
+    /// would be found at other places of a text.
     private static let addedTokenKeys = KnownNames(
         harmless: ["special"],
         changing: [
@@ -120,23 +123,24 @@ private struct TokenizerJSON {
             "single_word": [.bool(false)],
         ])
 
-    /// Ids must be below this number. It limits the memory that a file can ask for.
+    /// All ids must be below this number. Reason: the program needs memory for all ids up to the largest, so a
+    /// damaged file could use up the memory.
     static let idLimit = 1 << 24
 
     /// The bytes of all pieces, end to end.
     var bytes: [UInt8] = []
     var vocabulary: [(range: Range<Int>, id: Int)] = []
     var addedTokens: [AddedToken] = []
-    /// Both parts of each merge, as ranges of `mergeBytes`.
+    /// The left part and the right part of each merge, as ranges of `mergeBytes`.
     var merges: [(left: Range<Int>, right: Range<Int>)] = []
     var mergeBytes: [UInt8] = []
     /// The keys at the top level of the file, except its model and added tokens.
     private var top: [(key: String, value: JSONValue)] = []
-    /// The keys of the model, except its pieces and merges.
+    /// The keys of the model in the file, except `vocab` and `merges`.
     private var model: [(key: String, value: JSONValue)] = []
-    /// Which of the keys `vocab` and `merges` the model has.
+    /// The subset of the keys `vocab` and `merges` that the model in the file has.
     private var parts: Set<String> = []
-    /// Keys that this program does not know.
+    /// The keys in the file that this program does not know.
     var unknown = UnknownNames()
     private let skipsPieces: Bool
 
@@ -160,7 +164,7 @@ private struct TokenizerJSON {
         try scanner.expectEnd()
     }
 
-    /// Throws if the next value, which is that of `key`, does not begin with `bracket`.
+    /// Throws if the value of `key`, which is next in `scanner`, does not begin with `bracket`.
     private static func expect(
         _ bracket: Character, _ key: String, _ scanner: inout JSONScanner
     ) throws(JSONSyntaxError) {
@@ -195,7 +199,10 @@ private struct TokenizerJSON {
                 try scanner.readObject { (key, scanner) throws(JSONSyntaxError) in
                     guard let id = try scanner.readScalar().integer,
                         (0..<TokenizerJSON.idLimit).contains(id)
-                    else { throw scanner.failure("a piece whose id is not a number below 2^24") }
+                    else {
+                        throw scanner.failure(
+                            "a piece has an id that is not an integer from 0 to 2^24 - 1")
+                    }
                     vocabulary.append((bytes.count..<bytes.count + key.count, id))
                     for byte in key.indices { bytes.append(key[byte]) }
                 }
@@ -209,7 +216,7 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Reads one merge. Older files have `"a b"`, newer files have `["a", "b"]`.
+    /// Reads one merge. Older files write it as `"a b"`, newer files as `["a", "b"]`.
     private mutating func readMerge(
         _ scanner: inout JSONScanner, _ piece: inout [UInt8]
     ) throws(JSONSyntaxError) {
@@ -238,7 +245,8 @@ private struct TokenizerJSON {
 
     // MARK: Checking
 
-    /// Throws if the tokenizer works in another way than Gemma's. Adds the keys that are not known to `unknown`.
+    /// Throws if the tokenizer would compute other ids than Gemma's. Adds the keys that this program does not know to
+    /// `unknown`.
     mutating func checkKind() throws(Vocabulary.Problem) {
         let (top, model) = (JSONObject(self.top), JSONObject(self.model))
         try check(top, TokenizerJSON.topKeys)
@@ -283,14 +291,15 @@ private struct TokenizerJSON {
                     isAboutKind: true)
             }
         }
-        // Each key is named once, even if several tokens have it.
+        // The warning names each unknown key once, even if several tokens have it.
         var seen: Set<ExactString> = []
         for name in others.names where seen.insert(ExactString(name)).inserted {
             unknown.append("added_tokens.\(name)")
         }
     }
 
-    /// Returns the steps of a normalizer, pre-tokenizer or post-processor. The steps of a `Sequence` are under its key `list`.
+    /// Returns the steps of a normalizer, pre-tokenizer or post-processor. If `value` is a `Sequence`, its steps are
+    /// the array under its key `list`.
     private func steps(_ value: JSONValue?, _ list: String) -> [JSONValue] {
         guard let value, value != .null else { return [] }
         guard value.object?["type"]?.string == "Sequence", let own = value.object?[list]?.array
@@ -298,7 +307,7 @@ private struct TokenizerJSON {
         return own.flatMap { steps($0, list) }
     }
 
-    /// Returns `value` as a message shows it: the JSON if it is short, else the type and its parts.
+    /// Returns `value` for a message: its JSON if that is short, otherwise its type and the types of its steps.
     private func words(_ value: JSONValue?) -> String {
         guard let value else { return "missing" }
         let text = value.excerpt
@@ -328,8 +337,8 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Throws if the pre-tokenizer is not Gemma's. Gemma's splits at spaces, but the normalizer has already replaced all
-    /// spaces.
+    /// Throws if the pre-tokenizer is not Gemma's. Gemma's pre-tokenizer splits at spaces. It has no effect, because
+    /// the normalizer has already replaced all spaces.
     private func checkPreTokenizer(_ value: JSONValue?) throws(Vocabulary.Problem) {
         for step in steps(value, "pretokenizers") {
             guard step.object?["type"]?.string == "Split",
@@ -344,12 +353,13 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Throws if the post-processor is not Gemma's, which puts `<bos>` before a text. This program does that without it.
+    /// Throws if the post-processor does more than put `<bos>` before a text, as Gemma's does. This program puts
+    /// `<bos>` there itself.
     private func checkPostProcessor(_ value: JSONValue?) throws(Vocabulary.Problem) {
         var addsBOS = false
         for step in steps(value, "processors") {
             let type = step.object?["type"]?.string
-            // ByteLevel trims offsets, which this program does not use.
+            // A ByteLevel step only changes offsets, which this program does not use.
             if type == "ByteLevel" { continue }
             let single = (step.object?["single"]?.array ?? []).map { part -> String? in
                 part.object?["SpecialToken"]?.object?["id"]?.string
@@ -372,17 +382,18 @@ private struct TokenizerJSON {
             guard single.count == 1 || ids == nil || bos == nil || ids == [.integer(bos!)] else {
                 throw Vocabulary.Problem(
                     reason:
-                        "its post_processor has \(JSONValue.array(ids!).excerpt) for <bos>, which is the added token \(bos!)"
+                        "its post_processor has the ids \(JSONValue.array(ids!).excerpt) for <bos>, but the added token <bos> has id \(bos!)"
                 )
             }
         }
     }
 
-    /// Returns the merges by ids. Throws if a part or a result is not in the vocabulary.
+    /// Returns the table of merges, with ids in place of pieces. Throws if a part or the result of a merge is not in
+    /// the vocabulary.
     func mergeTable(_ vocabulary: Vocabulary) throws(Vocabulary.Problem) -> MergeTable {
         var table = MergeTable(capacity: merges.count)
         for (rank, merge) in merges.enumerated() {
-            // The two parts are adjacent in `mergeBytes`, so their bytes together are the result.
+            // The bytes of the two parts are adjacent in `mergeBytes`. So the bytes of the result are one range too.
             func id(_ range: Range<Int>) throws(Vocabulary.Problem) -> TokenID {
                 let found = mergeBytes.withUnsafeBufferPointer {
                     vocabulary.id(of: UnsafeBufferPointer(rebasing: $0[range]))

@@ -1,35 +1,37 @@
-// Finds token pieces by id and ids by piece. Pieces are compared by bytes: 61 pairs of Gemma's pieces are canonically
-// equivalent, so Swift's String equality would make each pair one piece.
+// Finds pieces by id and ids by piece. Pieces are compared as bytes. Reason: 61 pairs of Gemma's pieces differ only
+// in their Unicode form, and Swift's String equality would not tell them apart.
 
-/// An immutable table of pieces.
+/// An immutable table that maps ids to pieces and pieces to ids.
 struct Vocabulary: Sendable {
     /// The bytes of all pieces, end to end.
     private let bytes: [UInt8]
     /// The range of piece `id` in `bytes`; empty if the id is not used.
     private let ranges: [Range<Int>]
-    /// A hash table with open addressing: ids, -1 for a free slot. Its size is a power of two, and it is at most half full.
+    /// A hash table with open addressing. A slot has an id, or -1 if it is free. The number of slots is a power of
+    /// two. At most half of the slots are used.
     private let slots: [Int32]
 
-    /// Why a tokenizer's file was refused, without the file's name.
+    /// The reason why a tokenizer's file was refused, without the file's name.
     struct Problem: Error {
         let reason: String
         /// Whether the file is valid but describes another tokenizer than Gemma's.
         var isAboutKind = false
     }
 
-    /// The maximum length of a piece or added token in bytes. A text is compared with the added tokens at each of its
-    /// positions, so longer tokens would take more time. Gemma's longest piece has 93 bytes.
+    /// The maximum length of a piece or added token in bytes. Gemma's longest piece has 93 bytes. Reason for a limit:
+    /// added tokens are searched at each position of a text, so long ones take more time.
     static let longestPiece = 256
 
-    /// The start value of hashes. It is random in each process, so that no file can be made whose pieces all collide.
+    /// The start value of the hash function. It is random in each process, so that nobody can make a file whose
+    /// pieces all collide.
     private static let seed = UInt64.random(in: .min ... .max)
     private let seed = Vocabulary.seed
 
-    /// The number of ids, used or not.
+    /// One more than the largest id. Smaller ids may be unused.
     var count: Int { ranges.count }
 
-    /// Builds the table from pieces with the ranges `range` in `bytes`. Ids are not negative. Throws if a piece is empty or not
-    /// UTF-8, or if two pieces or two ids are equal.
+    /// Builds the table from `pieces`: `range` is a piece's range in `bytes`, and `id` is not negative. Throws if a
+    /// piece is empty or not UTF-8, or if two pieces or two ids are equal.
     init(bytes: [UInt8], pieces: [(range: Range<Int>, id: Int)]) throws(Problem) {
         var ranges = [Range<Int>](repeating: 0..<0, count: (pieces.map(\.id).max() ?? -1) + 1)
         var capacity = 16
@@ -37,7 +39,7 @@ struct Vocabulary: Sendable {
         var slots = [Int32](repeating: -1, count: capacity)
         for (range, id) in pieces {
             guard !range.isEmpty else { throw Problem(reason: "piece \(id) is empty") }
-            guard ranges[id].isEmpty else { throw Problem(reason: "id \(id) is there twice") }
+            guard ranges[id].isEmpty else { throw Problem(reason: "id \(id) is used twice") }
             ranges[id] = range
             let slot = bytes.withUnsafeBufferPointer { all in
                 Vocabulary.slot(
@@ -46,7 +48,7 @@ struct Vocabulary: Sendable {
             }
             guard slots[slot] < 0 else {
                 let piece = String(decoding: bytes[range], as: UTF8.self)
-                throw Problem(reason: "piece '\(piece)' is there twice")
+                throw Problem(reason: "piece '\(piece)' occurs twice")
             }
             slots[slot] = Int32(id)
         }
@@ -56,12 +58,12 @@ struct Vocabulary: Sendable {
         self.slots = slots
     }
 
-    /// Throws if a piece is not valid UTF-8. Texts are split at added tokens, and the parts are split into characters, so an
-    /// added token must consist of whole characters.
+    /// Throws if a piece is not valid UTF-8. Reason: the tokenizer splits texts at added tokens and then into
+    /// characters. So an added token must consist of whole characters.
     private static func checkUTF8(
         _ bytes: [UInt8], _ pieces: [(range: Range<Int>, id: Int)]
     ) throws(Problem) {
-        // If no piece begins within a character, one check of all bytes is enough.
+        // If every piece begins at the start of a character, one check of all bytes is enough.
         let areApart = pieces.allSatisfy { bytes[$0.range.lowerBound] & 0xC0 != 0x80 }
         guard !areApart || String(validating: bytes, as: UTF8.self) == nil else { return }
         for (range, id) in pieces where String(validating: bytes[range], as: UTF8.self) == nil {
@@ -104,7 +106,7 @@ struct Vocabulary: Sendable {
         return slot
     }
 
-    /// Returns the FNV-1a hash, with its high bits mixed into the low bits, which select the slot.
+    /// Returns the FNV-1a hash. The high bits are mixed into the low bits, because the low bits select the slot.
     private static func hash(_ piece: UnsafeBufferPointer<UInt8>, _ seed: UInt64) -> UInt64 {
         var hash = 0xCBF2_9CE4_8422_2325 ^ seed
         for byte in piece { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }

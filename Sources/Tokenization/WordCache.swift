@@ -1,27 +1,29 @@
-// Keeps the ids of words, because words repeat.
+// Stores the token ids of words, because most words of a text occur again.
 
 import Glibc
 
-/// A cache of the ids of words. When it has grown to a few megabytes, it is emptied.
+/// A cache from words to their token ids. When the cache has grown to about 4 MiB, it is emptied.
 public struct WordCache {
     private struct Entry {
         var hash: UInt64
-        /// The end of the word in `text`, and of its ids in `ids`. Both begin where those of the entry before end.
+        /// The word ends at `textEnd` in `text`, and its ids end at `idEnd` in `ids`. The word and the ids begin at
+        /// the ends of the previous entry, or at 0.
         var textEnd: Int32
         var idEnd: Int32
     }
 
-    /// The longest word that is kept, in bytes.
+    /// The maximum length of a word in the cache, in bytes.
     static let longest = 48
     private static let mostEntries = 1 << 17
     private static let mostBytes = 1 << 22
 
-    /// The start value of hashes. It is random in each process, so that no text can be made whose words all collide.
+    /// The start value of the hash function. It is random in each process, so that nobody can make a text whose words
+    /// all collide.
     private static let seed = UInt64.random(in: .min ... .max)
     private let seed = WordCache.seed
 
-    /// A hash table with open addressing: indices of entries, -1 for a free slot. Its size is a power of two, and it is at most
-    /// half full.
+    /// A hash table with open addressing. A slot has an index into `entries`, or -1 if it is free. The number of
+    /// slots is a power of two. At most half of the slots are used.
     private var slots = [Int32](repeating: -1, count: 1 << 10)
     private var entries: [Entry] = []
     private var text: [UInt8] = []
@@ -30,8 +32,8 @@ public struct WordCache {
     /// Creates an empty cache.
     public init() {}
 
-    /// Appends the ids of `word` to `out`. If the cache does not have the word, calls `tokenize` to append them, and keeps
-    /// them.
+    /// Appends the ids of `word` to `out`. If the cache does not have the word, `tokenize` appends the ids, and the
+    /// cache stores them.
     @inline(__always)
     mutating func append(
         _ word: UnsafeBufferPointer<UInt8>, to out: inout [TokenID],
@@ -88,7 +90,7 @@ public struct WordCache {
         slots[slot] = Int32(number)
     }
 
-    /// Returns a hash of `word`. It takes eight bytes at a time and mixes them by multiplications.
+    /// Returns the hash of `word`. The function multiplies and mixes eight bytes at a time.
     @inline(__always)
     private static func hash(_ word: UnsafeBufferPointer<UInt8>, _ seed: UInt64) -> UInt64 {
         let bytes = UnsafeRawBufferPointer(word)

@@ -26,7 +26,7 @@ struct KnownNamesTests {
             (["bias": .bool(true)], "top.bias is true, expected false or null"),
             (["factor": .number(1.5)], "top.factor is 1.5, expected 1"),
             (["factor": "1"], "top.factor is \"1\", expected 1"),
-            (["head": .null], "top.head is null, which this program does not compute"),
+            (["head": .null], "top.head is null, which this program does not support"),
             // If a key occurs twice, the last value counts, as in Python.
             (
                 JSONObject([("bias", .null), ("bias", .integer(0))]),

@@ -88,7 +88,7 @@ struct CUDATests: UsingFolder {
         #expect(comparison.differingBits < comparison.bits / 500)
         // A run with another `--dtype` does not continue these results.
         let other = try run(small("16"), exits: 78)
-        #expect(other.errors.contains("--dtype: bfloat16 there, float32 here"))
+        #expect(other.errors.contains("--dtype: bfloat16 in the other run, float32 in this run"))
     }
 
     @Test func orderOfThreadsChangesNoByte() throws {
@@ -173,7 +173,9 @@ struct CUDATests: UsingFolder {
     @Test func kindsOfDevicesDoNotMix() throws {
         try run(small("out"), device: "cpu")
         let outcome = try run(small("out"), exits: 78)
-        #expect(outcome.errors.contains("kind of device (--device): cpu there, cuda here"))
+        #expect(
+            outcome.errors.contains(
+                "kind of device (--device): cpu in the other run, cuda in this run"))
     }
 
     @Test func withoutADriverAutoIsTheCPU() throws {
@@ -181,7 +183,7 @@ struct CUDATests: UsingFolder {
         try run(small("auto", documents: 3), nowhere, device: "auto")
         #expect(try lastRecordedRun("auto")["device"]?.string == "cpu")
         let outcome = try run(small("cuda"), exits: 69, nowhere)
-        #expect(outcome.errors.contains("/nowhere/libcuda.so.1: not there"))
+        #expect(outcome.errors.contains("/nowhere/libcuda.so.1: does not exist"))
         #expect(outcome.errors.contains("--device cpu"))
         try run(small("device", documents: 3), device: "auto")
         #expect(try lastRecordedRun("device")["device"]?.string == "cuda")

@@ -51,7 +51,7 @@ struct FileSystemTests: Resuming {
         let dry = try run(job("dry") + ["--dry_run"])
         #expect(
             dry.output.contains("characters that some file systems refuse: \(character.prefix(3))")
-                && dry.output.contains("(a run tries its file system before it computes)"),
+                && dry.output.contains("(a run checks its file system before it computes)"),
             "\(dry.output)")
         #expect(try own("", in: "out").allSatisfy { !$0.hasSuffix(".partial") })
         // On other file systems these files keep their usual names.
@@ -65,7 +65,7 @@ struct FileSystemTests: Resuming {
             job("a:b"), exits: 74, environment: try shim(["FAULT_NAMES": "dos:\(folder.path)"]))
         #expect(
             outcome.errors.contains(
-                "cannot create \(folder.file("a:b")): Invalid argument; its file system may refuse a character"
+                "cannot create \(folder.file("a:b")): Invalid argument; its file system may not allow a character"
             ), "\(outcome.errors)")
     }
 
@@ -94,7 +94,7 @@ struct FileSystemTests: Resuming {
         let outcome = try run(
             job, exits: 74, environment: try shim(["FAULT_NAMES": "short:\(folder.path)"]))
         #expect(
-            outcome.errors.contains("bytes (File name too long), as files of author '\(author)'"),
+            outcome.errors.contains("bytes (File name too long); files of author '\(author)'"),
             "\(outcome.errors)")
         #expect(computed(outcome) == 0)
     }

@@ -82,7 +82,8 @@ struct ForeignStateTests: Resuming {
             let outcome = try run(job(name))
             #expect(
                 outcome.errors.contains(
-                    ".journal: batch 0 of author 0 is damaged; what is missing is computed again"),
+                    ".journal: batch 0 of author 0 is damaged; the missing batches are computed again"
+                ),
                 "\(what): \(outcome.errors)")
             #expect(computed(outcome) > 0)
             #expect(try results(name) == expected, "\(what)")
@@ -146,7 +147,7 @@ struct ForeignStateTests: Resuming {
             #expect(outcome.status == 74, "\(arguments): \(outcome.status) \(outcome.errors)")
             #expect(
                 outcome.errors.hasSuffix(
-                    "Error: \(path): became shorter while it was read, or its disk failed; see that nobody writes to it, then run the same command again\n"
+                    "Error: \(path): became shorter while it was read, or its disk failed; wait until no program writes to it, then run the same command again\n"
                 ), "\(outcome.errors)")
             #expect(!outcome.errors.contains("Backtracing"))
             try TestData.write(whole, to: path)

@@ -316,7 +316,7 @@ struct HubTests: UsingFolder {
             outcome, exits: 64,
             saying: [
                 "google/gemma-scope-2b-pt-res/layer_0 has no SAE of width 131k",
-                "widths there: 16k, 65k", "change --sae_features",
+                "existing widths: 16k, 65k", "change --sae_features",
             ])
         #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
         expect(

@@ -111,7 +111,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "missing tensor", exits: 65,
-            mentioning: ["tensor model.norm.weight is not there", "model.norms.weight", "check"]
+            mentioning: ["tensor model.norm.weight is missing", "model.norms.weight", "check"]
         ) {
             try $0.changeHeader("\"model.norm.weight\"", "\"model.norms.weight\"")
         },
@@ -168,7 +168,7 @@ extension MalformedInputTests {
         MalformedInput(
             "missing shard", exits: 65,
             mentioning: [
-                "model-00002-of-00003.safetensors is not there, but ", "index.json names it",
+                "model-00002-of-00003.safetensors is missing, but ", "index.json names it",
                 "download",
             ]
         ) {
@@ -194,7 +194,7 @@ extension MalformedInputTests {
             "index that names a pickle", exits: 65,
             mentioning: [
                 "index.json: names pytorch_model-00003-of-00003.bin", "(pickle)",
-                "download the safetensors",
+                "download the safetensors files",
             ]
         ) {
             let name = "pytorch_model-00003-of-00003.bin"
@@ -217,7 +217,7 @@ extension MalformedInputTests {
         MalformedInput(
             "tensor that the index does not have", exits: 65,
             mentioning: [
-                "index.json: tensor model.norm.weight is not there", "model.norn", "check",
+                "index.json: tensor model.norm.weight is missing", "model.norn", "check",
             ]
         ) {
             try $0.changeShards("model.safetensors.index.json") {
@@ -333,7 +333,7 @@ extension MalformedInputTests {
         MalformedInput(
             "a quantised checkpoint", exits: 65,
             mentioning: [
-                "config.json", "quantization_config", "\"gptq\"", "give the one in float32",
+                "config.json", "quantization_config", "\"gptq\"", "give the checkpoint in float32",
             ]
         ) {
             try $0.changeModelText(

@@ -137,7 +137,9 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "only authors that are not there", exits: 65,
-            mentioning: ["no author is left", "60 are of authors left out", "--include_authors"]
+            mentioning: [
+                "no author is left", "60 are of authors not selected", "--include_authors",
+            ]
         ) {
             $0.extra = ["--include_authors", "nobody"]
         },

@@ -57,7 +57,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "two pieces with one id", exits: 65,
-            mentioning: ["tokenizer.json", "id 5 is there twice", "again"]
+            mentioning: ["tokenizer.json", "id 5 is used twice", "again"]
         ) {
             try $0.changeModelText("tokenizer.json", "\"<mask>\": 4", "\"<mask>\": 5")
         },

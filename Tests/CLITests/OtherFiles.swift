@@ -104,7 +104,7 @@ extension MalformedInputTests {
             ) { try $0.useCorpus(("\u{FEFF}" + good + "\n\u{FEFF}" + good).utf8) },
             MalformedInput(
                 "UTF-16 added to UTF-8", exits: 65,
-                mentioning: ["line 2: from here on the file is UTF-16LE", "iconv"]
+                mentioning: ["line 2: from this line on, the file is UTF-16LE", "iconv"]
             ) {
                 try $0.useCorpus(
                     Array((good + "\n").utf8)
@@ -195,7 +195,7 @@ extension MalformedInputTests {
             ("gemma-2-2b.Q4_K_M.gguf", Array("GGUF".utf8), ["Q4_K_M.gguf", "llama.cpp"]),
             (
                 "model-00001-of-00002.safetensors", [],
-                ["no model.safetensors.index.json", "download that file too"]
+                ["no model.safetensors.index.json", "download this list too"]
             ),
         ].map { name, bytes, mentions in
             MalformedInput("only \(name)", exits: 65, mentioning: mentions) {
@@ -225,7 +225,7 @@ extension MalformedInputTests {
             },
             MalformedInput(
                 "the folder above a checkpoint", exits: 65,
-                mentioning: ["has no checkpoint itself", "in its folder model;", "give "]
+                mentioning: ["has no checkpoint itself", "its folder model has one;", "give "]
             ) {
                 try $0.copyModel()
                 $0.model = $0.folder.path

@@ -62,7 +62,7 @@ struct PlantedEntryTests {
                 #expect(outcome.status == 74, "\(outcome.errors)")
                 #expect(
                     outcome.errors.contains(
-                        "cannot use \(out)/\(name): it is a link to \(victim), and a folder"),
+                        "cannot use \(out)/\(name): it is a link to \(victim), expected a folder"),
                     "\(outcome.errors)")
                 isNamed = true
             }

@@ -59,7 +59,7 @@ struct PrecisionTests: Resuming {
         #expect(error > 0.01 && error < 0.39)
         // A run with another `--dtype` does not continue these results.
         let other = try run(tiny("16"), exits: 78)
-        #expect(other.errors.contains("--dtype: bfloat16 there, float32 here"))
+        #expect(other.errors.contains("--dtype: bfloat16 in the other run, float32 in this run"))
     }
 
     /// Checks that threads and workers change no byte: the sums of a row do not depend on the other rows.

@@ -61,13 +61,25 @@ struct ResumeTests: Resuming {
     // MARK: Refusing
 
     static let differences: [([String], String)] = [
-        (["--max_seq_len", "100"], "--max_seq_len: 360 there, 100 here"),
-        (["--prefix", "x"], "--prefix: '' there, 'x' here"),
-        (["--feature_threshold", "1.5"], "--feature_threshold: 1.0 there, 1.5 here"),
-        (["--activation_values", "raw"], "--activation_values: binary there, raw here"),
-        (["--batch_size", "auto"], "--batch_size: 2 there, auto (1000 tokens) here"),
-        (["--n_docs", "7"], "--n_docs: none there, 7 here"),
-        (["--exclude_authors", "author 1"], "--exclude_authors: [] there, [\"author 1\"] here"),
+        (["--max_seq_len", "100"], "--max_seq_len: 360 in the other run, 100 in this run"),
+        (["--prefix", "x"], "--prefix: '' in the other run, 'x' in this run"),
+        (
+            ["--feature_threshold", "1.5"],
+            "--feature_threshold: 1.0 in the other run, 1.5 in this run"
+        ),
+        (
+            ["--activation_values", "raw"],
+            "--activation_values: binary in the other run, raw in this run"
+        ),
+        (
+            ["--batch_size", "auto"],
+            "--batch_size: 2 in the other run, auto (1000 tokens) in this run"
+        ),
+        (["--n_docs", "7"], "--n_docs: none in the other run, 7 in this run"),
+        (
+            ["--exclude_authors", "author 1"],
+            "--exclude_authors: [] in the other run, [\"author 1\"] in this run"
+        ),
         (
             ["--sae_id", "res:layer_1/width_16k/average_l0_97"],
             "SAE of blocks.1.hook_resid_post: layer_1/width_16k/average_l0_40"
@@ -251,7 +263,7 @@ struct ResumeTests: Resuming {
         ] as [(String, ([UInt8]) -> [UInt8])] {
             try TestData.write(change(before[name]!), to: folder.file("out/\(name)"))
             let outcome = try run(job("out"))
-            #expect(outcome.errors.contains("\(name) is not as it was written"))
+            #expect(outcome.errors.contains("\(name) has changed since it was written"))
             #expect(computed(outcome) == 4)
             #expect(try results("out") == before)
         }
@@ -309,7 +321,8 @@ struct ResumeTests: Resuming {
         bytes[Int(Double(bytes.count) * place)] ^= 1
         try TestData.write(bytes, to: path)
         let outcome = try run(job("out"))
-        #expect(outcome.errors.contains("what is missing is computed again"), "\(outcome.errors)")
+        #expect(
+            outcome.errors.contains("the missing batches are computed again"), "\(outcome.errors)")
         #expect(try results("out") == results("whole"))
         // An incomplete last record, as left by a crash of the machine.
         try stopHalfway(job("torn"))
@@ -380,7 +393,9 @@ struct ResumeTests: Resuming {
         let first = try startPaused(job("out", ["--feature_threshold", "2"]), at: "load:1")
         try run(job("out", layers: [0, 1, 2, 3]))
         #expect(first.wait() == 78, "\(first.log)")
-        #expect(first.log.contains("--feature_threshold: 1.0 there, 2.0 here"), "\(first.log)")
+        #expect(
+            first.log.contains("--feature_threshold: 1.0 in the other run, 2.0 in this run"),
+            "\(first.log)")
         #expect(!first.log.contains("to continue"))
         #expect(computed(try run(job("out", layers: [0, 1, 2, 3]))) == 0)
         try run(job("whole", layers: [0, 1, 2, 3]))
@@ -425,7 +440,7 @@ struct ResumeTests: Resuming {
             job("out", ["--target_l0", "40", "--overwrite"]),
             environment: try shim(["FAULT_AT": "load:1:PAUSE:\(folder.file("struck again"))"]))
         #expect(first.wait() == 74, "\(first.log)")
-        #expect(first.log.contains("has been removed while this run was at work"), "\(first.log)")
+        #expect(first.log.contains("was removed during this run"), "\(first.log)")
         #expect(!first.log.contains("are kept"), "\(first.log)")
         #expect(second.wait() == 0, "\(second.log)")
         try run(job("whole", ["--target_l0", "40"]))

@@ -29,15 +29,15 @@ struct WarningTests {
             ["--exclude_authors", "harbour,orchard"], "'harbour,orchard'",
             "--exclude_authors harbour orchard"
         ),
-        (["--exclude_authors", "Harbour"], "'Harbour'", "there is 'harbour'"),
-        (["--exclude_authors", " harbour"], "' harbour'", "there is 'harbour'"),
+        (["--exclude_authors", "Harbour"], "'Harbour'", "did you mean 'harbour'"),
+        (["--exclude_authors", " harbour"], "' harbour'", "did you mean 'harbour'"),
         (
             ["--exclude_authors", "quarry\u{A0}works"], "'quarry\u{A0}works'",
-            "there is 'quarry works'"
+            "did you mean 'quarry works'"
         ),
         (
             ["--include_authors", "harbour", "nobody"], "'nobody'",
-            "there are 'orchard', 'quarry works', 'harbour'"
+            "the corpus has 'orchard', 'quarry works', 'harbour'"
         ),
     ])
     func namesThatMatchNothingAreSaid(arguments: [String], name: String, advice: String) throws {

@@ -96,7 +96,7 @@ struct CorpusTests {
         #expect(texts(authors) == ["a": ["b"]])
     }
 
-    /// The text after the bracket is reported as an array element, not as CSV or another kind of text.
+    /// An element of an array is reported as JSON of the wrong form, not as CSV or another kind of text.
     @Test(arguments: [
         (#"["a","b"]"#, "a string"), ("[1,2]", "a number"), (#"["a\tb","c"]"#, "a string"),
         ("[section]\nkey=1", "not a JSON object"),
@@ -141,20 +141,21 @@ struct CorpusTests {
             zstd += frame[..<size]
         }
         #expect(texts(try read(zstd)) == expected)
-        // A skippable frame comes first. Zeros at the end of a gzip file are padding.
+        // A skippable zstd frame before the data is ignored. Zeros after the end of a gzip stream are ignored too.
         #expect(texts(try read([0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3] + zstd)) == expected)
         #expect(texts(try read(gzip + Array(repeating: 0, count: 700_000))) == expected)
         #expect(throws: CorpusError.self) { try read(gzip + [0, 0, 1]) }
     }
 
-    /// A file from the Hub must not ask for a window of gigabytes.
+    /// A zstd file from the Hub is refused if its window is larger than 128 MiB. A local file may have a larger
+    /// window.
     @Test func windowsOfForeignFilesAreLimited() throws {
         let record = Array("{\"style\":\"a\",\"text\":\"x\"}\n".utf8)
         var selection = Selection()
         selection.minimumWords = 1
         for log in [27, 28, 31] {
-            // RFC 8878: the magic number, a frame header descriptor with no flags, the window descriptor, and one raw block,
-            // the last.
+            // A zstd frame (RFC 8878): the magic number, a frame header descriptor without flags, the window
+            // descriptor, and one raw block, marked as the last block.
             let head = UInt32(record.count << 3 | 1)
             let frame: [UInt8] =
                 [0x28, 0xB5, 0x2F, 0xFD, 0, UInt8((log - 10) << 3)]

@@ -1,5 +1,5 @@
-// What the stand-ins for the runtime, the driver and cuBLAS share. One lock guards all state. `call` takes the lock; the other
-// functions below must be called with the lock held.
+// Declarations that the stand-ins for the runtime, the driver and cuBLAS share. One lock protects all state. `call`
+// takes the lock. The other functions must be called while the lock is held.
 #pragma once
 #include <cstddef>
 #include <functional>
@@ -8,7 +8,7 @@
 
 namespace fake {
 
-// What a function requires before it can work.
+// The condition that must hold before a function can work.
 enum class Needs {
     nothing,  // works even after the device is lost
     driver,   // cuInit must have been called before
@@ -23,15 +23,15 @@ enum class Needs {
 // FAKE_CUDA_FAIL plans one, if the device is lost, or if `needs` is not met. Logs every failure.
 int call(const char *name, Needs needs, const std::function<int()> &body);
 
-// Returns the host address of the `bytes` bytes from `device` on; null unless they are within one allocation.
+// Returns the host address of the `bytes` bytes from `device` on; null if they are not within one allocation.
 void *hostAddress(const void *device, size_t bytes);
 
 bool isDeviceAddress(const void *address);
 
-// Enqueues work on the stream of a handle. Returns 400 (cudaErrorInvalidResourceHandle) if there is no such stream.
+// Enqueues work on the stream of a handle. Returns 400 (cudaErrorInvalidResourceHandle) if the handle is not valid.
 int enqueue(void *stream, std::function<int()> work);
 
-// Returns the version in the format of cudaRuntimeGetVersion.
+// Returns the version of the runtime in the format of cudaRuntimeGetVersion.
 int runtimeVersion();
 
 // Returns whether the device is lost, as after a fault in a kernel.

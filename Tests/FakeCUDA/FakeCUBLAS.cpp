@@ -1,5 +1,5 @@
-// A CPU stand-in for cuBLAS, for tests: products of matrices in float32, float16 or bfloat16, enqueued on the stream of the
-// handle. Operands are checked against the allocations of the device.
+// A CPU stand-in for cuBLAS, for tests. It computes products of matrices in float32, float16 or bfloat16. Products
+// are enqueued on the stream of the handle. Operands are checked against the allocations of the device.
 #include "Device.h"
 
 #include <algorithm>
@@ -29,7 +29,7 @@ struct Handle {
     void *stream = nullptr;
 };
 
-// Guarded by the lock that `call` takes.
+// The lock that `call` takes protects this set.
 std::set<Handle *> &handles = *new std::set<Handle *>;
 
 bool isHandle(Handle *handle) { return handles.count(handle) > 0; }
@@ -54,18 +54,19 @@ struct Matrix {
     bool isTransposed;
 };
 
-// The result is computed in tiles, from operands that are packed tile by tile: for each step along the common dimension, the
-// elements of the tile's rows (of A) or columns (of B) are adjacent.
+// The result is computed in tiles of rows of A and columns of B. The operands are packed for this: for each step
+// along the common dimension, the elements of a tile's rows or columns are adjacent.
 constexpr size_t tileRows = 8, tileColumns = 4;
 
-// So many steps are summed in float, and these sums are added in double. A float sum of all steps would be less accurate than
-// a device's.
+// The number of steps along the common dimension whose products are summed in float. These partial sums are added in
+// double, because a float sum over all steps would be less accurate than a device's sum.
 constexpr size_t steps = 64;
 
-// Packs `count` rows of op(matrix), or columns if `areColumns`, in groups of `tile`. Zeros fill the last group.
+// Packs `count` rows of op(matrix) in groups of `tile` rows. If `areColumns`, packs columns instead. The last group
+// is filled with zeros.
 std::vector<float> packed(const Matrix &matrix, size_t count, size_t depth, size_t tile, bool areColumns) {
     std::vector<float> out((count + tile - 1) / tile * tile * depth);
-    // Distance in memory, in elements, of neighbours along `count` and along `depth`.
+    // Distances in memory, in elements, between neighbours along `count` and along `depth`.
     bool isCountStrided = areColumns != matrix.isTransposed;
     size_t countStride = isCountStrided ? matrix.stride : 1, depthStride = isCountStrided ? 1 : matrix.stride;
     for (size_t i = 0; i < count; i++) {
@@ -130,7 +131,7 @@ struct Product {
         size_t at = j * strideC + i;
         if (typeC == float32) {
             float &element = static_cast<float *>(c)[at];
-            // With beta 0 the old value is not used, because it may be undefined.
+            // If beta is 0, the old value is not read, because it may be undefined.
             element = (float)(alpha * sum + (beta == 0 ? 0 : (double)beta * element));
         } else {
             uint16_t &element = static_cast<uint16_t *>(c)[at];
@@ -140,8 +141,8 @@ struct Product {
     }
 };
 
-// Finds the host address of a matrix of rows x columns. Returns false if the matrix is not within one allocation. An empty
-// matrix may have any address.
+// Finds the host address of a matrix of `rows` x `columns`. Returns false if the matrix is not within one allocation.
+// A matrix without elements may have any address.
 bool locate(const char *name, const void *device, int type, int rows, int columns, int stride, const void **host) {
     *host = nullptr;
     if (rows == 0 || columns == 0) return true;
@@ -173,7 +174,8 @@ FAKE_EXPORT int cublasDestroy_v2(Handle *handle) {
     });
 }
 
-// Major, minor and patch version. They are those of the runtime, because the two are released together.
+// Returns the major, minor or patch version. The version is that of the runtime, because NVIDIA releases both
+// together.
 FAKE_EXPORT int cublasGetProperty(int type, int *value) {
     return call(__func__, Needs::nothing, [=] {
         if (type < 0 || type > 2) return invalidValue;
@@ -210,7 +212,7 @@ FAKE_EXPORT int cublasGemmEx(Handle *handle, int opA, int opB, int m, int n, int
                        (typeC == float32 || typeC == typeA);
         // CUBLAS_COMPUTE_32F and CUBLAS_COMPUTE_32F_PEDANTIC.
         if (!isTyped || (computeType != 68 && computeType != 69)) return notSupported;
-        // Both must be on the host: this is the default pointer mode of cuBLAS.
+        // `alpha` and `beta` must be on the host, which is the default pointer mode of cuBLAS.
         if (!alpha || !beta || isDeviceAddress(alpha) || isDeviceAddress(beta)) return invalidValue;
         if (isLost()) return executionFailed;
         if (m == 0 || n == 0) return success;

@@ -1,8 +1,8 @@
-// A CPU stand-in for CUDA's runtime and driver, for tests. It is stricter than a device where this finds mistakes:
+// A CPU stand-in for CUDA's runtime and driver, for tests. To find more mistakes, it is stricter than a device:
 //
-// - Device addresses are not valid on the host: using one on the host faults. Each allocation ends at a page that faults, and
-//   is filled with 0xff bytes at first.
-// - Streams are lazy: work runs only when something waits for it. So a missing wait shows every time.
+// - Device addresses are not valid on the host: an access on the host faults. Each allocation ends at a page that
+//   faults. The initial content of an allocation is 0xff bytes.
+// - Streams are lazy: work runs only when a call waits for it. So a missing wait shows every time.
 // - The arguments of kernels, copies and fills are checked against the allocations.
 //
 // Environment variables choose what the stand-in simulates (defaults in parentheses). Each is read when it is needed.
@@ -39,7 +39,7 @@
 namespace fake {
 namespace {
 
-// Values of cudaError_t and CUresult, which agree.
+// Status values. They are equal in cudaError_t and CUresult.
 enum Status {
     success = 0,
     invalidValue = 1,
@@ -108,7 +108,7 @@ const ErrorName *nameOf(int status) {
     return nullptr;
 }
 
-// Returns whether the device is lost to the process after `status`: every later call fails with the same status.
+// Returns whether the process loses the device with `status`. If so, every later call fails with the same status.
 bool isFinal(int status) {
     return status == 214 || status == 220 || status == 700 || status == 702 || status == 710 ||
            (status >= 714 && status <= 719) || status == 999;
@@ -119,7 +119,7 @@ bool isFinal(int status) {
 struct Stream;
 using StreamRef = std::shared_ptr<Stream>;
 
-// A place in a stream: all work that had been enqueued when the place was taken.
+// A place in a stream. It comes after all work that was enqueued in the stream when the place was taken.
 struct Place {
     StreamRef stream;
     uint64_t serial = 0;
@@ -173,7 +173,7 @@ struct State {
     size_t used = 0;
     StreamRef defaultStream = std::make_shared<Stream>();
     std::map<uintptr_t, StreamRef> streams;
-    std::vector<StreamRef> destroyedStreams;  // with remaining work, which still runs
+    std::vector<StreamRef> destroyedStreams;  // destroyed while work remained; the work still runs
     std::map<uintptr_t, std::shared_ptr<Event>> events;
     std::map<uintptr_t, Module> modules;
     std::map<uintptr_t, Function> functions;
@@ -181,12 +181,13 @@ struct State {
 };
 State &state = *new State;
 
-// Whether the runtime has made a context current for this thread. The driver's launches need a current context per thread.
+// Whether this thread has a current context. Calls of the runtime make a context current. The driver's launches need
+// a current context in the calling thread.
 thread_local bool hasContext = false;
 
 const uintptr_t deviceTag = uintptr_t(1) << 62;
 
-// Returns a new handle. Handles are never reused and are not valid addresses.
+// Returns a new handle. A handle is never reused and is not a valid address.
 template <class Handle>
 Handle newHandle() {
     return reinterpret_cast<Handle>(deviceTag | uintptr_t(1) << 61 | ++state.lastHandle << 4);
@@ -221,13 +222,13 @@ std::string uuid(int index) {
     return text;
 }
 
-// Returns the device that a token of CUDA_VISIBLE_DEVICES names: an index, "GPU-" with the unique beginning of a UUID, or
-// "MIG-" with a UUID. Negative if the token is not valid.
+// Returns the device that a token of CUDA_VISIBLE_DEVICES names. A token is an index, "GPU-" with the unique
+// beginning of a UUID, or "MIG-" with a UUID. Returns a negative number if the token is not valid.
 int deviceOf(const std::string &token, int count) {
     if (token.empty()) return -1;
     if (token.find_first_not_of("0123456789") == std::string::npos) {
         long index = atol(token.c_str());
-        // An index names a device, not an instance: the process gets the first instance.
+        // An index names a device, not a MIG instance. The process then gets the first instance.
         if (hasMIG()) return index < setting("FAKE_CUDA_DEVICES", 1) ? 0 : -1;
         return index < count ? (int)index : -1;
     }
@@ -252,7 +253,7 @@ std::vector<int> listVisibleDevices() {
             token.erase(0, token.find_first_not_of(' '));
             token.erase(token.find_last_not_of(' ') + 1);
             int device = deviceOf(token, count);
-            // The list ends at the first token that is not a valid device, or that repeats one.
+            // The list ends at the first token that does not name a device, or that names a device again.
             if (device < 0 || std::find(visible.begin(), visible.end(), device) != visible.end()) break;
             visible.push_back(device);
         }
@@ -344,7 +345,7 @@ int runUpTo(const Place &place) {
         stream.waiting.pop_front();
         int status = success;
         for (const Place &before : work.after) runUpTo(before);
-        // After the device is lost, no further work runs.
+        // After the device is lost, no more work runs.
         if (!state.lost) status = work.run();
         stream.done++;
         if (status && !state.lost) {
@@ -365,7 +366,7 @@ int runAll() {
     return state.lost;
 }
 
-// Returns the stream of a handle; null if the handle is not valid. 0 and 1 are both the default stream.
+// Returns the stream of a handle; null if the handle is not valid. Handles 0 and 1 both mean the default stream.
 StreamRef streamOf(const void *handle) {
     if (key(handle) <= 1) return state.defaultStream;
     auto found = state.streams.find(key(handle));
@@ -396,7 +397,8 @@ const size_t page = 4096;
 
 size_t roundedUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// A file of 0xff bytes that is mapped repeatedly, so that a large allocation takes memory only where it is written.
+// A file of 0xff bytes. An allocation maps this file repeatedly, so that a large allocation takes memory only where
+// it is written.
 const size_t poisonBytes = 4 << 20;
 int poisonFile() {
     static int file = [] {
@@ -413,7 +415,8 @@ int poisonFile() {
     return file;
 }
 
-// Maps `bytes` bytes of 0xff (a multiple of the page size), followed by a page that faults. Returns null if memory is short.
+// Maps `bytes` bytes of 0xff, followed by a page that faults. `bytes` is a multiple of the page size. Returns null if
+// memory is short.
 char *mapPoisoned(size_t bytes) {
     const int access = PROT_READ | PROT_WRITE, kind = MAP_PRIVATE | MAP_NORESERVE;
     void *mapping = mmap(nullptr, bytes + page, access, kind | MAP_ANONYMOUS, -1, 0);
@@ -431,7 +434,8 @@ char *mapPoisoned(size_t bytes) {
     return start;
 }
 
-// Returns the allocation that contains the `bytes` bytes from `address` on. 0 bytes are contained even at its end.
+// Returns the allocation that contains the `bytes` bytes from `address` on. An empty range may also be at the end of
+// an allocation.
 const std::pair<const uintptr_t, Allocation> *find(const std::map<uintptr_t, Allocation> &all, uintptr_t address,
                                                    size_t bytes) {
     auto after = all.upper_bound(address);
@@ -443,14 +447,16 @@ const std::pair<const uintptr_t, Allocation> *find(const std::map<uintptr_t, All
 
 bool isPinned(const void *host, size_t bytes) { return find(state.pinned, key(host), bytes) != nullptr; }
 
-// Translates an argument of a kernel. It may point just behind the last byte of an allocation, as for an empty tensor.
+// Translates a pointer argument of a kernel. The pointer may point just behind the last byte of an allocation, as for
+// an empty tensor.
 void *translate(const void *address) {
     void *host = hostAddress(address, 0);
     if (!host) fprintf(stderr, "fake CUDA: a kernel's argument %p is not a device address\n", address);
     return host;
 }
 
-// Returns whether the bytes that round an allocation up to a multiple of 256 are unchanged. Nothing may write to them.
+// Returns whether the padding of an allocation is unchanged. The padding rounds the size up to a multiple of 256
+// bytes, and nothing may write to it.
 bool isTailUntouched(uintptr_t device, const Allocation &allocation) {
     const char *start = reinterpret_cast<const char *>(device & ~deviceTag);
     for (const char *at = start + allocation.bytes; at < allocation.mapping + allocation.mapped - page; at++) {
@@ -461,7 +467,7 @@ bool isTailUntouched(uintptr_t device, const Allocation &allocation) {
 
 // PTX -----------------------------------------------------------------------------------------------------------------
 
-// Returns the PTX version, times ten, that a CUDA version introduced.
+// Returns the PTX version, times ten, that the CUDA version `cuda` introduced.
 int ptxVersion(long long cuda) {
     int major = (int)(cuda / 1000), minor = (int)(cuda % 1000 / 10);
     if (major >= 13) return 10 * (major - 4) + minor;
@@ -470,8 +476,8 @@ int ptxVersion(long long cuda) {
     return 63 + minor;
 }
 
-// Reads the numbers after the directive `name` at the beginning of a line, such as 7 and 8 in ".version 7.8". Returns false if
-// there is no such directive.
+// Reads the numbers after the directive `name`, such as 7 and 8 in ".version 7.8". The directive must be at the
+// beginning of a line. Returns false if the text does not have it.
 bool readDirective(const std::string &text, const char *name, const char *format, int *first, int *second) {
     size_t length = strlen(name);
     for (size_t at = 0; (at = text.find(name, at)) != std::string::npos; at += length) {
@@ -534,7 +540,8 @@ int call(const char *name, Needs needs, const std::function<int()> &body) {
     if (status) {
         if (needs != Needs::cublas && isFinal(status) && !state.lost) state.lost = status;
     } else {
-        // cuBLAS has its own status codes, and its functions decide what they return after the device is lost.
+        // cuBLAS has its own status codes. After the device is lost, each function of cuBLAS decides itself which
+        // code it returns.
         if (needs != Needs::nothing && needs != Needs::cublas) status = state.lost;
         if (!status) status = meet(needs);
         if (status && needs == Needs::cublas) status = 1;
@@ -590,7 +597,7 @@ FAKE_EXPORT int cudaMalloc(void **pointer, size_t bytes) {
         *pointer = nullptr;
         if (bytes == 0) return success;
         if (bytes > memorySize() || state.used > memorySize() - bytes) return outOfMemory;
-        // At the end of its pages, so that an access beyond it faults.
+        // The allocation ends at the end of its pages, so that an access beyond it faults.
         size_t taken = roundedUp(bytes, 256), mapped = roundedUp(taken, page);
         char *mapping = mapPoisoned(mapped);
         if (!mapping) return outOfMemory;
@@ -671,7 +678,8 @@ FAKE_EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int ki
             memmove(target, source, bytes);
             return success;
         };
-        // If host memory is not pinned: a copy from it reads the bytes at once, and the call waits for a copy to it.
+        // As in CUDA, host memory that is not pinned is a special case. A copy from such memory reads the bytes
+        // before the call returns. A copy to such memory has finished when the call returns.
         if (!isFromDevice && !isPinned(from, bytes)) {
             auto taken = std::make_shared<std::vector<char>>((const char *)source, (const char *)source + bytes);
             return enqueue(stream, [=] {
@@ -716,7 +724,7 @@ FAKE_EXPORT int cudaStreamSynchronize(void *handle) {
     });
 }
 
-// Does not wait. Remaining work of the stream runs later.
+// Does not wait for the stream's remaining work, which runs later.
 FAKE_EXPORT int cudaStreamDestroy(void *handle) {
     return call(__func__, Needs::runtime, [=] {
         auto found = state.streams.find(key(handle));
@@ -818,7 +826,7 @@ FAKE_EXPORT int cuDeviceGetName(char *name, int length, int device) {
     });
 }
 
-// The 16 bytes of the UUID that uuid() formats.
+// Writes the 16 bytes of the UUID that uuid() formats.
 FAKE_EXPORT int cuDeviceGetUuid_v2(unsigned char *bytes, int device) {
     return call(__func__, Needs::driver, [=] {
         if (!isVisible(device)) return invalidDevice;
@@ -932,7 +940,7 @@ FAKE_EXPORT int cuLaunchKernel(void *function, unsigned gridX, unsigned gridY, u
             return invalidValue;
         }
         emulator::translation = translate;
-        // Arguments are read now, as by the driver. Invalid arguments fail when the kernel runs.
+        // The arguments are read now, as the driver does. Invalid arguments make the kernel fail when it runs.
         emulator::Launch launch = kernel.prepare(arguments);
         return enqueue(stream, [=]() -> int {
             if (!launch.valid) return illegalAddress;

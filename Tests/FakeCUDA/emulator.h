@@ -1,10 +1,10 @@
 // Runs GPU kernels on the host. Sources/C/CCUDA/prelude.h includes this file when the compiler is not NVRTC.
 //
-// All threads of a block share one host thread, and each has its own stack. A thread runs until it waits for others (at a
-// barrier, or at an exchange between the lanes of its warp). Then the first thread that can run continues. The order of the
-// threads can be chosen (`order`): a kernel that lacks a barrier gives different results in different orders. At the start of
-// every block, shared memory is filled with 0xff bytes (NaN for floats). The launch fails if no thread of a block can run, or
-// if threads wait at different barriers.
+// All GPU threads of a block run on one host thread, and each GPU thread has its own stack. A GPU thread runs until
+// it waits: at a barrier, or at an exchange between the lanes of its warp. Then the first GPU thread that can run
+// continues. The order of GPU threads can be chosen (`order`), because a kernel that lacks a barrier gives different
+// results in different orders. At the start of every block, shared memory is filled with 0xff bytes (NaN for floats).
+// A launch fails if all remaining threads of a block wait for others, or if threads wait at different barriers.
 #pragma once
 #include <algorithm>
 #include <bit>
@@ -32,7 +32,8 @@
 
 #define EMULATOR_INLINE __attribute__((always_inline)) inline
 
-// Nothing here is part of the library's interface. Hidden symbols are accessed without the indirection of -fPIC.
+// The symbols of this file are hidden, because they are not part of the library's interface. Hidden symbols are also
+// accessed without the indirection of -fPIC.
 #pragma GCC visibility push(hidden)
 
 struct dim3 {
@@ -49,10 +50,12 @@ constexpr unsigned threadLimit = 1024;
 
 // Stacks --------------------------------------------------------------------------------------------------------------
 
-// Leaves the running stack, stores its top in `*from`, and continues where the stack `to` was left. Written by hand because
-// swapcontext makes a system call each time. All registers but one are declared as clobbered, so that the compiler saves on
-// the stack only what it still needs. The function is inlined, so that each place in a kernel has its own jump. The processor
-// learns to predict this jump, because it nearly always leads to the same place, where another thread had waited.
+// Leaves the running stack and continues on the stack `to`, at the place where that stack was left. Stores the top of
+// the left stack in `*from`. This is assembly because swapcontext makes a system call each time.
+//
+// All registers but one are declared as clobbered, so the compiler saves on the stack only the values that it still
+// needs. The function is inlined, so each place in a kernel has its own jump. Such a jump nearly always has the same
+// target, the place where another thread waits. So the processor predicts it well.
 EMULATOR_INLINE void switchStack(void **from, void *to) {
     asm volatile(
         "leaq -128(%%rsp), %%rsp\n\t"  // the red zone: a leaf function may use 128 bytes below the stack pointer
@@ -75,15 +78,16 @@ EMULATOR_INLINE void switchStack(void **from, void *to) {
 
 void runThreads();
 
-// A stack on which threads run. While no thread waits, threads run one after another on the same stack, without a switch.
+// A stack on which GPU threads run. As long as no thread waits, threads run one after another on the same stack,
+// without a switch.
 struct Stack {
     void *top = nullptr;
     void *resume = nullptr;
 
-    // Abandons what the stack was doing: the next switch to it calls `runThreads`.
+    // Discards the content of the stack. The next switch to this stack calls `runThreads`.
     void reset() {
-        // The switch pops words[0], the address to continue at. words[1] is then in the place of a return address, and the
-        // stack is aligned as after a call.
+        // The switch pops words[0] and jumps to this address. Then words[1] is in the place of a return address, and
+        // the stack is aligned as after a call.
         void **words = static_cast<void **>(top) - 2;
         words[0] = reinterpret_cast<void *>(&runThreads);
         words[1] = nullptr;
@@ -91,7 +95,8 @@ struct Stack {
     }
 };
 
-// One stack for each possible thread, allocated at the first launch and kept. Below each stack is a page that faults.
+// One stack for each possible thread. The stacks are allocated at the first launch and kept. Below each stack is a
+// page that faults.
 struct Stacks {
     static constexpr size_t page = 4096, usable = 64 << 10, stride = page + usable + page;
     Stack all[threadLimit];
@@ -108,13 +113,14 @@ struct Stacks {
         for (unsigned i = 0; i < threadLimit; i++) {
             char *bottom = static_cast<char *>(memory) + stride * i;
             mprotect(bottom, page, PROT_NONE);
-            // Tops at the same offset in each page would compete for the same few cache lines.
+            // Each top has another offset in its page. Tops at equal offsets would compete for the same few cache
+            // lines.
             all[i].top = bottom + page + usable + i % 64 * 64;
         }
         reset();
     }
 
-    // Abandons what the stacks were doing. Needed after a block that got stuck.
+    // Discards the content of all stacks. This is necessary after a block whose threads did not all return.
     void reset() {
         idleCount = 0;
         for (unsigned i = threadLimit; i-- > 0;) {
@@ -134,8 +140,9 @@ struct Thread {
     dim3 index;
 };
 
-// A point where lanes of a warp wait for each other and exchange values. Values are stored on two sides in turn. Two are
-// enough: no lane stores a value for the meeting after the next before all lanes have left this meeting.
+// A point where lanes of a warp wait for each other and exchange values. Successive meetings use the two sides of
+// `values` in turn. Two sides are enough: meeting k + 2 uses the side of meeting k, and a lane reaches meeting k + 2
+// only after all lanes have left meeting k.
 struct Meeting {
     unsigned mask, arrived, present[2], votes[2];
     int side, line;
@@ -154,7 +161,8 @@ struct Block {
     const char *kernel = "";
     std::function<void()> body;
     unsigned count = 0, running = 0;
-    // Threads in order of precedence. `ready` has a bit for each thread that can run, `alive` for each that has not returned.
+    // The threads, in the order in which they run. `ready` has a bit for each thread that can run. `alive` has a bit
+    // for each thread that has not returned.
     Thread threads[threadLimit];
     uint64_t ready[threadLimit / 64], alive[threadLimit / 64];
     unsigned words = 0, firstReady = 0;
@@ -177,7 +185,7 @@ inline void makeReady(unsigned place) {
     if (word < block.firstReady) block.firstReady = word;
 }
 
-// Returns the first thread that can run, and removes it from `ready`; null if no thread can run.
+// Returns the first thread that can run and removes it from `ready`. Returns null if no thread can run.
 inline Thread *takeReady() {
     for (unsigned word = block.firstReady; word < block.words; word++) {
         if (uint64_t bits = block.ready[word]) {
@@ -190,14 +198,15 @@ inline Thread *takeReady() {
     return nullptr;
 }
 
-// Makes `thread` the current thread, and returns the stack on which it continues or begins.
+// Makes `thread` the current thread. Returns the stack on which it continues or begins.
 inline void *stackOf(Thread *thread) {
     block.current = thread;
     threadIdx = thread->index;
     return thread->resume ? thread->resume : block.stacks->idle[--block.stacks->idleCount]->resume;
 }
 
-// Returns the stack of the next thread that can run, or the host's stack; null if `self` itself continues.
+// Returns the stack of the next thread that can run. Returns the host's stack if no thread can run, and null if the
+// next thread is `self`.
 __attribute__((noinline)) inline void *nextStack(Thread *self) {
     Thread *next = takeReady();
     if (next == self) return nullptr;
@@ -210,7 +219,7 @@ EMULATOR_INLINE void wait() {
     if (void *next = nextStack(self)) switchStack(&self->resume, next);
 }
 
-// Ends the block with the failure `why`. No thread of it continues.
+// Ends the block with the failure `why`. No thread of this block continues.
 [[noreturn]] __attribute__((noinline)) inline void fail(const char *why) {
     block.failure = why;
     void *abandoned;
@@ -224,7 +233,8 @@ inline void openBarrier() {
     block.firstReady = 0;
 }
 
-// Releases the lanes of a meeting at which all lanes have arrived or returned. A device does not wait for returned lanes, either.
+// Releases the lanes of a meeting after all its lanes have arrived or returned. A device does not wait for lanes that
+// have returned, either.
 __attribute__((noinline)) inline void closeMeeting(const Warp &warp, Meeting &meeting) {
     meeting.present[meeting.side] = meeting.arrived;
     for (unsigned lanes = meeting.arrived; lanes; lanes &= lanes - 1) {
@@ -250,11 +260,11 @@ inline void threadReturned() {
     }
 }
 
-// The main function of a stack. It runs the thread for which it was started, then other threads that have not begun. If there
-// are none, it becomes idle.
+// The main function of a stack. It runs the thread for which the stack was started, and then other threads that have
+// not begun. When the next thread has already begun, or no thread can run, the stack becomes idle.
 inline void runThreads() {
     Stacks &stacks = *block.stacks;
-    // The code that switched here took this stack from the end of the list.
+    // The code that switched to this stack has taken it from the end of the list of idle stacks.
     Stack *self = stacks.idle[stacks.idleCount];
     while (true) {
         block.body();
@@ -273,8 +283,8 @@ inline void runThreads() {
 
 // Launching -----------------------------------------------------------------------------------------------------------
 
-// Order of threads and blocks. 0: ascending; 1: descending; larger numbers: shuffled, with the number as seed; negative: the
-// environment variable FAKE_CUDA_ORDER decides.
+// The order of threads and blocks. 0: ascending. 1: descending. Larger numbers: shuffled, with the number as seed.
+// Negative: the environment variable FAKE_CUDA_ORDER has the order.
 inline long chosenOrder = -1;
 
 inline long order() {
@@ -283,7 +293,7 @@ inline long order() {
     return text ? labs(atol(text)) : 0;
 }
 
-// Fills the table of threads, which is the same for all blocks of a launch.
+// Fills the table of threads. All blocks of a launch use the same table.
 inline void arrangeThreads(dim3 size, long order) {
     unsigned count = size.x * size.y * size.z;
     std::vector<unsigned> numbers(count);
@@ -326,13 +336,14 @@ inline bool runBlock() {
     if (!block.failure && !block.running) return true;
     fprintf(stderr, "emulator: %s, block (%u, %u, %u): %s; %u of %u threads had not returned, %u waited at a barrier\n",
             block.kernel, blockIdx.x, blockIdx.y, blockIdx.z,
-            block.failure ? block.failure : "threads wait for others that never come", block.running, count,
+            block.failure ? block.failure : "all remaining threads wait for others", block.running, count,
             block.atBarrier);
     block.stacks->reset();
     return false;
 }
 
-// Runs `body` once per thread of `grid`. Returns false if a block got stuck or wrote beyond its dynamic shared memory.
+// Runs `body` once per thread of `grid`. Returns false if the threads of a block did not all return, or if a block
+// wrote beyond its dynamic shared memory.
 inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, std::function<void()> body) {
     if (!block.stacks) block.stacks = new Stacks;
     constexpr size_t fence = 256;
@@ -346,7 +357,8 @@ inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, st
     long order = emulator::order();
     arrangeThreads(size, order);
 
-    // To shuffle blocks, their number advances by a step that has no common divisor with the number of blocks.
+    // To shuffle the blocks, the number of the block advances by `step`. This step and the number of blocks have no
+    // common divisor, so each block runs once.
     uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, start = 0, step = 1;
     if (order == 1) start = blocks - 1, step = blocks - 1;
     if (order >= 2) {
@@ -368,7 +380,7 @@ inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, st
     return true;
 }
 
-// Fills static shared memory with 0xff bytes when the first thread of a block gets here.
+// Fills static shared memory with 0xff bytes when the first thread of a block calls this function.
 inline void fillShared(void *memory, size_t bytes, uint64_t &serial) {
     if (serial == block.serial) return;
     serial = block.serial;
@@ -416,7 +428,7 @@ template <class... Parameters, size_t... Index>
 Launch prepare(const char *name, void (*kernel)(Parameters...), [[maybe_unused]] void **arguments,
                std::index_sequence<Index...>) {
     bool valid = true;
-    // Braces, because they are evaluated from left to right.
+    // The elements of a braced list are evaluated from left to right; arguments of a call might not be.
     std::tuple<std::remove_cv_t<Parameters>...> values{
         argument<std::remove_cv_t<Parameters>>(arguments[Index], valid)...};
     return {valid, [=](dim3 grid, dim3 size, size_t sharedBytes) {
@@ -433,7 +445,7 @@ void add(const char *name, void (*kernel)(Parameters...)) {
 
 // What kernels call ---------------------------------------------------------------------------------------------------
 
-constexpr int lineBits = 24;  // bits above the line hold the operation, so that different operations cannot meet
+constexpr int lineBits = 24;  // the bits above are the operation, so that different operations do not meet
 
 __attribute__((noinline)) inline Meeting &rarerMeeting(Warp &warp, unsigned mask) {
     for (int i = 1; i < warp.count; i++) {
@@ -468,7 +480,8 @@ EMULATOR_INLINE void meet(Meeting &meeting, int line) {
     wait();
 }
 
-// Returns the value of lane `from`. If that lane does not take part, the value is 0xff bytes; on a device it is undefined.
+// Returns the value of lane `from`. If that lane does not take part, the result is 0xff bytes; on a device the result
+// is undefined.
 template <class Value>
 EMULATOR_INLINE Value exchange(unsigned mask, Value value, unsigned from, int line) {
     static_assert(sizeof(Value) <= 8 && std::is_trivially_copyable_v<Value>);
@@ -520,7 +533,7 @@ EMULATOR_INLINE Value __shfl_xor_sync(unsigned mask, Value value, int distance, 
                               line | 3 << emulator::lineBits);
 }
 
-// If the source lane is beyond the end of the warp, a lane gets its own value.
+// A lane whose source lane is beyond the end of the warp gets its own value.
 template <class Value>
 EMULATOR_INLINE Value __shfl_down_sync(unsigned mask, Value value, unsigned distance, int line = __builtin_LINE()) {
     unsigned lane = emulator::block.current->lane, from = lane + distance < 32 ? lane + distance : lane;
@@ -548,7 +561,7 @@ EMULATOR_INLINE int __all_sync(unsigned mask, int vote, int line = __builtin_LIN
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 
-// may_alias, because kernels access arrays of elements through these vectors.
+// The types are may_alias, because kernels access arrays of elements through these vectors.
 struct __attribute__((may_alias, aligned(8))) int2 { int x, y; };
 struct __attribute__((may_alias, aligned(8))) uint2 { unsigned x, y; };
 struct __attribute__((may_alias, aligned(8))) float2 { float x, y; };
@@ -581,7 +594,7 @@ inline long long max(long long a, long long b) { return a < b ? b : a; }
 inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 
-// Macros, because C libraries have or will have functions with these names.
+// These are macros, because C libraries have, or may later have, functions with these names.
 #define rsqrtf(value) emulator::reciprocalRoot(value)
 #define __expf(value) expf(value)
 #define __logf(value) logf(value)

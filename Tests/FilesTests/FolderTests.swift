@@ -69,7 +69,7 @@ struct FolderTests {
             let text = refusal(body)
             #expect(
                 text.contains(
-                    "cannot use \(path): it is a link to \(outside), and a folder of this program's own belongs there"
+                    "cannot use \(path): it is a link to \(outside), expected a folder that this program has made"
                 ), "\(text)")
         }
         try expectUntouched()

@@ -1,4 +1,5 @@
-// Tests which tensors a checkpoint must have, which other tensors are refused, and how names may differ.
+// Tests which tensors a checkpoint must have, which other tensors are refused, and which other spellings of names are
+// accepted.
 
 import ArrayFiles
 import Foundation
@@ -82,8 +83,8 @@ struct CheckpointTensorsTests {
         #expect(!found.warnings[0].contains("inv_freq"))
     }
 
-    /// An unembedding beside a tied embedding must be equal to the embedding. Otherwise it is not known which of the two to
-    /// use.
+    /// Checks that an unembedding that is stored beside a tied embedding must be equal to the embedding. If the two
+    /// differ, the program cannot know which one to use.
     @Test func aTiedUnembeddingIsTheEmbedding() throws {
         func addHead(_ builder: inout SafetensorsBuilder, _ change: (inout [UInt8]) -> Void) {
             let embedding = builder.entries.first { $0.name == "model.embed_tokens.weight" }!
@@ -96,7 +97,7 @@ struct CheckpointTensorsTests {
             try tensors { addHead(&$0) { data in data[data.count - 1] ^= 0x80 } }
         }
         let text = "\(String(describing: error))"
-        #expect(text.contains("tensor lm_head.weight is not model.embed_tokens.weight"))
+        #expect(text.contains("tensor lm_head.weight differs from model.embed_tokens.weight"))
         #expect(text.contains("tie_word_embeddings"))
         // If the embeddings are not tied, the unembedding may have any value.
         #expect(try tensors(tied: false) { addHead(&$0) { $0[0] ^= 1 } }.warnings == [])
@@ -108,7 +109,8 @@ struct CheckpointTensorsTests {
         #expect(text.contains("lm_head.weight") && text.contains("tie_word_embeddings is false"))
     }
 
-    /// `save_pretrained` of the model without its head writes such names; transformers adds "model." when it loads them.
+    /// Checks names without "model." at the front. `save_pretrained` writes them for the model without its head;
+    /// transformers adds "model." when it loads them.
     @Test func namesWithoutPrefixAreTaken() throws {
         let plain = try tensors { _ in }.tensor("model.layers.2.mlp.up_proj.weight").floats()
         let short = try tensors { rename(&$0) { String($0.dropFirst("model.".count)) } }
@@ -128,7 +130,7 @@ struct CheckpointTensorsTests {
             try tensors { rename(&$0) { prefix + $0.dropFirst("model.".count) } }
         }
         let text = "\(String(describing: error))"
-        #expect(text.contains("tensor model.embed_tokens.weight is not there"), "\(text)")
+        #expect(text.contains("tensor model.embed_tokens.weight is missing"), "\(text)")
         #expect(text.contains("\(prefix)embed_tokens.weight is"), "\(text)")
     }
 
@@ -137,11 +139,12 @@ struct CheckpointTensorsTests {
             try tensors { rename(&$0) { $0 == "model.norm.weight" ? "model.norms.weight" : $0 } }
         }
         let text = "\(String(describing: error))"
-        #expect(text.contains("model.norm.weight is not there"), "\(text)")
+        #expect(text.contains("model.norm.weight is missing"), "\(text)")
         #expect(text.contains("nearest name is model.norms.weight"), "\(text)")
     }
 
-    /// With both forms in the folder, the single file is read, as in transformers, and a warning says so.
+    /// Checks that the single file is read if the folder has both forms, as in transformers, and that a warning says
+    /// so.
     @Test func aFileBesideShardsIsNamed() throws {
         let path = try folder.copy(TestData.tiny + "/model", "both")
         try folder.copy(

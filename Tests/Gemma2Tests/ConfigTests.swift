@@ -1,4 +1,4 @@
-// Tests which keys of config.json are read and how, which are ignored, and which are refused.
+// Tests which keys of config.json are read, which are ignored, and which are refused.
 
 import ByteJSON
 import TestSupport
@@ -19,7 +19,7 @@ struct ConfigTests {
         try config { for (key, value) in values.members { $0[key] = value } }
     }
 
-    /// Values that transformers 4.42 to 5 write and that do not change the model.
+    /// Arguments: values that transformers 4.42 to 5 write and that do not change the model.
     @Test(
         arguments: [
             ["dtype": "bfloat16", "torch_dtype": "float16"], ["eos_token_id": [1, 107]],
@@ -65,7 +65,7 @@ struct ConfigTests {
             ),
             (
                 ["rope_parameters": .object(["rope_theta": 500])],
-                "rope_parameters.rope_theta is 500, expected 10000.0 as rope_theta"
+                "rope_parameters.rope_theta is 500, expected 10000.0, the value of rope_theta"
             ),
             (["rope_theta": .null], "rope_theta is null"),
             (["partial_rotary_factor": .number(0.5)], "partial_rotary_factor is 0.5"),
@@ -94,12 +94,13 @@ struct ConfigTests {
         #expect(text.contains("config.json: \(reason)"), "\(text)")
     }
 
-    /// The default in transformers.
+    /// Checks transformers' default for a missing `head_dim`.
     @Test func headsAre256WideWithoutAWord() throws {
         #expect(try config { $0["head_dim"] = nil }.dHead == 256)
     }
 
-    /// Checked before anything else, because such a file may lack keys that others have.
+    /// Checks that quantisation is refused before any other check. The file of a quantised checkpoint may lack keys
+    /// that other files have.
     @Test(arguments: ["quantization_config", "compression_config", "quantization"])
     func quantisedCheckpointsAreNamed(key: String) throws {
         let error = #expect(throws: CheckpointError.self) {

@@ -1,4 +1,4 @@
-// Tests of the model: spellings of the configuration, forms of checkpoints, and that packing changes nothing.
+// Tests of the model: forms of the configuration, forms of checkpoints, and that packing does not change results.
 
 import CPUBackend
 import Foundation
@@ -37,8 +37,8 @@ struct Gemma2Tests {
         }
     }
 
-    /// A local layer gives each query the last `slidingWindow` tokens, its own included; a global layer gives it all tokens up to
-    /// its own. A changed token shows how far it is seen.
+    /// In a local layer, a query sees the last `slidingWindow` tokens, including its own. In a global layer, a query
+    /// sees all tokens up to its own. The test changes one token and checks at which positions the output changes.
     @Test func localLayersSeeTheWindowAndGlobalLayersAll() throws {
         let model = try model(TestData.tiny + "/model")
         let (window, changed, length) = (model.config.slidingWindow, 5, 40)
@@ -99,7 +99,7 @@ struct Gemma2Tests {
         }
     }
 
-    /// Compares a document alone with the same document between others.
+    /// Compares the results of a document alone with those of the same document in a batch with others.
     @Test(arguments: ["model", "model-single"])
     func packingChangesNothing(name: String) throws {
         let model = try model("\(TestData.tiny)/\(name)")
@@ -112,7 +112,8 @@ struct Gemma2Tests {
                 let width = model.config.width(of: hook.site)
                 let found = packed.taps[hook]![start * width..<(start + document.count) * width]
                 let errors = zip(wanted, found).map { abs($0 - $1) / (1 + abs($0)) }
-                // The logits of the oracle itself differ by 1.3e-4 between padded and unpadded documents.
+                // The tolerance follows the reference: its logits differ by 1.3e-4 between padded and unpadded
+                // documents.
                 #expect(errors.allSatisfy { $0 < 5e-4 }, "\(hook): \(errors.max()!)")
             }
             for row in 0..<document.count {
@@ -125,7 +126,7 @@ struct Gemma2Tests {
         #expect(packed.taps.count == 12)
     }
 
-    /// Later tokens of a document do not change activations at earlier positions.
+    /// Checks that later tokens of a document do not change activations at earlier positions.
     @Test func attentionIsCausal() throws {
         let model = try model(TestData.tiny + "/model")
         let document = documents([60])[0]
@@ -150,14 +151,15 @@ struct Gemma2Tests {
                 "blocks.0.attn.hook_z", "blocks.0.hook_mlp_out", "blocks.0.hook_resid_post",
             ])
         #expect(order.count == 12)
-        // The residual stream is tapped last, after both outputs were added to it.
+        // The residual stream is tapped last, after attention and MLP outputs were added to it.
         #expect(order.last == "blocks.3.hook_resid_post")
     }
 
-    /// The same weights give nearly the same activations as float32 in shards and as bfloat16 in one file.
+    /// Checks that the same weights give nearly the same activations in two forms: float32 in shards, and bfloat16 in
+    /// one file.
     @Test func everyCheckpointFormIsTheSameModel() throws {
         let folder = try TemporaryFolder()
-        // The bfloat16 weights with the configuration of the float32 model.
+        // This folder has the bfloat16 weights and the configuration of the float32 model.
         let path = try folder.copy(TestData.tiny + "/model-single", "model")
         try FileManager.default.removeItem(atPath: path + "/config.json")
         try folder.copy(TestData.tiny + "/model/config.json", "model/config.json")

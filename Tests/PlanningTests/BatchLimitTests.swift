@@ -23,10 +23,10 @@ struct BatchLimitTests {
         for (batch, next) in zip(batches, batches.dropFirst()) {
             let tokens = lengths[batch].reduce(0, +)
             #expect(tokens <= 1000)
-            // The next document would not have fitted into the budget.
+            // With the next document, the batch would have more than 1000 tokens.
             #expect(tokens + lengths[next.lowerBound] > 1000)
         }
-        // A document longer than the budget is alone in its batch.
+        // A document with more than 1000 tokens is a batch of its own.
         #expect(BatchLimit.tokens(1000).batches(lengths: [10, 5000, 10]) == [0..<1, 1..<2, 2..<3])
     }
 }

@@ -1,4 +1,4 @@
-// Plans on local files, without the command line.
+// Makes plans from local files, without the command line.
 
 import Gemma2
 import Hooks
@@ -8,7 +8,7 @@ import Testing
 @testable import Planning
 
 extension RunPlan {
-    /// Makes a plan for `options`, which give local paths.
+    /// Makes a plan for `options`, which must give local paths.
     init(local options: RunOptions) throws {
         try options.check()
         let (label, folder) = try options.namedModel()

@@ -1,4 +1,4 @@
-// Tests of plans: options are checked and normalized, and plans survive encoding.
+// Tests that options are checked and normalized, and that a plan is equal after it was encoded and decoded.
 
 import Corpus
 import Foundation

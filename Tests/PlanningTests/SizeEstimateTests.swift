@@ -1,4 +1,4 @@
-// Tests of how much space a run needs.
+// Tests of the estimate of the space that a run needs.
 
 import AuthorReceipts
 import Corpus
@@ -37,12 +37,12 @@ struct SizeEstimateTests {
     }
 
     private func estimate(overwriting: Bool = false) throws -> SizeEstimate {
-        // The state as a new process sees it.
+        // A new state folder object, as a new process would have.
         try SizeEstimate(
             plan, inputs, StateFolder(plan.files, state.settings), overwriting: overwriting)
     }
 
-    /// Checks that the estimate of a continued run does not count again what is in journals already.
+    /// Checks that the estimate of a resumed run does not include the batches that are in journals already.
     @Test func whatIsJournaledIsNotAskedForAgain() throws {
         let before = try estimate()
         let journal = try JournalWriter(
@@ -62,14 +62,15 @@ struct SizeEstimateTests {
         let after = try estimate()
         #expect(frames > 0 && after.journals == before.journals - frames)
         #expect(after.files == before.files)
-        // Journals of complete authors stay until all authors are complete, and do not reduce the estimate.
+        // The journals of complete authors stay until all authors are complete. They do not reduce the estimate.
         #expect(try state.journalBytes(ofAuthors: [0, 1, 2, 3]) == 0)
-        // With overwriting, everything is written again, in the space of what is removed first.
+        // With `overwriting`, the run writes everything again. The space of the files that it removes first counts as
+        // free.
         let anew = try estimate(overwriting: true)
         #expect(anew.journals == before.journals && anew.files == before.files)
     }
 
-    /// Checks that large counts in receipts cause no overflow when they are added.
+    /// Checks that adding large counts in receipts does not overflow.
     @Test func claimsOfReceiptsAreBounded() throws {
         for number in plan.authors.indices.dropFirst() {
             let author = plan.authors[number]

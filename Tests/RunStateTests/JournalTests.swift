@@ -383,7 +383,8 @@ struct JournalTests {
         try other.open()
         try other.checkClaim()
         let error = #expect(throws: ConfigurationConflict.self) { try state.checkClaim() }
-        #expect(error?.differences == ["--feature_threshold: 2.0 there, 1.0 here"])
+        #expect(
+            error?.differences == ["--feature_threshold: 2.0 in the other run, 1.0 in this run"])
         #expect(error?.description.contains("has begun in \(run.folder.path) since") == true)
         try state.open()
         try state.checkClaim()

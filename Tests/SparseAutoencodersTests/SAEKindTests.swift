@@ -1,4 +1,4 @@
-// Tests that the files of another kind of SAE than JumpReLU are refused.
+// Tests that SAEs of other kinds than JumpReLU are refused.
 
 import ArrayFiles
 import ByteJSON
@@ -25,7 +25,7 @@ struct SAEKindTests {
         try folder.write(changedJSON(Self.source + "/cfg.json", change), "sae/cfg.json")
     }
 
-    /// Returns a change to a configuration as SAELens 6 writes it.
+    /// Returns a change that replaces a configuration by one that SAELens 6 writes.
     private func version6(_ metadata: JSONObject) -> (inout JSONObject) -> Void {
         {
             $0 = [
@@ -37,7 +37,7 @@ struct SAEKindTests {
         }
     }
 
-    /// `params.npz` is read, and a warning names the other files.
+    /// Checks that `params.npz` is read if both forms are in a folder, and that a warning names the other files.
     @Test func bothFormsInOneFolder() throws {
         try folder.copy(
             TestData.tiny
@@ -126,7 +126,7 @@ struct SAEKindTests {
         #expect(text.contains("cfg.json: \(reason)"), "\(text)")
     }
 
-    /// A missing key has SAELens' default, which this program does not compute.
+    /// For a missing key, SAELens takes a default. This program does not compute SAEs with these defaults.
     @Test(arguments: [("architecture", "\"standard\""), ("apply_b_dec_to_input", "true")])
     func defaultsAreNamed(key: String, value: String) throws {
         try configure { $0[key] = nil }
@@ -206,17 +206,17 @@ struct SAEKindTests {
             }
         }
         text = "\(String(describing: #expect(throws: SAEError.self) { try check() }))"
-        #expect(text.contains("W_enc is not in the file; encoder.weight is"), "\(text)")
+        #expect(text.contains("W_enc is not in the file; encoder.weight is stored"), "\(text)")
     }
 
-    /// A check of an archive finds the errors of its headers and configuration, and does not read its weights.
+    /// Checks that `check` finds errors in the headers of an archive without reading the weights.
     @Test func archivesAreLookedAtWithoutTheirWeights() throws {
         let path = TestData.tiny + "/sae/gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_46"
         let file = try SAEFile(directory: path)
         #expect(try file.check(dIn: 64, hookName: Self.hook, label: "other") == [])
         #expect(try file.dSAE() == 70)
         #expect(throws: SAEError.self) { try file.check(dIn: 65, hookName: Self.hook) }
-        // A changed byte in the elements of a stored array. Only reading finds it, by the checksum.
+        // One byte in the elements of a stored array is changed. Only reading the elements finds it, by the checksum.
         var bytes = try TestData.bytes(path + "/params.npz")
         bytes[20_000] ^= 1
         try folder.write(bytes, "npz/params.npz")

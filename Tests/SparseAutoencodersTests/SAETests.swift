@@ -33,12 +33,12 @@ struct SAETests {
     }
 
     @Test func onATieTheLowerIsTaken() throws {
-        // 9 and 51 are both 21 from 30.
+        // 9 and 51 have the same distance from 30.
         let id = try catalogue("res").nearest(layer: 2, width: "16k", target: 30)
         #expect(id.description == "layer_2/width_16k/average_l0_9")
     }
 
-    /// The list of a repository's files gives the same catalogue as its folder.
+    /// Checks that the list of a repository's files gives the same catalogue as its folder.
     @Test func aListOfPathsIsACatalogueToo() throws {
         let root = TestData.tiny + "/sae/gemma-scope-2b-pt-res"
         let enumerator = try #require(FileManager.default.enumerator(atPath: root))
@@ -136,7 +136,7 @@ struct SAETests {
         return (0..<values.count).map { values[$0 % columns * rows + $0 / columns] }
     }
 
-    /// The decoded rows are f · W_dec + b_dec.
+    /// Checks that a decoded row is f · W_dec + b_dec.
     @Test func decodingIsAProduct() throws {
         let folder = try TemporaryFolder()
         let (d, count, rows) = (4096, 50, 90)
@@ -185,7 +185,8 @@ struct SAETests {
 
     /// Tests the explained variance of an SAE that reconstructs exactly, and of one that does not.
     @Test func explainedVarianceIsOneForAPerfectSAE() throws {
-        // Each dimension has two features, x and -x. Their decoder rows are the positive and the negative unit vector.
+        // Each dimension has two features, x and -x. Their decoder rows are the unit vector of this dimension and its
+        // negative.
         let folder = try TemporaryFolder()
         let d = 5
         var builder = SafetensorsBuilder()

@@ -13,7 +13,7 @@ struct BFloat16Tests {
     static let kernels = BFloat16Kernels.available
     static let sizes = [
         (1, 1, 1), (3, 7, 5), (5, 64, 70), (17, 33, 1030), (130, 20, 513), (2, 300, 48),
-        // Sizes around the blocks of the kernels: 64 lanes, 96 rows per call, 768 columns per pass.
+        // These sizes are around the limits of the kernels: 64 lanes, 96 rows per call, 768 columns per pass.
         (63, 766, 95), (64, 768, 96), (65, 770, 97), (48, 9300, 7), (97, 1537, 193),
     ]
 
@@ -22,7 +22,7 @@ struct BFloat16Tests {
         try OpenBLASBackend(on: ThreadPool(threadCount: threads), bfloat16: kernels)
     }
 
-    /// Rounds to the nearest bfloat16, ties to even, by comparing with both neighbours.
+    /// Rounds to the nearest bfloat16, ties to even. Finds the nearest by comparing with both neighbours.
     private func nearest(_ x: Float) -> Float {
         guard x.isFinite else { return x }
         let below = Float(bitPattern: x.bitPattern & 0xFFFF_0000)
@@ -32,7 +32,7 @@ struct BFloat16Tests {
         return down < up ? below : above
     }
 
-    /// Returns |x|, or 2¹²⁸ if x is infinite: rounding treats an overflow as the next power of two.
+    /// Returns |x|; 2¹²⁸ if x is infinite, because rounding treats an overflow as the next power of two.
     private func edge(_ x: Float) -> Double {
         x.isFinite ? abs(Double(x)) : 340_282_366_920_938_463_463_374_607_431_768_211_456.0
     }
@@ -56,7 +56,7 @@ struct BFloat16Tests {
                 #expect(Float(bitPattern: UInt32(half) << 16) == nearest(value), "\(value)")
             }
         }
-        // NaNs with set bits only in the lower half, with all bits set, and a signalling NaN.
+        // These are NaNs whose set bits are only in the lower half, NaNs with all bits set, and a signalling NaN.
         let none = [0x7F80_0001, 0xFF80_0001, 0x7FFF_FFFF, 0xFFFF_FFFF, 0x7FBF_FFFF].map {
             Float(bitPattern: UInt32($0))
         }
@@ -65,14 +65,14 @@ struct BFloat16Tests {
         #expect(out.allSatisfy { Float(bitPattern: UInt32($0) << 16).isNaN })
     }
 
-    /// Products are sums of rounded operands in both layouts, for all stored types and at any address. Float32 products differ
-    /// clearly from them.
+    /// Checks that products are sums of products of rounded operands, in both layouts, for all stored types and at
+    /// any address. Products in float32 must differ clearly.
     @Test(arguments: sizes, [ElementType.float32, .bfloat16, .float16])
     func productsAreOfRoundedOperands(size: (Int, Int, Int), type: ElementType) throws {
         let (m, k, n) = size
         var random = SeededGenerator(UInt64(m * k * n))
         let x = random.floats(m * k)
-        // Values that the stored type cannot represent would be rounded twice.
+        // A value that the stored type cannot represent would be rounded twice.
         let w = random.floats(n * k).map {
             type == .float32 ? $0 : type == .bfloat16 ? nearest($0) : Float(Float16($0))
         }
@@ -93,11 +93,11 @@ struct BFloat16Tests {
                     backend.matrix(rows: m, columns: k, x), backend.weights(tensor, layout: layout))
                 let values = backend.elements(of: out, rows: 0..<m)
                 let errors = zip(values, wanted).map { abs(Double($0) - $1) / (1 + abs($1)) }
-                // Compared one by one because a maximum would hide a NaN.
+                // Errors are compared one by one, because a maximum would hide a NaN.
                 #expect(errors.allSatisfy { $0 < 2e-5 }, "\(kernels.name): \(errors.max()!)")
                 bits.insert(values.map(\.bitPattern))
             }
-            // Products of rounded numbers are exact, so only the order of the sums determines the bits.
+            // Products of rounded numbers are exact. So only the order of the sums determines the bits.
             #expect(bits.count == 1)
         }
         guard k >= 64, type == .float32 else { return }
@@ -109,7 +109,7 @@ struct BFloat16Tests {
         #expect(zip(exact, wanted).map { abs(Double($0) - $1) }.max()! > 1e-3)
     }
 
-    /// The result of a row does not depend on the other rows or on the number of threads.
+    /// Checks that the result of a row does not depend on the other rows or on the number of threads.
     @Test(arguments: kernels.indices)
     func rowsAreIndependent(index: Int) throws {
         var random = SeededGenerator(5)
@@ -139,7 +139,7 @@ struct BFloat16Tests {
         }
     }
 
-    /// A NaN or infinity affects only its own row, and is found there.
+    /// Checks that a NaN or infinity affects only its own row, and that it is found in this row.
     @Test(arguments: kernels.indices)
     func nonFiniteNumbersSpread(index: Int) throws {
         let backend = try newBackend(BFloat16Tests.kernels[index])
@@ -160,7 +160,7 @@ struct BFloat16Tests {
         }
     }
 
-    /// `jumpReLU` and `predictions` use the same products as `matmul`.
+    /// Checks that `jumpReLU` and `predictions` compute the same products as `matmul`.
     @Test(arguments: kernels.indices)
     func encodersAndLogitsAreProductsToo(index: Int) throws {
         let backend = try newBackend(BFloat16Tests.kernels[index])

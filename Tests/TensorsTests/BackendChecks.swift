@@ -1,5 +1,5 @@
-// Compares each operation of a backend with a simple double-precision version. Both backends pass the same checks; the CUDA
-// backend runs its kernels on the stand-in.
+// Compares each operation of a backend with a simple version in double precision. Both backends must pass the same
+// checks. The CUDA backend runs its kernels on the stand-in.
 
 import ArrayFiles
 import Foundation
@@ -14,8 +14,8 @@ import Testing
 struct BackendChecks<B: Backend> {
     let backend: B
 
-    /// The rounding error of an operand of a product, in units of float32's: on devices an operand is two float16 numbers with 22
-    /// bits together.
+    /// The rounding error of an operand of a product, as a multiple of float32's rounding error. On a device, an
+    /// operand is two float16 numbers, which have 22 bits of mantissa together.
     private var roundings: Double { B.self == CUDABackend.self ? 8 : 1 }
 
     private func matrix(_ values: [Float], _ rows: Int, _ columns: Int) throws -> B.Matrix {
@@ -42,7 +42,8 @@ struct BackendChecks<B: Backend> {
         expectClose(got, wanted, wanted.map { tolerance * (1 + abs($0)) }, location)
     }
 
-    /// Expects that each of `got` is within its tolerance. Compares one by one because a maximum would hide a NaN.
+    /// Expects that each element of `got` is within its tolerance. Elements are compared one by one, because a
+    /// maximum would hide a NaN.
     private func expectClose(
         _ got: [Float], _ wanted: [Double], _ tolerances: [Double],
         _ location: SourceLocation = #_sourceLocation
@@ -53,7 +54,7 @@ struct BackendChecks<B: Backend> {
         #expect(far == nil, "got and wanted, tolerance", sourceLocation: location)
     }
 
-    /// Returns x · wᵀ, (m, n), and the tolerance of each element for a float32 product.
+    /// Returns x · wᵀ, (m, n), and for each element the tolerance of a float32 product.
     private func product(_ x: [Float], _ w: (Int, Int) -> Float, _ m: Int, _ k: Int, _ n: Int)
         -> (values: [Double], tolerances: [Double])
     {
@@ -66,7 +67,7 @@ struct BackendChecks<B: Backend> {
         return (values, tolerances)
     }
 
-    /// Calls `backend.jumpReLU` until its buffers have room for all features.
+    /// Calls `backend.jumpReLU` again until its buffers have room for all features.
     private func jumpReLU(
         _ x: [Float], rows: Int, encoder: B.Weights, bias: [Float], threshold: [Float],
         above floor: Float
@@ -87,8 +88,8 @@ struct BackendChecks<B: Backend> {
         }
     }
 
-    /// Checks products in all layouts. With `areShort`, the weights can be represented exactly in every type; otherwise they are
-    /// arbitrary.
+    /// Checks products in all layouts. If `areShort`, each type can represent the weights exactly. Otherwise the
+    /// weights are arbitrary.
     func productsAreRightInEveryLayout(
         size: (Int, Int, Int), type: ElementType, areShort: Bool = true
     ) throws {
@@ -105,7 +106,7 @@ struct BackendChecks<B: Backend> {
             (.inMemory(transposed, [k, n], as: type), .inputsByOutputs),
             (.inMemory(w, [k, n], as: type, isFortranOrder: true), .inputsByOutputs),
             (.inMemory(transposed, [n, k], as: type, isFortranOrder: true), .outputsByInputs),
-            // Stored arrays may begin at any byte offset.
+            // A stored array may begin at any byte offset.
             (.inMemory(w, [n, k], as: type, shift: 1), .outputsByInputs),
             (.inMemory(transposed, [k, n], as: type, shift: 3), .inputsByOutputs),
         ]
@@ -140,7 +141,7 @@ struct BackendChecks<B: Backend> {
             let rms = (line.reduce(0) { $0 + $1 * $1 } / 13 + 1e-3).squareRoot()
             return zip(line, scale).map { $0 / rms * (1 + Double($1)) }
         }
-        // The norm is added before it is read, and after a product has read it.
+        // The norm is added in two cases: before anything else has read it, and after a product has read it.
         for isReadFirst in [false, true] {
             let again = try backend.rmsNorm(x, weight, epsilon: 1e-3)
             let unit = (0..<13 * 13).map { $0 / 13 == $0 % 13 ? Float(1) : 0 }
@@ -206,7 +207,7 @@ struct BackendChecks<B: Backend> {
             for row in range {
                 for head in 0..<heads {
                     let first = max(range.lowerBound, window.map { row - $0 + 1 } ?? 0)
-                    // The error of a score is the error of its product, and a few roundings in scaling and capping.
+                    // The error of a score is the error of its product, plus a few roundings for scale and soft-cap.
                     var scoreError = 0.0
                     let scores = (first...row).map { key -> Double in
                         let products = (0..<width).map {
@@ -254,7 +255,7 @@ struct BackendChecks<B: Backend> {
         ).value()
         #expect(got.firstNonFiniteRow == nil)
         for row in 0..<rows {
-            // The error of a logit is the error of its product, and a few roundings in capping and in the sums.
+            // The error of a logit is the error of its product, plus a few roundings for the soft-cap and the sums.
             var error = 0.0
             let logits = (0..<vocabulary).map { token -> Double in
                 let products = (0..<width).map {
@@ -288,7 +289,7 @@ struct BackendChecks<B: Backend> {
                 values[place] = bad
                 #expect(
                     try backend.firstNonFiniteRow(of: matrix(values, 5, 11)).value() == place / 11)
-                // After the soft-cap an infinite logit is finite, so the check must be before the cap.
+                // The check must come before the soft-cap, because the cap makes an infinite logit finite.
                 let weights = try resident(
                     .inMemory([Float](repeating: 1, count: 3 * 11), [3, 11]), .outputsByInputs)
                 let got = try backend.predictions(

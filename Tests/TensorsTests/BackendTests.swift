@@ -1,4 +1,4 @@
-// Runs the same checks on both backends, then tests of each backend alone.
+// Runs the same checks on both backends. Then tests each backend alone.
 
 import ArrayFiles
 import CUDA
@@ -52,7 +52,7 @@ struct BackendTests {
         }
     }
 
-    /// The sums of the last size are longer than the sum of one product on a device.
+    /// With the last size, the inner dimension is longer than one product on a device may sum (`innerStep`).
     @Test(arguments: [(3, 7, 5), (17, 300, 70), (2, 9300, 6)])
     func productsWithArbitraryWeightsAreRight(size: (Int, Int, Int)) throws {
         for backend in TestedBackend.allCases {
@@ -68,7 +68,7 @@ struct BackendTests {
         }
     }
 
-    /// Sizes with blocks of more than 512 outputs, and with panels of fewer than 512.
+    /// The first size has blocks of more than 512 outputs. The second has panels of fewer than 512 outputs.
     @Test(arguments: [(3, 40, 9000), (4, 2500, 700)], [ElementType.float32, .bfloat16])
     func wideAndDeepProductsAreRight(size: (Int, Int, Int), type: ElementType) throws {
         try TestedBackend.openBLAS.check(
@@ -96,7 +96,7 @@ struct BackendTests {
 
     @Test(arguments: [nil, 5, 200], [nil, 20] as [Float?])
     func attentionIsCausalWindowedAndCapped(window: Int?, cap: Float?) throws {
-        // Lengths around the CPU's blocks of 128 queries and the device's tiles of 32 rows.
+        // The lengths are around the CPU's blocks of 128 queries and the device's tiles of 32 rows.
         try TestedBackend.openBLAS.check(
             {
                 try $0.attentionIsCausalWindowedAndCapped(
@@ -168,7 +168,7 @@ struct BackendTests {
         for outputs in [1, 16, 511, 512, 513, 2304, 9216, 14336, 16384, 256_000] {
             for inputs in [1, 2304, 9216, 14336] {
                 for type in [ElementType.float32, .bfloat16] {
-                    // Only the sizes matter; the data is never read.
+                    // Only the sizes matter, because the data is never read.
                     let bytes = UnsafeRawBufferPointer(
                         start: UnsafeRawPointer(bitPattern: 4096),
                         count: outputs * inputs * type.size)
@@ -185,8 +185,8 @@ struct BackendTests {
                             $0.upperBound == $1.lowerBound
                         })
                     #expect(ranges.allSatisfy { !$0.isEmpty && $0.count <= 1152 })
-                    // Enough blocks for two threads, and for a dozen if there are many outputs. A panel is small enough to
-                    // exist once per thread.
+                    // More than 512 outputs make at least 2 blocks, so that two threads have work. At least 12 · 512
+                    // outputs make at least 12 blocks. A panel is small enough to exist once per thread.
                     #expect(outputs <= 512 || blocks.count >= 2)
                     #expect(outputs < 12 * 512 || blocks.count >= 12)
                     #expect(backend.panelSize(weights, blocks.width) * 4 <= 16 << 20)
@@ -195,7 +195,7 @@ struct BackendTests {
         }
     }
 
-    /// A panel of `panelSize` floats is enough for every kind of product and every block.
+    /// Checks that a panel of `panelSize` floats is enough for every kind of product and every block.
     @Test(arguments: kinds.indices, [(5, 9, 700), (70, 33, 600), (3, 2500, 300)])
     func productsStayInTheirRoom(kind: Int, size: (Int, Int, Int)) throws {
         let kernels = BackendTests.kinds[kind]

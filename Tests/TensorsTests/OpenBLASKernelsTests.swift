@@ -1,11 +1,12 @@
-// The OpenBLAS kernel set that workers request.
+// Tests which OpenBLAS kernel set the program requests for workers.
 
 import Testing
 
 @testable import CPUBackend
 
 struct OpenBLASKernelsTests {
-    /// OpenBLAS' choice, the instructions of the processor, and the kernel set that is requested instead.
+    /// Arguments: the set that OpenBLAS chooses, the instructions of the processor, and the set that the program
+    /// requests instead.
     @Test(
         arguments: [
             ("Zen", "avx512", "SkylakeX"), ("Haswell", "avx512", "SkylakeX"),

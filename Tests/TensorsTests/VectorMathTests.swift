@@ -16,7 +16,7 @@ struct VectorMathTests {
                 range.lowerBound + (range.upperBound - range.lowerBound) * Float(i) / Float(count)
             let wanted = exact(Double(x))
             let got = Double(f(Lanes(repeating: x))[i % 8])
-            // NaN is an infinite error; `max` would ignore it.
+            // A NaN counts as an infinite error, because `max` would ignore it.
             guard !got.isNaN else { return .infinity }
             if wanted != 0 { worst = max(worst, abs(got - wanted) / abs(wanted)) }
         }
@@ -54,7 +54,7 @@ struct VectorMathTests {
     func everyLengthIsCovered(count: Int) {
         var a = (0..<count + 1).map { Float($0 + 1) }
         let b = a.map { $0 * 2 }
-        a[count] = -7  // one past the end must stay as it is
+        a[count] = -7  // the element after the last must not change
         a.withUnsafeMutableBufferPointer { a in
             let p = a.baseAddress!
             b.withUnsafeBufferPointer { b in

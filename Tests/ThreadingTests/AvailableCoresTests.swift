@@ -128,7 +128,9 @@ struct AvailableCoresTests {
         #expect(TaskLimits.fullGroup(groups(files)) == nil)
         files["/sys/fs/cgroup/pids/pids.current"] = "12\n"
         let limits = TaskLimits(perUser: 100, group: TaskLimits.fullGroup(groups(files)))
-        #expect(limits.description == "pids.max of /sys/fs/cgroup/pids is 12, and 12 are in use")
+        #expect(
+            limits.description
+                == "pids.max of /sys/fs/cgroup/pids is 12, and 12 threads and processes are in use")
         #expect(
             TaskLimits(perUser: 9, addressSpace: 400).description
                 == "ulimit -u is 9, ulimit -v is 400")

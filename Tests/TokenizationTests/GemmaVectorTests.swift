@@ -1,4 +1,5 @@
-// Compares Gemma's tokenizer, in both file forms, with recorded results of Hugging Face's fast tokenizer.
+// Compares the ids and pieces of Gemma's tokenizer with recorded results of Hugging Face's fast tokenizer. The
+// tokenizer is read from `tokenizer.json` and from `tokenizer.model`.
 
 import ByteJSON
 import TestSupport
@@ -43,7 +44,7 @@ struct GemmaVectorTests {
         for vector in vectors {
             let ids = tokenizer.encode(vector.text, &cache)
             #expect(ids == vector.ids, "vector \(vector.id)")
-            // Compared as bytes, because equal Strings may have different Unicode forms.
+            // Pieces are compared as bytes, because Swift's strings are equal even if their Unicode forms differ.
             let pieces = ids.map { Array(tokenizer.piece($0)) }
             #expect(pieces == vector.pieces.map { Array($0.utf8) }, "vector \(vector.id)")
         }

@@ -11,7 +11,8 @@ struct TinyTokenizerTests {
 
     init() throws {
         tokenizers = try [
-            // New-style merges (pairs), old-style merges ("a b"), and the SentencePiece model.
+            // The files: tokenizer.json with merges as pairs, tokenizer.json with merges as "a b", and
+            // tokenizer.model.
             GemmaTokenizer(directory: TestData.tiny + "/model"),
             GemmaTokenizer(directory: TestData.tiny + "/model-single"),
             GemmaTokenizer(sentencePieceModel: TestData.tiny + "/model/tokenizer.model"),
@@ -22,7 +23,8 @@ struct TinyTokenizerTests {
         tokenizer.encode(text).map { String(decoding: tokenizer.piece($0), as: UTF8.self) }
     }
 
-    /// The tokens of every fixture document are those that the oracle got from Hugging Face's tokenizer.
+    /// Checks that the tokens of every fixture document are those of the reference, Hugging Face's tokenizer.
+    /// scripts/reference/oracle.py has recorded the reference.
     @Test func fixtureTokensAreTheOracles() throws {
         let authors = ["harbour", "orchard", "quarry works", "lantérne", "marsh-9"]
         for author in authors {
@@ -38,7 +40,8 @@ struct TinyTokenizerTests {
                 for (text, expected) in zip(texts, tokens) {
                     let found = Array(pieces(text, tokenizer).prefix(359))
                     let padded = found + Array(repeating: "<pad>", count: 359 - found.count)
-                    // SentencePiece merges a literal U+2581 in another way. The fast tokenizer is the reference.
+                    // A model in SentencePiece's own library merges U+2581 in a text in another way. The fast
+                    // tokenizer is the reference.
                     #expect(padded.map { Array($0.utf8) } == expected.map { Array($0.utf8) })
                 }
             }
@@ -57,7 +60,8 @@ struct TinyTokenizerTests {
         for tokenizer in tokenizers {
             #expect(pieces("<bos>x", tokenizer).first == "<bos>")
             #expect(pieces("\n\n\n", tokenizer) == ["\n\n\n"])
-            // The leftmost match is taken, and the longest one there: seven newlines are five and two.
+            // The longest added token at a position is used. So seven newlines become a token of five newlines and a
+            // token of two.
             #expect(pieces("\n\n\n\n\n\n\n", tokenizer) == ["\n\n\n\n\n", "\n\n"])
             #expect(pieces("<h1>", tokenizer) == ["<h1>"])
         }
@@ -70,7 +74,8 @@ struct TinyTokenizerTests {
         }
     }
 
-    /// Tokenizing words separately, with repeated words from the cache, gives the same ids as tokenizing the whole text.
+    /// Checks that a text has the same ids if its words are tokenized separately, with repeated words from the cache,
+    /// and if it is tokenized as a whole.
     @Test func wordsByThemselvesChangeNothing() {
         var random = SeededGenerator(5)
         let parts =
@@ -96,7 +101,7 @@ struct TinyTokenizerTests {
         }
     }
 
-    /// A cache that was full and has been emptied still gives the right ids.
+    /// Checks that a cache still gives the right ids after it was full and was emptied.
     @Test func aFullCacheBeginsAnew() {
         let tokenizer = tokenizers[0]
         var cache = WordCache()
@@ -113,7 +118,8 @@ struct TinyTokenizerTests {
         for tokenizer in tokenizers { #expect(tokenizer.encode("") == []) }
     }
 
-    /// Time must grow about linearly with the length of the text: a quadratic merge would take minutes here.
+    /// Checks that the time grows about linearly with the length of the text. A quadratic algorithm would take
+    /// minutes for this text.
     @Test(.timeLimit(.minutes(60))) func longTextsAreNoTrouble() {
         let text = String(
             repeating: "the tide rose over the pier and the bell rang again; ", count: 40_000)
@@ -141,7 +147,7 @@ struct TinyTokenizerTests {
 
     // MARK: Hostile pieces
 
-    /// A piece that is a part of a character would cut the characters of texts.
+    /// Checks that a file is refused if a piece is not valid UTF-8. Such a piece would split the characters of texts.
     @Test(arguments: [
         Array(#""\ud83d""#.utf8), [0x22, 0xE2, 0x96, 0x22], [0x22, 0x81, 0x22],
         [0x22, 0xE2, 0x22] + Array(": 5001, ".utf8) + [0x22, 0x96, 0x81, 0x22],
@@ -160,7 +166,7 @@ struct TinyTokenizerTests {
         #expect(error?.description.contains("is not valid UTF-8") == true)
     }
 
-    /// Returns the fixture's `tokenizer.model` with one more piece.
+    /// Returns the bytes of the fixture's `tokenizer.model` with one more piece.
     private func model(with piece: [UInt8]) throws -> [UInt8] {
         func field(_ bytes: [UInt8]) -> [UInt8] {
             [0x0A, UInt8(bytes.count & 0x7F | 0x80), UInt8(bytes.count >> 7)] + bytes
@@ -185,7 +191,7 @@ struct TinyTokenizerTests {
         }
     }
 
-    /// NaN cannot be ordered, so it is refused as a score.
+    /// Checks that NaN is refused as a score, because scores are sorted.
     @Test func scoresAreNumbers() throws {
         let folder = try TemporaryFolder()
         // Field 1 is the text of the piece, field 2 its score.
@@ -199,10 +205,11 @@ struct TinyTokenizerTests {
         #expect(error?.description.contains("has the score NaN") == true)
     }
 
-    /// The products of these keys with the table's former, fixed factor are small numbers: the bits that selected the slot were
-    /// equal. With a random factor and the upper bits of the product, the keys are spread.
+    /// Checks that merges do not collide if their keys were made to collide under one fixed factor. The product of
+    /// each key and this factor is a small number, so the bits that select the slot would be equal. The table's
+    /// random factor spreads these keys.
     @Test func mergesThatWereMadeToCollideDoNot() {
-        // The inverse of the former factor.
+        // The loop computes the inverse of the factor modulo 2^64.
         let factor: UInt64 = 0x9E37_79B9_7F4A_7C15
         var inverse = factor
         for _ in 0..<6 { inverse = inverse &* (2 &- factor &* inverse) }

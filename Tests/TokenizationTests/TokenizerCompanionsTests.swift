@@ -1,4 +1,5 @@
-// Tests of the files beside a tokenizer's file. If they name other tokens, transformers computes other ids.
+// Tests of the other files in a tokenizer's folder. If these files name other tokens, transformers computes other
+// ids.
 
 import ByteJSON
 import Foundation
@@ -31,7 +32,7 @@ struct TokenizerCompanionsTests {
         return "\(String(describing: error))"
     }
 
-    /// The files agree with both forms of tokenizer.
+    /// Checks that the fixture's files are accepted with `tokenizer.json` and with `tokenizer.model`.
     @Test(arguments: [true, false])
     func filesThatAgree(isJSON: Bool) throws {
         if !isJSON { try FileManager.default.removeItem(atPath: folder.file("tokenizer.json")) }
@@ -89,8 +90,8 @@ struct TokenizerCompanionsTests {
         #expect(try refusal().contains("not JSON"))
     }
 
-    /// An added token that is not a piece must have the next free id. The tokenizers library gives it that id, whatever the
-    /// file says.
+    /// Checks that an added token that is not in the vocabulary must have the next free id. Hugging Face's tokenizers
+    /// library gives it that id and ignores the id in the file.
     @Test(arguments: [640, 650])
     func addedTokensHaveTheNextID(id: Int) throws {
         try change("tokenizer.json") {

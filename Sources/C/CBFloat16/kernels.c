@@ -1,32 +1,34 @@
-// The kernels of kernels.inc for each instruction set, and the choice among them at run time. No compiler flag is needed:
-// an attribute selects the instruction set of each function.
+// Compiles kernels.inc once for each instruction set, and chooses among the kernels at run time. No compiler flag is
+// needed, because an attribute selects the instruction set of each function.
 
 #include "CBFloat16.h"
 #include <stddef.h>
 #include <string.h>
 
-// Products of bfloat16 numbers are exact, so contracting a product and a sum into one instruction changes no bit.
+// Products of bfloat16 numbers are exact. So the compiler may contract a product and a sum into one instruction
+// without changing a bit.
 #pragma STDC FP_CONTRACT ON
 
-// -Wpsabi warns that the calling convention for vectors wider than the registers depends on the instruction set. All functions
-// that take such vectors are inlined, so the warning does not apply.
+// -Wpsabi warns about functions with vectors wider than the registers, because their calling convention depends on
+// the instruction set. All such functions are inlined, so the warning does not apply.
 #pragma clang diagnostic ignored "-Wpsabi"
 
-// The constants and functions that kernels.inc defines for `suffix`, in the order of struct bfloat16_kernels.
+// The constants and functions that kernels.inc defines for `suffix`, in the order of the members of struct
+// bfloat16_kernels.
 #define KERNELS(suffix) block_rows_##suffix, vector_rows_##suffix, round_##suffix, pack_rows_##suffix, pack_columns_##suffix, multiply_##suffix
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-// What "AVX-512" means here: the instructions of the first server processors with it, which OpenBLAS' AVX-512 kernel sets use
-// too. FIRST and NEXT are applied to each name.
+// The extensions that this program means by "AVX-512". The first server processors with AVX-512 have them, and
+// OpenBLAS' AVX-512 kernel sets use them too. FIRST is applied to the first name, NEXT to each other name.
 #define AVX512_FEATURES(FIRST, NEXT) FIRST("avx512f") NEXT("avx512cd") NEXT("avx512bw") NEXT("avx512dq") NEXT("avx512vl")
 #define FEATURE(name) name
 #define COMMA_FEATURE(name) "," name
 #define SUPPORTS(name) __builtin_cpu_supports(name)
 #define AND_SUPPORTS(name) && __builtin_cpu_supports(name)
 
-// Of 32 registers: 24 sums, four vectors of lanes, a broadcast pair.
+// AVX-512 BF16. Of the 32 vector registers, 24 hold sums, 4 hold lanes, and 1 holds a broadcast pair.
 #define SUFFIX avx512bf16
 #define TARGET AVX512_FEATURES(FEATURE, COMMA_FEATURE) ",avx512bf16"
 #define VECTOR_BYTES 64
@@ -35,7 +37,8 @@
 #define DOT(sum, lanes, pair) ((floats)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(lanes), (__m512bh)(pair)))
 #include "kernels.inc"
 
-// Of 32 registers: sixteen sums, two vectors of lanes widened to four, a broadcast pair widened to two.
+// AVX-512. Of the 32 vector registers, 16 hold sums. Two vectors of lanes are widened to float32 in 4 registers, and
+// a broadcast pair in 2 registers.
 #define SUFFIX avx512
 #define TARGET AVX512_FEATURES(FEATURE, COMMA_FEATURE)
 #define VECTOR_BYTES 64
@@ -43,7 +46,8 @@
 #define ROWS_OF(vectors) (16 / (vectors))
 #include "kernels.inc"
 
-// Of 16 registers: eight sums, two vectors of lanes widened to four, a broadcast pair widened to two.
+// AVX2. Of the 16 vector registers, 8 hold sums. Two vectors of lanes are widened to float32 in 4 registers, and a
+// broadcast pair in 2 registers.
 #define SUFFIX avx2
 #define TARGET "avx2,fma"
 #define VECTOR_BYTES 32
@@ -58,7 +62,8 @@
 #define ROWS_OF(vectors) (8 / (vectors))
 #include "kernels.inc"
 
-// The block sizes of AVX-512 BF16 for every processor: slow, but with it tests cover these block sizes on every machine.
+// Kernels for every processor with the block sizes of AVX-512 BF16. They are slow, but tests can cover these block
+// sizes on every machine.
 #define SUFFIX wide
 #define VECTOR_BYTES 64
 #define VECTORS 4

@@ -1,21 +1,23 @@
-// The kernels of the CUDA backend. cuBLAS computes products of 16-bit operands; the kernels here compute everything else, in
-// float32.
+// The kernels of the CUDA backend. cuBLAS computes products of 16-bit operands. These kernels compute everything
+// else, in float32.
 //
-// An operand with float32 precision is split into two parts: high is the nearest binary16; low is the nearest binary16 to
-// LOW_SCALE times the remainder. Together they have 22 bits of mantissa. Operands are scaled first, so that they are within
-// the range of binary16. The parts of a row of x are stored as [low | high]. An operand in one part is bfloat16. See
-// CUDABackend+Products.swift.
+// With float32 precision, an operand of a product is split into two parts of binary16. First the operand is scaled
+// into the range of binary16. The high part is the binary16 nearest to the scaled value. The low part is the binary16
+// nearest to LOW_SCALE times the remainder. Together the parts have 22 bits of mantissa. Weights that one part
+// represents exactly have no low part. A row of activations is stored as [low | high]. With bfloat16 precision, an
+// operand is one part of bfloat16. See CUDABackend+Products.swift.
 //
 // Matrices are row-major; a row is a token. scripts/make/kernels compiles this file to kernels.ptx.
 
 #include "prelude.h"
 
-// Activations in parts are multiplied by ACTIVATION_SCALE, so that magnitudes up to 1.6e7 are within the range of binary16.
-// The remainder for the low part is multiplied by LOW_SCALE.
+// Before activations are split into two parts, they are multiplied by ACTIVATION_SCALE. So magnitudes up to 1.6e7 are
+// within the range of binary16. The remainder for the low part is multiplied by LOW_SCALE.
 #define ACTIVATION_SCALE 0.00390625f
 #define LOW_SCALE 2048.f
 
-// Writes `value` as element `i` of a row of `width` elements in `parts` parts.
+// Writes `value` as element `i` of a row of `width` elements. parts: 1 for one part of bfloat16, 2 for [low | high]
+// in binary16.
 DEVICE void putParts(Half *row, int parts, int width, int i, float value) {
     if (parts == 2) {
         float scaled = value * ACTIVATION_SCALE;
@@ -27,9 +29,10 @@ DEVICE void putParts(Half *row, int parts, int width, int i, float value) {
     }
 }
 
-// Splits a stored matrix (rows, width) into its parts. type: 0 float32, 1 bfloat16, 2 binary16. parts: 0 rounds to bfloat16;
-// 1 or 2 multiplies by `scale` and writes so many parts in binary16. Row r of part p begins at
-// out + p * partStride + r * rowStride; the high part is first. If `rest` is not null, it gets the remainder of two parts.
+// Converts a stored weight matrix (rows, width) to 16-bit parts. type is the stored type: 0 float32, 1 bfloat16, 2
+// binary16. If parts is 0, elements are rounded to bfloat16. If parts is 1 or 2, elements are multiplied by `scale`
+// and written as one or two parts of binary16. Row r of part p begins at out + p * partStride + r * rowStride; part 0
+// is the high part. If `rest` is not null, it receives the remainder after two parts.
 KERNEL(split_weights)(const void *source, int type, long long rows, int width, int parts, float scale, Half *out,
                       long long rowStride, long long partStride, Half *rest) {
     long long count = rows * width, step = (long long)gridDim.x * blockDim.x;
@@ -54,15 +57,16 @@ KERNEL(split_weights)(const void *source, int type, long long rows, int width, i
     }
 }
 
-// Splits x (rows, width) into its parts. One block per row.
+// Converts activations x (rows, width) to 16-bit parts (see putParts). One block per row.
 KERNEL(split_rows)(const float *x, Half *out, int parts, int width) {
     const float *row = x + (long long)blockIdx.x * width;
     Half *place = out + (long long)blockIdx.x * width * parts;
     for (int i = threadIdx.x; i < width; i += blockDim.x) putParts(place, parts, width, i, row[i]);
 }
 
-// x[t] = factor * table[ids[t]]. The table is in the parts that split_weights wrote; `unscale` is 1 / scale. A row of the table
-// is [high | low], and rows are rowStride elements apart. `rest` is added unless it is null. One block per row of x.
+// x[t] = factor * table[ids[t]]. split_weights has written the table; `unscale` is 1 / scale. A row of the table is
+// [high | low], and rows are rowStride elements apart. If `rest` is not null, the remainder in `rest` is added. One
+// block per row of x.
 KERNEL(embed_rows)(const int *ids, const Half *table, const Half *rest, int parts, float unscale, long long rowStride,
                    float *x, int width, float factor) {
     long long id = ids[blockIdx.x];
@@ -84,7 +88,8 @@ KERNEL(embed_rows)(const int *ids, const Half *table, const Half *rest, int part
     }
 }
 
-// x * rsqrt(mean(x^2) + epsilon) * weight, as float32 (`out`), in parts (`split`), or both. Null: not written. One block per row.
+// Computes x * rsqrt(mean(x^2) + epsilon) * weight. Writes the result to `out` as float32 and to `split` in 16-bit
+// parts. A null pointer is not written to. One block per row.
 KERNEL(rms_norm)(const float *x, const float *weight, float *out, Half *split, int parts, int width, float epsilon) {
     SHARED(float, room, 33);
     const float *row = x + (long long)blockIdx.x * width;
@@ -98,8 +103,9 @@ KERNEL(rms_norm)(const float *x, const float *weight, float *out, Half *split, i
     }
 }
 
-// x += y * rsqrt(mean(y^2) + epsilon) * weight: adds the norm of an attention or MLP output to the residual stream. The result
-// has the same bits as rms_norm followed by add, because a tap of the norm must not change later results. One block per row.
+// x += y * rsqrt(mean(y^2) + epsilon) * weight: adds the norm of an attention or MLP output to the residual stream.
+// The result has the same bits as rms_norm followed by add, because each operation rounds in the same way. Those two
+// kernels run if the norm is tapped. So a tap changes no later result. One block per row.
 KERNEL(add_rms_norm)(const float *y, const float *weight, float *x, int width, float epsilon) {
     SHARED(float, room, 33);
     const float *row = y + (long long)blockIdx.x * width;
@@ -116,8 +122,9 @@ KERNEL(add)(const float *y, float *x, long long count) {
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) x[i] += y[i];
 }
 
-// Rotary embedding in place, half-split form: elements i and i + half of a head are rotated as a pair, by the angle for the
-// position of the row. x is (rows, heads * 2 * half); cosines and sines are (positions, half). One block per row.
+// Applies the rotary embedding in place, in the half-split form: elements i and i + half of a head are rotated as a
+// pair. The angle depends on i and on the position of the row. x is (rows, heads * 2 * half); cosines and sines are
+// (positions, half). One block per row.
 KERNEL(rotate)(float *x, const int *positions, const float *cosines, const float *sines, int heads, int half) {
     float *row = x + (long long)blockIdx.x * heads * 2 * half;
     long long angle = (long long)positions[blockIdx.x] * half;
@@ -131,21 +138,24 @@ KERNEL(rotate)(float *x, const int *positions, const float *cosines, const float
     }
 }
 
-// Grouped-query attention within documents that are packed end to end, with soft-cap and window. It uses an online softmax
-// (Milakov & Gimelshein 2018) and tiles as in FlashAttention (Dao et al. 2022).
+// Grouped-query attention within documents that are packed end to end, with soft-cap and window. The kernel uses an
+// online softmax (Milakov & Gimelshein 2018) and tiles as in FlashAttention (Dao et al. 2022).
 //
-// A block computes one piece, i.e. consecutive queries of one document, for one key head and all query heads that read it.
-// Row r of a tile is query r / group and head r % group. Keys are loaded in tiles of 32. A piece is {row of the first query,
-// number of queries, first row of the document}. A block has 256 threads; each warp computes four rows of the tile. Widths are
-// multiples of 4 and at most 256.
+// A piece is consecutive queries of one document. It is stored as three numbers: row of the first query, number of
+// queries, first row of the document. A block computes one piece for one key head and for all query heads that read
+// this key head. Row r of a tile of queries is query r / group of the piece, for query head r % group. Keys are
+// loaded in tiles of 32. A block has 256 threads; each warp computes four rows of the tile. Head widths are multiples
+// of 4 and at most 256.
 //
-// q and out are (tokens, heads * width); k and v are (tokens, keyHeads * width). cap 0: no soft-cap. window 0: all keys up to
-// the query's own position. Dynamic shared memory: sharedBytes(width) in CUDABackend.swift.
+// q and out are (tokens, heads * width); k and v are (tokens, keyHeads * width). cap 0 means no soft-cap. window 0
+// means that a query sees all keys up to its own position. The size of dynamic shared memory is sharedBytes(width) in
+// CUDABackend.swift.
 #define TILE 32
 #define TILE_PAD 36
 
-// Loads the rows `first` to `first + TILE - 1` of `source` into `tile`; rows from `end` on and columns from `width` on are zero.
-// `source` begins at the columns of one key head; its rows are `sourceStride` apart, those of the tile `stride`.
+// Loads the rows `first` to `first + TILE - 1` of `source` into `tile`. Rows from `end` on and columns from `width`
+// on become zero. `source` points to the columns of one key head. Rows are `sourceStride` floats apart in `source`
+// and `stride` floats apart in `tile`. A row of `tile` has `quads` groups of four floats.
 DEVICE void loadTile(const float *source, long long sourceStride, int first, int end, int width, int quads, float *tile,
                      int stride) {
     for (int at = threadIdx.x; at < TILE * quads; at += 256) {
@@ -156,12 +166,13 @@ DEVICE void loadTile(const float *source, long long sourceStride, int first, int
     }
 }
 
-// WIDTH is the head width if it is known at compile time, so that loops over it are unrolled; otherwise 0.
+// The code of both attention kernels. WIDTH is the head width if it is known at compile time, so that the compiler
+// unrolls the loops over the width. Otherwise WIDTH is 0, and `anyWidth` is the head width.
 template <int WIDTH>
 DEVICE void attend(const float *q, const float *k, const float *v, float *out, const int *pieces, int keyHeads, int group,
                    int anyWidth, float scale, float cap, int window, float *shared) {
     const int width = WIDTH ? WIDTH : anyWidth;
-    int padded = (width + 31) / 32 * 32, stride = padded + 16;  // so that neighbouring rows are in different banks
+    int padded = (width + 31) / 32 * 32, stride = padded + 16;  // + 16: neighbouring rows are in different banks
     float *queries = shared, *keys = queries + TILE * stride, *weights = keys + TILE * stride;  // weights: (key, row)
     int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     int first = pieces[3 * blockIdx.x], count = pieces[3 * blockIdx.x + 1], start = pieces[3 * blockIdx.x + 2];
@@ -222,15 +233,15 @@ DEVICE void attend(const float *q, const float *k, const float *v, float *out, c
         }
         __syncthreads();
 
-        // The keys are no longer needed; the values overwrite them. Meanwhile each lane turns the four scores of one key into
-        // weights.
+        // The keys are no longer needed, so the values are loaded in their place. In addition, each lane converts the
+        // four scores of one key into weights.
         loadTile(v + (long long)keyHead * width, keyStride, tile, end, width, quads, keys, stride);
         float4 *mine = (float4 *)(weights + lane * TILE_PAD + warp * 4);
         float4 scores = *mine;
         float weight[4] = {scores.x, scores.y, scores.z, scores.w}, correction[4];
         UNROLL for (int a = 0; a < 4; a++) {
             float now = fmaxf(largest[a], warpMax(weight[a]));
-            // -INFINITE: the row has seen no key yet.
+            // If `largest` is -INFINITE, the row has not seen any key.
             correction[a] = largest[a] == -INFINITE ? 0.f : expf(largest[a] - now);
             weight[a] = weight[a] == -INFINITE ? 0.f : expf(weight[a] - now);
             total[a] = total[a] * correction[a] + warpSum(weight[a]);
@@ -283,7 +294,8 @@ BOUNDED_KERNEL(attention_256, 256, 2)(const float *q, const float *k, const floa
     attend<256>(q, k, v, out, pieces, keyHeads, group, width, scale, cap, window, shared);
 }
 
-// gelu_tanh(gate) * up, as float32 (`out`), in parts (`split`), or both. Null: not written. One block per row.
+// Computes gelu_tanh(gate) * up. Writes the result to `out` as float32 and to `split` in 16-bit parts. A null pointer
+// is not written to. One block per row.
 KERNEL(geglu)(const float *gate, const float *up, float *out, Half *split, int parts, int width) {
     long long start = (long long)blockIdx.x * width;
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
@@ -294,22 +306,23 @@ KERNEL(geglu)(const float *gate, const float *up, float *out, Half *split, int p
     }
 }
 
-// Sums of a row's logits so far: the largest logit; the sums of e^l and of l * e^l with l relative to the largest; and the
-// logit of the next token.
+// The logits of one row so far, reduced to four numbers. `largest` is the largest logit. `sum` and `weighted` are the
+// sums of e^l and of l * e^l, where l is the logit minus the largest logit. `target` is the logit of the next token.
 struct Partition {
     double sum, weighted;
     float largest, target;
     int isNonFinite, padding;
 };
 
-// Adds one chunk of the vocabulary, logits (rows, count) of the tokens from `first` on, to the Partition of each row.
-// `isFirst`: initializes the Partition first. One block per row.
+// Adds one chunk of the vocabulary to the Partition of each row. The chunk is logits (rows, count), for the tokens
+// `first` to first + count - 1. If `isFirst`, the old content of the Partition is ignored. One block per row.
 KERNEL(reduce_logits)(const float *logits, int count, int first, float cap, const int *next, Partition *rows, int isFirst) {
     SHARED(float, room, 33);
     const float *row = logits + (long long)blockIdx.x * count;
     float largest = -INFINITE, sum = 0, weighted = 0, zeros = 0;
     for (int i0 = threadIdx.x; i0 < count; i0 += 4 * blockDim.x) {
-        // Four logits at a time: their loads do not wait for each other, and the largest is updated once for all four.
+        // A thread takes four logits at a time. So their loads do not wait for each other, and `largest` is updated
+        // once for all four.
         float logit[4];
         UNROLL for (int j = 0; j < 4; j++) {
             int i = i0 + j * blockDim.x;
@@ -364,7 +377,8 @@ KERNEL(reduce_logits)(const float *logits, int count, int first, float cap, cons
     rows[blockIdx.x] = p;
 }
 
-// Computes cross-entropy (0 if the next token is -1, i.e. missing), entropy, and the lowest row that is not finite.
+// Computes cross-entropy and entropy of each row, and the lowest row with a logit that is NaN or infinite. The
+// cross-entropy is 0 if the row has no next token (-1).
 KERNEL(finish_predictions)(const Partition *partitions, const int *next, int rows, float *crossEntropy, float *entropy,
                            int *firstNonFinite) {
     int row = blockIdx.x * blockDim.x + threadIdx.x;
@@ -377,10 +391,11 @@ KERNEL(finish_predictions)(const Partition *partitions, const int *next, int row
     if (p.isNonFinite || !((logSum + p.weighted) * 0 == 0)) atomicMin(firstNonFinite, row);
 }
 
-// JumpReLU: stores the columns and values with pre + bias above both threshold and floor, of pre (rows, count). Columns ascend
-// within a row. One block of 256 threads per row. Row r has counts[r] entries, from index offsets[r] on; rows are stored in the
-// order in which their blocks reserve entries. cursor[0] counts all entries, including those beyond `capacity`, which are not
-// stored. cursor[1] becomes 1 if a pre-activation is not finite.
+// JumpReLU: stores each column and value of pre + bias that is above both threshold and floor. pre is (rows, count).
+// The entries of row r are counts[r] elements of `columns` and `values`, from index offsets[r] on. Columns ascend
+// within a row. Rows are stored in the order in which their blocks reserve entries. cursor[0] counts all entries;
+// those beyond `capacity` are counted but not stored. cursor[1] becomes 1 if a value of pre + bias is NaN or
+// infinite. One block of 256 threads per row.
 KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, float floor, int count, int firstRow,
                   int capacity, int *cursor, int *counts, int *offsets, int *columns, float *values) {
     SHARED(int, ends, 9);
@@ -440,7 +455,7 @@ KERNEL(jump_relu)(const float *pre, const float *bias, const float *threshold, f
             unsigned all[4];
             UNROLL for (int j = 0; j < 4; j++) all[j] = __ballot_sync(0xffffffffu, on[j]);
             if (!(all[0] | all[1] | all[2] | all[3])) continue;
-            // Entries of lower lanes come first, then the entries of this lane in order.
+            // Entries of lower lanes come first. The entries of one lane follow each other.
             long long at = place + __popc(all[0] & below) + __popc(all[1] & below) + __popc(all[2] & below) +
                            __popc(all[3] & below);
             UNROLL for (int j = 0; j < 4; j++) {

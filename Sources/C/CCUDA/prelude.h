@@ -1,9 +1,10 @@
-// Two compilers compile the kernels: NVRTC for devices (it needs no header of NVIDIA), and the C++ compiler of the host for
-// tests, in which each GPU thread runs as a fiber (Tests/FakeCUDA/emulator.h).
+// Two compilers compile the kernels. NVRTC compiles them for devices; it needs no header of NVIDIA. The C++ compiler
+// of the host compiles them for tests, in which each GPU thread is a fiber (Tests/FakeCUDA/emulator.h).
 #pragma once
 #ifdef __CUDACC_RTC__
 #define KERNEL(name) extern "C" __global__ void name
-// A kernel with blocks of `threads` threads; a multiprocessor must hold `blocks` blocks. This limits the registers per thread.
+// Defines a kernel that is launched with blocks of `threads` threads. A multiprocessor must have room for `blocks`
+// such blocks, so the compiler limits the registers per thread.
 #define BOUNDED_KERNEL(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name
 #define DEVICE static __device__ __forceinline__
 #define SHARED(type, name, count) __shared__ type name[count]
@@ -14,7 +15,8 @@
 #define PRAGMA(text) _Pragma(#text)
 #define UNROLLED(times) PRAGMA(unroll times)
 #define INFINITE __int_as_float(0x7f800000)
-// Each operation rounds separately; otherwise the compiler could fuse a product and a sum into one operation.
+// TIMES and PLUS round each product and each sum. If they were written with * and +, the compiler could fuse a
+// product and a sum into one operation with one rounding.
 #define TIMES(a, b) __fmul_rn(a, b)
 #define PLUS(a, b) __fadd_rn(a, b)
 #else
@@ -26,20 +28,20 @@ static inline __attribute__((noinline)) float PLUS(float a, float b) { return a 
 #define UNROLLED(times)
 #endif
 
-// The bits of a bfloat16 or a binary16.
+// The bits of a bfloat16 or binary16 number.
 typedef unsigned short Half;
 
-// Converts a bfloat16, which is the upper half of a float.
+// Converts a bfloat16 to float. A bfloat16 is the upper half of a float.
 DEVICE float fromBFloat16(Half bits) { return __uint_as_float((unsigned)bits << 16); }
 
-// Rounds to the nearest bfloat16, ties to even; NaN stays NaN.
+// Rounds to the nearest bfloat16, ties to even. NaN stays NaN.
 DEVICE Half toBFloat16(float value) {
     unsigned bits = __float_as_uint(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (Half)((bits >> 16) | 0x40u);
     return (Half)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Conversion from IEEE binary16, and to the nearest binary16, ties to even.
+// Conversions between float and IEEE binary16. toFloat16 rounds to the nearest binary16, ties to even.
 #ifdef __CUDACC_RTC__
 DEVICE float fromFloat16(Half bits) {
     float value;
@@ -68,9 +70,10 @@ DEVICE float warpMax(float value) {
     return value;
 }
 
-// Combines the values of all threads of a block with WARP_FOLD (warpSum or warpMax), and returns the result to every thread.
-// `neutral` changes no result. The block must consist of whole warps. `room` is 33 floats of shared memory. A second call may
-// follow at once: it first writes elements other than the one that the first call reads last.
+// Combines the values of all threads of a block with WARP_FOLD (warpSum or warpMax). Every thread receives the
+// result. `neutral` must not change a result: 0 for warpSum, -INFINITE for warpMax. The block must consist of whole
+// warps. `room` is 33 floats of shared memory. A second call may follow without a barrier. Reason: the last read of
+// the first call is room[32], but the second call writes room[0] to room[31] before its first barrier.
 template <float (*WARP_FOLD)(float)>
 DEVICE float blockFold(float value, float neutral, float *room) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;

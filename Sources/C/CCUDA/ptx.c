@@ -1,4 +1,4 @@
-// Embeds kernels.ptx into the program. scripts/make/kernels compiles it from kernels.cu beforehand.
+// Embeds kernels.ptx into the program. scripts/make/kernels makes this file from kernels.cu; the build does not.
 #include "CCUDA.h"
 
 static const char ptx[] = {

@@ -1,4 +1,4 @@
-// Fills the tables of functions, and wraps functions that Swift cannot call.
+// Fills the tables of NVIDIA's functions, and wraps C functions that Swift cannot call.
 #define _GNU_SOURCE
 #include "CCUDA.h"
 #include <dlfcn.h>

@@ -1,4 +1,5 @@
-// The table of libcurl's functions, and what Swift cannot do: calls of variadic functions, and access to a union.
+// Loads libcurl's functions into a table. Wraps two things that Swift cannot do: calling variadic functions, and
+// reading a union.
 #include "CCurl.h"
 
 #include <dlfcn.h>
@@ -7,7 +8,7 @@
 
 enum { CURL_GLOBAL_DEFAULT = 3, CURLINFO_HTTP_CONNECTCODE = 0x200000 + 22, CURLMSG_DONE = 1 };
 
-// CURLMsg
+// libcurl's struct CURLMsg.
 struct message {
     int kind;
     curl_easy easy;
@@ -17,7 +18,7 @@ struct message {
     } data;
 };
 
-// X(result, name, arguments)
+// X(result, name, parameters) for each function that is loaded.
 #define FUNCTIONS(X)                                                                      \
     X(int, curl_global_init, (long flags))                                                \
     X(curl_easy, curl_easy_init, (void))                                                  \

@@ -9,7 +9,7 @@ const saes = data.saes || [];
 const raw = data.values === "raw";
 const allTokens = sum(authors.map(author => author.tokens));
 const comparable = authors.filter(author => author.tokens > 0).length > 1;
-const ALL = -1;                                     // used as an SAE's index: the features of all SAEs
+const ALL = -1;                                     // an index for the features of all SAEs together
 const SITES = { res: "residual stream", mlp: "MLP output", att: "attention output" };
 
 function sum(numbers) { return numbers.reduce((total, number) => total + (number || 0), 0); }
@@ -18,7 +18,7 @@ function known(number) { return typeof number === "number" && Number.isFinite(nu
 const saeLabel = sae => `${sae.site} ${sae.layer}`;
 const keyOf = (sae, id) => `${sae.site}-${sae.layer}-${id}`;
 
-/** The table entries of each SAE's features. They are made when they are first needed. */
+/** For each SAE, the table entries of its features; null until they are first needed. */
 const entriesOfSAE = saes.map(() => null);
 function entriesOf(index) {
   if (index === ALL) {
@@ -30,7 +30,8 @@ function entriesOf(index) {
 }
 
 function makeEntry(index, feature) {
-  // A feature marks the author with the largest z. Log-odds are not used: three tokens may give a large value.
+  // A feature marks the author with the largest z. Log-odds are not used for this choice, because three tokens can
+  // make them large.
   let best = -1;
   if (comparable) authors.forEach((_, author) => {
     const z = zOf(feature, author);
@@ -45,20 +46,20 @@ function makeEntry(index, feature) {
   return entry;
 }
 
-/** Log-odds and z of an author without tokens are null, whatever the data say. */
+/** Returns log-odds or z of a feature for an author; null for an author without tokens, even if the data have a number. */
 function logOddsOf(feature, author) { return authors[author].tokens > 0 ? feature.log_odds[author] ?? null : null; }
 function zOf(feature, author) { return authors[author].tokens > 0 ? feature.z[author] ?? null : null; }
 
 function ratio(part, whole) { return whole > 0 ? part / whole : null; }
 
-/** Orders null below every number. Tables put null last in both directions. */
+/** Compares two values for sorting; null is below every number. Tables show null last, whether they ascend or descend. */
 function compare(a, b) {
   const none = value => value === null || value === undefined || Number.isNaN(value);
   if (none(a) || none(b)) return none(a) - none(b) ? none(b) - none(a) : 0;
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Returns the texts that the text filter searches, in lower case. They are made when a feature is first filtered. */
+/** The lower-case texts of each feature that the text filter searches. They are made when a feature is first filtered. */
 const searched = new WeakMap();
 function searchText(feature) {
   let texts = searched.get(feature);
@@ -92,7 +93,7 @@ function fewTokens(entry, most) {
 
 // ---- Numbers and text -------------------------------------------------------------------------------------------------------------
 
-/** Number formats by number of digits. They are reused: making a format takes longer than the rest of a cell. */
+/** Number formats, by number of decimals. They are made once, because making a format takes longer than the rest of a cell. */
 const formats = [0, 1, 2, 3].map(digits =>
   new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 function integer(number) { return fixed(number, 0); }
@@ -108,11 +109,11 @@ function shorten(text, most) {
   return letters.length > most ? letters.slice(0, most - 1).join("") + "…" : text;
 }
 
-/** Puts a name between isolates, so that a right-to-left name does not change the order of the sentence. */
+/** Puts a name between Unicode isolates, so that a right-to-left name does not change the order of the sentence. */
 function isolated(name) { return "\u2068" + name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "") + "\u2069"; }
 function authorName(index) { return authors[index] ? isolated(authors[index].name) : "?"; }
 
-/** Invisible characters and byte tokens are shown as symbols or code points. So bidi controls do not reorder the line. */
+/** Matches invisible characters and byte tokens. They are shown as symbols or code points, so that none reorders the line. */
 const INVISIBLE = /(\n|\t|<0x[0-9A-F]{2}>|[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff])/;
 function tokenNodes(token) {
   return plain(token).split(INVISIBLE).filter(Boolean).map(piece => {
@@ -147,7 +148,7 @@ function filled(element, properties, children) {
 }
 const byId = id => document.getElementById(id);
 
-/** Makes an element for a name, isolated from the direction of the text around the name. */
+/** Makes an element for a name. The name's writing direction does not affect the text around the name. */
 function bdi(text, most) {
   const shown = most ? shorten(text, most) : text;
   return h("bdi", { dir: "auto", title: shown === text && text.length < 16 ? null : text }, shown);
@@ -181,12 +182,13 @@ function niceTicks(from, to, about) {
 
 // ---- Tables -----------------------------------------------------------------------------------------------------------------------
 
-/** Returns the class of a table's box. A table of more than 20 rows scrolls in its box, so that the next section is near. */
+/** Returns the class of a table's box. A table of more than 20 rows scrolls in its box, so that the page stays short. */
 function scrollClass(rows) { return rows > 20 ? "scroll" : "scroll whole"; }
 
 /**
- * Makes a table with sortable columns. A column has a key, a title, value(row) to sort by, and fill(row), which returns the
- * cell's content. The table first shows `limit` rows; a button adds the others, because thousands of rows make the page slow.
+ * Makes a table with sortable columns. A column has a key and a title. Its function value(row) returns the value to sort by;
+ * fill(row) returns the cell's content. At first the table shows `limit` rows, because thousands of rows make the page slow.
+ * A button shows the other rows.
  */
 function makeTable({ id, label, columns, rows, keyOf, sort, limit = Infinity, choose, low, rowClass }) {
   let current = rows, sorted = [], shown = limit, selected = null;
@@ -284,12 +286,12 @@ function oklch(lightness, chroma, hue) {
 }
 function isDark() { return document.documentElement.dataset.theme === "dark"; }
 
-/** Colour for t from 0 to 1. 0 is near the page's colour, so large values stand out. Lightness alone gives the order. */
+/** Returns the colour for t from 0 to 1. At 0 it is near the page's colour. Lightness changes steadily with t. */
 function sequential(t) {
   return isDark() ? oklch(0.27 + 0.63 * t, 0.07 + 0.08 * Math.sin(Math.PI * t), 290 - 185 * t)
     : oklch(0.965 - 0.64 * t, 0.03 + 0.1 * Math.sin(Math.PI * Math.min(1, 0.15 + 0.75 * t)), 110 + 180 * t);
 }
-/** Colour for t from -1 to 1: blue below 0, orange above 0, which nearly all people can distinguish; near the page's colour at 0. */
+/** Returns the colour for t from -1 to 1: blue below 0, the page's colour near 0, orange above 0. */
 function diverging(t) {
   const strength = Math.min(1, Math.abs(t)), hue = t < 0 ? 257 : 56;
   return isDark() ? oklch(0.25 + 0.53 * strength, 0.008 + 0.132 * strength, hue)
@@ -323,7 +325,8 @@ function setTheme(theme) {
 }
 function startTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  // For a local file, some browsers do not store anything. The choice then lasts until the page is closed.
+  // Some browsers do not store settings of a page that is a local file. Then the choice lasts until the page is
+  // closed.
   let chosen = null;
   try { chosen = localStorage.getItem("sae-extract-theme"); } catch { /* no storage */ }
   if (chosen !== "light" && chosen !== "dark") chosen = null;
@@ -334,7 +337,7 @@ function startTheme() {
     try { localStorage.setItem("sae-extract-theme", chosen); } catch { /* no storage */ }
     setTheme(chosen);
   });
-  let before = null;                                // the theme to restore after printing, which uses the light theme
+  let before = null;                                // the theme to restore after printing; pages are printed in the light theme
   addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; setTheme("light"); });
   addEventListener("afterprint", () => { if (before) setTheme(before); });
 }
@@ -386,7 +389,7 @@ async function copyText(text, element, button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    getSelection().selectAllChildren(element);      // the clipboard is not available: the user can copy the selection
+    getSelection().selectAllChildren(element);      // without the clipboard, the user copies the selected text
     button.textContent = "Selected";
     return;
   }
@@ -543,7 +546,7 @@ function l0Panel(site, highest) {
     svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Mean L0 of ${site}. ${words}` }, parts));
 }
 
-/** Makes a table: a row for each author, a column for each SAE, grouped by site. `cell` makes the td of an author and an SAE. */
+/** Makes a table with a row for each author and a column for each SAE. `cell` makes the td of an author and an SAE. */
 function authorMatrix(id, label, cell) {
   const columns = siteNames.flatMap(site => layersOf(site).map((each, order) => ({ ...each, edge: order === 0 })));
   const box = { class: `${scrollClass(authors.length)} fitting`, tabindex: "0", role: "region", "aria-label": label };
@@ -592,7 +595,7 @@ const MEASURES = {
   rate: { title: "Rate", of: (feature, author) => ratio(feature.counts[author], authors[author].tokens) },
 };
 const view = { sae: 0, measure: comparable ? "logOdds" : "rate", author: "", number: "", text: "", firing: true, chosen: null };
-const HEAT_MOST = 120;                              // the most columns of the heat map: more would be too narrow to see
+const HEAT_MOST = 120;                              // maximum number of columns of the heat map: more would be too narrow
 let contrast = null;
 
 function renderContrast() {
@@ -743,7 +746,7 @@ function sentence(entry, author) {
     `log-odds ${fixed(feature.log_odds[author], 2)}, z ${fixed(feature.z[author], 1)}`;
 }
 
-/** Makes the heat map of authors by features on a canvas: thousands of elements would make each keystroke in a filter slow. */
+/** Makes the heat map of authors by features. It is a canvas, because thousands of elements would make the filters slow. */
 function makeHeat() {
   const names = h("ol", { "aria-hidden": "true" }, authors.map(author => h("li", {}, bdi(author.name))));
   const canvas = h("canvas", { id: "heat", tabindex: "0", role: "img",
@@ -757,7 +760,7 @@ function makeHeat() {
   for (const name of names.children) { name.style.height = `${high}px`; name.style.lineHeight = `${high}px`; }
 
   function update(rows) {
-    // Features that mark the same author are adjacent and form a block.
+    // Sorts the features so that those that mark the same author are adjacent.
     columns = rows.map((entry, order) => ({ entry, order }))
       .sort((a, b) => (a.entry.best < 0) - (b.entry.best < 0) || a.entry.best - b.entry.best
         || compare(b.entry.z, a.entry.z) || a.order - b.order).map(each => each.entry);
@@ -770,7 +773,7 @@ function makeHeat() {
     const measure = MEASURES[view.measure];
     if (view.measure === "rate") {
       const values = columns.flatMap(entry => authors.map((_, author) => measure.of(entry.feature, author)));
-      // Rates span four powers of ten, so colour follows their logarithm. A rate of 0 stays blank.
+      // Rates differ by up to a factor of 10,000, so the colour follows their logarithm. A rate of 0 has no colour.
       const some = values.filter(value => value > 0);
       const from = Math.log10(Math.min(...some)), to = Math.log10(Math.max(...some));
       colourOf = value => value > 0 ? sequential(to > from ? (Math.log10(value) - from) / (to - from) : 1) : null;
@@ -779,8 +782,8 @@ function makeHeat() {
         some.length ? [10 ** from, middle, 10 ** to].map(value => `${Number((100 * value).toPrecision(2))}\u00a0%`) : []));
       return;
     }
-    // The scale ends at the 90th percentile of the features' largest values, so that a few extreme features do not make all
-    // others pale.
+    // For each feature, the largest absolute value over all authors is taken. The scale ends at the 90th percentile
+    // of these values. Otherwise a few extreme features would make all others pale.
     const sizes = columns.map(entry => Math.max(0, ...authors.map((_, author) => Math.abs(measure.of(entry.feature, author) || 0))))
       .sort((a, b) => a - b);
     const wanted = sizes[Math.floor(0.9 * (sizes.length - 1))] || 1;
@@ -878,7 +881,7 @@ function makeHeat() {
 let stepping = false;
 const panel = {};
 
-/** Shows a feature. Every choice of a feature changes the address, so it can be linked, and the back button undoes it. */
+/** Shows a feature by changing the page's address. So a feature can be linked, and the back button shows the previous feature. */
 function choose(key) {
   if (location.hash === `#${key}`) arrive(true);
   else location.hash = key;
@@ -890,7 +893,7 @@ function startFeature() {
     const next = order[order.findIndex(entry => entry.key === view.chosen) + by];
     if (!next) return;
     stepping = true;
-    location.replace(`#${next.key}`);               // steps make no history entries: back leads to the page before all steps
+    location.replace(`#${next.key}`);               // no history entry: the back button skips all steps
   };
   panel.previous = h("button", { type: "button", id: "previous", onclick: step(-1) }, "← Previous");
   panel.next = h("button", { type: "button", id: "next", onclick: step(1) }, "Next →");
@@ -905,7 +908,8 @@ function startFeature() {
 function arrive(again, first) {
   const match = /^#([a-z]+)-(\d+)-(\d+)$/.exec(location.hash);
   if (!match) {
-    // The address names a section or nothing. The shown feature stays; if none is shown, show the first.
+    // The address does not name a feature. A feature that is shown stays. When the page is opened, the first feature
+    // is shown.
     if (!view.chosen && first) show(view.sae, saes.length ? entriesOf(view.sae)[0]?.feature.id : undefined);
     return;
   }
@@ -931,10 +935,10 @@ function show(index, id) {
   byId("feature-title").textContent = sae && known(id) ? `Feature ${id}` : "A feature";
   panel.about.replaceChildren(...aboutNodes(sae, id));
   if (entry) panel.body.replaceChildren(...featureNodes(entry));
-  else if (!sae && known(id)) panel.body.replaceChildren(h("p", { class: "empty" }, "This run has no such SAE."));
+  else if (!sae && known(id)) panel.body.replaceChildren(h("p", { class: "empty" }, "This run has no SAE for this site and layer."));
   else if (known(id)) panel.body.replaceChildren(h("p", { class: "empty" },
     "This feature is not in the report, which has only the features that tell authors apart best."));
-  else panel.body.replaceChildren(h("p", { class: "empty" }, "There is no feature to show."));
+  else panel.body.replaceChildren(h("p", { class: "empty" }, "The data have no feature."));
 }
 
 function aboutNodes(sae, id) {
@@ -1012,7 +1016,7 @@ function contextNode(context, strongest) {
 
 // ---- Start ------------------------------------------------------------------------------------------------------------------------
 
-/** Marks the section in view in the navigation. */
+/** Marks the link of the section that is in view. */
 function startNavigation() {
   const links = [...document.querySelectorAll("nav a")];
   const mark = () => {

@@ -1,6 +1,7 @@
-// Runs before the constructors of shared libraries. OpenBLAS' constructor starts one thread per core, each with 128 MiB of
-// address space, and ends the process if it cannot. Workers use the program's own threads, and the parent needs no such
-// threads. So the program executes itself again with OPENBLAS_NUM_THREADS=1, with which OpenBLAS starts no threads.
+// This code runs before the constructors of shared libraries. OpenBLAS' constructor starts one thread per core, each
+// with 128 MiB of address space, and ends the process if a thread cannot be started. The program does not need these
+// threads, because workers use threads of their own. So the program executes itself once more with
+// OPENBLAS_NUM_THREADS=1. With this setting, OpenBLAS starts no threads.
 
 #define _GNU_SOURCE
 #include "CStartup.h"
@@ -9,7 +10,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-// No instrumentation: the libraries of sanitizers are not initialised yet.
+// A function that must not be instrumented, because it runs before the libraries of sanitizers are initialised.
 #define EARLY __attribute__((disable_sanitizer_instrumentation, no_sanitize("address", "thread", "undefined")))
 
 static int argument_count;
@@ -18,11 +19,11 @@ static char **arguments;
 static char name[] = "OPENBLAS_NUM_THREADS=";
 static char setting[] = "OPENBLAS_NUM_THREADS=1";
 
-// In the program, `main` is `sae_extract_main`. A bundle of tests has another `main` and must not execute itself again.
+// In the program, `main` is `sae_extract_main`. A test bundle has another `main`, and must not execute itself again.
 extern int main(int, char **);
 extern int sae_extract_main(int, char **) __attribute__((weak));
 
-// Returns whether `text` begins with `prefix`; if `whole`, whether `text` equals `prefix`.
+// Returns whether `text` begins with `prefix`. If `whole`, returns whether `text` equals `prefix`.
 EARLY static int begins(const char *text, const char *prefix, int whole) {
     for (; *prefix; ++text, ++prefix) {
         if (*text != *prefix) return 0;
@@ -45,7 +46,7 @@ EARLY static void begin(int count, char **values, char **environment) {
     }
     changed[kept++] = setting;
     changed[kept] = NULL;
-    // If both calls fail, the program continues, with threads of OpenBLAS that it does not need.
+    // If both calls of execve fail, the program continues with OpenBLAS' threads, which it does not use.
     execve("/proc/self/exe", values, changed);
     const char *path = (const char *)getauxval(AT_EXECFN);
     if (path) execve(path, values, changed);

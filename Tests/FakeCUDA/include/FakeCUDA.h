@@ -4,8 +4,8 @@
 extern "C" {
 #endif
 
-// Sets the order of threads and blocks. 0: ascending; 1: descending; larger numbers: shuffled with this seed; negative: the
-// environment variable FAKE_CUDA_ORDER decides.
+// Sets the order of threads and blocks. 0: ascending. 1: descending. Larger numbers: shuffled, with the number as
+// seed. Negative: the environment variable FAKE_CUDA_ORDER has the order.
 void fake_cuda_set_order(long order);
 
 #ifdef __cplusplus

@@ -1,14 +1,17 @@
 // Products of bfloat16 numbers, summed in float32: the kernels of `--dtype bfloat16` on the CPU backend.
 //
-// A "pair" is two neighbouring columns of one row (32 bits). One factor is transposed into "lanes": for a block of rows,
-// first pair 0 of every row, then pair 1 of every row, and so on. So each row has its own vector lane. The other factor
-// stays row by row; each of its pairs is copied to all lanes. Weights of a checkpoint, (outputs, inputs), are read in place
-// without packing, and the activations are in lanes. The encoder of an SAE, (inputs, outputs), is packed into lanes, one
-// block of outputs at a time, and the activations are read in place.
+// A "pair" is two neighbouring columns of one row (32 bits). One factor of a product is transposed into "lanes". The
+// lanes of a block of rows are: pair 0 of every row, then pair 1 of every row, and so on. So each row has its own
+// vector lane. The other factor stays row by row, and each of its pairs is copied to all lanes.
 //
-// A bfloat16 is the upper half of a float32. The product of two is exact in float32 unless it overflows or is subnormal
-// (VDPBF16PS treats subnormal numbers as zero). Each sum goes over the pairs of a row in order, and adds the second product
-// of a pair first (Intel SDM vol. 2). So all kernels give the same bits, except where numbers overflow or are subnormal.
+// The weights of a checkpoint, (outputs, inputs), are read in place, and the activations are packed into lanes. The
+// encoder of an SAE, (inputs, outputs), is packed into lanes, one block of outputs at a time, and the activations are
+// read in place.
+//
+// A bfloat16 is the upper half of a float32. The product of two bfloat16 numbers is exact in float32, unless it
+// overflows or is subnormal. (VDPBF16PS treats subnormal numbers as zero.) Each sum takes the pairs of a row in
+// order, and adds the second product of a pair first, as VDPBF16PS does (Intel SDM vol. 2). So all kernels give the
+// same bits, except for products that overflow or are subnormal.
 
 #ifndef CBFLOAT16_H
 #define CBFLOAT16_H
@@ -16,22 +19,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/// Maximum number of rows, of the factor that stays row by row, in one call of `multiply`.
+/// Maximum number of rows in one call of `multiply`, for the factor that stays row by row.
 enum { BFLOAT16_ROWS = 96 };
 
-/// Returns whether the processor has AVX-512 (F, CD, BW, DQ, VL), and the system saves its registers.
+/// Returns whether the processor has AVX-512 (F, CD, BW, DQ, VL) and the operating system saves its registers.
 bool processor_has_avx512(void);
 
-/// Returns whether the processor has AVX2 and FMA, and the system saves their registers.
+/// Returns whether the processor has AVX2 and FMA and the operating system saves their registers.
 bool processor_has_avx2(void);
 
-/// Functions for one instruction set. Numbers may be at any address; no alignment is needed.
+/// The kernels for one instruction set. All pointers may have any alignment.
 struct bfloat16_kernels {
     /// Name of the instruction set.
     const char *name;
-    /// Whether the instruction set multiplies bfloat16 numbers. If false, the kernels widen them to float32 first.
+    /// Whether the instruction set multiplies bfloat16 numbers. If false, the kernels first widen the numbers to
+    /// float32.
     bool is_native;
-    /// Number of rows in a full block of lanes. A last block with fewer rows is padded to the next multiple of `vector`.
+    /// Number of rows in a full block of lanes. If the last block has fewer rows, it is padded to the next multiple
+    /// of `vector`.
     long block;
     /// Number of rows in one vector.
     long vector;
@@ -39,26 +44,27 @@ struct bfloat16_kernels {
     /// Rounds `count` floats to the nearest bfloat16, ties to even. NaN stays NaN.
     void (*round)(const void *x, long count, uint16_t *out);
 
-    /// Packs `count` rows (at most `block`), each of `pairs` pairs, into one block of lanes: pair 0 of all rows, then pair 1
-    /// of all rows, and so on. `stride` is the distance between rows in bfloat16 numbers. The lanes after the last row, up
-    /// to a whole vector, are zero.
+    /// Packs `count` rows (at most `block`) into one block of lanes: pair 0 of all rows, then pair 1 of all rows, and
+    /// so on. Each row has `pairs` pairs. Rows are `stride` bfloat16 numbers apart. The lanes after the last row, up
+    /// to a whole vector, become zero.
     void (*pack_rows)(const uint16_t *rows, long stride, long count, long pairs, uint32_t *lanes);
 
-    /// Rounds two rows of a float32 matrix to bfloat16 and interleaves them into one block of lanes: the two numbers of a
-    /// column become one pair. `second` may be null (zeros). `count` is the number of columns, at most `block`. The lanes
-    /// after the last column, up to a whole vector, are zero.
+    /// Rounds two rows of a float32 matrix to bfloat16 and interleaves them into one block of lanes: the two numbers
+    /// of a column become one pair. `count` is the number of columns, at most `block`. If `second` is null, the
+    /// second row is zero. The lanes after the last column, up to a whole vector, become zero.
     void (*pack_columns)(const void *first, const void *second, long count, uint32_t *lanes);
 
-    /// Computes the products of `lane_count` rows in lanes, stored block after block with `pairs` pairs per row, and
-    /// `row_count` rows (at most BFLOAT16_ROWS), which are `row_stride` bfloat16 numbers apart. The product of lane l and
-    /// row r goes to out[l * stride + r] if `lanes_first`, otherwise to out[r * stride + l]. `room` is scratch memory for
-    /// BFLOAT16_ROWS * block floats.
+    /// Multiplies `lane_count` rows in lanes with `row_count` rows (at most BFLOAT16_ROWS). The lanes are stored
+    /// block after block, with `pairs` pairs per row. The other rows are `row_stride` bfloat16 numbers apart. The
+    /// product of lane l and row r is written to out[l * stride + r] if `lanes_first`, otherwise to out[r * stride +
+    /// l]. `room` is scratch memory for BFLOAT16_ROWS * block floats.
     void (*multiply)(
         const uint32_t *lanes, long lane_count, long pairs, const void *rows, long row_stride, long row_count,
         bool lanes_first, float *out, long stride, float *room);
 };
 
-/// Returns one set of kernels of those that this processor can run. `index` 0 is the fastest set; null after the last.
+/// Returns the kernels for one of the instruction sets that this processor supports. Index 0 is the fastest; larger
+/// indices are slower. Returns null if `index` is not below the number of supported sets.
 const struct bfloat16_kernels *bfloat16_kernels_at(long index);
 
 #endif

@@ -1,5 +1,6 @@
-// Tables of the functions of NVIDIA's libraries that the program uses. They are filled by name at run time. No header of
-// NVIDIA is needed: names, signatures and values are equal in CUDA 11, 12 and 13.
+// Tables of the functions that the program calls in NVIDIA's libraries. At run time, each entry is filled by the name
+// of its function. Names, signatures and values are equal in CUDA 11, 12 and 13. They are declared in this file, so
+// no header of NVIDIA is needed.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -10,7 +11,7 @@ typedef struct cuda_module *cuda_module;      // CUmodule
 typedef struct cuda_function *cuda_function;  // CUfunction
 typedef struct cublas_handle *cublas_handle;  // cublasHandle_t
 
-// X(name, parameters). All functions return a status; 0 is success.
+// The lists below have X(name, parameters) for each function. All these functions return a status; 0 is success.
 
 // libcudart: cuda_runtime_api.h
 #define CUDART_FUNCTIONS(X)                                                                                  \
@@ -78,16 +79,19 @@ typedef struct cublas_table {
 } cublas_table;
 #undef CCUDA_POINTER
 
-// Fill a table from a handle of dlopen. Return the name of the first function that the library lacks, or null.
+// Each of these three functions fills a table from a handle that dlopen returned. It returns the name of the first
+// function that the library lacks, or null.
 const char *ccuda_fill_cudart(void *library, cudart_table *table);
 const char *ccuda_fill_driver(void *library, cuda_driver_table *table);
 const char *ccuda_fill_cublas(void *library, cublas_table *table);
 
-// Returns the file from which a handle of dlopen was loaded; null if dlinfo fails. In C because dlinfo needs _GNU_SOURCE.
+// Returns the path of the file that dlopen loaded for the handle `library`; null if dlinfo fails. Written in C
+// because dlinfo needs _GNU_SOURCE.
 const char *ccuda_library_path(void *library);
 
-// Launches `function` on a grid of gridX by gridY blocks of `block` threads. Each of the `count` arguments (at most 32) is in
-// the low bytes of its 64-bit number. Returns the status of cuLaunchKernel; 1 if there are too many arguments.
+// Launches `function` on a grid of gridX by gridY blocks of `block` threads. `arguments` has `count` elements, at
+// most 32. Each argument is in the low bytes of its element. Returns the status of cuLaunchKernel, or 1 if `count` is
+// above 32.
 int ccuda_launch(const cuda_driver_table *table, cuda_function function, unsigned gridX, unsigned gridY, unsigned block,
                  unsigned sharedBytes, cuda_stream stream, const uint64_t *arguments, int count);
 

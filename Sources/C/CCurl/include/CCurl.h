@@ -1,19 +1,20 @@
-// The functions of libcurl that the Hub client calls, loaded from libcurl.so.4 at run time. libcurl's headers are not needed:
-// names, numbers and signatures are those of curl/curl.h, curl/multi.h and curl/urlapi.h, and never change within libcurl.so.4.
-// Everything is in libcurl 7.68, except where a comment says otherwise.
+// The functions of libcurl that the Hub client calls, loaded from libcurl.so.4 at run time. Names, numbers and
+// signatures are those of curl/curl.h, curl/multi.h and curl/urlapi.h, which never change within libcurl.so.4. So
+// libcurl's headers are not needed. libcurl 7.68 has everything in this file, unless a comment names a later version.
 #pragma once
 #include <stddef.h>
 
 typedef struct curl_easy *curl_easy;    // CURL *: a transfer
-typedef struct curl_multi *curl_multi;  // CURLM *: transfers and the connections that they leave
+typedef struct curl_multi *curl_multi;  // CURLM *: a set of transfers, with connections for reuse
 typedef struct curl_list *curl_list;    // struct curl_slist *: lines of text
 typedef struct curl_parts *curl_parts;  // CURLU *: the parts of a URL
 
-// Called with one line of the head or one piece of the body, `count` bytes (`size` is 1). Any result other than `count` ends the
-// transfer.
+// A function that libcurl calls with one line of the head or one piece of the body. The bytes are `count`; `size` is
+// always 1. If the function returns any number other than `count`, the transfer ends.
 typedef size_t (*curl_receiver)(char *bytes, size_t size, size_t count, void *user);
 
-// CURLcode, CURLMcode and CURLUcode are 0 for success. These are the errors of transfers that the client distinguishes.
+// The errors of transfers (CURLcode) that the client distinguishes. In CURLcode, CURLMcode and CURLUcode, 0 is
+// success.
 typedef enum {
     CURLE_UNSUPPORTED_PROTOCOL = 1,
     CURLE_COULDNT_RESOLVE_PROXY = 5,
@@ -29,8 +30,8 @@ typedef enum {
     CURLE_TOO_LARGE = 100,
 } curl_code;
 
-// Options of a transfer (CURLOPT_…). libcurl copies a text, but not the receivers' user pointer, the list of headers and the
-// error buffer: these must live as long as the transfer.
+// Options of a transfer (CURLOPT_…). libcurl copies the text of an option. It does not copy the receivers' user
+// pointer, the list of headers and the error buffer. The caller must keep these three until the transfer has ended.
 typedef enum {
     CURLOPT_NOBODY = 44,
     CURLOPT_NETRC = 51,
@@ -64,7 +65,8 @@ typedef enum {
     CURLOPT_HEADERFUNCTION = 20079,
 } curl_option;
 
-// Values of options: CURLPROTO_…, CURL_HTTP_VERSION_…, CURLHEADER_…; CURL_ERROR_SIZE, the size of the error buffer in bytes.
+// Values of options (CURLPROTO_…, CURL_HTTP_VERSION_…, CURLHEADER_…), and the size of the error buffer in bytes
+// (CURL_ERROR_SIZE).
 enum { CURLPROTO_HTTP = 1, CURLPROTO_HTTPS = 2, CURL_HTTP_VERSION_1_1 = 2, CURLHEADER_SEPARATE = 1, CURL_ERROR_SIZE = 256 };
 
 // Parts of a URL (CURLUPART_…), and flags for reading it (CURLU_…).
@@ -78,8 +80,8 @@ typedef enum {
 } curl_part;
 enum { CURLU_DEFAULT_PORT = 1, CURLU_PATH_AS_IS = 1 << 7 };
 
-// Loads and initializes libcurl, once. Returns NULL, or what is wrong with libcurl: "is not installed". No other function may be
-// called before this one has returned NULL.
+// Loads and initializes libcurl at the first call. Returns NULL, or the problem as the end of a sentence: "is not
+// installed". Other functions may be called only after this function has returned NULL.
 const char *ccurl_load(void);
 
 curl_easy ccurl_easy_init(void);
@@ -89,7 +91,7 @@ int ccurl_set_text(curl_easy easy, curl_option option, const char *value);
 int ccurl_set_pointer(curl_easy easy, curl_option option, void *value);
 int ccurl_set_list(curl_easy easy, curl_option option, curl_list value);
 int ccurl_set_receiver(curl_easy easy, curl_option option, curl_receiver value);
-// Returns the status with which a proxy answered CONNECT; 0 if no proxy answered it.
+// Returns the HTTP status of a proxy's answer to CONNECT; 0 if no proxy has answered.
 long ccurl_connect_status(curl_easy easy);
 const char *ccurl_easy_strerror(int code);
 
@@ -98,20 +100,21 @@ void ccurl_multi_cleanup(curl_multi multi);
 int ccurl_multi_add_handle(curl_multi multi, curl_easy easy);
 int ccurl_multi_remove_handle(curl_multi multi, curl_easy easy);
 int ccurl_multi_perform(curl_multi multi, int *running);
-// Waits until `multi` can go on, until it is woken, or for `milliseconds`.
+// Waits until a transfer of `multi` can continue, until `ccurl_multi_wakeup` is called, or for `milliseconds`.
 int ccurl_multi_wait(curl_multi multi, int milliseconds);
-// Wakes `ccurl_multi_wait`. The only function that other threads may call meanwhile.
+// Ends a wait in `ccurl_multi_wait`. During a wait, other threads may call only this function for `multi`.
 int ccurl_multi_wakeup(curl_multi multi);
-// Returns the CURLcode with which the transfer of `multi` ended; -1 if it has not ended.
+// Returns the CURLcode with which the transfer of `multi` has ended; -1 if it has not ended.
 int ccurl_multi_result(curl_multi multi);
 
-// Returns the list with `text` at its end; NULL if there is no memory for it.
+// Appends `text` to `list` and returns the list; NULL if memory is short.
 curl_list ccurl_list_append(curl_list list, const char *text);
 void ccurl_list_free(curl_list list);
 
 curl_parts ccurl_parts_init(void);
 void ccurl_parts_free(curl_parts parts);
 int ccurl_parts_set(curl_parts parts, curl_part part, const char *text, unsigned flags);
-// Writes the part's text to `text`; the caller frees it with ccurl_free. Returns a nonzero code if the URL lacks the part.
+// Writes the text of a part to `text`. The caller frees this text with ccurl_free. Returns a nonzero code if the URL
+// lacks the part.
 int ccurl_parts_get(curl_parts parts, curl_part part, char **text, unsigned flags);
 void ccurl_free(void *memory);

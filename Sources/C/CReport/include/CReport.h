@@ -1,4 +1,4 @@
-// Files of the report's page, embedded in the program.
+// The files of the report's page, which are embedded in the program.
 
 #ifndef CREPORT_H
 #define CREPORT_H
@@ -9,11 +9,11 @@ typedef struct {
     long size;
 } creport_file;
 
-// The page's markup, style and script (ReportPage.swift joins them).
+// The page's markup, style and script. ReportPage.swift joins them.
 creport_file creport_html(void);
 creport_file creport_css(void);
 creport_file creport_js(void);
-// The table of SAEs that have pages on Neuronpedia (NeuronpediaPages.swift reads it).
+// The table of SAEs that have pages on Neuronpedia. NeuronpediaPages.swift reads it.
 creport_file creport_neuronpedia(void);
 
 #endif

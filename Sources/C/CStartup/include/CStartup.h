@@ -1,9 +1,10 @@
-// Code that runs before the constructors of shared libraries, and the arguments that it receives.
+// The arguments of the process, as startup.c received them before the constructors of shared libraries ran.
 
 #ifndef CSTARTUP_H
 #define CSTARTUP_H
 
-// The arguments of the process; index 0 is the program's name. Swift's CommandLine reads them from /proc, which may be missing.
+// Number and texts of the process' arguments; index 0 is the program's name. Swift's CommandLine reads the arguments
+// from /proc, which may be missing.
 int startup_argument_count(void);
 const char *_Nonnull startup_argument(int index);
 
