@@ -1,6 +1,7 @@
 // Tests of signals that ask a run to stop, and of the run that continues later.
 
 import ByteJSON
+import Files
 import Foundation
 import TestSupport
 import Testing

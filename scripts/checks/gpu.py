@@ -256,13 +256,25 @@ def current_commit():
         return "unknown"
 
 
+TERMS = """\
+Terms in this report:
+
+- A feature that fires at a token is **on**. A **bit** says whether one feature is on at one token.
+- **exact**: a random checkpoint in float32 whose weights are bfloat16 numbers. **arbitrary**: the same checkpoint
+  without rounding its weights to bfloat16.
+- **gaps**: the share of the time from the first to the last batch in which the card had nothing to do.
+- A bit that differs is **within the margin** if its pre-activation is close to its limit, so that rounding can decide
+  the bit. Otherwise it is **far**. The limit is the larger of the SAE's threshold and `--feature_threshold`.
+- **verdict**: pass or FAIL; – if the row has no requirement."""
+
+
 def heading(card_name, options):
     commit = options.commit or current_commit()
     lines = ["# GPU check", "", f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, commit {commit}, {os.cpu_count()} cores. Card: {card_name}.",
              f"Made by `{shlex.join(['scripts/gpu-check', *sys.argv[1:]])}`."]
     if options.quick:
         lines += ["", "**A small model: this report tests the check itself and shows nothing about speed.**"]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", TERMS])
 
 
 def seconds_text(value):
