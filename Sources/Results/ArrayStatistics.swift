@@ -1,10 +1,10 @@
-// Statistics of an array, computed without loading the array into memory.
+// Computes statistics of an array without loading the array into memory.
 
 import ArrayFiles
 import ByteJSON
 import FoundationEssentials
 
-/// Counts, range and mean of an array's elements. Range and mean are over the finite elements.
+/// Counts, range and mean of an array's elements. NaN and infinities are counted, but not included in range and mean.
 struct ArrayStatistics {
     private(set) var count = 0
     private(set) var zeros = 0
@@ -18,13 +18,13 @@ struct ArrayStatistics {
         let value = ArrayStatistics.decoder(scan.header.descr)
         var seen = 0
         try scan.forEachNonzero { _, bits in
-            // -0.0 has nonzero bits.
+            // -0.0 has nonzero bits, but counts as zero.
             let value = value(bits)
             guard value != 0 else { return }
             seen += 1
             add(value)
         }
-        // The header's shape is trusted only now: the scan throws if the data have another size.
+        // The shape in the header is used only after the scan: the scan throws if the data have another size.
         count = scan.count
         zeros = count - seen
         if zeros > 0 { (least, largest) = (min(least, 0), max(largest, 0)) }
@@ -55,8 +55,8 @@ struct ArrayStatistics {
         sum += value
     }
 
-    /// Returns the conversion from the bits of an element of NumPy's type `descr` to a number. Unsigned integers and bool are
-    /// the default.
+    /// Returns a function that converts the bits of an element of NumPy's type `descr` to a number. The default case
+    /// handles unsigned integers and bool.
     private static func decoder(_ descr: String) -> (UInt64) -> Double {
         switch descr.dropFirst() {
         case "f2": { Double(Float16(bitPattern: UInt16(truncatingIfNeeded: $0))) }
@@ -70,10 +70,11 @@ struct ArrayStatistics {
         }
     }
 
-    /// Mean of the finite elements; 0 if no element is finite.
+    /// The mean of the finite elements; 0 if no element is finite.
     private var mean: Double { sum / Double(max(count - notFinite, 1)) }
 
-    /// Cells of a table row: elements, zeros, not finite, least, mean, largest. The last three are empty if no element is finite.
+    /// The cells of a table row: the numbers of elements, zeros and non-finite elements, then the least, the mean and
+    /// the largest element. The last three are empty if no element is finite.
     var cells: [String] {
         let isEmpty = count == notFinite
         return ["\(count)", "\(zeros)", "\(notFinite)"]
@@ -82,7 +83,7 @@ struct ArrayStatistics {
 
     private static func short(_ value: Double) -> String {
         if value == value.rounded(), abs(value) < 1e15 { return "\(Int(value))" }
-        // Most arrays are float32 or narrower, so a float32 has all their digits.
+        // Most arrays are float32 or narrower, so the digits of a float32 are enough.
         let float = Float(value)
         return float.isFinite && float != 0 ? "\(float)" : "\(value)"
     }

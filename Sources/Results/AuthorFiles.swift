@@ -6,19 +6,20 @@ import Files
 import FoundationEssentials
 import RunFiles
 
-/// An activations file, dense or sparse. Its entries are read one after another.
+/// An activations file, dense or sparse: which features fire at each token. `forEachEntry` reads its entries in
+/// order.
 public struct ActivationsFile: Sendable {
     /// Path of the file.
     public let path: String
     /// Whether the file holds a CSR matrix.
     public let isSparse: Bool
-    /// D, the number of documents. 1 for a sparse file without metadata.
+    /// D, the number of documents. For a sparse file without metadata, 1.
     public let documents: Int
-    /// T, the positions of a document. The number of all rows for a sparse file without metadata.
+    /// T, the number of positions of each document. For a sparse file without metadata, the number of all rows.
     public let positions: Int
     /// F, the number of features of the SAE.
     public let features: Int
-    /// The file's `metadata` member. Nil if the file has no such member.
+    /// The content of the file's member `metadata`. Nil if the file has no such member.
     public let metadata: FeatureMetadata?
     private let reader: NPZReader
 
@@ -29,13 +30,14 @@ public struct ActivationsFile: Sendable {
             || names.isSuperset(of: ["indices", "indptr", "format", "shape", "data"])
     }
 
-    /// Reads headers and metadata of the file at `path`, but not its entries. Throws `FileError`, `NPZError` or `ResultsError`.
+    /// Reads the headers and the metadata of the file at `path`, but not its entries. Throws `FileError`, `NPZError`
+    /// or `ResultsError`.
     public init(path: String) throws {
         let reader = try NPZReader(path: path)
         (self.path, self.reader) = (path, reader)
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
         if reader.names.contains("metadata") {
-            // Metadata hold one number for each document and a few names. 64 MB is far more than they need.
+            // Limits the size of the metadata to 64 MB. One number for each document and a few names need far less.
             guard try reader.scan("metadata").size <= 64 << 20 else {
                 throw bad("its metadata has more than 64 MB")
             }
@@ -73,7 +75,7 @@ public struct ActivationsFile: Sendable {
             documents = metadata?.tokensPerDocument.count ?? 1
             guard documents > 0 ? shape[0] % documents == 0 : shape[0] == 0 else {
                 throw bad(
-                    "\(shape[0]) rows are not a whole number for each of \(documents) documents")
+                    "\(shape[0]) rows cannot be divided evenly among \(documents) documents")
             }
             positions = documents > 0 ? shape[0] / documents : 0
         } else {
@@ -89,22 +91,24 @@ public struct ActivationsFile: Sendable {
                 header.shape[0], header.shape[1], header.shape[2]
             )
             if let count = metadata?.tokensPerDocument.count, count != documents {
-                throw bad("metadata has \(count) documents, the array \(documents)")
+                throw bad("its metadata has \(count) documents, its array \(documents)")
             }
         }
-        // Readers keep counters for each document and feature. A compressed or empty array can claim any shape.
+        // Limits the shape, because readers allocate counters for each document and feature. A small file can claim
+        // any shape if its array is compressed or empty.
         guard SizeLimits.allow(documents: documents, tokens: positions, features: features),
             documents * positions <= SizeLimits.rows
         else {
             throw bad(
-                "\(documents) documents of \(positions) tokens and \(features) features are more than this program counts (\(SizeLimits.words))"
+                "\(documents) documents of \(positions) tokens and \(features) features are more than this program reads (limits: \(SizeLimits.words))"
             )
         }
     }
 
-    /// Calls `body` with the row, the feature and the value of each nonzero entry. The row is `document · positions + position`.
-    /// Rows ascend, and features ascend within a row. Throws `NPZError` or `ResultsError` if the file is damaged; `body` has
-    /// then been called with the entries before the damage. Rethrows what `body` throws.
+    /// Calls `body` with the row, the feature and the value of each nonzero entry. The row is
+    /// `document · positions + position`. Rows ascend, and features ascend within a row. Throws `NPZError` or
+    /// `ResultsError` if the file is damaged; `body` has then been called with the entries before the damage.
+    /// Rethrows what `body` throws.
     public func forEachEntry(
         _ body: (_ row: Int, _ feature: Int, _ value: Float) throws -> Void
     ) throws {
@@ -112,8 +116,8 @@ public struct ActivationsFile: Sendable {
             try forEachSparseEntry(body)
         } else {
             let features = features
-            // Entries of one row follow each other, so the row is computed only when it changes. A division for each entry
-            // would double the time.
+            // Entries of one row follow each other, so the row is computed only when it changes. A division for each
+            // entry would make the loop take twice as long.
             var (row, start) = (0, 0)
             try reader.scan("activations").forEachNonzero { index, bits in
                 if index - start >= features {
@@ -121,7 +125,7 @@ public struct ActivationsFile: Sendable {
                     start = row * features
                 }
                 let value = Float(bitPattern: UInt32(truncatingIfNeeded: bits))
-                // -0.0 has nonzero bits.
+                // -0.0 has nonzero bits, but counts as zero.
                 if value != 0 { try body(row, index - start, value) }
             }
         }
@@ -129,7 +133,8 @@ public struct ActivationsFile: Sendable {
 
     private func forEachSparseEntry(_ body: (Int, Int, Float) throws -> Void) throws {
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
-        // Check headers first: a compressed array can claim any size, and reading it would allocate that much memory.
+        // Checks the headers before the data are read. A compressed array can claim any size, and reading it would
+        // allocate that much memory.
         let (starts, count) = (
             try reader.scan("indptr"), try reader.scan("indices").header.shape.first ?? 0
         )
@@ -138,7 +143,7 @@ public struct ActivationsFile: Sendable {
             ["<i4", "<i8"].contains(starts.header.descr)
         else {
             throw bad(
-                "indptr is \(starts.header.descr) \(starts.header.shape) and data \(values), expected <i4 or <i8 [\(documents * positions + 1)] and [\(count)] as indices"
+                "indptr is \(starts.header.descr) \(starts.header.shape), expected <i4 or <i8 [\(documents * positions + 1)]; data has shape \(values), expected that of indices, [\(count)]"
             )
         }
         let ends = try rowEnds(starts, count: count)
@@ -152,7 +157,8 @@ public struct ActivationsFile: Sendable {
             var before = -1
             for entry in start..<end {
                 guard indices[entry] > before, indices[entry] < features else {
-                    throw bad("indices of row \(row) do not ascend within 0 to \(features - 1)")
+                    throw bad(
+                        "indices of row \(row) do not ascend, or are not in 0 to \(features - 1)")
                 }
                 before = indices[entry]
                 if data[entry] != 0 { try body(row, before, data[entry]) }
@@ -161,8 +167,9 @@ public struct ActivationsFile: Sendable {
         }
     }
 
-    /// Returns each row that has entries, with the end of its range in `indices`. Ends ascend to `count`. The result has at most
-    /// `count` elements, however many rows the matrix has. Throws `ResultsError` if `starts` (indptr) is invalid.
+    /// Returns each row that has entries, with the end of its range in `indices`. The ends ascend to `count`. The
+    /// result has at most `count` elements, even if the matrix has many more rows. Throws `ResultsError` if `starts`
+    /// (the array indptr) is invalid.
     private func rowEnds(_ starts: ArrayScan, count: Int) throws -> [(row: Int, end: Int)] {
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
         let isWide = starts.elementSize == 8
@@ -172,7 +179,7 @@ public struct ActivationsFile: Sendable {
             let end =
                 isWide
                 ? Int(Int64(bitPattern: bits)) : Int(Int32(truncatingIfNeeded: bits))
-            // The scan skips zeros, so only zeros at the front may be missing here.
+            // The scan skips zeros. So a place may be missing only while `last` is 0, at the front of the array.
             guard place > 0, end >= last, end <= count, place == next || last == 0 else {
                 throw bad(
                     "indptr does not ascend from 0 to \(count) at row \(max(0, place - 1))")
@@ -197,13 +204,13 @@ public struct ActivationsFile: Sendable {
     }
 }
 
-/// The largest arrays of results that this program reads. They are far larger than the arrays of a run. Without these limits, the
-/// shape in a small file could make the reader allocate any amount of memory.
+/// Limits on the arrays of results that this program reads. They are far larger than the arrays of a run. Without
+/// them, the shape in a small file could make the reader allocate any amount of memory.
 enum SizeLimits {
     private static let documents = 1 << 24
     private static let tokens = 1 << 20
     private static let features = 1 << 22
-    /// Tokens of all documents of an activations file, padding included.
+    /// The limit on the tokens of all documents of an activations file, padding included.
     static let rows = 1 << 28
 
     /// Returns whether each size is from 0 to its limit.
@@ -219,7 +226,8 @@ enum SizeLimits {
 
 /// Readers of an author's other files: metrics, tokens, texts.
 enum AuthorFiles {
-    /// Returns the float16 array (`rows`, `columns`) in `path`, in C order. Throws `FileError`, `NPZError` or `ResultsError`.
+    /// Returns the elements of the float16 array `[rows, columns]` in the file at `path`, row by row. Throws
+    /// `FileError`, `NPZError` or `ResultsError`.
     static func metric(_ path: String, rows: Int, columns: Int) throws -> [Float] {
         let scan = try ArrayScan(npy: path)
         guard scan.header == NPYHeader(descr: "<f2", shape: [rows, columns]) else {

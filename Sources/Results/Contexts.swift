@@ -1,32 +1,35 @@
-// Contexts of a feature: an author's passages in which the feature is strongest.
+// Finds contexts of a feature: the passages of an author's documents in which the feature is strongest.
 
 import FoundationEssentials
 
-/// A passage of a document.
+/// A passage of a document, as a context of one feature.
 struct FeatureContext: Sendable {
-    /// The author's index in the run, the document's index among the author's documents, and the passage's positions in the
-    /// document.
+    /// The index of the author in the run, the index of the document among the author's documents, and the passage's
+    /// positions in the document.
     var author: Int
     var document: Int
     var positions: Range<Int>
-    /// The tokens at which the feature fires: offset from the passage's first position, and activation.
+    /// The tokens of the passage at which the feature fires: the offset from the passage's first position, and the
+    /// activation.
     var fires: [(offset: Int, value: Float)]
-    /// If the files hold activations, the largest activation. If they hold ones, the largest number of tokens at which the
-    /// feature fires within a window of `span` tokens.
+    /// If the files hold activations, the largest activation in the document. If they hold ones, the largest number
+    /// of tokens within a window of `span` tokens at which the feature fires.
     var score: Float
-    /// The number of stronger passages of the same author.
+    /// The number of the author's passages that are stronger than this one.
     var rank = 0
 
-    /// The largest number of tokens of a passage.
+    /// The maximum number of tokens of a passage.
     static let length = 26
-    /// The largest number of tokens before the token at which the passage is strongest.
+    /// The maximum number of tokens of a passage before its strongest token.
     static let lead = 12
-    /// If the files hold ones, the strongest place is the window of this many tokens in which the feature fires most often.
+    /// If the files hold ones, a passage is chosen by the window of this many tokens in which the feature fires most
+    /// often.
     static let span = 12
 
-    /// Returns the strongest passages of `author` for each of `features`, strongest first: at most one for each document and at
-    /// most `limit` for each feature. `hasValues` says whether the file holds activations instead of ones. Throws what
-    /// `ActivationsFile.forEachEntry` throws, and `ResultsError` if one of `features` fires at padding.
+    /// Returns the strongest passages of `author` for each of `features`, strongest first: at most one for each
+    /// document and at most `limit` for each feature. `hasValues` says whether the file holds activations instead of
+    /// ones. Throws what `ActivationsFile.forEachEntry` throws, and `ResultsError` if one of `features` fires at
+    /// padding.
     static func find(
         _ features: [Int], in file: ActivationsFile, author: Int, lengths: [Int], hasValues: Bool,
         limit: Int
@@ -43,7 +46,8 @@ struct FeatureContext: Sendable {
             var rest = fires[...]
             while let first = rest.first {
                 let document = first.row / file.positions
-                // `FeatureCounts` has checked this before, so the file has changed since then.
+                // `FeatureCounts` has already checked that no feature fires at padding. So the file has changed since
+                // then.
                 guard document < lengths.count, first.row % file.positions < lengths[document]
                 else {
                     throw ResultsError.badFile(
@@ -66,7 +70,8 @@ struct FeatureContext: Sendable {
         }
     }
 
-    /// Makes the strongest passage of a document. `fires` has all positions of the document at which the feature fires.
+    /// Makes the strongest passage of a document. `fires` has all positions of the document at which the feature
+    /// fires, with its activations.
     private init(
         author: Int, document: Int, fires: [(position: Int, value: Float)], length: Int,
         hasValues: Bool
@@ -95,7 +100,8 @@ struct FeatureContext: Sendable {
         self.score = score
     }
 
-    /// Returns the strongest of several authors' passages, strongest first. Passages with equal scores alternate between authors.
+    /// Returns the strongest of several authors' passages, strongest first. Passages with equal scores alternate
+    /// between authors.
     static func strongest(_ contexts: [FeatureContext], limit: Int) -> [FeatureContext] {
         Array(
             contexts.sorted {

@@ -1,4 +1,4 @@
-// Summaries of a set of numbers: mean, percentiles, histogram.
+// Summarizes numbers: mean, percentiles, histogram.
 
 import ByteJSON
 import FoundationEssentials
@@ -6,16 +6,17 @@ import Glibc
 
 /// Mean, percentiles and maximum of some numbers. All are 0 if there are no numbers.
 public struct Distribution: Equatable, Sendable {
-    /// The number of numbers.
+    /// How many numbers the distribution has.
     public let count: Int
     /// The mean; 0 if `count` is 0.
     public let mean: Double
-    /// The 5th, 25th, 50th, 75th and 95th percentiles, interpolated linearly between neighbours, as NumPy's default.
+    /// The 5th, 25th, 50th, 75th and 95th percentiles, interpolated linearly between neighbours, like NumPy's
+    /// default.
     public let percentiles: [Double]
     /// The largest number; 0 if `count` is 0.
     public let maximum: Double
 
-    /// The percents of the elements of `percentiles`.
+    /// The percents to which the elements of `percentiles` belong.
     public static let percents = [5, 25, 50, 75, 95]
 
     /// Summarizes `values`.
@@ -26,7 +27,7 @@ public struct Distribution: Equatable, Sendable {
         ) { Double(sorted[$0]) }
     }
 
-    /// Summarizes integers of which `i` occurs `occurrences[i]` times.
+    /// Summarizes integers. The integer `i` occurs `occurrences[i]` times.
     public init(occurrences: [Int]) {
         let count = occurrences.reduce(0, +)
         let sum = occurrences.indices.reduce(0) { $0 + $1 * occurrences[$1] }
@@ -58,7 +59,7 @@ public struct Distribution: Equatable, Sendable {
         maximum = ranked(count - 1)
     }
 
-    /// Returns `{"mean": …, "p5": …, …, "max": …}`, rounded to `places` decimals.
+    /// Returns a JSON object with all values, rounded to `places` decimals: `{"mean": …, "p5": …, …, "max": …}`.
     func json(places: Int) -> JSONObject {
         var object: JSONObject = ["mean": .rounded(mean, places)]
         for (percent, value) in zip(Distribution.percents, percentiles) {
@@ -69,9 +70,9 @@ public struct Distribution: Equatable, Sendable {
     }
 }
 
-/// Counts of numbers in bins of equal width. The first bin begins at 0 and also takes negative numbers.
+/// A histogram with bins of equal width. The first bin begins at 0 and also counts negative numbers.
 struct Histogram {
-    /// The end of the last bin, which also takes all larger numbers.
+    /// The upper end of the last bin. The last bin also counts all larger numbers.
     let end: Double
     private(set) var counts: [Int]
 
@@ -92,7 +93,8 @@ extension JSONValue {
     /// Returns `value`, or null if it is NaN or infinite, which JSON cannot express.
     static func finite(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
 
-    /// Returns `value` rounded to `places` decimals, as an integer if the result is whole; null if `value` is not finite.
+    /// Returns `value` rounded to `places` decimals, as an integer if the result is whole; null if `value` is not
+    /// finite.
     static func rounded(_ value: Double, _ places: Int) -> JSONValue {
         guard value.isFinite else { return .null }
         let scale = Glibc.pow(10, Double(places))

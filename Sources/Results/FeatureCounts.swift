@@ -1,12 +1,12 @@
-// Counts over one author's activations at one hook.
+// Counts how often features fire in one author's activations at one hook.
 
 import FoundationEssentials
 
-/// Counts of an activations file, over all tokens without padding.
+/// Counts of an activations file. They include all tokens, but no padding.
 struct FeatureCounts: Sendable {
-    /// By feature: the number of tokens at which the feature fires.
+    /// For each feature: the number of tokens at which it fires.
     private(set) var tokens: [Int32]
-    /// By feature: the number of documents in which the feature fires.
+    /// For each feature: the number of documents in which it fires.
     private(set) var documents: [Int32]
     /// Element i is the number of tokens at which exactly i features fire.
     private(set) var tokensByL0: [Int] = []
@@ -17,15 +17,17 @@ struct FeatureCounts: Sendable {
     /// The number of entries that are NaN or infinite.
     private(set) var notFinite = 0
 
-    /// Counts the entries of `file`. The first `lengths[d]` positions of document d are tokens, the others are padding. Throws
-    /// what `ActivationsFile.forEachEntry` throws, and `ResultsError` if a feature fires at padding.
+    /// Counts the entries of `file`. In document d, the first `lengths[d]` positions are tokens, and the other
+    /// positions are padding. Throws the errors of `ActivationsFile.forEachEntry`, and `ResultsError` if a feature
+    /// fires at padding.
     init(_ file: ActivationsFile, lengths: [Int]) throws {
         var tokens = [Int32](repeating: 0, count: file.features)
         var documents = tokens
         var lastDocument = [Int32](repeating: -1, count: file.features)
         let positions = file.positions
         var entries = 0
-        // The current row, the number of features that fire in it, and the number of finished rows in which any feature fires.
+        // The current row, the number of features that fire in it, and the number of finished rows in which a feature
+        // fires.
         var (l0Row, l0, rowsThatFire) = (-1, 0, 0)
         var tokensByL0 = [0]
         func endRow() {

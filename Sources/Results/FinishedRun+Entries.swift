@@ -1,4 +1,5 @@
-// Joins the entries of run.json: their SAEs and authors, and the authors that receipts report as complete since.
+// Joins the entries of run.json: their SAEs and their authors. Adds the authors that were completed after an entry
+// was written, which receipts list.
 
 import AuthorReceipts
 import ByteJSON
@@ -8,15 +9,16 @@ import Hooks
 import RunFiles
 
 extension FinishedRun {
-    /// The state while entries are joined.
+    /// The intermediate state while the entries are joined one by one.
     struct EntryUnion {
-        /// The index of each author in `authors`.
+        /// The index in `authors` of each author, by name.
         var places: [ExactString: Int] = [:]
-        /// For each kind of a hook's files, the indices of the authors that have such a file.
+        /// For each kind of files, the indices of the authors that have such a file.
         var made: [Kind: Set<Int>] = [:]
-        /// Kinds of hooks' files that some run has not made for all of its authors.
+        /// The kinds of files that a run has not made for all of its authors.
         var unfinished: Set<Kind> = []
-        /// Receipts by state folder and SAEs. The entries of several ranks share them, so they are read once.
+        /// The completed authors of each state folder and set of SAEs, from receipts. The entries of several ranks
+        /// share them, so they are read once.
         var completed: [String: CompletedAuthors] = [:]
 
         struct Kind: Hashable {
@@ -25,13 +27,13 @@ extension FinishedRun {
         }
     }
 
-    /// A hook and its SAE in one entry.
+    /// A hook and its SAE, as in one entry of run.json.
     fileprivate struct EntrySAE {
         let hook: HookPoint
         let name: String
         let width: Int
         let meanL0: Double
-        /// Name, size and identity of the SAE in the format of `Configuration.sae`, as receipts have it.
+        /// The name, the size and the identity of the SAE in the format of `AuthorReceipt.sae`, as in receipts.
         let identity: String
     }
 
@@ -54,8 +56,8 @@ extension FinishedRun {
             let recorded = max(0, min(entry[.tokens]?.integer ?? 0, 1 << 50))
             let tokens = recorded.clampedAdding(more)
             let isOfAll = entry[.worldSize]?.integer == 1 && tokens > 0
-            // The entries of ranks count only their own authors' tokens, so they are added up. An entry of world size 1 counts
-            // all authors and replaces the earlier ones.
+            // The entry of a rank counts only the tokens of its own authors, so the counts of ranks are added up. An
+            // entry of world size 1 counts the tokens of all authors, so it replaces earlier counts.
             let others = isOfAll ? nil : before
             let counted = tokens.clampedAdding(others?.countedTokens ?? 0)
             let firing = since.map { $0.firingCounts[sae.hook.description] ?? 0 }.clampedSum
@@ -64,7 +66,8 @@ extension FinishedRun {
                 + Double(others?.countedTokens ?? 0) * (others?.meanL0 ?? 0)
             saes.removeAll { $0.hook == sae.hook }
             if let before, before.isOfAllAuthors, before.countedTokens > counted {
-                // This entry's run has not ended and covers fewer tokens than the entry before, so the earlier mean is kept.
+                // The run of this entry has not ended and covers fewer tokens than the earlier entry. So the earlier
+                // mean is kept.
                 var both = before
                 both.hasDense = before.hasDense || format != .sparse
                 both.hasSparse = before.hasSparse || format != .dense
@@ -131,8 +134,8 @@ extension FinishedRun {
 
     // MARK: Completed since
 
-    /// Returns what receipts say of authors that `entry` lists as not complete. The entry may be older than the receipts: a run
-    /// writes it at its start, and with several ranks each writes its own.
+    /// Returns the receipts' data about authors that `entry` lists as not complete. Such receipts may be newer than
+    /// the entry: a run writes its entry at its start, and each of several ranks writes its own.
     private func completedSince(
         _ entry: JSONObject, _ saes: [EntrySAE], _ format: StorageFormat, _ union: inout EntryUnion
     ) -> [(entry: JSONObject, firingCounts: [String: Int])] {
@@ -149,15 +152,15 @@ extension FinishedRun {
         return waiting.compactMap {
             completed.entry($0, hooks: saes.map(\.hook), format: format)
         }.filter { completed in
-            // Ignore receipts that do not fit this run's shape.
+            // Ignores receipts that do not fit this run's shape.
             let lengths = completed.entry[.tokensPerRow]?.array?.compactMap(\.integer) ?? []
             return lengths.count <= rows && lengths.allSatisfy { (0...columns).contains($0) }
         }
     }
 
-    /// Returns the path of the state folder of `entry`'s run, relative to `directory`; nil if the path is unknown. Older versions
-    /// did not write the path to the entry and had one folder for each configuration of a label. If several such folders exist,
-    /// the right one is unknown.
+    /// Returns the path of the state folder of `entry`'s run, relative to `directory`, or nil if the path is unknown.
+    /// Older versions did not write the path to the entry. Then the label's only state folder is used; if the label
+    /// has several, the right one is unknown.
     private func stateFolder(of entry: JSONObject) -> String? {
         if let folder = entry[.state]?.string {
             let place = GuardedPath(directory, below: folder)
@@ -172,8 +175,8 @@ extension FinishedRun {
 
     // MARK: Files that all authors have
 
-    /// Removes kinds of hooks' files that only some authors have, and adds a note for each. A run for more layers or another
-    /// format that has not ended leaves such files. Files that were complete before that run stay.
+    /// Removes the kinds of files that only some authors have, and adds a note for each. Such files exist if a run
+    /// for more layers or another format has not ended. The kinds that all authors have stay.
     mutating func leaveOutUnfinishedHooks(_ union: EntryUnion) {
         func count(_ kind: EntryUnion.Kind) -> Int { union.made[kind]?.count ?? 0 }
         func isShown(_ kind: EntryUnion.Kind) -> Bool {
@@ -184,7 +187,7 @@ extension FinishedRun {
                 .init(hook: sae.hook, isSparse: $0.0)
             }
         }
-        // If no kind of file is complete for all authors, nothing is removed: readers then name each missing file.
+        // If no kind of files is complete for all authors, nothing is removed. Then readers name each missing file.
         guard !authors.isEmpty, saes.contains(where: { kinds($0).contains(where: isShown) })
         else { return }
         for place in saes.indices {

@@ -1,4 +1,4 @@
-// Reads run.json: the results of one model in a folder.
+// Reads run.json, which describes the results of one or several models in a folder.
 
 import ArrayFiles
 import AuthorReceipts
@@ -9,31 +9,34 @@ import Glibc
 import Hooks
 import RunFiles
 
-/// Why results cannot be read. Each message names the file and the next step.
+/// The reasons why results cannot be read. Each message names the file and the next step.
 public enum ResultsError: Error, Equatable, CustomStringConvertible {
-    /// The folder has no manifest.
+    /// The folder has no manifest (`run.json`).
     case noRun(directory: String)
     /// `run.json` is not a manifest, or a required part of it is missing or invalid.
     case badManifest(path: String, reason: String)
-    /// The folder has results of several models and the user named none, or the user named a model without results (`asked`).
+    /// The folder has results of several models and the user named none; or the user named a model, `asked`, that has
+    /// no results.
     case whichModel(directory: String, asked: String?, present: [String])
     /// A file of a run does not exist.
     case missingFile(path: String)
-    /// The path is a file; the folder of a run is expected.
+    /// The path is a file, but must be the folder of a run.
     case noFolder(path: String)
     /// No author's files are complete yet.
     case nothingComplete(directory: String)
-    /// A file does not have the content that its name and `run.json` promise.
+    /// The content of a file is not as its name and `run.json` say.
     case badFile(path: String, reason: String)
-    /// A result file is a link to `target`, and a report would show the content of the target.
+    /// A result file is a link to `target`. A report would show the content of the target.
     case link(path: String, target: String)
-    /// The program does not inspect files of this kind. `kind` is the recognized format, or nil.
+    /// The program does not inspect files of this kind. `kind` is the recognized format, or nil if the format is
+    /// unknown.
     case otherFile(path: String, kind: String?)
-    /// The document, array, tensor, hook or feature that the user asked for does not exist. `present` lists what `flag` accepts.
+    /// The document, array, tensor, hook or feature that the user asked for does not exist. `present` lists the
+    /// values that `flag` accepts.
     case absent(what: String, present: [String], flag: String)
 
-    /// Converts `error`, thrown by a reader of a file that a run wrote, so that the message advises to run the command again
-    /// instead of to download the file again. Returns other errors unchanged.
+    /// Converts `error`, which a reader has thrown for a file that a run wrote. The new message advises to run the
+    /// command again, and not to download the file again. Returns other errors unchanged.
     public static func ofResult(_ error: any Error) -> any Error {
         switch error {
         case let error as NPZError: ResultsError.badFile(path: error.path, reason: error.reason)
@@ -81,7 +84,7 @@ public struct FinishedRun: Sendable {
         public let name: String
         /// The author's name as encoded in file names.
         public let nameInFiles: String
-        /// The output tokens of each document. The files' arrays have zeros behind them.
+        /// The number of output tokens of each document. In the files' arrays, zeros follow these tokens.
         public let tokensPerRow: [Int]
         /// Indices of the documents that were cut to `max_seq_len`.
         public let truncatedRows: [Int]
@@ -91,10 +94,11 @@ public struct FinishedRun: Sendable {
         public let meanEntropy: Double
         /// The line of the corpus, from 1, on which the author's first document begins; 0 if unknown.
         let firstLine: Int
-        /// The author's files by name, with size and CRC-32 at the time of writing. Empty if the manifest names no files.
+        /// For each of the author's files, by name: size and CRC-32 when the file was written. Empty if the manifest
+        /// names no files.
         public internal(set) var files: [String: FileSeal]
 
-        /// The output tokens of all documents.
+        /// The number of output tokens of all documents.
         public var tokenCount: Int { tokensPerRow.reduce(0, +) }
     }
 
@@ -106,26 +110,26 @@ public struct FinishedRun: Sendable {
         public let name: String
         /// The number of features (d_sae).
         public let width: Int
-        /// Mean L0 over the tokens of all invocations that count (`countedTokens`).
+        /// Mean L0 over `countedTokens` tokens.
         public internal(set) var meanL0: Double
         /// The number of tokens that `meanL0` is computed over.
         var countedTokens: Int
-        /// Whether the newest invocation that counts had a world size of 1, so that `meanL0` is over all authors' tokens.
+        /// Whether `meanL0` is over the tokens of all authors. True if it comes from an invocation with world size 1.
         var isOfAllAuthors = false
         /// Whether the run wrote dense files.
         public internal(set) var hasDense: Bool
         /// Whether the run wrote sparse files.
         public internal(set) var hasSparse: Bool
 
-        /// The average L0 in the SAE's name, as published. Nil if the name has none.
+        /// The published average L0, from the SAE's name. Nil if the name has none.
         public var publishedL0: Int? { SAEIdentifier(name)?.averageL0 }
     }
 
-    /// Path of the folder.
+    /// The path of the folder.
     public let directory: String
     /// The model's label, `google/gemma-2-2b`.
     public let label: String
-    /// Labels of all models that the folder has results of.
+    /// The labels of all models that have results in the folder.
     public let labels: [String]
     /// The newest invocation's entry in run.json.
     public let entry: JSONObject
@@ -137,16 +141,16 @@ public struct FinishedRun: Sendable {
     public let rows: Int
     /// T, the second dimension of all arrays: `max_seq_len - 1`.
     public let columns: Int
-    /// Sentences for the user about parts that are not complete or not reproducible.
+    /// Notes for the user about results that are incomplete or not reproducible.
     public internal(set) var notes: [String] = []
-    /// Names of the run's authors whose files are not complete.
+    /// The names of the run's authors whose files are not complete.
     public private(set) var incompleteAuthors: [String] = []
     /// The naming of the output files.
     public let naming: OutputNaming
-    /// Whether no author, rank or hook's file is missing.
+    /// Whether the results are complete. False if an author, a rank or a kind of files is missing.
     var isWhole = true
 
-    /// Reads `directory/run.json`; `model` chooses among several labels. Throws `FileError` or `ResultsError`.
+    /// Reads `directory/run.json`. `model` chooses one of several labels. Throws `FileError` or `ResultsError`.
     public init(_ directory: String, model: String? = nil) throws {
         let path = directory + "/run.json"
         func bad(_ reason: String) -> ResultsError { .badManifest(path: path, reason: reason) }
@@ -173,7 +177,8 @@ public struct FinishedRun: Sendable {
         var union = EntryUnion()
         for entry in entries { try add(entry, &union, bad) }
         leaveOutUnfinishedHooks(union)
-        // The entry of a rank lists only that rank's authors, so the union must be sorted into the corpus' order.
+        // The entry of a rank lists only the authors of this rank. So the union of all entries is sorted into the
+        // corpus' order.
         authors.sort { $0.firstLine < $1.firstLine }
         saes.sort {
             ($0.hook.layer, Site.allCases.firstIndex(of: $0.hook.site)!)
@@ -182,13 +187,14 @@ public struct FinishedRun: Sendable {
         makeNotes(entries)
     }
 
-    /// Returns the label of the model whose file names begin with `start`; nil if run.json has no such model. Throws as `init`.
+    /// Returns the label of the model whose file names begin with `start`, or nil if run.json has no such model.
+    /// Throws `FileError` or `ResultsError`.
     static func label(ofFilesBeginningWith start: String, in directory: String) throws -> String? {
         try entries(in: directory).last { naming(of: $0).start == start }.flatMap(label)
     }
 
-    /// Returns the naming of the files of `entry`. Older versions did not write `name_in_files`; they only replaced the label's
-    /// slashes.
+    /// Returns the naming of the files of `entry`. In entries of older versions, which have no `name_in_files`, only
+    /// the slashes of the label are replaced.
     private static func naming(of entry: JSONObject) -> OutputNaming {
         entry[.model]?.object?[.nameInFiles]?.string.map { OutputNaming(labelName: $0) }
             ?? OutputNaming(earlierSpellingOf: label(entry) ?? "")
@@ -222,9 +228,9 @@ public struct FinishedRun: Sendable {
         return runs
     }
 
-    /// Returns the entries that describe the present files: those since the last `--overwrite` that have the configuration of the
-    /// newest entry. An entry that failed without any author does not count as newest: its run may have been refused because of
-    /// the present results.
+    /// Returns the entries that describe the present files. These are the entries since the last `--overwrite` that
+    /// have the configuration of the newest entry. An entry that failed without any author does not count as newest:
+    /// the present results may be the reason why its run was refused.
     private static func current(_ entries: [JSONObject]) -> [JSONObject] {
         let first = entries.lastIndex { $0[.overwrote]?.bool == true } ?? 0
         let newest =
@@ -233,7 +239,8 @@ public struct FinishedRun: Sendable {
             } ?? entries.last!
         func decisive(_ entry: JSONObject) -> [JSONValue?] {
             let settings = entry[.settings]?.object ?? [:]
-            // Invocations that add to the same results may differ in these settings, which do not change any number.
+            // These settings are ignored: invocations of one run may differ in them, and they do not change any
+            // number.
             let ignored = [RunSetting.layers, .layerTypes, .storageFormat].map(\.rawValue)
             return [
                 .object(JSONObject(settings.members.filter { !ignored.contains($0.key) })),
@@ -242,12 +249,12 @@ public struct FinishedRun: Sendable {
             ]
         }
         let same = entries[first...].filter { decisive($0) == decisive(newest) }
-        // An entry with a NaN is not equal to itself; it is returned alone.
+        // An entry with a NaN is not equal to itself, so `same` is empty. Then only the newest entry is returned.
         return same.isEmpty ? [newest] : same
     }
 
     private mutating func makeNotes(_ entries: [JSONObject]) {
-        // The entry of a rank lists only that rank's incomplete authors, so all entries are read.
+        // The entry of a rank lists only the incomplete authors of this rank, so all entries are read.
         var seen = Set(authors.map { ExactString($0.name) })
         incompleteAuthors = entries.flatMap { $0[.authorsNotComplete]?.array ?? [] }
             .compactMap(\.string).filter { seen.insert(ExactString($0)).inserted }
@@ -277,11 +284,11 @@ public struct FinishedRun: Sendable {
         isWhole = isWhole && incompleteAuthors.isEmpty && absent.isEmpty
         if !absent.isEmpty {
             notes.append(
-                "ranks \(absent.map(String.init).joined(separator: ", ")) of \(entry[.worldSize]?.integer ?? 0) have not run here; their authors are not known"
+                "ranks \(absent.map(String.init).joined(separator: ", ")) of \(entry[.worldSize]?.integer ?? 0) have not run here; their authors are not known; run the command of these ranks"
             )
         }
         if !incompleteAuthors.isEmpty {
-            // There may be thousands of authors.
+            // Names at most ten authors, because thousands may be incomplete.
             let more =
                 incompleteAuthors.count > 10 ? " and \(incompleteAuthors.count - 10) more" : ""
             notes.append(
@@ -295,8 +302,8 @@ public struct FinishedRun: Sendable {
         }
     }
 
-    /// Returns the ranks of the newest entry's world size that have no entry. Returns no ranks if, for any world size, all ranks
-    /// have entries.
+    /// Returns the ranks of the newest entry's world size that have no entry. Returns none if, for some world size,
+    /// all ranks have entries.
     private func absentRanks(_ entries: [JSONObject]) -> [Int] {
         var ranks: [Int: Set<Int>] = [:]
         for entry in entries {
@@ -312,20 +319,22 @@ public struct FinishedRun: Sendable {
         return (0..<world).filter { !present.contains($0) }
     }
 
-    /// Returns the newest invocation's setting `name`; nil if it has no such setting.
+    /// Returns the value of the setting `name` in the newest invocation, or nil if the invocation has no such
+    /// setting.
     package func setting(_ name: RunSetting) -> JSONValue? { entry[.settings]?.object?[name] }
 
     /// Whether the files hold activations (`activation_values` is raw) instead of ones.
     public var hasRawValues: Bool { setting(.activationValues)?.string == "raw" }
 
-    /// The threshold: a feature fires if its activation is above it.
+    /// The threshold. A feature fires at a token if its activation is above the threshold.
     public var threshold: Double { setting(.featureThreshold)?.number ?? 1 }
 
     /// Whether the files of all authors of all ranks are complete, and at least one author exists.
     public var isComplete: Bool { isWhole && !authors.isEmpty }
 
-    /// Throws `ResultsError.link` if one of the run's files is a link. In a shared folder, another user may have made the link so
-    /// that the report shows a private file of this user. Throws `FileError` if the folder cannot be read.
+    /// Throws `ResultsError.link` if one of the run's files is a link. In a shared folder, another user may have made
+    /// the link, so that the report would show a private file of the user who runs `report`. Throws `FileError` if
+    /// the folder cannot be read.
     public func checkForLinks() throws {
         let folder = try Folder(directory)
         let names = saes.flatMap { sae in
@@ -352,8 +361,8 @@ public struct FinishedRun: Sendable {
         return fileExists(paths[0]) ? paths[0] : paths[1]
     }
 
-    /// Opens the activations file at `path`. Throws `ResultsError` if it does not have this run's shape and `sae`'s number of
-    /// features, and throws as `ActivationsFile.init`.
+    /// Opens the activations file at `path`. Throws `ResultsError` if the file does not have this run's shape and
+    /// `sae`'s number of features. Also throws the errors of `ActivationsFile.init`.
     func activations(_ path: String, _ sae: TappedSAE) throws -> ActivationsFile {
         let file = try ActivationsFile(path: path)
         guard file.documents == rows, file.positions == columns, file.features == sae.width else {

@@ -14,7 +14,8 @@ extension Inspection {
         let file = try ActivationsFile(path: path)
         let output = OutputName(path: path)
         let elements = file.documents * file.positions * file.features
-        // Without metadata, all rows count as tokens. An array without elements can claim any number of rows, so it gets none.
+        // Without metadata, all rows count as tokens. An array without elements can claim any number of rows, so none
+        // of its rows count.
         let lengths =
             file.metadata?.tokensPerDocument.map(Int.init)
             ?? Array(repeating: file.positions, count: elements > 0 ? file.documents : 0)
@@ -31,7 +32,7 @@ extension Inspection {
         let shape = [file.documents, file.positions, file.features]
         let stored =
             file.isSparse
-            ? "sparse: CSR (\(file.documents * file.positions), \(file.features)), row d·\(file.positions) + t"
+            ? "sparse: CSR (\(file.documents * file.positions), \(file.features)), row = document · \(file.positions) + position"
             : "dense: float32 (\(shape.map(String.init).joined(separator: ", ")))"
         lines.append("\(path): features that fire, \(stored); \(byteCount(fileSize(path)))")
         var fields: [(String, String)] = []
@@ -46,7 +47,7 @@ extension Inspection {
                 ),
                 (
                     "documents",
-                    "\(metadata.documentCount) of \(tokens) tokens, rows for \(file.documents)"
+                    "\(metadata.documentCount) with \(tokens) tokens; the array has space for \(file.documents)"
                 ),
             ]
         } else {
@@ -62,7 +63,7 @@ extension Inspection {
             ),
             (
                 "density",
-                "\(counts.entries) of \(elements) elements (\(Inspection.percent(counts.entries, of: elements))), \(Inspection.percent(counts.entries, of: tokens * file.features)) at tokens"
+                "\(counts.entries) of \(elements) elements (\(Inspection.percent(counts.entries, of: elements))), \(Inspection.percent(counts.entries, of: tokens * file.features)) without padding"
             ),
             ("L0", Inspection.words(l0, 1)),
             ("alive", "\(counts.alive) of \(file.features) features fire at least once"),
@@ -120,7 +121,7 @@ extension Inspection {
                 .sorted { (counts.tokens[$1], $0) < (counts.tokens[$0], $1) }.prefix(max(0, limit)))
     }
 
-    /// Adds the tokens of a document, each with the features that are strongest there.
+    /// Adds the tokens of a document. For each token, adds the features that are strongest at the token.
     mutating func addDocument(
         _ document: Int, of file: ActivationsFile, _ lengths: [Int], _ output: OutputName?,
         _ options: InspectionOptions
@@ -136,8 +137,8 @@ extension Inspection {
             totals[feature, default: (0, 0)].count += 1
             totals[feature]!.value = max(totals[feature]!.value, value)
         }
-        // Sorts by activation. If activations are equal, as in files of ones, the feature that fires more often in the document
-        // is stronger.
+        // Orders features by activation. If activations are equal, as in files of ones, the feature that fires more
+        // often in the document is stronger.
         func isStronger(_ a: (feature: Int, value: Float), _ b: (feature: Int, value: Float))
             -> Bool
         {
@@ -156,13 +157,13 @@ extension Inspection {
             entry.value == 1
                 ? "\(entry.feature)" : "\(entry.feature) (\(decimals(Double(entry.value), 2)))"
         }
+        func tokens(_ feature: Int) -> String { counted(totals[feature]!.count, "token") }
         let strongest = totals.map { (feature: $0.key, value: $0.value.value) }
             .sorted(by: isStronger).prefix(options.top)
         lines += [
             "",
             "document \(document), \(length) tokens; strongest features: "
-                + strongest.map { "\(name($0)) at \(totals[$0.feature]!.count)" }.joined(
-                    separator: ", "),
+                + strongest.map { "\(name($0)) at \(tokens($0.feature))" }.joined(separator: ", "),
         ]
         lines += textTable(
             [["position", "token", "on", "strongest features"]]
@@ -294,13 +295,13 @@ extension Inspection {
         _ options: InspectionOptions
     ) throws {
         let values = try AuthorFiles.metric(path, rows: shape[0], columns: shape[1])
-        // An array without elements can claim any number of rows.
+        // An array without elements can claim any number of rows, so none of its rows count.
         let rows = values.isEmpty ? 0 : shape[0]
         let folder = parentFolder(of: path)
         let pieces = try? AuthorFiles.tokens(output.sibling(.tokens, of: path))
         let known = Inspection.lengths(of: output, in: folder)
-        // Padding is 0, but a token's value may be 0 too. Lengths from run.json are exact; without them, trailing zeros count as
-        // padding.
+        // Padding is 0, but the value of a token may be 0 too. Lengths from run.json are exact. Without them, zeros
+        // at the end count as padding.
         let lengths = (0..<rows).map { row -> Int in
             if let known { return row < known.count ? min(known[row], shape[1]) : 0 }
             let own = values[row * shape[1]..<(row + 1) * shape[1]]
@@ -351,8 +352,8 @@ extension Inspection {
         ])
     }
 
-    /// Returns the tokens of each of an author's documents, as the run.json in `folder` lists them. Nil if the folder has no
-    /// run.json for this author's files.
+    /// Returns the number of tokens of each of an author's documents, from run.json in `folder`. Returns nil if
+    /// run.json is missing or does not describe this author's files.
     static func lengths(of output: OutputName, in folder: String) -> [Int]? {
         let folder = folder.isEmpty ? "." : folder
         guard

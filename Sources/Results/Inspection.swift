@@ -10,12 +10,12 @@ import RunFiles
 public struct InspectionOptions: Sendable {
     /// The largest number of features or tokens in a list.
     public var top = 10
-    /// Index of the document to show, from 0. Nil shows none.
+    /// Index of the document to show, from 0. Nil if no document is to be shown.
     public var document: Int?
-    /// Name of the only array or tensor to compute statistics of. Nil means all arrays of a `.npz` file and no tensor of a
-    /// `.safetensors` file.
+    /// Name of the only array or tensor whose statistics are computed. If it is nil, statistics are computed for all
+    /// arrays of a `.npz` file and for no tensor of a `.safetensors` file.
     public var array: String?
-    /// Label of the model to show if a folder has results of several.
+    /// Label of the model to show, if a folder has results of several models.
     public var model: String?
 
     /// Makes the default options.
@@ -24,13 +24,13 @@ public struct InspectionOptions: Sendable {
 
 /// The result of an inspection, as text and as JSON.
 public struct Inspection {
-    /// The lines of text, for people.
+    /// The text, line by line, for people.
     public internal(set) var lines: [String] = []
     /// The same facts as JSON, for scripts.
     public internal(set) var json: JSONObject = [:]
 
-    /// Inspects the file or folder at `path`. Dense arrays are read as a stream and never loaded whole. Throws what reading the
-    /// file throws, and `ResultsError`.
+    /// Inspects the file or folder at `path`. Dense arrays are read as a stream, and never loaded whole. Throws
+    /// `ResultsError`, and the errors of the file's reader.
     public init(_ path: String, _ options: InspectionOptions = InspectionOptions()) throws {
         let name = path.split(separator: "/").last.map(String.init) ?? path
         if isDirectory(path) {
@@ -56,8 +56,9 @@ public struct Inspection {
         if json["path"] == nil { json["path"] = .string(path) }
     }
 
-    /// Inspects a `.npz` file. A file of another program may have arrays with the same names but other content. So if `isOurs` is
-    /// false and the file cannot be read as activations, its arrays are listed instead.
+    /// Inspects a `.npz` file. `isOurs` tells whether the file has a name that a run gives. A file of another program
+    /// may have arrays with the names of activations but other content. If such a file cannot be read as activations,
+    /// its arrays are listed instead.
     mutating func inspectArchive(
         _ reader: NPZReader, _ path: String, isOurs: Bool, _ options: InspectionOptions
     ) throws {
@@ -73,7 +74,7 @@ public struct Inspection {
 
     // MARK: Lines
 
-    /// Adds a line "  name   value" for each field, with aligned values.
+    /// Adds one line for each field: "  name   value". The values are aligned.
     mutating func add(_ fields: [(String, String)]) {
         let width = fields.map { $0.0.count }.max() ?? 0
         for (name, value) in fields {
@@ -105,7 +106,7 @@ public struct Inspection {
         guard options.document == nil, options.array == nil else {
             throw ResultsOptionError(
                 options.document == nil ? "--array" : "--document",
-                "is for one file; give one in \(directory) instead of the run")
+                "applies only to a single file; give a file in \(directory) instead of the folder")
         }
         let run = try FinishedRun(directory, model: options.model)
         let tokens = run.authors.reduce(0) { $0 + $1.tokenCount }
@@ -129,7 +130,10 @@ public struct Inspection {
                     counted(tokens, "token"),
                 ].joined(separator: ", ")
             ),
-            ("features", "\(run.hasRawValues ? "activations" : "1") where above \(run.threshold)"),
+            (
+                "features",
+                "\(run.hasRawValues ? "the activation where it is" : "1 where the activation is") above \(run.threshold)"
+            ),
         ])
         for note in run.notes { lines.append("  note: \(note)") }
         addTable(
@@ -187,7 +191,7 @@ public struct Inspection {
         if output.kind == .tokens {
             let known = Inspection.lengths(of: output, in: parentFolder(of: path))
             let documents = try AuthorFiles.tokens(path).enumerated().map { row, pieces in
-                // A document's text may contain "<pad>", so lengths from run.json are preferred.
+                // Prefers lengths from run.json, because the text of a document may itself contain "<pad>".
                 let length =
                     known.map { row < $0.count ? $0[row] : 0 }
                     ?? (pieces.lastIndex { $0 != "<pad>" } ?? -1) + 1
@@ -244,15 +248,15 @@ public struct Inspection {
     }
 }
 
-/// An option of `inspect` that does not go with what is inspected.
+/// The error for a flag of `inspect` that does not apply to the given path.
 public struct ResultsOptionError: Error, CustomStringConvertible {
     /// The flag, `--document`.
     public let flag: String
-    /// What is wrong and what to give instead.
+    /// What is wrong, and which value to give instead.
     public let message: String
 
     init(_ flag: String, _ message: String) { (self.flag, self.message) = (flag, message) }
 
-    /// "--document: …".
+    /// The flag and the message: "--document: …".
     public var description: String { "\(flag): \(message)" }
 }

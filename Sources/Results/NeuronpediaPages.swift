@@ -1,12 +1,12 @@
-// The SAEs that have pages on neuronpedia.org. scripts/make/neuronpedia_table.py makes the table from sae-lens' list of
-// pretrained SAEs.
+// Finds the SAEs that have pages on neuronpedia.org. scripts/make/neuronpedia_table.py makes the table of these SAEs
+// from the list of pretrained SAEs in sae-lens.
 
 import ByteJSON
 import CReport
 import FoundationEssentials
 import Hooks
 
-/// Addresses of SAEs on Neuronpedia.
+/// Finds the addresses of SAEs on Neuronpedia.
 struct NeuronpediaPages {
     private let table: JSONObject
 
@@ -17,8 +17,8 @@ struct NeuronpediaPages {
         table = value?.object ?? [:]
     }
 
-    /// Returns the part of a page's address before the feature's number: `gemma-2-2b/5-gemmascope-res-16k`. Nil if the SAE has no
-    /// page.
+    /// Returns the part of a page's address before the feature's number, such as `gemma-2-2b/5-gemmascope-res-16k`.
+    /// Returns nil if the SAE has no page.
     func page(of sae: FinishedRun.TappedSAE, label: String) -> String? {
         let repository = ScopeSize(label: label).repositoryName(site: sae.hook.site.rawValue)
         return table[repository]?.object?[sae.name]?.string

@@ -1,5 +1,5 @@
-// Collects the data of the report's page from a run's files. The page's script (Sources/C/CReport/page.js) reads this object: a new
-// key must be added in both places.
+// Collects the data of the report's page from a run's files. The page's script (Sources/C/CReport/page.js) reads this
+// JSON object, so a new key must be added in both files.
 
 import ByteJSON
 import Files
@@ -10,20 +10,20 @@ import RunFiles
 import Synchronization
 import Threading
 
-/// Selects the features of a report and their contexts.
+/// Options that select the features of a report and their contexts.
 public struct ReportOptions: Sendable {
-    /// The largest number of features of each SAE that are chosen by contrast between authors.
+    /// The maximum number of features of each SAE that are chosen by their contrast between authors.
     public var featureCount = 100
-    /// The largest number of contexts of each feature.
+    /// The maximum number of contexts of each feature.
     public var contextCount = 6
-    /// Additional features by hook.
+    /// Features to show besides the chosen ones, by hook.
     public var extraFeatures: [HookPoint: [Int]] = [:]
 
     /// Makes the default options.
     public init() {}
 }
 
-/// Collects a report's data.
+/// Collects the data of a report.
 public struct ReportData {
     private let run: FinishedRun
     private let options: ReportOptions
@@ -31,8 +31,8 @@ public struct ReportData {
 
     /// The number of bins of each histogram.
     private static let bins = 60
-    /// Ends of the last bins, nats. Few cross-entropies are above 20. 12.5 is the largest possible entropy: the logarithm of the
-    /// vocabulary size, 256,000.
+    /// The upper ends of the last bins, in nats. Few cross-entropies are above 20. The entropy is at most ln 256,000
+    /// = 12.45, because the vocabulary has 256,000 tokens.
     private static let ends = (crossEntropy: 20.0, entropy: 12.5)
 
     /// Makes a collector for a report on `run`.
@@ -41,9 +41,9 @@ public struct ReportData {
         pages = NeuronpediaPages()
     }
 
-    /// Reads all files of the run and returns the report's data. Reads each activations file twice, and several files in
-    /// parallel. Calls `progress` before each SAE. Throws what reading the files throws, and `ResultsError.absent` if an extra
-    /// feature or its hook does not exist.
+    /// Reads all files of the run and returns the report's data. Reads each activations file twice, and several files
+    /// in parallel. Calls `progress` before each SAE. Throws the errors of the files' readers, and
+    /// `ResultsError.absent` if an extra feature or its hook does not exist.
     public func json(_ progress: (FinishedRun.TappedSAE) -> Void) throws -> JSONObject {
         for (hook, features) in options.extraFeatures {
             guard let sae = run.saes.first(where: { $0.hook == hook }) else {
@@ -106,8 +106,8 @@ public struct ReportData {
         ]
     }
 
-    /// Calls `body` for each author, in parallel, and returns the results in the authors' order. Throws the error of the first
-    /// author, in that order, for which `body` throws.
+    /// Calls `body` for each author, in parallel, and returns the results in the authors' order. Throws the error of
+    /// the first author, in that order, for which `body` throws.
     private func forEachAuthor<Result: Sendable>(
         _ body: (Int, FinishedRun.Author) throws -> Result
     ) throws -> [Result] {

@@ -1,4 +1,4 @@
-// The report as one HTML file that contains markup, style, script and data, and loads nothing else.
+// Makes the report: one HTML file that contains markup, style, script and data, and loads no other file.
 
 import ByteJSON
 import CReport
@@ -12,8 +12,8 @@ public enum ReportPage {
         var json: [UInt8] = []
         JSONText.append(compact: .object(data), to: &json)
         var page: [UInt8] = []
-        // A placeholder in page.html is a name between at signs. One pass replaces all, so that inserted content is not searched
-        // for placeholders.
+        // A placeholder in page.html is a name between two @ characters, such as @TITLE@. All placeholders are
+        // replaced in one pass, so that the inserted content is not searched for placeholders.
         let parts: [String: [UInt8]] = [
             "TITLE": titleText(title), "CSS": embedded(creport_css()),
             "JS": embedded(creport_js()), "DATA": withoutTags(json),
@@ -34,8 +34,8 @@ public enum ReportPage {
         return page + rest
     }
 
-    /// Returns `json` with each `<` replaced by `\u003c`, so that no string can end the script element. JSON has `<` only in
-    /// strings, where the escape means the same.
+    /// Returns `json` with each `<` replaced by `\u003c`, so that no string can end the HTML element with the data.
+    /// In JSON, `<` occurs only in strings, where the escape means the same.
     private static func withoutTags(_ json: [UInt8]) -> [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(json.count + json.count / 16)

@@ -15,7 +15,7 @@ public struct FileFinding: Sendable {
     public let name: String
     /// Size and content of the file; empty if `problem` is not nil.
     public let description: String
-    /// What is wrong with the file; nil if the file is valid.
+    /// The problem of the file; nil if the file is valid.
     public let problem: String?
 
     /// Whether the file is valid.
@@ -31,9 +31,10 @@ public struct Verification {
         self.run = run
     }
 
-    /// Checks every file, author by author, and passes each finding to `report` in order. Returns whether all files are valid.
+    /// Checks every file, author by author, and passes each finding to `report` in order. Returns whether all files
+    /// are valid.
     ///
-    /// Size and CRC-32 are compared with `run.json`. Whether they match or not, the content is also checked:
+    /// Size and CRC-32 are compared with `run.json`. The content is checked too, even if they differ:
     /// - header, shape, dtype, metadata, and the CRC of each member of a `.npz` file;
     /// - padding is zero; values are ones, or above the threshold in a raw run;
     /// - a sparse file has the same entries as the dense file;
@@ -59,7 +60,7 @@ public struct Verification {
                 try report(finding)
             }
         }
-        // All files are valid, so mean_l0 in run.json must agree with them.
+        // If all files are valid, mean_l0 in run.json must agree with them.
         let tokens = run.authors.reduce(0) { $0 + $1.tokenCount }
         for sae in run.saes where isGood && sae.isOfAllAuthors && sae.countedTokens == tokens {
             let found = Double(counts.withLock { $0[sae.hook] ?? 0 }) / Double(max(tokens, 1))
@@ -76,12 +77,13 @@ public struct Verification {
         return isGood
     }
 
-    /// Names of the files for which `run.json` has no checksum.
+    /// The names of the files for which `run.json` has no checksum.
     public var namesWithoutSeal: [String] {
         run.authors.flatMap { author in names(of: author).filter { author.files[$0] == nil } }
     }
 
-    /// Returns the names of this model's files in the folder that `run.json` does not list. Throws `FileError`.
+    /// Returns the names of the files in the folder that belong to this model but are not listed in `run.json`.
+    /// Throws `FileError`.
     public func strangers() throws -> [String] {
         let known = Set(run.authors.flatMap { names(of: $0) }.map(ExactString.init))
         return try directoryContents(run.directory)
@@ -97,8 +99,8 @@ public struct Verification {
             }
     }
 
-    /// Returns the checks of an author's files, in order. The dense and the sparse file of a hook are one check because they are
-    /// compared.
+    /// Returns the checks of an author's files, in order. The dense and the sparse file of a hook are one check,
+    /// because they are compared with each other.
     private func checks(
         of author: FinishedRun.Author, _ counted: @escaping @Sendable (HookPoint, Int) -> Void
     ) -> [@Sendable () -> [FileFinding]] {
@@ -134,7 +136,7 @@ public struct Verification {
     }
 }
 
-/// Checks the file called `name`: its size and CRC-32, and its content with `describe`.
+/// Checks the size and CRC-32 of the file called `name`. Calls `describe` to check its content.
 private func finding(
     _ run: FinishedRun, _ author: FinishedRun.Author, _ name: String,
     _ describe: () throws -> String
@@ -150,18 +152,19 @@ private func finding(
         let change = seal.flatMap { seal -> String? in
             if found == seal { return nil }
             return found.size == seal.size
-                ? "has CRC-32 \(hexadecimal(found.crc32)), but \(hexadecimal(seal.crc32)) was written"
-                : "has \(found.size) bytes, but \(seal.size) were written"
+                ? "has CRC-32 \(hexadecimal(found.crc32)), but the run wrote \(hexadecimal(seal.crc32))"
+                : "has \(found.size) bytes, but the run wrote \(seal.size)"
         }
-        // The content is checked even if the checksum differs: its error explains how the file has changed.
+        // Checks the content even if the checksum differs. Reason: the error about the content tells how the file has
+        // changed.
         let content: Result<String, any Error> = Result { try describe() }
         if case .failure(let error as UnexpectedFileError) = content, case .pointer = error.kind {
-            throw error  // The content is stored elsewhere (Git LFS, git-annex).
+            throw error  // The file is only a pointer to the content (Git LFS, git-annex).
         }
         if let change {
             var reason = change
             if case .failure(let error) = content {
-                // Drop the advice of the content's error; `badFile` adds it once.
+                // Removes the advice from the content's error, because `badFile` adds the advice.
                 let whole = withoutPath(error, path)
                 let isOther = error is UnexpectedFileError
                 let end =
@@ -181,7 +184,8 @@ private func finding(
     }
 }
 
-/// Returns the message of `error` without the file's path at its beginning: the line of the finding begins with the file's name.
+/// Returns the message of `error` without the file's path at its beginning, because the output line already begins
+/// with the file's name.
 private func withoutPath(_ error: any Error, _ path: String) -> String {
     let message = "\(error)"
     return message.hasPrefix("\(path): ") ? String(message.dropFirst(path.count + 2)) : message
@@ -209,11 +213,14 @@ private func describe(
                 if position >= length {
                     guard value == 0 else {
                         throw bad(
-                            "document \(document), position \(position) is padding but \(value)")
+                            "document \(document), position \(position) is padding, but its value is \(value), expected 0"
+                        )
                     }
                 } else {
                     guard value.isFinite, value >= 0 else {
-                        throw bad("document \(document), position \(position) is \(value)")
+                        throw bad(
+                            "document \(document), position \(position) is \(value), expected a finite value of at least 0"
+                        )
                     }
                     sum += Double(value)
                 }
@@ -253,16 +260,17 @@ private func describe(
 
 // MARK: Activations
 
-/// The entries of an activations file, in order.
+/// The entries of an activations file, in order: row, feature and value of each.
 private struct Entries: Equatable {
     var rows: [Int32] = []
     var features: [Int32] = []
     var values: [Float] = []
 }
 
-/// Checks `file`. If `first` holds the entries of the same hook's dense file, throws unless `file` has the same entries. If
-/// `file` is dense and the run also has sparse files, stores the entries in `first`. Returns the description and the number of
-/// entries.
+/// Checks the activations file `file`. Returns its description and its number of entries.
+///
+/// If the run has dense and sparse files, the first call gets the dense file and stores its entries in `first`. The
+/// second call gets the sparse file and throws unless the sparse file has the same entries.
 private func describe(
     _ run: FinishedRun, _ author: FinishedRun.Author, _ sae: FinishedRun.TappedSAE,
     _ file: ActivationsFile, _ first: inout Entries?
@@ -318,7 +326,7 @@ private func describe(
         " (\(run.rows), \(run.columns), \(sae.width)), \(count) \(hasRawValues ? "activations" : "ones"), L0 \(decimals(l0, 2))"
     if isCompared, let other = first {
         guard other.rows.count == count else {
-            throw bad("has \(count) entries, the dense file \(other.rows.count)")
+            throw bad("has \(count) entries, but the dense file has \(other.rows.count)")
         }
         text += ", equal to the dense file"
     } else if isCompared, !file.isSparse {

@@ -1,4 +1,4 @@
-// The program's entry: from the process' arguments to its exit code.
+// The program's entry point: parses the arguments, runs the command, and exits with its exit code.
 
 import ArgumentParser
 import Files
@@ -23,14 +23,15 @@ enum Main {
             try CommandLineArguments.checkSubcommand(
                 ProcessArguments.own,
                 among: SAEExtract.configuration.subcommands.map { $0._commandName } + ["help"])
-            // Must come before the first asynchronous call, because the runtime then starts threads.
+            // Must come before the first asynchronous call, because the Swift runtime starts threads for that call.
             try StartLimits.checkMemory()
         } catch {
             ExitStatus(for: error).exit(saying: error)
         }
         let environment = ProcessInfo.processInfo.environment
         if ProcessArguments.own.first == "--version" {
-            // Must come before the next call, because the runtime starts threads for it.
+            // Must come before `VersionCommand.run`, because the Swift runtime starts threads for this asynchronous
+            // call.
             do {
                 try StartLimits.checkTasks()
             } catch {
@@ -49,7 +50,7 @@ enum Main {
         let command: any Command
         do {
             var parsed = try SAEExtract.parseAsRoot(arguments)
-            // Commands that are not the program's are ArgumentParser's: help and completions.
+            // A parsed command that is not a `Command` is one of ArgumentParser's own: help or completions.
             guard let own = parsed as? any Command else {
                 try parsed.run()
                 SAEExtract.exit()
@@ -64,7 +65,9 @@ enum Main {
                 ProcessArguments.own.first != name
             {
                 throw UsageError(
-                    name, "must be the first word, before its flags: sae-extract \(name) ...")
+                    name,
+                    "the subcommand must be the first word; give its flags after it: sae-extract \(name) ..."
+                )
             }
             if type(of: command).startsTasks { try StartLimits.checkTasks() }
             try await command.execute(environment)
@@ -77,10 +80,11 @@ enum Main {
 /// Writes ArgumentParser's message for `error` and ends the process with ArgumentParser's exit code.
 private func exit(refusing arguments: [String], _ error: any Error) -> Never {
     let code = SAEExtract.exitCode(for: error)
-    // Requests for help and for completions arrive as errors too.
+    // ArgumentParser reports a request for help or completions as an error with the exit code of success.
     if code == .success { SAEExtract.exit(withError: error) }
-    // The message contains line breaks. It also quotes arguments, and a file name (`inspect *`) may contain line breaks too.
-    // Parsing printable arguments again leaves only the message's own line breaks.
+    // The message has several lines, and it quotes arguments. An argument may contain line breaks too: `inspect *`
+    // may pass such a file name. So the arguments are made printable and parsed again. Then all line breaks are the
+    // message's own.
     var said = error
     do {
         _ = try SAEExtract.parseAsRoot(arguments.map(printable))

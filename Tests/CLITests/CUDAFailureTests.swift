@@ -52,7 +52,7 @@ extension CUDATests {
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:214", "ECC"),
         ("CUDA_VISIBLE_DEVICES", "", "CUDA_VISIBLE_DEVICES is ''"),
         ("CUDA_VISIBLE_DEVICES", "7", "CUDA_VISIBLE_DEVICES is '7'"),
-        ("FAKE_CUDA_CRASH", "1", "ended the process that asked it"),
+        ("FAKE_CUDA_CRASH", "1", "crashed in the driver"),
         // Two thirds of the memory that the model, the SAEs and a batch of one document need.
         ("FAKE_CUDA_MEM", "68000000", "the device's memory is too small"),
     ])

@@ -109,7 +109,8 @@ struct CommandLineTests: UsingFolder {
             ["--layers", "0"], exits: 64, environment: ["SAE_EXTRACT_OVERWRITE": "maybe"])
         #expect(
             outcome.errors.contains(
-                "SAE_EXTRACT_OVERWRITE: is 'maybe'; give 1, true or yes, or 0, false or no"))
+                "SAE_EXTRACT_OVERWRITE: is 'maybe'; give 1, true or yes for on, 0, false or no for off"
+            ))
     }
 
     /// Checks that an error about a flag whose value comes from the environment names the variable, whether the check of the

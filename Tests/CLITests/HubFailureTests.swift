@@ -20,7 +20,7 @@ extension HubTests {
             saying: ["google/gemma-2-2b has no revision 'v9'", "check the spelling"])
         expect(
             try run(some + ["--revision", "../x"]), exits: 64,
-            saying: ["--revision", "cannot be a revision"])
+            saying: ["--revision", "is not a valid revision"])
         expect(
             try run(some + ["--data_repo", "a/b/c"]), exits: 64,
             saying: ["--data_repo", "not a repository"])

@@ -175,7 +175,7 @@ extension HubTests {
         try shell("rm -r '\(cached)/.sae-extract'")
         expect(
             try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 0,
-            saying: ["all of its files is not known; reading a.jsonl"])
+            saying: ["the list of its files is not known", "the whole corpus: a.jsonl"])
         let commit = try #require(try commits(cached).first)
         let readme = "hf/hub/datasets--some--corpus/snapshots/\(commit)/README.md"
         try folder.write("---\nconfigs:\n- config_name: x\n---\n".utf8, readme)

@@ -283,7 +283,7 @@ extension MalformedInputTests {
             ) { $0.extra = ["--layers", "0:2"] },
             MalformedInput(
                 "layers from high to low", exits: 64,
-                mentioning: ["--layers: '3-1' runs downwards; give 1-3"]
+                mentioning: ["--layers: '3-1' is a range from high to low; give 1-3"]
             ) { $0.extra = ["--layers", "3-1"] },
             MalformedInput(
                 "more layers than memory", exits: 64,

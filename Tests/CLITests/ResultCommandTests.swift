@@ -282,7 +282,7 @@ struct ResultCommandTests: UsingFolder {
             try TestData.write(changed, to: path)
             try bad(path, "CRC-32")
             try TestData.write(good.dropLast(), to: path)
-            try bad(path, "bytes, but \(good.count) were written")
+            try bad(path, "bytes, but the run wrote \(good.count)")
             try FileManager.default.removeItem(atPath: path)
             try bad(path, "is missing")
             try TestData.write(good, to: path)
@@ -343,7 +343,7 @@ struct ResultCommandTests: UsingFolder {
         var loss = try TestData.bytes(file("cross_entropy_loss", "npy"))
         loss[loss.count - 1] = 0x40
         try TestData.write(loss, to: file("cross_entropy_loss", "npy"))
-        try bad(file("cross_entropy_loss", "npy"), "is padding but 2.0")
+        try bad(file("cross_entropy_loss", "npy"), "is padding, but its value is 2.0")
     }
 
     // MARK: report

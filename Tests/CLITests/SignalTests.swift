@@ -24,7 +24,7 @@ struct SignalTests: UsingFolder {
         #expect(tool.waitForBatches(7))
         tool.send(signal)
         #expect(tool.wait() == 75, "\(tool.log)")
-        #expect(tool.log.contains("\(names[signal]!): finishing the batches in hand"))
+        #expect(tool.log.contains("\(names[signal]!): finishing the current batches"))
         #expect(tool.log.contains("stopped by \(names[signal]!)"))
         #expect(tool.log.contains("run the same command again to continue"))
         let before = Set(tool.events.filter { $0.hasPrefix(#"{"batch""#) })
@@ -54,7 +54,7 @@ struct SignalTests: UsingFolder {
             arguments, environment: try shim(["FAULT_WAIT": "run.json:1:\(mark)"]))
         #expect(tool.wait { _ in fileExists(mark) })
         tool.send(SIGTERM)
-        #expect(tool.wait { $0.log.contains("SIGTERM: finishing the batches in hand") })
+        #expect(tool.wait { $0.log.contains("SIGTERM: finishing the current batches") })
         try FileManager.default.removeItem(atPath: mark)
         #expect(tool.wait() == 75, "\(tool.log)")
         #expect(try recordedRuns("out").map { $0["outcome"] } == [.string("stopped")])
@@ -66,7 +66,7 @@ struct SignalTests: UsingFolder {
         // Stopped workers cannot react to the signal.
         for worker in tool.workers { kill(worker, SIGSTOP) }
         tool.send(SIGINT)
-        #expect(tool.wait { $0.log.contains("finishing the batches in hand") })
+        #expect(tool.wait { $0.log.contains("finishing the current batches") })
         tool.send(SIGINT)
         #expect(tool.wait() == 75, "\(tool.log)")
         for worker in tool.workers { kill(worker, SIGKILL) }
@@ -78,7 +78,7 @@ struct SignalTests: UsingFolder {
         #expect(tool.waitForBatches(7, workers: 2))
         for worker in tool.workers { kill(worker, SIGSTOP) }
         tool.send(SIGTERM)
-        #expect(tool.wait { $0.log.contains("finishing the batches in hand") })
+        #expect(tool.wait { $0.log.contains("finishing the current batches") })
         tool.send(SIGINT)
         usleep(200_000)
         tool.send(SIGINT)

@@ -49,7 +49,7 @@ struct UnfinishedRunTests: Resuming {
         let checked = try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 65)
         #expect(
             checked.output.contains(
-                "14 files of 2 authors, all good, but the run is not complete (3 more authors are not)"
+                "14 files of 2 authors, all good, but the run is not complete (3 more authors are missing)"
             ), "\(checked.output)")
         let report = try Tool.run(["report", folder.file("out")], exits: 0)
         #expect(report.errors.contains("warning: not complete, and not shown: author 2, author 3"))
@@ -186,7 +186,7 @@ struct UnfinishedRunTests: Resuming {
         // The next run finds these results complete.
         let again = try run(try labelled(label, "out"))
         #expect(
-            computed(again) == 0 && !again.errors.contains("versions before"), "\(again.errors)")
+            computed(again) == 0 && !again.errors.contains("earlier versions"), "\(again.errors)")
     }
 
     /// Changes results to what earlier versions wrote: the same files, with the label unencoded in their names.
@@ -244,7 +244,7 @@ struct UnfinishedRunTests: Resuming {
         // A run continues these results.
         let again = try run(job)
         #expect(computed(again) == 0)
-        #expect(again.errors.contains("as versions before this one spelt it"), "\(again.errors)")
+        #expect(again.errors.contains("as earlier versions of sae-extract"), "\(again.errors)")
         #expect(try results("out") == earlier)
         try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
         // A run is refused if nothing tells how the results were made.

@@ -109,13 +109,13 @@ struct WorkerTests: UsingFolder {
         }
         #expect(
             try last(0, of: 2)
-                == "rank 0 of 2 (srun): 3 of 5 authors; the other ranks have the rest")
-        #expect(try last(1, of: 2) == "rank 1 of 2 (srun): 2 of 5 authors; all 5 are complete")
+                == "rank 0 of 2 (srun) has 3 of 5 authors; the other ranks have the rest")
+        #expect(try last(1, of: 2) == "rank 1 of 2 (srun) has 2 of 5 authors; all 5 are complete")
         // A rank without work prints the line too.
-        #expect(try last(0, of: 2) == "rank 0 of 2 (srun): 3 of 5 authors; all 5 are complete")
+        #expect(try last(0, of: 2) == "rank 0 of 2 (srun) has 3 of 5 authors; all 5 are complete")
         #expect(
             try last(6, of: 8)
-                == "rank 6 of 8 (srun): a part of 1 of 5 authors; the other ranks have the rest")
+                == "rank 6 of 8 (srun) has a part of 1 of 5 authors; the other ranks have the rest")
     }
 
     // MARK: Lost workers

@@ -62,7 +62,7 @@ struct ShapeTests {
             let bytes = npy("<f4", shape, [UInt8](repeating: 0, count: size))
             let path = try npz([("activations", bytes)])
             let error = #expect(throws: ResultsError.self) { try ActivationsFile(path: path) }
-            #expect(error?.description.contains("are more than this program counts") == true)
+            #expect(error?.description.contains("are more than this program reads") == true)
         }
         let run = """
             {"runs": [{"model": {"label": "m/x"}, "outcome": "done", "shape": {"documents": 9000000000, "tokens": 4}}]}

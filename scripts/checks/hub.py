@@ -155,8 +155,8 @@ assert "only the SAEs in the cache are known" in said, said
 some = results(work + "/some")
 assert len(some) == 35 and all(expected[name] == digest for name, digest in some.items())
 said = sae_extract(home, "--layers", "1", "--save_dir", work + "/none", HF_HUB_OFFLINE="1", status=69)
-assert "the SAE asked for of google/gemma-scope-2b-pt-res is not in the cache" in said and "sae-extract fetch --layers 1" in said, said
-assert "all of its files is not known; reading train.jsonl" in sae_extract(home, "--layers", "2", "--save_dir", work + "/some", *JOB[5:], HF_HUB_OFFLINE="1")
+assert "the requested SAE of google/gemma-scope-2b-pt-res is not in the cache" in said and "sae-extract fetch --layers 1" in said, said
+assert "the list of its files is not known; check that these files are the whole corpus: train.jsonl" in sae_extract(home, "--layers", "2", "--save_dir", work + "/some", *JOB[5:], HF_HUB_OFFLINE="1")
 
 # 4. Both use one cache at the same time.
 home = work + "/both"

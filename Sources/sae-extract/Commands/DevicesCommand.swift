@@ -1,23 +1,24 @@
-// `sae-extract devices`: which devices a run would use.
+// `sae-extract devices`: prints the devices that a run would use.
 
 import ArgumentParser
 import CUDA
 import Files
 import Planning
 
-/// `sae-extract devices`.
+/// The command `sae-extract devices`.
 struct DevicesCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "devices",
         abstract:
             "Prints the NVIDIA devices that a run would use, the CUDA libraries that were found, and what is missing.",
         discussion: """
-            CUDA_VISIBLE_DEVICES applies. Libraries are searched by name (LD_LIBRARY_PATH), in CUDA_HOME and \
+            If CUDA_VISIBLE_DEVICES is set, only the devices in it are printed. The libraries are searched for by name \
+            (LD_LIBRARY_PATH), in CUDA_HOME and \
             /usr/local/cuda, in the environments of conda and Python, and at the paths in SAE_EXTRACT_CUDA_DRIVER_LIB, \
             SAE_EXTRACT_CUDART_LIB and SAE_EXTRACT_CUBLAS_LIB.
             """)
 
-    /// Prints libraries and devices. Throws `DeviceError` if a run could not use any device.
+    /// Prints libraries and devices. Throws `DeviceError` if a run could not use the devices.
     func execute(_ environment: [String: String]) async throws {
         let probe = await DeviceDiscovery(environment: environment).probe()
         var lines: [String] = []

@@ -1,4 +1,4 @@
-// The common start of `fetch` and `saes`.
+// Setup that the commands `fetch` and `saes` share.
 
 import Logging
 import Planning
@@ -9,7 +9,8 @@ struct HubCommandSetup {
     let log = Logger(label: "sae-extract")
     let resolver: InputResolver
 
-    /// Reads `flags` and begins to handle signals. `subcommand` is "fetch" or "saes". Throws `UsageError`.
+    /// Reads the options from `flags`, and starts to handle stop signals. `subcommand` is "fetch" or "saes". Throws
+    /// `UsageError`.
     init(_ flags: RunFlags, of subcommand: String, environment: [String: String]) throws {
         options = try flags.options()
         resolver = InputResolver(

@@ -6,16 +6,16 @@ import Files
 import Planning
 import Results
 
-/// `sae-extract inspect`.
+/// The command `sae-extract inspect`.
 struct InspectCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "inspect",
         abstract: "Shows the kind and the content of a file or folder of results.",
         discussion: """
             PATH is the --save_dir of a run, one of the files in it, or any .npz, .npy or .safetensors file. The output has \
-            shape, type and metadata; for activations also density, L0 per token and the features that fire most often; with \
-            --document the tokens of the document, each with its strongest features. Dense arrays are read in pieces, never \
-            as a whole.
+            shape, type and metadata. For activations it also has density, L0 per token and the features that fire most often. \
+            With --document it has the tokens of that document, each with its strongest features. Dense arrays are read piece \
+            by piece, so they may be larger than the memory.
 
             Examples:
               sae-extract inspect data/raw_features/AuthorMix
@@ -26,7 +26,7 @@ struct InspectCommand: Command {
     @Argument(help: "The file or folder.", completion: .file())
     var path: String
 
-    @Option(help: ArgumentHelp("Number of features or tokens to list.", valueName: "n"))
+    @Option(help: ArgumentHelp("Maximum number of features or tokens in a list.", valueName: "n"))
     var top = InspectionOptions().top
 
     @Option(help: ArgumentHelp("Number of the document to show, from 0.", valueName: "n"))

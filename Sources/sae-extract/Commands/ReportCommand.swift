@@ -10,7 +10,7 @@ import Planning
 import Results
 import RunFiles
 
-/// `sae-extract report`.
+/// The command `sae-extract report`.
 struct ReportCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "report",
@@ -33,16 +33,17 @@ struct ReportCommand: Command {
         completion: .file())
     var output: String?
 
-    @Option(help: ArgumentHelp("Number of features for each SAE.", valueName: "n"))
+    @Option(help: ArgumentHelp("Maximum number of features for each SAE.", valueName: "n"))
     var top = ReportOptions().featureCount
 
-    @Option(help: ArgumentHelp("Number of passages for each feature.", valueName: "n"))
+    @Option(help: ArgumentHelp("Maximum number of passages for each feature.", valueName: "n"))
     var contexts = ReportOptions().contextCount
 
     @Option(
         name: .customLong("feature"), parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Features to show in any case: res:5:1234.", valueName: "site:layer:number ..."))
+            "Features to show besides the chosen ones, e.g. res:5:1234.",
+            valueName: "site:layer:number ..."))
     var features: [NamedFeature] = []
 
     @OptionGroup var model: ModelLabel
@@ -92,8 +93,8 @@ struct ReportCommand: Command {
         )
     }
 
-    /// Returns the path of the page. Checks before the work that a file can be written there. Throws `UsageError` and
-    /// `FileError`.
+    /// Returns the path of the page. Checks that a file can be written at this path, before any author's file is
+    /// read. Throws `UsageError` and `FileError`.
     private func destination(of run: FinishedRun) throws -> String {
         // If the folder has results of several models, each model has its own page.
         let isOnly = run.labels.count == 1
@@ -103,12 +104,12 @@ struct ReportCommand: Command {
             ?? "\(run.directory)/\(name)"
         guard !path.isEmpty else { throw UsageError("--output", "is empty; name a file") }
         if output == nil {
-            // Another user may have put a link there, and the page would replace any file of this user.
+            // Refuses a link at the default path, because another user may have put it there.
             if let info = try GuardedPath(file: path).status(), info.st_mode & S_IFMT == S_IFLNK {
                 throw FileError(path, isA: .link, expected: "a file")
             }
         } else if fileExists(path), let resolved = realpath(path, nil) {
-            // The user named a link: the page replaces the file that the link leads to.
+            // If --output names a link, the page replaces the target of the link, and the link stays.
             path = String(cString: resolved)
             free(resolved)
         }

@@ -1,4 +1,5 @@
-// A run from its flags to its exit code: makes the plan, checks earlier results, starts the workers, and reports their ends.
+// A run from its flags to its exit code: makes the plan, checks earlier results, starts the workers, and reports
+// their ends.
 
 import AuthorReceipts
 import Extraction
@@ -22,7 +23,8 @@ struct RunCommand {
         (self.flags, self.environment) = (flags, environment)
     }
 
-    /// Runs, and ends the process with the run's exit code. Returns only after a dry run. Throws errors that prevent the start.
+    /// Carries out the run and ends the process with the run's exit code. Returns only after a dry run. Throws an
+    /// error if the run cannot start.
     func run() async throws {
         let control = StopControl(advice: advice)
         StopSignals.handle({ control.receive($0) }, meanwhile: { control.look() })
@@ -53,7 +55,7 @@ struct RunCommand {
         let devices = try await DeviceDiscovery(environment: environment)
             .devices(for: options, log: log)
         if options.dataPath == "/dev/stdin", isatty(STDIN_FILENO) == 1 {
-            log.info("reading the corpus from the terminal; Ctrl-D ends it")
+            log.info("reading the corpus from the terminal; press Ctrl-D at its end")
         }
         let plan = try RunPlan(
             options, at: locations, devices: devices, startsAnew: overwriting)
@@ -62,7 +64,7 @@ struct RunCommand {
         for warning in inputs.warnings { log.warning("\(warning)") }
         if let note = MappedFile.unmappedNote { log.warning("\(note)") }
         var state = StateFolder(plan.files, ResumeSettings(plan, inputs))
-        // Every check that can refuse the run comes before anything is removed or written for it.
+        // Checks that can refuse the run come before the run removes or writes any file.
         if !overwriting { try state.check(beginning: plan.files) }
         let size = try SizeEstimate(plan, inputs, state, overwriting: overwriting)
         if !overwriting {
@@ -79,7 +81,7 @@ struct RunCommand {
             try Manifest(plan, inputs, state, overwriting: overwriting))
         if plan.naming.labelName != OutputNaming(label: plan.label).labelName {
             log.warning(
-                "results of \(plan.label) in \(plan.saveDirectory) are named \(plan.naming.start)…, as versions before this one spelt it. This run continues them. Readers that split names at __ may split these names wrongly; --overwrite makes them anew as \(OutputNaming(label: plan.label).start)…"
+                "results of \(plan.label) in \(plan.saveDirectory) have file names that begin with \(plan.naming.start), as earlier versions of sae-extract wrote them. This run continues them under these names. Programs that split names at __ may split these names wrongly; to get names that begin with \(OutputNaming(label: plan.label).start), use --overwrite"
             )
         }
         if flags.output.isDryRun { return }
@@ -89,7 +91,7 @@ struct RunCommand {
             let others = try state.clear(plan.files)
             if others > 0 {
                 log.warning(
-                    "--overwrite: \(others) files of \(plan.label) in \(plan.saveDirectory) are not of this plan (other authors, layers or sites) and stay"
+                    "--overwrite: kept \(counted(others, "file")) of \(plan.label) in \(plan.saveDirectory), because this command does not make them (other authors, layers or sites); if you do not need them, remove them yourself"
                 )
             }
         }
@@ -101,8 +103,8 @@ struct RunCommand {
         if let other = others.first, plan.placement.worldSize == 1 {
             let outcome =
                 overwriting
-                ? "--overwrite has removed the other run's results, and the other run may end with an error; end it before the next --overwrite"
-                : "both compute what neither has finished yet; this does no harm, but one run is enough"
+                ? "--overwrite has removed the other run's results, so the other run may end with an error; next time, end the other run before you use --overwrite"
+                : "both runs compute the same unfinished batches; the results stay correct, but end one of the runs to save time"
             log.warning(
                 "another run (process \(other.identifier)) is at work on the same results in \(plan.saveDirectory): \(outcome)"
             )
@@ -126,14 +128,15 @@ struct RunCommand {
         ).run()
         let seconds = (ContinuousClock.now - clock) / .seconds(1)
         let progress = display.finish()
-        // Nothing below waits for another thread.
+        // From this point on, the run waits for no other thread, so `StopControl` need not end the process.
         control.end()
         finish(
             ends, plan, state, manifest.withLock { $0 }, progress, seconds, control,
             rankSource: scheduler.source)
     }
 
-    /// Returns whether existing results are to be removed. Throws `UsageError` if other ranks or tasks use them.
+    /// Returns whether existing results are to be removed. Throws `UsageError` if other ranks or array tasks may use
+    /// these results.
     private func isOverwriting(_ placement: RankPlacement) throws -> Bool {
         guard flags.output.isOverwriting else { return false }
         guard placement.worldSize == 1 else {
@@ -157,7 +160,7 @@ struct RunCommand {
         return true
     }
 
-    /// Seconds that a worker may be stopped (SIGSTOP) before it counts as dead.
+    /// Seconds that a worker may be stopped (SIGSTOP) before the parent kills it.
     private var stopLimit: Int {
         environment["SAE_EXTRACT_STOPPED_SECONDS"].flatMap { Int($0) }.map { max(1, $0) } ?? 60
     }
@@ -177,7 +180,8 @@ struct RunCommand {
         do {
             isComplete = try state.finish(plan.files)
             if outcome == .done, !isComplete {
-                // A single process must have completed all authors; a rank, those that its workers have completed.
+                // If the world size is 1, the files of all authors must exist. A rank must have the files of the
+                // authors that its workers have completed.
                 let authors =
                     plan.placement.worldSize == 1
                     ? Array(plan.authors.indices) : progress.authors.sorted()
@@ -201,11 +205,12 @@ struct RunCommand {
             let rest =
                 isComplete
                 ? ""
-                : "; other ranks have not ended, and their authors are not complete (if they have ended, check that --workers is the same on all)"
+                : "; the authors of other ranks are not complete yet (if all ranks have ended, check that --workers is the same for all of them)"
             log.info(
                 "\(counted(progress.authors.count, "author")), \(counted(progress.tokens, "token")) computed\(rate), \(decimals(seconds, 1)) s in all; results in \(plan.saveDirectory)\(rest)"
             )
-            // Written at any --log_level: a user who did not mean to start one of several ranks lacks the other authors.
+            // Written at any --log_level. Reason: a user who started a rank by mistake must learn that other authors
+            // are missing.
             if let rankSource,
                 let line = RunCommand.lastLine(plan, rankSource, isComplete: isComplete)
             {
@@ -213,14 +218,15 @@ struct RunCommand {
             }
             _exit(0)
         }
-        // Written at any --log_level: how to continue is what the exit code stands for.
+        // Written at any --log_level, so that the user learns how to continue the run.
         let isKept = state.isInPlace
         let done =
             isKept
             ? "\(progress.batches == 1 ? "1 batch was" : "\(progress.batches) batches were") computed in \(decimals(seconds, 1)) s and \(progress.batches == 1 ? "is" : "are") kept; \(advice)"
-            : "what was computed has been removed; \(advice)"
+            : "another process has removed the computed batches (--overwrite); \(advice)"
         guard let first = failures.first else {
-            let name = control.signal.map { "by \(StopSignals.name($0))" } ?? "from outside"
+            let name =
+                control.signal.map { "by \(StopSignals.name($0))" } ?? "by a signal to a worker"
             writeErrorLine("stopped \(name): \(done)")
             _exit(ExitStatus.stopped.rawValue)
         }
@@ -231,7 +237,7 @@ struct RunCommand {
         {
             writeErrorLine(done)
         }
-        // If all workers failed with the same code, that is the exit code.
+        // If every worker failed with the same status, the program exits with that status; otherwise with 1.
         let isCommon =
             failures.count == ends.count && failures.allSatisfy { $0.status == first.status }
         _exit(
@@ -240,7 +246,7 @@ struct RunCommand {
                 : ExitStatus.workerFailed.rawValue)
     }
 
-    /// Returns a line that tells which authors this rank computed. Nil: there is only one rank.
+    /// Returns a line that says how many of the authors this rank computed, or nil if there is only one rank.
     private static func lastLine(_ plan: RunPlan, _ source: String, isComplete: Bool) -> String? {
         guard plan.placement.worldSize > 1 else { return nil }
         let count = plan.authors.count
@@ -250,7 +256,7 @@ struct RunCommand {
         let authors = Set(shares.map(\.number)).count
         let part = shares.contains { $0.parts > 1 } ? "a part of " : ""
         return
-            "rank \(plan.placement.rank) of \(plan.placement.worldSize) (\(source)): \(part)\(authors) of \(count) authors; "
+            "rank \(plan.placement.rank) of \(plan.placement.worldSize) (\(source)) has \(part)\(authors) of \(count) authors; "
             + (isComplete ? "all \(count) are complete" : "the other ranks have the rest")
     }
 

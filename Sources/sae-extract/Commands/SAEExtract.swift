@@ -3,7 +3,7 @@
 import ArgumentParser
 import RunFiles
 
-/// `sae-extract` without a subcommand: a run. Its flags are spelled as in users' existing scripts.
+/// `sae-extract` without a subcommand: a run. The flags are spelled in snake_case, as in users' existing scripts.
 struct SAEExtract: Command {
     static let configuration = CommandConfiguration(
         commandName: "sae-extract",
@@ -31,11 +31,12 @@ struct SAEExtract: Command {
             The same command continues a run that was killed or stopped. Several processes share the work as ranks, by \
             --rank and --world_size or by the variables of torchrun, srun, mpirun and other launchers.
 
-            Exit codes: 0 done, 1 a worker failed and the others finished, 64 usage, 65 bad corpus, \
+            Exit codes: 0 done, 1 a worker failed and the others finished, 64 invalid flag, 65 bad corpus, \
             checkpoint or SAE, 69 device or Hub unavailable, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
             signal (run again to continue), 78 --save_dir holds results of another configuration.
             """,
-        // ArgumentParser needs a version to accept --version; VersionCommand prints it with more.
+        // ArgumentParser needs a version to accept the flag --version. `VersionCommand` prints the version with more
+        // details.
         version: RunFiles.version,
         subcommands: [
             FetchCommand.self, SAEsCommand.self, DevicesCommand.self, InspectCommand.self,

@@ -1,4 +1,4 @@
-// `sae-extract saes`: which SAEs exist.
+// `sae-extract saes`: prints the SAEs that exist.
 
 import ArgumentParser
 import Files
@@ -7,14 +7,15 @@ import Hub
 import Planning
 import SparseAutoencoders
 
-/// `sae-extract saes`.
+/// The command `sae-extract saes`.
 struct SAEsCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "saes",
         abstract:
             "Prints the SAEs that exist for --model, --layers (default: all) and --layer_types, and marks those that a run would use.",
         discussion: """
-            They are the SAEs on the Hub, or those in --sae_dir. Flags of a run that do not concern SAEs have no effect here.
+            Lists the SAEs in --sae_dir if it is given, otherwise those on the Hub. Flags of a run that do not concern SAEs \
+            have no effect.
             """)
 
     @OptionGroup var flags: RunFlags
@@ -27,7 +28,7 @@ struct SAEsCommand: Command {
         let (label, folder) = try options.namedModel()
         try options.checkCacheFolders(label, folder)
         let tree = try options.saeTree(label: label)
-        // One for all sites, because it remembers whether the Hub answers.
+        // One `Hub` object for all sites, because it remembers whether the server answers.
         let hub = tree == nil ? try resolver.makeHub() : nil
         var rows = [["site", "layer", "width", "average L0"]]
         var isMarked = false
@@ -45,7 +46,8 @@ struct SAEsCommand: Command {
             let layers = options.layers.isEmpty ? catalogue.layers : Set(options.layers).sorted()
             for layer in layers {
                 let hook = HookPoint(layer: layer, site: site)
-                // A named SAE that does not exist is an error; a layer without a nearest one is not.
+                // If --sae_id names an SAE that does not exist, the error is thrown. If no SAE of the layer fits
+                // --sae_features, the error is ignored and no SAE is marked.
                 let chosen =
                     options.namedSAE(for: hook) == nil
                     ? try? options.chosenSAE(for: hook, of: catalogue)
@@ -68,7 +70,7 @@ struct SAEsCommand: Command {
             "",
             isMarked
                 ? "* used by a run with these flags (--sae_features \(options.saeFeatures), --target_l0 \(options.targetL0)\(options.saeIDs.isEmpty ? "" : ", --sae_id"))"
-                : "a run would use none with --sae_features \(options.saeFeatures)",
+                : "a run with --sae_features \(options.saeFeatures) would use none of these SAEs; change --sae_features",
         ]
         try printLines(lines)
     }

@@ -6,16 +6,16 @@ import Glibc
 import Planning
 import Results
 
-/// `sae-extract verify`.
+/// The command `sae-extract verify`.
 struct VerifyCommand: Command {
     static let configuration = CommandConfiguration(
         commandName: "verify",
         abstract: "Checks every file of a run.",
         discussion: """
-            Prints one line per file. Checks size and CRC-32 against run.json. Then, whatever run.json says, checks header, \
-            shape and type, the checksums inside the file, that padding is zero, that values are ones (or above the \
-            threshold), metadata, that a sparse file has the same values as the dense one, and that metrics are finite and \
-            have the recorded mean.
+            Prints one line per file. Compares size and CRC-32 with run.json. Also checks the content: header, shape, type, \
+            metadata, and the checksums inside the file; that padding is zero, and that values are ones (or above the \
+            threshold); that a sparse file has the same values as the dense file; and that metrics are finite and have the \
+            recorded mean.
 
             Exit codes: 0 all files are good, 65 a file is bad or the run is not complete.
 
@@ -51,12 +51,13 @@ struct VerifyCommand: Command {
         if let first = strangers.first {
             let more = strangers.count > 1 ? " and \(strangers.count - 1) more" : ""
             try printLine(
-                "note  \(first)\(more): not in run.json as a file of a complete run")
+                "note  \(first)\(more): not checked, because run.json does not list \(more.isEmpty ? "it" : "them") as complete"
+            )
         }
         let unsealed = verification.namesWithoutSeal.count
         if unsealed > 0 {
             try printLine(
-                "note  run.json has no checksum of \(unsealed) files: only their content was checked"
+                "note  run.json has no checksum of \(counted(unsealed, "file")), so only the content was checked"
             )
         }
         for note in run.notes { try printLine("note  \(note)") }
@@ -64,7 +65,7 @@ struct VerifyCommand: Command {
         let waiting =
             run.incompleteAuthors.isEmpty
             ? ""
-            : " (\(run.incompleteAuthors.count == 1 ? "1 more author is" : "\(run.incompleteAuthors.count) more authors are") not)"
+            : " (\(run.incompleteAuthors.count == 1 ? "1 more author is" : "\(run.incompleteAuthors.count) more authors are") missing)"
         let verdict = bad > 0 ? "\(bad) bad" : isGood ? "all good" : "bad"
         try printLine(
             "\(directory): \(counted(count, "file")) of \(counted(run.authors.count, "author")), \(verdict)\(isComplete ? "" : ", but the run is not complete\(waiting)")"

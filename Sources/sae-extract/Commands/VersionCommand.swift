@@ -5,9 +5,10 @@ import Glibc
 import RunFiles
 import Tensors
 
-/// Prints the version. ArgumentParser's own `--version` prints only the number.
+/// Prints the version with details. ArgumentParser's own `--version` prints only the number.
 enum VersionCommand {
-    /// Prints the version, the commit, OpenBLAS and its kernels, and the CUDA libraries and devices. Then exits with code 0.
+    /// Prints the version, the commit, OpenBLAS with its kernel set, and the CUDA libraries and devices. Exits with
+    /// code 0.
     static func run(_ environment: [String: String]) async -> Never {
         let commit = sourceCommit.isEmpty ? "" : " (\(sourceCommit))"
         let devices = await DeviceDiscovery(environment: environment).summary()

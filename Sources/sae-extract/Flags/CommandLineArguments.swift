@@ -1,25 +1,28 @@
-// What ArgumentParser does not do: kebab-case spellings, repeated flags of which the last one counts, and values from the
-// environment.
+// Handles what ArgumentParser does not: flags in kebab-case (`--n-docs`), repeated flags (the last one counts), and
+// values from environment variables.
 
 import Planning
 
-/// Rewrites a command line into the form that ArgumentParser knows.
+/// Rewrites a command line into the form that ArgumentParser parses.
 enum CommandLineArguments {
-    /// How a flag's value is split.
+    /// How the value of a flag is split into several values.
     enum Splitting {
-        /// Not at all: one value.
+        /// The value is not split.
         case none
-        /// At commas and white space: sites, SAE ids.
+        /// The value is split at commas and white space. Used for sites and SAE ids.
         case commas
-        /// At commas and white space, with ranges written out: layers.
+        /// The value is split at commas and white space, and ranges are expanded: `5-8` becomes 5, 6, 7 and 8. Used
+        /// for layers.
         case layers
-        /// At newlines, and only in the environment: authors' names, which may contain all other characters.
+        /// A value from the environment is split at newlines; a value from the command line is not split. Used for
+        /// authors' names, which may contain all other characters.
         case newlines
-        /// A flag without a value. In the environment the flag is on with 1, true, yes or on, and off with 0, false, no or off.
+        /// A flag without a value. Its environment variable turns it on with 1, true, yes or on, and off with 0,
+        /// false, no or off.
         case `switch`
     }
 
-    /// Every flag of a run, in snake_case without dashes.
+    /// Each flag of a run, in snake_case without the leading dashes, with the way in which its value is split.
     static let flags: [String: Splitting] = [
         "layers": .layers, "layer_types": .commas, "model": .none, "model_path": .none,
         "revision": .none, "sae_revision": .none, "data_repo": .none, "data_revision": .none,
@@ -37,8 +40,11 @@ enum CommandLineArguments {
     /// The subcommands that do not take the flags of a run.
     static let otherCommands: Set = ["inspect", "report", "verify", "devices", "help"]
 
-    /// Throws `UsageError` if the first word is not one of `subcommands` (the error names a similar subcommand), or if a
-    /// subcommand that takes no flags of a run gets such a flag. ArgumentParser would accept the flag, and nothing would read it.
+    /// Throws `UsageError` if the first word is not a flag and not one of `subcommands`. The error names a similar
+    /// subcommand.
+    ///
+    /// Also throws if a subcommand in `otherCommands` gets a flag of a run. ArgumentParser would accept such a flag,
+    /// and the subcommand would ignore it.
     static func checkSubcommand(_ arguments: [String], among subcommands: [String]) throws {
         guard let word = arguments.first, !word.hasPrefix("-") else { return }
         if otherCommands.contains(word) {
@@ -57,12 +63,13 @@ enum CommandLineArguments {
             .flatMap { distance($0, word) <= 2 ? $0 : nil }
         throw UsageError(
             word,
-            near.map { "is no subcommand; did you mean '\($0)'?" }
-                ?? "is no subcommand (\(subcommands.joined(separator: ", "))), and a run's flags begin with --, e.g. sae-extract --layers 5 10 15"
+            near.map { "is not a subcommand; did you mean '\($0)'?" }
+                ?? "is not a subcommand (\(subcommands.joined(separator: ", "))); to start a run, give flags that begin with --, e.g. sae-extract --layers 5 10 15"
         )
     }
 
-    /// Returns the number of letters to insert, remove or replace to turn `b` into `a` (Levenshtein 1965).
+    /// Returns the Levenshtein distance of `a` and `b`: the smallest number of letters to insert, remove or replace
+    /// to turn `b` into `a`.
     private static func distance(_ a: String, _ b: String) -> Int {
         let (a, b) = (Array(a), Array(b))
         var row = Array(0...b.count)
@@ -78,19 +85,24 @@ enum CommandLineArguments {
         return row[b.count]
     }
 
-    /// A flag and the words after it.
+    /// A flag on the command line, and the words between this flag and the next one.
     private struct Occurrence {
         var name: String
         var values: [String]
     }
 
-    /// Returns `arguments` with flags in snake_case, only the last of equal flags, lists split, and absent flags taken from
-    /// `environment`. Words before the first flag stay: a subcommand, or words that ArgumentParser refuses. Throws `UsageError`
-    /// for invalid layers and for invalid environment values of switches.
+    /// Returns `arguments` in the form that ArgumentParser parses:
+    /// - Flags are in snake_case, and of equal flags only the last one stays.
+    /// - Lists are split.
+    /// - Flags that are not given are taken from `environment`.
+    /// - Words before the first flag stay: a subcommand, or words that ArgumentParser refuses.
+    ///
+    /// Throws `UsageError` for invalid layers, and if the environment variable of a flag without a value is invalid.
     static func normalized(
         _ arguments: [String], environment: [String: String]
     ) throws(UsageError) -> [String] {
-        // These subcommands have no flags with two spellings.
+        // The flags of these subcommands have only one spelling and no environment variables, so nothing is
+        // rewritten.
         if arguments.first.map(otherCommands.contains) == true { return arguments }
         var stray: [String] = []
         var occurrences: [Occurrence] = []
@@ -134,7 +146,7 @@ enum CommandLineArguments {
                 last.append(Occurrence(name: name, values: []))
             } else {
                 let values = try split([value], splitting, source: variable)
-                // A list without an element counts as absent.
+                // If the variable holds only separators, it counts as not set.
                 if !values.isEmpty { last.append(Occurrence(name: name, values: values)) }
             }
         }
@@ -145,7 +157,8 @@ enum CommandLineArguments {
         let word = value.lowercased()
         if ["1", "true", "yes", "on"].contains(word) { return true }
         guard ["0", "false", "no", "off"].contains(word) else {
-            throw UsageError(variable, "is '\(value)'; give 1, true or yes, or 0, false or no")
+            throw UsageError(
+                variable, "is '\(value)'; give 1, true or yes for on, 0, false or no for off")
         }
         return false
     }
@@ -161,8 +174,8 @@ enum CommandLineArguments {
         }
     }
 
-    /// Returns the flag and its values as words. If a value begins with a dash, each value is joined to the flag by "=", so that
-    /// ArgumentParser does not take the value for a flag.
+    /// Returns the flag and its values as words: `--layers 0 1`. If one of the values begins with a dash, each value
+    /// gets its own flag: `--prefix=-x`. Otherwise ArgumentParser would parse such a value as a flag.
     private static func rewritten(_ occurrence: Occurrence) -> [String] {
         let flag = "--" + occurrence.name
         guard occurrence.values.contains(where: { $0.hasPrefix("-") }) else {

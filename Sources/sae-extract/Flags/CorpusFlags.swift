@@ -4,19 +4,19 @@ import ArgumentParser
 import Corpus
 import Planning
 
-/// The flags of the corpus: where it is, and which records are used.
+/// The flags of the corpus: which file or dataset is read, and which of its records are used.
 struct CorpusFlags: ParsableArguments {
     @Option(
         name: .customLong("data_path"),
         help: ArgumentHelp(
-            "The corpus, AuthorMix records: JSONL or a JSON array; plain, gzip or zstd; - for standard input. (default: from the Hub)",
+            "The corpus: JSON records, one per line (JSONL) or in one JSON array; plain, gzip or zstd. - means standard input. (default: from the Hub)",
             valueName: "file"), completion: .file())
     var path: String?
 
     @Option(
         name: .customLong("data_repo"),
         help: ArgumentHelp(
-            "The dataset on the Hub, if --data_path is not given. Its split train is read.",
+            "The dataset on the Hub to read if --data_path is not given. Only its split train is read.",
             valueName: "id"))
     var repository = RunOptions().dataRepository
 
@@ -43,21 +43,21 @@ struct CorpusFlags: ParsableArguments {
 
     @Option(
         name: .customLong("exclude_authors"), parsing: .upToNextOption,
-        help: ArgumentHelp("Authors to skip.", valueName: "author ..."))
+        help: ArgumentHelp("Authors to leave out.", valueName: "author ..."))
     var excluded: [String] = []
 
     @Option(
         name: .customLong("include_authors"), parsing: .upToNextOption,
-        help: ArgumentHelp("The only authors to take.", valueName: "author ..."))
+        help: ArgumentHelp("Authors to use; all others are left out.", valueName: "author ..."))
     var included: [String] = []
 
     @Option(
         name: .customLong("author_field"),
-        help: ArgumentHelp("The record's key for the author.", valueName: "key"))
+        help: ArgumentHelp("The key of the author's name in a record.", valueName: "key"))
     var authorField = Selection().authorField
 
     @Option(
         name: .customLong("text_field"),
-        help: ArgumentHelp("The record's key for the text.", valueName: "key"))
+        help: ArgumentHelp("The key of the text in a record.", valueName: "key"))
     var textField = Selection().textField
 }

@@ -1,4 +1,4 @@
-// Flags whose values are types of this package, and how their values are read.
+// Lets ArgumentParser read types of this package as values of flags.
 
 import ArgumentParser
 import Hooks
@@ -16,7 +16,7 @@ extension ProgressStyle: ExpressibleByArgument {}
 extension Logger.Level: @retroactive ExpressibleByArgument {}
 
 extension BatchSize: ExpressibleByArgument {
-    /// Reads a whole number of at least 1, or `auto`. Nil: another text.
+    /// Parses a whole number of at least 1, or `auto`. Returns nil for any other text.
     public init?(argument: String) {
         if argument == "auto" {
             self = .auto

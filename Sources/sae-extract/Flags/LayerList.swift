@@ -1,15 +1,17 @@
-// The layers of `--layers`, in all forms that users write.
+// Parses the value of `--layers`: numbers, lists of numbers, and ranges.
 
 import Files
 import Planning
 
-/// Reads lists of layers.
+/// Parses lists of layers.
 enum LayerList {
-    /// The maximum length of a range. No supported model has as many layers; a longer range would only use memory.
+    /// The maximum number of layers in a range. No supported model has this many layers. Without a limit, a range
+    /// like `0-999999999` would fill the memory.
     private static let limit = 1024
 
-    /// Returns the numbers in `words`. A word holds numbers and ranges like 5-8 (both ends included), separated by commas or
-    /// white space. `source` is the flag or variable that the error message names. Throws `UsageError`.
+    /// Returns the layers in `words`. A word holds numbers and ranges like `5-8` (both ends included), separated by
+    /// commas or white space. `source` is the flag or environment variable that the error message names. Throws
+    /// `UsageError` if a word is invalid.
     static func numbers(_ words: [String], source: String) throws(UsageError) -> [String] {
         var numbers: [String] = []
         for word in words.flatMap({ $0.split { $0 == "," || $0.isWhitespace } }) {
@@ -25,7 +27,8 @@ enum LayerList {
                 )
             }
             guard first <= last else {
-                throw UsageError(source, "'\(word)' runs downwards; give \(last)-\(first)")
+                throw UsageError(
+                    source, "'\(word)' is a range from high to low; give \(last)-\(first)")
             }
             guard last - first < limit else {
                 throw UsageError(

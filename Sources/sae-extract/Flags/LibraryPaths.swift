@@ -1,12 +1,13 @@
-// The environment variables that name libraries.
+// The environment variables that hold paths of libraries.
 
 import CUDA
 import Glibc
 import Planning
 
-/// Paths of libraries in the environment.
+/// Paths of CUDA libraries in environment variables.
 enum LibraryPaths {
-    /// Expands `~` in these variables, for this process and its children. Throws `UsageError`.
+    /// Expands a leading `~` in the variables of `CUDALibraries.pathVariables`, for this process and its children.
+    /// Throws `UsageError` if the home folder is unknown.
     static func expandHome() throws {
         for name in CUDALibraries.pathVariables {
             guard let value = getenv(name).map({ String(cString: $0) }) else { continue }

@@ -6,6 +6,7 @@ import ArgumentParser
 struct ModelLabel: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "The model, if the folder holds results of several models.", valueName: "model"))
+            "The model whose results are read, if the folder has results of several models.",
+            valueName: "model"))
     var label: String?
 }

@@ -3,7 +3,7 @@
 import ArgumentParser
 import Hooks
 
-/// A feature, written as `SITE:LAYER:NUMBER`.
+/// A feature, written as `SITE:LAYER:NUMBER`, e.g. `res:5:1234`.
 struct NamedFeature: ExpressibleByArgument {
     let hook: HookPoint
     let number: Int

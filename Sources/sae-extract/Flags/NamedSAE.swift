@@ -3,7 +3,7 @@
 import ArgumentParser
 import Hooks
 
-/// An SAE, written as `SITE:layer_L/width_W/average_l0_N`.
+/// An SAE, written as `SITE:layer_L/width_W/average_l0_N`, e.g. `res:layer_5/width_16k/average_l0_34`.
 struct NamedSAE: ExpressibleByArgument {
     let site: Site
     let id: SAEIdentifier

@@ -13,31 +13,34 @@ struct OutputFlags: ParsableArguments {
 
     @Option(
         name: .customLong("storage_format"),
-        help: ArgumentHelp("Whole arrays, CSR matrices, or both.", valueName: "format"))
+        help: ArgumentHelp(
+            "How features are stored: dense (whole arrays), sparse (CSR matrices), or both.",
+            valueName: "format"))
     var format = RunOptions().storageFormat
 
     @Option(
         name: .customLong("activation_values"),
         help: ArgumentHelp(
-            "Store 1 where a feature fires, or its activation.", valueName: "kind"))
+            "What is stored where a feature fires: 1 (binary) or its activation (raw).",
+            valueName: "kind"))
     var values = RunOptions().activationValues
 
     @Flag(
         name: .customLong("overwrite"),
         help:
-            "Remove the files in --save_dir that earlier runs of this model made and that this command makes, and begin anew."
+            "Remove the results of this model in --save_dir that this command would write, and compute them again."
     )
     var isOverwriting = false
 
     @Flag(
         name: .customLong("ignore_free_space"),
         help:
-            "Begin even if the file system reports less free space than the run needs; for file systems that report less than they have."
+            "Start even if the file system reports less free space than the run needs. For file systems that report less than they have."
     )
     var ignoresFreeSpace = false
 
     @Flag(
         name: .customLong("dry_run"),
-        help: "Show what the run would do and what is done already; do nothing.")
+        help: "Show what the run would do and what is done already, without computing anything.")
     var isDryRun = false
 }

@@ -11,13 +11,13 @@ enum ProcessArguments {
     /// The arguments after the program's name.
     static var own: [String] { Array(all.dropFirst()) }
 
-    /// The index in `all` of the first argument that is not valid UTF-8. Nil: all are valid.
+    /// The index in `all` of the first argument that is not valid UTF-8. Nil if all arguments are valid.
     static var firstInvalid: Int? {
         all.indices.first { String(validatingCString: startup_argument(Int32($0))) == nil }
     }
 
-    /// Throws `UsageError` if an argument is not valid UTF-8. Swift would replace the invalid bytes, and a path would name
-    /// another file.
+    /// Throws `UsageError` if an argument is not valid UTF-8. Reason: Swift replaces invalid bytes, so a path with
+    /// such bytes would name another file.
     static func check() throws {
         guard let index = firstInvalid else { return }
         let flag = all[..<index].last { $0.hasPrefix("--") }

@@ -15,7 +15,8 @@ struct RunFlags: ParsableArguments {
     @OptionGroup(title: "Output") var output: OutputFlags
     @OptionGroup(title: "Execution") var execution: ExecutionFlags
 
-    /// Returns the options that the flags give. Throws `UsageError` for numbers that no model or corpus can serve.
+    /// Returns the options that the flags give. Throws `UsageError` for invalid paths, and for numbers that are too
+    /// small or too large.
     func options() throws -> RunOptions {
         func require(_ value: Int, atLeast least: Int, _ flag: String) throws -> Int {
             guard value >= least else {
@@ -41,10 +42,11 @@ struct RunFlags: ParsableArguments {
         options.saeIDs = saes.ids.map { ($0.site, $0.id) }
         guard saes.threshold >= 0, saes.threshold.isFinite else {
             throw UsageError(
-                "--feature_threshold", "\(saes.threshold) is not a number of at least 0")
+                "--feature_threshold",
+                "\(saes.threshold) is not valid; give a finite number of at least 0")
         }
         options.featureThreshold = saes.threshold
-        // "-" is standard input, as for other tools.
+        // `-` means standard input.
         options.dataPath = try corpus.path.map {
             $0 == "-" ? "/dev/stdin" : try path($0, "--data_path")
         }
@@ -81,7 +83,7 @@ struct RunFlags: ParsableArguments {
         return options
     }
 
-    /// Sends the log to standard error, at the level of --log_level. May be called once per process.
+    /// Starts logging to standard error, at the level of --log_level. May be called once per process.
     func startLogging() {
         let level = execution.logLevel
         LoggingSystem.bootstrap { _ in StandardErrorLog(level: level) }

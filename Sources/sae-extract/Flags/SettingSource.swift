@@ -1,4 +1,5 @@
-// Names the environment variables from which flags get their values, for messages: such a value is not on the command line.
+// Remembers which flags got their values from environment variables. Messages then name the variable, because such a
+// flag is not on the command line.
 
 import Files
 import Planning
@@ -6,13 +7,13 @@ import Synchronization
 
 /// The environment variables from which flags got their values.
 enum SettingSource {
-    /// From the flag to its variable: "--n_docs" to "SAE_EXTRACT_N_DOCS".
+    /// The variable of each flag: "--n_docs" has "SAE_EXTRACT_N_DOCS".
     private static let variables = Mutex<[String: String]>([:])
 
-    /// Notes the flags that are not in `arguments` and that have a value in `environment`. Throws `UsageError` if such a value is
-    /// not valid UTF-8: Swift would replace the invalid bytes.
+    /// Stores the flags that are not in `arguments` but have a value in `environment`. Throws `UsageError` if such a
+    /// value is not valid UTF-8, because Swift would replace the invalid bytes.
     static func look(_ arguments: [String], _ environment: [String: String]) throws {
-        // These subcommands have no flags of a run.
+        // These subcommands take no flags of a run.
         if arguments.first.map(CommandLineArguments.otherCommands.contains) == true { return }
         let given = Set(
             arguments.filter { $0.hasPrefix("--") }.map { argument in
@@ -30,11 +31,13 @@ enum SettingSource {
         }
     }
 
-    /// Returns `message` with the variable after each flag that the message names and that has its value from a variable:
+    /// Returns `message` with the environment variable added after each flag whose value comes from a variable:
     /// "--n_docs (SAE_EXTRACT_N_DOCS)".
     static func named(in message: String) -> String {
         variables.withLock { $0 }.reduce(message) { text, setting in
-            // A flag with a value after it is part of a command to copy. A longer flag's name may begin with this flag's name.
+            // The variable is added only if punctuation or the end of the text follows the flag. If a value follows,
+            // the flag is part of a command to copy. If a letter follows, the text names a longer flag: `--model` is
+            // the start of `--model_path`.
             let flag = text.ranges(of: setting.key).first { range in
                 text[range.upperBound...].first.map { ":;,.)".contains($0) } ?? true
             }
@@ -43,8 +46,8 @@ enum SettingSource {
         }
     }
 
-    /// Returns a line that names the variable of the flag about which ArgumentParser complains in `message`. Nil: the value is
-    /// not from a variable.
+    /// `message` is ArgumentParser's error about a flag. Returns a line that names the environment variable with the
+    /// flag's value, or nil if the value does not come from a variable.
     static func note(on message: String) -> String? {
         let found = variables.withLock { $0 }.filter { flag, _ in
             message.contains("'\(flag) ") || message.contains("'\(flag)'")

@@ -11,10 +11,10 @@ import Subprocess
 import SystemPackage
 import Tensors
 
-/// Lists the devices in a child process, so that this process never initialises CUDA: if the parent has initialised CUDA, its
-/// workers cannot use it.
+/// Lists the devices in a child process, so that this process never initialises CUDA. If the parent had initialised
+/// CUDA, its workers could not use CUDA.
 struct DeviceDiscovery {
-    /// The first argument that makes a process the child that lists the devices.
+    /// The first command-line argument of a child process that lists the devices.
     static let argument = "__devices"
 
     private let environment: [String: String]
@@ -26,26 +26,27 @@ struct DeviceDiscovery {
     /// The child's main function: writes the devices and libraries to standard output as JSON, and exits.
     static func main() -> Never {
         let environment = ProcessInfo.processInfo.environment
-        // If the driver hangs, the parent may end first. The alarm ends this process then.
+        // If the driver hangs, the parent may end before this process does. Then the alarm ends this process.
         alarm(UInt32(DeviceDiscovery(environment: environment).patience + 5))
         let probe = DeviceProbe(environment: environment)
         if let data = try? JSONEncoder().encode(probe) {
             try? printJSON(Array(data))
         }
-        // `_exit` skips the driver's exit handlers.
+        // Uses `_exit`, which skips the exit handlers of the driver.
         _exit(0)
     }
 
     // MARK: Listing
 
-    /// Seconds that the driver gets to answer. A driver that has been idle for long takes several seconds for each device.
+    /// Seconds to wait for the driver's answer. A driver that was idle for a long time takes several seconds for each
+    /// device.
     private var patience: Int {
         environment["SAE_EXTRACT_PROBE_SECONDS"].flatMap { Int($0) }.map { min(max(1, $0), 86_400) }
             ?? 120
     }
 
-    /// Returns the devices and libraries. A process sees only the first of several device slices (MIG), so a child is started for
-    /// each slice.
+    /// Returns the devices and libraries. If CUDA_VISIBLE_DEVICES names several device slices (MIG), a process sees
+    /// only the first slice. So one child is started for each slice.
     func probe() async -> DeviceProbe {
         let tokens = DeviceProbe.tokens(environment["CUDA_VISIBLE_DEVICES"] ?? "")
         guard tokens.count > 1, tokens.contains(where: { $0.hasPrefix("MIG-") }) else {
@@ -56,7 +57,8 @@ struct DeviceDiscovery {
             let one = await ask(["CUDA_VISIBLE_DEVICES": token])
             all.libraries = one.libraries
             guard one.problem == nil else {
-                // The first token that names no device ends the list, as the driver does it for whole devices.
+                // The first token that does not name a device ends the list. The driver ends a list of whole devices
+                // in the same way.
                 if all.devices.isEmpty { all.problem = one.problem }
                 break
             }
@@ -67,7 +69,8 @@ struct DeviceDiscovery {
 
     private func ask(_ changes: [String: String?]) async -> DeviceProbe {
         var failed = DeviceProbe()
-        // Waits for the answer or for the time limit. A process that hangs in the driver cannot be killed, and is left behind.
+        // Waits for the child's answer, at most `patience` seconds. A child that hangs in the driver cannot be
+        // killed, so this process goes on without it.
         typealias Answer = Result<(text: String, status: TerminationStatus), any Error>
         let (answers, answer) = AsyncStream<Answer?>.makeStream()
         let asking = Task {
@@ -98,21 +101,21 @@ struct DeviceDiscovery {
             failed.problem =
                 "the driver has not answered for \(patience) seconds (SAE_EXTRACT_PROBE_SECONDS); check whether nvidia-smi answers"
         case .failure(let error):
-            failed.problem = "cannot list the devices: \(error)"
+            failed.problem = "cannot list the devices: \(error); check whether nvidia-smi works"
         case .success(let (text, status)):
             if let probe = try? JSONDecoder().decode(DeviceProbe.self, from: Data(text.utf8)) {
                 return probe
             }
             failed.problem =
-                "the driver ended the process that asked it (\(status)); check whether nvidia-smi works"
+                "the process that lists the devices crashed in the driver (\(status)); check whether nvidia-smi works"
         }
         return failed
     }
 
     // MARK: Choosing
 
-    /// Returns the devices of this invocation's workers, one per worker. Empty: the workers compute on the CPU. Throws
-    /// `UsageError` and `DeviceError`.
+    /// Returns the devices of this invocation's workers, one for each worker. If the list is empty, the workers
+    /// compute on the CPU. Throws `UsageError` and `DeviceError`.
     func devices(for options: RunOptions, log: Logger) async throws -> [DeviceDescription] {
         guard options.device != .cpu else {
             warnOfSlowness(options, log)
@@ -131,20 +134,20 @@ struct DeviceDiscovery {
         guard count <= own.count else {
             throw UsageError(
                 "--workers",
-                "\(count) are more than the \(own.count) CUDA \(own.count == 1 ? "device" : "devices") of this invocation; give fewer, or --device cpu"
+                "\(count) are more than the \(own.count) CUDA \(own.count == 1 ? "device" : "devices") of this invocation; give at most \(own.count), or --device cpu"
             )
         }
         for device in own.prefix(count) where device.capability.lexicographicallyPrecedes([8, 0]) {
             throw DeviceError(
                 description:
-                    "\(device.name) has compute capability \(device.capabilityName), the kernels need 8.0 or later (Ampere); leave it out with CUDA_VISIBLE_DEVICES, or run with --device cpu"
+                    "\(device.name) has compute capability \(device.capabilityName), but the kernels need 8.0 or later (Ampere); exclude this device with CUDA_VISIBLE_DEVICES, or run with --device cpu"
             )
         }
         return Array(own.prefix(count))
     }
 
-    /// Returns whether the driver's library or its device file is missing. The device file is missing in a container without GPU
-    /// access.
+    /// Returns whether the driver's library or its device file is missing. In a container without GPU access, only
+    /// the device file is missing.
     private func isWithoutDriver(_ probe: DeviceProbe) -> Bool {
         !probe.libraries.isEmpty && !probe.hasDriver
     }
@@ -153,12 +156,13 @@ struct DeviceDiscovery {
     private func warnOfSlowness(_ options: RunOptions, _ log: Logger) {
         guard options.precision == .bfloat16, !OpenBLASBackend.multipliesBFloat16 else { return }
         log.warning(
-            "--dtype bfloat16: this processor has no instructions for it (AVX-512 BF16); numbers are rounded to bfloat16, but products take as long as with float32 or longer, and float32 is more exact; leave --dtype out, or use another processor or a CUDA device"
+            "--dtype bfloat16: this processor has no instructions for bfloat16 (AVX-512 BF16), so the run is less exact than with float32 and not faster; leave --dtype out, or use another processor or a CUDA device"
         )
     }
 
-    /// Returns those of `devices` that this invocation uses if a launcher has started several on this machine, and a note if the
-    /// division is unusual. A scheduler may have bound each task to its own devices; otherwise the tasks divide the devices.
+    /// Returns the devices that this invocation uses, and a note if the division is unusual. If a launcher has
+    /// started several tasks on this machine, the tasks divide `devices`. If a scheduler has given each task its own
+    /// devices, the task uses all of `devices`.
     static func share(
         _ devices: [DeviceDescription], _ placement: RankPlacement, environment: [String: String]
     ) -> (devices: [DeviceDescription], note: String?) {
@@ -168,7 +172,7 @@ struct DeviceDiscovery {
         guard count >= tasks else {
             return (
                 [devices[placement.localRank % count]],
-                "\(tasks) tasks share the \(count) CUDA devices of this machine, so some devices hold two models; start as many tasks as there are devices (if each task is bound to its own devices, start one task per device)"
+                "\(tasks) tasks share the \(count) CUDA devices of this machine, so some devices hold two models; start at most \(count) tasks (if the scheduler gives each task its own devices, start one task per device)"
             )
         }
         let each = count / tasks
@@ -178,13 +182,13 @@ struct DeviceDiscovery {
             Array(devices[first..<first + each]),
             idle == 0
                 ? nil
-                : "\(tasks) tasks take \(each) CUDA \(each == 1 ? "device" : "devices") each; \(idle) of the \(count) of this machine \(idle == 1 ? "is" : "are") idle"
+                : "\(tasks) tasks take \(each) CUDA \(each == 1 ? "device" : "devices") each; \(idle) of the \(count) devices of this machine \(idle == 1 ? "is" : "are") idle; to use all, start \(count) tasks"
         )
     }
 
     // MARK: Summary
 
-    /// Returns one line about the CUDA libraries and devices.
+    /// Returns one line that names the CUDA libraries and devices.
     func summary() async -> String {
         let probe = await probe()
         let libraries = probe.libraries.filter { $0.path != nil }

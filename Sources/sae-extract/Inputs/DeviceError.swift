@@ -1,6 +1,6 @@
-// The error of devices that cannot be used.
+// The error for CUDA devices that cannot be used.
 
-/// Devices exist or were asked for, and cannot be used. `description` tells why and what to do.
+/// CUDA devices exist or were requested, but cannot be used. `description` gives the reason and the next step.
 struct DeviceError: Error, CustomStringConvertible {
     let description: String
 }

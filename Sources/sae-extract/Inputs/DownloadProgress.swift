@@ -8,7 +8,7 @@ import Synchronization
 final class DownloadProgress: Sendable {
     private let total: Int
     private let start = ContinuousClock.now
-    /// Bytes that are present (`all`), and the bytes of these that came over the network (`received`).
+    /// `all`: bytes that are in the cache. `received`: how many of these bytes came over the network.
     private let done = Mutex((all: 0, received: 0))
 
     init(total: Int) {

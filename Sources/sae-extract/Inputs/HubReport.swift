@@ -1,9 +1,9 @@
-// Lists what a run needs from the Hub.
+// Makes the list of the files that a run needs from the Hub.
 
 import Files
 import Hub
 
-/// Lists, for users, the files that a run needs from the Hub.
+/// A list for users: the files that a run needs from the Hub, and which of them must be downloaded.
 struct HubReport {
     private let requests: [(name: String, request: HubRequest)]
     private let hub: Hub

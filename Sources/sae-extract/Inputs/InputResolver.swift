@@ -1,4 +1,4 @@
-// Finds a run's inputs: at the given path, otherwise in the Hub's cache, otherwise on the Hub.
+// Finds the inputs of a run: at the given path, otherwise in the Hub's cache, otherwise on the Hub.
 
 import RunFiles
 import ArrayFiles
@@ -13,7 +13,7 @@ import SparseAutoencoders
 import Synchronization
 import Tokenization
 
-/// Finds the inputs of one run.
+/// Finds the inputs of one run, and downloads those that are missing.
 struct InputResolver {
     private let options: RunOptions
     private let environment: [String: String]
@@ -21,7 +21,8 @@ struct InputResolver {
     private let arguments: [String]
     private let subcommand: String?
 
-    /// `arguments` is the command line that gave `options`, with the program's name. `subcommand` is its subcommand; nil: none.
+    /// `arguments` is the command line that gave `options`; its first element is the program's name. `subcommand` is
+    /// the subcommand in this command line, or nil.
     init(
         _ options: RunOptions, environment: [String: String], log: Logger, arguments: [String],
         subcommand: String? = nil
@@ -30,8 +31,9 @@ struct InputResolver {
         (self.log, self.arguments, self.subcommand) = (log, arguments, subcommand)
     }
 
-    /// Returns the locations of all inputs, and downloads those that are missing. In a dry run with missing inputs, prints what
-    /// would be downloaded and returns nil. Throws `UsageError`, `HubError` and the readers' errors.
+    /// Returns the locations of all inputs, and downloads the inputs that are missing. If inputs are missing in a dry
+    /// run, prints what would be downloaded and returns nil. Throws `UsageError`, `HubError` and the errors of file
+    /// readers.
     func locations(isDryRun: Bool) async throws -> InputLocations? {
         let hub = try makeHubIfNeeded()
         let inputs = try await resolve(hub)
@@ -41,7 +43,7 @@ struct InputResolver {
             try printLines(
                 HubReport(inputs.requests, hub).lines + [
                     "",
-                    "To see what else the run would do, download these first: \(hub.settings.fetchCommand)",
+                    "To see what else the run would do, first download these files: \(hub.settings.fetchCommand)",
                 ])
             return nil
         }
@@ -49,8 +51,8 @@ struct InputResolver {
         return inputs.locations
     }
 
-    /// Returns the Hub if any input comes from the Hub, otherwise nil. Throws `UsageError`, `HubError`, and `LauncherError` like
-    /// `makeHub`.
+    /// Returns a client of the Hub if an input comes from the Hub, otherwise nil. Throws `UsageError`, and the errors
+    /// of `makeHub`.
     func makeHubIfNeeded() throws -> Hub? {
         let (_, folder) = try options.namedModel()
         for (flag, revision, path) in [
@@ -58,7 +60,8 @@ struct InputResolver {
             ("--sae_revision", options.saeRevision, options.saeDirectory),
             ("--data_revision", options.dataRevision, options.dataPath),
         ] where revision != "main" && path != nil {
-            log.warning("\(flag) \(revision) has no effect: \(path!) is used as it is")
+            log.warning(
+                "\(flag) \(revision) has no effect, because the input is a local path: \(path!)")
         }
         guard folder == nil || options.saeDirectory == nil || options.dataPath == nil else {
             return nil
@@ -66,7 +69,8 @@ struct InputResolver {
         return try makeHub()
     }
 
-    /// Returns the Hub. Throws `HubError`, and `LauncherError` if the system does not allow enough threads.
+    /// Returns a client of the Hub. Throws `HubError`, and `LauncherError` if the system does not allow enough
+    /// threads.
     func makeHub() throws -> Hub {
         try StartLimits.checkTasks(asksHub: true)
         var settings = try HubSettings(
@@ -83,7 +87,7 @@ struct InputResolver {
         if let subcommand, let place = rest.firstIndex(of: subcommand) { rest.remove(at: place) }
         rest.removeAll { ["--dry_run", "--dry-run"].contains($0) }
         if !rest.contains(where: { $0 == "--layers" || $0.hasPrefix("--layers=") }) {
-            // The layers come from the environment, or are not given yet.
+            // The layers come from an environment variable, or they are missing. `...` stands for missing layers.
             let layers = options.layers.map { "\($0)" }
             rest = ["--layers"] + (layers.isEmpty ? ["..."] : layers) + rest
         }
@@ -92,8 +96,8 @@ struct InputResolver {
 
     // MARK: Needed files
 
-    /// Finds all inputs, in the given paths, the cache and on the Hub. Downloads only small files: the model's configuration and
-    /// the list of its weights. Throws `UsageError`, `HubError` and the readers' errors.
+    /// Finds all inputs in the given paths, in the cache and on the Hub. Downloads only small files: the model's
+    /// configuration and the list of its weights. Throws `UsageError`, `HubError` and the errors of file readers.
     func resolve(_ hub: Hub?) async throws -> ResolvedInputs {
         try options.check()
         let (label, folder) = try options.namedModel()
@@ -129,9 +133,9 @@ struct InputResolver {
                         .dataset, options.dataRepository, options.dataRevision, "--data_repo",
                         "--data_revision")))
             if !snapshot.isListed || !snapshot.isCardKnown {
-                let what = snapshot.isListed ? "what its card says of them" : "all of its files"
+                let what = snapshot.isListed ? "the dataset card" : "the list of its files"
                 log.warning(
-                    "\(snapshot.reference): \(snapshot.isIsolated ? "without the network " : "")\(what) is not known; reading \(files.joined(separator: ", "))"
+                    "\(snapshot.reference): \(snapshot.isIsolated ? "without the network " : "")\(what) is not known; check that these files are the whole corpus: \(files.joined(separator: ", "))"
                 )
             }
             let needed = hub!.requests(snapshot, files.map { [$0] })
@@ -152,18 +156,19 @@ struct InputResolver {
     ) throws -> RepositoryReference {
         guard RepositoryReference(kind, id, revision: "main") != nil else {
             throw UsageError(
-                flag, "'\(id)' is not a repository of the Hub; give one like hallisky/AuthorMix")
+                flag,
+                "'\(id)' is not a repository of the Hub; give a name like hallisky/AuthorMix")
         }
         guard let reference = RepositoryReference(kind, id, revision: revision) else {
             throw UsageError(
-                revisionFlag, "'\(revision)' cannot be a revision; give a branch, a tag or a commit"
-            )
+                revisionFlag,
+                "'\(revision)' is not a valid revision; give a branch, a tag or a commit")
         }
         return reference
     }
 
-    /// Returns the requests for the model's files, and the folders that these files are in. All are in one folder, except in a
-    /// read-only cache that has the files in several folders.
+    /// Returns the requests for the model's files, and the folders that hold these files. The folders are equal,
+    /// except if a read-only cache has the files in several folders.
     private func model(
         _ hub: Hub
     ) async throws -> (requests: [HubRequest], folders: ModelFolders) {
@@ -224,13 +229,14 @@ struct InputResolver {
         do {
             chosen = try options.chosenSAEs { catalogues[$0]! }
         } catch let error as SAEChoiceError {
-            // If only the cache is known, the message must say that the cache lacks the SAE.
+            // If the Hub's list of files is not known, the SAE may exist on the Hub. Then the message says that the
+            // cache lacks the SAE.
             guard
                 let snapshot = snapshots.values.first(where: {
                     !$0.isListed && $0.reference.id == error.repository
                 })
             else { throw error }
-            throw hub.missing(snapshot, what: "the SAE asked for")
+            throw hub.missing(snapshot, what: "the requested SAE")
         }
         var directories: [HookPoint: String] = [:]
         var origins: [Site: HubOrigin] = [:]
@@ -255,7 +261,7 @@ struct InputResolver {
         return (saes, requests)
     }
 
-    /// Returns the repository with the SAEs of a site. Throws `UsageError` and `HubError`.
+    /// Returns the snapshot of the repository that has the SAEs of a site. Throws `UsageError` and `HubError`.
     func snapshotOfSAEs(
         _ size: ScopeSize, _ site: Site, _ hub: Hub
     ) async throws -> RepositorySnapshot {
@@ -274,7 +280,9 @@ struct InputResolver {
 }
 
 extension [HubRequest] {
-    /// The origin for `run.json`: the commit whose files these are, or whose files have the same contents. Nil: no requests.
+    /// Where the files come from, for `run.json`: repository, revision and commit. If the files are in snapshots of
+    /// several commits, the commit is the current one, whose files have the same contents. Nil if there are no
+    /// requests.
     fileprivate var origin: HubOrigin? {
         first.map {
             HubOrigin(
@@ -286,7 +294,8 @@ extension [HubRequest] {
 }
 
 extension SAEIdentifier {
-    /// The files of this SAE that the reader would prefer to those in `paths`, and that must therefore not exist.
+    /// The file `params.npz` of this SAE, if `paths` lacks it. `SAEFile` would read it in place of the SAE's files in
+    /// `paths`, so it must not exist in the snapshot's folder.
     fileprivate func rivals(of paths: Set<String>) -> [String] {
         let archive = "\(self)/params.npz"
         return paths.contains(archive) ? [] : [archive]

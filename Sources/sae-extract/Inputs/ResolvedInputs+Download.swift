@@ -6,7 +6,7 @@ import Logging
 import Planning
 
 extension ResolvedInputs {
-    /// Downloads what is missing and logs the progress. Throws `HubError` and `FileError`.
+    /// Downloads the missing files and logs the progress. Throws `HubError` and `FileError`.
     func download(from hub: Hub, log: Logger) async throws {
         let requests = self.requests.map(\.request)
         try await hub.check(requests)
@@ -14,7 +14,7 @@ extension ResolvedInputs {
         let total = needed.map(\.bytes).clampedSum
         let files = needed.reduce(0) { $0 + $1.paths.count }
         guard files > 0 else {
-            // All contents are in the cache, but some may not be linked under the current commit.
+            // All contents are in the cache, but some may not be linked in the snapshot of the current commit yet.
             try await hub.download(requests)
             hub.settle(requests)
             return

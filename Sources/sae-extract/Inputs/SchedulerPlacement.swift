@@ -3,25 +3,26 @@
 import Glibc
 import Planning
 
-/// The rank and the world size that the flags or a launcher's variables give, and messages about them.
+/// The rank and the world size of this process, from flags or from a launcher's variables, with messages about them.
 struct SchedulerPlacement: Equatable {
     var placement = RankPlacement()
-    /// Where rank and world size come from: "--rank", "torchrun", … Nil: this process is the only one.
+    /// Where rank and world size come from: "--rank", "torchrun", … Nil if this process is the only one.
     var source: String?
-    /// Messages that may help a user.
+    /// Messages that are logged at level info.
     var notes: [String] = []
-    /// Messages about settings that the user probably does not want.
+    /// Messages that are logged as warnings: the settings are probably not what the user intended.
     var warnings: [String] = []
 }
 
 extension SchedulerPlacement {
-    /// Reads the flags, otherwise the launchers' variables. A world size of 1 counts as no launcher.
+    /// Reads the flags, or if they are absent, the variables of launchers. A launcher with a world size of 1 is
+    /// ignored.
     ///
-    /// If a process computes all authors although other ranks exist, time is lost. If it leaves authors to ranks that do not
-    /// exist, these authors are lost. So this process computes all authors, with a warning, if nothing shows that it was started
-    /// as a task, or if launchers contradict each other.
+    /// If this process computes all authors although other ranks exist, only time is lost. If it leaves authors to
+    /// ranks that do not exist, results are missing. So in two cases this process computes all authors and warns:
+    /// nothing shows that a launcher started this process as a task, or launchers contradict each other.
     ///
-    /// `slurmStep` and `process` are the parameters of `SlurmStep`. Throws `UsageError`.
+    /// `slurmStep` and `process` are passed to `SlurmStep`. Throws `UsageError`.
     init(
         rank: Int?, worldSize: Int?, environment: [String: String],
         slurmStep: () -> String? = SlurmStep.daemonAbove, process: Int32 = getpid()
@@ -30,14 +31,15 @@ extension SchedulerPlacement {
             guard let rank, let worldSize else {
                 throw UsageError(
                     rank == nil ? "--rank" : "--world_size",
-                    "is missing: --rank and --world_size go together")
+                    "is missing; give both --rank and --world_size")
             }
             placement = try TaskClaim.placement(
                 rank: ("--rank", rank), worldSize: ("--world_size", worldSize))
             source = "--rank"
             return
         }
-        // Templates and containers set variables to white space or nothing. These count as not set.
+        // Some job templates and containers set variables to an empty text or to white space. Such variables count as
+        // not set.
         let environment = environment.filter { !$0.value.allSatisfy(\.isWhitespace) }
         var claims: [TaskClaim] = []
         var unsigned: TaskClaim?
@@ -59,7 +61,7 @@ extension SchedulerPlacement {
             if source == "srun", let warning = slurm.warning { warnings.append(warning) }
             if source != nil, let unsigned, unsigned.placement.rank != placement.rank {
                 warnings.append(
-                    "\(unsigned.words), but LOCAL_RANK is not set, so torchrun did not set them and they are ignored; unset them"
+                    "\(unsigned.words), but LOCAL_RANK is not set, so torchrun has not set them; they are ignored; unset them"
                 )
             }
             return
@@ -74,15 +76,19 @@ extension SchedulerPlacement {
                 number > 0 || name != "LSB_JOBINDEX"
             else { continue }
             notes.append(
-                "array task \(task) without --rank and --world_size: this task computes all authors (right for an array over layers)"
+                "array task \(task) without --rank and --world_size: this task computes all authors, which is correct only if each array task has other layers or settings"
             )
             return
         }
     }
 
-    /// Takes the placement of `first`, the innermost launcher, unless another launcher with at least as many tasks contradicts
-    /// it. A launcher with fewer tasks may have started the innermost one, one task per machine. If srun or torchrun has
-    /// certainly started this process, the variables of other launchers are leftovers.
+    /// Takes the placement of `first`, the innermost launcher, except in two cases:
+    /// - srun has certainly started this process. Then srun's placement is taken, and other variables are leftovers.
+    /// - Another launcher with at least as many tasks contradicts `first`. Then no placement is taken, unless
+    ///   torchrun has certainly started this process.
+    ///
+    /// A launcher with fewer tasks is no contradiction: it may have started the innermost launcher once on each
+    /// machine.
     private mutating func take(_ first: TaskClaim, of claims: [TaskClaim]) {
         func contradicts(_ a: TaskClaim, _ b: TaskClaim) -> Bool {
             (a.placement.rank, a.placement.worldSize) != (b.placement.rank, b.placement.worldSize)
@@ -99,33 +105,34 @@ extension SchedulerPlacement {
             }
         } else if let other, !first.isCertain {
             warnings.append(
-                "\(first.words) (\(first.launcher)), but \(other.words) (\(other.launcher)): launchers contradict each other, so this process computes all authors. To share them out, give --rank and --world_size; otherwise unset the variables that do not apply"
+                "\(first.words) (\(first.launcher)), but \(other.words) (\(other.launcher)): launchers contradict each other, so this process computes all authors. To divide the authors among processes, give --rank and --world_size; otherwise unset the variables that do not apply"
             )
         } else {
             (placement, source) = (first.placement, first.launcher)
         }
     }
 
-    /// Returns a warning if no launcher has numbered this process but some variables look as if one had. Throws `UsageError` if a
-    /// launcher's rank is not a number.
+    /// Returns a warning if no launcher gives this process a rank, but some variables suggest that one started it.
+    /// Throws `UsageError` if a launcher's rank is not a number.
     private func warningOfRanks(
         _ environment: [String: String], _ unsigned: TaskClaim?, _ slurm: SlurmStep, hasClaim: Bool
     ) throws -> String? {
-        let alone = "it computes all authors"
+        let alone = "this process computes all authors"
         if let unsigned {
             return
-                "\(unsigned.words), but nothing says that torchrun has started this process (LOCAL_RANK is not set): \(alone). To share them out, start it with torchrun, or give --rank and --world_size; otherwise unset both"
+                "\(unsigned.words), but nothing says that torchrun has started this process (LOCAL_RANK is not set): \(alone). To divide the authors among processes, start the program with torchrun, or give --rank and --world_size; otherwise unset both"
         }
         if let tasks = slurm.askedTasks {
             return
-                "SLURM_NTASKS is \(tasks), but \(slurm.reason): \(alone). To share them out, start it with srun, or give --rank and --world_size"
+                "SLURM_NTASKS is \(tasks), but \(slurm.reason): \(alone). To divide the authors among processes, start the program with srun, or give --rank and --world_size"
         }
-        // A launcher that runs one task explains the variables of the others.
+        // If a launcher runs this process as its only task, the variables of other launchers cause no warning.
         guard !hasClaim else { return nil }
         for launcher in TaskLauncher.all {
             guard let rank = environment[launcher.rank] else { continue }
             guard let number = Int(rank), number >= 0 else {
-                // RANK is such a common name that its value may mean anything.
+                // RANK is a common name, and torchrun is not the only program that uses it. So a value that is not a
+                // number is ignored.
                 guard launcher.signs.isEmpty else { continue }
                 throw UsageError(
                     "--rank",
@@ -133,30 +140,30 @@ extension SchedulerPlacement {
                 )
             }
             return
-                "\(launcher.rank) is \(rank), but \(launcher.worldSize.first.map { "\($0) is not set" } ?? "\(launcher.name) does not say how many tasks there are"): \(alone). To share them out, give --rank and --world_size"
+                "\(launcher.rank) is \(rank), but \(launcher.worldSize.first.map { "\($0) is not set" } ?? "\(launcher.name) does not say how many tasks there are"): \(alone). To divide the authors among processes, give --rank and --world_size"
         }
         for (rank, count) in TaskLauncher.machines {
             guard let node = environment[rank].flatMap({ Int($0) }),
                 let nodes = environment[count], nodes != "1"
             else { continue }
             return
-                "\(rank) is \(node) and \(count) is \(nodes), which number machines, not processes: \(alone). To share them out, start it with torchrun, or give --rank and --world_size"
+                "\(rank) is \(node) and \(count) is \(nodes), which number machines, not processes: \(alone). To divide the authors among processes, start the program with torchrun, or give --rank and --world_size"
         }
         for name in TaskLauncher.all.flatMap(\.worldSize) {
             guard let count = environment[name].flatMap({ Int($0) }), count > 1 else { continue }
             return
-                "\(name) is \(count), but nothing says which of them this process is: \(alone). To share them out, give --rank and --world_size"
+                "\(name) is \(count), but nothing says which of them this process is: \(alone). To divide the authors among processes, give --rank and --world_size"
         }
         if let hosts = environment["SM_HOSTS"], hosts.contains(",") {
             return
-                "SM_HOSTS is \(hosts): \(alone), as on every other host. To share them out, give --rank and --world_size"
+                "SM_HOSTS is \(hosts): \(alone), and so does the process on every other host. To divide the authors among processes, give --rank and --world_size"
         }
-        // The variables of unknown launchers.
+        // Variables of launchers that are not in `TaskLauncher.all`.
         if let name = TaskLauncher.batchTasks.first(where: {
             environment[$0].flatMap { Int($0) } ?? 0 > 1
         }) {
             return
-                "\(name) is \(environment[name]!), but nothing says how many tasks there are: \(alone). To share them out, give --rank and --world_size"
+                "\(name) is \(environment[name]!), but nothing says how many tasks there are: \(alone). To divide the authors among processes, give --rank and --world_size"
         }
         let name = environment.keys.sorted().first { name in
             (name.hasSuffix("_RANK") || name.hasSuffix("_RANKID"))
@@ -164,7 +171,7 @@ extension SchedulerPlacement {
                 && environment[name].flatMap { UInt32($0) } != nil
         }
         return name.map {
-            "\($0) is \(environment[$0]!), of a launcher that is not known: \(alone). To share them out, give --rank and --world_size"
+            "\($0) is \(environment[$0]!), but its launcher is not known: \(alone). To divide the authors among processes, give --rank and --world_size"
         }
     }
 }

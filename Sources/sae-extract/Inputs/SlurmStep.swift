@@ -1,24 +1,24 @@
-// The task number of this process in a Slurm step. Slurm's variables are inherited: by all processes that a task or a batch
-// script starts, by shells, and by jobs that are submitted from a job. With `srun -E` the job's numbers stand in the step's
-// variables.
+// Finds out which task of a Slurm step this process is. Slurm's variables alone do not prove that srun started this
+// process, because other processes inherit them: processes that a task, a batch script or a shell starts, and jobs
+// that are submitted from a job. With `srun -E`, SLURM_NTASKS is the number of tasks of the job, not of the step.
 
 import FoundationEssentials
 import Glibc
 import Planning
 
-/// What Slurm's variables and processes say about this process.
+/// The task number that Slurm's variables and processes give this process.
 struct SlurmStep {
-    /// The task that srun started as this process. Nil: this process is not a task of srun.
+    /// The task that srun started as this process. Nil if this process is not a task of srun.
     private(set) var claim: TaskClaim?
-    /// The number of tasks of the job, if it has several and this process is not one of them. Nil otherwise.
+    /// The number of tasks of the job, if the job has several and this process is not one of them. Nil otherwise.
     private(set) var askedTasks: String?
-    /// Why this process is not one of these tasks.
+    /// The reason why this process is not one of the job's tasks, for a message.
     private(set) var reason = "this process was not started by srun"
-    /// A warning if the step has another number of tasks than the job.
+    /// A warning, if the step and the job have different numbers of tasks.
     private(set) var warning: String?
 
-    /// `ancestor` returns the step of the Slurm daemon above this process, "0" or "batch"; nil if no daemon is visible. `process`
-    /// is the number of this process. Throws `UsageError`.
+    /// `ancestor` returns the step of the nearest Slurm daemon among the ancestors of this process, such as "0" or
+    /// "batch"; nil if no daemon is visible. `process` is the id of this process. Throws `UsageError`.
     init(_ environment: [String: String], ancestor: () -> String?, process: Int32) throws {
         let job = environment["SLURM_NTASKS"] ?? environment["SLURM_NPROCS"]
         guard let step = environment["SLURM_STEP_ID"], let rank = environment["SLURM_PROCID"],
@@ -46,17 +46,20 @@ struct SlurmStep {
             isCertain: environment["SLURM_TASK_PID"] == "\(process)")
     }
 
-    /// Returns whether a process between srun and this process has passed the step's variables on.
+    /// Returns whether this process inherited the step's variables from another process, instead of from srun
+    /// directly. May set `reason`.
     private mutating func isInherited(
         _ environment: [String: String], _ ancestor: () -> String?
     ) -> Bool {
-        // Only task 0 has the terminal, and a shell on the terminal starts one process at a time.
+        // With `--pty`, srun runs a shell on its terminal. The shell starts this process, so this process is not one
+        // of several tasks.
         if environment.keys.contains(where: { $0.hasPrefix("SLURM_PTY_") }) {
             reason = "this process was started from a shell on srun's terminal (--pty)"
             return true
         }
-        // SLURM_GTIDS lists the tasks on this machine. Slurm writes it anew for each step and each batch script. If its length is
-        // not the step's number of tasks here, it belongs to another step.
+        // SLURM_GTIDS lists the tasks on this machine. Slurm sets it for each step and each batch script. If its
+        // length is not the step's number of tasks on this machine, it belongs to another step, and the other
+        // variables were inherited.
         if let numbers = environment["SLURM_GTIDS"], let here = SlurmStep.tasksHere(environment),
             numbers.split(separator: ",").count != here
         {
@@ -65,14 +68,14 @@ struct SlurmStep {
         return ancestor().map { !SlurmStep.isNumbered($0) } ?? false
     }
 
-    /// Returns whether `step` is a step of srun. The steps of a batch script and of an interactive shell have numbers near the
-    /// top of 32 bits (slurm.h: SLURM_BATCH_SCRIPT and the next constants), and names in a daemon's title.
+    /// Returns whether `step` is a step that srun has started: 0, 1, 2 and so on. The steps of a batch script and of
+    /// an interactive shell have numbers near 2^32 (SLURM_BATCH_SCRIPT in slurm.h), and names in a daemon's title.
     private static func isNumbered(_ step: String) -> Bool {
         UInt32(step).map { $0 < 0xFFFF_FFF0 } ?? false
     }
 
-    /// Returns the number of the step's tasks on this machine. Slurm writes "2(x3),1" for two tasks on each of three machines and
-    /// one task on a fourth. Nil: unknown.
+    /// Returns the number of the step's tasks on this machine. Slurm writes "2(x3),1" for two tasks on each of three
+    /// machines and one task on a fourth. Nil if the number is unknown.
     static func tasksHere(_ environment: [String: String]) -> Int? {
         guard let text = environment["SLURM_STEP_TASKS_PER_NODE"] else { return nil }
         var node = environment["SLURM_NODEID"].flatMap { Int($0) } ?? 0
@@ -87,17 +90,18 @@ struct SlurmStep {
         return nil
     }
 
-    /// Returns the step of the nearest Slurm daemon above this process, from its title "slurmstepd: [4.0]". Nil: no daemon is
-    /// visible, for example in a container with its own process numbers.
+    /// Returns the step of the nearest Slurm daemon above this process, from its title "slurmstepd: [4.0]". Nil if no
+    /// daemon is visible, for example in a container with its own process ids.
     static func daemonAbove() -> String? {
         var process = getppid()
-        // The limit ends the loop if processes start and end meanwhile and their numbers lead nowhere.
+        // The limit of 64 ends the loop even if processes start and end meanwhile and process ids are reused.
         for _ in 0..<64 where process > 1 {
             let title = text("/proc/\(process)/cmdline")
             if title.hasPrefix("slurmstepd: ["), let end = title.firstIndex(of: "]") {
                 return title[..<end].split(separator: ".").last.map(String.init)
             }
-            // The name is in parentheses and may contain any character. The state and the parent's number follow it.
+            // The second field of /proc/PID/stat is the process name in parentheses, which may contain any character.
+            // The state and the parent's id follow it.
             let stat = text("/proc/\(process)/stat")
             let fields = stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].split(separator: " ")
             guard fields.count > 2, let parent = Int32(fields[2]) else { return nil }

@@ -1,20 +1,20 @@
-// What the variables of one launcher say about this process.
+// The rank and the world size that the variables of one launcher give this process.
 
 import Planning
 
-/// What the variables of one launcher say about this process.
+/// A rank and a world size for this process, from the variables of one launcher.
 struct TaskClaim {
     /// The launcher's name.
     let launcher: String
-    /// The rank, the world size, and the place among the tasks on this machine.
+    /// The rank, the world size, and the number of this task among the tasks on this machine.
     let placement: RankPlacement
     /// The variables in words, for messages: "PMI_RANK is 3 and PMI_SIZE is 4".
     let words: String
-    /// Whether only the launcher can have set the variables for this process.
+    /// Whether the variables prove that this launcher has started this process.
     var isCertain = false
 
-    /// Reads the variables of `launcher`. Nil: rank or world size is not set. Throws `UsageError` if they are not numbers or
-    /// contradict each other.
+    /// Reads the variables of `launcher`. Returns nil if rank or world size is not set. Throws `UsageError` if the
+    /// values are not numbers or contradict each other.
     init?(_ launcher: TaskLauncher, _ environment: [String: String]) throws {
         guard let rank = environment[launcher.rank],
             let worldName = launcher.worldSize.first(where: { environment[$0] != nil })
@@ -32,14 +32,14 @@ struct TaskClaim {
             launcher.name == "torchrun" && environment[TaskLauncher.torchrunIdentifier] != nil
     }
 
-    /// A claim from values that were read elsewhere.
+    /// Makes a claim from values that the caller has read.
     init(launcher: String, placement: RankPlacement, words: String, isCertain: Bool) {
         (self.launcher, self.placement) = (launcher, placement)
         (self.words, self.isCertain) = (words, isCertain)
     }
 
-    /// Returns the value of the first variable of `names` that is set. Nil: none is set, or the value is not a number of at
-    /// least 0.
+    /// Returns the value of the first variable of `names` that is set. Returns nil if none is set, or if the value is
+    /// not a whole number of at least 0.
     private static func number(_ environment: [String: String], _ names: [String]) -> Int? {
         names.lazy.compactMap { environment[$0] }.first.flatMap { Int($0) }
             .flatMap { $0 >= 0 ? $0 : nil }
@@ -50,7 +50,7 @@ struct TaskClaim {
         _ launcher: String, rank: (name: String, value: String),
         worldSize: (name: String, value: String), localCount: Int?, localRank: Int?
     ) throws -> RankPlacement {
-        // A world size of 1 counts as no launcher, whatever the rank is.
+        // A world size of 1 counts as no launcher, so the rank is not read.
         if worldSize.value == "1" { return RankPlacement() }
         guard let number = Int(rank.value), let count = Int(worldSize.value) else {
             throw UsageError(

@@ -1,12 +1,13 @@
-// The launchers that start several processes of one command, and the variables by which they number these processes.
+// The launchers that start several processes of one command, and the variables with the number of each process.
 
-/// A launcher that numbers its tasks. If there are several variables for one value, the first that is set counts.
+/// A launcher that sets a number for each of its tasks. If several variables are listed for one value, the first one
+/// that is set is used.
 struct TaskLauncher {
     /// The name that users know.
     let name: String
     /// The variable with the task's number, from 0.
     let rank: String
-    /// The variables with the number of tasks. Empty: the launcher sets none.
+    /// The variables with the number of tasks. Empty if the launcher sets none.
     let worldSize: [String]
     /// The variables with the number of tasks on this machine.
     var localCount: [String] = []
@@ -14,11 +15,12 @@ struct TaskLauncher {
     var localRank: [String] = []
     /// The variable with the number of machines, for launchers without `localCount`.
     var machineCount: String?
-    /// At least one of these must be set with rank and world size. Otherwise another program may have set those.
+    /// At least one of these variables must be set besides rank and world size. Otherwise another program may have
+    /// set rank and world size. If the list is empty, no further variable is needed.
     var signs: [String] = []
 
-    /// All launchers except Slurm, whose variables need more than a table. An inner launcher precedes those that may have started
-    /// it: `srun` starts one `torchrun` or one daemon of `mpirun` on each machine.
+    /// All launchers except Slurm, for which see `SlurmStep`. A launcher comes before the launchers that may have
+    /// started it. For example, `mpirun` may start one `torchrun` on each machine.
     static let all = [
         TaskLauncher(
             name: "torchrun", rank: "RANK", worldSize: ["WORLD_SIZE"],
@@ -36,14 +38,14 @@ struct TaskLauncher {
         TaskLauncher(
             name: "jsrun", rank: "JSM_NAMESPACE_RANK", worldSize: ["JSM_NAMESPACE_SIZE"],
             localCount: ["JSM_NAMESPACE_LOCAL_SIZE"], localRank: ["JSM_NAMESPACE_LOCAL_RANK"]),
-        // PALS relies on PMI for the number of tasks.
+        // PALS may leave the number of tasks to a variable of PMI.
         TaskLauncher(
             name: "PALS", rank: "PALS_RANKID", worldSize: ["PALS_SIZE", "PMI_SIZE"],
             localCount: ["PALS_LOCAL_SIZE", "PMI_LOCAL_SIZE"], localRank: ["PALS_LOCAL_RANKID"]),
         TaskLauncher(
             name: "Flux", rank: "FLUX_TASK_RANK", worldSize: ["FLUX_JOB_SIZE"],
             localRank: ["FLUX_TASK_LOCAL_ID"], machineCount: "FLUX_JOB_NNODES"),
-        // Hydra, which is part of MPICH and Intel MPI, and all others with PMI variables.
+        // Hydra, the launcher of MPICH and Intel MPI, and all other launchers with PMI variables.
         TaskLauncher(
             name: "PMI", rank: "PMI_RANK", worldSize: ["PMI_SIZE"],
             localCount: ["MPI_LOCALNRANKS", "PMI_LOCAL_SIZE"],
@@ -51,21 +53,24 @@ struct TaskLauncher {
         TaskLauncher(
             name: "Platform MPI", rank: "MPI_RANKID", worldSize: ["MPI_NRANKS"],
             localCount: ["MPI_LOCALNRANKS"], localRank: ["MPI_LOCALRANKID"]),
-        // PMIx and ALPS give the number of tasks only to their libraries.
+        // PMIx and ALPS set no variable with the number of tasks.
         TaskLauncher(name: "PMIx", rank: "PMIX_RANK", worldSize: []),
         TaskLauncher(name: "ALPS", rank: "ALPS_APP_PE", worldSize: []),
     ]
 
-    /// torchrun sets this variable for its workers. Users do not set it by hand.
+    /// torchrun sets this variable for its workers. It proves that torchrun has started the process, because users do
+    /// not set it.
     static let torchrunIdentifier = "TORCHELASTIC_RUN_ID"
 
-    /// Variables with the number of a machine or pod and with their count. They do not number processes.
+    /// Pairs of variables: the number of this machine or pod, and the count of machines or pods. They do not number
+    /// processes.
     static let machines = [
         (rank: "PET_NODE_RANK", count: "PET_NNODES"), (rank: "PET_RANK", count: "PET_NNODES"),
         (rank: "NODE_RANK", count: "NNODES"),
     ]
 
-    /// Task numbers, from 1, of a batch system's own means to start tasks (pbsdsh, blaunch). The job's script is task 1.
+    /// Variables with the task number, from 1, of tasks that a batch system starts (pbsdsh, blaunch). The job's
+    /// script is task 1.
     static let batchTasks = ["PBS_TASKNUM", "LSF_PM_TASKID"]
 
     /// Variables with the index of this job in a job array.

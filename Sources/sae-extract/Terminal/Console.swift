@@ -1,17 +1,17 @@
-// Standard error, shared by the log and the live progress lines below it.
+// Writes to standard error, which the log and the live progress lines share.
 
 import Files
 import FoundationEssentials
 import Glibc
 import Synchronization
 
-/// Writes to standard error, one text at a time. The live lines stay below everything else.
+/// Writes to standard error, one text at a time. The live progress lines always stay below all other lines.
 final class Console: Sendable {
     /// The console of this process.
     static let shared = Console()
 
     private struct State {
-        /// The live lines on the terminal.
+        /// The live lines that are on the terminal.
         var drawn: [TerminalLine] = []
         /// Whether `endDrawing` was called. No live lines are drawn after that.
         var isOver = false
@@ -31,7 +31,8 @@ final class Console: Sendable {
             && !["", "dumb"].contains(getenv("TERM").map { String(cString: $0) } ?? "")
     }
 
-    /// The terminal's current size in columns and rows; 80 × 24 if it is unknown. The size may change at any time.
+    /// The terminal's current size in columns and rows, or 80 × 24 if the size is unknown. The size may change at any
+    /// time.
     static var size: (columns: Int, rows: Int) {
         var size = winsize()
         guard ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0
@@ -39,7 +40,8 @@ final class Console: Sendable {
         return (Int(size.ws_col), Int(size.ws_row))
     }
 
-    /// Writes `lines`, made printable, each with a line break. Ignores errors: the run goes on if nobody reads standard error.
+    /// Writes `lines`, made printable, each with a line break. Ignores errors, so that the run goes on if standard
+    /// error is closed.
     func write(_ lines: [String]) {
         let text = lines.map { printable($0) + "\n" }.joined()
         state.withLock { state in
@@ -66,9 +68,10 @@ final class Console: Sendable {
 
     // MARK: Control sequences (ECMA-48)
 
-    /// Returns control sequences that move the cursor from the end of the live lines to the start of the first one, and erase
-    /// all of them. They erase row by row, because some terminals (tmux) put the screen into their history if it is erased at
-    /// once. A terminal that has become narrower shows one line in several rows.
+    /// Returns control sequences that erase the live lines. Before them, the cursor is at the end of the last live
+    /// line; after them, at the start of the first one. The sequences erase row by row: some terminals (tmux) copy
+    /// the screen into their history if all rows are erased at once. If the terminal has become narrower, a line
+    /// takes several rows.
     private func erasing(_ lines: [TerminalLine]) -> String {
         guard !lines.isEmpty else { return "" }
         let columns = Console.size.columns

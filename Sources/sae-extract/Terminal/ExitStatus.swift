@@ -19,7 +19,7 @@ import Tokenization
 
 /// The program's exit codes.
 enum ExitStatus: Int32 {
-    /// A worker failed, the others finished; or all failed, for different reasons.
+    /// A worker failed and the others finished, or all workers failed with different codes.
     case workerFailed = 1
     /// The value of a flag or a variable is invalid.
     case usage = 64
@@ -29,9 +29,9 @@ enum ExitStatus: Int32 {
     case unavailable = 69
     /// A bug in this program.
     case internalError = 70
-    /// The system refused access to a file, memory or threads.
+    /// The system refused access to a file, memory or threads, or a disk is full.
     case ioError = 74
-    /// Stopped by a signal. The same command continues the run.
+    /// A signal stopped the run. The same command continues it.
     case stopped = 75
     /// `--save_dir` holds results of another configuration.
     case otherConfiguration = 78
@@ -45,7 +45,7 @@ enum ExitStatus: Int32 {
                 is NPZError, is SAEError, is NonFiniteError, is ResultsError, is ChangedFileError,
                 is UnexpectedFileError:
                 .badData
-            // If a file of the checkpoint is missing or is a folder, the checkpoint is invalid.
+            // A file of the checkpoint that is missing or is a folder makes the checkpoint invalid.
             case let error as FileError where error.isAboutContent: .badData
             case is FileError, is FileNameError, is CPUBackendError, is ThreadError,
                 is DiskSpaceError,
@@ -74,8 +74,8 @@ enum ExitStatus: Int32 {
             }
     }
 
-    /// Writes `error` as a message and ends the process with this code. Uses `_exit`, because OpenBLAS' exit handler can wait
-    /// forever if memory is short.
+    /// Writes `error` as a message to standard error and ends the process with this code. Uses `_exit`, because
+    /// OpenBLAS' exit handler can wait forever if memory is short.
     func exit(saying error: any Error) -> Never {
         Console.shared.endDrawing()
         Console.shared.write(
@@ -85,7 +85,7 @@ enum ExitStatus: Int32 {
 }
 
 extension FileError {
-    /// Whether the error says that an input is invalid, and not that the system refused access to it.
+    /// Whether the error means that an input is invalid. False if the system refused access to the input.
     fileprivate var isAboutContent: Bool {
         ["open", "read", "list"].contains(operation)
             && [ENOENT, ENOTDIR, EISDIR, EINVAL].contains(code)

@@ -1,7 +1,7 @@
-// Messages of several lines.
+// Puts a text before a message of several lines.
 
 extension [String] {
-    /// Returns the lines of a message with `head` before the first line.
+    /// Returns the lines of a message, with `head` put before the first line.
     func after(_ head: String) -> [String] {
         [head + (first ?? "")] + dropFirst()
     }

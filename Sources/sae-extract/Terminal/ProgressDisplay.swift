@@ -7,11 +7,11 @@ import Glibc
 import Logging
 import Synchronization
 
-/// Sums up the workers' events and shows progress in the style that `--progress` asks for.
+/// Adds up the workers' events, and shows progress in the style of `--progress`.
 final class ProgressDisplay: Sendable {
     private let progress: Mutex<RunProgress>
     private let style: ProgressStyle
-    /// Whether the user named the style. False: it was chosen by whether standard error is a terminal.
+    /// Whether the user named the style with `--progress`. False if the style is `auto`.
     private let isAsked: Bool
     private let log: Logger
     private let start = ContinuousClock.now
@@ -20,10 +20,11 @@ final class ProgressDisplay: Sendable {
     /// Whether an event has arrived since the last JSON line.
     private let hasNews = Atomic<Bool>(true)
 
-    /// The environment variable for the seconds between progress lines.
+    /// The environment variable that sets the seconds between progress lines.
     static let secondsVariable = "SAE_EXTRACT_PROGRESS_SECONDS"
 
-    /// Begins to show the progress of `tasks`. `seconds` is the time between lines; nil: 30, for JSON 1. Live lines ignore it.
+    /// Begins to show the progress of `tasks`. `seconds` is the time between progress lines. If it is nil, the time
+    /// is 1 s for JSON objects and 30 s for other lines. Live lines are updated every 0.2 s in any case.
     init(_ tasks: [WorkerTask], _ style: ProgressStyle, seconds: Double?, log: Logger) {
         progress = Mutex(RunProgress(ranks: tasks.map { ($0.rank, $0.documentCounts) }))
         isAsked = style != .auto
@@ -36,7 +37,7 @@ final class ProgressDisplay: Sendable {
             default: seconds ?? 30
             }
         timer = DispatchSource.makeTimerSource(queue: queue)
-        // wcwidth depends on the locale. The locale C.UTF-8 is built into glibc.
+        // Sets a UTF-8 locale for wcwidth. The locale C.UTF-8 is built into glibc.
         if self.style == .bar { setlocale(LC_CTYPE, "C.UTF-8") }
         if self.style != .none {
             timer.schedule(
@@ -55,7 +56,8 @@ final class ProgressDisplay: Sendable {
         hasNews.store(true, ordering: .relaxed)
     }
 
-    /// Notes that the worker of task `index` has ended. Draws a failure at once: the run may end before the next update.
+    /// Records that the worker of task `index` has ended. Draws a failure at once, because the run may end before the
+    /// next update.
     func end(_ index: Int, _ end: WorkerEnd) {
         progress.withLock { $0.end(index, end) }
         hasNews.store(true, ordering: .relaxed)
@@ -71,7 +73,7 @@ final class ProgressDisplay: Sendable {
         switch style {
         case .bar:
             let (columns, rows) = Console.size
-            // Some terminals wrap a line that fills the last column.
+            // One column stays empty, because some terminals wrap a line that fills the last column.
             Console.shared.draw(
                 current.liveLines(at: now, columns: columns - 1, rows: rows - 1))
         case .plain:
@@ -87,7 +89,7 @@ final class ProgressDisplay: Sendable {
 
     /// Shows the last state, ends the display, and returns the progress.
     func finish() -> RunProgress {
-        // After this, no update is running.
+        // After this call, no update is running.
         queue.sync { timer.cancel() }
         if style == .json {
             hasNews.store(true, ordering: .relaxed)

@@ -1,4 +1,4 @@
-// Progress as text: live lines that fit the terminal, log lines, JSON.
+// Formats progress as text: live lines that fit the terminal, log lines, JSON.
 
 import ArrayFiles
 import ByteJSON
@@ -8,17 +8,18 @@ import Glibc
 import Results
 
 extension RunProgress {
-    /// A part of a live line. If the line is too long, the parts with the highest `dispensability` are left out first.
+    /// A part of a live line. If the line is too long, the part with the highest `dispensability` is left out first.
     private struct Part {
         var text: String
         var dispensability: Int
     }
 
-    /// Returns a line for each worker and, if there are several workers, one for all: at most `rows` lines, each at most
-    /// `columns` columns wide.
+    /// Returns a live line for each worker. If there are several workers, adds a live line for all of them together.
+    /// Returns at most `rows` lines, each at most `columns` columns wide.
     func liveLines(at time: Double, columns: Int, rows: Int) -> [TerminalLine] {
         let all = workers.count > 1
-        // If there are more workers than rows, failed workers are shown first, then running ones, then finished ones.
+        // If there are more workers than rows, failed workers have priority, then running workers, then finished
+        // ones.
         let room = max(1, rows - (all ? 1 : 0))
         var shown = Array(workers.indices)
         if shown.count > room {
@@ -97,8 +98,8 @@ extension RunProgress {
             isAlarm: failed > 0)
     }
 
-    /// Returns "rank 3 [=====>    ]  52 %  part  part". If the line is too long, the bar becomes shorter first; then parts are
-    /// left out.
+    /// Returns a live line: "rank 3 [=====>    ]  52 %  part  part". If the line is too long, first the bar becomes
+    /// shorter, then parts are left out.
     private static func composed(
         _ name: String, _ share: Double, _ parts: [Part], _ columns: Int
     ) -> String {
@@ -139,7 +140,7 @@ extension RunProgress {
         let device = workers.compactMap(\.deviceMemory)
         if !device.isEmpty { parts.append("\(byteCount(device.reduce(0, +))) on GPUs") }
         let at = workers.filter(\.isRunning).compactMap(\.author)
-        if !at.isEmpty { parts.append("at \(at.joined(separator: ", "))") }
+        if !at.isEmpty { parts.append("working on \(at.joined(separator: ", "))") }
         let failed = workers.filter { $0.phase == .failed }.map { "\($0.rank)" }
         if !failed.isEmpty { parts.append("failed: rank \(failed.joined(separator: ", "))") }
         return parts.joined(separator: ", ")
@@ -178,7 +179,7 @@ extension RunProgress {
 
     // MARK: Numbers
 
-    /// Returns "1:02:03" or "02:03", rounded up to whole seconds.
+    /// Returns a duration as "1:02:03" or "02:03", rounded up to whole seconds.
     static func duration(_ seconds: Double) -> String {
         let whole = Int(min(seconds, 359_999_999).rounded(.up))
         func two(_ value: Int) -> String { value < 10 ? "0\(value)" : "\(value)" }
@@ -186,7 +187,7 @@ extension RunProgress {
         return (hours > 0 ? "\(hours):" : "") + "\(two(minutes)):\(two(whole % 60))"
     }
 
-    /// Returns "1,234,567".
+    /// Returns `value` with commas between thousands: "1,234,567".
     static func grouped(_ value: Int) -> String {
         var digits = Array(String(value))
         var place = digits.count - 3

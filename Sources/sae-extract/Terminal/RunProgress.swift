@@ -1,4 +1,4 @@
-// The progress of a run: the sum of the workers' events.
+// The progress of a run: adds up the workers' events.
 
 import Extraction
 import FoundationEssentials
@@ -11,7 +11,7 @@ struct RunProgress: Sendable {
     /// The longest time that a worker spent in the model and SAEs, in seconds.
     private(set) var modelSeconds = 0.0
 
-    /// The initial progress. `ranks`: each rank with the number of its documents per author.
+    /// Makes the initial progress. `ranks` has each rank with the number of its documents for each author.
     init(ranks: [(rank: Int, documents: [(author: Int, documents: Int)])]) {
         workers = ranks.map { WorkerProgress(rank: $0.rank, $0.documents) }
     }
@@ -28,7 +28,7 @@ struct RunProgress: Sendable {
         }
     }
 
-    /// Notes that the worker of task `index` has ended.
+    /// Records that the worker of task `index` has ended.
     mutating func end(_ index: Int, _ end: WorkerEnd) {
         switch end {
         case .done: workers[index].end(.done)
@@ -50,13 +50,13 @@ struct RunProgress: Sendable {
     var documentsDone: Int { workers.reduce(0) { $0 + $1.documentsDone } }
     var documentsTotal: Int { workers.reduce(0) { $0 + $1.documentsTotal } }
 
-    /// Tokens per second of all workers together. Nil: no worker has computed anything yet.
+    /// Tokens per second of all workers together. Nil if no worker has computed anything yet.
     func rate(at time: Double) -> Double? {
         let rates = workers.compactMap { $0.rate(at: time) }
         return rates.isEmpty ? nil : rates.reduce(0, +)
     }
 
-    /// Seconds until the last worker has computed its share. Nil: unknown.
+    /// Seconds until the last worker has computed its share. Nil if this is unknown.
     func secondsLeft(at time: Double) -> Double? {
         workers.compactMap { $0.secondsLeft(at: time) }.max()
     }

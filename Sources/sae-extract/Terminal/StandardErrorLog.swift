@@ -1,4 +1,4 @@
-// The log on standard error.
+// A log handler that writes to standard error.
 
 import Logging
 

@@ -11,7 +11,8 @@ enum TerminalWidth {
         }
     }
 
-    /// wcwidth(3). Swift does not import it.
+    /// The C function wcwidth(3), found by dlsym because Swift does not import it. If it is missing, each character
+    /// counts as one column.
     private static let columns: @convention(c) (UInt32) -> Int32 = {
         guard let symbol = dlsym(nil, "wcwidth") else { return { _ in 1 } }
         return unsafeBitCast(symbol, to: (@convention(c) (UInt32) -> Int32).self)
@@ -27,7 +28,8 @@ enum TerminalWidth {
             out.append(character)
             width += own
         }
-        // A joiner at the end joins nothing. It would be printed as an escape, which takes columns.
+        // Removes a joiner (U+200D, for example) at the end, because it joins nothing. It would be printed as an
+        // escape, which takes columns.
         while out.unicodeScalars.last?.properties.isJoinControl == true {
             out.unicodeScalars.removeLast()
         }

@@ -4,7 +4,7 @@ import Extraction
 
 /// The progress of one worker, from its events.
 struct WorkerProgress: Sendable {
-    /// What the worker is doing.
+    /// The states of a worker.
     enum Phase: String, Sendable {
         case starting
         case computing
@@ -24,17 +24,17 @@ struct WorkerProgress: Sendable {
     private(set) var phase = Phase.starting
     private(set) var process: Int32?
     private(set) var author: String?
-    /// Tokens and documents that the worker has computed in this invocation.
+    /// The number of tokens and documents that the worker has computed in this invocation.
     private(set) var tokens = 0
     private(set) var documents = 0
     private(set) var deviceMemory: Int?
-    /// Bytes of memory of the worker. Nil: unknown.
+    /// The worker's memory use in bytes. Nil if it is unknown.
     var memory: Int?
     private var shares: [Int: Share] = [:]
-    /// The times of recent batches, with the tokens and documents computed until then.
+    /// For each recent batch: its time in seconds, and the tokens and documents computed until then.
     private var marks: [(time: Double, tokens: Int, documents: Int)] = []
 
-    /// The span in seconds over which speed is measured.
+    /// The length of the window, in seconds, over which speed is measured.
     private static let window = 30.0
 
     init(rank: Int, _ documents: [(author: Int, documents: Int)]) {
@@ -61,7 +61,7 @@ struct WorkerProgress: Sendable {
             self.documents += documents
             self.deviceMemory = deviceMemory ?? self.deviceMemory
             marks.append((time, self.tokens, self.documents))
-            // The last mark before the window stays, so that there is always a span to measure over.
+            // One mark before the window stays, so that the speed can be measured over the whole window.
             while marks.count > 2, marks[1].time < time - WorkerProgress.window {
                 marks.removeFirst()
             }
@@ -74,7 +74,7 @@ struct WorkerProgress: Sendable {
         }
     }
 
-    /// Notes that the worker has ended, with `phase` as its final state.
+    /// Records that the worker has ended, with `phase` as its final state.
     mutating func end(_ phase: Phase) { self.phase = phase }
 
     var isRunning: Bool { [.starting, .computing, .writing].contains(phase) }
@@ -84,13 +84,14 @@ struct WorkerProgress: Sendable {
         guard isRunning, let first = marks.first, let last = marks.last,
             last.tokens > first.tokens
         else { return nil }
-        // If the current batch takes longer than the earlier ones took on average, the shown speed falls.
+        // If the current batch takes longer than an average batch, the time since the last batch counts too. So the
+        // shown speed falls.
         let expected = (last.time - first.time) / Double(max(marks.count - 1, 1))
         let end = max(last.time, time - expected)
         return Double(last.tokens - first.tokens) / max(end - first.time, 1e-3)
     }
 
-    /// Seconds until the worker has computed its share at the current speed. Nil: unknown.
+    /// Seconds until the worker has computed its share at the current speed. Nil if this is unknown.
     func secondsLeft(at time: Double) -> Double? {
         guard let rate = rate(at: time), documents > 0 else { return nil }
         let tokensLeft =

@@ -4,18 +4,20 @@ import CPUBackend
 import Subprocess
 import Tensors
 
-/// Environments of child processes.
+/// The environments of child processes.
 enum ChildEnvironment {
-    /// Returns the changes to this process' environment for a worker. `token` names the worker's device in CUDA_VISIBLE_DEVICES;
-    /// nil: the worker computes on the CPU. `kernels` is the OpenBLAS kernel set for the CPU; nil: OpenBLAS chooses.
+    /// Returns the environment variables that differ between this process and a worker. `token` names the worker's
+    /// device in CUDA_VISIBLE_DEVICES; if it is nil, the worker computes on the CPU. `kernels` is the OpenBLAS kernel
+    /// set for the CPU; if it is nil, OpenBLAS chooses.
     static func worker(token: String?, kernels: String?) -> [String: String?] {
-        // The worker sees only its own device, as the first one. On the CPU it sees none.
+        // A worker on CUDA sees only its own device. A worker on the CPU sees no device.
         var changes: [String: String?] = ["CUDA_VISIBLE_DEVICES": token ?? ""]
         if token == nil, let kernels { changes[OpenBLASKernels.variable] = kernels }
         return changes
     }
 
-    /// Returns this process' environment with `changes` and without the Hub's token. No child uses the Hub.
+    /// Returns this process' environment with `changes` and without the Hub's token, because no child process uses
+    /// the Hub.
     static func inherited(with changes: [String: String?]) -> Environment {
         let tokens = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"]
         var all: [Environment.Key: String?] = [:]

@@ -1,8 +1,9 @@
-// Whether the kernel killed processes because memory was short.
+// Tells whether the kernel killed processes because memory was short.
 
 import FoundationEssentials
 
-/// Counts the processes that the kernel kills because memory is short (`oom_kill` in `/proc/vmstat`), from its creation on.
+/// Tells whether, since this value was made, the kernel has killed a process because memory was short. Reads
+/// `oom_kill` in `/proc/vmstat`, which counts these kills on the whole machine.
 struct KernelKills {
     private let before = KernelKills.count
 

@@ -1,24 +1,25 @@
-// What a worker wrote to standard error before it crashed.
+// The lines that a worker wrote to standard error before it crashed.
 
-/// The lines of a process' standard error that tell why it ended: its last lines. If the Swift runtime or its crash report wrote
-/// the reason, then the lines with the reason, which precede the last lines.
+/// Collects the lines of standard error that tell why a process ended: the last two lines before a crash, the Swift
+/// runtime's line about a failed check, and the start of the runtime's crash report.
 struct LastWords {
-    /// The Swift runtime's line about a failed check.
+    /// The Swift runtime's line about a failed check. Nil if no such line has come.
     private(set) var failure: String?
-    /// Whether the crash report places the crash in Swift code. Swift code is compiled for every x86-64 processor, so an invalid
-    /// instruction there is a failed check.
+    /// Whether the first frame of the crash report is in Swift code. The Swift code uses only instructions that every
+    /// x86-64 processor knows. So an invalid instruction there comes from a failed check.
     private(set) var crashIsInSwift = false
     private var last: [String] = []
-    /// From the crash report: what happened, and the first frames of the crashed thread.
+    /// Lines of the crash report: the reason, and the first frames of the crashed thread.
     private var crash: [String] = []
     private var part = Part.before
 
-    /// The part of a crash report that the next line belongs to.
+    /// The parts of standard error, in order: the lines before the crash report, the report's lines before the
+    /// frames, the frames, and the lines after the frames.
     private enum Part {
         case before, front, frames, rest
     }
 
-    /// The maximum number of last lines and of frames.
+    /// The maximum number of last lines and of frames that are kept.
     private static let kept = (lines: 2, frames: 3)
 
     /// Adds the next line of standard error.
@@ -58,7 +59,7 @@ struct LastWords {
         if line.hasPrefix("Thread "), line.hasSuffix("crashed:") { part = .frames }
     }
 
-    /// The lines in the order of their arrival, joined by " / ". Empty: no lines.
+    /// The collected lines in the order of their arrival, joined by " / ". Empty if no lines were collected.
     var description: String {
         let failure = failure.flatMap { crash.contains($0) ? nil : $0 }
         return (last + (failure.map { [$0] } ?? []) + crash).joined(separator: " / ")

@@ -1,5 +1,5 @@
-// Starts one process per worker: this program again, which reads its task from standard input. A worker is never a fork without
-// exec, because the state of threads and of GPU drivers does not survive a fork.
+// Starts one process per worker. Each process is this program again, which reads its task from standard input. A
+// worker is started by fork and exec, because the state of threads and of GPU drivers does not survive a fork alone.
 
 import CPUBackend
 import CUDA
@@ -19,14 +19,14 @@ final class Launcher: Sendable {
     private let logLevel: Logger.Level
     private let control: StopControl
     private let log: Logger
-    /// Called at each worker's end with the index of its task.
+    /// Called when a worker has ended, with the index of its task.
     private let ended: @Sendable (Int, WorkerEnd) -> Void
     /// Called for each event of a worker. May be called from several threads at once.
     private let handler: @Sendable (WorkerEvent, _ rank: Int) -> Void
 
     /// Seconds that a worker may be stopped (SIGSTOP) before the parent kills it.
     private let stopLimit: Int
-    /// The OpenBLAS kernel set for workers on the CPU. Nil: OpenBLAS chooses, or all workers use CUDA.
+    /// The OpenBLAS kernel set for workers on the CPU. Nil if OpenBLAS chooses, or if all workers use CUDA.
     private let kernels: String?
 
     init(
@@ -41,12 +41,12 @@ final class Launcher: Sendable {
         kernels = tasks.contains { $0.device == nil } ? OpenBLASKernels.preferred(environment) : nil
         if let kernels {
             log.info(
-                "OpenBLAS kernels: \(kernels), which suit this processor better than OpenBLAS' own choice; \(OpenBLASKernels.variable) sets others"
+                "OpenBLAS kernels: \(kernels), which suit this processor better than OpenBLAS' own choice; to use others, set \(OpenBLASKernels.variable)"
             )
         }
     }
 
-    /// Starts all workers. Returns when all have ended, with their ends in the order of the tasks.
+    /// Starts all workers and waits until all have ended. Returns how each worker ended, in the order of the tasks.
     func run() async -> [WorkerEnd] {
         await withTaskGroup(of: (Int, WorkerEnd).self) { group in
             for (index, task) in tasks.enumerated() {
@@ -64,7 +64,7 @@ final class Launcher: Sendable {
         }
     }
 
-    /// What the parent knows of a worker while it runs.
+    /// The facts that the parent knows of a running worker.
     private struct Status {
         var author: String?
         var failure: (status: Int32, message: [String])?
@@ -111,7 +111,8 @@ final class Launcher: Sendable {
                         try? await self.relay(lines, task, status)
                     }
                     group.addTask {
-                        // Fails if the worker has died. The way it ended gives the reason then.
+                        // The write fails if the worker has ended. The error is ignored, because the worker's exit
+                        // status tells the reason.
                         _ = try? await execution.standardInputWriter.write(order)
                     }
                 }
@@ -134,7 +135,7 @@ final class Launcher: Sendable {
         for try await line in lines {
             log.trace("rank \(task.rank): \(line)")
             guard let event = try? decoder.decode(WorkerEvent.self, from: Data(line.utf8)) else {
-                log.warning("rank \(task.rank): cannot read the event '\(line)'")
+                log.warning("rank \(task.rank): ignored a line that is not an event: '\(line)'")
                 continue
             }
             switch event {
@@ -147,8 +148,8 @@ final class Launcher: Sendable {
         }
     }
 
-    /// Writes the worker's log lines to standard error as they arrive. Puts the rank before lines that do not begin with it,
-    /// such as those of libraries.
+    /// Writes the worker's log lines to standard error as they arrive. If a line does not begin with the rank, for
+    /// example a line of a library, puts the rank before it.
     private func relay(
         _ lines: SubprocessOutputSequence.StringSequence<UTF8>, _ task: WorkerTask,
         _ status: SharedStatus
@@ -162,8 +163,8 @@ final class Launcher: Sendable {
 
     // MARK: Watching
 
-    /// Kills a worker that has been stopped (SIGSTOP) for `stopLimit` seconds. Counts its own checks, not the clock, so that a
-    /// job that is suspended and resumed as a whole loses nothing.
+    /// Kills a worker that has been stopped (SIGSTOP) for `stopLimit` seconds. Counts its own checks, one each
+    /// second, instead of the elapsed time. So no worker is killed if a scheduler suspends and resumes the whole job.
     private func watch(_ process: pid_t, _ status: SharedStatus) async {
         while !Task.isCancelled {
             try? await Task.sleep(for: .seconds(1))
@@ -203,17 +204,18 @@ final class Launcher: Sendable {
                     status: failure.status,
                     message: isAlone ? failure.message : failure.message.after("\(name): "))
             }
-            // A worker that gets no thread exits with this code before it can send an event. Its log has the reason.
+            // If the system refuses a worker a thread, the worker exits with this code before it can send an event.
+            // Its log lines tell the reason.
             let isRefused = code == ExitStatus.ioError.rawValue
             return .failed(
                 status: isRefused ? code : nil,
                 message: ["\(name): exited with code \(code)\(lastWords)"])
         case .signaled(let signal):
-            // A scheduler may send the signal before the worker handles it.
+            // A scheduler may send the signal before the worker handles signals. Then the signal ends the worker.
             if control.signal != nil, StopSignals.all.contains(signal) { return .stopped }
             let reason =
                 status.secondsStopped >= stopLimit
-                ? "was stopped (SIGSTOP) for \(stopLimit) seconds and has been ended; find out who stopped it"
+                ? "was stopped (SIGSTOP) for \(stopLimit) seconds, so it was killed; find out what stopped it, and run the same command again"
                 : "was ended by \(StopSignals.name(signal)): \(cause(signal, kills, status.lastWords))"
             return .failed(status: nil, message: ["\(name): \(reason)\(lastWords)"])
         }
@@ -229,7 +231,7 @@ final class Launcher: Sendable {
             return
                 "a mapped file of the checkpoint or of an SAE became shorter, or its disk failed; check --model_path and --sae_dir"
         }
-        // A failed check in Swift ends the process with an instruction that is invalid on every processor.
+        // If a check fails, Swift code runs an instruction that is invalid on every processor. This ends the process.
         if [SIGILL, SIGTRAP, SIGABRT].contains(signal),
             words.failure != nil || words.crashIsInSwift
         {
@@ -251,7 +253,7 @@ final class Launcher: Sendable {
         return memoryLimit ?? "a crash; please report it"
     }
 
-    /// What a message says about the limit on address space. Nil: no limit.
+    /// A message about the limit on address space. Nil if there is no limit.
     private var memoryLimit: String? {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,

@@ -1,17 +1,17 @@
-// Errors of starting threads and workers.
+// Errors that are thrown if threads or workers cannot be started.
 
-/// Why threads or workers cannot be started.
+/// The reason why threads or workers cannot be started.
 enum LauncherError: Error, CustomStringConvertible {
-    /// The limit on address space leaves no room for the threads that wait for workers. `bytes`: what they need.
+    /// The limit on address space leaves too little room for the threads that wait for workers. They need `bytes`.
     case noMemory(bytes: Int)
-    /// /proc is missing. libdispatch reads there which of its threads run, and ends the process if it cannot.
+    /// /proc is missing. libdispatch reads the state of its threads there, and ends the process if it cannot read it.
     case noProc
     /// The system refused one thread.
     case noThread(reason: String)
     /// The system does not allow `count` more threads and processes.
     case noTasks(count: Int, reason: String)
-    /// The limit on open files is lower than `needed`, the number for the pipes to `workers` workers; if that is 0, for the pipes
-    /// to the child that lists the devices.
+    /// The limit on open files is `limit`, but the pipes to child processes need `needed` files. The children are
+    /// `workers` workers; if `workers` is 0, the only child is the one that lists the devices.
     case noFiles(limit: Int, needed: Int, workers: Int)
 
     var description: String {

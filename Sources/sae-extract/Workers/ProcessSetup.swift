@@ -1,4 +1,4 @@
-// What every process of the program sets up first.
+// The setup that every process of the program does first.
 
 import Glibc
 
@@ -6,14 +6,17 @@ import Glibc
 enum ProcessSetup {
     /// Sets up streams, signals and the file limit.
     static func prepare() {
-        // If a standard stream is closed, the first file that is opened gets its descriptor, and the log is written to that file.
+        // Opens each closed standard stream on /dev/null. Otherwise the next file that is opened would get its
+        // descriptor, and log lines would be written to that file.
         for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
             _ = open("/dev/null", O_RDWR)
         }
-        // At a file size limit or a closed pipe, the write fails and the process goes on.
+        // Ignores the signals for a file size limit (SIGXFSZ) and for a closed pipe (SIGPIPE), which would end the
+        // process. Then the write returns an error instead.
         signal(SIGXFSZ, SIG_IGN)
         signal(SIGPIPE, SIG_IGN)
-        // Some launchers leave SIGCHLD ignored. Then the kernel does not report how a worker ended.
+        // Handles SIGCHLD in the default way. Some launchers start this process with SIGCHLD ignored, and then the
+        // kernel would not report how a worker ended.
         signal(SIGCHLD, SIG_DFL)
         raiseFileLimit()
     }
@@ -27,8 +30,9 @@ enum ProcessSetup {
         setrlimit(resource, &files)
     }
 
-    /// Makes all threads of this process use one heap. Otherwise glibc reserves 128 MiB of address space for each thread, which
-    /// counts against `ulimit -v`. Swift imports neither `mallopt` nor M_ARENA_MAX, which is -8 (malloc.h).
+    /// Makes all threads of this process use one heap. Otherwise glibc reserves 128 MiB of address space for each
+    /// thread, which counts against `ulimit -v`. Swift imports neither `mallopt` nor its option M_ARENA_MAX, whose
+    /// value is -8 (malloc.h).
     static func shareHeap() {
         typealias MallocOption = @convention(c) (Int32, Int32) -> Int32
         guard let symbol = dlsym(nil, "mallopt") else { return }

@@ -3,16 +3,17 @@
 import FoundationEssentials
 import Glibc
 
-/// The kernel's state of a process (`/proc/PID/stat`, proc(5)).
+/// The state of a process, from `/proc/PID/stat` (proc(5)).
 enum ProcessState {
-    /// Stopped by a signal (SIGSTOP).
+    /// The process is stopped by a signal (SIGSTOP).
     case stopped
-    /// Any other state, also of a process that does not exist.
+    /// The process is in any other state, or does not exist.
     case other
 
     init(_ process: pid_t) {
         let text = (try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)) ?? ""
-        // The state is the first field after the name. The name is in parentheses and may contain any character.
+        // The second field is the process name in parentheses, which may contain any character. The state is the
+        // field after it.
         let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
         self = fields.count > 1 && fields[1] == "T" ? .stopped : .other
     }

@@ -1,10 +1,10 @@
-// The parent's reaction to signals. All of it runs on the thread that reads signals, and none of it waits for another thread: if
-// the system refuses threads, the threads that wait for workers may never run.
+// Handles signals to the parent. `receive` and `look` run on the thread that reads signals, and never wait for
+// another thread. Reason: if the system refuses threads, the threads that wait for workers may never run.
 
 import Glibc
 import Synchronization
 
-/// Passes a request to stop on to the workers, or ends the process.
+/// Asks the workers to stop after a signal, or ends the process.
 final class StopControl: Sendable {
     private struct State {
         var signal: Int32?
@@ -12,27 +12,28 @@ final class StopControl: Sendable {
         var hasWorkers = false
         var isOver = false
         var workers: [pid_t] = []
-        /// Seconds for which all workers have been ended although `end` was not called.
+        /// The number of seconds since all workers ended. Stays 0 if `end` was called.
         var idleSeconds = 0
     }
 
     private let state = Mutex(State())
 
-    /// How the user continues the run: "run the same command again to continue".
+    /// How the user can continue the run: "run the same command again to continue".
     private let advice: String
 
-    /// After this many seconds `look` ends the process. Normally the run notices in much less time that its workers have ended.
+    /// The number of seconds after which `look` ends the process, if all workers have ended and the run has not
+    /// noticed this. Normally the run notices this much earlier.
     private static let idleLimit = 3
 
     init(advice: String) {
         self.advice = advice
     }
 
-    /// The first signal that arrived while there were workers. Nil: none.
+    /// The first signal that arrived while there were workers. Nil if no signal has arrived.
     var signal: Int32? { state.withLock(\.signal) }
 
-    /// Handles a signal: asks the workers to stop. Ends the process at once if there are no workers yet, because nothing is to be
-    /// finished then, and on a second Ctrl-C.
+    /// Asks the workers to stop. Ends the process at once if no workers were started, because nothing must be
+    /// finished then. Also ends the process at once after a second Ctrl-C.
     func receive(_ signal: Int32) {
         let name = StopSignals.name(signal)
         let isLate: Bool = state.withLock {
@@ -40,7 +41,7 @@ final class StopControl: Sendable {
             guard $0.hasWorkers, $0.interruptions < 2 else { return true }
             if $0.signal == nil {
                 $0.signal = signal
-                writeErrorLine("\(name): finishing the batches in hand")
+                writeErrorLine("\(name): finishing the current batches, then stopping")
             }
             for worker in $0.workers { StopControl.ask(worker) }
             return false
@@ -48,8 +49,8 @@ final class StopControl: Sendable {
         if isLate { leave(signal) }
     }
 
-    /// Ends the process if all workers have ended and the run does not notice that. Must be called every second after the first
-    /// signal.
+    /// Ends the process if all workers have ended and the run has not noticed this. Must be called every second after
+    /// the first signal.
     func look() {
         let signal: Int32? = state.withLock {
             guard $0.hasWorkers, !$0.isOver, $0.workers.allSatisfy(StopControl.hasEnded) else {
@@ -62,13 +63,13 @@ final class StopControl: Sendable {
         if let signal { leave(signal) }
     }
 
-    /// Notes that workers are about to be started.
+    /// Records that workers will be started. Must be called before the first worker starts.
     func begin() { state.withLock { $0.hasWorkers = true } }
 
-    /// Notes that all workers have ended and that the run knows how.
+    /// Records that the run knows how all workers ended. After this, `look` never ends the process.
     func end() { state.withLock { $0.isOver = true } }
 
-    /// Adds a worker. Asks it to stop if a signal has already arrived.
+    /// Adds a worker. If a signal has already arrived, asks the worker to stop.
     func add(_ worker: pid_t) {
         state.withLock {
             $0.workers.append(worker)
@@ -82,13 +83,15 @@ final class StopControl: Sendable {
         _exit(ExitStatus.stopped.rawValue)
     }
 
-    /// Sends SIGTERM. A worker that does not handle signals yet is ended by it and has nothing to lose. If the parent has already
-    /// waited for the worker, the signal is not sent: the process number may belong to another process by now.
+    /// Sends SIGTERM to `worker`. If the worker does not handle signals yet, SIGTERM ends it, and no results are
+    /// lost. The signal is not sent to a worker that has ended, because another process may have the same process id
+    /// by then.
     private static func ask(_ worker: pid_t) {
         if !hasEnded(worker) { kill(worker, SIGTERM) }
     }
 
-    /// Returns whether `worker`, a child of this process, has ended, also if the parent has already waited for it.
+    /// Returns whether `worker`, a child of this process, has ended. Also returns true if the parent has already
+    /// waited for it.
     private static func hasEnded(_ worker: pid_t) -> Bool {
         var info = siginfo_t()
         let result = waitid(P_PID, id_t(worker), &info, WEXITED | WNOHANG | WNOWAIT)

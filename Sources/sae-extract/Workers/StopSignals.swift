@@ -1,19 +1,20 @@
-// Signals that ask the process to stop. The handler writes each signal as a byte into a pipe, and a thread reads the pipe. A
-// signal handler may call only a few functions, and it may run on any thread, also on those of libraries.
+// Handles signals that ask the process to stop. The signal handler writes each signal as a byte into a pipe, and a
+// thread reads the pipe. Reason: a signal handler may call only a few functions, and may run on any thread, also on a
+// library's thread.
 
 import FoundationEssentials
 import Glibc
 import Threading
 
-/// The pipe's write end. A plain global, because a signal handler may not run initializers.
+/// The write end of the pipe. It is a plain global variable, because a signal handler may not run an initializer.
 private nonisolated(unsafe) var signalPipe: Int32 = -1
 
-/// The signals after which the process finishes its current batch and ends.
+/// The signals after which a worker finishes its current batch and the run ends.
 enum StopSignals {
-    /// SIGINT is Ctrl-C. Schedulers send SIGTERM before they kill. SIGUSR1 is the usual choice for Slurm's `--signal`.
+    /// SIGINT is Ctrl-C. Schedulers send SIGTERM before SIGKILL. SIGUSR1 is a common choice for Slurm's `--signal`.
     static let all: [Int32] = [SIGINT, SIGTERM, SIGUSR1]
 
-    /// Returns the signal's name, "SIGTERM", or "signal 42" for signals without a name here.
+    /// Returns the signal's name, such as "SIGTERM". Returns "signal 42" for a signal that is not in this table.
     static func name(_ signal: Int32) -> String {
         let names: [Int32: String] = [
             SIGINT: "SIGINT", SIGTERM: "SIGTERM", SIGUSR1: "SIGUSR1", SIGKILL: "SIGKILL",
@@ -23,8 +24,8 @@ enum StopSignals {
         return names[signal] ?? "signal \(signal)"
     }
 
-    /// Calls `handler` on a new thread for each of these signals. After the first signal, calls `meanwhile` after every second in
-    /// which no signal arrives. May be called once per process.
+    /// Starts a thread that calls `handler` for each of the signals in `all`. After the first signal, the thread also
+    /// calls `meanwhile` after every second without a signal. May be called once per process.
     static func handle(
         _ handler: @escaping @Sendable (Int32) -> Void,
         meanwhile: @escaping @Sendable () -> Void = {}

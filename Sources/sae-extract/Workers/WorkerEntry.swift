@@ -1,5 +1,5 @@
-// The worker's side of the pipe: it reads its task from standard input and writes events to standard output.
-// By hand: `sae-extract __worker < task.json`.
+// The worker's side of the pipe: reads the task from standard input, and writes events to standard output.
+// To start a worker by hand: `sae-extract __worker < task.json`.
 
 import Extraction
 import Files
@@ -10,16 +10,17 @@ import Synchronization
 
 /// The main function of a worker process.
 enum WorkerEntry {
-    /// The first argument that makes a process a worker.
+    /// The first command-line argument of a worker process.
     static let argument = "__worker"
 
     private static let stop = StopFlag()
     private static let hasTask = Atomic(false)
 
-    /// Reads the task, runs it and exits.
+    /// Reads the task, carries it out and exits.
     static func main() -> Never {
         StopSignals.handle { _ in
-            // Without a task there is nothing to finish. The task may never arrive, if the parent gets no threads.
+            // Without a task, the worker has nothing to finish, so it exits. The task may never arrive, if the parent
+            // gets no threads.
             guard hasTask.load(ordering: .sequentiallyConsistent) else {
                 _exit(ExitStatus.stopped.rawValue)
             }
@@ -54,11 +55,11 @@ enum WorkerEntry {
         }
     }
 
-    /// Ends the process when the parent closes the other end of standard input or has ended. Finished batches stay in the
-    /// journal.
+    /// Starts a thread that ends this process when the parent has ended or has closed the pipe. Finished batches stay
+    /// in the journal.
     private static func watch(_ input: LineReader) {
         var info = stat()
-        // If the task comes from a file (by hand), the end of the file means nothing.
+        // If the task comes from a file (by hand), the end of standard input does not mean that the parent has ended.
         guard fstat(STDIN_FILENO, &info) == 0, [S_IFIFO, S_IFSOCK].contains(info.st_mode & S_IFMT)
         else { return }
         nonisolated(unsafe) let input = input
@@ -68,7 +69,7 @@ enum WorkerEntry {
         }
     }
 
-    /// Held while an event is written, so that lines of several threads do not mix.
+    /// Locked while an event is written, so that lines of several threads do not mix.
     private static let output = Mutex(())
 
     private static func send(_ event: WorkerEvent) {
@@ -85,7 +86,7 @@ enum WorkerEntry {
                 Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count)
             }
             if count < 0, errno == EINTR { continue }
-            // The parent has ended. The thread that reads standard input ends this process.
+            // The parent has closed the pipe or has ended. The thread that `watch` started ends this process.
             guard count > 0 else { return }
             rest = rest.dropFirst(count)
         }
@@ -93,11 +94,11 @@ enum WorkerEntry {
 }
 
 extension WorkerEntry {
-    /// Seconds that a worker which was asked to stop waits for a parent that does not read.
+    /// The number of seconds that a worker waits for a parent that does not read, after the worker was asked to stop.
     private static let patience = 3
 
-    /// Returns when the pipe to the parent accepts data. Ends the process if it was asked to stop and the parent does not read: a
-    /// parent that gets no thread never reads.
+    /// Waits until the pipe to the parent accepts data. Ends the process if it was asked to stop and the parent does
+    /// not read. A parent that gets no thread never reads.
     private static func waitForParent() {
         var seconds = 0
         var output = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)

@@ -1,15 +1,15 @@
-// What a parent writes to a worker's standard input.
+// The message with which the parent starts a worker's computation.
 
 import Extraction
 import Logging
 
-/// What a parent writes to a worker's standard input, as JSON on one line.
+/// The order of the parent to a worker: one line of JSON on the worker's standard input.
 struct WorkerOrder: Codable {
     let task: WorkerTask
     let logLevel: Logger.Level
 }
 
 enum WorkerOrderError: Error {
-    /// The input is empty.
+    /// Standard input is empty.
     case none
 }
