@@ -6,7 +6,7 @@
     scripts/checks/kernels.py --driver libFakeCUDA.so --orders 0,1,7
                                                          the same once per order of threads; the bytes must not depend on it
 
-The inputs are random. The kernels are launched as Sources/Tensors/CUDA launches them, each twice: the outputs are filled with 0xff
+The inputs are random. The kernels are launched as Sources/CUDABackend launches them, each twice: the outputs are filled with 0xff
 before the first launch and with 0x7f before the second. So bytes that were not written differ, and so do results that depend on
 chance. The references are computed in float64. An error is ||out - reference|| / ||reference||; "exact" counts the elements that
 differ. If cuBLAS is found, products of operands in parts are checked too. Needs only NumPy. Exit status 1 if a check fails."""

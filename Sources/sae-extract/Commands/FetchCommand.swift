@@ -31,7 +31,7 @@ struct FetchCommand: Command {
             return
         }
         let inputs = try await resolver.resolve(hub)
-        try printLines(HubReport(inputs.requests, hub).lines)
+        try printLines(HubFileList(inputs.requests, hub).lines)
         if flags.output.isDryRun {
             try await hub.check(inputs.requests.map(\.request))
             return

@@ -47,6 +47,6 @@ struct SAEExtract: Command {
 
     func execute(_ environment: [String: String]) async throws {
         flags.startLogging()
-        try await RunCommand(flags, environment: environment).run()
+        try await RunInvocation(flags, environment: environment).run()
     }
 }

@@ -41,7 +41,7 @@ struct InputResolver {
         if isDryRun, !inputs.isComplete {
             try await hub.check(inputs.requests.map(\.request))
             try printLines(
-                HubReport(inputs.requests, hub).lines + [
+                HubFileList(inputs.requests, hub).lines + [
                     "",
                     "To see what else the run would do, first download these files: \(hub.settings.fetchCommand)",
                 ])

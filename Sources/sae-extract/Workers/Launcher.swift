@@ -78,10 +78,10 @@ final class Launcher: Sendable {
 
     private func run(_ task: WorkerTask) async -> WorkerEnd {
         let status = SharedStatus()
-        let kills = KernelKills()
+        let kills = OutOfMemoryKills()
         do {
             var order = Array(
-                try JSONEncoder().encode(WorkerOrder(task: task, logLevel: logLevel)))
+                try JSONEncoder().encode(WorkerInput(task: task, logLevel: logLevel)))
             order.append(0x0A)
             let result = try await Subprocess.run(
                 .path("/proc/self/exe"),
@@ -189,7 +189,7 @@ final class Launcher: Sendable {
     }
 
     private func end(
-        _ termination: TerminationStatus, _ task: WorkerTask, _ status: Status, _ kills: KernelKills
+        _ termination: TerminationStatus, _ task: WorkerTask, _ status: Status, _ kills: OutOfMemoryKills
     ) -> WorkerEnd {
         let name = name(of: task, status.author)
         let words = status.lastWords.description
@@ -202,7 +202,7 @@ final class Launcher: Sendable {
                 let isAlone = task.worldSize == 1
                 return .failed(
                     status: failure.status,
-                    message: isAlone ? failure.message : failure.message.after("\(name): "))
+                    message: isAlone ? failure.message : failure.message.prefixed(by: "\(name): "))
             }
             // If the system refuses a worker a thread, the worker exits with this code before it can send an event.
             // Its log lines tell the reason.
@@ -221,7 +221,7 @@ final class Launcher: Sendable {
         }
     }
 
-    private func cause(_ signal: Int32, _ kills: KernelKills, _ words: LastWords) -> String {
+    private func cause(_ signal: Int32, _ kills: OutOfMemoryKills, _ words: LastWords) -> String {
         if signal == SIGKILL {
             return kills.haveHappened
                 ? "the kernel killed processes in the meantime because memory was short; run the same command again with fewer --workers or more memory"

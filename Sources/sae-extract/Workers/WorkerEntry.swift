@@ -27,10 +27,10 @@ enum WorkerEntry {
             stop.raise()
         }
         let input = LineReader(descriptor: STDIN_FILENO)
-        let order: WorkerOrder
+        let order: WorkerInput
         do {
-            guard let line = input.next() else { throw WorkerOrderError.none }
-            order = try JSONDecoder().decode(WorkerOrder.self, from: Data(line))
+            guard let line = input.next() else { throw WorkerInputError.none }
+            order = try JSONDecoder().decode(WorkerInput.self, from: Data(line))
             hasTask.store(true, ordering: .sequentiallyConsistent)
         } catch {
             writeErrorLine(

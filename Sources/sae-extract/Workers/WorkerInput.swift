@@ -4,12 +4,12 @@ import Extraction
 import Logging
 
 /// The order of the parent to a worker: one line of JSON on the worker's standard input.
-struct WorkerOrder: Codable {
+struct WorkerInput: Codable {
     let task: WorkerTask
     let logLevel: Logger.Level
 }
 
-enum WorkerOrderError: Error {
+enum WorkerInputError: Error {
     /// Standard input is empty.
     case none
 }

@@ -9,7 +9,7 @@ import Planning
 /// The task number that Slurm's variables and processes give this process.
 struct SlurmStep {
     /// The task that srun started as this process. Nil if this process is not a task of srun.
-    private(set) var claim: TaskClaim?
+    private(set) var claim: RankClaim?
     /// The number of tasks of the job, if the job has several and this process is not one of them. Nil otherwise.
     private(set) var askedTasks: String?
     /// The reason why this process is not one of the job's tasks, for a message.
@@ -31,7 +31,7 @@ struct SlurmStep {
         }
         let own = environment["SLURM_STEP_NUM_TASKS"]
         guard let tasks = own ?? job else { return }
-        let placement = try TaskClaim.placement(
+        let placement = try RankClaim.placement(
             "srun", rank: ("SLURM_PROCID", rank),
             worldSize: (own == nil ? "SLURM_NTASKS" : "SLURM_STEP_NUM_TASKS", tasks),
             localCount: SlurmStep.tasksHere(environment),
@@ -40,7 +40,7 @@ struct SlurmStep {
             warning =
                 "SLURM_NTASKS is \(job), but this step has \(own) tasks (SLURM_STEP_NUM_TASKS): the authors are divided among the tasks of the step"
         }
-        claim = TaskClaim(
+        claim = RankClaim(
             launcher: "srun", placement: placement,
             words: "SLURM_PROCID is \(rank) of \(tasks) tasks",
             isCertain: environment["SLURM_TASK_PID"] == "\(process)")

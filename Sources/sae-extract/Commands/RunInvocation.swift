@@ -14,7 +14,7 @@ import Synchronization
 import Threading
 
 /// One invocation of a run.
-struct RunCommand {
+struct RunInvocation {
     private let flags: RunFlags
     private let environment: [String: String]
     private let log = Logger(label: "sae-extract")
@@ -78,7 +78,7 @@ struct RunCommand {
         try size.check(ignoringShortage: options.ignoresFreeSpace, log: log)
         try StartLimits.checkTasks(WorkerTask.tasks(plan, inputs, state))
         let manifest = Mutex(
-            try Manifest(plan, inputs, state, overwriting: overwriting))
+            try RunManifest(plan, inputs, state, overwriting: overwriting))
         if plan.naming.labelName != OutputNaming(label: plan.label).labelName {
             log.warning(
                 "results of \(plan.label) in \(plan.saveDirectory) have file names that begin with \(plan.naming.start), as earlier versions of sae-extract wrote them. This run continues them under these names. Programs that split names at __ may split these names wrongly; to get names that begin with \(OutputNaming(label: plan.label).start), use --overwrite"
@@ -168,7 +168,7 @@ struct RunCommand {
     // MARK: The end
 
     private func finish(
-        _ ends: [WorkerEnd], _ plan: RunPlan, _ state: StateFolder, _ manifest: Manifest,
+        _ ends: [WorkerEnd], _ plan: RunPlan, _ state: StateFolder, _ manifest: RunManifest,
         _ progress: RunProgress, _ seconds: Double, _ control: StopControl, rankSource: String?
     ) -> Never {
         let failures = ends.compactMap { end -> (status: Int32?, message: [String])? in
@@ -212,7 +212,7 @@ struct RunCommand {
             // Written at any --log_level. Reason: a user who started a rank by mistake must learn that other authors
             // are missing.
             if let rankSource,
-                let line = RunCommand.lastLine(plan, rankSource, isComplete: isComplete)
+                let line = RunInvocation.lastLine(plan, rankSource, isComplete: isComplete)
             {
                 writeErrorLine(line)
             }
@@ -230,7 +230,7 @@ struct RunCommand {
             writeErrorLine("stopped \(name): \(done)")
             _exit(ExitStatus.stopped.rawValue)
         }
-        for failure in failures { Console.shared.write(failure.message.after("Error: ")) }
+        for failure in failures { Console.shared.write(failure.message.prefixed(by: "Error: ")) }
         let isRefused = failures.contains { $0.status == ExitStatus.otherConfiguration.rawValue }
         if progress.batches > 0 || failures.count < ends.count, !isRefused, isKept,
             (try? state.hasResults()) == true

@@ -33,7 +33,7 @@ extension SchedulerPlacement {
                     rank == nil ? "--rank" : "--world_size",
                     "is missing; give both --rank and --world_size")
             }
-            placement = try TaskClaim.placement(
+            placement = try RankClaim.placement(
                 rank: ("--rank", rank), worldSize: ("--world_size", worldSize))
             source = "--rank"
             return
@@ -41,10 +41,10 @@ extension SchedulerPlacement {
         // Some job templates and containers set variables to an empty text or to white space. Such variables count as
         // not set.
         let environment = environment.filter { !$0.value.allSatisfy(\.isWhitespace) }
-        var claims: [TaskClaim] = []
-        var unsigned: TaskClaim?
-        for launcher in TaskLauncher.all {
-            guard let claim = try TaskClaim(launcher, environment) else { continue }
+        var claims: [RankClaim] = []
+        var unsigned: RankClaim?
+        for launcher in JobLauncher.all {
+            guard let claim = try RankClaim(launcher, environment) else { continue }
             if launcher.signs.isEmpty || launcher.signs.contains(where: { environment[$0] != nil })
             {
                 claims.append(claim)
@@ -71,7 +71,7 @@ extension SchedulerPlacement {
         {
             warnings.append(warning)
         }
-        for name in TaskLauncher.arrayIndices {
+        for name in JobLauncher.arrayIndices {
             guard let task = environment[name], let number = Int(task),
                 number > 0 || name != "LSB_JOBINDEX"
             else { continue }
@@ -89,8 +89,8 @@ extension SchedulerPlacement {
     ///
     /// A launcher with fewer tasks is no contradiction: it may have started the innermost launcher once on each
     /// machine.
-    private mutating func take(_ first: TaskClaim, of claims: [TaskClaim]) {
-        func contradicts(_ a: TaskClaim, _ b: TaskClaim) -> Bool {
+    private mutating func take(_ first: RankClaim, of claims: [RankClaim]) {
+        func contradicts(_ a: RankClaim, _ b: RankClaim) -> Bool {
             (a.placement.rank, a.placement.worldSize) != (b.placement.rank, b.placement.worldSize)
         }
         let other = claims.first {
@@ -115,7 +115,7 @@ extension SchedulerPlacement {
     /// Returns a warning if no launcher gives this process a rank, but some variables suggest that one started it.
     /// Throws `UsageError` if a launcher's rank is not a number.
     private func warningOfRanks(
-        _ environment: [String: String], _ unsigned: TaskClaim?, _ slurm: SlurmStep, hasClaim: Bool
+        _ environment: [String: String], _ unsigned: RankClaim?, _ slurm: SlurmStep, hasClaim: Bool
     ) throws -> String? {
         let alone = "this process computes all authors"
         if let unsigned {
@@ -128,7 +128,7 @@ extension SchedulerPlacement {
         }
         // If a launcher runs this process as its only task, the variables of other launchers cause no warning.
         guard !hasClaim else { return nil }
-        for launcher in TaskLauncher.all {
+        for launcher in JobLauncher.all {
             guard let rank = environment[launcher.rank] else { continue }
             guard let number = Int(rank), number >= 0 else {
                 // RANK is a common name, and torchrun is not the only program that uses it. So a value that is not a
@@ -142,14 +142,14 @@ extension SchedulerPlacement {
             return
                 "\(launcher.rank) is \(rank), but \(launcher.worldSize.first.map { "\($0) is not set" } ?? "\(launcher.name) does not say how many tasks there are"): \(alone). To divide the authors among processes, give --rank and --world_size"
         }
-        for (rank, count) in TaskLauncher.machines {
+        for (rank, count) in JobLauncher.machines {
             guard let node = environment[rank].flatMap({ Int($0) }),
                 let nodes = environment[count], nodes != "1"
             else { continue }
             return
                 "\(rank) is \(node) and \(count) is \(nodes), which number machines, not processes: \(alone). To divide the authors among processes, start the program with torchrun, or give --rank and --world_size"
         }
-        for name in TaskLauncher.all.flatMap(\.worldSize) {
+        for name in JobLauncher.all.flatMap(\.worldSize) {
             guard let count = environment[name].flatMap({ Int($0) }), count > 1 else { continue }
             return
                 "\(name) is \(count), but nothing says which of them this process is: \(alone). To divide the authors among processes, give --rank and --world_size"
@@ -158,8 +158,8 @@ extension SchedulerPlacement {
             return
                 "SM_HOSTS is \(hosts): \(alone), and so does the process on every other host. To divide the authors among processes, give --rank and --world_size"
         }
-        // Variables of launchers that are not in `TaskLauncher.all`.
-        if let name = TaskLauncher.batchTasks.first(where: {
+        // Variables of launchers that are not in `JobLauncher.all`.
+        if let name = JobLauncher.batchTasks.first(where: {
             environment[$0].flatMap { Int($0) } ?? 0 > 1
         }) {
             return

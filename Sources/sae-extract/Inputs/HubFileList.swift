@@ -4,7 +4,7 @@ import Files
 import Hub
 
 /// A list for users: the files that a run needs from the Hub, and which of them must be downloaded.
-struct HubReport {
+struct HubFileList {
     private let requests: [(name: String, request: HubRequest)]
     private let hub: Hub
 

@@ -2,7 +2,7 @@
 
 /// A launcher that sets a number for each of its tasks. If several variables are listed for one value, the first one
 /// that is set is used.
-struct TaskLauncher {
+struct JobLauncher {
     /// The name that users know.
     let name: String
     /// The variable with the task's number, from 0.
@@ -22,40 +22,40 @@ struct TaskLauncher {
     /// All launchers except Slurm, for which see `SlurmStep`. A launcher comes before the launchers that may have
     /// started it. For example, `mpirun` may start one `torchrun` on each machine.
     static let all = [
-        TaskLauncher(
+        JobLauncher(
             name: "torchrun", rank: "RANK", worldSize: ["WORLD_SIZE"],
             localCount: ["LOCAL_WORLD_SIZE", "LOCAL_SIZE"], localRank: ["LOCAL_RANK"],
-            signs: ["LOCAL_RANK", TaskLauncher.torchrunIdentifier]),
-        TaskLauncher(
+            signs: ["LOCAL_RANK", JobLauncher.torchrunIdentifier]),
+        JobLauncher(
             name: "Horovod", rank: "HOROVOD_RANK", worldSize: ["HOROVOD_SIZE"],
             localCount: ["HOROVOD_LOCAL_SIZE"], localRank: ["HOROVOD_LOCAL_RANK"]),
-        TaskLauncher(
+        JobLauncher(
             name: "Open MPI", rank: "OMPI_COMM_WORLD_RANK", worldSize: ["OMPI_COMM_WORLD_SIZE"],
             localCount: ["OMPI_COMM_WORLD_LOCAL_SIZE"], localRank: ["OMPI_COMM_WORLD_LOCAL_RANK"]),
-        TaskLauncher(
+        JobLauncher(
             name: "MVAPICH", rank: "MV2_COMM_WORLD_RANK", worldSize: ["MV2_COMM_WORLD_SIZE"],
             localCount: ["MV2_COMM_WORLD_LOCAL_SIZE"], localRank: ["MV2_COMM_WORLD_LOCAL_RANK"]),
-        TaskLauncher(
+        JobLauncher(
             name: "jsrun", rank: "JSM_NAMESPACE_RANK", worldSize: ["JSM_NAMESPACE_SIZE"],
             localCount: ["JSM_NAMESPACE_LOCAL_SIZE"], localRank: ["JSM_NAMESPACE_LOCAL_RANK"]),
         // PALS may leave the number of tasks to a variable of PMI.
-        TaskLauncher(
+        JobLauncher(
             name: "PALS", rank: "PALS_RANKID", worldSize: ["PALS_SIZE", "PMI_SIZE"],
             localCount: ["PALS_LOCAL_SIZE", "PMI_LOCAL_SIZE"], localRank: ["PALS_LOCAL_RANKID"]),
-        TaskLauncher(
+        JobLauncher(
             name: "Flux", rank: "FLUX_TASK_RANK", worldSize: ["FLUX_JOB_SIZE"],
             localRank: ["FLUX_TASK_LOCAL_ID"], machineCount: "FLUX_JOB_NNODES"),
         // Hydra, the launcher of MPICH and Intel MPI, and all other launchers with PMI variables.
-        TaskLauncher(
+        JobLauncher(
             name: "PMI", rank: "PMI_RANK", worldSize: ["PMI_SIZE"],
             localCount: ["MPI_LOCALNRANKS", "PMI_LOCAL_SIZE"],
             localRank: ["MPI_LOCALRANKID", "PMI_LOCAL_RANK"]),
-        TaskLauncher(
+        JobLauncher(
             name: "Platform MPI", rank: "MPI_RANKID", worldSize: ["MPI_NRANKS"],
             localCount: ["MPI_LOCALNRANKS"], localRank: ["MPI_LOCALRANKID"]),
         // PMIx and ALPS set no variable with the number of tasks.
-        TaskLauncher(name: "PMIx", rank: "PMIX_RANK", worldSize: []),
-        TaskLauncher(name: "ALPS", rank: "ALPS_APP_PE", worldSize: []),
+        JobLauncher(name: "PMIx", rank: "PMIX_RANK", worldSize: []),
+        JobLauncher(name: "ALPS", rank: "ALPS_APP_PE", worldSize: []),
     ]
 
     /// torchrun sets this variable for its workers. It proves that torchrun has started the process, because users do

@@ -2,7 +2,7 @@
 
 extension [String] {
     /// Returns the lines of a message, with `head` put before the first line.
-    func after(_ head: String) -> [String] {
+    func prefixed(by head: String) -> [String] {
         [head + (first ?? "")] + dropFirst()
     }
 }

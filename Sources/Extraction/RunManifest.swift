@@ -16,7 +16,7 @@ import Tensors
 
 /// The entry of this invocation in `run.json`. Each invocation also writes its entry to its own file in
 /// `.sae-extract/runs`. `run.json` is made from all these files.
-public struct Manifest {
+public struct RunManifest {
     private let plan: RunPlan
     private let inputs: InputFingerprints
     private let state: StateFolder

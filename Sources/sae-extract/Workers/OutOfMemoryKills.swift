@@ -4,8 +4,8 @@ import FoundationEssentials
 
 /// Tells whether, since this value was made, the kernel has killed a process because memory was short. Reads
 /// `oom_kill` in `/proc/vmstat`, which counts these kills on the whole machine.
-struct KernelKills {
-    private let before = KernelKills.count
+struct OutOfMemoryKills {
+    private let before = OutOfMemoryKills.count
 
     private static var count: Int? {
         let text = try? String(contentsOfFile: "/proc/vmstat", encoding: .utf8)
@@ -13,5 +13,5 @@ struct KernelKills {
         return line?.split(separator: " ").last.flatMap { Int($0) }
     }
 
-    var haveHappened: Bool { KernelKills.count ?? 0 > before ?? 0 }
+    var haveHappened: Bool { OutOfMemoryKills.count ?? 0 > before ?? 0 }
 }

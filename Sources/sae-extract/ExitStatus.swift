@@ -79,7 +79,7 @@ enum ExitStatus: Int32 {
     func exit(saying error: any Error) -> Never {
         Console.shared.endDrawing()
         Console.shared.write(
-            messageLines(error).map(SettingSource.named(in:)).after("Error: "))
+            messageLines(error).map(SettingSource.named(in:)).prefixed(by: "Error: "))
         _exit(rawValue)
     }
 }

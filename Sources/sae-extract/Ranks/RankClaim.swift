@@ -3,7 +3,7 @@
 import Planning
 
 /// A rank and a world size for this process, from the variables of one launcher.
-struct TaskClaim {
+struct RankClaim {
     /// The launcher's name.
     let launcher: String
     /// The rank, the world size, and the number of this task among the tasks on this machine.
@@ -15,7 +15,7 @@ struct TaskClaim {
 
     /// Reads the variables of `launcher`. Returns nil if rank or world size is not set. Throws `UsageError` if the
     /// values are not numbers or contradict each other.
-    init?(_ launcher: TaskLauncher, _ environment: [String: String]) throws {
+    init?(_ launcher: JobLauncher, _ environment: [String: String]) throws {
         guard let rank = environment[launcher.rank],
             let worldName = launcher.worldSize.first(where: { environment[$0] != nil })
         else { return nil }
@@ -23,13 +23,13 @@ struct TaskClaim {
         let worldSize = environment[worldName]!
         let machines = launcher.machineCount.flatMap { environment[$0] }.flatMap { Int($0) } ?? 0
         let evenly = machines > 0 ? Int(worldSize).map { ($0 + machines - 1) / machines } : nil
-        placement = try TaskClaim.placement(
+        placement = try RankClaim.placement(
             launcher.name, rank: (launcher.rank, rank), worldSize: (worldName, worldSize),
-            localCount: TaskClaim.number(environment, launcher.localCount) ?? evenly,
-            localRank: TaskClaim.number(environment, launcher.localRank))
+            localCount: RankClaim.number(environment, launcher.localCount) ?? evenly,
+            localRank: RankClaim.number(environment, launcher.localRank))
         words = "\(launcher.rank) is \(rank) and \(worldName) is \(worldSize)"
         isCertain =
-            launcher.name == "torchrun" && environment[TaskLauncher.torchrunIdentifier] != nil
+            launcher.name == "torchrun" && environment[JobLauncher.torchrunIdentifier] != nil
     }
 
     /// Makes a claim from values that the caller has read.
