@@ -52,7 +52,7 @@ package struct AuthorReceipt: Codable, Sendable {
     }
 
     /// Returns the text by which runs compare their SAEs: the name of the SAE, and the size and identity of its file.
-    public static func sae(_ name: String, size: Int, identity: String) -> String {
+    package static func sae(_ name: String, size: Int, identity: String) -> String {
         "\(name), \(size) bytes, identity \(identity)"
     }
 

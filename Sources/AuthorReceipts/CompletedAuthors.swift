@@ -7,7 +7,7 @@ import RunFiles
 
 /// The authors that are complete according to the receipts of a state folder. `run.json` does not name an author that
 /// was completed after the last entry was written.
-public struct CompletedAuthors {
+package struct CompletedAuthors {
     private let saveDirectory: String
     private let naming: OutputNaming
     private let receipts = Receipts()
@@ -16,7 +16,7 @@ public struct CompletedAuthors {
     /// Reads the receipts in `folder`, a path relative to `saveDirectory` (the key `state` of the entry). A file
     /// counts only if it was made with the SAE that `saes` gives for its hook. `saes` has the description of each SAE
     /// by the hook's name, as in `ResumeSettings`. If the folder cannot be read, no author is complete.
-    public init(
+    package init(
         saveDirectory: String, folder: String, saes: [String: String], naming: OutputNaming
     ) {
         (self.saveDirectory, self.naming) = (saveDirectory, naming)
@@ -31,7 +31,7 @@ public struct CompletedAuthors {
 
     /// Returns the entry that `author` will have in the next `run.json`. `firingCounts` is the number of features
     /// that fired, by the hook's name. Nil unless receipts record all files of `hooks` in `format`.
-    public func entry(
+    package func entry(
         _ author: String, hooks: [HookPoint], format: StorageFormat
     ) -> (entry: JSONObject, firingCounts: [String: Int])? {
         let items = OutputItem.items(of: hooks, in: format)

@@ -6,11 +6,11 @@ import Glibc
 import RunFiles
 
 /// A process on a machine. The start time distinguishes the process from later processes with the same process ID.
-public struct RunningProcess: Equatable, Sendable {
+package struct RunningProcess: Equatable, Sendable {
     /// The name of the machine.
     let host: String
     /// The process ID.
-    public let identifier: Int32
+    package let identifier: Int32
     /// The start time in the kernel's clock ticks since the machine started; 0 if unknown.
     let start: Int
 
@@ -26,7 +26,7 @@ public struct RunningProcess: Equatable, Sendable {
     }
 
     /// Reads the process from an entry of `run.json`. Nil if the entry is incomplete.
-    public init?(entry: JSONObject?) {
+    package init?(entry: JSONObject?) {
         guard let host = entry?[.host]?.string,
             let identifier = entry?[.id]?.integer.flatMap({ Int32(exactly: $0) }),
             let start = entry?[.start]?.integer
@@ -42,7 +42,7 @@ public struct RunningProcess: Equatable, Sendable {
     }
 
     /// Whether the process is running on this machine. False for a process of another machine.
-    public var isHere: Bool {
+    package var isHere: Bool {
         start > 0 && host == ProcessInfo.processInfo.hostName
             && RunningProcess.start(of: identifier) == start
     }

@@ -6,11 +6,11 @@ import Files
 import Tensors
 
 /// A row-major float32 matrix in memory. When the last reference is released, the buffer returns to the pool.
-public final class CPUMatrix {
+package final class CPUMatrix {
     /// Number of rows.
-    public let rows: Int
+    package let rows: Int
     /// Number of columns.
-    public let columns: Int
+    package let columns: Int
     let elements: UnsafeMutablePointer<Float>
     private let buffer: BufferPool.Buffer
     private let pool: BufferPool

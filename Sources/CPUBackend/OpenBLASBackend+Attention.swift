@@ -18,7 +18,7 @@ extension OpenBLASBackend {
     }
 
     /// Returns causal attention within each document, (rows, heads · headWidth), with the window and soft-cap of `p`.
-    public func attention(
+    package func attention(
         queries: CPUMatrix, keys: CPUMatrix, values: CPUMatrix, in batch: PackedBatch,
         _ p: AttentionParameters
     ) -> CPUMatrix {

@@ -71,7 +71,7 @@ struct BFloat16Kernels: @unchecked Sendable {
 extension OpenBLASBackend {
     /// Whether this processor has instructions for bfloat16 products. Without such instructions, bfloat16 products
     /// take as long as float32 products, or longer.
-    public static var multipliesBFloat16: Bool { BFloat16Kernels.best.isNative }
+    package static var multipliesBFloat16: Bool { BFloat16Kernels.best.isNative }
 
     /// Returns `x` in the form that products with `weights` read. All elements are rounded to bfloat16. If the rows
     /// of the stored weights are outputs, the rows of `x` are also packed into lanes (see CBFloat16.h).

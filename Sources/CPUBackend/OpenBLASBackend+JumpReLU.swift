@@ -17,7 +17,7 @@ extension OpenBLASBackend {
     /// Returns the features that fire and whose activation is above `floor`. Nil if a pre-activation is NaN or
     /// infinite. A NaN must be looked for, because a comparison with NaN is false: the NaN would look like a feature
     /// that does not fire.
-    public func jumpReLU(
+    package func jumpReLU(
         _ x: CPUMatrix, encoder: Weights, bias: [Float], threshold: [Float], above floor: Float
     ) -> Deferred<FiringFeatures?> {
         precondition(x.columns == encoder.inputs && bias.count == encoder.outputs)

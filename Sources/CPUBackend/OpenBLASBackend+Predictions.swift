@@ -17,7 +17,7 @@ extension OpenBLASBackend {
     }
 
     /// Returns cross-entropy and entropy of the soft-capped logits.
-    public func predictions(
+    package func predictions(
         _ x: CPUMatrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
     ) -> Deferred<TokenPredictions> {
         precondition(nextTokens.count == x.rows && x.columns == unembedding.inputs)

@@ -53,7 +53,7 @@ struct LeftFactor {
 
 extension OpenBLASBackend {
     /// Returns x · Wᵀ or x · W, depending on the layout of the weights.
-    public func matmul(_ x: CPUMatrix, _ weights: Weights) -> CPUMatrix {
+    package func matmul(_ x: CPUMatrix, _ weights: Weights) -> CPUMatrix {
         precondition(x.columns == weights.inputs, "the product's inner sizes differ")
         let out = newMatrix(x.rows, weights.outputs)
         let blocks = OutputBlocks(for: weights, bfloat16)

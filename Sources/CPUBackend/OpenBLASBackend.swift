@@ -8,14 +8,14 @@ import Tensors
 import Threading
 
 /// The backend that computes on the cores of the CPU.
-public final class OpenBLASBackend: Backend {
+package final class OpenBLASBackend: Backend {
     /// Activations in memory.
-    public typealias Matrix = CPUMatrix
+    package typealias Matrix = CPUMatrix
     /// A weight vector in memory.
-    public typealias Vector = [Float]
+    package typealias Vector = [Float]
 
     /// A weight matrix, read directly from its mapped file.
-    public struct Weights {
+    package struct Weights {
         let tensor: StoredTensor
         /// Whether a row of the stored matrix has the weights of one output. If false, a row has the weights of one
         /// input.
@@ -31,11 +31,11 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// The threads that share the work of each operation.
-    public let threads: ThreadPool
+    package let threads: ThreadPool
     /// The kernels for bfloat16 products. Nil if products are in float32.
     let bfloat16: BFloat16Kernels?
     /// Seconds that each part has taken so far.
-    public private(set) var partSeconds: [BatchPart: Double] = [:]
+    package private(set) var partSeconds: [BatchPart: Double] = [:]
     let pool = BufferPool()
     let scratch: ThreadScratch
 
@@ -45,7 +45,7 @@ public final class OpenBLASBackend: Backend {
 
     /// Creates a backend on `threads`. Throws `CPUBackendError.noMemory` if the system refuses the address space that
     /// the threads need.
-    public convenience init(
+    package convenience init(
         on threads: ThreadPool, precision: Precision = .float32
     ) throws(CPUBackendError) {
         try self.init(on: threads, bfloat16: precision == .bfloat16 ? .best : nil)
@@ -82,10 +82,10 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// The library, its version and its kernel set: "OpenBLAS 0.3.21 Haswell".
-    public var kernels: String { OpenBLASBackend.library }
+    package var kernels: String { OpenBLASBackend.library }
 
     /// Name, version and kernel set of the loaded library: "OpenBLAS 0.3.21 Haswell".
-    public static var library: String {
+    package static var library: String {
         // The configuration is a text such as "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH … Haswell MAX_THREADS=64". Its
         // first two words are name and version.
         let configuration = String(cString: openblas_get_config()).split(separator: " ")
@@ -94,23 +94,23 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// The kind of products: "float32", or for example "bfloat16 by AVX2", with the name of the bfloat16 kernels.
-    public var products: String { bfloat16.map { "bfloat16 by \($0.name)" } ?? "float32" }
+    package var products: String { bfloat16.map { "bfloat16 by \($0.name)" } ?? "float32" }
 
     /// Calls `body` and adds its wall time to `partSeconds[part]`.
-    public func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R {
+    package func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R {
         let begin = ContinuousClock.now
         defer { partSeconds[part, default: 0] += (ContinuousClock.now - begin) / .seconds(1) }
         return try body()
     }
 
     /// Always 1, because each operation has finished when it returns.
-    public var batchesInFlight: Int { 1 }
+    package var batchesInFlight: Int { 1 }
 
     /// Always nil: the CPU backend has no device.
-    public var deviceSeconds: (busy: Double, span: Double)? { nil }
+    package var deviceSeconds: (busy: Double, span: Double)? { nil }
 
     /// Always nil: the CPU backend has no device memory.
-    public var deviceMemory: Int? { nil }
+    package var deviceMemory: Int? { nil }
 
     func newMatrix(_ rows: Int, _ columns: Int) -> CPUMatrix {
         CPUMatrix(rows: rows, columns: columns, pool: pool)
@@ -127,7 +127,7 @@ public final class OpenBLASBackend: Backend {
     // MARK: Weights and data
 
     /// Returns a reference to the matrix in its mapped file. Copies nothing.
-    public func weights(
+    package func weights(
         _ tensor: StoredTensor, layout: WeightLayout, isTable: Bool = false
     ) -> Weights {
         precondition(tensor.shape.count == 2, "a matrix has two dimensions")
@@ -138,19 +138,19 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// Copies the vector as float32 and adds `offset` to each element.
-    public func vector(_ tensor: StoredTensor, adding offset: Float) -> [Float] {
+    package func vector(_ tensor: StoredTensor, adding offset: Float) -> [Float] {
         let values = tensor.floats()
         return offset == 0 ? values : values.map { $0 + offset }
     }
 
     /// Does nothing, because weights are read in place.
-    public func load(rows: Int, bytesPerRow: Int, encoders: Int) {}
+    package func load(rows: Int, bytesPerRow: Int, encoders: Int) {}
 
     /// Does nothing, because each operation has finished when it returns.
-    public func abandonBatch() {}
+    package func abandonBatch() {}
 
     /// Copies `elements`, in row-major order, into a matrix.
-    public func matrix(rows: Int, columns: Int, _ elements: [Float]) -> CPUMatrix {
+    package func matrix(rows: Int, columns: Int, _ elements: [Float]) -> CPUMatrix {
         precondition(elements.count == rows * columns)
         let x = newMatrix(rows, columns)
         elements.withUnsafeBufferPointer { source in
@@ -160,7 +160,7 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// Copies the elements of the rows, in row-major order.
-    public func elements(of x: CPUMatrix, rows: Range<Int>) -> [Float] {
+    package func elements(of x: CPUMatrix, rows: Range<Int>) -> [Float] {
         withExtendedLifetime(x) {
             Array(
                 UnsafeBufferPointer(
@@ -171,7 +171,7 @@ public final class OpenBLASBackend: Backend {
     // MARK: Elementwise
 
     /// Gathers the rows of `table` for `tokens` and multiplies them by `scale`.
-    public func embed(_ tokens: [Int32], table: Weights, scale: Float) -> CPUMatrix {
+    package func embed(_ tokens: [Int32], table: Weights, scale: Float) -> CPUMatrix {
         let width = table.inputs
         let x = newMatrix(tokens.count, width)
         forEachRowRange(x) { rows, _ in
@@ -193,7 +193,7 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// Returns the root-mean-square norm of each row, multiplied by `weight`.
-    public func rmsNorm(_ x: CPUMatrix, _ weight: [Float], epsilon: Float) -> CPUMatrix {
+    package func rmsNorm(_ x: CPUMatrix, _ weight: [Float], epsilon: Float) -> CPUMatrix {
         let out = newMatrix(x.rows, x.columns)
         let n = x.columns
         weight.withUnsafeBufferPointer { weight in
@@ -210,7 +210,7 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// Applies the rotary embedding in place. Elements i and i + `halfWidth` of each head are rotated as a pair.
-    public func rotate(_ x: CPUMatrix, by table: RotaryTable, at positions: [Int32]) {
+    package func rotate(_ x: CPUMatrix, by table: RotaryTable, at positions: [Int32]) {
         let half = table.halfWidth
         let heads = x.columns / (2 * half)
         table.cosines.withUnsafeBufferPointer { cosines in
@@ -231,7 +231,7 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// Returns gelu(gate) · up, with the tanh approximation of GELU.
-    public func geglu(gate: CPUMatrix, up: CPUMatrix) -> CPUMatrix {
+    package func geglu(gate: CPUMatrix, up: CPUMatrix) -> CPUMatrix {
         let out = newMatrix(gate.rows, gate.columns)
         let n = gate.columns
         forEachRowRange(gate) { rows, _ in
@@ -246,7 +246,7 @@ public final class OpenBLASBackend: Backend {
     }
 
     /// Adds `y` to `x` in place.
-    public func add(_ y: CPUMatrix, to x: CPUMatrix) {
+    package func add(_ y: CPUMatrix, to x: CPUMatrix) {
         forEachRowRange(x) { rows, _ in
             let (start, count) = (rows.lowerBound * x.columns, rows.count * x.columns)
             mapLanes(x.elements + start, y.elements + start, to: x.elements + start, count: count) {
@@ -257,7 +257,7 @@ public final class OpenBLASBackend: Backend {
 
     /// Returns the lowest row with a NaN or infinity; nil if all elements are finite. If a row is finite, its sum of
     /// 0 · x is 0. Otherwise this sum is NaN.
-    public func firstNonFiniteRow(of x: CPUMatrix) -> Deferred<Int?> {
+    package func firstNonFiniteRow(of x: CPUMatrix) -> Deferred<Int?> {
         var isFinite = [Bool](repeating: true, count: x.rows)
         isFinite.withUnsafeMutableBufferPointer { isFinite in
             nonisolated(unsafe) let isFinite = isFinite

@@ -6,10 +6,10 @@ import CBFloat16
 import COpenBLAS
 
 /// The choice of the OpenBLAS kernel set, by the instructions that the processor supports.
-public enum OpenBLASKernels {
+package enum OpenBLASKernels {
     /// The environment variable that selects a kernel set. OpenBLAS reads the variable when the library is loaded
     /// (driver/others/dynamic.c in OpenBLAS).
-    public static let variable = "OPENBLAS_CORETYPE"
+    package static let variable = "OPENBLAS_CORETYPE"
 
     private static let forAVX512 = ["SkylakeX", "Cooperlake", "SapphireRapids"]
     private static let forAVX2 = ["Haswell", "Zen"]
@@ -30,7 +30,7 @@ public enum OpenBLASKernels {
     /// Returns the value that `variable` should have in the environment of a worker. Nil if the variable should stay
     /// as it is: OpenBLAS' own choice is as good, or `environment` sets the variable, or OpenBLAS was built for one
     /// kernel set only.
-    public static func preferred(_ environment: [String: String]) -> String? {
+    package static func preferred(_ environment: [String: String]) -> String? {
         // Without DYNAMIC_ARCH the library contains one kernel set only.
         guard (environment[variable] ?? "").isEmpty,
             String(cString: openblas_get_config()).contains("DYNAMIC_ARCH")

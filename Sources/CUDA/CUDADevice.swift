@@ -4,19 +4,19 @@ import CCUDA
 import FoundationEssentials
 
 /// The device that this process uses: the first device that CUDA_VISIBLE_DEVICES lets the process see.
-public final class CUDADevice {
+package final class CUDADevice {
     /// NVIDIA's libraries.
-    public let libraries: CUDALibraries
+    package let libraries: CUDALibraries
     /// The name of the device: "NVIDIA H100 80GB HBM3".
-    public let name: String
+    package let name: String
     /// Compute capability, major and minor.
-    public let capability: [Int]
+    package let capability: [Int]
     /// The number of multiprocessors.
-    public let processorCount: Int
+    package let processorCount: Int
     /// The stream on which batches are computed.
-    public let compute: CUDAStream
+    package let compute: CUDAStream
     /// The stream for copies that run while batches are computed.
-    public let copies: CUDAStream
+    package let copies: CUDAStream
     /// The cuBLAS handle. Its products run on `compute`.
     let blas: cublas_handle
     private let module: cuda_module
@@ -30,7 +30,7 @@ public final class CUDADevice {
     private static let workspaceBytes = 64 << 20
 
     /// Opens the first device that this process can see (CUDA_VISIBLE_DEVICES). Throws `CUDAError`.
-    public init(environment: [String: String]) throws {
+    package init(environment: [String: String]) throws {
         var findings: [LibraryFinding] = []
         let libraries = try CUDALibraries(environment: environment, findings: &findings)
         self.libraries = libraries
@@ -80,10 +80,10 @@ public final class CUDADevice {
     }
 
     /// Name and compute capability: "NVIDIA H100 80GB HBM3 (9.0)".
-    public var description: String { "\(name) (\(capability[0]).\(capability[1]))" }
+    package var description: String { "\(name) (\(capability[0]).\(capability[1]))" }
 
     /// Versions of the libraries: "driver 13.0, cudart 12.9, cuBLAS 12.9.1".
-    public var versions: String {
+    package var versions: String {
         let names = ["libcuda": "driver", "libcudart": "cudart", "libcublas": "cuBLAS"]
         return libraries.findings.compactMap { finding in
             names[finding.name].map { "\($0) \(finding.version ?? "of unknown version")" }
@@ -142,7 +142,7 @@ public final class CUDADevice {
 
     /// Queues the kernel `name` on the stream `compute`. The grid has `grid` blocks of `block` threads. Each block
     /// gets `shared` bytes of dynamic shared memory. Does nothing if the grid is empty. Throws `CUDAError`.
-    public func launch(
+    package func launch(
         _ name: String, grid: (Int, Int), block: Int, shared: Int = 0, _ arguments: [Argument]
     ) throws(CUDAError) {
         guard grid.0 > 0, grid.1 > 0 else { return }
@@ -169,26 +169,26 @@ public final class CUDADevice {
     }
 
     /// An argument of a kernel, stored in the low bytes of a 64-bit number.
-    public struct Argument {
+    package struct Argument {
         let bits: UInt64
 
         /// Wraps an `int` (32 bits).
-        public static func int(_ value: Int) -> Argument {
+        package static func int(_ value: Int) -> Argument {
             Argument(bits: UInt64(UInt32(bitPattern: Int32(value))))
         }
 
         /// Wraps a `long long` (64 bits).
-        public static func long(_ value: Int) -> Argument {
+        package static func long(_ value: Int) -> Argument {
             Argument(bits: UInt64(bitPattern: Int64(value)))
         }
 
         /// Wraps a `float`.
-        public static func float(_ value: Float) -> Argument {
+        package static func float(_ value: Float) -> Argument {
             Argument(bits: UInt64(value.bitPattern))
         }
 
         /// Wraps the device address `offset` bytes into `buffer`; null if `buffer` is nil.
-        public static func pointer(_ buffer: DeviceBuffer?, _ offset: Int = 0) -> Argument {
+        package static func pointer(_ buffer: DeviceBuffer?, _ offset: Int = 0) -> Argument {
             Argument(bits: buffer.map { UInt64(UInt(bitPattern: $0.pointer + offset)) } ?? 0)
         }
     }
@@ -196,13 +196,13 @@ public final class CUDADevice {
     // MARK: Products
 
     /// An operand of a product in BLAS' terms: a column-major matrix, transposed or not.
-    public struct Operand {
+    package struct Operand {
         let pointer: UnsafeMutableRawPointer
         let leadingDimension: Int
         let isTransposed: Bool
 
         /// Describes a matrix of 16-bit elements that begins `offset` bytes into `buffer`. `leadingDimension` is in elements.
-        public init(_ buffer: DeviceBuffer, offset: Int, leadingDimension: Int, isTransposed: Bool)
+        package init(_ buffer: DeviceBuffer, offset: Int, leadingDimension: Int, isTransposed: Bool)
         {
             pointer = buffer.pointer + offset
             self.leadingDimension = leadingDimension
@@ -211,7 +211,7 @@ public final class CUDADevice {
     }
 
     /// The types of operands. The raw values are those of cudaDataType (library_types.h).
-    public enum OperandType: Int32 {
+    package enum OperandType: Int32 {
         /// IEEE binary16: CUDA_R_16F.
         case float16 = 2
         /// bfloat16: CUDA_R_16BF.
@@ -221,7 +221,7 @@ public final class CUDADevice {
     /// Queues the product C (m, n) = factor · A (m, k) · B (k, n) on the stream `compute`. If `isAdding`, the product
     /// is added to C. Operands have the type `type`; sums and results are float32. All matrices are column-major, and
     /// the leading dimension of C is m. Throws `CUDAError`.
-    public func multiply(
+    package func multiply(
         _ a: Operand, _ b: Operand, as type: OperandType, m: Int, n: Int, k: Int,
         times factor: Float, isAdding: Bool, into c: DeviceBuffer
     ) throws(CUDAError) {
@@ -241,7 +241,7 @@ public final class CUDADevice {
 
     /// Returns the free bytes and all bytes of the device's memory. Free buffers in the pool count as free. Throws
     /// `CUDAError`.
-    public func memory() throws(CUDAError) -> (free: Int, total: Int) {
+    package func memory() throws(CUDAError) -> (free: Int, total: Int) {
         var (free, total) = (0, 0)
         try check(libraries.runtime.cudaMemGetInfo(&free, &total), "cudaMemGetInfo")
         return (free + self.free.reduce(0) { $0 + $1.bytes }, total)
@@ -249,7 +249,7 @@ public final class CUDADevice {
 
     /// Allocates a buffer from the pool. When the last reference is released, the memory returns to the pool. Then
     /// later work on the stream `compute` may reuse it. Throws `CUDAError.outOfMemory`.
-    public func buffer(bytes: Int) throws(CUDAError) -> DeviceBuffer {
+    package func buffer(bytes: Int) throws(CUDAError) -> DeviceBuffer {
         // Sizes are rounded up to a multiple of 4 KiB, so that more requests have equal sizes. The largest batch of a
         // run comes early, and later batches reuse its buffers.
         let wanted = max(bytes, 256).roundedUp(to: 1 << 12)
@@ -282,7 +282,7 @@ public final class CUDADevice {
 
     /// Allocates page-locked host memory from the pool. The device can copy from and to this memory asynchronously.
     /// Throws `CUDAError.noHostMemory`.
-    public func pinned(bytes: Int) throws(CUDAError) -> PinnedBuffer {
+    package func pinned(bytes: Int) throws(CUDAError) -> PinnedBuffer {
         let wanted = max(bytes, 1 << 12).roundedUpToPowerOfTwo
         if let fits = freePinned.firstIndex(where: { $0.bytes == wanted }) {
             return PinnedBuffer(freePinned.remove(at: fits), self)
@@ -303,7 +303,7 @@ public final class CUDADevice {
 
     /// Queues a copy of `bytes` bytes from the host to the device. The bytes at `from` must not change until `stream`
     /// has made the copy.
-    public func copy(
+    package func copy(
         _ from: UnsafeRawPointer, to buffer: DeviceBuffer, bytes: Int, on stream: CUDAStream
     ) throws(CUDAError) {
         guard bytes > 0 else { return }
@@ -314,7 +314,7 @@ public final class CUDADevice {
 
     /// Queues a copy of `bytes` bytes of `buffer`, from `offset` on, to the host. The bytes are valid on the host
     /// after `stream` has made the copy.
-    public func copy(
+    package func copy(
         _ buffer: DeviceBuffer, offset: Int = 0, to: UnsafeMutableRawPointer, bytes: Int,
         on stream: CUDAStream
     ) throws(CUDAError) {
@@ -325,7 +325,7 @@ public final class CUDADevice {
     }
 
     /// Queues a fill on the stream `compute`: sets `bytes` bytes of `buffer`, from `offset` on, to `value`.
-    public func fill(
+    package func fill(
         _ buffer: DeviceBuffer, offset: Int = 0, _ value: UInt8, bytes: Int
     ) throws(CUDAError) {
         try check(
@@ -335,7 +335,8 @@ public final class CUDADevice {
 
     /// Records an event after all work that is queued on `stream` so far. Times can be measured only between events
     /// with `isTimed`.
-    public func event(on stream: CUDAStream, isTimed: Bool = false) throws(CUDAError) -> CUDAEvent {
+    package func event(on stream: CUDAStream, isTimed: Bool = false) throws(CUDAError) -> CUDAEvent
+    {
         let event = try CUDAEvent(libraries, isTimed: isTimed)
         try check(
             libraries.runtime.cudaEventRecord(event.event, stream.stream), "cudaEventRecord")
@@ -344,7 +345,7 @@ public final class CUDADevice {
 }
 
 /// A buffer in the device's memory. When the last reference is released, the memory returns to the pool.
-public final class DeviceBuffer {
+package final class DeviceBuffer {
     struct Block {
         let pointer: UnsafeMutableRawPointer
         let bytes: Int
@@ -364,7 +365,7 @@ public final class DeviceBuffer {
 }
 
 /// A buffer of page-locked host memory. When the last reference is released, the memory returns to the pool.
-public final class PinnedBuffer {
+package final class PinnedBuffer {
     struct Block {
         let pointer: UnsafeMutableRawPointer
         let bytes: Int
@@ -374,7 +375,7 @@ public final class PinnedBuffer {
     private let device: CUDADevice
 
     /// The address of the buffer.
-    public var pointer: UnsafeMutableRawPointer { block.pointer }
+    package var pointer: UnsafeMutableRawPointer { block.pointer }
 
     fileprivate init(_ block: Block, _ device: CUDADevice) {
         (self.block, self.device) = (block, device)

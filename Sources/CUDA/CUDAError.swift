@@ -1,7 +1,7 @@
 // Errors of NVIDIA's libraries and devices.
 
 /// An error of NVIDIA's libraries or devices, with the next step for the user.
-public enum CUDAError: Error, Equatable, CustomStringConvertible {
+package enum CUDAError: Error, Equatable, CustomStringConvertible {
     /// A library was not found.
     case missingLibrary(name: String, tried: [String], advice: String)
     /// A library lacks a function.
@@ -22,7 +22,7 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
     case call(function: String, code: Int, name: String, meaning: String)
 
     /// Whether the device is out of memory, so that a smaller batch may succeed.
-    public var isOutOfMemory: Bool {
+    package var isOutOfMemory: Bool {
         switch self {
         case .outOfMemory: true
         // Other calls can run out of memory, too: loading a module or a function, and creating an event. 2 is
@@ -33,7 +33,7 @@ public enum CUDAError: Error, Equatable, CustomStringConvertible {
     }
 
     /// The error, its details and the next step, in one line.
-    public var description: String {
+    package var description: String {
         switch self {
         case .missingLibrary(let name, let tried, let advice):
             "\(name) was not found; \(advice), or run with --device cpu. Tried: \(tried.joined(separator: ", "))"

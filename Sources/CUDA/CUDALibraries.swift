@@ -5,29 +5,29 @@ import FoundationEssentials
 import Glibc
 
 /// One of NVIDIA's libraries, and the result of the search for it.
-public struct LibraryFinding: Codable, Equatable, Sendable {
+package struct LibraryFinding: Codable, Equatable, Sendable {
     /// The name that users know: "libcuda", "libcudart" or "libcublas". The name is "libcudart, libcublas" if both
     /// files were found but cannot be used.
-    public let name: String
+    package let name: String
     /// The path of the file that was loaded; nil if the library was not found.
-    public var path: String?
+    package var path: String?
     /// The version, such as "12.9"; nil if it is unknown.
-    public var version: String?
+    package var version: String?
 }
 
 /// The functions of libcuda, libcudart and libcublas, loaded into this process.
-public struct CUDALibraries {
+package struct CUDALibraries {
     /// The functions of libcuda.
-    public private(set) var driver = cuda_driver_table()
+    package private(set) var driver = cuda_driver_table()
     /// The functions of libcudart.
-    public private(set) var runtime = cudart_table()
+    package private(set) var runtime = cudart_table()
     /// The functions of libcublas.
-    public private(set) var blas = cublas_table()
+    package private(set) var blas = cublas_table()
     /// The result of the search for each library.
-    public private(set) var findings: [LibraryFinding] = []
+    package private(set) var findings: [LibraryFinding] = []
 
     /// The environment variables in which users can name the file of a library.
-    public static let pathVariables = [Variable.driver, Variable.runtime, Variable.blas]
+    package static let pathVariables = [Variable.driver, Variable.runtime, Variable.blas]
 
     private enum Variable {
         static let driver = "SAE_EXTRACT_CUDA_DRIVER_LIB"
@@ -44,7 +44,7 @@ public struct CUDALibraries {
 
     /// Loads the three libraries. Throws `CUDAError`. `findings` receives the libraries that were looked for, also if
     /// an error is thrown.
-    public init(
+    package init(
         environment: [String: String], findings out: inout [LibraryFinding]
     ) throws(CUDAError) {
         defer { out = findings }

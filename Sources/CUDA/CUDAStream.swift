@@ -3,7 +3,7 @@
 import CCUDA
 
 /// A stream: a queue of work on the device.
-public final class CUDAStream {
+package final class CUDAStream {
     let stream: cuda_stream
     private let libraries: CUDALibraries
 
@@ -20,14 +20,14 @@ public final class CUDAStream {
 
     /// Waits until the device has finished all work queued on the stream. Throws `CUDAError`, also if the queued work
     /// has failed.
-    public func synchronize() throws(CUDAError) {
+    package func synchronize() throws(CUDAError) {
         try libraries.check(
             libraries.runtime.cudaStreamSynchronize(stream), "cudaStreamSynchronize")
     }
 }
 
 /// An event: a point in the work of a stream.
-public final class CUDAEvent {
+package final class CUDAEvent {
     let event: cuda_event
     private let libraries: CUDALibraries
 
@@ -46,13 +46,13 @@ public final class CUDAEvent {
 
     /// Waits until the stream has reached the event. Throws `CUDAError`, also if earlier work of the stream has
     /// failed.
-    public func synchronize() throws(CUDAError) {
+    package func synchronize() throws(CUDAError) {
         try libraries.check(libraries.runtime.cudaEventSynchronize(event), "cudaEventSynchronize")
     }
 
     /// Returns the seconds from `start` to this event. The stream must have reached both events. Both events must
     /// have been created with timing. Throws `CUDAError`.
-    public func seconds(since start: CUDAEvent) throws(CUDAError) -> Double {
+    package func seconds(since start: CUDAEvent) throws(CUDAError) -> Double {
         var milliseconds: Float = 0
         try libraries.check(
             libraries.driver.cuEventElapsedTime(&milliseconds, start.event, event),

@@ -6,47 +6,47 @@ import CCUDA
 import FoundationEssentials
 
 /// A device, as the driver describes it.
-public struct DeviceDescription: Codable, Equatable, Sendable {
+package struct DeviceDescription: Codable, Equatable, Sendable {
     /// The name of the device: "NVIDIA H100 80GB HBM3".
-    public let name: String
+    package let name: String
     /// The UUID: "GPU-…" for a device, "MIG-…" for a MIG slice of a device.
-    public let uuid: String
+    package let uuid: String
     /// Total memory of the device, in bytes.
-    public let memory: Int
+    package let memory: Int
     /// Compute capability, major and minor.
-    public let capability: [Int]
+    package let capability: [Int]
     /// The value of CUDA_VISIBLE_DEVICES for a process that uses only this device.
-    public var token: String
+    package var token: String
 
     /// Stores the description of a device.
-    public init(name: String, uuid: String, memory: Int, capability: [Int], token: String) {
+    package init(name: String, uuid: String, memory: Int, capability: [Int], token: String) {
         (self.name, self.uuid, self.memory) = (name, uuid, memory)
         (self.capability, self.token) = (capability, token)
     }
 
     /// The compute capability as text: "9.0".
-    public var capabilityName: String { capability.map { "\($0)" }.joined(separator: ".") }
+    package var capabilityName: String { capability.map { "\($0)" }.joined(separator: ".") }
 }
 
 /// The libraries and devices found on the machine.
-public struct DeviceProbe: Codable, Equatable, Sendable {
+package struct DeviceProbe: Codable, Equatable, Sendable {
     /// The libraries that were looked for, in order. The search ends at the first library that is missing.
-    public var libraries: [LibraryFinding] = []
+    package var libraries: [LibraryFinding] = []
     /// The devices that this process can see (CUDA_VISIBLE_DEVICES).
-    public var devices: [DeviceDescription] = []
+    package var devices: [DeviceDescription] = []
     /// The reason why no device can be used; nil if there was no error.
-    public var problem: String?
+    package var problem: String?
 
     /// Creates an empty result: no libraries and no devices.
-    public init() {}
+    package init() {}
 
     /// Whether an NVIDIA driver was found.
-    public var hasDriver: Bool {
+    package var hasDriver: Bool {
         libraries.first { $0.name == "libcuda" }?.path != nil
     }
 
     /// Searches for libraries and devices. Initialises CUDA in this process, so this process must not start workers.
-    public init(environment: [String: String]) {
+    package init(environment: [String: String]) {
         do throws(CUDAError) {
             let libraries = try CUDALibraries(environment: environment, findings: &self.libraries)
             devices = try DeviceProbe.devices(libraries, environment)
@@ -97,7 +97,7 @@ public struct DeviceProbe: Codable, Equatable, Sendable {
     }
 
     /// Splits a value of CUDA_VISIBLE_DEVICES into the names of devices, and removes white space.
-    public static func tokens(_ list: String) -> [String] {
+    package static func tokens(_ list: String) -> [String] {
         list.split(separator: ",").map { String($0.filter { !$0.isWhitespace }) }
     }
 

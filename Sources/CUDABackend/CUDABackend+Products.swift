@@ -18,7 +18,7 @@ import Tensors
 
 extension CUDABackend {
     /// Returns x · Wᵀ or x · W, depending on the layout of the weights.
-    public func matmul(_ x: CUDAMatrix, _ weights: CUDAWeights) throws -> CUDAMatrix {
+    package func matmul(_ x: CUDAMatrix, _ weights: CUDAWeights) throws -> CUDAMatrix {
         let out = try newMatrix(x.rows, weights.outputs)
         try multiply(
             x, rows: 0..<x.rows, weights, outputs: 0..<weights.outputs, into: out.floats!)

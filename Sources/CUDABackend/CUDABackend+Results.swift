@@ -14,7 +14,7 @@ extension CUDABackend {
     }
 
     /// Returns cross-entropy and entropy of the soft-capped logits. Ends the batch that `embed` began.
-    public func predictions(
+    package func predictions(
         _ x: CUDAMatrix, unembedding: CUDAWeights, softCap: Float?, nextTokens: [Int32]
     ) throws -> Deferred<TokenPredictions> {
         precondition(nextTokens.count == x.rows)
@@ -60,7 +60,7 @@ extension CUDABackend {
 
     /// Returns the features that fire and whose activation is above `floor`. Nil if a pre-activation is NaN or
     /// infinite. `value()` of the result throws `ResultOverflow` if the buffers were too small.
-    public func jumpReLU(
+    package func jumpReLU(
         _ x: CUDAMatrix, encoder: CUDAWeights, bias: DeviceBuffer, threshold: DeviceBuffer,
         above floor: Float
     ) throws -> Deferred<FiringFeatures?> {

@@ -9,16 +9,16 @@ import Tensors
 import Threading
 
 /// The backend that computes on an NVIDIA device.
-public final class CUDABackend: Backend {
+package final class CUDABackend: Backend {
     /// Activations on the device.
-    public typealias Matrix = CUDAMatrix
+    package typealias Matrix = CUDAMatrix
     /// A weight matrix on the device.
-    public typealias Weights = CUDAWeights
+    package typealias Weights = CUDAWeights
     /// A float32 weight vector on the device.
-    public typealias Vector = DeviceBuffer
+    package typealias Vector = DeviceBuffer
 
     /// The device.
-    public let device: CUDADevice
+    package let device: CUDADevice
     let precision: Precision
     /// CPU threads that examine weights and copy them to pinned memory.
     let threads: ThreadPool
@@ -52,13 +52,13 @@ public final class CUDABackend: Backend {
     static let chunkBytes = 512 << 20
 
     /// Always empty. Operations only queue work, so the time of a part is not known.
-    public var partSeconds: [BatchPart: Double] { [:] }
+    package var partSeconds: [BatchPart: Double] { [:] }
 
     /// Calls `body` and measures nothing; see `partSeconds`.
-    public func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R { try body() }
+    package func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R { try body() }
 
     /// Opens the first device that this process can see (CUDA_VISIBLE_DEVICES). Throws `CUDAError`.
-    public init(
+    package init(
         precision: Precision, threads: ThreadPool, environment: [String: String]
     ) throws {
         device = try CUDADevice(environment: environment)
@@ -67,11 +67,11 @@ public final class CUDABackend: Backend {
 
     /// Device, driver and libraries, with versions: "NVIDIA H100 80GB HBM3 (9.0), driver 13.0, cudart 12.9, cuBLAS
     /// 12.9.1".
-    public var kernels: String { "\(device.description), \(device.versions)" }
+    package var kernels: String { "\(device.description), \(device.versions)" }
 
     /// The way in which products are computed: "float32 by products of float16 parts: …". The text counts matrices;
     /// these numbers are valid after `load`.
-    public var products: String {
+    package var products: String {
         switch precision {
         case .bfloat16: "bfloat16: one product of rounded operands, summed in float32"
         case .float32:
@@ -81,14 +81,14 @@ public final class CUDABackend: Backend {
 
     /// Always 3: the device computes one batch, a second batch is queued so that the device never waits, and the
     /// results of a third are collected.
-    public var batchesInFlight: Int { 3 }
+    package var batchesInFlight: Int { 3 }
 
     /// Seconds of the batches collected so far, measured by the device's clock.
-    public var deviceSeconds: (busy: Double, span: Double)? { (busySeconds, spanSeconds) }
+    package var deviceSeconds: (busy: Double, span: Double)? { (busySeconds, spanSeconds) }
 
     /// Bytes in use on the device, by all processes. Free buffers in the pool of this process count as free. Nil if
     /// the driver fails.
-    public var deviceMemory: Int? { (try? device.memory()).map { $0.total - $0.free } }
+    package var deviceMemory: Int? { (try? device.memory()).map { $0.total - $0.free } }
 
     /// Adds the device time of one batch, from `start` to `end`, to the totals. The results of the batch have already
     /// arrived.
@@ -102,7 +102,7 @@ public final class CUDABackend: Backend {
     // MARK: Weights
 
     /// Registers the matrix, which `load` then copies to the device.
-    public func weights(
+    package func weights(
         _ tensor: StoredTensor, layout: WeightLayout, isTable: Bool = false
     ) -> CUDAWeights {
         let weights = CUDAWeights(tensor, layout: layout, isTable: isTable)
@@ -111,13 +111,13 @@ public final class CUDABackend: Backend {
     }
 
     /// Copies the vector to the device as float32, with `offset` added to each element.
-    public func vector(_ tensor: StoredTensor, adding offset: Float) throws -> DeviceBuffer {
+    package func vector(_ tensor: StoredTensor, adding offset: Float) throws -> DeviceBuffer {
         try upload(tensor.floats().map { $0 + offset })
     }
 
     /// Checks that the device has enough free memory, then copies the registered matrices to the device. Throws
     /// `CUDAError.tooSmall` if the memory is not enough.
-    public func load(rows: Int, bytesPerRow: Int, encoders: Int) throws {
+    package func load(rows: Int, bytesPerRow: Int, encoders: Int) throws {
         for weights in waiting where precision == .float32 {
             let survey = WeightSurvey(weights.tensor, threads)
             weights.form = .float16(parts: survey.isShort ? 1 : 2, exponent: survey.exponent)
@@ -148,7 +148,7 @@ public final class CUDABackend: Backend {
     /// Waits until the device has finished all queued work. Reason: queued copies of the batch may still read or
     /// write memory that the caller is about to reuse. Also resets `rowCapacity`, because after a shortage of memory
     /// the next batch may be smaller.
-    public func abandonBatch() {
+    package func abandonBatch() {
         try? device.compute.synchronize()
         (batchStart, batchUploads, rowCapacity) = (nil, [], 0)
         (positions, pieces) = (nil, nil)
@@ -187,13 +187,13 @@ public final class CUDABackend: Backend {
     }
 
     /// Copies `elements`, in row-major order, to a matrix on the device.
-    public func matrix(rows: Int, columns: Int, _ elements: [Float]) throws -> CUDAMatrix {
+    package func matrix(rows: Int, columns: Int, _ elements: [Float]) throws -> CUDAMatrix {
         precondition(elements.count == rows * columns)
         return CUDAMatrix(rows: rows, columns: columns, floats: try upload(elements))
     }
 
     /// Waits for the device and copies the elements of the rows, in row-major order.
-    public func elements(of x: CUDAMatrix, rows: Range<Int>) throws -> [Float] {
+    package func elements(of x: CUDAMatrix, rows: Range<Int>) throws -> [Float] {
         let floats = try floats(of: x)
         var out = [Float](repeating: .nan, count: rows.count * x.columns)
         try out.withUnsafeMutableBytes { out in
@@ -262,7 +262,7 @@ public final class CUDABackend: Backend {
     // MARK: Elementwise
 
     /// Begins a batch. Gathers the rows of `table` for `tokens` and multiplies them by `scale`.
-    public func embed(_ tokens: [Int32], table: CUDAWeights, scale: Float) throws -> CUDAMatrix {
+    package func embed(_ tokens: [Int32], table: CUDAWeights, scale: Float) throws -> CUDAMatrix {
         precondition(table.isTable && table.outputsAreRows, "a table is stored by rows")
         batchStart = try device.event(on: device.compute, isTimed: true)
         batchUploads = []
@@ -279,7 +279,7 @@ public final class CUDABackend: Backend {
 
     /// Returns a recipe for the root-mean-square norm of each row. The norm is computed when its use is known (see
     /// `CUDAMatrix`).
-    public func rmsNorm(
+    package func rmsNorm(
         _ x: CUDAMatrix, _ weight: DeviceBuffer, epsilon: Float
     ) throws -> CUDAMatrix {
         _ = try floats(of: x)
@@ -289,7 +289,7 @@ public final class CUDABackend: Backend {
     }
 
     /// Applies the rotary embedding in place. Elements i and i + `halfWidth` of each head are rotated as a pair.
-    public func rotate(_ x: CUDAMatrix, by table: RotaryTable, at rows: [Int32]) throws {
+    package func rotate(_ x: CUDAMatrix, by table: RotaryTable, at rows: [Int32]) throws {
         if rotary?.table.halfWidth != table.halfWidth || rotary?.table.cosines != table.cosines {
             rotary = (table, try upload(table.cosines), try upload(table.sines))
         }
@@ -305,13 +305,13 @@ public final class CUDABackend: Backend {
     }
 
     /// Returns a recipe for gelu(gate) · up. The product is computed when its use is known (see `CUDAMatrix`).
-    public func geglu(gate: CUDAMatrix, up: CUDAMatrix) throws -> CUDAMatrix {
+    package func geglu(gate: CUDAMatrix, up: CUDAMatrix) throws -> CUDAMatrix {
         CUDAMatrix(rows: gate.rows, columns: gate.columns, recipe: .geglu(gate: gate, up: up))
     }
 
     /// Adds `y` to `x` in place. If `y` is a norm that does not exist as float32, one kernel computes the norm and
     /// adds it without storing it.
-    public func add(_ y: CUDAMatrix, to x: CUDAMatrix) throws {
+    package func add(_ y: CUDAMatrix, to x: CUDAMatrix) throws {
         let target = try floats(of: x)
         if y.floats == nil,
             case .norm(let source, let version, let weight, let epsilon) = y.recipe
@@ -345,7 +345,7 @@ public final class CUDABackend: Backend {
     }
 
     /// Returns causal attention within each document, (rows, heads · headWidth), with the window and soft-cap of `p`.
-    public func attention(
+    package func attention(
         queries: CUDAMatrix, keys: CUDAMatrix, values: CUDAMatrix, in batch: PackedBatch,
         _ p: AttentionParameters
     ) throws -> CUDAMatrix {
@@ -389,7 +389,7 @@ public final class CUDABackend: Backend {
 
     /// Returns the lowest row with a NaN or infinity; nil if all elements are finite. If a row is finite, its sum of
     /// 0 · x is 0. Otherwise this sum is NaN.
-    public func firstNonFiniteRow(of x: CUDAMatrix) throws -> Deferred<Int?> {
+    package func firstNonFiniteRow(of x: CUDAMatrix) throws -> Deferred<Int?> {
         let result = try device.buffer(bytes: 4)
         try device.fill(result, 0x7F, bytes: 4)
         try device.launch(

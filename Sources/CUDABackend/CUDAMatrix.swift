@@ -10,7 +10,7 @@ import Tensors
 ///
 /// A norm or a GeGLU is not computed when it is requested, but when its use is known. Most norms and GeGLUs are read
 /// only by products, and are never stored as float32.
-public final class CUDAMatrix {
+package final class CUDAMatrix {
     /// A recipe for a matrix that has not been computed.
     enum Recipe {
         case norm(of: CUDAMatrix, version: Int, weight: DeviceBuffer, epsilon: Float)
@@ -18,9 +18,9 @@ public final class CUDAMatrix {
     }
 
     /// Number of rows.
-    public let rows: Int
+    package let rows: Int
     /// Number of columns.
-    public let columns: Int
+    package let columns: Int
     let recipe: Recipe?
     /// The matrix as float32, (rows, columns); nil if this form has not been computed.
     var floats: DeviceBuffer?
@@ -51,7 +51,7 @@ public final class CUDAMatrix {
 /// A weight matrix, which is on the device after `load`. With bfloat16 precision it is stored as bfloat16. With
 /// float32 precision it is multiplied by a power of two and stored as float16: in one part if one part is exact,
 /// otherwise in two.
-public final class CUDAWeights {
+package final class CUDAWeights {
     let tensor: StoredTensor
     /// Whether a row of the stored matrix has the weights of one output. If false, a row has the weights of one
     /// input.

@@ -143,7 +143,7 @@ private final class Gzip: Decoder {
 }
 
 /// The limit on the window of a zstd file. The window is the part of the output that the decoder keeps in memory.
-public enum CompressionWindow: Sendable {
+package enum CompressionWindow: Sendable {
     /// 2 GiB, for the user's own files. This is the maximum of the zstd command (`zstd --long=31`).
     case any
     /// 128 MiB, for files from the Hub. The zstd command without options and Hugging Face's `datasets` library have

@@ -2,12 +2,12 @@
 // document, so a document that begins with `<bos>` gets two.
 
 /// Detects the markers with which Gemma's chat template begins a text.
-public enum ChatTemplate {
+package enum ChatTemplate {
     private static let markers = ["<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>"]
 
     /// Returns whether `text` begins with `<bos>`, `<eos>` or a turn marker. White space and invisible characters
     /// before the marker are ignored.
-    public static func begins(_ text: String) -> Bool {
+    package static func begins(_ text: String) -> Bool {
         let visible = text.unicodeScalars.drop {
             $0.properties.isWhitespace || $0.properties.generalCategory == .format
         }
@@ -16,7 +16,7 @@ public enum ChatTemplate {
     }
 
     /// Returns a warning if documents of `authors` begin with a marker of the chat template; nil if no document does.
-    public static func warning(_ authors: [AuthorDocuments]) -> String? {
+    package static func warning(_ authors: [AuthorDocuments]) -> String? {
         let documents = authors.lazy.flatMap(\.documents)
         let templated = documents.filter { begins($0.text) }
         guard let first = templated.map(\.line).min() else { return nil }
@@ -26,7 +26,7 @@ public enum ChatTemplate {
     }
 
     /// Returns a warning if `prefix` begins with a marker of the chat template; nil if it does not.
-    public static func warning(prefix: String) -> String? {
+    package static func warning(prefix: String) -> String? {
         begins(prefix)
             ? "--prefix begins with <bos> or a turn marker; the program keeps this marker and puts one more <bos> before it; if you do not want that, remove the marker from --prefix"
             : nil

@@ -3,7 +3,7 @@
 import ByteJSON
 
 /// Errors for a corpus that cannot be used. Each message names the file, and the line if one line has the problem.
-public enum CorpusError: Error, Equatable, CustomStringConvertible {
+package enum CorpusError: Error, Equatable, CustomStringConvertible {
     /// A record does not have the required form.
     case badRecord(path: String, line: Int, reason: String)
     /// The problem is not one record: from this line on, the file is of another kind or has another form of JSON.
@@ -17,7 +17,7 @@ public enum CorpusError: Error, Equatable, CustomStringConvertible {
     case noneAccepted(path: String, records: Int, reasons: String)
 
     /// The message: the file and line, the problem, and the next step.
-    public var description: String {
+    package var description: String {
         switch self {
         case .badRecord(let path, let line, let reason):
             "\(path), line \(line): \(reason); correct or remove this record"
@@ -33,69 +33,69 @@ public enum CorpusError: Error, Equatable, CustomStringConvertible {
 }
 
 /// One accepted document.
-public struct Document: Codable, Equatable, Sendable {
+package struct Document: Codable, Equatable, Sendable {
     /// The text, unchanged from the record.
-    public let text: String
+    package let text: String
     /// The line on which the record begins, from 1. Lines are counted over all files of the corpus.
-    public let line: Int
+    package let line: Int
 
     /// Creates a document from the record that begins on `line`.
-    public init(text: String, line: Int) {
+    package init(text: String, line: Int) {
         self.text = text
         self.line = line
     }
 }
 
 /// An author and the author's accepted documents, in file order.
-public struct AuthorDocuments: Codable, Equatable, Sendable {
+package struct AuthorDocuments: Codable, Equatable, Sendable {
     /// The author's name, unchanged from the records.
-    public let author: String
+    package let author: String
     /// The accepted documents, in file order.
-    public fileprivate(set) var documents: [Document]
+    package fileprivate(set) var documents: [Document]
 
     /// Creates an author with `documents`.
-    public init(author: String, documents: [Document]) {
+    package init(author: String, documents: [Document]) {
         self.author = author
         self.documents = documents
     }
 }
 
 /// The criteria that a record must meet to be accepted.
-public struct Selection: Codable, Equatable, Sendable {
+package struct Selection: Codable, Equatable, Sendable {
     /// The key that names the author.
-    public var authorField = "style"
+    package var authorField = "style"
     /// The key that holds the text.
-    public var textField = "text"
+    package var textField = "text"
     /// The number of accepted documents, summed over all authors, after which reading stops; nil for no limit.
-    public var documentLimit: Int?
+    package var documentLimit: Int?
     /// The maximum number of documents of one author.
-    public var documentsPerAuthor = 250
+    package var documentsPerAuthor = 250
     /// The minimum number of words of a document, counted as Python's `str.split()` does.
-    public var minimumWords = 35
+    package var minimumWords = 35
     /// Authors whose records are not accepted.
-    public var excludedAuthors: [String] = []
+    package var excludedAuthors: [String] = []
     /// If not empty, only records of these authors are accepted.
-    public var includedAuthors: [String] = []
+    package var includedAuthors: [String] = []
 
     /// Creates a selection with the default values.
-    public init() {}
+    package init() {}
 }
 
 /// Reads the files of a corpus.
-public enum Corpus {
+package enum Corpus {
     /// The accepted documents, with warnings.
-    public struct Reading: Sendable {
+    package struct Reading: Sendable {
         /// The authors, in the order of their first accepted documents.
-        public let authors: [AuthorDocuments]
+        package let authors: [AuthorDocuments]
         /// A sentence for each author name in the selection that no record has. Empty if reading stopped at the
         /// document limit, because the records after it may have these names.
-        public let warnings: [String]
+        package let warnings: [String]
     }
 
     /// Returns the documents that `selection` accepts from the files at `paths`. Each file is JSONL or one JSON
     /// array, plain or compressed with gzip or zstd. `window` limits the window of zstd. Line numbers continue from
     /// one file to the next. Throws `FileError` or `CorpusError`.
-    public static func read(
+    package static func read(
         paths: [String], _ selection: Selection, window: CompressionWindow = .any
     ) throws -> Reading {
         var accepted = Accepted(selection)

@@ -24,7 +24,7 @@ import Tokenization
 /// Carries out `task` on the device that its plan names. Calls `send` with each event, from any thread. Batches and
 /// files that are finished before an error are kept. Throws `StopRequest`, the readers' errors, `FileError`,
 /// `NonFiniteError`, `ThreadError`, `CPUBackendError` and `CUDAError`.
-public func carryOut(
+package func carryOut(
     _ task: WorkerTask, stop: StopFlag, log: Logger,
     send: @escaping @Sendable (WorkerEvent) -> Void
 ) throws {

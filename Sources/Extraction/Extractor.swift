@@ -14,18 +14,18 @@ import Threading
 import Tokenization
 
 /// A NaN or infinity in an activation or logit.
-public struct NonFiniteError: Error, Equatable, CustomStringConvertible {
+package struct NonFiniteError: Error, Equatable, CustomStringConvertible {
     /// The author.
-    public let author: String
+    package let author: String
     /// The index of the document among the author's documents.
-    public let document: Int
+    package let document: Int
     /// The line of the corpus on which the document's record begins.
-    public let line: Int
+    package let line: Int
     /// The place in the model: the name of a hook, or "the logits".
-    public let place: String
+    package let place: String
 
     /// The message: the document, the place in the model, and the next step.
-    public var description: String {
+    package var description: String {
         "author '\(author)', document \(document) (line \(line) of the corpus): NaN or infinity in \(place); the checkpoint is damaged or not a Gemma-2 model; check it, download it again, or remove the document from the corpus"
     }
 }

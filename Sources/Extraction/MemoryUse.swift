@@ -3,16 +3,16 @@
 import FoundationEssentials
 
 /// The memory that a process uses.
-public struct MemoryUse: Sendable {
+package struct MemoryUse: Sendable {
     /// Bytes of anonymous memory (RssAnon).
-    public var own = 0
+    package var own = 0
     /// Bytes of memory-mapped files (RssFile), which are the checkpoint and the SAEs. Several processes share this
     /// memory.
-    public var mapped = 0
+    package var mapped = 0
 
     /// Reads the memory of this process, or of the process with the id `process`, from `/proc/PID/status`. The
     /// numbers are 0 if the process has ended.
-    public init(process: Int32? = nil) {
+    package init(process: Int32? = nil) {
         let name = process.map { "\($0)" } ?? "self"
         guard let text = try? String(contentsOfFile: "/proc/\(name)/status", encoding: .utf8)
         else { return }
@@ -26,7 +26,7 @@ public struct MemoryUse: Sendable {
     }
 
     /// The text for the log, such as "332 MB of memory, 5003 MB of mapped files".
-    public var description: String {
+    package var description: String {
         "\(own >> 20) MB of memory, \(mapped >> 20) MB of mapped files"
     }
 }

@@ -16,7 +16,7 @@ import Tensors
 
 /// The entry of this invocation in `run.json`. Each invocation also writes its entry to its own file in
 /// `.sae-extract/runs`. `run.json` is made from all these files.
-public struct RunManifest {
+package struct RunManifest {
     private let plan: RunPlan
     private let inputs: InputFingerprints
     private let state: StateFolder
@@ -34,7 +34,7 @@ public struct RunManifest {
     /// Makes the entry for `plan`. Writes no file. Throws `UsageError` if `run.json` exists and is not a manifest of
     /// this program, because the run would overwrite it. A damaged `run.json` is accepted if entries exist in
     /// `.sae-extract/runs`.
-    public init(
+    package init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder,
         overwriting isOverwriting: Bool
     ) throws {
@@ -64,7 +64,7 @@ public struct RunManifest {
     }
 
     /// Adds the information in a worker's event to the entry.
-    public mutating func add(_ event: WorkerEvent, rank: Int) {
+    package mutating func add(_ event: WorkerEvent, rank: Int) {
         switch event {
         case .loaded(let kernels, let products):
             self.kernels.insert(kernels)
@@ -78,7 +78,7 @@ public struct RunManifest {
     /// Writes the entry, and `run.json` with the entries of all invocations. Returns the other processes on this
     /// machine that work on the same results. Throws `FileError`.
     @discardableResult
-    public func write(_ outcome: RunOutcome) throws -> [RunningProcess] {
+    package func write(_ outcome: RunOutcome) throws -> [RunningProcess] {
         try folder.makeFolder()
         try write(.object(entry(outcome)), to: folder / "\(id).json")
         // Another invocation may add or change its entry while this one writes `run.json`. So the loop reads the entries

@@ -3,23 +3,23 @@
 import Synchronization
 
 /// A flag that asks a worker to end after the current batch.
-public final class StopFlag: Sendable {
+package final class StopFlag: Sendable {
     private let flag = Atomic<Bool>(false)
 
     /// Makes a flag that is not raised.
-    public init() {}
+    package init() {}
 
     /// Raises the flag. It cannot be lowered.
-    public func raise() { flag.store(true, ordering: .relaxed) }
+    package func raise() { flag.store(true, ordering: .relaxed) }
 
     /// Whether the flag is raised.
-    public var isRaised: Bool { flag.load(ordering: .relaxed) }
+    package var isRaised: Bool { flag.load(ordering: .relaxed) }
 
     /// Throws `StopRequest` if the flag is raised.
-    public func check() throws(StopRequest) {
+    package func check() throws(StopRequest) {
         if isRaised { throw StopRequest() }
     }
 }
 
 /// The worker was asked to end. Finished batches and files are kept.
-public struct StopRequest: Error {}
+package struct StopRequest: Error {}

@@ -7,7 +7,7 @@
 // Activations do not go through this pipe. The worker stores them in its journal.
 
 /// An event that a worker reports to its parent.
-public enum WorkerEvent: Codable, Equatable, Sendable {
+package enum WorkerEvent: Codable, Equatable, Sendable {
     /// The worker has read its task.
     case started(process: Int32)
     /// The model and the SAEs are loaded. `kernels` names the device and the kernels in use; `products` says how

@@ -9,7 +9,7 @@ import Planning
 import RunState
 
 /// The part of a plan that one worker carries out.
-public struct WorkerTask: Codable, Sendable {
+package struct WorkerTask: Codable, Sendable {
     /// An author, and the worker's share of the author's documents.
     struct Assignment: Codable, Sendable {
         let share: AuthorShare
@@ -22,32 +22,32 @@ public struct WorkerTask: Codable, Sendable {
     /// The versions (size and time) of the checkpoint's and the SAEs' files that the parent has checked.
     let inputs: [FileVersion]
     /// The worker's rank among all workers of the run.
-    public let rank: Int
+    package let rank: Int
     /// The worker's authors, in the plan's order.
     let assignments: [Assignment]
     /// Whether the worker logs, on its first batch, how well each SAE reconstructs its activations.
     let checksTaps: Bool
 
     /// The worker's device; nil on the CPU.
-    public var device: DeviceDescription? {
+    package var device: DeviceDescription? {
         plan.devices.isEmpty ? nil : plan.devices[rank - plan.ranks.lowerBound]
     }
 
     /// For each of the worker's authors, the author's index in the plan and the number of documents that the worker
     /// computes. If several ranks share an author, the number is approximate.
-    public var documentCounts: [(author: Int, documents: Int)] {
+    package var documentCounts: [(author: Int, documents: Int)] {
         assignments.map { ($0.share.number, $0.author.documents.count / $0.share.parts) }
     }
 
     /// The maximum number of threads and processes that the worker has at a time: the computing threads and two
     /// others. On a CUDA device, also the threads that write files and the threads of the driver.
-    public var taskCount: Int { plan.threads + 2 + (device == nil ? 0 : 2 * plan.threads + 10) }
+    package var taskCount: Int { plan.threads + 2 + (device == nil ? 0 : 2 * plan.threads + 10) }
 
     /// The number of ranks of the run.
-    public var worldSize: Int { plan.worldSize }
+    package var worldSize: Int { plan.worldSize }
 
     /// Returns one task for each worker of this invocation.
-    public static func tasks(
+    package static func tasks(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder
     ) -> [WorkerTask] {
         plan.ranks.map { rank in

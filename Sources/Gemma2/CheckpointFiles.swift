@@ -7,17 +7,17 @@ import ByteJSON
 import Files
 
 /// The tensors of a checkpoint folder, as stored in its safetensors files.
-public struct CheckpointFiles: Sendable {
+package struct CheckpointFiles: Sendable {
     /// The name of the weights file if a checkpoint has only one.
-    public static let singleName = "model.safetensors"
+    package static let singleName = "model.safetensors"
     /// The name of the index of a checkpoint that is split into shards. The index maps each tensor to the file that
     /// stores it.
-    public static let indexName = "model.safetensors.index.json"
+    package static let indexName = "model.safetensors.index.json"
 
     /// The path of the folder.
-    public let directory: String
+    package let directory: String
     /// The safetensors files and their names. Shards are in the order in which the index first names them.
-    public let files: [(name: String, file: SafetensorsFile)]
+    package let files: [(name: String, file: SafetensorsFile)]
     /// Warnings about files in the folder that are not read, although the user may want them: a second form of the
     /// weights, or an adapter. Each warning names the file.
     let warnings: [String]
@@ -28,7 +28,7 @@ public struct CheckpointFiles: Sendable {
 
     /// Opens the folder's `model.safetensors`. If this file does not exist, opens the shards that the index names.
     /// Checks the headers. Throws `FileError`, `UnexpectedFileError`, `SafetensorsError` or `CheckpointError`.
-    public init(directory: String) throws {
+    package init(directory: String) throws {
         self.directory = directory
         let single = "\(directory)/\(CheckpointFiles.singleName)"
         let indexPath = "\(directory)/\(CheckpointFiles.indexName)"
@@ -102,7 +102,7 @@ public struct CheckpointFiles: Sendable {
 
     /// Returns the names of the weights files that the index at `path` lists. Each name appears once, in the order of
     /// the index. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
-    public static func weightNames(index path: String) throws -> [String] {
+    package static func weightNames(index path: String) throws -> [String] {
         var seen: Set<ExactString> = []
         return try readIndex(path).map(\.file).filter { seen.insert(ExactString($0)).inserted }
     }
@@ -130,7 +130,7 @@ public struct CheckpointFiles: Sendable {
     }
 
     /// The element types of all tensors in the checkpoint, sorted by name.
-    public var elementTypes: [ElementType] {
+    package var elementTypes: [ElementType] {
         files.reduce(into: Set()) { $0.formUnion($1.file.elementTypes) }
             .sorted { $0.rawValue < $1.rawValue }
     }

@@ -6,7 +6,7 @@ import Files
 extension CheckpointFiles {
     /// Throws `CheckpointError` if the folder has no weights and its other files show the cause. Returns if the cause
     /// is unknown. Throws `FileError` if the folder cannot be read.
-    public static func checkFolder(_ directory: String) throws {
+    package static func checkFolder(_ directory: String) throws {
         let names = try directoryContents(directory)
         guard !names.contains(singleName), !names.contains(indexName),
             let reason = otherContents(names, directory)

@@ -33,16 +33,16 @@ extension Gemma2Config {
 }
 
 /// The tensors of a checkpoint that the model of one configuration is computed from.
-public struct CheckpointTensors {
+package struct CheckpointTensors {
     /// Warnings about unknown tensors, and about other weights in the folder. Each warning names the file.
-    public let warnings: [String]
+    package let warnings: [String]
     private let files: CheckpointFiles
     private let shapes: [String: [Int]]
 
     /// Checks that the files have all tensors that `config` asks for, with the right shapes, and no tensor that would
     /// change the results. Reads only headers. If the unembedding is stored although `config` ties it to the
     /// embedding, also reads up to 64 rows of both matrices. Throws `SafetensorsError` or `CheckpointError`.
-    public init(_ files: CheckpointFiles, _ config: Gemma2Config) throws {
+    package init(_ files: CheckpointFiles, _ config: Gemma2Config) throws {
         self.files = files
         let tensors = config.tensors
         shapes = Dictionary(uniqueKeysWithValues: tensors)

@@ -7,7 +7,7 @@ import Hooks
 
 /// Errors for a checkpoint that cannot be used. Each message names the file. If the error concerns a key or a tensor,
 /// the message names it too.
-public enum CheckpointError: Error, Equatable, CustomStringConvertible {
+package enum CheckpointError: Error, Equatable, CustomStringConvertible {
     /// The configuration is not JSON, lacks a required key, or has a value that is not supported.
     case badConfig(path: String, reason: String)
     /// The folder has neither `model.safetensors` nor an index of shards.
@@ -31,7 +31,7 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case tooFewRows(path: String, rows: Int, tokenizer: String, lastID: Int)
 
     /// The message: the file, what was found and expected, and the next step.
-    public var description: String {
+    package var description: String {
         switch self {
         case .badConfig(let path, let reason):
             "\(path): \(reason); give the config.json of a Gemma-2 checkpoint"
@@ -58,47 +58,47 @@ public enum CheckpointError: Error, Equatable, CustomStringConvertible {
 
 /// The sizes and constants of a Gemma-2 model. Properties have the names of TransformerLens. The keys of
 /// `config.json` are in parentheses.
-public struct Gemma2Config: Equatable, Sendable {
+package struct Gemma2Config: Equatable, Sendable {
     /// Width of the residual stream (`hidden_size`).
-    public var dModel: Int
+    package var dModel: Int
     /// Width of the MLP (`intermediate_size`).
-    public var dMLP: Int
+    package var dMLP: Int
     /// Number of blocks (`num_hidden_layers`).
-    public var nLayers: Int
+    package var nLayers: Int
     /// Number of query heads (`num_attention_heads`).
-    public var nHeads: Int
+    package var nHeads: Int
     /// Number of key and value heads (`num_key_value_heads`).
-    public var nKVHeads: Int
+    package var nKVHeads: Int
     /// Width of a head (`head_dim`).
-    public var dHead: Int
+    package var dHead: Int
     /// Size of the vocabulary (`vocab_size`).
-    public var dVocab: Int
+    package var dVocab: Int
     /// Longest sequence that the model was made for, in tokens (`max_position_embeddings`).
-    public var nContext: Int
+    package var nContext: Int
     /// Constant that RMSNorm adds to the mean square (`rms_norm_eps`).
-    public var epsilon: Float
+    package var epsilon: Float
     /// Base of the frequencies of the rotary position embedding (`rope_theta`).
-    public var rotaryBase: Float
+    package var rotaryBase: Float
     /// Attention scores are divided by the square root of this number (`query_pre_attn_scalar`).
-    public var queryPreAttentionScalar: Float
+    package var queryPreAttentionScalar: Float
     /// Soft-cap of attention scores (`attn_logit_softcapping`); nil if scores are not capped.
-    public var attentionSoftCap: Float?
+    package var attentionSoftCap: Float?
     /// Soft-cap of the final logits (`final_logit_softcapping`); nil if logits are not capped.
-    public var finalSoftCap: Float?
+    package var finalSoftCap: Float?
     /// Number of keys that a query of a local layer sees, including its own position (`sliding_window`).
-    public var slidingWindow: Int
+    package var slidingWindow: Int
     /// For each layer, whether its attention is local (limited to the sliding window) or global (`layer_types`).
-    public var isLocal: [Bool]
+    package var isLocal: [Bool]
     /// Whether the unembedding is the embedding matrix (`tie_word_embeddings`).
-    public var hasTiedEmbeddings: Bool
+    package var hasTiedEmbeddings: Bool
     /// The id of `<bos>` (`bos_token_id`); nil if it is null or missing. The program uses the tokenizer's id instead.
-    public var bosTokenID: Int?
+    package var bosTokenID: Int?
     /// Warnings about keys that have no effect in this program, although the user may expect one. Each warning names
     /// the file.
-    public var warnings: [String]
+    package var warnings: [String]
 
     /// Reads the configuration at `path`. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
-    public init(path: String) throws {
+    package init(path: String) throws {
         let object = try MappedFile(path: path).jsonObject {
             CheckpointError.badConfig(path: path, reason: $0)
         }
@@ -148,7 +148,7 @@ public struct Gemma2Config: Equatable, Sendable {
     }
 
     /// Returns the number of columns of the activations at `site`, which is the `d_in` of its SAEs.
-    public func width(of site: Site) -> Int {
+    package func width(of site: Site) -> Int {
         site == .att ? nHeads * dHead : dModel
     }
 }

@@ -6,19 +6,19 @@ import Hooks
 import Tensors
 
 /// A Gemma-2 model on a device.
-public struct Gemma2Model<B: Backend> {
+package struct Gemma2Model<B: Backend> {
     /// A function that receives the activations at a hook, (tokens, width). The matrix is valid only during the call.
-    public typealias Tap = (HookPoint, B.Matrix) throws -> Void
+    package typealias Tap = (HookPoint, B.Matrix) throws -> Void
 
     /// The sizes and constants of the model.
-    public let config: Gemma2Config
+    package let config: Gemma2Config
     private let backend: B
     private let weights: Gemma2Weights<B>
     private let rotary: RotaryTable
 
     /// Passes the weights of a checkpoint to `backend`. The model is then ready for sequences of at most
     /// `maximumLength` tokens. Throws if a tensor is missing or does not have the shape that `config` implies.
-    public init(
+    package init(
         _ files: CheckpointFiles, config: Gemma2Config, maximumLength: Int, on backend: B
     ) throws {
         self.config = config
@@ -32,7 +32,7 @@ public struct Gemma2Model<B: Backend> {
     /// The bound counts all buffers of one block, as if none were released before the end of the block. An element
     /// takes 4 bytes as float32. If a matrix is read by products, CUDA needs up to 4 bytes more per element for its
     /// 16-bit parts (`CUDAMatrix.parts`).
-    public var bytesPerToken: Int {
+    package var bytesPerToken: Int {
         let heads = config.nHeads * config.dHead
         let keys = config.nKVHeads * config.dHead
         // The buffers that each term counts. (f): float32. (p): 16-bit parts, which only CUDA has.
@@ -47,7 +47,7 @@ public struct Gemma2Model<B: Backend> {
 
     /// Runs the forward pass on `batch`. Calls `tap` with the activations at each hook. Returns the predictions of
     /// the next tokens.
-    public func forward(_ batch: PackedBatch, tap: Tap) throws -> Deferred<TokenPredictions> {
+    package func forward(_ batch: PackedBatch, tap: Tap) throws -> Deferred<TokenPredictions> {
         // Embeddings are multiplied by √dModel, which is 48 for 2b and 59.8665 for 9b. The factor is not rounded to
         // bfloat16.
         let x = try backend.measure(.embedding) {

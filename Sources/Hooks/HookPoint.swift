@@ -1,7 +1,7 @@
 // The hooks of the model, named as in TransformerLens.
 
 /// The sites of the model for which Gemma Scope has SAEs.
-public enum Site: String, CaseIterable, Codable, Sendable {
+package enum Site: String, CaseIterable, Codable, Sendable {
     /// The residual stream after the block: `hook_resid_post`, width `d_model`.
     case res
     /// The output of the MLP after its post-norm, before it is added to the residual stream: `hook_mlp_out`, width
@@ -11,7 +11,7 @@ public enum Site: String, CaseIterable, Codable, Sendable {
     case att
 
     /// The hook's name within a block.
-    public var hookName: String {
+    package var hookName: String {
         switch self {
         case .res: "hook_resid_post"
         case .mlp: "hook_mlp_out"
@@ -21,20 +21,20 @@ public enum Site: String, CaseIterable, Codable, Sendable {
 }
 
 /// A hook: one site of one layer.
-public struct HookPoint: Hashable, Codable, Sendable, CustomStringConvertible {
+package struct HookPoint: Hashable, Codable, Sendable, CustomStringConvertible {
     /// The index of the layer, from 0.
-    public let layer: Int
+    package let layer: Int
     /// The site within the layer.
-    public let site: Site
+    package let site: Site
 
     /// Creates the hook at `site` of `layer`.
-    public init(layer: Int, site: Site) {
+    package init(layer: Int, site: Site) {
         self.layer = layer
         self.site = site
     }
 
     /// Parses a name such as `blocks.5.hook_resid_post`. Nil if the text is not the name of a hook.
-    public init?(_ description: String) {
+    package init?(_ description: String) {
         let parts = description.split(
             separator: ".", maxSplits: 2, omittingEmptySubsequences: false)
         guard parts.count == 3, parts[0] == "blocks", let layer = number(parts[1], after: ""),
@@ -44,5 +44,5 @@ public struct HookPoint: Hashable, Codable, Sendable, CustomStringConvertible {
     }
 
     /// The name in TransformerLens, such as `blocks.5.hook_resid_post`.
-    public var description: String { "blocks.\(layer).\(site.hookName)" }
+    package var description: String { "blocks.\(layer).\(site.hookName)" }
 }

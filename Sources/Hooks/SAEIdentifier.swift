@@ -2,23 +2,23 @@
 // Layout: huggingface.co/google/gemma-scope-2b-pt-res, and the same for the other sites and for 9b.
 
 /// The path of an SAE within its repository: `layer_5/width_16k/average_l0_51`.
-public struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertible {
+package struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertible {
     /// The index of the layer that the SAE was trained on.
-    public let layer: Int
+    package let layer: Int
     /// The number of features, in the form in which the repository writes it: `16k`.
-    public let width: String
+    package let width: String
     /// The published average L0: the mean number of features that fire at a token.
-    public let averageL0: Int
+    package let averageL0: Int
 
     /// Creates the identifier of the SAE of `layer` with `width` and `averageL0`.
-    public init(layer: Int, width: String, averageL0: Int) {
+    package init(layer: Int, width: String, averageL0: Int) {
         self.layer = layer
         self.width = width
         self.averageL0 = averageL0
     }
 
     /// Parses `layer_L/width_W/average_l0_N`. Nil if the text has another form.
-    public init?(_ text: String) {
+    package init?(_ text: String) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count == 3, let layer = number(parts[0], after: "layer_"),
             parts[1].hasPrefix("width_"), parts[1].count > 6,
@@ -28,7 +28,7 @@ public struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertibl
     }
 
     /// The path within the repository.
-    public var description: String { "layer_\(layer)/width_\(width)/average_l0_\(averageL0)" }
+    package var description: String { "layer_\(layer)/width_\(width)/average_l0_\(averageL0)" }
 }
 
 /// Returns the decimal number after `prefix`. Nil if `text` is not `prefix` followed by digits only.

@@ -1,7 +1,7 @@
 // The sizes of Gemma 2 for which Gemma Scope has SAEs, and the names of their SAE repositories.
 
 /// The model size of a set of Gemma Scope repositories.
-public enum ScopeSize: String, Codable, Sendable {
+package enum ScopeSize: String, Codable, Sendable {
     /// Gemma 2 2B: the repositories `gemma-scope-2b-pt-…`.
     case small = "2b"
     /// Gemma 2 9B: the repositories `gemma-scope-9b-pt-…`.
@@ -9,11 +9,11 @@ public enum ScopeSize: String, Codable, Sendable {
 
     /// Chooses the size from a model's label. The size is 9b if "9b" is a word of the label (a run of letters and
     /// digits), otherwise 2b.
-    public init(label: String) {
+    package init(label: String) {
         let words = label.lowercased().split { !$0.isLetter && !$0.isNumber }
         self = words.contains("9b") ? .large : .small
     }
 
     /// Returns the name of the repository with the SAEs of a site, such as `gemma-scope-2b-pt-res`.
-    public func repositoryName(site: String) -> String { "gemma-scope-\(rawValue)-pt-\(site)" }
+    package func repositoryName(site: String) -> String { "gemma-scope-\(rawValue)-pt-\(site)" }
 }

@@ -2,18 +2,18 @@
 // every rank can compute all shares.
 
 /// A rank's share of one author: a contiguous range of the author's batches.
-public struct AuthorShare: Codable, Equatable, Sendable {
+package struct AuthorShare: Codable, Equatable, Sendable {
     /// The index of the author in the plan, from 0.
-    public let number: Int
+    package let number: Int
     /// The index of the share among the shares of the author, from 0.
-    public let part: Int
+    package let part: Int
     /// The number of shares of the author: the number of ranks that work on the author.
-    public let parts: Int
+    package let parts: Int
 
     /// Returns the shares of rank `rank` if `worldSize` ranks divide `authorCount` authors. With at most as many
     /// ranks as authors, rank `r` takes the whole authors `r`, `r + worldSize`, …. With more ranks than authors, the
     /// ranks `r`, `r + authorCount`, … share author `r`.
-    public static func shares(rank: Int, worldSize: Int, authorCount: Int) -> [AuthorShare] {
+    package static func shares(rank: Int, worldSize: Int, authorCount: Int) -> [AuthorShare] {
         precondition((0..<worldSize).contains(rank))
         guard authorCount > 0 else { return [] }
         guard worldSize > authorCount else {

@@ -4,7 +4,7 @@
 import CUDA
 
 /// The limit on the size of a batch.
-public enum BatchLimit: Equatable, Codable, Sendable {
+package enum BatchLimit: Equatable, Codable, Sendable {
     /// The maximum number of documents in a batch.
     case documents(Int)
     /// The maximum number of tokens in a batch, `<bos>` and prefix included. A document with more tokens is a batch
@@ -35,7 +35,7 @@ public enum BatchLimit: Equatable, Codable, Sendable {
     private static let mostTokens = 16_384
 
     /// The limit as text, such as "4" or "auto (1000 tokens)".
-    public var description: String {
+    package var description: String {
         switch self {
         case .documents(let count): "\(count)"
         case .tokens(let count): "auto (\(count) tokens)"

@@ -1,7 +1,7 @@
 // The values of `--device`.
 
 /// The kind of device that a run computes on.
-public enum DeviceChoice: String, CaseIterable, Codable, Sendable {
+package enum DeviceChoice: String, CaseIterable, Codable, Sendable {
     /// CUDA if an NVIDIA driver exists, otherwise the CPU.
     case auto
     /// The CPU.

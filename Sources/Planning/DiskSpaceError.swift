@@ -3,9 +3,9 @@
 import Files
 
 /// The file system of `save_dir` has too little free space, or too few free inodes, for the files of the plan.
-public struct DiskSpaceError: Error, Equatable, CustomStringConvertible {
+package struct DiskSpaceError: Error, Equatable, CustomStringConvertible {
     /// The resource that is short.
-    public enum Shortage: Equatable, Sendable {
+    package enum Shortage: Equatable, Sendable {
         /// The estimated number of bytes that the run will write, and the number of free bytes.
         case bytes(needed: Int, free: Int)
         /// The estimated number of files that the run will make, and the number of free inodes.
@@ -13,12 +13,12 @@ public struct DiskSpaceError: Error, Equatable, CustomStringConvertible {
     }
 
     /// The path of `save_dir`.
-    public let saveDirectory: String
+    package let saveDirectory: String
     /// The resource that is short, with the numbers.
-    public let shortage: Shortage
+    package let shortage: Shortage
 
     /// The message: the number that is needed, the number that is free, and the next step.
-    public var description: String {
+    package var description: String {
         let overruling =
             "; if the file system has more free space than it reports, add --ignore_free_space"
         switch shortage {

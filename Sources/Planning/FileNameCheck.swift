@@ -10,7 +10,7 @@ import RunFiles
 import RunState
 
 /// Tries whether the file system accepts the names of a plan's output files.
-public struct FileNameCheck {
+package struct FileNameCheck {
     private let plan: RunPlan
     /// The authors' names, encoded as in file names.
     private let names: [String]
@@ -28,7 +28,7 @@ public struct FileNameCheck {
     ]
 
     /// Creates the check for the names of `plan`'s files.
-    public init(_ plan: RunPlan) {
+    package init(_ plan: RunPlan) {
         self.plan = plan
         names = plan.authors.map { plan.naming.encoded($0.author) }
     }
@@ -56,7 +56,7 @@ public struct FileNameCheck {
     /// Throws `FileNameError` if the file system of `--save_dir` refuses a name or treats two names as one.
     /// Characters that all file systems accept are not tried. The check makes a folder in `.sae-extract` and removes
     /// it again. Throws `FileError` for other errors of the file system.
-    public func check() throws {
+    package func check() throws {
         let characters = specialCharacters
         let longest = longestName
         let pairs = similarNames

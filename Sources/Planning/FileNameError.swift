@@ -3,7 +3,7 @@
 import Glibc
 
 /// The file system of `save_dir` refuses names of output files, or treats two names as one.
-public enum FileNameError: Error, Equatable, CustomStringConvertible {
+package enum FileNameError: Error, Equatable, CustomStringConvertible {
     /// The file system refuses characters in the file names of `authors`. `code` is the error code of the system.
     case characters([Unicode.Scalar], authors: [String], saveDirectory: String, code: Int32)
     /// The file system refuses characters of the model's label, which is part of all file names.
@@ -15,7 +15,7 @@ public enum FileNameError: Error, Equatable, CustomStringConvertible {
     case sameFile(authors: [String], saveDirectory: String)
 
     /// The message: the refused characters or names, their authors, and the next step.
-    public var description: String {
+    package var description: String {
         let elsewhere = "give a --save_dir on another file system"
         func reason(_ code: Int32) -> String { String(cString: strerror(code)) }
         switch self {

@@ -1,16 +1,16 @@
 // The origin of an input on the Hugging Face Hub.
 
 /// The repository and commit of an input on the Hugging Face Hub.
-public struct HubOrigin: Codable, Equatable, Sendable {
+package struct HubOrigin: Codable, Equatable, Sendable {
     /// The name of the repository, such as `google/gemma-2-2b`.
-    public let repository: String
+    package let repository: String
     /// The revision that the user asked for.
-    public let revision: String
+    package let revision: String
     /// The commit to which the revision was resolved.
-    public let commit: String
+    package let commit: String
 
     /// Creates the origin in `repository` at `commit`.
-    public init(repository: String, revision: String, commit: String) {
+    package init(repository: String, revision: String, commit: String) {
         (self.repository, self.revision, self.commit) = (repository, revision, commit)
     }
 }

@@ -11,7 +11,7 @@ import Tokenization
 
 /// The files of the checkpoint and of the SAEs, with their identities. To compute an identity, a few megabytes of the
 /// file are read.
-public struct InputFingerprints: Sendable {
+package struct InputFingerprints: Sendable {
     /// The file of an SAE.
     package struct SAE: Sendable {
         /// The SAE and its hook.
@@ -32,14 +32,14 @@ public struct InputFingerprints: Sendable {
     package let saes: [SAE]
     /// Warnings about content of the files that the program ignores although it may matter to the user. Each names
     /// its file.
-    public let warnings: [String]
+    package let warnings: [String]
 
     /// The versions of the files that were read. A worker refuses a file of another version.
     package var versions: [FileVersion] { (checkpoint + saes.map(\.file)).map(\.version) }
 
     /// Reads the input files of `plan`, without the weights, and checks them as far as possible. Throws the readers'
     /// errors.
-    public init(_ plan: RunPlan) throws {
+    package init(_ plan: RunPlan) throws {
         let folders = plan.locations.model
         let configPath = folders.config + "/config.json"
         let config = try Gemma2Config(path: configPath)

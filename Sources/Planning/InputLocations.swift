@@ -1,22 +1,22 @@
 // The paths of a run's inputs on this machine.
 
 /// The paths of a run's inputs on this machine.
-public struct InputLocations: Codable, Sendable {
+package struct InputLocations: Codable, Sendable {
     /// The model's name in file names and logs.
-    public let label: String
+    package let label: String
     /// The checkpoint's folders.
-    public let model: ModelFolders
+    package let model: ModelFolders
     /// The origin of a downloaded checkpoint; nil for a local checkpoint.
-    public let modelOrigin: HubOrigin?
+    package let modelOrigin: HubOrigin?
     /// One SAE for each hook, ordered by layer and then site.
-    public let saes: [ChosenSAE]
+    package let saes: [ChosenSAE]
     /// The files of the corpus, in the order in which they are read.
-    public let dataPaths: [String]
+    package let dataPaths: [String]
     /// The origin of a downloaded corpus; nil for a local corpus.
-    public let corpusOrigin: HubOrigin?
+    package let corpusOrigin: HubOrigin?
 
     /// Creates the locations of all inputs.
-    public init(
+    package init(
         label: String, model: ModelFolders, modelOrigin: HubOrigin? = nil, saes: [ChosenSAE],
         dataPaths: [String], corpusOrigin: HubOrigin? = nil
     ) {

@@ -1,21 +1,21 @@
 // The folders of a checkpoint.
 
 /// The folders of a checkpoint's files. The folders differ only if a cache has these files at different commits.
-public struct ModelFolders: Codable, Sendable {
+package struct ModelFolders: Codable, Sendable {
     /// The folder of `config.json`.
-    public let config: String
+    package let config: String
     /// The folder of the tokenizer's file.
-    public let tokenizer: String
+    package let tokenizer: String
     /// The folder of the weights and their index.
-    public let weights: String
+    package let weights: String
 
     /// Creates the folders of a checkpoint whose files are in different folders.
-    public init(config: String, tokenizer: String, weights: String) {
+    package init(config: String, tokenizer: String, weights: String) {
         (self.config, self.tokenizer, self.weights) = (config, tokenizer, weights)
     }
 
     /// Creates the folders of a checkpoint whose files are all in `directory`.
-    public init(_ directory: String) {
+    package init(_ directory: String) {
         self.init(config: directory, tokenizer: directory, weights: directory)
     }
 }

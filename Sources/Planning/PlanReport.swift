@@ -14,10 +14,10 @@ import Threading
 import Tokenization
 
 /// Makes the text that `--dry_run` prints.
-public enum PlanReport {
+package enum PlanReport {
     /// Returns the lines for `plan`: inputs, SAEs, ranks, sizes, and for each author the documents, tokens, finished
     /// batches and files. Writes no file. Throws the readers' errors and `FileError`.
-    public static func lines(
+    package static func lines(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, _ size: SizeEstimate,
         overwriting: Bool, log: Logger
     ) throws -> [String] {

@@ -9,7 +9,7 @@ import Tensors
 
 extension ResumeSettings {
     /// Creates the settings from `plan` and the identities of its inputs, `inputs`.
-    public init(_ plan: RunPlan, _ inputs: InputFingerprints) {
+    package init(_ plan: RunPlan, _ inputs: InputFingerprints) {
         let documents = plan.authors.reduce(0) { $0 + $1.documents.count }
         let settings: [Setting] =
             [

@@ -9,11 +9,11 @@ import SparseAutoencoders
 
 extension RunOptions {
     /// The models that `--model` accepts by the name of their repository on the Hub.
-    public static let knownModels = ["google/gemma-2-2b", "google/gemma-2-9b"]
+    package static let knownModels = ["google/gemma-2-2b", "google/gemma-2-9b"]
 
     /// Returns the model's label and the folder of its checkpoint. The folder is nil if the model comes from the Hub.
     /// Throws `UsageError`.
-    public func namedModel() throws -> (label: String, directory: String?) {
+    package func namedModel() throws -> (label: String, directory: String?) {
         if let modelPath { try RunOptions.checkFolder(modelPath, flag: "--model_path") }
         if isDirectory(model) {
             let components = model.split(separator: "/").filter { $0 != "." }
@@ -37,7 +37,7 @@ extension RunOptions {
     }
 
     /// Returns the tree of local SAEs for the model `label`; nil if `--sae_dir` is not given. Throws `UsageError`.
-    public func saeTree(label: String) throws -> SAETree? {
+    package func saeTree(label: String) throws -> SAETree? {
         guard let saeDirectory else { return nil }
         try RunOptions.checkFolder(saeDirectory, flag: "--sae_dir")
         let tree = SAETree(directory: saeDirectory, size: ScopeSize(label: label))
@@ -48,7 +48,7 @@ extension RunOptions {
     }
 
     /// Throws `UsageError` if a local corpus is given and cannot be read.
-    public func checkCorpus() throws {
+    package func checkCorpus() throws {
         guard let path = dataPath else { return }
         try RunOptions.checkExists(path, flag: "--data_path")
         guard !isDirectory(path) else {
@@ -70,7 +70,7 @@ extension RunOptions {
     }
 
     /// Throws `UsageError` if the options are invalid for every model.
-    public func check() throws {
+    package func check() throws {
         guard !layers.isEmpty else {
             throw UsageError(
                 "--layers", "is required: give the layers to tap, e.g. --layers 5 10 15")
@@ -84,7 +84,7 @@ extension RunOptions {
     }
 
     /// Throws `UsageError` if the options are invalid for the model with the configuration `config`.
-    public func check(_ config: Gemma2Config) throws {
+    package func check(_ config: Gemma2Config) throws {
         for layer in layers where !(0..<config.nLayers).contains(layer) {
             throw UsageError(
                 "--layers",

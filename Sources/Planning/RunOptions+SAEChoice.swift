@@ -6,7 +6,7 @@ import SparseAutoencoders
 extension RunOptions {
     /// Returns the SAE for each hook, ordered by layer and then site. `catalogue` returns the catalogue of a site,
     /// from which `chosenSAE` chooses. Throws `UsageError`, `SAEChoiceError` and the errors of `catalogue`.
-    public func chosenSAEs(
+    package func chosenSAEs(
         of catalogue: (Site) throws -> SAECatalogue
     ) throws -> [(hook: HookPoint, id: SAEIdentifier)] {
         let layers = Set(layers).sorted()
@@ -33,14 +33,14 @@ extension RunOptions {
     }
 
     /// Returns the SAE that `--sae_id` names for `hook`; nil if `--sae_id` does not name an SAE for this hook.
-    public func namedSAE(for hook: HookPoint) -> SAEIdentifier? {
+    package func namedSAE(for hook: HookPoint) -> SAEIdentifier? {
         saeIDs.first { $0.site == hook.site && $0.id.layer == hook.layer }?.id
     }
 
     /// Returns the SAE for `hook` from `catalogue`. That is the SAE that `--sae_id` names. Without a named SAE, it is
     /// the SAE of width `--sae_features` with the average L0 nearest to `--target_l0`. Throws `SAEChoiceError` if
     /// `catalogue` does not have the SAE.
-    public func chosenSAE(
+    package func chosenSAE(
         for hook: HookPoint, of catalogue: SAECatalogue
     ) throws(SAEChoiceError) -> SAEIdentifier {
         if let named = namedSAE(for: hook) {

@@ -12,61 +12,61 @@ import Threading
 import Tokenization
 
 /// A checked run: the inputs to read, the numbers to compute and the files to write.
-public struct RunPlan: Codable, Sendable {
+package struct RunPlan: Codable, Sendable {
     /// The paths of the inputs.
-    public let locations: InputLocations
+    package let locations: InputLocations
     /// The flags that select documents.
-    public let selection: Selection
+    package let selection: Selection
     /// The authors with their accepted documents, in the order of their first accepted documents. Empty in a worker,
     /// because the worker's task has the documents of its authors.
-    public private(set) var authors: [AuthorDocuments]
+    package private(set) var authors: [AuthorDocuments]
     /// The number of rows of every array: the largest number of documents of an author (D).
-    public let rows: Int
+    package let rows: Int
     /// The limit on the size of a batch.
-    public let batchLimit: BatchLimit
+    package let batchLimit: BatchLimit
     /// The device of each worker; empty on the CPU.
-    public let devices: [DeviceDescription]
+    package let devices: [DeviceDescription]
     /// The precision of matrix products.
-    public let precision: Precision
+    package let precision: Precision
     /// The path of `--save_dir`.
-    public let saveDirectory: String
+    package let saveDirectory: String
     /// The names of the output files.
-    public let naming: OutputNaming
+    package let naming: OutputNaming
     /// The largest number of tokens of a document, `<bos>` included.
-    public let maximumLength: Int
+    package let maximumLength: Int
     /// A feature fires if its activation is greater than this number.
-    public let featureThreshold: Float
+    package let featureThreshold: Float
     /// The text before each document.
-    public let prefix: String
+    package let prefix: String
     /// The layout of activations on disk.
-    public let storageFormat: StorageFormat
+    package let storageFormat: StorageFormat
     /// The value that is stored for a feature that fires.
-    public let activationValues: ActivationValues
+    package let activationValues: ActivationValues
     /// The rank of this invocation among the invocations that share the work.
-    public let placement: RankPlacement
+    package let placement: RankPlacement
     /// The number of workers of this invocation. Each worker is one rank.
-    public let workers: Int
+    package let workers: Int
     /// The number of threads of each worker.
-    public let threads: Int
+    package let threads: Int
     /// The name of the limit that reduces the number of threads, such as "cgroup quota"; nil if no limit does, or if
     /// `--threads` is given.
-    public let threadLimit: String?
+    package let threadLimit: String?
     /// The command line, for `run.json`.
-    public let commandLine: [String]
+    package let commandLine: [String]
     /// Warnings about the corpus and its selection for the parent's log, one sentence each.
-    public private(set) var warnings: [String] = []
+    package private(set) var warnings: [String] = []
 
     /// The model's name in file names and logs.
-    public var label: String { locations.label }
+    package var label: String { locations.label }
     /// One SAE for each hook, ordered by layer and then site.
-    public var saes: [ChosenSAE] { locations.saes }
+    package var saes: [ChosenSAE] { locations.saes }
 
     /// The number of columns of every array: the largest number of tokens of a document without `<bos>` (T).
-    public var columns: Int { maximumLength - TokenSequence.leadingCount }
+    package var columns: Int { maximumLength - TokenSequence.leadingCount }
     /// The ranks of this invocation's workers, among all ranks from 0 to `worldSize` - 1.
-    public var ranks: Range<Int> { placement.rank * workers..<(placement.rank + 1) * workers }
+    package var ranks: Range<Int> { placement.rank * workers..<(placement.rank + 1) * workers }
     /// The number of ranks of all invocations.
-    public var worldSize: Int { placement.worldSize * workers }
+    package var worldSize: Int { placement.worldSize * workers }
 
     /// Returns the number of threads and the name of their limit as text, such as "2 threads (cgroup quota)". With
     /// `each`, the text begins with "2 threads each".
@@ -84,16 +84,16 @@ public struct RunPlan: Codable, Sendable {
 
     /// Checks the tokenizer and the length of the prefix, so that the parent finds problems before it starts workers.
     /// Throws the readers' errors and `UsageError`.
-    public func checkTokenizer() throws { _ = try Tokenizing(self) }
+    package func checkTokenizer() throws { _ = try Tokenizing(self) }
 
     /// The kind of device, "cuda" or "cpu". Results of the two kinds differ in their last bits.
-    public var deviceKind: String { devices.isEmpty ? "cpu" : "cuda" }
+    package var deviceKind: String { devices.isEmpty ? "cpu" : "cuda" }
 
     /// Makes the plan for `options` and the inputs at `locations`, and reads the selected documents of the corpus.
     /// `devices` are the workers' devices, or empty for the CPU. If results exist under an earlier spelling of the
     /// label, the run continues them under that spelling, unless `startsAnew` (`--overwrite`) is true. Throws
     /// `UsageError` and the readers' errors.
-    public init(
+    package init(
         _ options: RunOptions, at locations: InputLocations, devices: [DeviceDescription],
         startsAnew: Bool = false
     ) throws {
@@ -181,7 +181,7 @@ extension RunPlan {
     package var items: [OutputItem] { OutputItem.items(of: saes.map(\.hook), in: storageFormat) }
 
     /// The description of the output files for the state folder.
-    public var files: PlannedFiles {
+    package var files: PlannedFiles {
         PlannedFiles(
             saveDirectory: saveDirectory, label: label, naming: naming, hooks: saes.map(\.hook),
             format: storageFormat,

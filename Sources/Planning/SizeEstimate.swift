@@ -9,13 +9,13 @@ import RunFiles
 import RunState
 
 /// An estimate of the files that a plan still has to write.
-public struct SizeEstimate: Sendable {
+package struct SizeEstimate: Sendable {
     /// The number of bytes of the output files that are not complete yet.
-    public private(set) var files = 0
+    package private(set) var files = 0
     /// The number of bytes of journals. Journals are removed when all output files are complete.
-    public private(set) var journals = 0
+    package private(set) var journals = 0
     /// The number of files that the run will make, including those in `.sae-extract`.
-    public private(set) var fileCount = 0
+    package private(set) var fileCount = 0
 
     /// The number of zero bytes that one byte of DEFLATE encodes. (Two bits encode 258 zero bytes.)
     private static let zerosPerByte = 1032
@@ -35,7 +35,7 @@ public struct SizeEstimate: Sendable {
     /// of each text. The number of features that fire is the average over complete authors, or the published L0 if no
     /// author is complete. If `overwriting` is true, existing files are removed first, so they do not count. Throws
     /// `FileError`, and `UsageError` if an array is too large.
-    public init(
+    package init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, overwriting: Bool
     ) throws {
         saveDirectory = plan.saveDirectory
@@ -132,7 +132,7 @@ public struct SizeEstimate: Sendable {
 
     /// Throws `DiskSpaceError` if the file system of `save_dir` has too little free space. If `ignoringShortage` is
     /// true, logs a warning instead. If the free space is unknown, logs that and does not throw.
-    public func check(ignoringShortage: Bool, log: Logger) throws {
+    package func check(ignoringShortage: Bool, log: Logger) throws {
         var shortages: [DiskSpaceError.Shortage] = []
         let needed = files.clampedAdding(journals)
         if let bytes = free.bytes, needed > bytes {

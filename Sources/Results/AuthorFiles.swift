@@ -8,19 +8,19 @@ import RunFiles
 
 /// An activations file, dense or sparse: which features fire at each token. `forEachEntry` reads its entries in
 /// order.
-public struct ActivationsFile: Sendable {
+package struct ActivationsFile: Sendable {
     /// Path of the file.
-    public let path: String
+    package let path: String
     /// Whether the file holds a CSR matrix.
-    public let isSparse: Bool
+    package let isSparse: Bool
     /// D, the number of documents. For a sparse file without metadata, 1.
-    public let documents: Int
+    package let documents: Int
     /// T, the number of positions of each document. For a sparse file without metadata, the number of all rows.
-    public let positions: Int
+    package let positions: Int
     /// F, the number of features of the SAE.
-    public let features: Int
+    package let features: Int
     /// The content of the file's member `metadata`. Nil if the file has no such member.
-    public let metadata: FeatureMetadata?
+    package let metadata: FeatureMetadata?
     private let reader: NPZReader
 
     /// Returns whether `names` are the array names of an activations file, dense or sparse.
@@ -32,7 +32,7 @@ public struct ActivationsFile: Sendable {
 
     /// Reads the headers and the metadata of the file at `path`, but not its entries. Throws `FileError`, `NPZError`
     /// or `ResultsError`.
-    public init(path: String) throws {
+    package init(path: String) throws {
         let reader = try NPZReader(path: path)
         (self.path, self.reader) = (path, reader)
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
@@ -109,7 +109,7 @@ public struct ActivationsFile: Sendable {
     /// `document · positions + position`. Rows ascend, and features ascend within a row. Throws `NPZError` or
     /// `ResultsError` if the file is damaged; `body` has then been called with the entries before the damage.
     /// Rethrows what `body` throws.
-    public func forEachEntry(
+    package func forEachEntry(
         _ body: (_ row: Int, _ feature: Int, _ value: Float) throws -> Void
     ) throws {
         if isSparse {

@@ -5,22 +5,22 @@ import FoundationEssentials
 import Glibc
 
 /// Mean, percentiles and maximum of some numbers. All are 0 if there are no numbers.
-public struct Distribution: Equatable, Sendable {
+package struct Distribution: Equatable, Sendable {
     /// How many numbers the distribution has.
-    public let count: Int
+    package let count: Int
     /// The mean; 0 if `count` is 0.
-    public let mean: Double
+    package let mean: Double
     /// The 5th, 25th, 50th, 75th and 95th percentiles, interpolated linearly between neighbours, like NumPy's
     /// default.
-    public let percentiles: [Double]
+    package let percentiles: [Double]
     /// The largest number; 0 if `count` is 0.
-    public let maximum: Double
+    package let maximum: Double
 
     /// The percents to which the elements of `percentiles` belong.
-    public static let percents = [5, 25, 50, 75, 95]
+    package static let percents = [5, 25, 50, 75, 95]
 
     /// Summarizes `values`.
-    public init(_ values: [Float]) {
+    package init(_ values: [Float]) {
         let sorted = values.sorted()
         self.init(
             count: sorted.count, sum: sorted.reduce(0) { $0 + Double($1) }
@@ -28,7 +28,7 @@ public struct Distribution: Equatable, Sendable {
     }
 
     /// Summarizes integers. The integer `i` occurs `occurrences[i]` times.
-    public init(occurrences: [Int]) {
+    package init(occurrences: [Int]) {
         let count = occurrences.reduce(0, +)
         let sum = occurrences.indices.reduce(0) { $0 + $1 * occurrences[$1] }
         var below: [Int] = []

@@ -10,7 +10,7 @@ import Hooks
 import RunFiles
 
 /// The reasons why results cannot be read. Each message names the file and the next step.
-public enum ResultsError: Error, Equatable, CustomStringConvertible {
+package enum ResultsError: Error, Equatable, CustomStringConvertible {
     /// The folder has no manifest (`run.json`).
     case noRun(directory: String)
     /// `run.json` is not a manifest, or a required part of it is missing or invalid.
@@ -37,7 +37,7 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
 
     /// Converts `error`, which a reader has thrown for a file that a run wrote. The new message advises to run the
     /// command again, and not to download the file again. Returns other errors unchanged.
-    public static func ofResult(_ error: any Error) -> any Error {
+    package static func ofResult(_ error: any Error) -> any Error {
         switch error {
         case let error as NPZError: ResultsError.badFile(path: error.path, reason: error.reason)
         case let error as UnexpectedFileError:
@@ -48,7 +48,7 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
     }
 
     /// The message: the file, what is wrong with it, and the next step.
-    public var description: String {
+    package var description: String {
         switch self {
         case .noFolder(let path):
             "\(path): is a file; give the folder that a run wrote to (its --save_dir)"
@@ -77,81 +77,81 @@ public enum ResultsError: Error, Equatable, CustomStringConvertible {
 }
 
 /// The results of one model in a folder: the union of the results of its invocations.
-public struct FinishedRun: Sendable {
+package struct FinishedRun: Sendable {
     /// An author whose files are complete.
-    public struct Author: Sendable {
+    package struct Author: Sendable {
         /// The name in the corpus.
-        public let name: String
+        package let name: String
         /// The author's name as encoded in file names.
-        public let nameInFiles: String
+        package let nameInFiles: String
         /// The number of output tokens of each document. In the files' arrays, zeros follow these tokens.
-        public let tokensPerRow: [Int]
+        package let tokensPerRow: [Int]
         /// Indices of the documents that were cut to `max_seq_len`.
-        public let truncatedRows: [Int]
+        package let truncatedRows: [Int]
         /// Mean cross-entropy over output tokens, nats.
-        public let meanCrossEntropy: Double
+        package let meanCrossEntropy: Double
         /// Mean entropy over output tokens, nats.
-        public let meanEntropy: Double
+        package let meanEntropy: Double
         /// The line of the corpus, from 1, on which the author's first document begins; 0 if unknown.
         let firstLine: Int
         /// For each of the author's files, by name: size and CRC-32 when the file was written. Empty if the manifest
         /// names no files.
-        public internal(set) var files: [String: FileSeal]
+        package internal(set) var files: [String: FileSeal]
 
         /// The number of output tokens of all documents.
-        public var tokenCount: Int { tokensPerRow.reduce(0, +) }
+        package var tokenCount: Int { tokensPerRow.reduce(0, +) }
     }
 
     /// A hook that was tapped, and its SAE.
-    public struct TappedSAE: Sendable {
+    package struct TappedSAE: Sendable {
         /// The hook.
-        public let hook: HookPoint
+        package let hook: HookPoint
         /// The SAE's name, `layer_5/width_16k/average_l0_51`.
-        public let name: String
+        package let name: String
         /// The number of features (d_sae).
-        public let width: Int
+        package let width: Int
         /// Mean L0 over `countedTokens` tokens.
-        public internal(set) var meanL0: Double
+        package internal(set) var meanL0: Double
         /// The number of tokens that `meanL0` is computed over.
         var countedTokens: Int
         /// Whether `meanL0` is over the tokens of all authors. True if it comes from an invocation with world size 1.
         var isOfAllAuthors = false
         /// Whether the run wrote dense files.
-        public internal(set) var hasDense: Bool
+        package internal(set) var hasDense: Bool
         /// Whether the run wrote sparse files.
-        public internal(set) var hasSparse: Bool
+        package internal(set) var hasSparse: Bool
 
         /// The published average L0, from the SAE's name. Nil if the name has none.
-        public var publishedL0: Int? { SAEIdentifier(name)?.averageL0 }
+        package var publishedL0: Int? { SAEIdentifier(name)?.averageL0 }
     }
 
     /// The path of the folder.
-    public let directory: String
+    package let directory: String
     /// The model's label, `google/gemma-2-2b`.
-    public let label: String
+    package let label: String
     /// The labels of all models that have results in the folder.
-    public let labels: [String]
+    package let labels: [String]
     /// The newest invocation's entry in run.json.
-    public let entry: JSONObject
+    package let entry: JSONObject
     /// The authors whose files are complete, in the order of their first documents in the corpus.
-    public internal(set) var authors: [Author] = []
+    package internal(set) var authors: [Author] = []
     /// The tapped hooks with their SAEs, by layer, then site.
-    public internal(set) var saes: [TappedSAE] = []
+    package internal(set) var saes: [TappedSAE] = []
     /// D, the first dimension of all arrays: the largest number of documents that one author has.
-    public let rows: Int
+    package let rows: Int
     /// T, the second dimension of all arrays: `max_seq_len - 1`.
-    public let columns: Int
+    package let columns: Int
     /// Notes for the user about results that are incomplete or not reproducible.
-    public internal(set) var notes: [String] = []
+    package internal(set) var notes: [String] = []
     /// The names of the run's authors whose files are not complete.
-    public private(set) var incompleteAuthors: [String] = []
+    package private(set) var incompleteAuthors: [String] = []
     /// The naming of the output files.
-    public let naming: OutputNaming
+    package let naming: OutputNaming
     /// Whether the results are complete. False if an author, a rank or a kind of files is missing.
     var isWhole = true
 
     /// Reads `directory/run.json`. `model` chooses one of several labels. Throws `FileError` or `ResultsError`.
-    public init(_ directory: String, model: String? = nil) throws {
+    package init(_ directory: String, model: String? = nil) throws {
         let path = directory + "/run.json"
         func bad(_ reason: String) -> ResultsError { .badManifest(path: path, reason: reason) }
         let runs = try FinishedRun.entries(in: directory)
@@ -324,18 +324,18 @@ public struct FinishedRun: Sendable {
     package func setting(_ name: RunSetting) -> JSONValue? { entry[.settings]?.object?[name] }
 
     /// Whether the files hold activations (`activation_values` is raw) instead of ones.
-    public var hasRawValues: Bool { setting(.activationValues)?.string == "raw" }
+    package var hasRawValues: Bool { setting(.activationValues)?.string == "raw" }
 
     /// The threshold. A feature fires at a token if its activation is above the threshold.
-    public var threshold: Double { setting(.featureThreshold)?.number ?? 1 }
+    package var threshold: Double { setting(.featureThreshold)?.number ?? 1 }
 
     /// Whether the files of all authors of all ranks are complete, and at least one author exists.
-    public var isComplete: Bool { isWhole && !authors.isEmpty }
+    package var isComplete: Bool { isWhole && !authors.isEmpty }
 
     /// Throws `ResultsError.link` if one of the run's files is a link. In a shared folder, another user may have made
     /// the link, so that the report would show a private file of the user who runs `report`. Throws `FileError` if
     /// the folder cannot be read.
-    public func checkForLinks() throws {
+    package func checkForLinks() throws {
         let folder = try Folder(directory)
         let names = saes.flatMap { sae in
             authors.flatMap { author in
@@ -354,7 +354,7 @@ public struct FinishedRun: Sendable {
     }
 
     /// Returns the path of an author's activations at `hook`: the sparse file if it exists, otherwise the dense file.
-    public func activationsPath(_ hook: HookPoint, of author: Author) -> String {
+    package func activationsPath(_ hook: HookPoint, of author: Author) -> String {
         let paths = [true, false].map {
             "\(directory)/" + naming.activations(hook, author: author.name, isSparse: $0)
         }
@@ -376,7 +376,7 @@ public struct FinishedRun: Sendable {
     }
 
     /// Returns the path of an author's file of `kind`.
-    public func path(_ kind: OutputNaming.Kind, of author: Author) -> String {
+    package func path(_ kind: OutputNaming.Kind, of author: Author) -> String {
         "\(directory)/" + naming.file(kind, author: author.name)
     }
 }

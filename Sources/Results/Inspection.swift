@@ -7,31 +7,31 @@ import FoundationEssentials
 import RunFiles
 
 /// The options of an inspection.
-public struct InspectionOptions: Sendable {
+package struct InspectionOptions: Sendable {
     /// The largest number of features or tokens in a list.
-    public var top = 10
+    package var top = 10
     /// Index of the document to show, from 0. Nil if no document is to be shown.
-    public var document: Int?
+    package var document: Int?
     /// Name of the only array or tensor whose statistics are computed. If it is nil, statistics are computed for all
     /// arrays of a `.npz` file and for no tensor of a `.safetensors` file.
-    public var array: String?
+    package var array: String?
     /// Label of the model to show, if a folder has results of several models.
-    public var model: String?
+    package var model: String?
 
     /// Makes the default options.
-    public init() {}
+    package init() {}
 }
 
 /// The result of an inspection, as text and as JSON.
-public struct Inspection {
+package struct Inspection {
     /// The text, line by line, for people.
-    public internal(set) var lines: [String] = []
+    package internal(set) var lines: [String] = []
     /// The same facts as JSON, for scripts.
-    public internal(set) var json: JSONObject = [:]
+    package internal(set) var json: JSONObject = [:]
 
     /// Inspects the file or folder at `path`. Dense arrays are read as a stream, and never loaded whole. Throws
     /// `ResultsError`, and the errors of the file's reader.
-    public init(_ path: String, _ options: InspectionOptions = InspectionOptions()) throws {
+    package init(_ path: String, _ options: InspectionOptions = InspectionOptions()) throws {
         let name = path.split(separator: "/").last.map(String.init) ?? path
         if isDirectory(path) {
             guard fileExists(path + "/run.json") else {
@@ -249,14 +249,14 @@ public struct Inspection {
 }
 
 /// The error for a flag of `inspect` that does not apply to the given path.
-public struct ResultsOptionError: Error, CustomStringConvertible {
+package struct ResultsOptionError: Error, CustomStringConvertible {
     /// The flag, `--document`.
-    public let flag: String
+    package let flag: String
     /// What is wrong, and which value to give instead.
-    public let message: String
+    package let message: String
 
     init(_ flag: String, _ message: String) { (self.flag, self.message) = (flag, message) }
 
     /// The flag and the message: "--document: …".
-    public var description: String { "\(flag): \(message)" }
+    package var description: String { "\(flag): \(message)" }
 }

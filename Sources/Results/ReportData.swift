@@ -11,20 +11,20 @@ import Synchronization
 import Threading
 
 /// Options that select the features of a report and their contexts.
-public struct ReportOptions: Sendable {
+package struct ReportOptions: Sendable {
     /// The maximum number of features of each SAE that are chosen by their contrast between authors.
-    public var featureCount = 100
+    package var featureCount = 100
     /// The maximum number of contexts of each feature.
-    public var contextCount = 6
+    package var contextCount = 6
     /// Features to show besides the chosen ones, by hook.
-    public var extraFeatures: [HookPoint: [Int]] = [:]
+    package var extraFeatures: [HookPoint: [Int]] = [:]
 
     /// Makes the default options.
-    public init() {}
+    package init() {}
 }
 
 /// Collects the data of a report.
-public struct ReportData {
+package struct ReportData {
     private let run: FinishedRun
     private let options: ReportOptions
     private let pages: NeuronpediaPages
@@ -36,7 +36,7 @@ public struct ReportData {
     private static let ends = (crossEntropy: 20.0, entropy: 12.5)
 
     /// Makes a collector for a report on `run`.
-    public init(_ run: FinishedRun, _ options: ReportOptions) {
+    package init(_ run: FinishedRun, _ options: ReportOptions) {
         (self.run, self.options) = (run, options)
         pages = NeuronpediaPages()
     }
@@ -44,7 +44,7 @@ public struct ReportData {
     /// Reads all files of the run and returns the report's data. Reads each activations file twice, and several files
     /// in parallel. Calls `progress` before each SAE. Throws the errors of the files' readers, and
     /// `ResultsError.absent` if an extra feature or its hook does not exist.
-    public func json(_ progress: (FinishedRun.TappedSAE) -> Void) throws -> JSONObject {
+    package func json(_ progress: (FinishedRun.TappedSAE) -> Void) throws -> JSONObject {
         for (hook, features) in options.extraFeatures {
             guard let sae = run.saes.first(where: { $0.hook == hook }) else {
                 throw ResultsError.absent(

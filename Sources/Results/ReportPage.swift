@@ -6,9 +6,9 @@ import Files
 import FoundationEssentials
 
 /// The page of a report.
-public enum ReportPage {
+package enum ReportPage {
     /// Returns the page that shows `data`, as UTF-8.
-    public static func html(_ data: JSONObject, title: String) -> [UInt8] {
+    package static func html(_ data: JSONObject, title: String) -> [UInt8] {
         var json: [UInt8] = []
         JSONText.append(compact: .object(data), to: &json)
         var page: [UInt8] = []

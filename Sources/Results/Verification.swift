@@ -10,24 +10,24 @@ import Synchronization
 import Threading
 
 /// The result of checking one file.
-public struct FileFinding: Sendable {
+package struct FileFinding: Sendable {
     /// The file's name in the folder.
-    public let name: String
+    package let name: String
     /// Size and content of the file; empty if `problem` is not nil.
-    public let description: String
+    package let description: String
     /// The problem of the file; nil if the file is valid.
-    public let problem: String?
+    package let problem: String?
 
     /// Whether the file is valid.
-    public var isGood: Bool { problem == nil }
+    package var isGood: Bool { problem == nil }
 }
 
 /// The check of a whole run.
-public struct Verification {
+package struct Verification {
     private let run: FinishedRun
 
     /// Prepares the check of `run`. Reads no file yet.
-    public init(_ run: FinishedRun) {
+    package init(_ run: FinishedRun) {
         self.run = run
     }
 
@@ -42,7 +42,7 @@ public struct Verification {
     /// - the number of tokens and texts is the recorded number.
     ///
     /// If all files are valid, the `mean_l0` values in `run.json` are compared with the files.
-    public func check(_ report: (FileFinding) throws -> Void) rethrows -> Bool {
+    package func check(_ report: (FileFinding) throws -> Void) rethrows -> Bool {
         var isGood = true
         let counts = Mutex([HookPoint: Int]())
         let threads = ThreadPool.ofAvailableCores()
@@ -78,13 +78,13 @@ public struct Verification {
     }
 
     /// The names of the files for which `run.json` has no checksum.
-    public var namesWithoutSeal: [String] {
+    package var namesWithoutSeal: [String] {
         run.authors.flatMap { author in names(of: author).filter { author.files[$0] == nil } }
     }
 
     /// Returns the names of the files in the folder that belong to this model but are not listed in `run.json`.
     /// Throws `FileError`.
-    public func strangers() throws -> [String] {
+    package func strangers() throws -> [String] {
         let known = Set(run.authors.flatMap { names(of: $0) }.map(ExactString.init))
         return try directoryContents(run.directory)
             .filter { $0.hasPrefix(run.naming.start) && !known.contains(ExactString($0)) }.sorted()

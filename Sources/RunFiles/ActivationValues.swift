@@ -1,7 +1,7 @@
 // The values of `--activation_values`.
 
 /// The value that is stored for a feature that fires.
-public enum ActivationValues: String, CaseIterable, Codable, Sendable {
+package enum ActivationValues: String, CaseIterable, Codable, Sendable {
     /// The number 1.
     case binary
     /// The activation itself.

@@ -4,17 +4,17 @@
 import ArrayFiles
 
 /// The metadata of one activations file.
-public struct FeatureMetadata: Equatable, Sendable {
+package struct FeatureMetadata: Equatable, Sendable {
     /// The author's name as the corpus spells it.
-    public var author: String
+    package var author: String
     /// The number of documents of this author.
-    public var documentCount: Int
+    package var documentCount: Int
     /// The index of the tapped layer.
-    public var layer: Int
+    package var layer: Int
     /// By row of the array: the number of tokens of the document, without `<bos>`; 0 for rows beyond `documentCount`.
-    public var tokensPerDocument: [Int32]
+    package var tokensPerDocument: [Int32]
     /// The path of the SAE in its repository, for example `layer_5/width_16k/average_l0_51`.
-    public var saeName: String
+    package var saeName: String
 
     /// The keys of the dictionary.
     private enum Key: String {
@@ -26,7 +26,7 @@ public struct FeatureMetadata: Equatable, Sendable {
     }
 
     /// Creates the metadata of the activations of `author` at a hook of `layer`, encoded with the SAE `saeName`.
-    public init(
+    package init(
         author: String, documentCount: Int, layer: Int, tokensPerDocument: [Int32], saeName: String
     ) {
         self.author = author
@@ -37,10 +37,10 @@ public struct FeatureMetadata: Equatable, Sendable {
     }
 
     /// The header of the array that holds the pickle: a 0-d array of Python objects.
-    public static let header = NPYHeader(descr: "|O", shape: [])
+    package static let header = NPYHeader(descr: "|O", shape: [])
 
     /// The data of the array, which is the pickle.
-    public var pickle: [UInt8] {
+    package var pickle: [UInt8] {
         var p = PickleWriter()
         p.protocolHeader()
         // The outer array: the call _reconstruct(ndarray, (0,), b"b"), then the state of the array.
@@ -97,7 +97,7 @@ public struct FeatureMetadata: Equatable, Sendable {
 
 extension FeatureMetadata {
     /// Reads a pickle that this type or NumPy wrote. Throws `PickleError` if the pickle is damaged or lacks a key.
-    public init(pickle bytes: [UInt8]) throws(PickleError) {
+    package init(pickle bytes: [UInt8]) throws(PickleError) {
         let value = try PickleValue(pickle: bytes)
         guard case .objects(_, let values) = value, let dictionary = values.first else {
             throw .damaged("it is not an array of one dictionary")

@@ -6,16 +6,16 @@ import FoundationEssentials
 import Hooks
 
 /// Makes the names of the output files of one model label. `OutputName.swift` describes the pattern of the names.
-public struct OutputNaming: Codable, Equatable, Sendable {
+package struct OutputNaming: Codable, Equatable, Sendable {
     /// The label in the form that file names have, percent-encoded.
-    public let labelName: String
+    package let labelName: String
     /// The label as the name of a folder in `.sae-extract`. More characters are encoded, so that every file system
     /// accepts it.
-    public let folderName: String
+    package let folderName: String
 
     /// Creates the naming for `label`. Slashes become underscores, and the rest is encoded as authors' names are. So
     /// the encoded label has no `__`, and programs that split names at `__` find the whole label.
-    public init(label: String) {
+    package init(label: String) {
         labelName = String(
             decoding: OutputNaming.units(OutputNaming.withoutSlashes(label)).joined(), as: UTF8.self
         )
@@ -23,13 +23,13 @@ public struct OutputNaming: Codable, Equatable, Sendable {
     }
 
     /// Creates the naming for `label` as earlier versions encoded it: only slashes are replaced.
-    public init(earlierSpellingOf label: String) {
+    package init(earlierSpellingOf label: String) {
         labelName = OutputNaming.withoutSlashes(label)
         folderName = labelName
     }
 
     /// Creates the naming for a label that is already encoded as `labelName`.
-    public init(labelName: String) {
+    package init(labelName: String) {
         self.labelName = labelName
         folderName = OutputNaming.folderName(labelName)
     }
@@ -62,11 +62,11 @@ public struct OutputNaming: Codable, Equatable, Sendable {
     }
 
     /// The start of all names of this label: `sae__{label}__`.
-    public var start: String { OutputName.start(labelName: labelName) }
+    package var start: String { OutputName.start(labelName: labelName) }
 
     /// The kinds of an author's files other than activations. D is the largest number of documents of an author, T
     /// the largest number of tokens of a document.
-    public enum Kind: String, CaseIterable, Codable, Sendable {
+    package enum Kind: String, CaseIterable, Codable, Sendable {
         /// The entropy of the prediction at each token, in nats: float16 (D, T).
         case entropy = "entropy_loss"
         /// -log p of each token, in nats: float16 (D, T).
@@ -77,7 +77,7 @@ public struct OutputNaming: Codable, Equatable, Sendable {
         case texts = "full_texts"
 
         /// The file's extension without the dot: `npy` or `json`.
-        public var fileExtension: String {
+        package var fileExtension: String {
             switch self {
             case .entropy, .crossEntropy: "npy"
             case .tokens, .texts: "json"
@@ -86,12 +86,12 @@ public struct OutputNaming: Codable, Equatable, Sendable {
     }
 
     /// Returns the name of the author's file of `kind`.
-    public func file(_ kind: Kind, author: String) -> String {
+    package func file(_ kind: Kind, author: String) -> String {
         OutputName.file(kind, start: start, author: encoded(author))
     }
 
     /// Returns the name of the author's file of the activations at `hook`.
-    public func activations(_ hook: HookPoint, author: String, isSparse: Bool) -> String {
+    package func activations(_ hook: HookPoint, author: String, isSparse: Bool) -> String {
         OutputName.activations(
             hook, start: start, author: encoded(author), isSparse: isSparse)
     }
@@ -127,7 +127,7 @@ public struct OutputNaming: Codable, Equatable, Sendable {
 
     /// Returns an author's name in the form that file names have. If the encoded name has more than 150 bytes, it is
     /// cut. Then `%-` and the first 8 bytes of the SHA-256 of the author's name follow, as 16 hexadecimal digits.
-    public func encoded(_ author: String) -> String {
+    package func encoded(_ author: String) -> String {
         let bytes = Array(author.utf8)
         let units = OutputNaming.units(author)
         guard units.reduce(0, { $0 + $1.count }) > 150 else {

@@ -1,7 +1,7 @@
 // The outcome of an invocation, as `run.json` names it.
 
 /// The outcome of an invocation.
-public enum RunOutcome: String, Sendable {
+package enum RunOutcome: String, Sendable {
     /// The invocation is running, or was killed.
     case unfinished
     /// All shares of the invocation are done.

@@ -1,7 +1,7 @@
 // The values of `--storage_format`.
 
 /// The layout of activations on disk.
-public enum StorageFormat: String, CaseIterable, Codable, Sendable {
+package enum StorageFormat: String, CaseIterable, Codable, Sendable {
     /// One file `….npz` with the whole array, zeros included.
     case dense
     /// One file `….sparse.npz` with the nonzero values in CSR form.
@@ -10,7 +10,7 @@ public enum StorageFormat: String, CaseIterable, Codable, Sendable {
     case both
 
     /// The files that each hook has: true is the sparse file, false is the dense file.
-    public var kinds: [Bool] {
+    package var kinds: [Bool] {
         switch self {
         case .dense: [false]
         case .sparse: [true]

@@ -1,4 +1,4 @@
 // The version of the program, for `--version` and `run.json`.
 
 /// The version of the program: major, minor and patch number.
-public let version = "0.1.0"
+package let version = "0.1.0"

@@ -4,16 +4,16 @@ import Files
 
 /// The error for a run whose settings differ from those of existing results, or of another run, in the same
 /// `save_dir`.
-public struct ConfigurationConflict: ErrorWithLines, Equatable, CustomStringConvertible {
+package struct ConfigurationConflict: ErrorWithLines, Equatable, CustomStringConvertible {
     /// The path of `save_dir`.
-    public let saveDirectory: String
+    package let saveDirectory: String
     /// The differences, one line each.
-    public let differences: [String]
+    package let differences: [String]
     /// True if the conflict is with a run that began after this run. False if the conflict is with existing results.
-    public var isAtWork = false
+    package var isAtWork = false
 
     /// The problem, one line for each difference, and the next step.
-    public var lines: [String] {
+    package var lines: [String] {
         [
             isAtWork
                 ? "a run of another configuration has begun in \(saveDirectory) since this run began:"
@@ -26,5 +26,5 @@ public struct ConfigurationConflict: ErrorWithLines, Equatable, CustomStringConv
     }
 
     /// `lines` as one text.
-    public var description: String { lines.joined(separator: "\n") }
+    package var description: String { lines.joined(separator: "\n") }
 }

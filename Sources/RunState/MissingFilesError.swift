@@ -1,19 +1,19 @@
 // The error for output files that are missing at the end of a run.
 
 /// The error for output files that are missing or have another size than recorded at the end of a run.
-public struct MissingFilesError: Error, Equatable, CustomStringConvertible {
+package struct MissingFilesError: Error, Equatable, CustomStringConvertible {
     /// The path of `save_dir`.
-    public let saveDirectory: String
+    package let saveDirectory: String
     /// The names of the files.
-    public let names: [String]
+    package let names: [String]
 
     /// Creates the error for the files `names` in `saveDirectory`.
-    public init(saveDirectory: String, names: [String]) {
+    package init(saveDirectory: String, names: [String]) {
         (self.saveDirectory, self.names) = (saveDirectory, names)
     }
 
     /// The name of the first file, the number of other files, and the next step.
-    public var description: String {
+    package var description: String {
         let others = names.count > 1 ? " and \(names.count - 1) more of this run's files" : ""
         return
             "\(saveDirectory)/\(names.first ?? "")\(others): not in place at the end of the run, although all work is done; another program may have removed or changed the files; run the same command again to make the missing files"

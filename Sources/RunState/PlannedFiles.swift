@@ -4,16 +4,16 @@ import Hooks
 import RunFiles
 
 /// The output files of one run.
-public struct PlannedFiles: Sendable {
+package struct PlannedFiles: Sendable {
     /// An author of the run.
-    public struct Author: Sendable {
+    package struct Author: Sendable {
         /// The author's name as the corpus spells it.
         let name: String
         /// The number of the author's documents.
         let documents: Int
 
         /// Creates the author `name` with `documents` documents.
-        public init(name: String, documents: Int) {
+        package init(name: String, documents: Int) {
             (self.name, self.documents) = (name, documents)
         }
     }
@@ -35,7 +35,7 @@ public struct PlannedFiles: Sendable {
 
     /// Creates the output files of a run. Each author has the activations at `hooks` in `format`, then metrics,
     /// tokens and texts.
-    public init(
+    package init(
         saveDirectory: String, label: String, naming: OutputNaming, hooks: [HookPoint],
         format: StorageFormat, authors: [Author], columns: Int
     ) {

@@ -5,7 +5,7 @@ import Files
 import FoundationEssentials
 
 /// The settings of a run that influence its files. Each setting has a name and a text.
-public struct ResumeSettings: Codable, Equatable, Sendable {
+package struct ResumeSettings: Codable, Equatable, Sendable {
     /// A setting as a name and a text.
     package struct Setting: Codable, Equatable, Sendable {
         let name: String

@@ -52,7 +52,7 @@ extension StateFolder {
 
     /// Removes the planned output files and all state of the model label, in both spellings of the label. Returns the
     /// number of the label's files that stay because they are not in the plan. Throws `FileError`.
-    public func clear(_ files: PlannedFiles) throws -> Int {
+    package func clear(_ files: PlannedFiles) throws -> Int {
         let places = try cleared(files)
         // First moves the state away, by one rename. A process that still works in the old state then fails at its
         // next file. So it does not continue in the state folder of another run.
@@ -137,7 +137,7 @@ extension StateFolder {
     }
 
     /// A warning for each damaged receipt that was read.
-    public var receiptWarnings: [String] {
+    package var receiptWarnings: [String] {
         known.reader.damage.map {
             "\($0): a receipt that is damaged or does not fit this run; the files that it records are made again"
         }
@@ -164,7 +164,7 @@ extension StateFolder {
 
     /// Removes what killed processes have left: unfinished files that have not changed for an hour, and state that a
     /// `clear` has moved away. Throws `FileError`.
-    public func removeStalePartials() throws {
+    package func removeStalePartials() throws {
         try removeRemains()
         for place in try partials() {
             if let info = try place.status(), time(nil) - info.st_mtim.tv_sec > 3600 {
@@ -182,7 +182,7 @@ extension StateFolder {
 
     /// Returns the names of files that are not complete or not in place. `authors` selects the authors by their
     /// indices in the plan's order. Throws `FileError`.
-    public func missing(_ files: PlannedFiles, authors: some Sequence<Int>) throws -> [String] {
+    package func missing(_ files: PlannedFiles, authors: some Sequence<Int>) throws -> [String] {
         let receipts = try completed()
         return authors.flatMap { number in
             files.items.map { $0.name(naming, author: files.authors[number].name) }
@@ -198,13 +198,13 @@ extension StateFolder {
     }
 
     /// Whether the folder holds finished work. Throws `FileError`.
-    public func hasResults() throws -> Bool {
+    package func hasResults() throws -> Bool {
         try directory.names().contains(where: StateFolder.isResult)
     }
 
     /// If every author of `files` is complete, removes unfinished files, and removes the journals whose batches are
     /// all in complete files. Returns whether every author is complete. Throws `FileError`.
-    public func finish(_ files: PlannedFiles) throws -> Bool {
+    package func finish(_ files: PlannedFiles) throws -> Bool {
         let receipts = try completed()
         func areComplete(_ items: [OutputItem]) -> Bool {
             files.authors.allSatisfy { author in

@@ -22,9 +22,9 @@ import RunFiles
 import Synchronization
 
 /// The state of one model label and one configuration.
-public struct StateFolder: Codable, Sendable {
+package struct StateFolder: Codable, Sendable {
     /// The path of `save_dir`.
-    public let saveDirectory: String
+    package let saveDirectory: String
     /// The names of the output files.
     let naming: OutputNaming
     /// The folder of the model label.
@@ -54,7 +54,7 @@ public struct StateFolder: Codable, Sendable {
     }
 
     /// Creates the state of the run that makes `files` with `settings`. Does not access the file system.
-    public init(_ files: PlannedFiles, _ settings: ResumeSettings) {
+    package init(_ files: PlannedFiles, _ settings: ResumeSettings) {
         saveDirectory = files.saveDirectory
         naming = files.naming
         labelDirectory = StateFolder.labelDirectory(naming, in: saveDirectory)
@@ -91,7 +91,7 @@ public struct StateFolder: Codable, Sendable {
 
     /// Throws `ConfigurationConflict` if results of another configuration exist. Throws `FileError` if a folder
     /// cannot be read.
-    public func check() throws {
+    package func check() throws {
         var differences: [String] = []
         for folder in try configurationFolders(in: labelDirectory) where folder != directory {
             // A run that failed before its first batch has left a folder without results.
@@ -155,7 +155,7 @@ public struct StateFolder: Codable, Sendable {
     /// Does the same as `check()`, before the run that makes `files` begins. Also refuses existing output files that
     /// no receipt or journal records, because another configuration may have made them. Throws
     /// `ConfigurationConflict` or `FileError`.
-    public func check(beginning files: PlannedFiles) throws {
+    package func check(beginning files: PlannedFiles) throws {
         try check()
         guard try !hasResults() else { return }
         // A run can have thousands of files, and each test for a file is a call to the file system. So the tests are
@@ -179,7 +179,7 @@ public struct StateFolder: Codable, Sendable {
 
     /// Creates the folder and claims the label for this configuration. The caller must call `check` first. Throws
     /// `ConfigurationConflict` or `FileError`.
-    public mutating func open() throws {
+    package mutating func open() throws {
         try directory.makeFolder()
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
@@ -254,5 +254,5 @@ public struct StateFolder: Codable, Sendable {
     }
 
     /// Whether the folder is still the one in which this run began. False after `--overwrite` has removed the folder.
-    public var isInPlace: Bool { presentGeneration == generation }
+    package var isInPlace: Bool { presentGeneration == generation }
 }

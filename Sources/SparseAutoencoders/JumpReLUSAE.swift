@@ -5,11 +5,11 @@ import Files
 import Tensors
 
 /// A JumpReLU SAE on a device: f = ReLU(pre) · (pre > threshold), pre = x · W_enc + b_enc.
-public struct JumpReLUSAE<B: Backend> {
+package struct JumpReLUSAE<B: Backend> {
     /// Number of columns of the activations that the SAE reads (`d_in`).
-    public let dIn: Int
+    package let dIn: Int
     /// Number of features (`d_sae`).
-    public let dSAE: Int
+    package let dSAE: Int
     private let backend: B
     private let wEnc: B.Weights  // (dIn, dSAE)
     private let bEnc: B.Vector  // (dSAE)
@@ -19,7 +19,7 @@ public struct JumpReLUSAE<B: Backend> {
     private let path: String
 
     /// Passes the encoder of `parameters` to `backend`. The decoder matrix stays in the file and is read when needed.
-    public init(_ parameters: SAEParameters, on backend: B) throws {
+    package init(_ parameters: SAEParameters, on backend: B) throws {
         self.backend = backend
         path = parameters.file.path
         (dIn, dSAE) = (parameters.wEnc.shape[0], parameters.wEnc.shape[1])
@@ -33,7 +33,7 @@ public struct JumpReLUSAE<B: Backend> {
     /// Returns the features of `x` whose activation is above `floor`. `x` is (tokens, dIn), and all its elements are
     /// finite. `b_dec` is not subtracted from `x`. `value()` of the result throws `SAEError` if a pre-activation is
     /// NaN or infinite.
-    public func encode(_ x: B.Matrix, above floor: Float) throws -> Deferred<FiringFeatures> {
+    package func encode(_ x: B.Matrix, above floor: Float) throws -> Deferred<FiringFeatures> {
         let features = try backend.jumpReLU(
             x, encoder: wEnc, bias: bEnc, threshold: threshold, above: floor)
         return Deferred { [path] in
@@ -76,7 +76,7 @@ public struct JumpReLUSAE<B: Backend> {
     ///
     /// `activations` is (rows, dIn), in row-major order. `features` has all features of these rows whose activation
     /// is above 0.
-    public func explainedVariance(of activations: [Float], features: SparseRows) -> Double {
+    package func explainedVariance(of activations: [Float], features: SparseRows) -> Double {
         let rows = features.rowCount
         precondition(activations.count == rows * dIn)
         var mean = [Double](repeating: 0, count: dIn)

@@ -6,7 +6,7 @@ import Files
 import Hooks
 
 /// Errors that are thrown if no SAE can be chosen. The user can solve each error by changing a flag.
-public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
+package enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
     /// No folder exists in which the program looks for the SAEs of this site.
     case noRepository(site: String, tried: [String])
     /// The repository has no SAEs for the layer.
@@ -17,7 +17,7 @@ public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
     case noL0(repository: String, layer: Int, width: String, averageL0: Int?, existing: [Int])
 
     /// The repository that lacks the SAE; nil if the repository does not exist.
-    public var repository: String? {
+    package var repository: String? {
         switch self {
         case .noRepository: nil
         case .noLayer(let repository, _, _), .noWidth(let repository, _, _, _),
@@ -27,7 +27,7 @@ public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
     }
 
     /// The message: the SAE that was asked for, the existing ones, and the flag to change.
-    public var description: String {
+    package var description: String {
         func list(_ items: [some Any]) -> String {
             items.isEmpty ? "none" : items.map { "\($0)" }.joined(separator: ", ")
         }
@@ -45,25 +45,25 @@ public enum SAEChoiceError: Error, Equatable, CustomStringConvertible {
 }
 
 /// A local folder with the SAEs of one or more sites.
-public struct SAETree: Sendable {
+package struct SAETree: Sendable {
     /// The path of the folder, as the user gave it.
-    public let directory: String
+    package let directory: String
     private let size: ScopeSize
 
     /// Creates the tree at `directory`, for models of `size`.
-    public init(directory: String, size: ScopeSize) {
+    package init(directory: String, size: ScopeSize) {
         self.directory = directory
         self.size = size
     }
 
     /// Whether the folder has no SAEs of any site.
-    public var isEmpty: Bool {
+    package var isEmpty: Bool {
         !["res", "mlp", "att"].contains { (try? repository(site: $0)) != nil }
     }
 
     /// The end of a message if the folder is only a part of a tree: the folder of one site, one layer or one SAE. The
     /// text says what the folder is and what the user can do. Nil if the folder is not such a part.
-    public var partOfTree: String? {
+    package var partOfTree: String? {
         guard isEmpty, let names = try? directoryContents(directory) else { return nil }
         let whole =
             "gemma-scope-\(size.rawValue)-pt-res/layer_L/width_W/average_l0_N"
@@ -83,7 +83,7 @@ public struct SAETree: Sendable {
 
     /// Returns the folder with a site's SAEs. This is the first existing folder of `gemma-scope-2b-pt-SITE`,
     /// `google/gemma-scope-2b-pt-SITE` (or 9b) and `SITE`. Throws `SAEChoiceError` if none exists.
-    public func repository(site: String) throws(SAEChoiceError) -> String {
+    package func repository(site: String) throws(SAEChoiceError) -> String {
         let name = size.repositoryName(site: site)
         let tried = [name, "google/\(name)", site].map { "\(directory)/\($0)" }
         guard let found = tried.first(where: isDirectory) else {
@@ -94,15 +94,15 @@ public struct SAETree: Sendable {
 }
 
 /// The list of the SAEs of one site, in a local folder or on the Hub.
-public struct SAECatalogue: Sendable {
+package struct SAECatalogue: Sendable {
     /// The path of the local folder or the Hub id of the repository, for messages.
-    public let repository: String
+    package let repository: String
     /// The average L0s that exist, by layer and by width.
     private var averageL0s: [Int: [String: [Int]]] = [:]
 
     /// Lists the layers and SAEs in the folder `directory`. If `layers` is given, SAEs are listed only for these
     /// layers. Throws `FileError`.
-    public init(directory: String, layers: [Int]? = nil) throws {
+    package init(directory: String, layers: [Int]? = nil) throws {
         repository = directory
         for name in try directoryContents(directory) {
             guard let layer = number(name, after: "layer_"), isDirectory("\(directory)/\(name)")
@@ -121,7 +121,7 @@ public struct SAECatalogue: Sendable {
 
     /// Lists the SAEs of a repository that has files at `paths`. The paths are relative to the top folder of the
     /// repository.
-    public init(repository: String, paths: [String]) {
+    package init(repository: String, paths: [String]) {
         self.repository = repository
         for path in paths {
             guard let slash = path.lastIndex(of: "/"),
@@ -135,10 +135,10 @@ public struct SAECatalogue: Sendable {
     }
 
     /// The indices of the layers that have a folder or an SAE, ascending.
-    public var layers: [Int] { averageL0s.keys.sorted() }
+    package var layers: [Int] { averageL0s.keys.sorted() }
 
     /// Returns the widths of the SAEs of `layer`, the narrowest first.
-    public func widths(layer: Int) -> [String] {
+    package func widths(layer: Int) -> [String] {
         (averageL0s[layer] ?? [:]).keys.sorted {
             (featureCount($0), $0) < (featureCount($1), $1)
         }
@@ -146,7 +146,7 @@ public struct SAECatalogue: Sendable {
 
     /// Returns the average L0s of the SAEs of `layer` and `width`, ascending. Throws `SAEChoiceError` if the layer or
     /// the width does not exist.
-    public func averageL0s(layer: Int, width: String) throws(SAEChoiceError) -> [Int] {
+    package func averageL0s(layer: Int, width: String) throws(SAEChoiceError) -> [Int] {
         guard let widths = averageL0s[layer] else {
             throw .noLayer(repository: repository, layer: layer, existing: layers)
         }
@@ -160,7 +160,7 @@ public struct SAECatalogue: Sendable {
 
     /// Returns the SAE of `width` for `layer` whose average L0 is nearest to `target`. If two are equally near,
     /// returns the SAE with the lower L0. Throws `SAEChoiceError` if the layer has no SAE of this width.
-    public func nearest(
+    package func nearest(
         layer: Int, width: String, target: Int
     ) throws(SAEChoiceError) -> SAEIdentifier {
         func distance(_ l0: Int) -> Int { abs(l0 - target) }
@@ -173,7 +173,7 @@ public struct SAECatalogue: Sendable {
     }
 
     /// Throws `SAEChoiceError` if the SAE `id` does not exist.
-    public func check(_ id: SAEIdentifier) throws(SAEChoiceError) {
+    package func check(_ id: SAEIdentifier) throws(SAEChoiceError) {
         let existing = try averageL0s(layer: id.layer, width: id.width)
         guard existing.contains(id.averageL0) else {
             throw .noL0(

@@ -7,7 +7,7 @@ import ByteJSON
 import Files
 
 /// Errors for an SAE that cannot be used. Each message names the file or the folder.
-public enum SAEError: Error, Equatable, CustomStringConvertible {
+package enum SAEError: Error, Equatable, CustomStringConvertible {
     /// The folder has neither `params.npz` nor `sae_weights.safetensors`.
     case noFiles(directory: String)
     /// The shape of a tensor does not match the other tensors or the width of the tap.
@@ -22,7 +22,7 @@ public enum SAEError: Error, Equatable, CustomStringConvertible {
     case missingTensor(path: String, tensor: String, reason: String)
 
     /// The message: the file, what was found and expected, and the next step.
-    public var description: String {
+    package var description: String {
         switch self {
         case .noFiles(let directory):
             "\(directory): has neither params.npz nor cfg.json with sae_weights.safetensors; download this SAE again or choose another with --target_l0 or --sae_id"
@@ -41,12 +41,12 @@ public enum SAEError: Error, Equatable, CustomStringConvertible {
 }
 
 /// The file that stores the tensors of an SAE: `params.npz` or `sae_weights.safetensors`.
-public struct SAEFile: Sendable {
+package struct SAEFile: Sendable {
     /// Element type and shape of a tensor, which are known without reading its elements.
     typealias Header = (elementType: ElementType, shape: [Int])
 
     /// The file, mapped into memory.
-    public let file: MappedFile
+    package let file: MappedFile
     /// The names of the tensors in the file.
     let names: [String]
     /// The path of `cfg.json`; nil for `params.npz`, which has no configuration.
@@ -60,14 +60,14 @@ public struct SAEFile: Sendable {
     /// Returns the paths of the files to read for the SAE in `directory`. `paths` are all files of a repository. If
     /// `params.npz` exists, the result is this file. Otherwise the result is `cfg.json` and
     /// `sae_weights.safetensors`, if they exist. All paths are relative to the top folder of the repository.
-    public static func files(in directory: String, of paths: Set<String>) -> [String] {
+    package static func files(in directory: String, of paths: Set<String>) -> [String] {
         let files = fileNames.map { "\(directory)/\($0)" }.filter(paths.contains)
         return files.first?.hasSuffix(".npz") == true ? [files[0]] : files
     }
 
     /// Opens the SAE in `directory` and reads the names of its tensors. Throws `FileError`, `UnexpectedFileError`,
     /// `NPZError`, `SafetensorsError` or `SAEError`.
-    public init(directory: String) throws {
+    package init(directory: String) throws {
         let archive = directory + "/params.npz"
         let weights = directory + "/sae_weights.safetensors"
         if isListed(archive) {
@@ -99,7 +99,7 @@ public struct SAEFile: Sendable {
     }
 
     /// Returns the number of features (`d_sae`), from the header of `b_enc`.
-    public func dSAE() throws -> Int { try findHeader("b_enc").shape.first ?? 0 }
+    package func dSAE() throws -> Int { try findHeader("b_enc").shape.first ?? 0 }
 
     func tensor(_ name: String) throws -> StoredTensor { try find(name) }
 
@@ -129,7 +129,7 @@ public struct SAEFile: Sendable {
     /// the weights. Returns warnings. If `label` is given, an SAE that was made for another model causes a warning.
     /// Throws `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     @discardableResult
-    public func check(dIn: Int, hookName: String, label: String? = nil) throws -> [String] {
+    package func check(dIn: Int, hookName: String, label: String? = nil) throws -> [String] {
         // The configuration is checked before the tensors, because it states the kind of the SAE.
         let config = try configPath.map { try SAEConfig(path: $0) }
         var warnings = try config?.check(dIn: dIn, hookName: hookName, label: label) ?? []

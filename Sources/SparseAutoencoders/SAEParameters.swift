@@ -4,23 +4,23 @@ import ArrayFiles
 import Files
 
 /// The five tensors of a JumpReLU SAE, as stored in the file.
-public struct SAEParameters: Sendable {
+package struct SAEParameters: Sendable {
     /// Encoder matrix, (d_in, d_sae).
-    public let wEnc: StoredTensor
+    package let wEnc: StoredTensor
     /// Encoder bias, (d_sae).
-    public let bEnc: StoredTensor
+    package let bEnc: StoredTensor
     /// Decoder matrix, (d_sae, d_in).
-    public let wDec: StoredTensor
+    package let wDec: StoredTensor
     /// Decoder bias, (d_in).
-    public let bDec: StoredTensor
+    package let bDec: StoredTensor
     /// JumpReLU threshold, (d_sae).
-    public let threshold: StoredTensor
+    package let threshold: StoredTensor
     /// The file, mapped into memory.
-    public let file: MappedFile
+    package let file: MappedFile
 
     /// Reads the SAE in `directory`. Checks that the SAE was made for the hook `hookName`, whose taps have width
     /// `dIn`. Throws `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
-    public init(directory: String, dIn: Int, hookName: String) throws {
+    package init(directory: String, dIn: Int, hookName: String) throws {
         let source = try SAEFile(directory: directory)
         try source.check(dIn: dIn, hookName: hookName)
         file = source.file

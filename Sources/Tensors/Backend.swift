@@ -4,59 +4,59 @@
 import ArrayFiles
 
 /// The documents of a batch, packed end to end without padding. A query attends only to keys of its own document.
-public struct PackedBatch: Sendable {
+package struct PackedBatch: Sendable {
     /// The tokens of all documents, one document after the other.
-    public let tokens: [Int32]
+    package let tokens: [Int32]
     /// For each document, the index of its first token in `tokens`. The last element is the number of tokens. There
     /// are `documentCount` + 1 elements.
-    public let starts: [Int]
+    package let starts: [Int]
 
     /// Packs `documents`. Each document must have at least one token.
-    public init(_ documents: [[Int32]]) {
+    package init(_ documents: [[Int32]]) {
         precondition(documents.allSatisfy { !$0.isEmpty }, "a document has at least <bos>")
         tokens = Array(documents.joined())
         starts = documents.reduce(into: [0]) { $0.append($0.last! + $1.count) }
     }
 
     /// The number of documents.
-    public var documentCount: Int { starts.count - 1 }
+    package var documentCount: Int { starts.count - 1 }
 
     /// Returns the rows (indices in `tokens`) of document `index`.
-    public func rows(of index: Int) -> Range<Int> { starts[index]..<starts[index + 1] }
+    package func rows(of index: Int) -> Range<Int> { starts[index]..<starts[index + 1] }
 
     /// Returns the index of the document that `row` belongs to.
-    public func document(ofRow row: Int) -> Int { starts.lastIndex { $0 <= row }! }
+    package func document(ofRow row: Int) -> Int { starts.lastIndex { $0 <= row }! }
 
     /// The position of each row in its document; 0 for `<bos>`.
-    public var positions: [Int32] {
+    package var positions: [Int32] {
         (0..<documentCount).flatMap { (0..<Int32(rows(of: $0).count)) }
     }
 
     /// For each row, the next token of its document; -1 for the last row of a document.
-    public var nextTokens: [Int32] {
+    package var nextTokens: [Int32] {
         (0..<documentCount).flatMap { tokens[rows(of: $0)].dropFirst() + [-1] }
     }
 }
 
 /// Sizes and constants of one layer's grouped-query attention.
-public struct AttentionParameters: Sendable {
+package struct AttentionParameters: Sendable {
     /// Number of query heads (`n_heads`).
-    public var heads: Int
+    package var heads: Int
     /// Number of key and value heads (`n_key_value_heads`). Query head h uses key and value head h / (heads /
     /// keyValueHeads).
-    public var keyValueHeads: Int
+    package var keyValueHeads: Int
     /// Width of one head (`d_head`).
-    public var headWidth: Int
+    package var headWidth: Int
     /// Factor by which scores are multiplied before the soft-cap.
-    public var scale: Float
+    package var scale: Float
     /// The soft-cap: scores become cap · tanh(score / cap). Nil: no soft-cap.
-    public var softCap: Float?
+    package var softCap: Float?
     /// Number of keys that a query sees: its own position and the positions just before. Nil: the query sees all
     /// positions of its document up to its own.
-    public var window: Int?
+    package var window: Int?
 
     /// Stores the sizes and constants of one layer.
-    public init(
+    package init(
         heads: Int, keyValueHeads: Int, headWidth: Int, scale: Float, softCap: Float?, window: Int?
     ) {
         self.heads = heads
@@ -69,16 +69,16 @@ public struct AttentionParameters: Sendable {
 }
 
 /// Cosines and sines of the angles of the rotary embedding.
-public struct RotaryTable: Sendable {
+package struct RotaryTable: Sendable {
     /// Half of the head width. Elements i and i + halfWidth of a head are rotated as a pair.
-    public let halfWidth: Int
+    package let halfWidth: Int
     /// Cosines, row-major (positions, halfWidth).
-    public let cosines: [Float]
+    package let cosines: [Float]
     /// Sines, row-major (positions, halfWidth).
-    public let sines: [Float]
+    package let sines: [Float]
 
     /// Stores the two tables. Both tables must have the same size, which must be a multiple of `halfWidth`.
-    public init(halfWidth: Int, cosines: [Float], sines: [Float]) {
+    package init(halfWidth: Int, cosines: [Float], sines: [Float]) {
         precondition(cosines.count == sines.count && cosines.count % halfWidth == 0)
         self.halfWidth = halfWidth
         self.cosines = cosines
@@ -87,7 +87,7 @@ public struct RotaryTable: Sendable {
 }
 
 /// The order of the dimensions of a stored weight matrix.
-public enum WeightLayout: Sendable {
+package enum WeightLayout: Sendable {
     /// (outputs, inputs) as in a checkpoint: y = x · Wᵀ.
     case outputsByInputs
     /// (inputs, outputs) as in an SAE file: y = x · W.
@@ -95,13 +95,13 @@ public enum WeightLayout: Sendable {
 }
 
 /// Statistics of the model's next-token distribution at each row of a batch, in nats.
-public struct TokenPredictions: Sendable {
+package struct TokenPredictions: Sendable {
     /// -log p(next token); 0 for the last row of a document.
-    public var crossEntropy: [Float]
+    package var crossEntropy: [Float]
     /// Entropy of the predicted distribution.
-    public var entropy: [Float]
+    package var entropy: [Float]
     /// The first row with a logit that is NaN or infinite; nil if all logits are finite.
-    public var firstNonFiniteRow: Int?
+    package var firstNonFiniteRow: Int?
 
     /// Stores the statistics of a batch.
     package init(crossEntropy: [Float], entropy: [Float], firstNonFiniteRow: Int? = nil) {
@@ -112,7 +112,7 @@ public struct TokenPredictions: Sendable {
 }
 
 /// The precision of the operands of matrix products. All other operations are in float32.
-public enum Precision: String, Codable, Sendable, CaseIterable {
+package enum Precision: String, Codable, Sendable, CaseIterable {
     /// Operands are float32 numbers. On CUDA they are rounded to 22 bits of mantissa. Sums are in float32.
     case float32
     /// Operands are rounded to bfloat16; sums are in float32.
@@ -120,7 +120,7 @@ public enum Precision: String, Codable, Sendable, CaseIterable {
 }
 
 /// The parts of a forward pass whose time is measured.
-public enum BatchPart: String, CaseIterable, Sendable {
+package enum BatchPart: String, CaseIterable, Sendable {
     case embedding
     case attention
     case mlp
@@ -131,22 +131,22 @@ public enum BatchPart: String, CaseIterable, Sendable {
 }
 
 /// A result that the device may still be computing.
-public struct Deferred<Value> {
+package struct Deferred<Value> {
     private let get: () throws -> Value
 
     /// Wraps a result that is already known.
-    public init(_ value: Value) { get = { value } }
+    package init(_ value: Value) { get = { value } }
 
     /// Stores `get`, which waits for the result and returns it.
-    public init(_ get: @escaping () throws -> Value) { self.get = get }
+    package init(_ get: @escaping () throws -> Value) { self.get = get }
 
     /// Waits for the result and returns it. Call this function only once. Throws if the device has failed.
-    public func value() throws -> Value { try get() }
+    package func value() throws -> Value { try get() }
 }
 
 /// Thrown if a result needs more memory than the backend has reserved for it. The backend has already enlarged the
 /// reservation, so the caller computes the batch again.
-public struct ResultOverflow: Error {
+package struct ResultOverflow: Error {
     package init() {}
 }
 
@@ -154,7 +154,7 @@ public struct ResultOverflow: Error {
 ///
 /// An operation may return before the device has finished it. Products are divided into pieces whose shapes depend
 /// only on the operands. So results do not depend on the number of threads.
-public protocol Backend: AnyObject {
+package protocol Backend: AnyObject {
     /// Activations, (rows, columns), on the device.
     associatedtype Matrix
     /// A weight matrix. It can be used in products after `load`.

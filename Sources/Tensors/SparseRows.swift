@@ -1,17 +1,17 @@
 // Sparse matrices: which features fire at which row, and their activations.
 
 /// A sparse matrix in CSR format. Columns ascend within a row.
-public struct SparseRows: Sendable, Equatable {
+package struct SparseRows: Sendable, Equatable {
     /// For each row, the index of its first entry in `columns` and `values`. The last element is the number of
     /// entries. There are `rowCount` + 1 elements.
-    public var starts: [Int]
+    package var starts: [Int]
     /// The column of each entry.
-    public var columns: [Int32]
+    package var columns: [Int32]
     /// The value of each entry.
-    public var values: [Float]
+    package var values: [Float]
 
     /// Stores the three arrays of a CSR matrix. The default arguments make a matrix without rows.
-    public init(starts: [Int] = [0], columns: [Int32] = [], values: [Float] = []) {
+    package init(starts: [Int] = [0], columns: [Int32] = [], values: [Float] = []) {
         precondition(starts.last == columns.count && columns.count == values.count)
         self.starts = starts
         self.columns = columns
@@ -19,7 +19,7 @@ public struct SparseRows: Sendable, Equatable {
     }
 
     /// Joins the rows of `parts`, one part after the other.
-    public init(joining parts: [SparseRows]) {
+    package init(joining parts: [SparseRows]) {
         self.init()
         for part in parts {
             starts += part.starts.dropFirst().map { $0 + columns.count }
@@ -29,13 +29,13 @@ public struct SparseRows: Sendable, Equatable {
     }
 
     /// The number of rows.
-    public var rowCount: Int { starts.count - 1 }
+    package var rowCount: Int { starts.count - 1 }
 
     /// Returns the range of the entries of row `index` in `columns` and `values`.
-    public func entries(of index: Int) -> Range<Int> { starts[index]..<starts[index + 1] }
+    package func entries(of index: Int) -> Range<Int> { starts[index]..<starts[index + 1] }
 
     /// Returns the rows in `ranges`, one range after the other.
-    public func selecting(_ ranges: [Range<Int>]) -> SparseRows {
+    package func selecting(_ ranges: [Range<Int>]) -> SparseRows {
         columns.withUnsafeBufferPointer { columns in
             values.withUnsafeBufferPointer { values in
                 SparseRows(gathering: ranges, columns: columns, values: values) {
@@ -71,7 +71,7 @@ public struct SparseRows: Sendable, Equatable {
     }
 
     /// Returns a copy that has only the entries whose value is above `floor`. The number of rows stays the same.
-    public func filtered(above floor: Float) -> SparseRows {
+    package func filtered(above floor: Float) -> SparseRows {
         var out = SparseRows()
         for row in 0..<rowCount {
             for entry in entries(of: row) where values[entry] > floor {
@@ -86,12 +86,12 @@ public struct SparseRows: Sendable, Equatable {
 
 /// The features of a batch that fire. They are stored in the layout in which the device returned them. The value can
 /// be used from several threads at once.
-public struct FiringFeatures: @unchecked Sendable {
+package struct FiringFeatures: @unchecked Sendable {
     private let select: ([Range<Int>]) -> SparseRows
 
     /// Stores `select`, which returns the rows in the given ranges. `select` must be thread-safe.
     package init(_ select: @escaping ([Range<Int>]) -> SparseRows) { self.select = select }
 
     /// Returns the rows in `ranges`, one range after the other.
-    public func rows(_ ranges: [Range<Int>]) -> SparseRows { select(ranges) }
+    package func rows(_ ranges: [Range<Int>]) -> SparseRows { select(ranges) }
 }

@@ -9,7 +9,7 @@ import Files
 import HeapModule
 
 /// Errors for the files of a tokenizer that cannot be used. Each message names the file or folder.
-public enum TokenizerError: Error, Equatable, CustomStringConvertible {
+package enum TokenizerError: Error, Equatable, CustomStringConvertible {
     /// The folder has neither `tokenizer.json` nor `tokenizer.model`.
     case noTokenizer(directory: String)
     /// The file is damaged, or is not the file of a Gemma tokenizer.
@@ -27,7 +27,7 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
     }
 
     /// The message: the file, the problem, and the next step.
-    public var description: String {
+    package var description: String {
         switch self {
         case .noTokenizer(let directory):
             "\(directory): has neither tokenizer.json nor tokenizer.model; copy one from the model's repository into this folder"
@@ -42,7 +42,7 @@ public enum TokenizerError: Error, Equatable, CustomStringConvertible {
 }
 
 /// Converts text to Gemma's token ids.
-public struct GemmaTokenizer: Tokenizer {
+package struct GemmaTokenizer: Tokenizer {
     let vocabulary: Vocabulary
     let merges: MergeTable
     private let addedTokens: AddedTokens
@@ -54,9 +54,9 @@ public struct GemmaTokenizer: Tokenizer {
     var splitsAtSpaces: Bool
 
     /// The id of `<pad>`, which fills the outputs after the end of a document.
-    public let pad: TokenID
+    package let pad: TokenID
     /// `<bos>`, with which every sequence of tokens begins.
-    public var leadingToken: TokenID { bos }
+    package var leadingToken: TokenID { bos }
     let bos: TokenID
 
     /// Creates a tokenizer. Throws if the vocabulary lacks `<pad>`, `<bos>` or the token of a byte.
@@ -100,7 +100,7 @@ public struct GemmaTokenizer: Tokenizer {
     private static let space: [UInt8] = [0xE2, 0x96, 0x81]
 
     /// Reads the tokenizer in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError`.
-    public init(directory: String) throws {
+    package init(directory: String) throws {
         let file = try TokenizerFiles.file(in: directory)
         if file.hasSuffix(".json") {
             try self.init(tokenizerJSON: file)
@@ -121,14 +121,14 @@ public struct GemmaTokenizer: Tokenizer {
     }
 
     /// One more than the largest id.
-    public var count: Int { vocabulary.count }
+    package var count: Int { vocabulary.count }
 
     /// Returns the UTF-8 of a token's piece in the spelling of Hugging Face: `▁the`, `\n`, `<0xF0>`.
-    public func piece(_ id: TokenID) -> ArraySlice<UInt8> { vocabulary.piece(id) }
+    package func piece(_ id: TokenID) -> ArraySlice<UInt8> { vocabulary.piece(id) }
 
     /// Returns the ids of `text`, without `<bos>`. The time grows as n log n with the length of `text`. `cache`
     /// stores the ids of words. If several texts share one cache, a repeated word costs almost no time.
-    public func encode(_ text: String, _ cache: inout WordCache) -> [TokenID] {
+    package func encode(_ text: String, _ cache: inout WordCache) -> [TokenID] {
         var text = text
         return text.withUTF8 { encode($0, &cache) }
     }

@@ -9,7 +9,7 @@ import Files
 extension GemmaTokenizer {
     /// Reads the file at `path`. Throws `FileError` or `UnexpectedFileError`. Throws `TokenizerError` if the file is
     /// damaged or describes a tokenizer that is not Gemma's.
-    public init(sentencePieceModel path: String) throws {
+    package init(sentencePieceModel path: String) throws {
         self = try GemmaTokenizer.read(path) { try GemmaTokenizer($0) }
     }
 

@@ -1,19 +1,19 @@
 // The tokens of one document, as the model reads them.
 
 /// The tokens of one document.
-public struct TokenSequence: Equatable, Sendable {
+package struct TokenSequence: Equatable, Sendable {
     /// The number of tokens that a tokenizer puts before every document (`Tokenizer.leadingToken`). The output has no
     /// rows for these tokens. So an array has at most `--max_seq_len` - 1 tokens of a document.
-    public static let leadingCount = 1
+    package static let leadingCount = 1
 
     /// The first `T` tokens of the document, or all if it has fewer. The leading token and the prefix are not
     /// included.
-    public var tokens: [TokenID]
+    package var tokens: [TokenID]
     /// Whether tokens were cut off at the end.
-    public var isTruncated: Bool
+    package var isTruncated: Bool
 
     /// Creates a sequence with `tokens`.
-    public init(tokens: [TokenID], isTruncated: Bool) {
+    package init(tokens: [TokenID], isTruncated: Bool) {
         (self.tokens, self.isTruncated) = (tokens, isTruncated)
     }
 }

@@ -2,10 +2,10 @@
 // and change `TokenizerFiles` so that it chooses this type.
 
 /// The id of a token, from 0.
-public typealias TokenID = Int32
+package typealias TokenID = Int32
 
 /// Converts text to the token ids of one model.
-public protocol Tokenizer: Sendable {
+package protocol Tokenizer: Sendable {
     /// One more than the largest id.
     var count: Int { get }
     /// The token that comes before every document. The model reads it, and it counts in `--max_seq_len`. The output
@@ -24,13 +24,13 @@ public protocol Tokenizer: Sendable {
 
 extension Tokenizer {
     /// Returns the ids of `text`, without the leading token.
-    public func encode(_ text: String) -> [TokenID] {
+    package func encode(_ text: String) -> [TokenID] {
         var cache = WordCache()
         return encode(text, &cache)
     }
 
     /// Returns the first `limit` tokens of `text`.
-    public func sequence(_ text: String, limit: Int, _ cache: inout WordCache) -> TokenSequence {
+    package func sequence(_ text: String, limit: Int, _ cache: inout WordCache) -> TokenSequence {
         let ids = encode(text, &cache)
         return TokenSequence(tokens: Array(ids.prefix(limit)), isTruncated: ids.count > limit)
     }

@@ -3,13 +3,13 @@
 import Files
 
 /// The tokenizer's files in a checkpoint's folder.
-public enum TokenizerFiles {
+package enum TokenizerFiles {
     /// The possible names of a tokenizer's file. The program reads the first one that exists.
-    public static let names = ["tokenizer.json", "tokenizer.model"]
+    package static let names = ["tokenizer.json", "tokenizer.model"]
 
     /// Returns the path of the tokenizer's file in `directory`: `tokenizer.json` if it exists, otherwise
     /// `tokenizer.model`. Throws `TokenizerError` if neither file exists.
-    public static func file(in directory: String) throws(TokenizerError) -> String {
+    package static func file(in directory: String) throws(TokenizerError) -> String {
         let files = names.map { "\(directory)/\($0)" }
         guard let file = files.first(where: isListed) else {
             throw .noTokenizer(directory: directory)
@@ -18,7 +18,7 @@ public enum TokenizerFiles {
     }
 
     /// Reads the tokenizer in `directory`. Throws `FileError`, `UnexpectedFileError` or `TokenizerError`.
-    public static func read(directory: String) throws -> any Tokenizer {
+    package static func read(directory: String) throws -> any Tokenizer {
         try GemmaTokenizer(directory: directory)
     }
 
@@ -26,7 +26,7 @@ public enum TokenizerFiles {
     /// Returns warnings and the id of `<bos>`. The id is nil if `tokenizer.json` has no added token `<bos>`, or if
     /// `tokenizer.model` has no piece `<bos>`. Throws the errors of `read`, and `TokenizerError` if a companion file
     /// would change ids.
-    public static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
+    package static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
         let file = try file(in: directory)
         let found =
             file.hasSuffix(".json")

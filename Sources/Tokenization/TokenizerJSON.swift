@@ -7,7 +7,7 @@ import Files
 extension GemmaTokenizer {
     /// Reads the file at `path`. Throws `FileError` or `UnexpectedFileError`. Throws `TokenizerError` if the file is
     /// damaged or describes a tokenizer that is not Gemma's.
-    public init(tokenizerJSON path: String) throws {
+    package init(tokenizerJSON path: String) throws {
         self = try GemmaTokenizer.read(path, TokenizerJSON()) { try GemmaTokenizer($0) }
     }
 

@@ -3,7 +3,7 @@
 import Glibc
 
 /// A cache from words to their token ids. When the cache has grown to about 4 MiB, it is emptied.
-public struct WordCache {
+package struct WordCache {
     private struct Entry {
         var hash: UInt64
         /// The word ends at `textEnd` in `text`, and its ids end at `idEnd` in `ids`. The word and the ids begin at
@@ -30,7 +30,7 @@ public struct WordCache {
     private var ids: [TokenID] = []
 
     /// Creates an empty cache.
-    public init() {}
+    package init() {}
 
     /// Appends the ids of `word` to `out`. If the cache does not have the word, `tokenize` appends the ids, and the
     /// cache stores them.

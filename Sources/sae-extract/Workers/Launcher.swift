@@ -189,7 +189,8 @@ final class Launcher: Sendable {
     }
 
     private func end(
-        _ termination: TerminationStatus, _ task: WorkerTask, _ status: Status, _ kills: OutOfMemoryKills
+        _ termination: TerminationStatus, _ task: WorkerTask, _ status: Status,
+        _ kills: OutOfMemoryKills
     ) -> WorkerEnd {
         let name = name(of: task, status.author)
         let words = status.lastWords.description
