@@ -1,9 +1,12 @@
-// Downloads one content into the cache. The bytes go to a file that only this process writes, and an earlier partial download is
-// continued. The file gets its final name only after its hash was checked.
+// Downloads one content into the cache:
+// 1. Creates a new file that only this process writes.
+// 2. Copies the largest earlier partial download into the new file.
+// 3. Requests the rest of the content from the Hub.
+// 4. Checks the hash. Then renames the file to its final name, the digest of the content.
 //
-// Correctness does not depend on locks. The lock only saves two processes from downloading the same content. If locks do not work
-// (some network file systems), or the lock's holder makes no progress, each process downloads the content, and the last rename
-// wins with the same bytes.
+// Correctness does not depend on locks. The lock only keeps two processes from downloading the same content at the
+// same time. If locks do not work (on some network file systems), or if the lock's holder makes no progress, each
+// process downloads the content. Then the last rename wins with the same bytes.
 
 import Files
 import FoundationEssentials
@@ -11,37 +14,39 @@ import Glibc
 import Logging
 import Synchronization
 
-/// The origin of bytes that a download reports.
-public enum DownloadedBytes: Sendable {
+/// The origin of the bytes that a download reports.
+package enum DownloadedBytes: Sendable {
     /// Received from the network.
     case received
-    /// Copied from an earlier partial download.
+    /// Copied from an earlier partial download of the same content.
     case found
 }
 
-/// The destination of a download: appends bytes to a new file and updates their hash.
+/// The destination of a download. Appends bytes to a new file and updates their hash.
 final class DownloadSink: Sendable {
-    /// The body is longer than the file's size in the listing.
+    /// Thrown if the bytes are more than the file's size in the Hub's listing.
     struct TooLong: Error {}
 
     private struct State {
         var count = 0
-        /// The number of the current exchange, and the offset in the file of the next byte of its body. The position is nil until
-        /// the first bytes of the body come.
+        /// The number of the current exchange.
         var exchange = 0
+        /// The offset in the file at which the next byte of the response body belongs. Nil until the first byte
+        /// arrives.
         var position: Int?
         var hash: ContentHash
     }
 
-    /// The folder of the file, and the file's name in it.
+    /// The folder that contains the new file.
     let folder: Folder
+    /// The name of the new file in `folder`.
     let name: String
     let descriptor: Int32
     private let state: Mutex<State>
     private let report: @Sendable (Int, DownloadedBytes) -> Void
 
-    /// Creates a new file in `folder`. `report` is called with the number of bytes of each piece that is appended. Throws
-    /// `FileError`.
+    /// Creates a new file in `folder` for the content of `file`. Each append calls `report` with the number of
+    /// appended bytes. Throws `FileError`.
     init(
         for file: RepositoryFile, in folder: Folder,
         report: @escaping @Sendable (Int, DownloadedBytes) -> Void
@@ -56,35 +61,36 @@ final class DownloadSink: Sendable {
 
     private var path: String { folder.path(of: name) }
 
-    /// Removes the file. Ignores errors.
+    /// Removes the new file. Ignores errors.
     func remove() { try? folder.remove(name) }
 
-    /// Removes all permissions of the group and of others, until the content is checked. Returns false if the file still has such
-    /// permissions.
+    /// Removes all permissions of the group and of other users. `finish` sets the final permissions. Returns false if
+    /// the group or other users still have a permission.
     func hide() -> Bool {
         var info = stat()
         return fchmod(descriptor, 0o600) == 0 && fstat(descriptor, &info) == 0
             && info.st_mode & 0o077 == 0
     }
 
-    /// The number of bytes so far.
+    /// The number of bytes that the new file has so far.
     var count: Int { state.withLock(\.count) }
 
     /// The digest of all bytes so far, in hexadecimal digits.
     var digest: String { state.withLock { $0.hash.digits } }
 
-    /// The digest under which the bytes so far are to be stored in the cache; nil if they are not the content of the file.
+    /// The digest that names the content in the cache; nil if the bytes so far are not the content of the file.
     var proof: RepositoryFile.Digest? { state.withLock { $0.hash.proof } }
 
-    /// Appends `bytes`, which come from an earlier partial download. Throws `FileError`, and `TooLong` if the file would have
-    /// more than `limit` bytes.
+    /// Appends `bytes` from an earlier partial download. Throws `FileError`. Throws `TooLong` if the new file would
+    /// have more than `limit` bytes.
     func append(_ bytes: UnsafeRawBufferPointer, limit: Int) throws {
         try state.withLock { try write(bytes, limit, .found, &$0) }
     }
 
-    /// Appends `bytes`, the next piece of the body of `exchange`, without the bytes that the file has already. `start` is called
-    /// at the first piece of an exchange, and returns the offset of the body in the file. Does nothing if `exchange` is not the
-    /// current one. Throws `FileError`, `TooLong` and what `start` throws.
+    /// Appends `bytes`, the next piece of the body of `exchange`, except the bytes that the new file has already.
+    /// `start` is called at the first piece of an exchange, and returns the offset in the file at which the body
+    /// starts. Does nothing if `exchange` is not the current exchange. Throws `FileError`, `TooLong` and the errors
+    /// of `start`.
     func append(
         _ bytes: UnsafeRawBufferPointer, of exchange: Int, limit: Int, start: () throws -> Int
     ) throws {
@@ -98,7 +104,7 @@ final class DownloadSink: Sendable {
         }
     }
 
-    /// Starts the next exchange. Returns its number.
+    /// Starts the next exchange and returns its number.
     func beginExchange() -> Int {
         state.withLock {
             $0.position = nil
@@ -112,8 +118,8 @@ final class DownloadSink: Sendable {
         _ state: inout State
     ) throws {
         guard state.count + bytes.count <= limit else { throw TooLong() }
-        // The offset follows from `state.count`, which grows only after all bytes are written: a retry overwrites what a failed
-        // write has left.
+        // `state.count` grows only after all of `bytes` are written. So a retry starts at the same offset and
+        // overwrites the bytes of a failed write.
         var rest = bytes
         while !rest.isEmpty {
             let offset = off_t(state.count + bytes.count - rest.count)
@@ -127,8 +133,9 @@ final class DownloadSink: Sendable {
         report(bytes.count, kind)
     }
 
-    /// Writes the file, whose content was checked before, to the disk and gives it its final permissions. Returns the file's
-    /// status from before that change. Throws `FileError`, also if the file does not have `count` bytes.
+    /// Writes the file to the disk and then sets its final permissions. Call this function after the hash was
+    /// checked. Returns the file's status before the permissions changed. Throws `FileError`, also if the file does
+    /// not have `count` bytes.
     func finish() throws -> stat {
         guard synchronizeToDisk(descriptor) else { throw FileError("write", path) }
         var info = stat()
@@ -143,27 +150,29 @@ final class DownloadSink: Sendable {
 /// The download of one content into the cache.
 struct BlobDownload: Sendable {
     let file: RepositoryFile
-    /// The paths of all files of the repository that have this content.
+    /// The paths of all files in the repository that have this content.
     let paths: [String]
     let commit: String
     let cache: HubCache
-    /// Tells which contents of the cache are whole.
+    /// Tells which contents of the cache are complete and correct.
     let contents: CheckedContents
     let client: HubClient
     let log: Logger
-    /// Called with the number of bytes of each piece that is received or copied. Called with a negative number if bytes that were
+    /// Called with the number of bytes of each piece that is received or copied. A negative number means that bytes
     /// reported before are discarded.
     let report: @Sendable (Int, DownloadedBytes) -> Void
 
     private var blob: String { cache.blob(file.digest.name) }
     private var isThere: Bool {
         contents.isWhole(blob, file)
-            // A mirror may list a content by the git id of its LFS pointer. The name of the content's blob is then not known in
-            // advance, so the files that link to the blob are checked.
+            // A mirror may list a content by the git id of its LFS pointer. But the blob is named by the SHA-256,
+            // which is unknown before the download. So this check follows the symlinks from the snapshot's files to
+            // the blob.
             || paths.allSatisfy { contents.isWhole(cache.file($0, of: commit), file) }
     }
 
-    /// Downloads the content if it is not in the cache, and links all files to it. Throws `HubError` and `FileError`.
+    /// Downloads the content if the cache does not have it, and links all files in `paths` to it. Throws `HubError`
+    /// and `FileError`.
     func run() async throws {
         var digest = file.digest
         if !isThere {
@@ -177,14 +186,14 @@ struct BlobDownload: Sendable {
         }
     }
 
-    /// Most bytes of a file that is stored in git itself. Larger files are in LFS: if a larger file is listed without SHA-256,
-    /// the mirror's list is at fault.
+    /// The maximum size in bytes of a file that the Hub stores in git itself. Larger files are in Git LFS, and the
+    /// Hub lists their SHA-256. If a larger file is listed without SHA-256, a mirror's listing is wrong.
     private static let largestPlainFile = 10 << 20
 
-    /// Most attempts, if the finished file disappears before it gets its name.
+    /// The maximum number of attempts if the finished file disappears before it is renamed.
     private static let attempts = 3
 
-    /// Downloads the content. Returns the digest under which it is stored in the cache.
+    /// Downloads the content. Returns the digest that names the content in the cache.
     private func download(isLocked: Bool) async throws -> RepositoryFile.Digest {
         var isFresh = false
         var attempt = 0
@@ -200,7 +209,7 @@ struct BlobDownload: Sendable {
                 got = "more than \(file.size) bytes"
             }
             if isThere {
-                // Another process has finished the content first.
+                // Another process has already put the content into the cache.
                 sink.remove()
                 removeParts()
                 return file.digest
@@ -215,7 +224,8 @@ struct BlobDownload: Sendable {
                     removeParts()
                     return digest
                 } catch {
-                    // ENOENT: another process has removed the file as a leftover, or the cache was cleared. Start again.
+                    // ENOENT: another process has removed this process's file as abandoned, or the cache was cleared.
+                    // The loop starts again with a new file.
                     attempt += 1
                     guard error.code == ENOENT, attempt < BlobDownload.attempts else { throw error }
                 }
@@ -238,8 +248,8 @@ struct BlobDownload: Sendable {
                     cache.reference, file: file.path, expected: file.digest.name, got: got,
                     mirror: settings.isEndpointGiven ? settings.endpoint : nil)
             }
-            // The wrong bytes may be those that were taken over, so the partial download that had them is removed. Other partial
-            // downloads belong to other processes and stay.
+            // The wrong bytes may come from the earlier partial download `adopted`, so `adopted` is removed. Other
+            // partial downloads belong to other processes and stay.
             if let adopted { try? sink.folder.remove(adopted) }
             isFresh = true
             log.warning(
@@ -248,8 +258,8 @@ struct BlobDownload: Sendable {
         }
     }
 
-    /// Returns a sink in the content's folder. Tries again if another process removes the folder at the same time. Throws
-    /// `FileError`.
+    /// Returns a sink in the folder for this content's partial downloads. Retries if another process removes the
+    /// folder at the same time. Throws `FileError`.
     private func newSink() throws -> DownloadSink {
         var attempt = 0
         while true {
@@ -263,15 +273,16 @@ struct BlobDownload: Sendable {
         }
     }
 
-    /// Removes all partial downloads of the content, which is in the cache now.
+    /// Removes all partial downloads of the content. Called after the content was stored in the cache.
     private func removeParts() {
         try? cache.existing(.own())?.removeTree(file.digest.name)
     }
 
-    /// Copies the largest earlier partial download into `sink`, and removes the abandoned ones. Copies and does not rename,
-    /// because the owner may still be writing: a process on another machine is known to have ended only if this process holds the
-    /// lock, or if the file has not been written to for long. Returns the name of the file that was copied; nil if none can be
-    /// used.
+    /// Copies the largest earlier partial download into `sink`, and removes the abandoned partial downloads. Returns
+    /// the name of the copied file; nil if no partial download can be used. The file is copied and not renamed,
+    /// because another process, perhaps on another machine, may still write to it. A partial download counts as
+    /// abandoned in two cases: this process holds the lock, or no process has written to the file for more than
+    /// `silence` seconds.
     private func adopt(into sink: DownloadSink, isLocked: Bool) throws -> String? {
         let others = cache.earlierPartials(file.digest.name).filter { $0.name != sink.name }
         func isAbandoned(_ part: HubCache.Partial) -> Bool {
@@ -286,9 +297,11 @@ struct BlobDownload: Sendable {
             return nil
         }
         defer { close(descriptor) }
-        // The partial file may be a hard link, made by somebody else, to a file that only this user may read. The content of that
-        // file must not become readable through the copy. If the partial file is surely this user's own (owner, one link), it is
-        // copied even if others may not read it, and the copy is made readable by this user only.
+        // Another user may have made the partial file as a hard link to a private file of this user. A readable copy
+        // would then publish the private content. So the partial file is copied in two cases only:
+        // 1. Every user who may read the copy may also read the partial file.
+        // 2. The partial file surely belongs to this user: this user owns it, and it has one hard link. Then the copy
+        //    is made readable by this user only.
         guard
             isReadableAnyway(descriptor, byReadersOf: sink.descriptor)
                 || isOnlyOwn(descriptor) && sink.hide()
@@ -308,8 +321,8 @@ struct BlobDownload: Sendable {
             } catch let error as FileError
                 where [ENOSPC, EDQUOT].contains(error.code) && isAbandoned(furthest)
             {
-                // There is no room for both files. The bytes copied so far are enough to continue from, and removing the original
-                // makes room for the rest.
+                // The disk has no space for both files. The download continues after the bytes copied so far. The
+                // removal of the original makes space for the rest.
                 break
             }
         }
@@ -317,7 +330,7 @@ struct BlobDownload: Sendable {
         return furthest.name
     }
 
-    /// Whether the open file belongs to this user and has only one name.
+    /// Whether this user owns the open file and the file has only one hard link.
     private func isOnlyOwn(_ descriptor: Int32) -> Bool {
         var info = stat()
         return fstat(descriptor, &info) == 0 && info.st_uid == geteuid() && info.st_nlink == 1
@@ -325,9 +338,10 @@ struct BlobDownload: Sendable {
 
     // MARK: The lock
 
-    /// Seconds without progress of the lock's holder after which this process no longer waits for the lock.
+    /// If the lock's holder makes no progress for this number of seconds, this process stops waiting for the lock.
     private static let patience = 30.0
-    /// Seconds without a write after which a partial download counts as abandoned.
+    /// If no process writes to a partial download for more than this number of seconds, the partial download counts
+    /// as abandoned.
     private static let silence = 120
 
     private struct Lock {
@@ -337,12 +351,12 @@ struct BlobDownload: Sendable {
         func release() { close(descriptor) }
     }
 
-    /// Waits while another process downloads the same content and makes progress. Returns the lock. Nil if the lock file cannot
-    /// be opened; a lock that is not held if locks do not work, the holder makes no progress or the content has appeared. Throws
-    /// `CancellationError`.
+    /// Takes the lock of this content. Waits while another process holds the lock and makes progress. Returns the
+    /// lock; nil if the lock file cannot be opened. The lock has `isHeld == false` if locks do not work, if the
+    /// holder makes no progress, or if the content has appeared in the cache. Throws `CancellationError`.
     private func waitForTurn() async throws -> Lock? {
         let name = "\(file.digest.name).lock"
-        // Group-writable, as huggingface_hub makes it: several users may share a cache.
+        // The group may write to the lock file, as in huggingface_hub, because several users may share a cache.
         guard let folder = try? cache.make(.locks),
             let descriptor = try? folder.open(name, O_RDWR | O_CREAT, mode: 0o664)
         else { return nil }
@@ -368,15 +382,16 @@ struct BlobDownload: Sendable {
             let now = headway()
             idle = now == seen ? idle + pause : 0
             seen = now
-            // Many processes may wait, on a file system that others use too.
+            // The time between two attempts grows up to 2 seconds, because many processes may wait on a shared file
+            // system.
             pause = min(2, pause * 1.5)
             try await Task.sleep(for: .seconds(pause))
         }
         return Lock(descriptor: descriptor, isHeld: true)
     }
 
-    /// The sum of the bytes of all partial downloads of the content, ours and huggingface_hub's. The sum grows if somebody makes
-    /// progress.
+    /// The total size in bytes of all partial downloads of the content, made by this program or by huggingface_hub.
+    /// The total grows while any process makes progress.
     private func headway() -> Int {
         let blobs = parentFolder(of: blob)
         let theirs = ((try? directoryContents(blobs)) ?? []).filter {

@@ -1,18 +1,20 @@
-// Recognizes folders of Hugging Face's cache that a user gives in place of a snapshot.
+// Recognizes a folder of Hugging Face's cache that a user gives in place of a snapshot.
 
 import Files
 
-/// A folder of Hugging Face's cache that is not a snapshot.
-public enum CacheFolder: Equatable, Sendable {
-    /// The folder of one repository, or its `snapshots`, `blobs` or `refs`. `name` is the repository's id ("google/gemma-2-2b").
-    /// `snapshot` is the path of the snapshot that `refs/main` names, or of the only snapshot; nil if neither exists.
+/// A folder of Hugging Face's cache that is not a snapshot: the cache itself, or the folder of a repository.
+package enum CacheFolder: Equatable, Sendable {
+    /// The folder of one repository, or its subfolder `snapshots`, `blobs` or `refs`. `name` is the repository's id
+    /// ("google/gemma-2-2b"). `snapshot` is the path of the snapshot that `refs/main` names, or else of the only
+    /// snapshot; nil if no such snapshot exists.
     case repository(name: String, snapshot: String?)
-    /// The cache itself: its path, and the paths of the repositories' folders in it.
+    /// The cache itself. `path` is the path of the cache, and `repositories` are the paths of the repositories'
+    /// folders.
     case root(path: String, repositories: [String])
 
-    /// Recognizes the folder at `path`. A folder whose subfolder `hub` is a cache counts as that cache. Nil if the folder is
-    /// neither a cache nor a part of one.
-    public init?(path: String) {
+    /// Recognizes the folder at `path`. A folder that contains a cache in its subfolder `hub` counts as this cache.
+    /// Nil for any other folder, such as a snapshot or a folder outside the cache.
+    package init?(path: String) {
         var path = path
         while path.count > 1, path.hasSuffix("/") { path.removeLast() }
         let repository = [path, parentFolder(of: path)].first {
@@ -36,9 +38,9 @@ public enum CacheFolder: Equatable, Sendable {
         return nil
     }
 
-    /// The path of the snapshot of the repository `id` ("google/gemma-2-2b") in this folder; nil if there is none. In a
-    /// repository's folder, `id` is not compared.
-    public func snapshot(of id: String) -> String? {
+    /// Returns the path of a snapshot of the repository `id` ("google/gemma-2-2b"); nil if this folder has none. The
+    /// folder of one repository returns its own snapshot, whatever `id` is.
+    package func snapshot(of id: String) -> String? {
         switch self {
         case .repository(_, let snapshot): snapshot
         case .root(_, let repositories):
@@ -52,7 +54,7 @@ public enum CacheFolder: Equatable, Sendable {
             && isDirectory(path + "/snapshots")
     }
 
-    /// Returns "google/gemma-2-2b" for "…/models--google--gemma-2-2b".
+    /// Returns the id "google/gemma-2-2b" for the folder "…/models--google--gemma-2-2b".
     private static func name(_ repository: String) -> String {
         let name = repository.split(separator: "/").last.map(String.init) ?? repository
         return name.split(separator: "--", omittingEmptySubsequences: false).dropFirst().joined(

@@ -1,15 +1,17 @@
-// Moves files to their places in a cache whose folders may be on several file systems: `blobs` or `snapshots` may be links.
+// Moves files to their places in a cache. The places may be on several file systems, because `blobs` or `snapshots`
+// may be a symlink.
 
 import Files
 import Glibc
 
 extension HubCache {
-    /// Permissions of files while they are written, before the umask. Others must not be able to write: they could change a file
-    /// after it was hashed.
+    /// Permissions of a file while it is written, before the umask applies. Only the owner may write: another user
+    /// could change the file after its hash was checked.
     static let unfinishedMode: mode_t = 0o644
 
-    /// Renames the file `name` in `folder`, which this process has written and holds open as `descriptor`, to `newName` in
-    /// `target`, and replaces what is there. Between file systems the open file is copied instead. Throws `FileError`.
+    /// Renames the file `name` in `folder` to `newName` in `target`, and replaces an existing entry `newName`. This
+    /// process has written the file and has it open as `descriptor`. If the folders are on different file systems,
+    /// copies the open file and removes the original. Throws `FileError`.
     func move(
         _ name: String, open descriptor: Int32, from folder: Folder, to newName: String,
         in target: Folder
@@ -25,8 +27,9 @@ extension HubCache {
         }
     }
 
-    /// Copies the file `name` in `folder`, which others may have put there, to `newName` in `target`. Throws `FileError`, also if
-    /// users could read the copy who may not read the original.
+    /// Copies the file `name` in `folder` to `newName` in `target`. Another user may have put the file into `folder`.
+    /// So this function throws `FileError` if a user could read the copy but not the original. Also throws
+    /// `FileError` for other failures.
     func copy(
         _ name: String, from folder: Folder, to newName: String, in target: Folder
     ) throws(FileError) {
@@ -34,7 +37,7 @@ extension HubCache {
             throw FileError("open", folder.path(of: name), code: ENOENT)
         }
         defer { close(source) }
-        // The permissions are tried out in our own folder, not in `target`: others look for files there.
+        // `ordinaryMode` creates a temporary file. It must not be in `target`, where other processes look for files.
         let mode = try make(.own()).ordinaryMode
         try copy(source, folder.path(of: name), to: newName, in: target, mode: mode) {
             copy throws(FileError) in
@@ -44,13 +47,14 @@ extension HubCache {
         }
     }
 
-    /// Copies the open file at `path` to `newName` in `target`. The copy appears whole or not at all, with the permissions `mode`
-    /// (nil: those of an unfinished file). `check` is called with the empty copy. Throws `FileError`.
+    /// Copies the open file `source` at `path` to `newName` in `target`. The copy gets its name only when it is
+    /// complete. The copy has the permissions `mode`; nil means the permissions of an unfinished file. `check` is
+    /// called with the descriptor of the copy while the copy is empty. Throws `FileError`.
     private func copy(
         _ source: Int32, _ path: String, to newName: String, in target: Folder, mode: mode_t?,
         _ check: (Int32) throws(FileError) -> Void = { _ in }
     ) throws(FileError) {
-        // huggingface_hub gives such names to files that are not complete.
+        // huggingface_hub also ends the names of incomplete files in `.incomplete`.
         let temporary =
             "\(newName).\(uniqueName()).incomplete"
         guard
@@ -86,8 +90,8 @@ extension HubCache {
         }
     }
 
-    /// Makes a symlink called `name` in `folder` that leads to `content`, without a temporary name, and replaces what is there.
-    /// Throws `FileError`.
+    /// Creates the symlink `name` in `folder` with the target `content`. Removes an existing entry `name` first, so
+    /// the replacement is not atomic. Throws `FileError`.
     func replace(_ name: String, in folder: Folder, byLinkTo content: String) throws(FileError) {
         var code = folder.makeLink(name, to: content)
         if code == EEXIST {
@@ -97,7 +101,7 @@ extension HubCache {
         guard code == 0 else { throw FileError("create", folder.path(of: name), code: code) }
     }
 
-    /// Returns `path` with all links resolved. Throws `FileError`.
+    /// Returns `path` with all symlinks resolved. Throws `FileError`.
     func realPath(_ path: String) throws(FileError) -> String {
         guard let real = realpath(path, nil) else { throw FileError("open", path) }
         defer { free(real) }
@@ -106,8 +110,9 @@ extension HubCache {
 }
 
 extension Folder {
-    /// The permissions that new files get in this folder by the umask and the folder, measured with a temporary file; nil if no
-    /// file can be created. The umask of a group that shares a cache lets the whole group write.
+    /// The permissions that a new file gets in this folder from the umask and the folder. They are measured with a
+    /// temporary file; nil if no file can be created. Example: with umask 002, a group that shares a cache may write
+    /// to the file.
     var ordinaryMode: mode_t? {
         guard let (descriptor, name) = try? createUnique() else { return nil }
         defer { close(descriptor) }
@@ -117,8 +122,9 @@ extension Folder {
     }
 }
 
-/// Whether everybody who may read the open file `copy` may also read the open file `original`, as far as their modes say.
-/// Otherwise others could read a file that somebody has linked into the cache through its copy.
+/// Whether every user who may read the open file `copy` may also read the open file `original`, judged by the groups
+/// and permissions of both files. This check prevents an attack: an attacker hard-links a victim's private file into
+/// the cache, the victim's process copies the file, and the attacker reads the copy.
 func isReadableAnyway(_ original: Int32, byReadersOf copy: Int32) -> Bool {
     var (from, to) = (stat(), stat())
     guard fstat(original, &from) == 0, fstat(copy, &to) == 0 else { return false }

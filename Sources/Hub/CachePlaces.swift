@@ -1,19 +1,20 @@
-// Opens the cache's folders by handle: others may write to a cache, and nothing that they put there may lead to files outside the
-// cache.
+// Opens the cache's folders by descriptor, one path component after the other. Other users may be able to write to a
+// cache. Their symlinks must not lead this program to files outside the cache.
 
 import Files
 import Glibc
 
 extension HubCache {
-    /// A folder of the cache. REPOSITORY is the repository's folder, `models--…` or `datasets--…`.
+    /// A folder of the cache. REPOSITORY stands for the name of the repository's folder, `models--…` or
+    /// `datasets--…`.
     enum Place {
-        /// `REPOSITORY/.sae-extract` and folders in it.
+        /// `REPOSITORY/.sae-extract`, or a folder below it with the given path components.
         case own([String] = [])
-        /// `REPOSITORY/refs` and folders in it.
+        /// `REPOSITORY/refs`, or a folder below it with the given path components.
         case references([String] = [])
         /// `REPOSITORY/blobs`.
         case blobs
-        /// `REPOSITORY/snapshots/COMMIT` and folders in it.
+        /// `REPOSITORY/snapshots/COMMIT`, or a folder below it with the given path components.
         case snapshot(String, [String] = [])
         /// `REPOSITORY/snapshots`.
         case snapshots
@@ -21,8 +22,9 @@ extension HubCache {
         case locks
     }
 
-    /// The names that lead from the cache's root to `place`, and how many of them, from the first on, may be links: the owner of
-    /// a cache may keep large folders elsewhere. Only links that this user or root has made are followed.
+    /// Returns the path components from the cache's root to `place`. The first `linkable` components may be symlinks,
+    /// because the owner of a cache may keep large folders elsewhere. A symlink is followed only if this user or root
+    /// owns it.
     private func way(to place: Place) -> (steps: [String], linkable: Int) {
         let repository = reference.folderName
         return switch place {
@@ -35,8 +37,8 @@ extension HubCache {
         }
     }
 
-    /// The cache's root; nil if it does not exist. Throws `FileError`, also if another user's link is in place of the root,
-    /// unless the user has given the root itself.
+    /// Opens the cache's root; nil if it does not exist. Throws `FileError`. If a variable names a folder above the
+    /// root and not the root itself, also throws `FileError` for a root that is another user's symlink.
     private func existingRoot() throws(FileError) -> Folder? {
         do {
             guard !isRootGiven else { return try Folder(root) }
@@ -47,8 +49,8 @@ extension HubCache {
         }
     }
 
-    /// The folder at `place`; nil if it does not exist. Throws `FileError`, also if a link that is not followed, or something
-    /// that is not a folder, is in place of the folder.
+    /// Opens the folder at `place`; nil if it does not exist. Throws `FileError`, also if a path component is not a
+    /// folder, or is a symlink that must not be followed (see `way`).
     func existing(_ place: Place) throws(FileError) -> Folder? {
         guard var folder = try existingRoot() else { return nil }
         let (steps, linkable) = way(to: place)
@@ -61,8 +63,8 @@ extension HubCache {
         return folder
     }
 
-    /// Returns the folder at `place`, and creates it and the folders above it if they do not exist. Throws `FileError` as
-    /// `existing` does.
+    /// Opens the folder at `place`. Creates this folder and the folders above it if they do not exist. Throws
+    /// `FileError` in the same cases as `existing`.
     @discardableResult
     func make(_ place: Place) throws(FileError) -> Folder {
         try checkRoot()
@@ -77,17 +79,19 @@ extension HubCache {
         return folder
     }
 
-    /// The folder and the name of the file at `path` of `commit`.
+    /// Returns the folder that contains the file at `path` of `commit`, and the file's name in this folder.
     func place(of path: String, of commit: String) -> (place: Place, name: String) {
         let steps = pathSteps(path)
         return (.snapshot(commit, Array(steps.dropLast())), steps.last ?? path)
     }
 
-    /// Throws `FileError` if another user's link is in place of the cache's root, or if our own folder is a link or not a folder:
-    /// nothing may be read from such a folder.
+    /// Throws `FileError` for folders from which nothing may be read. First case: the cache's root is another user's
+    /// symlink, and no variable names the root itself. Second case: this program's own folder in the cache is a
+    /// symlink or not a folder.
     func check() throws(FileError) {
         try checkRoot()
-        // By path, not by handle: a cache behind another user's link may still be read.
+        // `existing` is not used, because it throws for another user's symlink to the repository's folder. Files
+        // behind such a symlink may still be read.
         var info = stat()
         guard lstat(ownFolder, &info) == 0, info.st_mode & S_IFMT != S_IFDIR else { return }
         throw FileError(ownFolder, isA: FileError.Entry(info.st_mode), expected: "a folder")

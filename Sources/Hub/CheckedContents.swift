@@ -1,16 +1,16 @@
-// Checks which contents of the cache are what their names say. In a cache that others may write to, a name and a size prove
-// nothing: a content that this process has not written is hashed once. The result is remembered together with what the file
-// system says of the file.
+// Checks that contents in the cache match their digests. If other users may write to the cache, the name and size of
+// a file prove nothing. So this program hashes each content that it has not written itself, once. The result is
+// stored with the file's inode, size and times, and is valid until one of them changes.
 
 import Files
 import Glibc
 import Logging
 import Synchronization
 
-/// Tells which files of a cache have the content that they should have, and remembers the results.
+/// Tells which files of a cache have the expected content, and remembers the results.
 final class CheckedContents: Sendable {
-    /// One version of one file: device, inode, size, and the times of the last changes. A file with another content has another
-    /// version.
+    /// One version of one file: device, inode, size, and the times of the last changes. A change of the content
+    /// changes the version.
     struct Version: Hashable {
         private let numbers: [Int]
 
@@ -36,20 +36,20 @@ final class CheckedContents: Sendable {
     private let memory: ContentMemory?
     private let log: Logger
 
-    /// Starts checks of the cache at `root`. `folder` is where this user's processes remember what they have hashed; nil if they
-    /// remember nothing.
+    /// Creates a checker for the cache at `root`. In `folder`, this user's processes store which contents they have
+    /// hashed. If `folder` is nil, they store nothing.
     init(ofCacheAt root: String, rememberingIn folder: String?, log: Logger) {
         writers = CacheWriters(root: root)
         memory = folder.map { ContentMemory(folder: $0) }
         self.log = log
     }
 
-    /// Bytes from which on hashing takes so long that a log line announces it.
+    /// The size in bytes from which a log line announces the hashing, because the hashing takes long.
     private static let large = 100 << 20
 
-    /// Whether the file at `path`, or the file that a link there leads to, has the size and the content of `file`. If only this
-    /// user and root can have written it, the size is enough: the content was hashed when it was downloaded. With
-    /// `trustingNobody` the file is hashed in any case.
+    /// Whether the file at `path` has the size and the content of `file`. Symlinks are followed. If only this user
+    /// and root can have written the file, its size is enough, because its content was hashed after the download.
+    /// With `trustingNobody`, the size is never enough.
     func isWhole(_ path: String, _ file: RepositoryFile, trustingNobody: Bool = false) -> Bool {
         var info = stat()
         guard stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFREG,
@@ -67,27 +67,29 @@ final class CheckedContents: Sendable {
                 "\(path): hashing \(file.size) bytes once, to check the content")
         }
         let isWhole = ContentHash.proof(that: path, is: file) != nil
-        // The file has changed during the hashing. The next call hashes it again.
+        // If the file has changed during the hashing, the result is false, and the next call hashes the file again.
         var after = stat()
         guard stat(path, &after) == 0, Version(after) == key.version else { return false }
-        // A change in the next moment may get the same time stamp, if the file system's times are coarse. So a file that others
-        // can write to is remembered only if its last change is more than 2 seconds old.
+        // If the file system's times are coarse, a change directly after this check may leave the times as they are.
+        // So if other users may write to the file, the result is stored only if the last change is more than 2
+        // seconds old.
         let isSettled = !writers.isOpen(after) || time(nil) - after.st_ctim.tv_sec > 2
         if isWhole, isSettled { memory?.add(key.digest, key.version) }
         if known.withLock({ $0.updateValue(isWhole, forKey: key) }) == nil, !isWhole,
             !trustingNobody
         {
             log.warning(
-                "\(path): is not what its name says: its digest is not \(key.digest); it counts as missing"
+                "\(path): the content does not have the digest \(key.digest); the file counts as missing"
             )
         }
         return isWhole
     }
 
-    /// Stored in the memory in place of a digest, for files that this user's processes have written themselves.
+    /// Stored in `ContentMemory` in place of a digest, for files that this user's processes have written themselves.
     private static let own = "own"
 
-    /// Whether the file at `path` is what a process of this user has written there. True if nobody else can write there.
+    /// Whether a process of this user has written the file at `path`. True without a check if no other user can write
+    /// to the file.
     func isOwn(_ path: String) -> Bool {
         guard writers.othersCanWrite(path) else { return true }
         var info = stat()
@@ -102,8 +104,9 @@ final class CheckedContents: Sendable {
         memory?.add(CheckedContents.own, Version(info))
     }
 
-    /// Remembers that the open file has the content of `file`: this process has written it and hashed what it wrote. `finished`
-    /// is the file's status after the last write. Remembers nothing if the file was written to since.
+    /// Remembers that the open file has the content of `file`. This process has written the file and hashed the
+    /// written bytes. `finished` is the file's status after the last write. Remembers nothing if the file has changed
+    /// since.
     func trust(_ descriptor: Int32, as finished: stat, _ file: RepositoryFile) {
         var info = stat()
         guard fstat(descriptor, &info) == 0, info.st_size == finished.st_size,
@@ -115,7 +118,8 @@ final class CheckedContents: Sendable {
     }
 }
 
-/// The group that has this user's name and no other members, as many systems create one for each user; nil if there is none.
+/// The id of this user's private group: a group that has the user's name and no other members. Many systems create
+/// such a group for each user. Nil if no such group exists.
 private let ownGroup: gid_t? = {
     guard let user = getpwuid(geteuid()), let group = getgrgid(user.pointee.pw_gid),
         strcmp(user.pointee.pw_name, group.pointee.gr_name) == 0,
@@ -124,22 +128,23 @@ private let ownGroup: gid_t? = {
     return group.pointee.gr_gid
 }()
 
-/// Tells who may write to files of a cache, as far as owners and modes say. Access control lists (ACLs) show in the group's bits.
+/// Tells whether other users may write to files of a cache, judged by owners and permissions. An access control list
+/// (ACL) shows in the permissions of the group.
 private final class CacheWriters: Sendable {
     private let root: String
     private let folders = Mutex<[String: Bool]>([:])
 
     init(root: String) { self.root = root }
 
-    /// Whether anybody other than this user and root may have written the file that `path` leads to, or put it there. True if
-    /// there is no file.
+    /// Whether a user other than this user and root may have written the file at `path`, or may have put it into its
+    /// folder. Symlinks are followed. True if the file does not exist.
     func othersCanWrite(_ path: String) -> Bool {
         guard let real = realpath(path, nil) else { return true }
         defer { free(real) }
         let target = String(cString: real)
         var info = stat()
         guard stat(target, &info) == 0, !isOpen(info) else { return true }
-        // The folders above the path as given, and above the path without links.
+        // Checks the folders above `path`, and the folders above the real path without symlinks.
         return [path, target].contains {
             folderIsOpen(parentFolder(of: $0), isAbsolute: $0.hasPrefix("/"))
         }
@@ -151,8 +156,9 @@ private final class CacheWriters: Sendable {
         var info = stat()
         var answer = true
         if stat(place, &info) == 0 {
-            // In a folder with the sticky bit, such as /tmp, nobody can replace what belongs to others. So such a folder is safe
-            // above the cache, but not inside the cache, where others could add links.
+            // In a folder with the sticky bit, such as /tmp, a user cannot replace the entries of other users. So
+            // such a folder is safe above the cache. Inside the cache it is not safe, because other users could add
+            // symlinks.
             let isAbove = root.hasPrefix(place == "/" ? "/" : place + "/")
             answer =
                 isOpen(info)
@@ -168,7 +174,7 @@ private final class CacheWriters: Sendable {
         }
     }
 
-    /// Whether anybody other than this user and root may write to the file or folder.
+    /// Whether a user other than this user and root may write to the file or folder with the status `info`.
     func isOpen(_ info: stat) -> Bool {
         if ![0, geteuid()].contains(info.st_uid) { return true }
         let isGroups =
@@ -177,17 +183,18 @@ private final class CacheWriters: Sendable {
     }
 }
 
-/// Remembers what this user's processes have hashed, in a file that belongs to the user: one line for each content, with its
-/// digest and its version.
+/// Stores which contents this user's processes have hashed, in a file that belongs to the user. The file has one line
+/// for each content: its digest and its version.
 private final class ContentMemory: Sendable {
     private let folder: String
     private let lines: Mutex<Set<String>>
 
     private static let name = "hashed-contents"
-    /// Most bytes of the file. A file that would become longer is emptied first. A line has about 150 bytes.
+    /// The maximum size of the file in bytes. The file is emptied before it would exceed this size. A line has about
+    /// 150 bytes.
     private static let limit = 4 << 20
 
-    /// Reads the file, if nobody else can have written it.
+    /// Reads the file, unless another user can have written it.
     init(folder: String) {
         self.folder = folder
         guard let file = ContentMemory.open(folder, O_RDONLY) else {
@@ -217,7 +224,7 @@ private final class ContentMemory: Sendable {
         lines.withLock { $0.contains(ContentMemory.line(digest, version)) }
     }
 
-    /// Adds a line. If it cannot be stored, a later process hashes the content again.
+    /// Appends a line to the file. If the line cannot be stored, a later process hashes the content again.
     func add(_ digest: String, _ version: CheckedContents.Version) {
         let line = ContentMemory.line(digest, version)
         guard lines.withLock({ $0.insert(line).inserted }), makeFolder(),
@@ -228,18 +235,19 @@ private final class ContentMemory: Sendable {
         if fstat(file, &info) == 0, Int(info.st_size) > ContentMemory.limit - 1024 {
             ftruncate(file, 0)
         }
-        // In one `write`, because other processes add lines too.
+        // A single `write` appends the whole line, because other processes append to the file too.
         let text = Array((line + "\n").utf8)
         _ = write(file, text, text.count)
     }
 
-    /// Creates the folder, for this user alone. Returns whether it exists.
+    /// Creates the folder with permissions for this user only. Returns whether the folder exists.
     private func makeFolder() -> Bool {
         (try? makeDirectories(parentFolder(of: folder))) != nil
             && (mkdir(folder, 0o700) == 0 || errno == EEXIST)
     }
 
-    /// Opens the file in the folder `path`. Nil if the file does not exist, or if others can write to the file or its folder.
+    /// Opens the file `hashed-contents` in the folder `path`. Nil if the file does not exist, or if other users may
+    /// write to the file or to its folder.
     private static func open(_ path: String, _ flags: Int32) -> Int32? {
         func isOwn(_ info: stat) -> Bool {
             info.st_uid == geteuid() && info.st_mode & S_IWOTH == 0

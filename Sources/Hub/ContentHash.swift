@@ -1,21 +1,22 @@
-// Proves by its hash that a content is that of a file of the Hub.
+// Proves by a hash that a content belongs to a file on the Hub.
 
 import Crypto
 import Files
 import Glibc
 
-/// The incremental hash of a file's content, of the kind that the listing has: SHA-256 or git's id.
+/// Computes the hash of a file's content piece by piece. The kind of hash is that of the file's listed digest:
+/// SHA-256 or git's id.
 struct ContentHash {
     private enum Kind {
         case sha256(SHA256)
-        /// Git's id, and SHA-256 in case the listed id is that of an LFS pointer.
+        /// The git id of the content, and its SHA-256. SHA-256 is needed if the listed id is that of an LFS pointer.
         case git(Insecure.SHA1, SHA256)
     }
 
     private let file: RepositoryFile
     private var kind: Kind
 
-    /// Starts the hash of a content that should be that of `file`.
+    /// Starts the hash of a content that is expected to be the content of `file`.
     init(of file: RepositoryFile) {
         self.file = file
         switch file.digest {
@@ -36,7 +37,7 @@ struct ContentHash {
         }
     }
 
-    /// The digest of the bytes so far, in hexadecimal digits, of the kind that the listing has.
+    /// The digest of the bytes so far, in hexadecimal digits, of the same kind as the listed digest.
     var digits: String {
         switch kind {
         case .sha256(let hash): hexadecimal(hash.finalize())
@@ -44,9 +45,10 @@ struct ContentHash {
         }
     }
 
-    /// The digest under which the bytes so far are to be stored in the cache; nil if they are not the content of `file`. If the
-    /// listed git id is not that of the bytes, it may be the id of the Git LFS pointer, the file that stands for the content in
-    /// git. The text of the pointer follows from SHA-256 and size, so its id proves the content too.
+    /// The digest that names the bytes so far in the cache; nil if they are not the content of `file`. The listed git
+    /// id may be the id of the content. Or it may be the id of the Git LFS pointer, a small file that stands for the
+    /// content in git. The text of the pointer is computed from SHA-256 and size, so a matching id of the pointer
+    /// proves the content too.
     var proof: RepositoryFile.Digest? {
         if digits == file.digest.name { return file.digest }
         guard case .git(_, let hash) = kind else { return nil }
@@ -59,17 +61,17 @@ struct ContentHash {
         return hexadecimal(git.finalize()) == file.digest.name ? .sha256(sha256) : nil
     }
 
-    /// Git hashes this header and then the content.
+    /// Starts the hash of a git object. Git hashes the header `blob SIZE\0` and then the content.
     private static func gitHash(size: Int) -> Insecure.SHA1 {
         var hash = Insecure.SHA1()
         hash.update(data: Array("blob \(size)\0".utf8))
         return hash
     }
 
-    /// Hashes the file at `path`. Returns the digest under which its content is to be stored in the cache; nil if it is not the
-    /// content of `file`, or cannot be read.
+    /// Hashes the file at `path`. Returns the digest that names its content in the cache; nil if the content is not
+    /// that of `file`, or if the file cannot be read.
     static func proof(that path: String, is file: RepositoryFile) -> RepositoryFile.Digest? {
-        // O_NONBLOCK: opening a pipe that somebody has put there must not wait for a writer.
+        // O_NONBLOCK: another user may have put a FIFO at `path`. Without this flag, `open` would wait for a writer.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }

@@ -4,7 +4,7 @@
     import FoundationEssentials
     import Glibc
 
-    /// One HTTP exchange. Only the thread that runs it uses it.
+    /// One HTTP exchange. It is used only by the thread that runs it.
     final class CurlExchange {
         private let request: HTTPRequest
         private let receiver: BodyReceiver
@@ -12,8 +12,8 @@
         private let proxy: ProxySettings.Proxy?
         private var head = ResponseHead()
         private var time: ServerTime
-        /// Why the exchange has ended before libcurl ended it: success if the receiver wants no more bytes, or an error. Nil if
-        /// it has not.
+        /// Set if a callback ends the exchange: success if the receiver wants no more bytes, or the error that the
+        /// callback has thrown. Nil if no callback has ended the exchange.
         private var verdict: Result<Void, any Error>?
 
         init(_ request: HTTPRequest, _ receiver: @escaping BodyReceiver, _ settings: HubSettings) {
@@ -22,7 +22,8 @@
             time = ServerTime(request)
         }
 
-        /// Runs the exchange until it ends or `wish` is set. Returns the answer's head. Throws as `HTTPTransport.send`.
+        /// Runs the exchange until it ends or `wish` is set. Returns the head of the response. Throws the same errors
+        /// as `HTTPTransport.send`.
         func run(in session: CurlSession, until wish: EndWish) throws -> HTTPResponse {
             guard let easy = ccurl_easy_init() else { throw CurlSession.noMemory }
             let words = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
@@ -50,13 +51,14 @@
                 throw failure(code, String(cString: words), connect: ccurl_connect_status(easy))
             }
             guard let response = head.response else {
-                throw NetworkFailure(reason: "the connection was lost within the answer's head")
+                throw NetworkFailure(
+                    reason: "the connection was lost before the answer's headers were complete")
             }
             return response
         }
 
-        /// Runs the transfer until it ends or `verdict` is set. Returns its CURLcode, which has a meaning only if `verdict` is
-        /// nil.
+        /// Runs the transfer until it ends or `verdict` is set. Returns the transfer's CURLcode, which is meaningless
+        /// if `verdict` is set.
         private func transfer(
             _ easy: curl_easy, _ session: CurlSession, _ wish: EndWish
         ) throws -> Int32 {
@@ -103,8 +105,8 @@
                 })
         }
 
-        /// Passes the `count` bytes that have come to the exchange `own`, by `add`. Returns `count`, or another number if no more
-        /// is wanted: libcurl ends the transfer then.
+        /// Passes `count` bytes from libcurl to the exchange `own` by calling `add`. Returns `count` if the exchange
+        /// wants more bytes. Otherwise returns another number, and libcurl ends the transfer.
         private static func take(
             _ bytes: UnsafeMutablePointer<CChar>?, _ count: Int, _ own: UnsafeMutableRawPointer?,
             _ add: (CurlExchange, UnsafeRawBufferPointer) throws -> Bool
@@ -130,15 +132,14 @@
             try head.add(line)
             guard !wasWhole, let response = head.response else { return true }
             time.note(bytes: 0)
-            // After the head of an answer to HEAD nothing comes. The transfer ends normally, so that the connection can be used
-            // again.
+            // A response to HEAD has no body. So the transfer ends by itself, and its connection can be reused.
             return try receiver(response, UnsafeRawBufferPointer(start: nil, count: 0))
                 || request.method == "HEAD"
         }
 
         private func addPiece(_ piece: UnsafeRawBufferPointer) throws -> Bool {
             guard let response = head.response else {
-                throw NetworkFailure(reason: "the answer is not HTTP: it has no head")
+                throw NetworkFailure(reason: "the answer is not HTTP: it has no status line")
             }
             guard !piece.isEmpty else { return true }
             time.note(bytes: piece.count)

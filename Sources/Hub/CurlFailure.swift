@@ -1,20 +1,20 @@
-// Translates libcurl's failures into what they mean and what a user can do about them.
+// Translates libcurl's errors into reasons and advice for the user.
 #if Hub
     import CCurl
     import FoundationEssentials
 
     /// The failure of a transfer, as libcurl reports it.
     struct CurlFailure {
-        /// A CURLcode.
+        /// libcurl's error code (CURLcode).
         let code: Int32
         /// libcurl's error text, without passwords.
         let words: String
-        /// The status with which a proxy answered CONNECT; 0 if no proxy answered it.
+        /// The status of the proxy's response to CONNECT; 0 if no proxy has responded to CONNECT.
         let connectStatus: Int
-        /// Whether the answer's head had come.
+        /// Whether the head of the response was received before the failure.
         let isAnswered: Bool
 
-        /// Returns what the failure means for `request`, which went through `proxy` and trusted `authorities`.
+        /// Returns the failure to report for `request`, which went through `proxy` and trusted `authorities`.
         func meaning(
             _ request: HTTPRequest, _ proxy: ProxySettings.Proxy?,
             _ authorities: CertificateAuthorities
@@ -25,15 +25,17 @@
                 return NetworkFailure(
                     reason: ServerTime(request).silence(isAnswered: isAnswered))
             case CURLE_COULDNT_RESOLVE_HOST:
-                return NetworkFailure(reason: "the host's name is not known (\(words))")
+                return NetworkFailure(reason: "the host name cannot be resolved (\(words))")
             case CURLE_COULDNT_RESOLVE_PROXY:
-                return NetworkFailure(reason: "the proxy's name is not known (\(words))")
+                return NetworkFailure(
+                    reason: "the host name of the proxy cannot be resolved (\(words))")
             case CURLE_COULDNT_CONNECT: return NetworkFailure(reason: "no connection (\(words))")
             case CURLE_PARTIAL_FILE, CURLE_GOT_NOTHING, CURLE_SEND_ERROR, CURLE_RECV_ERROR:
                 return NetworkFailure(reason: "the connection was lost (\(words))")
             case CURLE_WEIRD_SERVER_REPLY: return noHTTP
             case CURLE_UNSUPPORTED_PROTOCOL where words.contains("HTTP/0.9"): return noHTTP
-            // libcurl does not store a line of a head that is too long. Old versions report that as a lack of memory.
+            // CURLE_TOO_LARGE: a header line is too long for libcurl. Old versions of libcurl report
+            // CURLE_OUT_OF_MEMORY instead.
             case CURLE_TOO_LARGE: return ResponseHead.tooLong
             case CURLE_OUT_OF_MEMORY where !isAnswered: return ResponseHead.tooLong
             default:
@@ -48,22 +50,22 @@
             NetworkFailure(reason: "the answer is not HTTP (\(words))")
         }
 
-        /// The failure if the proxy refused the connection; nil if it did not.
+        /// Returns the failure to report if the proxy refused the connection; nil if it did not.
         private func proxyRefusal(_ proxy: ProxySettings.Proxy?) -> NetworkFailure? {
             guard let proxy, connectStatus >= 300 else { return nil }
             guard connectStatus == 407 else {
                 return NetworkFailure(
-                    reason: "the proxy does not connect to it (\(connectStatus))",
+                    reason: "the proxy refuses to connect to this host (\(connectStatus))",
                     isTransient: connectStatus >= 500)
             }
             return NetworkFailure(
                 reason:
-                    "the proxy wants a user and a password (407): give them in its address, \(proxy.variable)=http://USER:PASSWORD@HOST:PORT",
+                    "the proxy requires a user name and a password (407); set \(proxy.variable)=http://USER:PASSWORD@HOST:PORT",
                 isTransient: false)
         }
 
-        /// Returns what to do about a failure of TLS. `words` is libcurl's error text in lower case, which holds the TLS
-        /// library's text. Nil if it is about something else.
+        /// Returns advice for a TLS failure; nil if the failure has another cause. `words` is libcurl's error text in
+        /// lower case. It includes the text of the TLS library.
         private func certificateAdvice(
             _ words: String, _ authorities: CertificateAuthorities
         ) -> String? {
@@ -73,22 +75,23 @@
                 "setting certificate path")
             {
                 return
-                    "the certificates cannot be read; \(authorities.description). Correct or unset that variable"
+                    "the trusted certificates cannot be read; \(authorities.description). Correct or unset the variable that names them"
             }
             if has("wrong version number", "packet length too long", "unknown protocol") {
                 return
-                    "the server does not speak TLS: give http instead of https, or the right port"
+                    "the server does not speak TLS; write http instead of https in its address, or correct the port"
             }
             guard has("certificate") else { return nil }
             if has("expired", "not yet valid") {
-                return "check this machine's date and time, and whether that certificate is renewed"
+                return
+                    "check this machine's date and time; if they are right, the operator of the server must renew its certificate"
             }
             if has("subject name", "does not match") {
                 return
-                    "the certificate is another host's: a proxy or a login page may answer in its place"
+                    "the certificate belongs to another host; a proxy or a login page may have answered in place of the server"
             }
             return
-                "\(authorities.description); if your network has its own certificate authority, name the file that has its certificate (PEM) in \(authorities.variable), or add it to the system's (update-ca-certificates, as root)"
+                "\(authorities.description); if your network has its own certificate authority, set \(authorities.variable) to the file with its certificate (PEM), or add the certificate to the system's (as root: update-ca-certificates)"
         }
     }
 #endif

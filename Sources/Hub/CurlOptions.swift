@@ -1,19 +1,19 @@
-// Sets libcurl's options for an exchange. libcurl uses cookies, .netrc and compression only if it is told to. It does not follow
-// redirects: the client does.
+// Sets libcurl's options for an exchange. libcurl uses cookies, .netrc and compression only if options enable them.
+// libcurl does not follow HTTP redirects; `HubClient` follows them.
 #if Hub
     import CCurl
     import FoundationEssentials
     import Glibc
 
-    /// The options of a transfer.
+    /// Sets the options of one libcurl transfer.
     struct CurlOptions {
         let easy: curl_easy
 
-        /// Bytes that libcurl reads at a time.
+        /// The size in bytes of libcurl's receive buffer.
         private static let pieceSize = 128 << 10
 
-        /// Sets all options except the receivers and the headers. Throws `NetworkFailure` if libcurl refuses an option, or if it
-        /// reads the address differently from Foundation.
+        /// Sets all options except the callbacks and the headers. Throws `NetworkFailure` if libcurl refuses an
+        /// option, or if libcurl parses the URL differently from Foundation.
         func set(
             for request: HTTPRequest, _ settings: HubSettings, _ proxy: ProxySettings.Proxy?
         ) throws(NetworkFailure) {
@@ -22,31 +22,33 @@
             try text(CURLOPT_URL, address)
             try number(CURLOPT_PATH_AS_IS, 1)
             try number(CURLOPT_PROTOCOLS, Int(CURLPROTO_HTTP | CURLPROTO_HTTPS))
-            // HTTP/1.1: one answer after the other on each connection. HTTP/2 has no advantage for a thread that waits for one
-            // answer.
+            // HTTP/1.1 sends one response after the other on a connection. HTTP/2 has no advantage, because each
+            // thread waits for one response.
             try number(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
             try number(CURLOPT_HTTP09_ALLOWED, 0)
             try number(CURLOPT_NOBODY, request.method == "HEAD" ? 1 : 0)
             try number(CURLOPT_FOLLOWLOCATION, 0)
             try number(CURLOPT_NETRC, 0)
             try number(CURLOPT_BUFFERSIZE, CurlOptions.pieceSize)
-            // Time-outs must not use signals, which all threads share.
+            // libcurl must not use signals for time-outs, because all threads of the process share the signal
+            // handlers.
             try number(CURLOPT_NOSIGNAL, 1)
-            // If the host has several addresses, libcurl tries the next one before this time is over.
+            // The time limit for all connection attempts. If the host has several addresses, libcurl divides the time
+            // among them.
             try number(CURLOPT_CONNECTTIMEOUT_MS, max(1, Int(request.timeout * 1000)))
-            // Without this option (libcurl before 7.87), a transfer that nobody wants any more still waits until the name is
-            // looked up.
+            // Without this option, a cancelled transfer waits until the lookup of the host name ends. libcurl before
+            // 7.87 does not have the option, so the result is ignored.
             _ = ccurl_set_number(easy, CURLOPT_QUICK_EXIT, 1)
             try set(proxy)
             try set(settings.authorities)
         }
 
         private func set(_ proxy: ProxySettings.Proxy?) throws(NetworkFailure) {
-            // The proxy's own head is not the answer's head, and the proxy must not get the request's headers, which hold the
-            // token.
+            // The first option keeps the head of the proxy's response out of the server's response. The second option
+            // withholds the request's headers from the proxy, because they contain the token.
             try number(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
             try number(CURLOPT_HEADEROPT, Int(CURLHEADER_SEPARATE))
-            // Empty strings keep libcurl from reading the proxy variables of the environment.
+            // An empty string stops libcurl from reading the proxy variables of the environment.
             try text(CURLOPT_NOPROXY, "")
             guard let proxy else { return try text(CURLOPT_PROXY, "") }
             guard let address = proxy.address else {
@@ -67,8 +69,8 @@
         private func set(_ authorities: CertificateAuthorities) throws(NetworkFailure) {
             try number(CURLOPT_SSL_VERIFYPEER, 1)
             try number(CURLOPT_SSL_VERIFYHOST, 2)
-            // If no variable names authorities, libcurl's default stays. The results of the options for TLS proxies are ignored:
-            // not every libcurl supports such proxies.
+            // If no variable names authorities, libcurl's default stays. The results of the options for TLS proxies
+            // are ignored, because not every libcurl supports such proxies.
             if let file = authorities.file?.path {
                 try text(CURLOPT_CAINFO, file)
                 _ = ccurl_set_text(easy, CURLOPT_PROXY_CAINFO, file)
@@ -97,15 +99,15 @@
             guard code == 0 else {
                 throw NetworkFailure(
                     reason:
-                        "libcurl refuses an option (\(String(cString: ccurl_easy_strerror(code))))",
+                        "libcurl refuses an option that this program needs (\(String(cString: ccurl_easy_strerror(code)))); install a newer libcurl",
                     isTransient: false)
             }
         }
 
         // MARK: Addresses
 
-        /// Throws `NetworkFailure` unless libcurl reads `url` as Foundation does. What may be sent to the address was decided by
-        /// Foundation's reading.
+        /// Throws `NetworkFailure` unless libcurl and Foundation parse `url` in the same way. Foundation's result has
+        /// decided whether the host may get the token, so libcurl must connect to the same host.
         private static func checkReading(of url: URL) throws(NetworkFailure) {
             guard let parts = ccurl_parts_init() else { throw CurlSession.noMemory }
             defer { ccurl_parts_free(parts) }
@@ -129,12 +131,12 @@
             else {
                 throw NetworkFailure(
                     reason:
-                        "its address can be read in more than one way, and is not asked (an IP address is written in full, as 127.0.0.1)",
+                        "its address can be read in more than one way, so no request is sent; write an IP address in full, such as 127.0.0.1",
                     isTransient: false)
             }
         }
 
-        /// Whether `host`, as libcurl reads it, is `other`: the same name, or the same IP address.
+        /// Whether `host`, as libcurl parsed it, equals `other`: the same name, or the same IP address.
         private static func isSame(_ host: String, _ other: String) -> Bool {
             let names = [host, other].map { name in
                 trimmed(name) { $0 == "[" || $0 == "]" }.lowercased()

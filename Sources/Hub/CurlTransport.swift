@@ -1,4 +1,4 @@
-// The HTTP transport on libcurl. It is compiled if the package's trait `Hub` is enabled.
+// The HTTP transport on libcurl. It is compiled only if the package trait `Hub` is enabled.
 #if Hub
     import Files
     import CCurl
@@ -7,10 +7,10 @@
     import Synchronization
     import Threading
 
-    /// Runs each exchange on its own thread, which waits for the server and for the receiver of the bytes. libcurl reads on only
-    /// after the receiver has taken a piece, so no more than one piece is in memory.
+    /// Runs each exchange on its own thread. The thread passes each received piece to the receiver. libcurl reads the
+    /// next piece only after the receiver has returned, so at most one piece is in memory.
     final class CurlTransport: HTTPTransport {
-        /// Why libcurl cannot be used, and the packages to install; nil if it can be used.
+        /// Why libcurl cannot be used, and which packages to install; nil if libcurl can be used.
         static var absence: String? {
             ccurl_load().map {
                 "libcurl (libcurl.so.4), which the Hub client needs, \(String(cString: $0)) (Debian and Ubuntu: apt-get install libcurl4 ca-certificates)"
@@ -18,10 +18,10 @@
         }
 
         private let settings: HubSettings
-        /// The sessions that no exchange uses. The last used one is at the end.
+        /// The sessions that no exchange uses. The most recently used session is at the end.
         private let idle = Mutex<[CurlSession]>([])
 
-        /// Creates a transport that trusts the authorities of `settings` and uses its proxies. `absence` must be nil.
+        /// Creates a transport that uses the authorities and proxies of `settings`. Requires that `absence` is nil.
         init(_ settings: HubSettings) {
             self.settings = settings
         }
@@ -40,7 +40,7 @@
                         continuation.resume(
                             throwing: NetworkFailure(
                                 reason:
-                                    "the system cannot start a thread for the request (\(String(cString: strerror(status))))"
+                                    "the system cannot start a thread for the request (\(String(cString: strerror(status)))); end other processes, or raise the limit (ulimit -u)"
                             ))
                     }
                 }
@@ -58,11 +58,12 @@
         }
     }
 
-    /// Carries out transfers one after the other, and keeps their connections open. Only one thread may use it at a time.
+    /// Carries out transfers one after the other, and keeps their connections open for reuse. Only one thread at a
+    /// time may use a session. Exception: any thread may call `wake`.
     final class CurlSession: @unchecked Sendable {
         let multi: curl_multi
 
-        /// Throws `NetworkFailure` if there is no memory for it.
+        /// Throws `NetworkFailure` if libcurl cannot allocate memory.
         init() throws(NetworkFailure) {
             guard let multi = ccurl_multi_init() else { throw CurlSession.noMemory }
             self.multi = multi
@@ -71,13 +72,13 @@
         deinit { ccurl_multi_cleanup(multi) }
 
         static let noMemory = NetworkFailure(
-            reason: "libcurl cannot allocate memory", isTransient: false)
+            reason: "libcurl cannot allocate memory; end other processes", isTransient: false)
 
-        /// Ends the wait of the thread that uses the session. Any thread may call this.
+        /// Ends the wait of the thread that uses the session. Any thread may call this function.
         func wake() { _ = ccurl_multi_wakeup(multi) }
     }
 
-    /// The request to end an exchange, made when the task that waits for the exchange is cancelled.
+    /// A request to end an exchange. It is set when the task that waits for the exchange is cancelled.
     final class EndWish: Sendable {
         private struct State {
             var isSet = false
@@ -88,7 +89,7 @@
 
         var isSet: Bool { state.withLock(\.isSet) }
 
-        /// Ends the exchange that runs, or the one that is about to start.
+        /// Ends the running exchange, or the exchange that is about to start.
         func set() {
             state.withLock {
                 $0.isSet = true

@@ -1,31 +1,33 @@
-// Reads what a dataset's card says about its files: `configs`, by the rules of Python's datasets library (utils/metadata.py,
-// data_files.py).
+// Reads the member `configs` of a dataset's card. It says which files contain the data. The rules are those of
+// Python's datasets library (utils/metadata.py, data_files.py).
 
 import ByteJSON
 import Files
 
-/// The part of a dataset's card that says which files are its data.
+/// The part of a dataset's card that says which files contain the data.
 struct DatasetCard: Equatable, Sendable {
-    /// The member `configs` as the Hub gives it; null if the card has none.
+    /// The member `configs` of the Hub's response; null if the card has none.
     var configs: JSONValue = .null
 
     init() {}
 
-    /// Takes `configs` from `card`, the member `cardData` of the Hub's answer.
+    /// Takes `configs` from `card`, which is the member `cardData` of the Hub's response.
     init(_ card: JSONValue?) {
         configs = card?.object?["configs"] ?? .null
     }
 
-    /// Which files are the split `train` of the default configuration.
+    /// The files of the split `train` in the default configuration, as the card describes them.
     struct Training: Equatable {
-        /// The only folder whose files count, without a slash at its end; empty for the whole repository.
+        /// The path of the folder that contains the files, without a slash at its end; empty for the whole
+        /// repository.
         var folder = ""
-        /// The patterns of the files, relative to `folder`; nil if the names of the files decide.
+        /// The patterns of the files, relative to `folder`. Nil if the card has no patterns; then the file names
+        /// decide.
         var patterns: [String]?
     }
 
-    /// Returns what the card says about the split `train`. Throws `NoTrainSplit` if the card is ambiguous, names files but none
-    /// of a split `train`, or says something that this program cannot read.
+    /// Returns what the card says about the split `train`. Throws `NoTrainSplit` in three cases: the card is
+    /// ambiguous; it names files, but none for `train`; it has a member that this program cannot read.
     func training() throws(NoTrainSplit) -> Training {
         guard let entries = try entries(), !entries.isEmpty else { return Training() }
         let names = entries.map(\.name)
@@ -35,22 +37,23 @@ struct DatasetCard: Equatable, Sendable {
         guard let (name, entry) = standard.first else {
             throw NoTrainSplit(
                 reason:
-                    "it has several configurations, none of them the default: \(names.joined(separator: ", "))"
+                    "its card has several configurations, and none of them is the default: \(names.joined(separator: ", "))"
             )
         }
         guard standard.count == 1 else {
             throw NoTrainSplit(
                 reason:
-                    "its card has several configurations that are the default: \(standard.map(\.name).joined(separator: ", "))"
+                    "its card has several default configurations: \(standard.map(\.name).joined(separator: ", "))"
             )
         }
         func refusal(_ key: String) -> NoTrainSplit {
             NoTrainSplit(
                 reason:
-                    "its card says \(key): \(entry[key]?.excerpt ?? "null") in the configuration \(name), which this program does not know how to read"
+                    "its card sets \(key): \(entry[key]?.excerpt ?? "null") in the configuration \(name), and this program does not support that"
             )
         }
-        // The other members change what Python makes of the records, not which records are read.
+        // This program refuses `field`, and every `encoding` except UTF-8. It ignores members that it does not read
+        // here: they only change how Python represents the records, not which records Python reads.
         if let field = entry["field"], field != .null { throw refusal("field") }
         if let encoding = entry["encoding"], encoding != .null {
             guard ["utf-8", "utf8", "utf_8"].contains(encoding.string?.lowercased()) else {
@@ -71,7 +74,7 @@ struct DatasetCard: Equatable, Sendable {
             guard let patterns = splits.first(where: { $0.split == "train" })?.patterns else {
                 throw NoTrainSplit(
                     reason:
-                        "its card names the files of \(splits.count == 1 ? "the split" : "the splits") \(splits.map(\.split).joined(separator: ", ")), but of no split train"
+                        "its card names files for \(splits.count == 1 ? "the split" : "the splits") \(splits.map(\.split).joined(separator: ", ")), but no files for the split train"
                 )
             }
             training.patterns = patterns
@@ -83,7 +86,8 @@ struct DatasetCard: Equatable, Sendable {
         if configs == .null { return nil }
         func refusal(_ got: JSONValue, _ expected: String) -> NoTrainSplit {
             NoTrainSplit(
-                reason: "the configs of its card are \(got.excerpt), expected \(expected)")
+                reason:
+                    "its card has invalid configs: expected \(expected), found \(got.excerpt)")
         }
         guard let list = configs.array else { throw refusal(configs, "a list") }
         var entries: [(name: String, object: JSONObject)] = []
@@ -92,15 +96,15 @@ struct DatasetCard: Equatable, Sendable {
                 throw refusal(value, "objects with a config_name")
             }
             guard !entries.contains(where: { $0.name == name }) else {
-                throw NoTrainSplit(reason: "its card has the configuration \(name) twice")
+                throw NoTrainSplit(reason: "its card has two configurations with the name \(name)")
             }
             entries.append((name, object))
         }
         return entries
     }
 
-    /// Returns the patterns of each split in `files`, which is one pattern, a list of patterns, or patterns by split. Nil if
-    /// `files` has another form.
+    /// Returns the patterns of each split in `files`, the value of `data_files`. `files` is one pattern, a list of
+    /// patterns, or patterns for each split. Nil if `files` has another form.
     private static func splits(_ files: JSONValue) -> [(split: String, patterns: [String])]? {
         func patterns(_ value: JSONValue) -> [String]? {
             if let one = value.string { return [one] }
@@ -129,7 +133,7 @@ struct DatasetCard: Equatable, Sendable {
         return splits.isEmpty ? nil : splits
     }
 
-    /// Whether the README at `path` has a member `configs` in the YAML before its text. False if the file cannot be read.
+    /// Whether the README at `path` has the key `configs` in its YAML header. False if the file cannot be read.
     static func hasConfigs(readme path: String) -> Bool {
         guard let file = try? MappedFile(path: path) else { return false }
         let lines = file.withBytes { String(decoding: $0.prefix(1 << 20), as: UTF8.self) }
@@ -145,7 +149,7 @@ struct DatasetCard: Equatable, Sendable {
     }
 }
 
-/// The reason why a dataset cannot be read.
+/// The reason why a dataset's training files cannot be read.
 struct NoTrainSplit: Error {
     let reason: String
 }

@@ -1,5 +1,6 @@
-// Finds files of one commit that are in the cache under another commit with proven equal content. They are linked or copied into
-// the requested commit's folder. If nothing can be added to the cache, they are used where they are.
+// Finds files of one commit that the cache has under another commit, if their content is proven to be equal. The
+// files are linked or copied into the folder of the requested commit. If this process cannot add files to the cache,
+// it reads the files in the folder of the other commit.
 
 import ByteJSON
 import Files
@@ -7,8 +8,9 @@ import Glibc
 import Synchronization
 
 extension HubCache {
-    /// Returns why this process cannot add `files` of `commit` to the cache: no permission, a read-only file system, a full one.
-    /// Nil if it can add them. Creates the repository's folders; everything else that it creates is removed again.
+    /// Returns the reason why this process cannot add `files` of `commit` to the cache; nil if it can. Such a reason
+    /// is a missing permission, a read-only file system or a full file system. Creates the repository's folders.
+    /// Removes all other entries that it creates for the test.
     func obstacle(
         to commit: String, _ files: [(file: RepositoryFile, isToBeDownloaded: Bool)]
     ) -> FileError? {
@@ -16,7 +18,7 @@ extension HubCache {
             let own = try make(.own())
             var places: [Place] = [.own(), .snapshots, .snapshot(commit)]
             for (file, isToBeDownloaded) in files {
-                // Another user may have made some of the folders above the file.
+                // Checks all folders above the file, because another user may have created some of them.
                 var steps = pathSteps(file.path).dropLast()
                 while !steps.isEmpty {
                     places.append(.snapshot(commit, Array(steps)))
@@ -37,8 +39,9 @@ extension HubCache {
         }
     }
 
-    /// Returns why no link or no folder can be created in `own`; nil if both can. A full file system shows only when something is
-    /// created. Nothing is tried in the folders that other processes use: these may be creating the same folder.
+    /// Returns the reason why no symlink or no folder can be created in `own`; nil if both can be created. A test
+    /// entry is necessary, because a full file system shows only then. Tests no folder outside `own`, because another
+    /// process may be creating the same folder there.
     private func probe(_ own: Folder) -> FileError? {
         let name = uniqueName() + ".link"
         let code = own.makeLink(name, to: "nowhere")
@@ -55,15 +58,16 @@ extension HubCache {
         return nil
     }
 
-    /// The commits with a folder in the cache. The commit that the cache knows for the revision comes first.
+    /// Returns the commits that have a folder in the cache. If the cache knows the revision's commit, this commit
+    /// comes first.
     func commits() -> [String] {
         let all = ((try? directoryContents(folder + "/snapshots")) ?? []).filter { isCommitID($0) }
         let known = commit
         return all.filter { $0 == known } + all.filter { $0 != known }
     }
 
-    /// The commit other than `known` that has all of `paths`, with the listed size if it has a listing. Of several such commits,
-    /// the commit with the most files; nil if there is no such commit.
+    /// Returns a commit other than `known` whose folder has all of `paths`; nil if none exists. If a listing of the
+    /// commit exists, the sizes must match it. Of several such commits, returns the commit with the most files.
     func commit(having paths: [String], insteadOf known: String?) -> String? {
         var best: (commit: String, count: Int)?
         for other in commits() where other != known {
@@ -77,25 +81,26 @@ extension HubCache {
         return best?.commit
     }
 
-    /// The name of the blob to which the file at `path` of `commit` links; nil if the file is not a link.
+    /// Returns the name of the blob to which the file at `path` of `commit` links; nil if the file is not a symlink.
     private func blobName(_ path: String, of commit: String) -> String? {
         linkTarget(file(path, of: commit))?.split(separator: "/").last.map(String.init)
     }
 
-    /// The digest that a blob's name stands for; nil if the name is neither a SHA-256 nor a git id.
+    /// Returns the digest for the name of a blob; nil if the name is neither a SHA-256 nor a git id.
     private func digest(_ blob: String) -> RepositoryFile.Digest? {
         if isHexadecimal(blob, count: 64) { return .sha256(blob) }
         return isCommitID(blob) ? .gitBlob(blob) : nil
     }
 
-    /// Whether the file at `file.path` of `commit` is proven to have the content of `file`: by the name of the blob to which it
-    /// links, by the commit's listing, or by its hash.
+    /// Whether the file at `file.path` of `commit` is proven to have the content of `file`. The proof is the name of
+    /// the blob to which the file links, the listing of the commit, or a hash.
     func isProven(_ file: RepositoryFile, in commit: String, _ contents: CheckedContents) -> Bool {
         guard has(file.path, of: commit, size: file.size) else { return false }
         let path = self.file(file.path, of: commit)
         if let blob = blobName(file.path, of: commit) {
             if blob == file.digest.name { return contents.isWhole(path, file) }
-            // Two different names of the same kind belong to different contents.
+            // Both names have the same length, so both are SHA-256 or both are git ids. Different names then mean
+            // different contents.
             if isHexadecimal(blob, count: file.digest.name.utf8.count) { return false }
         }
         if let listed = listing(commit)?[file.path], listed == file {
@@ -104,26 +109,26 @@ extension HubCache {
         return ContentHash.proof(that: path, is: file) != nil
     }
 
-    /// The file that `path` of `commit` must be, by the name of the blob to which it links; nil if `path` is not a link to a
-    /// blob.
+    /// Returns the file that `path` of `commit` must be. Its digest is the name of the blob to which `path` links.
+    /// Nil if `path` is not a symlink to a blob.
     func named(_ path: String, of commit: String) -> RepositoryFile? {
         guard let digest = blobName(path, of: commit).flatMap(digest) else { return nil }
         return RepositoryFile(
             path: path, size: fileSize(self.file(path, of: commit)), digest: digest)
     }
 
-    /// A content in the cache that is not stored as the blob that the listing names: a file of a cache that was made without
-    /// links, or a content that is stored under another digest than the digest by which a mirror lists it.
+    /// A content that the cache has, but not as the blob that the listing names. Two causes exist: the cache has no
+    /// symlinks, or a mirror lists the content by another digest than that of the blob.
     struct Copy {
         let path: String
-        /// The commit in whose folder the file is.
+        /// The commit whose folder contains the file.
         let commit: String
-        /// The file, with the digest under which its content is to be stored among the blobs.
+        /// The file, with the digest that names its blob.
         let file: RepositoryFile
     }
 
-    /// Returns a file with the content of `file` in the folder of a commit other than `commit`, where `isProven` is true; nil if
-    /// there is no such file.
+    /// Returns a file with the content of `file` in the folder of a commit other than `commit`; nil if none exists.
+    /// `isProven` tells whether a file has this content in a given commit.
     func copy(
         of file: RepositoryFile, notIn commit: String,
         isProven: @escaping (RepositoryFile, String) -> Bool
@@ -146,7 +151,7 @@ extension HubCache {
         }.first
     }
 
-    /// Creates a blob from `copy`, if it does not exist. Throws `FileError`.
+    /// Creates a blob from `copy`, if the blob does not exist. Throws `FileError`.
     func makeBlob(of copy: Copy) throws {
         let blob = copy.file.digest.name
         let blobs = try make(.blobs)
@@ -159,8 +164,8 @@ extension HubCache {
         try self.copy(name, from: folder, to: blob, in: blobs)
     }
 
-    /// The first of these paths that exists and cannot be read, and the reason: the cache's root, the repository's folder, that
-    /// folder's `snapshots`, the revision's ref. Nil if there is no such path.
+    /// The first path that exists and cannot be read, with the reason; nil if no path is unreadable. Checks in this
+    /// order: the cache's root, the repository's folder, its subfolder `snapshots`, the revision's ref.
     var unreadable: String? {
         for (path, mode) in [
             (root, R_OK | X_OK), (folder, R_OK | X_OK), (folder + "/snapshots", R_OK | X_OK),
@@ -176,7 +181,7 @@ extension HubCache {
     }
 }
 
-/// Remembers the results of searches for contents under other commits, so that each file is examined only once.
+/// Remembers the results of searches in the folders of other commits, so that each file is examined only once.
 final class KnownContents: Sendable {
     private let cache: HubCache
     private let contents: CheckedContents
@@ -196,7 +201,7 @@ final class KnownContents: Sendable {
         return isProven
     }
 
-    /// Returns a file with the content of `file` in the folder of a commit other than `commit`; nil if there is no such file.
+    /// Returns a file with the content of `file` in the folder of a commit other than `commit`; nil if none exists.
     func copy(of file: RepositoryFile, notIn commit: String) -> HubCache.Copy? {
         let key = ExactString(file.path)
         if let known = copies.withLock({ $0[key] }) { return known }

@@ -1,32 +1,33 @@
-// Patterns of paths in dataset cards, by the rules of Python's fsspec (glob): `*`, `?` and `[…]` match within one part of the
-// path, `**` matches any number of parts. Braces stand for themselves.
+// Glob patterns of paths in dataset cards, by the rules of Python's fsspec. `*`, `?` and `[…]` match within one path
+// component. `**` matches any number of path components. Braces have no special meaning.
 
-/// A pattern of paths.
+/// A glob pattern of paths.
 struct GlobPattern {
     private enum Part {
-        /// `**`: any number of parts, or none.
+        /// `**`: any number of path components, including none.
         case any
         case name([Token])
     }
 
     private enum Token {
         case letter(Unicode.Scalar)
-        /// `?`
+        /// `?`: any one character.
         case one
-        /// `*`
+        /// `*`: any number of characters, including none.
         case many
-        /// `[a-z]`, or `[!a-z]`
+        /// `[a-z]`: a character in the ranges. `[!a-z]`: a character outside the ranges.
         case oneOf([ClosedRange<UInt32>], isNegated: Bool)
     }
 
     private let parts: [Part]
-    /// The pattern without empty parts (`//`) and without `.` as a part (`./`).
+    /// The pattern without empty path components (`//`) and without the path component `.`.
     let text: String
-    /// Whether the pattern may match several files.
+    /// Whether the pattern has a wildcard and so may match several files.
     let isWild: Bool
 
-    /// Nil if `text` is not a pattern of paths within a repository: it is empty or absolute, has `..`, names another place
-    /// (`hf://`, `zip://…::…`), or has `**` together with other characters in one part of the path.
+    /// Parses `text`. Nil if `text` is not a pattern of paths within a repository: it is empty or absolute, has the
+    /// path component `..`, is a URL (`hf://`, `zip://…::…`), or has `**` together with other characters in one path
+    /// component.
     init?(_ text: String) {
         guard !text.hasPrefix("/"), !text.contains("://"), !text.contains("::") else { return nil }
         let names = text.split(separator: "/").filter { $0 != "." }
@@ -74,7 +75,7 @@ struct GlobPattern {
         return tokens
     }
 
-    /// The token for `text`, the characters between brackets.
+    /// Returns the token for `text`, the characters between `[` and `]`.
     private static func letters(_ text: ArraySlice<Unicode.Scalar>) -> Token {
         let isNegated = text.first == "!"
         let text = Array(isNegated ? text.dropFirst() : text)
@@ -94,10 +95,10 @@ struct GlobPattern {
         return .oneOf(ranges, isNegated: isNegated)
     }
 
-    /// Whether the pattern matches `path`. The time grows at most with the product of both lengths.
+    /// Whether the pattern matches `path`. The running time is at most proportional to the product of both lengths.
     func matches(_ path: String) -> Bool {
         let names = path.split(separator: "/").map { Array($0.unicodeScalars) }
-        // The numbers of parts of the path that the pattern's parts so far can match.
+        // The possible numbers of path components that the parts of the pattern so far match.
         var used: Set<Int> = [0]
         for (index, part) in parts.enumerated() {
             switch part {
@@ -117,7 +118,7 @@ struct GlobPattern {
 
     private static func matches(_ name: [Unicode.Scalar], _ tokens: [Token]) -> Bool {
         var (place, token) = (0, 0)
-        /// The last `*`, and the end of what it matches so far.
+        /// The index of the last `*` in `tokens`, and the index in `name` at which the match of this `*` ends so far.
         var star: (token: Int, end: Int)?
         while place < name.count {
             if token < tokens.count {

@@ -1,62 +1,67 @@
-// HTTP requests, answers and their parts, independent of the transport.
+// HTTP requests, responses and helper functions, independent of the transport.
 
 import Files
 import FoundationEssentials
 import Glibc
 
-/// A request without a body.
+/// An HTTP request without a body.
 struct HTTPRequest: Sendable {
     var method = "GET"
     var url: URL
     var headers: [String: String] = [:]
-    /// Seconds without a byte after which the request has failed.
+    /// The request fails if no byte arrives for this number of seconds.
     let timeout: Double
-    /// The variable that sets `timeout`, for messages.
+    /// The environment variable that sets `timeout`, for messages.
     let timeoutName: String
-    /// The limit on the whole answer, which also holds while bytes keep coming.
+    /// The limit for the whole response. It applies even while bytes keep arriving.
     let bound: Bound
 
-    /// How long an answer may take.
+    /// The limit for the duration of a response.
     enum Bound: Sendable {
-        /// At most this many times `timeout` in all.
+        /// The whole response may take this multiple of `timeout`.
         case time(Int)
-        /// As long as it brings `bytes` a second, averaged over each period of `times` × `timeout`.
+        /// The response may take any time, as long as at least `bytes` bytes arrive per second. The rate is averaged
+        /// over periods of `times` × `timeout` seconds.
         case rate(bytes: Int, times: Int)
     }
 }
 
-/// The hosts that are this machine. They are reached without a proxy, so that what is sent to them stays on this machine.
+/// The names and addresses of this machine itself. Requests to them use no proxy, so that the data stays on this
+/// machine.
 let loopbackHosts = ["localhost", "127.0.0.1", "::1"]
 
-/// The head of an answer.
+/// The head of an HTTP response: status and headers.
 struct HTTPResponse: Sendable {
     let status: Int
-    /// Values by lower-case name. If a name came more than once, its values are joined by ", " in their order (RFC 9110, 5.3).
+    /// Header values by lower-case name. The values of a repeated header are joined by ", " in their order (RFC 9110,
+    /// section 5.3).
     let headers: [String: String]
 
     subscript(name: String) -> String? { headers[name.lowercased()] }
 }
 
-/// Returns `field`, a URL, with every byte that no URL may have as `%XX`. Foundation would encode the whole text again, including
-/// what is encoded already.
+/// Returns the URL `field` with each byte that a URL must not contain replaced by `%XX`. Existing escapes stay: `%20`
+/// does not become `%2520`, as it would with Foundation.
 func addressText(_ field: String) -> String {
     percentEncoded(field) { (0x21...0x7E).contains($0) && !"\"<>\\^`{|}".utf8.contains($0) }
 }
 
-/// Returns `text` with each byte as `%XX`, except those for which `isPlain` is true.
+/// Returns `text` with each byte replaced by `%XX`, except the bytes for which `isPlain` is true.
 func percentEncoded(_ text: some StringProtocol, but isPlain: (UInt8) -> Bool) -> String {
     text.utf8.map {
         isPlain($0) ? String(UnicodeScalar($0)) : "%" + hexadecimal([$0]).uppercased()
     }.joined()
 }
 
-/// Returns the value of an entity tag without its quotes and the prefix `W/`: huggingface_hub makes file names of it in this way.
+/// Returns an entity tag (ETag) without its quotes and its prefix `W/`. huggingface_hub makes file names from entity
+/// tags in the same way.
 func entityTag(_ field: String) -> String {
     let strong = field.hasPrefix("W/") ? field.dropFirst(2) : field[...]
     return trimmed(strong) { $0 == "\"" }
 }
 
-/// Returns `text` without the characters at both ends for which `isBlank` is true (by default white space).
+/// Returns `text` without the characters at its start and end for which `isBlank` is true. The default is white
+/// space.
 func trimmed(
     _ text: some StringProtocol, _ isBlank: (Character) -> Bool = \.isWhitespace
 ) -> String {
@@ -64,7 +69,7 @@ func trimmed(
     return String(start.reversed().drop(while: isBlank).reversed())
 }
 
-/// The bytes of the IP address `text`, 4 or 16; nil if it is not an IP address.
+/// Returns the 4 or 16 bytes of the IP address `text`; nil if `text` is not an IP address.
 func addressBytes(_ text: String) -> [UInt8]? {
     for (family, count) in [(AF_INET, 4), (AF_INET6, 16)] {
         var bytes = [UInt8](repeating: 0, count: count)
@@ -73,20 +78,21 @@ func addressBytes(_ text: String) -> [UInt8]? {
     return nil
 }
 
-/// A failure of the network: no connection, a lost connection, a time-out.
+/// A failure of the network, such as no connection, a lost connection or a time-out.
 struct NetworkFailure: Error {
     let reason: String
     /// Whether a retry may succeed.
     var isTransient = true
 }
 
-/// Receives an answer's head and the pieces of its body in order. The first call has the head and no bytes. If the result is
-/// false, no more is wanted and the exchange ends. An error that is thrown ends it too.
+/// Receives the head of a response and the pieces of its body, in order. The first call has no bytes. If the function
+/// returns false or throws an error, the exchange ends.
 typealias BodyReceiver = @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
 
-/// Carries out exchanges. Does not follow redirects: the caller follows them, because it knows what may be sent to which host.
+/// Carries out HTTP exchanges. Does not follow HTTP redirects, because the caller decides which host may get the
+/// token.
 protocol HTTPTransport: Sendable {
-    /// Sends `request` and passes the answer to `body`. Returns the answer's head. Throws `NetworkFailure` if the exchange does
-    /// not complete, what `body` throws, and `CancellationError`.
+    /// Sends `request` and passes the response to `body`. Returns the head of the response. Throws `NetworkFailure`
+    /// if the exchange does not complete. Also throws `CancellationError` and the errors of `body`.
     func send(_ request: HTTPRequest, body: @escaping BodyReceiver) async throws -> HTTPResponse
 }

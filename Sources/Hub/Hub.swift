@@ -1,5 +1,5 @@
-// The interface of this module for the rest of the program: which files a repository has, where they are in the cache, and the
-// download of those that are missing.
+// The interface of this module for the rest of the program. It tells which files a repository has and where they are
+// in the cache, and it downloads the missing files.
 
 import Files
 import FoundationEssentials
@@ -8,23 +8,24 @@ import Logging
 import Synchronization
 
 /// The Hugging Face Hub and its cache on this machine.
-public final class Hub: Sendable {
+package final class Hub: Sendable {
     /// The settings from the environment.
-    public let settings: HubSettings
+    package let settings: HubSettings
     private let log: Logger
     private let client: HubClient?
-    /// Why no client can be created even if the network may be used; nil if a client can be created.
+    /// Why no client can be created: the program was built without one, or libcurl is missing. Nil if a client can be
+    /// created.
     private let absence: String?
-    /// Whether the Hub had an outage in this process. After an outage, the Hub is not asked about a revision that the cache can
-    /// supply.
+    /// Whether the Hub had an outage during this process. After an outage, a revision that is in the cache is taken
+    /// from the cache without a request to the Hub.
     private let isDown = Atomic(false)
     private let contents: CheckedContents
-    /// The snapshots of other commits whose use was logged already.
+    /// The snapshot folders of other commits whose use was logged. Each use is logged only once.
     private let said = Mutex<Set<String>>([])
 
-    /// Opens the cache that `settings` name, and creates a client unless the network is forbidden. Logs a warning if libcurl is
-    /// missing.
-    public init(_ settings: HubSettings, log: Logger) {
+    /// Opens the cache of `settings`. Creates a client, unless `settings` forbid the network or libcurl is missing.
+    /// Logs a warning if libcurl is missing and the network is allowed.
+    package init(_ settings: HubSettings, log: Logger) {
         self.settings = settings
         self.log = log
         contents = CheckedContents(
@@ -32,7 +33,7 @@ public final class Hub: Sendable {
         #if Hub
             absence = CurlTransport.absence
             if let absence, !settings.isOffline {
-                log.warning("\(absence): only what is in the cache is used")
+                log.warning("\(absence); only the files in the cache are used")
             }
             client =
                 settings.isOffline || absence != nil
@@ -49,9 +50,9 @@ public final class Hub: Sendable {
             reference, in: settings.cacheDirectory, isRootGiven: settings.isCacheDirectoryGiven)
     }
 
-    /// Returns the revision's present commit and its files: from the Hub, or from the cache if the Hub must not be asked or does
-    /// not answer. Throws `HubError` and `FileError`.
-    public func snapshot(_ reference: RepositoryReference) async throws -> RepositorySnapshot {
+    /// Returns the current commit of the revision and its files. Uses the cache if the Hub must not be asked or gives
+    /// no usable response. Throws `HubError` and `FileError`.
+    package func snapshot(_ reference: RepositoryReference) async throws -> RepositorySnapshot {
         let cache = self.cache(of: reference)
         try cache.check()
         let known = cache.commit
@@ -66,8 +67,8 @@ public final class Hub: Sendable {
             guard let found else { throw missing(reference, [], isolation ?? "") }
             return found
         }
-        // A commit never changes, so the Hub need not be asked again. A dataset's listing suffices only if it has what the card
-        // says; some listings do not.
+        // The files of a commit never change. So a listing in the cache that is checked is enough, without a request
+        // to the Hub. For a dataset, the listing must also include what the card says; some listings do not.
         if reference.isCommit,
             let listing = cache.ownListing(reference.revision, contents), listing.isChecked,
             reference.kind == .model || listing.card != nil
@@ -75,7 +76,7 @@ public final class Hub: Sendable {
             return RepositorySnapshot(
                 reference, at: reference.revision, in: cache, listing, contents)
         }
-        let silence = "\(settings.namedEndpoint) gives no answer that can be used"
+        let silence = "\(settings.namedEndpoint) gives no usable answer"
         let fallback = known.flatMap { cached($0, silence) }
         if let fallback, isDown.load(ordering: .relaxed) { return fallback }
         let information: RepositoryInformation
@@ -89,44 +90,46 @@ public final class Hub: Sendable {
                     try await client.wholeListing(reference, information)
                 }
             listing.isChecked = information.names != nil
-            // A dataset without a README has no card.
+            // A dataset without a README has no card, so an empty card is stored.
             if reference.kind == .dataset {
                 listing.card =
                     information.card
                     ?? (listing[readme] == nil ? DatasetCard() : cached?.card)
             }
-            // In a read-only cache nothing can be stored, but its files can be used.
+            // `store` only logs an error. In a read-only cache, the listing is used without being stored.
             if listing != cached { store(listing, of: information.commit, in: cache) }
         } catch {
-            // Uses the cache if the error says nothing against the cache's files.
+            // The cache is used only if the error does not contradict the cache's files.
             guard let hubError = error as? HubError, hubError.leavesTheCache else { throw error }
             guard let fallback else {
                 if let other = cache.commit(having: [], insteadOf: known) {
                     log.warning(
-                        "the cache has files of \(reference.id) of commit \(other): give that as the revision (\(reference.revisionFlags)) to use it"
+                        "the cache has files of \(reference.id) at commit \(other); to use them, give this commit as the revision (\(reference.revisionFlags))"
                     )
                 }
                 throw error
             }
-            // The refusal of one repository says nothing about other repositories.
+            // An outage affects all repositories. The refusal of one repository says nothing about the others.
             if hubError.isOutage { isDown.store(true, ordering: .relaxed) }
             log.warning("\(error)")
             log.warning(
-                "using what the cache has of \(reference)\(hubError.isOutage ? ", and of everything else that is needed" : "")"
+                "using the cache for \(reference)\(hubError.isOutage ? " and for all other repositories" : "")"
             )
             return fallback
         }
-        // Recorded in our own folder. Hugging Face's ref is written only when the files of the commit are in the cache.
+        // This program's own folder gets the commit at once. The ref that huggingface_hub reads is written by
+        // `settle`, after the commit's files are in the cache.
         keep { [information] in try cache.noteCommit(information.commit) }
         return RepositorySnapshot(reference, at: information.commit, in: cache, listing, contents)
     }
 
     // MARK: Requests
 
-    /// Returns a request for `paths` of `snapshot`, which must all be in one folder. If some are missing and nothing can be added
-    /// to the cache, the folder is that of another commit whose files are proven to be the same, if such a commit exists. That
-    /// folder must not have any of the files `rivals`: a reader of the folder would read `rivals` instead of the requested files.
-    public func request(
+    /// Returns a request for `paths` of `snapshot`. The files of a request must be in one folder. If files are
+    /// missing and this process cannot add them to the cache, the request uses the folder of another commit whose
+    /// files are proven to be equal, if such a commit exists. The other folder must not contain any of the files
+    /// `rivals`, because a reader of the folder would prefer `rivals` to the requested files.
+    package func request(
         _ snapshot: RepositorySnapshot, _ paths: [String], without rivals: [String] = []
     ) -> HubRequest {
         let missing = paths.filter { !snapshot.isCached($0) }
@@ -151,15 +154,15 @@ public final class Hub: Sendable {
             said.withLock({ $0.insert(snapshot.cache.snapshot(other)).inserted })
         {
             log.info(
-                "\(snapshot.reference) is commit \(snapshot.current), and nothing can be added to the cache (\(obstacle.cause)): using the files of commit \(other) that are the same"
+                "\(snapshot.reference) is at commit \(snapshot.current), but nothing can be added to the cache (\(obstacle.cause)); using the identical files of commit \(other)"
             )
         }
         return HubRequest(snapshot, paths)
     }
 
-    /// Returns a request for each of `groups` of paths of `snapshot`: all in one folder if that is possible, otherwise each group
-    /// in a folder that suits it. `rivals` as for `request`.
-    public func requests(
+    /// Returns one request for each of `groups`, which are groups of paths of `snapshot`. All requests use one folder
+    /// if possible. Otherwise each group uses a folder that has its files. For `rivals` see `request`.
+    package func requests(
         _ snapshot: RepositorySnapshot, _ groups: [[String]], without rivals: [String] = []
     ) -> [HubRequest] {
         let whole = request(snapshot, groups.flatMap { $0 }, without: rivals)
@@ -170,7 +173,8 @@ public final class Hub: Sendable {
         return groups.map { HubRequest(whole.snapshot, $0, of: whole.paths) }
     }
 
-    /// Returns the error for `file` of `request`, which is missing, if nothing can be added to the cache; otherwise nil.
+    /// Returns the error for the missing `file` of `request` if this process cannot add files to the cache; otherwise
+    /// nil.
     private func refusal(_ file: String, _ request: HubRequest) -> HubError? {
         request.snapshot.obstacle.map {
             .cacheNotWritable(
@@ -185,9 +189,9 @@ public final class Hub: Sendable {
     /// The path of a dataset's card in its repository.
     private var readme: String { "README.md" }
 
-    /// Returns the files of a dataset's split `train`, and the snapshot with what the card says. Throws `HubError` and
-    /// `FileError`.
-    public func trainingFiles(
+    /// Returns the files of a dataset's split `train`. Also returns `snapshot`, completed by the data of the card.
+    /// Throws `HubError` and `FileError`.
+    package func trainingFiles(
         _ snapshot: RepositorySnapshot
     ) async throws -> (files: [String], snapshot: RepositorySnapshot) {
         let snapshot = try await withCard(snapshot)
@@ -209,10 +213,10 @@ public final class Hub: Sendable {
         let remarks =
             choice.remarks
             + (paths.contains(script)
-                ? ["\(script), which says in Python what its data are, is not run"] : [])
+                ? ["the Python script \(script) of the dataset is not run"] : [])
         for remark in remarks { log.warning("\(snapshot.reference): \(remark)") }
         if !snapshot.isListed {
-            // Without a list of the repository's files, only the hashes prove that the files are whole.
+            // Without a listing of the repository, only the hashes prove that the files are complete.
             for file in choice.files {
                 if let path = snapshot.damaged(file, trustingNobody: true) {
                     throw HubError.damagedInCache(snapshot.reference, file: file, path: path)
@@ -222,9 +226,10 @@ public final class Hub: Sendable {
         return (choice.files, snapshot)
     }
 
-    /// Returns `snapshot` with an empty card if only the README can tell what the card says, and the README has no `configs`.
-    /// Downloads the README if necessary. Throws `HubError` and `FileError`, also if the README has `configs`, which this program
-    /// reads only from the Hub's answer.
+    /// Reads the README if neither the listing nor the Hub's response includes the card. Downloads the README if
+    /// necessary. If the README has no `configs`, returns `snapshot` with an empty card. If the README cannot be
+    /// read, returns `snapshot` unchanged. Throws `HubError` if the README has `configs`, because this program reads
+    /// `configs` only from the Hub's response. Also throws `HubError` and `FileError` for a failed download.
     private func withCard(_ snapshot: RepositorySnapshot) async throws -> RepositorySnapshot {
         guard !snapshot.isCardKnown, snapshot.contains(readme) else { return snapshot }
         let request = request(snapshot, [readme])
@@ -237,7 +242,7 @@ public final class Hub: Sendable {
         guard !DatasetCard.hasConfigs(readme: path) else {
             throw noCorpus(
                 snapshot,
-                "its card (\(path)) says under configs which files are its data, and \(isolation ?? snapshot.isolation ?? "\(settings.namedEndpoint) does not pass that on (cardData)")"
+                "its card (\(path)) names the data files under configs; this program reads configs only from the Hub, and \(isolation ?? snapshot.isolation ?? "\(settings.namedEndpoint) does not send them (cardData)")"
             )
         }
         var snapshot = snapshot
@@ -255,12 +260,12 @@ public final class Hub: Sendable {
 
     // MARK: Downloading
 
-    /// The number of files that are downloaded at the same time.
+    /// The maximum number of downloads at the same time.
     private static let simultaneous = 4
 
-    /// Throws if missing files cannot be downloaded: no network, no access or not enough space. Downloads nothing. Throws
-    /// `HubError` and `FileError`.
-    public func check(_ requests: [HubRequest]) async throws {
+    /// Throws `HubError` or `FileError` if missing files cannot be downloaded: no network, no access, or not enough
+    /// disk space. Downloads nothing.
+    package func check(_ requests: [HubRequest]) async throws {
         var needed = 0
         for request in requests {
             let snapshot = request.snapshot
@@ -285,7 +290,7 @@ public final class Hub: Sendable {
             try await client.checkAccess(to: file, snapshot.reference, commit: snapshot.commit)
         }
         guard needed > 0, !settings.ignoresFreeSpace else { return }
-        // If the free space is not known, a full disk shows during the download.
+        // If the free space is unknown, a full disk is noticed only during the download.
         guard let free = FreeSpace(at: settings.cacheDirectory).bytes else { return }
         guard needed <= free else {
             throw HubError.diskFull(
@@ -293,10 +298,10 @@ public final class Hub: Sendable {
         }
     }
 
-    /// Downloads what `requests` need and the cache lacks. Call `check` with them first. `progress` is called, by several threads
-    /// at a time, with the number of bytes of each piece that is received or found; a negative number takes bytes back. Throws
-    /// `HubError` and `FileError`.
-    public func download(
+    /// Downloads the files of `requests` that the cache lacks. Call `check` first. Several threads call `progress`
+    /// with the number of bytes of each piece that is received or copied. A negative number means that reported bytes
+    /// were discarded. Throws `HubError` and `FileError`.
+    package func download(
         _ requests: [HubRequest],
         progress: @escaping @Sendable (Int, DownloadedBytes) -> Void = { _, _ in }
     ) async throws {
@@ -330,7 +335,8 @@ public final class Hub: Sendable {
                 if index >= Hub.simultaneous { try await group.next() }
                 group.addTask { try await download.run() }
             }
-            // Not waitForAll: the first failure must end the other downloads, which may take hours.
+            // Not `waitForAll`: after the first failure, the other downloads must be cancelled at once. They may take
+            // hours.
             while try await group.next() != nil {}
         }
         for request in requests {
@@ -339,9 +345,10 @@ public final class Hub: Sendable {
         }
     }
 
-    /// Records, for runs without the network, which commits the revisions are. All files of `requests` are in the cache by now.
-    /// Removes what killed processes have left in the cache.
-    public func settle(_ requests: [HubRequest]) {
+    /// Writes the refs of all revisions of `requests`, so that later runs without network find their commits. Call
+    /// this function after all files of `requests` are in the cache. Also removes the files that killed processes
+    /// have left.
+    package func settle(_ requests: [HubRequest]) {
         for request in requests {
             let snapshot = request.snapshot
             guard client != nil, snapshot.isolation == nil, snapshot.obstacle == nil else {
@@ -363,7 +370,7 @@ public final class Hub: Sendable {
         do {
             try body()
         } catch {
-            log.debug("not kept in the cache: \(error)")
+            log.debug("not stored in the cache: \(error)")
         }
     }
 
@@ -374,13 +381,13 @@ public final class Hub: Sendable {
         settings.offlineVariable.map { "\($0) is set" }
     }
 
-    /// Returns the error for an impossible download of the first of `files`, which `snapshot` lacks.
-    public func missing(_ snapshot: RepositorySnapshot, _ files: [String]) -> HubError {
+    /// Returns the error for the first of `files`, which `snapshot` lacks and which cannot be downloaded.
+    package func missing(_ snapshot: RepositorySnapshot, _ files: [String]) -> HubError {
         missing(snapshot.reference, files, isolation ?? snapshot.isolation ?? "")
     }
 
-    /// Returns the error for an impossible download of the SAE `what`, which `snapshot` lacks.
-    public func missing(_ snapshot: RepositorySnapshot, what: String) -> HubError {
+    /// Returns the error for the SAE `what`, which `snapshot` lacks and which cannot be downloaded.
+    package func missing(_ snapshot: RepositorySnapshot, what: String) -> HubError {
         missing(snapshot.reference, [], isolation ?? snapshot.isolation ?? "", what: what)
     }
 

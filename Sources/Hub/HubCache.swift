@@ -1,26 +1,27 @@
 // Hugging Face's cache folder, shared with Python's huggingface_hub (file_download.py):
-//   models--google--gemma-2-2b/refs/main                  the commit of `main` when its files were downloaded
-//   models--google--gemma-2-2b/snapshots/COMMIT/…         symlinks to blobs, by the paths in the repository
-//   models--google--gemma-2-2b/blobs/ID                   contents, named by SHA-256 or git's id
-//   .locks/models--google--gemma-2-2b/ID.lock             locked (flock) while ID is downloaded
+//   models--google--gemma-2-2b/refs/main            the commit of `main` when its files were downloaded
+//   models--google--gemma-2-2b/snapshots/COMMIT/…   symlinks to blobs, by the paths in the repository
+//   models--google--gemma-2-2b/blobs/ID             contents, named by SHA-256 or git's id
+//   .locks/models--google--gemma-2-2b/ID.lock       locked (flock) while ID is downloaded
 // Used only by this program, in a repository's folder:
-//   .sae-extract/refs/main                                the commit of `main` when the Hub was last asked
-//   .sae-extract/COMMIT.json                              the commit's listing. It is not in `trees/`, where huggingface_hub
-//                                                         keeps its own: huggingface_hub takes a snapshot for incomplete
-//                                                         that lacks a file listed there
-//   .sae-extract/ID/….partial                             partial downloads of ID, in progress or broken off
+//   .sae-extract/refs/main      the commit of `main` when the Hub was last asked
+//   .sae-extract/COMMIT.json    the listing of COMMIT by this program. It is not stored in `trees/`, the folder of
+//                               huggingface_hub's listings. Reason: huggingface_hub takes a snapshot for incomplete
+//                               if a file of a listing in `trees/` is missing
+//   .sae-extract/ID/….partial   partial downloads of ID, in progress or interrupted
 
 import ByteJSON
 import Files
 import Glibc
 
-/// One repository's part of the cache.
+/// The part of the cache that belongs to one repository.
 struct HubCache: Sendable {
     let reference: RepositoryReference
-    /// `…/models--google--gemma-2-2b`.
+    /// The path of the repository's folder: `…/models--google--gemma-2-2b`.
     let folder: String
     let root: String
-    /// Whether the user has given the root itself, which may be any link then. False if the user has given a folder above it.
+    /// Whether a variable names the root itself (`HF_HUB_CACHE`). Then the root may be any symlink. False if a
+    /// variable names a folder above the root (`HF_HOME`), or if no variable is set.
     let isRootGiven: Bool
 
     init(_ reference: RepositoryReference, in root: String, isRootGiven: Bool = true) {
@@ -30,13 +31,13 @@ struct HubCache: Sendable {
 
     // MARK: Revisions
 
-    /// The name of our own folder in a repository's folder.
+    /// The name of this program's own folder in a repository's folder.
     static let ownName = ".sae-extract"
 
     var ownFolder: String { "\(folder)/\(HubCache.ownName)" }
 
-    /// The commit of the revision as far as the cache knows: the one that somebody has downloaded, otherwise the one that was
-    /// last seen. Nil if neither is known.
+    /// The revision's commit, as far as the cache knows it: the commit that was downloaded last, otherwise the commit
+    /// that the Hub has named last. Nil if neither is known.
     var commit: String? {
         if reference.isCommit { return reference.revision }
         return [folder, ownFolder].lazy.compactMap { folder in
@@ -48,22 +49,22 @@ struct HubCache: Sendable {
         }.first
     }
 
-    /// Records which commit the revision is, now that its files are in the cache: huggingface_hub concludes from the ref that
-    /// they are. Throws `FileError`.
+    /// Writes the revision's ref. Call this function only after the commit's files are in the cache: if the ref
+    /// exists, huggingface_hub assumes that the files are in the cache. Throws `FileError`.
     func setCommit(_ commit: String) throws {
         try make(.snapshot(commit))
         try write(commit, folder) { .references($0) }
     }
 
-    /// Records at which commit the revision was last seen. Throws `FileError`.
+    /// Records in this program's own folder which commit the Hub has named for the revision. Throws `FileError`.
     func noteCommit(_ commit: String) throws {
-        // huggingface_hub warns about a repository without this folder.
+        // huggingface_hub prints a warning about a repository without the folder `snapshots`.
         try make(.snapshots)
         try write(commit, ownFolder) { .own(["refs"] + $0) }
     }
 
-    /// Writes `commit` to the revision's ref below `folder`. `place` returns the place of the ref, given the folders in the
-    /// revision's name. Throws `FileError`.
+    /// Writes `commit` to the revision's ref in `folder`. A revision such as `refs/pr/1` contains folders; `place`
+    /// returns the place for these folders. Throws `FileError`.
     private func write(_ commit: String, _ folder: String, _ place: ([String]) -> Place) throws {
         guard !reference.isCommit else { return }
         let path = "\(folder)/refs/\(reference.revision)"
@@ -72,10 +73,11 @@ struct HubCache: Sendable {
         try write(Array(commit.utf8), as: steps.last!, in: place(Array(steps.dropLast())))
     }
 
-    /// Creates or replaces the file `name` in `place` with `content`. It appears whole or not at all. Throws `FileError`.
+    /// Creates or replaces the file `name` in `place`. Other processes see the complete `content` or no change.
+    /// Throws `FileError`.
     private func write(_ content: [UInt8], as name: String, in place: Place) throws {
         let target = try make(place)
-        // The temporary file is not in `target`: every file there counts as a ref.
+        // The temporary file is not created in `target`, because every file in a folder of refs counts as a ref.
         let own = try make(.own())
         let (descriptor, temporary) = try own.createUnique(mode: HubCache.unfinishedMode)
         defer { close(descriptor) }
@@ -96,27 +98,27 @@ struct HubCache: Sendable {
 
     // MARK: Listings
 
-    /// The path of our listing of `commit`.
+    /// The path of this program's listing of `commit`.
     func listingPath(_ commit: String) -> String { "\(ownFolder)/\(commit).json" }
 
-    /// The paths of our listing and of huggingface_hub's.
+    /// The paths of two listings of `commit`: by this program, and by huggingface_hub.
     private func listingPaths(_ commit: String) -> [String] {
         [listingPath(commit), "\(folder)/trees/\(commit).json"]
     }
 
-    /// The cached listing of `commit`; nil if there is none that can be read.
+    /// Returns the cached listing of `commit`; nil if no readable listing exists.
     func listing(_ commit: String) -> RepositoryListing? {
         listingPaths(commit).lazy.compactMap { RepositoryListing(path: $0) }.first
     }
 
-    /// The cached listing of `commit` that only this user can have written; nil if there is none. In any other listing, somebody
-    /// could state wrong digests.
+    /// Returns a cached listing of `commit` that only this user can have written; nil if none exists. Another user
+    /// could write wrong digests into any other listing.
     func ownListing(_ commit: String, _ contents: CheckedContents) -> RepositoryListing? {
         listingPaths(commit).lazy.filter { contents.isOwn($0) }
             .compactMap { RepositoryListing(path: $0) }.first
     }
 
-    /// Stores the listing of `commit`. Throws `FileError`.
+    /// Stores the listing of `commit` in this program's own folder. Throws `FileError`.
     func store(_ listing: RepositoryListing, of commit: String) throws {
         try make(.snapshots)
         var text: [UInt8] = []
@@ -124,8 +126,8 @@ struct HubCache: Sendable {
         try write(text, as: "\(commit).json", in: .own())
     }
 
-    /// Removes what killed processes have left, if nobody can need it any more: small files that are more than an hour old, and
-    /// partial downloads of contents that are in the cache or that nobody has continued for a week.
+    /// Removes three kinds of files that killed processes have left: temporary files more than an hour old, partial
+    /// downloads of contents that are in the cache, and partial downloads that were not continued for a week.
     func tidy() {
         guard let own = try? existing(.own()), let names = try? own.names() else { return }
         for name in names {
@@ -139,8 +141,8 @@ struct HubCache: Sendable {
         }
     }
 
-    /// Removes the partial downloads of `blob` and their folder, if nobody can need them any more. Does nothing if the folder has
-    /// other files: then this program has not made it.
+    /// Removes the partial downloads of `blob` and their folder, if no process can need them. Does nothing if the
+    /// folder has other files, because this program creates no such files.
     private func tidyParts(of blob: String, in own: Folder) {
         let parts = earlierPartials(blob)
         guard let folder = try? own.folder(blob), let names = try? folder.names(),
@@ -157,18 +159,18 @@ struct HubCache: Sendable {
 
     // MARK: Files
 
-    /// The path of the snapshot of `commit`: the folder in which its files appear, as links to blobs.
+    /// The path of the snapshot of `commit`, a folder with symlinks to blobs.
     func snapshot(_ commit: String) -> String { "\(folder)/snapshots/\(commit)" }
 
-    /// The path of the file `path` of `commit`, whether it exists or not.
+    /// The path of the file `path` of `commit`. The file may not exist.
     func file(_ path: String, of commit: String) -> String { "\(snapshot(commit))/\(path)" }
 
-    /// Most levels of folders that are searched. No repository has as many.
+    /// The maximum depth of folders that are searched. No repository has so many levels.
     private static let maximumDepth = 64
 
-    /// The paths of the files of `commit` that are in the cache, sorted. Throws `FileError`.
+    /// Returns the paths of the files of `commit` that are in the cache, sorted. Throws `FileError`.
     func files(of commit: String) throws -> [String] {
-        // Links to folders are not followed: two that lead back to their own folder would give paths without end.
+        // Symlinks to folders are not followed. A symlink to its own parent folder would give infinitely many paths.
         func walk(_ folder: Folder, _ prefix: String, _ depth: Int) throws -> [String] {
             guard depth < HubCache.maximumDepth else {
                 throw FileError("list", folder.path, code: ELOOP)
@@ -187,27 +189,27 @@ struct HubCache: Sendable {
         return try existing(.snapshot(commit)).map { try walk($0, "", 0) } ?? []
     }
 
-    /// Whether the file at `path` of `commit` exists and has `size` bytes, if the size is known. A file that was cut short does
-    /// not count.
+    /// Whether the file at `path` of `commit` exists and has `size` bytes. If `size` is nil, any size counts. A
+    /// truncated file is recognized only by its size.
     func has(_ path: String, of commit: String, size: Int?) -> Bool {
         let file = file(path, of: commit)
         guard fileExists(file), !isDirectory(file) else { return false }
         return size.map { fileSize(file) == $0 } ?? true
     }
 
-    /// The path of the content named `blob`, whether it exists or not.
+    /// The path of the blob called `name`. The blob may not exist.
     func blob(_ name: String) -> String { "\(folder)/blobs/\(name)" }
 
-    /// A partial download, in progress or broken off.
+    /// A partial download, in progress or interrupted.
     struct Partial {
-        /// The file's name in the folder of the content's partial downloads.
+        /// The name of the file in the folder for the content's partial downloads.
         let name: String
         let size: Int
-        /// Seconds since the last write.
+        /// The seconds since the last write to the file.
         let age: Int
     }
 
-    /// The partial downloads of `blob`, in progress or broken off.
+    /// Returns the partial downloads of the content `blob`, in progress or interrupted.
     func earlierPartials(_ blob: String) -> [Partial] {
         guard let folder = try? existing(.own([blob])),
             let names = try? folder.names(endingIn: ".partial")
@@ -221,8 +223,8 @@ struct HubCache: Sendable {
         }
     }
 
-    /// Creates the file at `path` of `commit` as a symlink to the content of `file`. The link is relative, because the cache may
-    /// be moved. Throws `FileError`.
+    /// Creates the file at `path` of `commit` as a symlink to the blob of `file`. The symlink is relative, because
+    /// the cache may be moved later. Throws `FileError`.
     func link(_ path: String, of commit: String, to file: RepositoryFile) throws {
         let blob = file.digest.name
         let (place, name) = place(of: path, of: commit)
@@ -233,7 +235,7 @@ struct HubCache: Sendable {
         let temporary = uniqueName() + ".link"
         let code = own.makeLink(temporary, to: content)
         guard code == 0 else {
-            // On a file system without symlinks, the content itself is moved there, as huggingface_hub does.
+            // On a file system without symlinks, the blob itself is moved into the snapshot, as huggingface_hub does.
             guard hasNoLinks(code) else {
                 throw FileError("create", own.path(of: temporary), code: code)
             }
@@ -248,12 +250,13 @@ struct HubCache: Sendable {
             try own.rename(temporary, to: name, in: target)
         } catch {
             try? own.remove(temporary)
-            // `snapshots` may be a link to another file system.
+            // EXDEV: `snapshots` is a symlink to another file system. Then the new symlink is created directly in
+            // `target`.
             guard error.code == EXDEV else { throw error }
             try replace(name, in: target, byLinkTo: content)
         }
         if has(path, of: commit, size: file.size) { return }
-        // If `snapshots` is a link itself, the relative link leads elsewhere: replace it by an absolute one.
+        // If `snapshots` is a symlink, the relative symlink leads elsewhere. An absolute symlink replaces it.
         try replace(name, in: target, byLinkTo: try realPath(self.blob(blob)))
         guard has(path, of: commit, size: file.size) else {
             throw FileError("open", self.file(path, of: commit))
@@ -261,5 +264,5 @@ struct HubCache: Sendable {
     }
 }
 
-/// Whether `code` is an error by which `symlink` fails on a file system without symlinks.
+/// Whether `code` is an error with which `symlink` fails on a file system without symlinks.
 func hasNoLinks(_ code: Int32) -> Bool { [EPERM, EOPNOTSUPP, ENOSYS].contains(code) }

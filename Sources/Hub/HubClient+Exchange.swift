@@ -1,40 +1,42 @@
-// One exchange with the Hub or with a host to which the Hub redirects: where a request goes, whether the token is sent, and which
-// host has failed.
+// One exchange with the Hub, or with a host to which the Hub redirects. This file decides where a request goes,
+// whether the token is sent, and which host an error names.
 
 import FoundationEssentials
 import Logging
 import Synchronization
 
 extension HubClient {
-    /// Most redirects that are followed.
+    /// The maximum number of HTTP redirects that are followed.
     private static let maximumRedirects = 8
 
-    /// Most bytes of an address in an answer. Servers accept no longer addresses.
+    /// The maximum length in bytes of a URL in a response. Servers do not accept longer URLs.
     static let longestAddress = 8 << 10
 
-    /// `BodyReceiver` with the address that answered.
+    /// A `BodyReceiver` with the URL that has responded as its first argument.
     typealias Body = @Sendable (URL, HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
 
-    /// The address that answered, and the hosts that redirected to it.
+    /// The URL of a response, and the hosts that redirected the request to this URL.
     struct Route {
         var url: URL
         /// The hosts that redirected the request, in their order, for messages.
         var senders: [String]
-        /// Whether the last redirect was permanent: mirrors redirect all requests in this way. A redirect to the storage of a
-        /// file is temporary.
+        /// Whether the last redirect was permanent (status 301 or 308). Mirrors redirect all requests permanently to
+        /// the Hub. The Hub redirects temporarily to the storage of a file.
         var isForGood = false
 
         var sender: String? { senders.isEmpty ? nil : senders.joined(separator: " and ") }
     }
 
-    /// Sends `request`, follows redirects, and returns the last answer and its route. With `stoppingAtStorage`, a temporary
-    /// redirect away from the Hub is not followed; this redirect is then the last answer. `body` receives the head and the bytes
-    /// of an answer that is no redirect. `redirected` is called once for the head of every answer.
+    /// Sends `request` and follows HTTP redirects. Returns the last response and its route. With `stoppingAtStorage`,
+    /// does not follow a temporary redirect away from the Hub, but returns this redirect. `body` receives the head
+    /// and the bytes of a response that is not a redirect. `redirected` is called once with the head of every
+    /// response.
     func follow(
         _ request: HTTPRequest, stoppingAtStorage: Bool, body: @escaping Body,
         redirected: (HTTPResponse) throws -> Void = { _ in }
     ) async throws -> (HTTPResponse, Route) {
-        // If `request` goes to a file's storage, the Hub gave the address in an earlier answer.
+        // If `request` goes directly to a file's storage, its URL comes from an earlier response of the Hub. Then
+        // messages name the Hub as the host that has redirected the request.
         var route = Route(
             url: request.url, senders: isEndpoint(request.url) ? [] : [settings.namedEndpoint])
         for _ in 0...HubClient.maximumRedirects {
@@ -49,9 +51,9 @@ extension HubClient {
             let response: HTTPResponse
             do {
                 response = try await transport.send(hop) { response, bytes in
-                    // The body of a redirect is not read: it may have no end.
+                    // The body of a redirect is not read, because it may be endless.
                     guard !(300..<400).contains(response.status) else { return false }
-                    // Checked with the head, before the first byte of the body.
+                    // `bytes` is empty only in the first call, with the head. Then `hasPlainBody` checks the headers.
                     guard try !bytes.isEmpty || hasPlainBody(response, url) else { return false }
                     return try body(url, response, bytes)
                 }
@@ -66,16 +68,16 @@ extension HubClient {
                 location.utf8.count <= HubClient.longestAddress,
                 let next = URL(string: addressText(location), relativeTo: url)?.absoluteURL
             else {
-                throw badRedirect(route, "leads to an invalid address, and is not followed")
+                throw badRedirect(route, "redirects to an invalid address")
             }
             guard isSafe(next, after: url) else {
                 throw badRedirect(
                     route,
-                    "leads to \(address(next)), which is not followed: \(next.user != nil ? "it holds a user's name" : "it is not https")"
+                    "redirects to \(address(next)), which is not followed: \(next.user != nil ? "the address contains a user name" : "the address is not https")"
                 )
             }
             try redirected(response)
-            // A permanent redirect comes from a mirror and leads to the Hub itself.
+            // A permanent redirect comes from a mirror and leads to the Hub itself, not to a file's storage.
             let isForGood = [301, 308].contains(response.status)
             if stoppingAtStorage, !isEndpoint(next), !isForGood { return (response, route) }
             if address(next) != address(url) {
@@ -84,12 +86,13 @@ extension HubClient {
             }
             route.url = next
         }
-        throw badRedirect(route, "leads in circles")
+        throw badRedirect(
+            route, "redirects in circles, or more than \(HubClient.maximumRedirects) times")
     }
 
-    /// Whether the body of the answer of `url` is not compressed. Returns false for a compressed error, whose text is not needed.
-    /// Throws `HubError` for any other compressed answer: compression was not asked for, and a few bytes may unpack to any number
-    /// of bytes.
+    /// Whether the body of the response from `url` is not compressed. Returns false for a compressed error response,
+    /// whose text is not needed. Throws `HubError` for any other compressed response: the request forbids
+    /// compression, and a few compressed bytes may expand to any size.
     private func hasPlainBody(_ response: HTTPResponse, _ url: URL) throws(HubError) -> Bool {
         let codings = ["Content-Encoding", "Transfer-Encoding"].compactMap { response[$0] }
             .flatMap { $0.split(separator: ",") }.map { trimmed($0).lowercased() }
@@ -99,7 +102,7 @@ extension HubClient {
         throw .notAHub(
             endpoint: address(url),
             reason:
-                "\(place(url)) comes compressed (\(coding.prefix(20))), which was not asked for"
+                "the answer of \(place(url)) is compressed (\(coding.prefix(20))), although the request forbids compression"
         )
     }
 
@@ -107,13 +110,14 @@ extension HubClient {
         .notAHub(endpoint: address(route.url), reason: "\(place(route.url)) \(reason)")
     }
 
-    /// Returns words for messages that name who may have answered at `url`: the host and, if there is one, the proxy.
+    /// Returns a text for messages that names the possible senders of a response from `url`: the host, and the proxy
+    /// if one is used.
     func answerer(_ url: URL) -> String {
         address(url) + (settings.proxies.proxy(for: url).map { ", or the proxy \($0)," } ?? "")
     }
 
-    /// Returns the refusal for a network `failure` when the host of `route` was asked. The refusal's text names the proxy, if
-    /// there is one.
+    /// Returns the refusal for the network failure of a request to the URL of `route`. If a proxy was used, the
+    /// refusal's text names the proxy.
     func unreachable(_ route: Route, _ failure: NetworkFailure) -> Refusal {
         let proxy = settings.proxies.proxy(for: route.url).map { "through the proxy \($0): " }
         return Refusal(
@@ -124,7 +128,8 @@ extension HubClient {
     }
 
     var standardHeaders: [String: String] {
-        // Compressed bodies have other lengths and allow no ranges.
+        // `identity` forbids compression. The length of a compressed body would differ from the file's size, and byte
+        // ranges would not work.
         ["Accept-Encoding": "identity", "User-Agent": settings.userAgent]
     }
 
@@ -139,17 +144,17 @@ extension HubClient {
         return url("\(reference.page)/resolve/\(commit)/\(path)")
     }
 
-    /// Host, port and path of `url`, for logs. The query is left out, because it may hold a signature.
+    /// Returns host, port and path of `url` for log lines. Omits the query, because it may contain a signature.
     func place(_ url: URL) -> String {
         redacted("\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")\(url.path)")
     }
 
-    /// Scheme, host and port of `url`, for messages; for the Hub, the endpoint as it was given.
+    /// Returns scheme, host and port of `url` for messages. For the Hub, returns the endpoint as it was given.
     func address(_ url: URL) -> String {
         isEndpoint(url) ? settings.namedEndpoint : origin(url)
     }
 
-    /// Scheme, host and port of `url`, for messages.
+    /// Returns scheme, host and port of `url` for messages.
     func origin(_ url: URL) -> String {
         redacted("\(url.scheme ?? "")://\(url.host ?? "")\(url.port.map { ":\($0)" } ?? "")")
     }
@@ -160,8 +165,8 @@ extension HubClient {
             && url.host?.lowercased() == endpoint.host?.lowercased() && port(url) == port(endpoint)
     }
 
-    /// Whether the token may be sent to `url`: only to the Hub, and only by https or to this machine, so that nobody on the way
-    /// can read the token.
+    /// Whether the token may be sent to `url`. The token goes only to the Hub. It goes only by https or to this
+    /// machine itself, so that no host on the network path can read it.
     func mayIdentify(to url: URL) -> Bool {
         let host = url.host?.lowercased() ?? ""
         let isLoopback = loopbackHosts.contains(host)
@@ -177,13 +182,13 @@ extension HubClient {
     }
 }
 
-/// Collects an answer's body, which comes in on the transport's thread.
+/// Collects the body of a response. The transport's thread appends the bytes.
 final class Content: Sendable {
     private let storage = Mutex<[UInt8]>([])
 
     var bytes: [UInt8] { storage.withLock { $0 } }
 
-    /// Appends bytes of `more` until there are `limit` bytes in all. Returns whether all of `more` was appended.
+    /// Appends bytes of `more` until `limit` bytes are stored. Returns whether all of `more` was appended.
     func append(_ more: UnsafeRawBufferPointer, limit: Int) -> Bool {
         storage.withLock {
             let room = limit - $0.count

@@ -1,4 +1,4 @@
-// What an answer with a status of 400 or more means, and which requests are repeated.
+// Interprets responses with a status of 400 or more, and retries failed requests.
 
 import ByteJSON
 import Files
@@ -7,27 +7,27 @@ import Glibc
 import Logging
 
 extension HubClient {
-    /// How long a request is repeated during an outage.
+    /// How often a request is retried during an outage.
     enum Patience {
         case full
-        /// Short, because the program can go on without the answer.
+        /// Few and short retries, because the program can continue without the response.
         case little
     }
 
-    /// Most attempts of a request that makes no progress.
+    /// The maximum number of attempts of a request without progress.
     private static let attempts = 6
 
-    /// Bytes that an attempt must bring to count as progress. If fewer counted, a server could keep the client busy for ever with
-    /// a few bytes each time.
+    /// An attempt counts as progress if it brings at least this number of bytes. With a smaller number, a server
+    /// could keep the client busy forever by sending a few bytes in each attempt.
     private static let leastHeadway = 64 << 10
 
-    /// The longest wait that a server can ask for before the next attempt, in seconds. If it asks for more, there is no next
-    /// attempt.
+    /// The maximum wait in seconds before the next attempt. If the server asks for a longer wait, the request is not
+    /// retried.
     private static let maximumPause = 600.0
 
     // MARK: Refusals
 
-    /// Throws the error for an answer with a status of 400 or more.
+    /// Throws the error for a response with a status of 400 or more. Does nothing for a lower status.
     func check(
         _ response: HTTPResponse, from route: Route, body: [UInt8],
         _ reference: RepositoryReference, file: String?, isByCommit: Bool = true
@@ -47,7 +47,8 @@ extension HubClient {
                 ?? HubError.gatedWithoutToken(
                     reference, page: page, unreadable: settings.unreadableToken)
         case (_, "RevisionNotFound"):
-            // The first request asks for the revision itself, later ones for its commit.
+            // The first request names the revision; later requests name its commit. If the Hub does not know the
+            // commit, the repository has changed since the first request.
             throw isByCommit && !reference.isCommit
                 ? HubError.changed(reference) : HubError.noRevision(reference, page: page)
         case (_, "EntryNotFound"):
@@ -75,7 +76,8 @@ extension HubClient {
         }
     }
 
-    /// Returns the server's error text, fit for a log: one line, at most 200 characters, without the token.
+    /// Returns the server's error text for log lines: one line of at most 200 characters, without the token and
+    /// without passwords of proxies.
     func message(_ response: HTTPResponse, _ body: [UInt8]) -> String {
         let parsed = body.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
         var text =
@@ -86,8 +88,8 @@ extension HubClient {
         return String(redacted(settings.proxies.redacted(text)).prefix(200))
     }
 
-    /// Returns the useful part of an error's body: code and message of a storage's error (XML), the title of a page (HTML), or
-    /// the first line of plain text.
+    /// Returns the useful part of an error body: code and message of a storage's error (XML), the title of a page
+    /// (HTML), or the first line of plain text.
     private static func reason(in body: String) -> String {
         func element(_ name: String) -> String? {
             guard let start = body.firstRange(of: "<\(name)>"),
@@ -106,13 +108,14 @@ extension HubClient {
 
     func redacted(_ text: String) -> String {
         guard let token = settings.token else { return text }
-        // The token may come back as a host's name, which is in lower case.
+        // A server may repeat the token in a host name, which is in lower case.
         return text.replacing(token.secret, with: "…")
             .replacing(token.secret.lowercased(), with: "…")
     }
 
-    /// The seconds that the server asks to wait: `Retry-After` (RFC 9110), or `t` in the field `RateLimit` if nothing remains
-    /// (draft-ietf-httpapi-ratelimit-headers). Nil if it asks for none.
+    /// Returns the wait in seconds that the server asks for; nil if it asks for none. The wait is the value `t` of
+    /// the header `RateLimit` if no requests remain (draft-ietf-httpapi-ratelimit-headers), otherwise `Retry-After`
+    /// (RFC 9110).
     func pause(_ response: HTTPResponse) -> Double? {
         if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*([0-9]+)/)
         {
@@ -125,10 +128,11 @@ extension HubClient {
         return date(text).map { min(max(0, Double($0 - time(nil))), 1e9) }
     }
 
-    /// Returns the seconds since 1970 of an HTTP date in its preferred form (RFC 9110); nil if `text` has another form.
+    /// Parses an HTTP date in its preferred form (RFC 9110). Returns its seconds since 1970; nil if `text` has
+    /// another form.
     private func date(_ text: String) -> Int? {
         let months = "JanFebMarAprMayJunJulAugSepOctNovDec"
-        // `\d` would match the digits of all scripts.
+        // Not `\d`, because `\d` also matches the digits of other scripts.
         let form =
             /[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT/
         guard let match = text.wholeMatch(of: form), let place = months.ranges(of: match.2).first
@@ -143,21 +147,21 @@ extension HubClient {
         return timegm(&date)
     }
 
-    /// Returns a number of seconds, at most 1e9, whatever the number of digits.
+    /// Parses a number of seconds with any number of digits. Returns at most 1e9.
     private func seconds(_ digits: Substring) -> Double { min(Double(digits) ?? 1e9, 1e9) }
 
-    /// A refusal, with the wait in seconds that the server asks for (nil: none).
+    /// The error of a failed request, and the wait in seconds that the server asks for (nil if it asks for none).
     struct Refusal: Error {
         let error: HubError
         let pause: Double?
-        /// Whether a retry may succeed; nil: `error.isOutage` says so.
+        /// Whether a retry may succeed. If nil, `error.isOutage` decides.
         var isTransient: Bool?
     }
 
     // MARK: Repetition
 
-    /// Calls `body` until it succeeds or fails for good. The count of attempts starts again when `progress` has grown by
-    /// `leastHeadway`.
+    /// Calls `body` until it succeeds, its error is permanent, or all attempts are used. The count of attempts starts
+    /// again when `progress` has grown by at least `leastHeadway` bytes.
     func repeating<R>(
         patience: Patience = .full, what: String, progress: () -> Int = { 0 },
         _ body: (_ attempt: Int) async throws -> R

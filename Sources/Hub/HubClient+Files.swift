@@ -1,17 +1,18 @@
-// Files of a repository: whether this user may download one, and its bytes.
+// Requests for a file of a repository: a check of access, and the download of its bytes.
 
 import FoundationEssentials
 import Synchronization
 
 extension HubClient {
-    /// The lowest rate of a file's bytes, in bytes a second, averaged over six times the time in which a server must send
-    /// something. No real connection is as slow. Without this limit a server could go on for ever with one byte now and then.
+    /// The minimum rate of a download: 1024 bytes per second, averaged over six times HF_HUB_DOWNLOAD_TIMEOUT. Every
+    /// real connection is faster. Without this limit, a server could keep a download alive forever by sending single
+    /// bytes.
     private static let leastRate = HTTPRequest.Bound.rate(bytes: 1024, times: 6)
 
-    /// Seconds between two checks whether a file is still wanted.
+    /// The seconds between two checks of whether a file is still wanted.
     private static let lookInterval = 1.0
 
-    /// Throws `HubError` unless this user may download the file.
+    /// Throws `HubError` if this user may not download the file. Downloads nothing.
     func checkAccess(
         to file: RepositoryFile, _ reference: RepositoryReference, commit: String
     ) async throws {
@@ -23,15 +24,15 @@ extension HubClient {
             let (response, route) = try await follow(request, stoppingAtStorage: true) { _, _, _ in
                 false
             }
-            // If a mirror does not support HEAD, the request for the file itself shows whether it may be downloaded.
+            // A mirror may not support HEAD. Then the download itself shows whether this user may download the file.
             if [405, 501].contains(response.status) { return }
             try check(response, from: route, body: [], reference, file: file.path)
             try check(response, is: file, commit, reference)
         }
     }
 
-    /// Downloads the bytes of `file` from offset `sink.count` on into `sink`, in order, as long as `isWanted` is true. Throws
-    /// `HubError` and what the sink throws.
+    /// Downloads `file` from byte offset `sink.count` on, and appends the bytes to `sink` in order. Stops when
+    /// `isWanted` returns false. Throws `HubError` and the errors of `sink`.
     func download(
         _ file: RepositoryFile, _ reference: RepositoryReference, commit: String,
         into sink: DownloadSink, while isWanted: @escaping @Sendable () -> Bool
@@ -42,8 +43,8 @@ extension HubClient {
         }
     }
 
-    /// Requests the rest of `file` in one exchange. The request goes to the Hub each time: a storage's address is valid only for
-    /// a while.
+    /// Requests the rest of `file` in one exchange. Each request goes to the Hub first, because the URL of a file's
+    /// storage expires.
     private func fetch(
         _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String,
         into sink: DownloadSink, while isWanted: @escaping @Sendable () -> Bool
@@ -64,7 +65,8 @@ extension HubClient {
             guard [200, 206].contains(response.status) else {
                 return content.append(bytes, limit: HubClient.longestError)
             }
-            // A server may answer a request for a range with the whole file. Any other start that was not asked for is an error.
+            // A server may respond to a range request with the whole file (status 200). A response with status 206
+            // must start at the requested byte.
             try sink.append(bytes, of: exchange, limit: file.size) {
                 if response.status == 200 { return 0 }
                 let offset = contentStart(response)
@@ -72,7 +74,7 @@ extension HubClient {
                     throw HubError.notAHub(
                         endpoint: address(url),
                         reason:
-                            "asked for \(file.path) from byte \(begin) on, it sends it from \(offset.map { "\($0)" } ?? "somewhere")"
+                            "asked for \(file.path) from byte \(begin) on, it sends the file from \(offset.map { "byte \($0)" } ?? "an unknown byte") on"
                     )
                 }
                 return begin
@@ -86,12 +88,13 @@ extension HubClient {
         } redirected: { response in
             try check(response, is: file, commit, reference)
         }
-        // Only for a Hub's answer, from any host. A storage's answer says nothing about repositories and tokens.
+        // `check` is only for responses of the Hub or of a mirror. The response of a file's storage says nothing
+        // about repositories and tokens.
         if isEndpoint(route.url) || route.isForGood || response["X-Error-Code"] != nil {
             try check(response, from: route, body: content.bytes, reference, file: file.path)
         }
         guard [200, 206].contains(response.status) else {
-            // A storage refuses an address that has expired. The next attempt gets a new one from the Hub.
+            // A file's storage refuses a URL that has expired. The next attempt gets a new URL from the Hub.
             throw Refusal(
                 error: .refused(
                     what: "\(reference)/\(file.path)", host: answerer(route.url),
@@ -103,11 +106,12 @@ extension HubClient {
             throw unreachable(
                 route,
                 NetworkFailure(
-                    reason: "the body ended at byte \(sink.count), expected \(file.size)"))
+                    reason: "the answer ended after \(sink.count) of \(file.size) bytes"))
         }
     }
 
-    /// The first byte in `Content-Range: bytes FIRST-LAST/SIZE`; nil if there is none.
+    /// Returns FIRST of the header `Content-Range: bytes FIRST-LAST/SIZE`. Nil if the header is missing or has
+    /// another form.
     private func contentStart(_ response: HTTPResponse) -> Int? {
         guard let match = response["Content-Range"]?.wholeMatch(of: /bytes ([0-9]+)-[0-9]+\/.*/)
         else {
@@ -116,7 +120,8 @@ extension HubClient {
         return Int(match.1)
     }
 
-    /// Throws `HubError` if what the Hub says about a file in the head differs from its listing.
+    /// Throws `HubError` if the Hub's headers and its listing disagree about the commit, the digest or the size of a
+    /// file.
     private func check(
         _ response: HTTPResponse, is file: RepositoryFile, _ commit: String,
         _ reference: RepositoryReference
@@ -125,11 +130,11 @@ extension HubClient {
             .notAHub(
                 endpoint: settings.endpoint,
                 reason:
-                    "\(reference): \(file.path) has the \(what) \(got), and \(expected) in the list of files"
+                    "\(reference): \(file.path) has the \(what) \(expected) in the list of files, but the \(what) \(got) in the headers of the download"
             )
         }
         if let got = response["X-Repo-Commit"], got != commit {
-            throw mismatch("commit", commit, isCommitID(got) ? got : "something else")
+            throw mismatch("commit", commit, isCommitID(got) ? got : "(invalid)")
         }
         if let got = response["X-Linked-Etag"].map(entityTag),
             isHexadecimal(got, count: file.digest.name.utf8.count), got != file.digest.name

@@ -1,5 +1,5 @@
-// Requests to the Hub: token, redirects, retries, and what refusals mean.
-// The headers and error codes are those that huggingface_hub uses (utils/_http.py, file_download.py).
+// Sends requests to the Hub, with the token, redirects and retries, and interprets refusals. The headers and error
+// codes are the same as in huggingface_hub (utils/_http.py, file_download.py).
 
 import ByteJSON
 import FoundationEssentials
@@ -7,23 +7,24 @@ import Glibc
 import Logging
 import Synchronization
 
-/// The client of one Hub.
+/// The client of the Hub, or of one mirror of the Hub.
 struct HubClient: Sendable {
     let settings: HubSettings
     let log: Logger
     let transport: any HTTPTransport
     let endpoint: URL
 
-    /// Most bytes of an answer that is not a file, and of an error's body, which is used only for a message.
+    /// The maximum size in bytes of a response that is not a file.
     private static let maximumMetadata = 64 << 20
+    /// The maximum number of bytes that are read from the body of an error. The body is used only for a message.
     static let longestError = 64 << 10
 
-    /// Most entries of a list of files, and most bytes of all its pages.
+    /// The maximum number of entries in the list of a commit's files.
     private static let longestListing = 2_000_000
+    /// The maximum size in bytes of all pages of the list.
     private static let largestListing = 1 << 30
 
-    /// The time that an answer other than a file may take in all, as a multiple of the time in which a server must send
-    /// something.
+    /// The limit for the duration of a response that is not a file, as a multiple of HF_HUB_ETAG_TIMEOUT.
     static let metadataSpan = 10
 
     init(_ settings: HubSettings, transport: any HTTPTransport, log: Logger) {
@@ -31,13 +32,14 @@ struct HubClient: Sendable {
         endpoint = URL(string: settings.endpoint)!
         if let token = settings.token, !mayIdentify(to: endpoint) {
             log.warning(
-                "\(token) is not sent: \(settings.endpoint) is not https, and others could read it")
+                "\(token) is not sent: \(settings.endpoint) is not https, and others in the network could read the token; give an https address in HF_ENDPOINT"
+            )
         }
     }
 
     // MARK: Metadata
 
-    /// Returns the commit of a repository's revision, and what the same answer says about it. Throws `HubError`.
+    /// Returns the commit of the revision, and the Hub's further information about this commit. Throws `HubError`.
     func information(
         _ reference: RepositoryReference, patience: Patience
     ) async throws -> RepositoryInformation {
@@ -46,7 +48,7 @@ struct HubClient: Sendable {
             url(path), reference, isByCommit: false, patience: patience)
         guard let information = RepositoryInformation(answer.value) else {
             throw HubError.notAHub(
-                endpoint: settings.endpoint, reason: "\(path) names no commit (sha)")
+                endpoint: settings.endpoint, reason: "the answer of \(path) names no commit (sha)")
         }
         guard !reference.isCommit || information.commit == reference.revision else {
             throw HubError.notAHub(
@@ -58,7 +60,7 @@ struct HubClient: Sendable {
         return information
     }
 
-    /// Returns all files of `commit`. Throws `HubError`.
+    /// Returns the list of all files of `commit`. Throws `HubError`.
     func listing(
         _ reference: RepositoryReference, commit: String
     ) async throws -> RepositoryListing {
@@ -82,21 +84,23 @@ struct HubClient: Sendable {
                 throw HubError.notAHub(
                     endpoint: settings.endpoint,
                     reason:
-                        "the list of \(reference)'s files is not of the form expected (path, size and id of each file)"
+                        "the list of \(reference)'s files does not have the expected form (path, size and id of each file)"
                 )
             }
             guard seen.insert(page).inserted, seen.count < 10_000 else {
                 throw HubError.notAHub(
                     endpoint: settings.endpoint,
-                    reason: "the list of \(reference)'s files does not end")
+                    reason:
+                        "the list of \(reference)'s files does not end (a page comes twice, or it has 10000 pages)"
+                )
             }
             next = try nextPage(answer.response, after: page)
         }
         return listing
     }
 
-    /// Returns the files of `commit` from the answer that names the commit (`siblings`), for mirrors that have no other list. Nil
-    /// if the answer is missing or lacks digests. Throws `HubError` if the list is too long.
+    /// Returns the list of files in the Hub's response about `commit` (`siblings`). Some mirrors have no other list.
+    /// Nil if the response is missing or lacks digests. Throws `HubError` if the list is too long.
     func siblings(
         _ reference: RepositoryReference, _ commit: String
     ) async throws -> RepositoryListing? {
@@ -110,7 +114,7 @@ struct HubClient: Sendable {
         return listing.add(siblings: files) ? listing : nil
     }
 
-    /// Throws `HubError` if the list of files is longer than that of any repository.
+    /// Throws `HubError` if the list of files exceeds the limits. No repository has so many files.
     private func checkLength(
         entries: Int, bytes: Int, of reference: RepositoryReference
     ) throws(HubError) {
@@ -118,22 +122,24 @@ struct HubClient: Sendable {
         throw .notAHub(
             endpoint: settings.endpoint,
             reason:
-                "the list of \(reference)'s files goes on after \(HubClient.longestListing) entries or \(HubClient.largestListing >> 20) MiB, the most that are taken"
+                "the list of \(reference)'s files is longer than the limit of \(HubClient.longestListing) entries or \(HubClient.largestListing >> 20) MiB"
         )
     }
 
-    /// Returns the address in `Link: <…>; rel="next"` (RFC 8288); nil if there is no next page. Throws `HubError` if it is not an
-    /// address.
+    /// Returns the URL in the header `Link: <URL>; rel="next"` (RFC 8288); nil if no next page exists. Throws
+    /// `HubError` if the header has no valid URL.
     private func nextPage(_ response: HTTPResponse, after page: URL) throws -> URL? {
         guard let target = response["Link"].flatMap(nextLink) else { return nil }
         guard target.utf8.count <= HubClient.longestAddress,
             let next = URL(string: addressText(target), relativeTo: page)?.absoluteURL
         else {
             throw HubError.notAHub(
-                endpoint: settings.endpoint, reason: "its next page has no address")
+                endpoint: settings.endpoint,
+                reason: "the list of files has a next page with an invalid address (header Link)")
         }
         if isEndpoint(next) { return next }
-        // A mirror may pass on the Hub's own addresses. The next page is requested from the same mirror.
+        // A mirror may pass on the Hub's own URLs. The next page must come from the same mirror, so the mirror's host
+        // replaces the host of the URL.
         guard var parts = URLComponents(url: next, resolvingAgainstBaseURL: true) else {
             return nil
         }
@@ -142,10 +148,10 @@ struct HubClient: Sendable {
         return parts.url
     }
 
-    /// An answer whose body is JSON.
+    /// A response whose body is JSON.
     private struct Answer {
         let value: JSONValue
-        /// The number of bytes of the body.
+        /// The size of the body in bytes.
         let count: Int
         let response: HTTPResponse
     }
@@ -168,7 +174,7 @@ struct HubClient: Sendable {
                     throw HubError.notAHub(
                         endpoint: settings.endpoint,
                         reason:
-                            "\(place(url)) is longer than \(HubClient.maximumMetadata >> 20) MiB, the most that is taken"
+                            "the answer of \(place(url)) is longer than the limit of \(HubClient.maximumMetadata >> 20) MiB"
                     )
                 }
                 return true
@@ -185,7 +191,8 @@ struct HubClient: Sendable {
                 return Answer(value: value, count: bytes.count, response: response)
             } catch {
                 throw HubError.notAHub(
-                    endpoint: settings.endpoint, reason: "\(place(url)) is not JSON: \(error)")
+                    endpoint: settings.endpoint,
+                    reason: "the answer of \(place(url)) is not JSON: \(error)")
             }
         }
     }

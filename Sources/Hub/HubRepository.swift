@@ -1,25 +1,26 @@
-// Names of repositories of the Hugging Face Hub: in URLs, in the cache and in messages.
+// Names of repositories on the Hugging Face Hub: in URLs, in the cache and in messages.
 
-/// What a repository holds.
-public enum RepositoryKind: String, Codable, Sendable {
-    /// A model, or SAEs.
+/// The kind of a repository.
+package enum RepositoryKind: String, Codable, Sendable {
+    /// A repository with a model or with SAEs.
     case model
-    /// A dataset.
+    /// A repository with a dataset.
     case dataset
 }
 
-/// A repository at a revision: a branch, a tag or a commit.
-public struct RepositoryReference: Hashable, Codable, Sendable, CustomStringConvertible {
+/// A repository at a revision. The revision is a branch, a tag or a commit.
+package struct RepositoryReference: Hashable, Codable, Sendable, CustomStringConvertible {
     /// Whether the repository is a model or a dataset.
-    public let kind: RepositoryKind
+    package let kind: RepositoryKind
     /// The repository's name on the Hub, such as `google/gemma-2-2b`.
-    public let id: String
-    /// `main`, `v1.0`, `refs/pr/1`, or a commit's 40 hexadecimal digits.
-    public let revision: String
+    package let id: String
+    /// A branch (`main`), a tag (`v1.0`), another git reference (`refs/pr/1`), or the 40 hexadecimal digits of a
+    /// commit.
+    package let revision: String
 
-    /// Creates a reference to the repository `id` at `revision`; nil if either is invalid. Both become parts of URLs and paths,
-    /// so only the characters of the Hub's names are allowed.
-    public init?(_ kind: RepositoryKind, _ id: String, revision: String) {
+    /// Creates a reference to the repository `id` at `revision`; nil if `id` or `revision` is invalid. Both become
+    /// parts of URLs and paths. So they may have only the characters that the Hub allows in names.
+    package init?(_ kind: RepositoryKind, _ id: String, revision: String) {
         let parts = id.split(separator: "/", omittingEmptySubsequences: false)
         guard (1...2).contains(parts.count), parts.allSatisfy(isName), !id.contains("--"),
             !revision.isEmpty,
@@ -28,13 +29,14 @@ public struct RepositoryReference: Hashable, Codable, Sendable, CustomStringConv
         (self.kind, self.id, self.revision) = (kind, id, revision)
     }
 
-    /// Whether the revision is a whole commit id. Its files never change then.
-    public var isCommit: Bool { isCommitID(revision) }
+    /// Whether the revision is a full commit id. The files of such a revision never change.
+    package var isCommit: Bool { isCommitID(revision) }
 
-    /// The id, with the revision if it is not `main`: "google/gemma-2-2b", "google/gemma-2-2b (revision v1.0)".
-    public var description: String { revision == "main" ? id : "\(id) (revision \(revision))" }
+    /// The id, followed by the revision if it is not `main`. Examples: "google/gemma-2-2b", "google/gemma-2-2b
+    /// (revision v1.0)".
+    package var description: String { revision == "main" ? id : "\(id) (revision \(revision))" }
 
-    /// The flags that set the revision, for messages.
+    /// The command-line flags that set the revision, for messages.
     var revisionFlags: String {
         kind == .dataset ? "--data_revision" : "--revision for the model, --sae_revision for SAEs"
     }
@@ -49,7 +51,7 @@ public struct RepositoryReference: Hashable, Codable, Sendable, CustomStringConv
     var folderName: String { "\(kind.rawValue)s--" + id.replacing("/", with: "--") }
 }
 
-/// Whether `text` has only letters, digits, `-`, `_` and `.`, and is not a step in a path (`.` or `..`).
+/// Whether `text` has only letters, digits, `-`, `_` and `.`, and is neither `.` nor `..`.
 private func isName(_ text: Substring) -> Bool {
     guard !text.isEmpty, text != ".", text != ".." else { return false }
     return text.utf8.allSatisfy {

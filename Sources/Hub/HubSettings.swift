@@ -1,58 +1,63 @@
-// The settings of the Hub in the environment, by the variables that Python's huggingface_hub reads
+// Reads the settings of the Hub from environment variables. The variables are those of Python's huggingface_hub
 // (huggingface_hub/constants.py).
 
 import FoundationEssentials
 import Glibc
 
-/// Where the Hub and its cache are, and how requests are made.
-public struct HubSettings: Sendable {
-    /// The Hub's address without a slash at the end, from `HF_ENDPOINT`.
-    public let endpoint: String
-    /// Whether `HF_ENDPOINT` gives the endpoint.
+/// The settings of the Hub, of its cache and of requests.
+package struct HubSettings: Sendable {
+    /// The Hub's URL without a slash at its end, from `HF_ENDPOINT`.
+    package let endpoint: String
+    /// Whether `HF_ENDPOINT` is set.
     let isEndpointGiven: Bool
-    /// The path of the cache's folder, which has the repositories' folders.
-    public let cacheDirectory: String
-    /// Whether a variable names the cache's folder itself, not a folder above it.
+    /// The path of the cache, a folder that contains the repositories' folders.
+    package let cacheDirectory: String
+    /// Whether a variable names the cache's folder itself (`HF_HUB_CACHE`), not a folder above it (`HF_HOME`).
     let isCacheDirectoryGiven: Bool
-    /// What names the cache's folder, for messages: a variable, or "the home folder of user 12345".
-    public let cacheSource: String
-    /// The folder in which this user's processes remember what they know of caches; nil if the user has no home folder.
+    /// What names the cache's folder, for messages: a variable, or a text such as "the home folder of user 12345".
+    package let cacheSource: String
+    /// The folder in which this user's processes remember which contents they have hashed. Nil if the user has no
+    /// home folder.
     let ownFolder: String?
-    /// The variable that forbids the network; nil if it is allowed.
-    public let offlineVariable: String?
+    /// The variable that forbids the network; nil if the network is allowed.
+    package let offlineVariable: String?
     /// The user's access token; nil if none is given.
     let token: AccessToken?
-    /// The path of a token file that cannot be read, and the reason; nil if there is no such file, or if another token is given.
+    /// The path of a token file that cannot be read, with the reason. Nil if no such file exists, or if another token
+    /// is given.
     let unreadableToken: String?
-    /// Seconds in which a server must send something, for metadata and for files.
+    /// A request for metadata fails if no byte arrives for this number of seconds.
     let metadataTimeout: Double
+    /// A download of a file fails if no byte arrives for this number of seconds.
     let bodyTimeout: Double
-    /// Seconds before the first retry of a request that failed.
+    /// The seconds before the first retry of a failed request.
     let firstPause: Double
     /// The proxies that the environment names.
     let proxies: ProxySettings
     /// The certificate authorities that the environment names.
     let authorities: CertificateAuthorities
-    /// The command that downloads what is missing, `sae-extract fetch …`, for messages.
-    public var fetchCommand = "sae-extract fetch"
-    /// The field `User-Agent` of requests.
-    public var userAgent = "sae-extract"
-    /// Whether downloads begin even if the cache's file system reports too little free space.
-    public var ignoresFreeSpace = false
+    /// The command that downloads the missing files, such as `sae-extract fetch …`, for messages.
+    package var fetchCommand = "sae-extract fetch"
+    /// The value of the header `User-Agent` in requests.
+    package var userAgent = "sae-extract"
+    /// Whether downloads start even if the cache's file system reports too little free space.
+    package var ignoresFreeSpace = false
 
-    /// The variables that set how long a server may be silent.
+    /// The variable that sets `metadataTimeout`.
     static let metadataTimeoutName = "HF_HUB_ETAG_TIMEOUT"
+    /// The variable that sets `bodyTimeout`.
     static let bodyTimeoutName = "HF_HUB_DOWNLOAD_TIMEOUT"
 
     /// Whether the network must not be used.
-    public var isOffline: Bool { offlineVariable != nil }
+    package var isOffline: Bool { offlineVariable != nil }
 
-    /// The endpoint, for messages: with the variable that names it, if one does.
+    /// The endpoint for messages, followed by `(HF_ENDPOINT)` if that variable is set.
     var namedEndpoint: String { isEndpointGiven ? "\(endpoint) (HF_ENDPOINT)" : endpoint }
 
-    /// Reads `environment`. `malformed` names the variables whose values are not valid UTF-8. Throws `HubError.badSetting`, and
-    /// `HubError.noHome` if nothing says where the cache is.
-    public init(
+    /// Reads the settings from `environment`. `malformed` contains the names of variables whose values are not valid
+    /// UTF-8. Throws `HubError.badSetting` for an invalid value. Throws `HubError.noHome` if the folder of the cache
+    /// cannot be determined.
+    package init(
         environment: [String: String], malformed: Set<String> = []
     ) throws(HubError) {
         func value(_ name: String) throws(HubError) -> String? {
@@ -64,7 +69,7 @@ public struct HubSettings: Sendable {
             }
             return environment[name].flatMap { $0.isEmpty ? nil : $0 }
         }
-        /// Returns `text` with `~` and variables replaced, as Python does.
+        /// Returns `text` with `~` and variables expanded, as Python does.
         func path(_ text: String) throws(HubError) -> String {
             let (used, path) = try expand(text, environment) { () throws(HubError) in
                 try HubSettings.home(value("HOME"))?.path
@@ -72,14 +77,14 @@ public struct HubSettings: Sendable {
             for name in used { _ = try value(name) }
             return path
         }
-        /// Returns the first of `names` that is set, and its value.
+        /// Returns the name and value of the first variable in `names` that is set; nil if none is set.
         func first(_ names: String...) throws(HubError) -> (name: String, text: String)? {
             for name in names {
                 if let text = try value(name) { return (name, text) }
             }
             return nil
         }
-        /// Returns Hugging Face's folder, and what names it.
+        /// Returns the path of Hugging Face's folder, and what names this folder.
         func hubHome() throws(HubError) -> (source: String, path: String) {
             if let (name, text) = try first("HF_HOME") { return (name, try path(text)) }
             if let (name, text) = try first("XDG_CACHE_HOME") {
@@ -98,8 +103,8 @@ public struct HubSettings: Sendable {
             (cacheSource, cacheDirectory) = (home.source, home.path + "/hub")
             isCacheDirectoryGiven = false
         }
-        // By the XDG Base Directory Specification, only an absolute path counts. The folder only saves time, so a bad value is no
-        // error.
+        // The XDG Base Directory Specification ignores relative paths. `ownFolder` only saves time, so an invalid
+        // value is not an error.
         if let caches = try? value("XDG_CACHE_HOME"), caches.hasPrefix("/") {
             ownFolder = caches + "/sae-extract"
         } else {
@@ -123,7 +128,7 @@ public struct HubSettings: Sendable {
             if let (_, text) = try first("HF_TOKEN_PATH") {
                 file = try path(text)
             } else {
-                // Without a home folder there is no token file either.
+                // Without a home folder, no token file exists.
                 file = (try? hubHome().path).map { $0 + "/token" } ?? ""
             }
             (token, unreadableToken) = try AccessToken.read(file)
@@ -132,7 +137,9 @@ public struct HubSettings: Sendable {
             guard let text = try value(name) else { return standard }
             guard let number = Double(text), number > 0, number <= 86400 else {
                 throw .badSetting(
-                    name, "'\(text)' is not a number of seconds; give one, or unset it")
+                    name,
+                    "'\(text)' is invalid; expected a number of seconds, more than 0 and at most 86400; correct or unset the variable"
+                )
             }
             return number
         }
@@ -143,8 +150,9 @@ public struct HubSettings: Sendable {
         authorities = CertificateAuthorities(environment: environment)
     }
 
-    /// Returns the user's home folder without a slash at its end, and what names it. Nil if nothing does, as in a container that
-    /// runs as a user whom it does not know.
+    /// Returns the path of the user's home folder without a slash at its end, and what names this folder. Nil if
+    /// neither `HOME` nor the system's list of users names a home folder. This happens in containers that run as an
+    /// unknown user.
     private static func home(_ variable: String?) -> (source: String, path: String)? {
         func trimmed(_ path: String) -> String {
             var path = path
@@ -159,7 +167,7 @@ public struct HubSettings: Sendable {
     private static func endpoint(_ text: String) throws(HubError) -> String {
         var endpoint = text
         while endpoint.hasSuffix("/") { endpoint.removeLast() }
-        // The scheme in lower case, as messages and the checks of addresses expect it.
+        // The scheme in lower case, because messages and checks of URLs expect it in lower case.
         for scheme in ["http://", "https://"] where endpoint.lowercased().hasPrefix(scheme) {
             endpoint = scheme + endpoint.dropFirst(scheme.count)
         }
@@ -173,13 +181,14 @@ public struct HubSettings: Sendable {
         guard url.user == nil, url.password == nil else {
             throw .badSetting(
                 "HF_ENDPOINT",
-                "holds a user or password, which would show in logs; give a token in HF_TOKEN")
+                "contains a user or password, which log lines would show; remove it, and give a token in HF_TOKEN"
+            )
         }
         return endpoint
     }
 }
 
-/// A token and its origin. Its description names only the origin, so that the token is never printed.
+/// A token and its source. `description` names only the source, so that the token is never printed.
 struct AccessToken: Sendable, CustomStringConvertible {
     /// The variable or file that holds the token, for messages.
     let source: String
@@ -187,8 +196,8 @@ struct AccessToken: Sendable, CustomStringConvertible {
 
     var description: String { "the token from \(source)" }
 
-    /// Takes the first of `HF_TOKEN` and `HUGGING_FACE_HUB_TOKEN` that is not empty; nil if neither is set. Throws
-    /// `HubError.badSetting` if it cannot be sent.
+    /// Takes the first of `HF_TOKEN` and `HUGGING_FACE_HUB_TOKEN` that is not empty; nil if both are empty or not
+    /// set. Throws `HubError.badSetting` if the value is not a valid token.
     init?(variables value: (String) throws(HubError) -> String?) throws(HubError) {
         for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
             guard let text = try value(name).map({ trimmed($0) }), !text.isEmpty else { continue }
@@ -198,8 +207,8 @@ struct AccessToken: Sendable, CustomStringConvertible {
         return nil
     }
 
-    /// Returns the token in the file at `path`, or why the file cannot be read; neither if there is no file or it is empty.
-    /// Throws `HubError.badSetting` if the token cannot be sent.
+    /// Reads the token from the file at `path`. Returns the token, or the reason why the file cannot be read. Returns
+    /// neither if the file does not exist or is empty. Throws `HubError.badSetting` if the text is not a valid token.
     static func read(_ path: String) throws(HubError) -> (AccessToken?, unreadable: String?) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
@@ -207,7 +216,7 @@ struct AccessToken: Sendable, CustomStringConvertible {
             return (nil, "\(path) cannot be read (\(String(cString: strerror(errno))))")
         }
         defer { close(descriptor) }
-        // Far more bytes than a token has.
+        // A token has far fewer bytes.
         var bytes = [UInt8](repeating: 0, count: 1 << 16)
         let count = Glibc.read(descriptor, &bytes, bytes.count)
         guard count >= 0 else {
@@ -222,24 +231,26 @@ struct AccessToken: Sendable, CustomStringConvertible {
         guard !secret.contains(where: quotes.contains) else {
             throw .badSetting(
                 source,
-                "is not a token: it holds quotation marks, which some files of variables keep (docker --env-file); give it without them"
+                "is not a token: it contains quotation marks, which some tools keep (docker --env-file); write the token without quotation marks"
             )
         }
         guard secret.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
             throw .badSetting(
-                source, "is not a token: it holds spaces or characters that no token has")
+                source,
+                "is not a token: it contains spaces or other characters that no token has; copy the token again"
+            )
         }
         (self.source, self.secret) = (source, secret)
     }
 }
 
-/// Whether the value of a switch means yes, as huggingface_hub reads it.
+/// Whether the value of a boolean variable means true, by huggingface_hub's rules.
 private func isTrue(_ value: String?) -> Bool {
     ["1", "ON", "YES", "TRUE"].contains(value?.uppercased() ?? "")
 }
 
-/// Returns `path` with `~` and `$NAME` or `${NAME}` replaced, as Python's `expanduser` and `expandvars` do, and the names of the
-/// variables in it. Without a home folder, `~` stays.
+/// Returns `path` with `~`, `$NAME` and `${NAME}` expanded, as Python's `expanduser` and `expandvars` do. Also
+/// returns the names of the variables in `path`. If no home folder is known, `~` stays.
 private func expand<E: Error>(
     _ path: String, _ environment: [String: String], home: () throws(E) -> String?
 ) throws(E) -> (variables: [String], path: String) {

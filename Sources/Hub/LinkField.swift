@@ -1,7 +1,8 @@
-// Links in an answer's head (RFC 8288). A line may come from a hostile server and be long, so it is read from front to back,
-// without going back.
+// Parses the header `Link` of a response (RFC 8288). A hostile server may send a very long header, so the parser
+// reads each byte once and never goes back.
 
-/// Returns the target of the first link with the relation `next` in `field`: `<…>; rel="next"`. Nil if there is none.
+/// Returns the URL of the first link with the relation `next` in `field`, the value of a header `Link`. Nil if no
+/// such link exists. The form of a link is `<URL>; rel="next"`.
 func nextLink(_ field: String) -> String? {
     var reader = LinkReader(bytes: Array(field.utf8))
     while let link = reader.next() {
@@ -10,12 +11,12 @@ func nextLink(_ field: String) -> String? {
     return nil
 }
 
-/// Reads the links of a field, one after the other.
+/// Parses the links of a `Link` header, one after the other.
 private struct LinkReader {
     let bytes: [UInt8]
     var position = 0
 
-    /// Returns the next link; nil at the end, or if what follows is not a link.
+    /// Parses the next link. Nil at the end of the header, or if the next text is not a link.
     mutating func next() -> (target: String, relations: [Substring])? {
         skip { [UInt8(ascii: ","), 0x20, 0x09].contains($0) }
         guard take(UInt8(ascii: "<")) else { return nil }
@@ -35,7 +36,7 @@ private struct LinkReader {
                 value = take(UInt8(ascii: "\"")) ? quoted() : word()
                 skipSpace()
             }
-            // Only the first `rel` counts.
+            // Only the first parameter `rel` counts.
             if name.lowercased() == "rel" { relations = relations ?? value.lowercased() }
         }
         skip { $0 != UInt8(ascii: ",") }
@@ -60,7 +61,8 @@ private struct LinkReader {
         return String(decoding: bytes[start..<position], as: UTF8.self)
     }
 
-    /// Reads to the closing quotation mark and past it. Returns the text before it, without escapes.
+    /// Reads a quoted string, including the closing quotation mark. Returns the text between the quotation marks with
+    /// escapes resolved.
     private mutating func quoted() -> String {
         var text: [UInt8] = []
         while position < bytes.count, bytes[position] != UInt8(ascii: "\"") {

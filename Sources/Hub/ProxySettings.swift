@@ -1,19 +1,21 @@
-// Chooses the proxy on the way to a host, by the variables that curl reads (libcurl-env(3)). libcurl is told the choice, so that
-// messages can name the proxy that was used.
+// Chooses the proxy for a host, from the environment variables that curl reads (libcurl-env(3)). libcurl gets the
+// chosen proxy as an option, so that messages can name the same proxy.
 
 import FoundationEssentials
 
 /// The proxies that the environment names.
 struct ProxySettings: Sendable {
-    /// One proxy.
+    /// A proxy, and the environment variable that names it.
     struct Proxy: Sendable, CustomStringConvertible {
         let variable: String
-        /// The address without user and password; nil if the variable's value is not an address.
+        /// The proxy's URL without user and password; nil if the value of the variable is not a valid URL.
         let address: String?
-        /// User and password as bytes, without percent-encoding; nil if none is given.
+        /// The user as bytes, without percent-encoding; nil if none is given.
         let user: [UInt8]?
+        /// The password as bytes, without percent-encoding; nil if none is given.
         let password: [UInt8]?
-        /// Texts that must not be printed: user and password as they are in the variable, and the password in every form.
+        /// Texts that must not be printed: user and password as the variable has them, and the password with and
+        /// without percent-encoding.
         fileprivate let secrets: [String]
 
         /// The proxy for messages: "http://proxy:3128 (https_proxy)".
@@ -25,14 +27,14 @@ struct ProxySettings: Sendable {
             let scheme =
                 text.prefixMatch(of: /[A-Za-z][A-Za-z0-9+.\-]*:\/\//).map { String($0.0) } ?? ""
             let rest = text.dropFirst(scheme.count)
-            // The last `@` counts: a password may contain `@` too.
+            // The password may contain `@`, so only the last `@` ends it.
             let at = rest.lastIndex(of: "@")
             let place = String(at.map { rest[rest.index(after: $0)...] } ?? rest)
-            // A path has no meaning here.
+            // A path in the URL of a proxy has no meaning.
             let host = place.prefix { $0 != "/" }
             address = Proxy.isHost(host) && Proxy.isScheme(scheme) ? scheme + host : nil
             guard let at else {
-                // A value that is not an address may be a secret as a whole.
+                // If the value is not a URL, the whole value may be a secret.
                 (user, password, secrets) = (nil, nil, address == nil ? [text] : [])
                 return
             }
@@ -52,7 +54,7 @@ struct ProxySettings: Sendable {
             text.wholeMatch(of: /(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/) != nil
         }
 
-        /// Whether `scheme`, the start of an address or an empty text, is a kind of proxy that libcurl knows.
+        /// Whether `scheme` is empty or the scheme of a proxy that libcurl supports, such as `http://`.
         private static func isScheme(_ scheme: String) -> Bool {
             ["", "http://", "https://", "socks4://", "socks4a://", "socks5://", "socks5h://"]
                 .contains(scheme.lowercased())
@@ -60,8 +62,8 @@ struct ProxySettings: Sendable {
     }
 
     private let byScheme: [String: Proxy]
-    /// Hosts that are reached without a proxy, in lower case: names, which also stand for all names that end in them (after a
-    /// dot), IP addresses, and networks (`10.0.0.0/8`).
+    /// Hosts that are reached without a proxy, in lower case. An entry is a name, an IP address or a network
+    /// (`10.0.0.0/8`). The name `example.org` also stands for `www.example.org`.
     private let exceptions: [String]
 
     /// Reads the proxy variables in `environment`.
@@ -74,7 +76,7 @@ struct ProxySettings: Sendable {
         }
         let all = ["all_proxy", "ALL_PROXY"]
         var byScheme: [String: Proxy] = [:]
-        // HTTP_PROXY in capitals is not read: a web server makes that variable from a client's header.
+        // `HTTP_PROXY` in capitals is not read, because a CGI web server sets this variable from a client's header.
         byScheme["http"] = first(["http_proxy"] + all)
         byScheme["https"] = first(["https_proxy", "HTTPS_PROXY"] + all)
         self.byScheme = byScheme
@@ -86,7 +88,7 @@ struct ProxySettings: Sendable {
             } + loopbackHosts
     }
 
-    /// Returns the proxy on the way to `url`; nil if there is none.
+    /// Returns the proxy for `url`; nil if `url` is reached without a proxy.
     func proxy(for url: URL) -> Proxy? {
         guard let proxy = byScheme[url.scheme?.lowercased() ?? ""],
             let host = url.host?.lowercased(), !isException(host)
@@ -94,7 +96,7 @@ struct ProxySettings: Sendable {
         return proxy
     }
 
-    /// Returns `words`, a text from elsewhere, without the proxies' passwords.
+    /// Returns `words`, an error text of libcurl or a server, without the proxies' users and passwords.
     func redacted(_ words: String) -> String {
         byScheme.values.flatMap(\.secrets).reduce(words) { $0.replacing($1, with: "…") }
     }
@@ -120,13 +122,13 @@ struct ProxySettings: Sendable {
     }
 }
 
-/// Returns `text` with every byte as `%XX`, except RFC 3986's unreserved characters.
+/// Returns `text` with every byte replaced by `%XX`, except the unreserved characters of RFC 3986.
 func percentEncoded(_ text: some StringProtocol) -> String {
     let plain = Set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~".utf8)
     return percentEncoded(text, but: plain.contains)
 }
 
-/// Returns the bytes of `text`, with each `%XX` replaced by the byte for which it stands.
+/// Returns the bytes of `text`, with each `%XX` replaced by the byte that it encodes.
 private func percentDecoded(_ text: String) -> [UInt8] {
     var bytes: [UInt8] = []
     var rest = text.utf8[...]

@@ -1,20 +1,20 @@
-// The files of a commit: the answer of the Hub's tree API, and its copy in the cache.
+// The list of a commit's files: the response of the Hub's tree API, and its copy in the cache.
 
 import ByteJSON
 import Files
 import Logging
 
-/// A file of a repository.
-public struct RepositoryFile: Equatable, Sendable {
-    /// The path in the repository.
-    public let path: String
-    /// The size in bytes.
-    public let size: Int
-    /// The digest that the content must have. It is the content's name in the cache.
+/// A file of a repository on the Hub.
+package struct RepositoryFile: Equatable, Sendable {
+    /// The path of the file in the repository.
+    package let path: String
+    /// The size of the file in bytes.
+    package let size: Int
+    /// The expected digest of the content. The digest is also the name of the blob in the cache.
     let digest: Digest
 
-    /// SHA-256 for files in large file storage (LFS), otherwise git's id of the content. If a mirror leaves LFS out of its list,
-    /// the id of such a file is git's id of the LFS pointer.
+    /// The SHA-256 for a file in Git LFS (large file storage); git's id of the content for any other file. If a
+    /// mirror omits the LFS data, an LFS file has git's id of its LFS pointer.
     enum Digest: Equatable, Sendable {
         case sha256(String)
         case gitBlob(String)
@@ -29,14 +29,15 @@ public struct RepositoryFile: Equatable, Sendable {
 
 /// The Hub's answer about a repository's revision.
 struct RepositoryInformation: Sendable {
-    /// The revision's commit.
+    /// The commit of the revision.
     let commit: String
-    /// What a dataset's card says about its files; nil if the answer does not tell.
+    /// What a dataset's card says about the data files; nil if the response has no card.
     let card: DatasetCard?
-    /// The paths of the commit's files; nil if the answer has none. Of a very large repository, some may be missing.
+    /// The paths of the commit's files; nil if the response has no paths. For a very large repository, the response
+    /// may lack some paths.
     let names: Set<ExactString>?
 
-    /// Reads the answer of `/api/…/revision/…`. Nil if it names no commit.
+    /// Reads the response of `/api/…/revision/…`. Nil if the response names no commit.
     init?(_ answer: JSONValue) {
         guard let commit = answer.object?["sha"]?.string, isCommitID(commit) else { return nil }
         self.commit = commit
@@ -49,15 +50,15 @@ struct RepositoryInformation: Sendable {
     }
 }
 
-/// The files of one commit. They never change.
+/// The list of the files of one commit. The files of a commit never change.
 struct RepositoryListing: Sendable {
-    /// The files by path. Two names that look alike and differ in their bytes ("é" in two forms) are two files.
+    /// The files by path. Paths are compared byte by byte: the two Unicode forms of "é" give two different files.
     private(set) var files: [ExactString: RepositoryFile] = [:]
-    /// What a dataset's card says about its files; nil if that is not known.
+    /// What a dataset's card says about the data files; nil if this is unknown.
     var card: DatasetCard?
-    /// Whether the list was compared with the files that the Hub names with the commit, and has all of them.
+    /// Whether this list contains all files that the Hub names in its response about the commit.
     var isChecked = false
-    /// The folders that the Hub's pages name.
+    /// The folders that the pages of the Hub's tree API name.
     private var folders: Set<String> = []
 
     init(files: [RepositoryFile] = []) {
@@ -66,24 +67,24 @@ struct RepositoryListing: Sendable {
 
     private mutating func add(_ file: RepositoryFile) { files[ExactString(file.path)] = file }
 
-    /// The file at `path`; nil if there is none.
+    /// The file at `path`; nil if it does not exist.
     subscript(path: String) -> RepositoryFile? { files[ExactString(path)] }
 
     /// The paths of the files, in no particular order.
     var paths: [String] { files.keys.map(\.string) }
 
-    /// Returns why this cannot be the whole list of the commit's files, as far as `information` and the list itself tell; nil if
-    /// it may be.
+    /// Returns the reason why this list is incomplete; nil if it may be complete. The list is compared with
+    /// `information`, and each folder must contain a file.
     func flaw(_ information: RepositoryInformation) -> String? {
         if files.isEmpty { return "is empty" }
         if let names = information.names {
             let lost = names.filter { files[$0] == nil }
             if let first = lost.map(\.string).min() {
                 return
-                    "lacks \(lost.count) of the \(names.count) that are named with the commit, among them \(first)"
+                    "lacks \(lost.count) of the \(names.count) files named in the answer about the commit, such as \(first)"
             }
         }
-        // Git has no empty folders.
+        // Git stores no empty folders. So a folder without files shows that files are missing in the list.
         var filled: Set<Substring> = []
         for path in paths {
             var folder = path[...]
@@ -93,14 +94,14 @@ struct RepositoryListing: Sendable {
             }
         }
         return folders.filter { !filled.contains($0[...]) }.min().map {
-            "has the folder \($0) and no file in it"
+            "has the folder \($0) but no file in this folder"
         }
     }
 
     // MARK: The Hub's form
 
-    /// Adds the entries of one page of `/api/…/tree/…`, and notes the names of folders. Returns false if `page` is not such a
-    /// page.
+    /// Adds the files and folders of one page of the response of `/api/…/tree/…`. Returns false if `page` has another
+    /// form.
     mutating func add(page: JSONValue) -> Bool {
         guard let entries = page.array else { return false }
         for entry in entries {
@@ -119,7 +120,8 @@ struct RepositoryListing: Sendable {
         return true
     }
 
-    /// Adds the `siblings` of `/api/…/revision/…?blobs=true`. Returns false if they have another form, or lack sizes or ids.
+    /// Adds the files in `siblings`, a member of the response of `/api/…/revision/…?blobs=true`. Returns false if the
+    /// member has another form, or if a size or digest is missing.
     mutating func add(siblings: JSONValue) -> Bool {
         guard let entries = siblings.array else { return false }
         for entry in entries {
@@ -150,8 +152,9 @@ struct RepositoryListing: Sendable {
 
     // MARK: The cache's form
 
-    /// Reads `trees/COMMIT.json` as huggingface_hub (from 2.0) writes it, and our own file, which has the same form with two more
-    /// members. Nil if the file is missing or has another form: the Hub can be asked again.
+    /// Reads a listing from the file at `path`. The file is `trees/COMMIT.json` of huggingface_hub (from version
+    /// 2.0), or this program's file in the same form with two more members. Nil if the file is missing or has another
+    /// form; then the caller asks the Hub again.
     init?(path: String) {
         guard fileExists(path), let value = try? MappedFile(path: path).parsedJSON(),
             let object = value.object, object["format_version"]?.integer == 1,
@@ -165,7 +168,7 @@ struct RepositoryListing: Sendable {
             else { return nil }
             add(file)
         }
-        // No repository is empty: the program that wrote this had no answer from the Hub.
+        // No repository is empty. The program that wrote an empty list had no response from the Hub.
         if files.isEmpty { return nil }
         isChecked = object["is_checked"]?.bool == true
         if let configs = object["configs"] {
@@ -174,7 +177,7 @@ struct RepositoryListing: Sendable {
         }
     }
 
-    /// The listing in the form that `init(path:)` reads.
+    /// This list as JSON, in the form that `init(path:)` reads.
     var json: JSONValue {
         let members = files.values.sorted { $0.path.utf8.lexicographicallyPrecedes($1.path.utf8) }
             .map { file -> (key: String, value: JSONValue) in
@@ -204,8 +207,9 @@ extension RepositoryListing: Equatable {
 }
 
 extension HubClient {
-    /// Returns all files of the commit that `information` names. The Hub gives two lists: the tree, and the names in its answer
-    /// about the commit. One of them must be whole. Throws `HubError`.
+    /// Returns the list of all files of the commit that `information` names. The Hub sends two lists: the tree, and
+    /// the `siblings` in its response about the commit. Returns the first list that is complete. Throws `HubError` if
+    /// neither is complete.
     func wholeListing(
         _ reference: RepositoryReference, _ information: RepositoryInformation
     ) async throws -> RepositoryListing {
@@ -216,7 +220,7 @@ extension HubClient {
             tree.files.keys.allSatisfy({ other.files[$0] != nil })
         {
             log.warning(
-                "\(reference): the list of files of \(settings.namedEndpoint) \(flaw); taking the one that it gives with the commit"
+                "\(reference): the list of files from \(settings.namedEndpoint) \(flaw); using the list in its answer about the commit"
             )
             return other
         }
@@ -226,7 +230,7 @@ extension HubClient {
     }
 }
 
-/// Whether `path` is relative and cannot leave the folder in which it is used.
+/// Whether `path` is a relative path that stays in its folder, because it has no `..`.
 private func isRelativePath(_ path: String) -> Bool {
     !path.utf8.contains(0) && pathSteps(path).allSatisfy { !["", ".", ".."].contains($0) }
 }

@@ -1,29 +1,31 @@
-// A repository at one commit, and requests for its files.
+// The state of a repository at one commit, and requests for its files.
 
 import ByteJSON
 import Files
 import Glibc
 
-/// A repository at one commit.
-public struct RepositorySnapshot: Sendable {
-    /// The repository and the revision asked for.
-    public let reference: RepositoryReference
-    /// The commit in whose folder the files are: the revision's, or another one whose files are proven to be the same.
-    public var commit: String { other ?? current }
-    /// The revision's commit: 40 hexadecimal digits.
-    public let current: String
+/// The state of a repository at one commit, with the cache that has its files.
+package struct RepositorySnapshot: Sendable {
+    /// The repository and the requested revision.
+    package let reference: RepositoryReference
+    /// The commit whose folder contains the files. This is the revision's commit, or another commit whose files are
+    /// proven to be equal.
+    package var commit: String { other ?? current }
+    /// The commit of the revision: 40 hexadecimal digits.
+    package let current: String
     let cache: HubCache
-    /// The commit's files; nil if only those in the cache are known.
+    /// The list of the commit's files; nil if only the files in the cache are known.
     var listing: RepositoryListing?
-    /// Why nothing can be downloaded; nil if downloads are possible.
+    /// The reason why nothing can be downloaded; nil if downloads are possible.
     let isolation: String?
-    /// Why missing files cannot be added to the cache; nil if they can, or if none are missing.
+    /// The reason why missing files cannot be added to the cache; nil if they can be added, or if no file is missing.
     var obstacle: FileError?
-    /// Another commit whose files are used, because nothing can be added to the cache and they are proven to be the same;
-    /// otherwise nil.
+    /// Another commit whose files are used. Set only if no files can be added to the cache and the other commit's
+    /// files are proven to be equal; otherwise nil.
     var other: String?
-    /// `contents` tells which contents of the cache are whole, `others` which are stored under other commits.
+    /// Tells which contents of the cache are complete and correct.
     let contents: CheckedContents
+    /// Finds equal files in the folders of other commits.
     let others: KnownContents
 
     init(
@@ -35,43 +37,44 @@ public struct RepositorySnapshot: Sendable {
         others = KnownContents(cache, contents)
     }
 
-    /// Whether it is known what the dataset's card says about its files.
-    public var isCardKnown: Bool { listing?.card != nil }
+    /// Whether the data of the dataset's card is known.
+    package var isCardKnown: Bool { listing?.card != nil }
 
-    /// Whether all files of the commit are known, not only those in the cache.
-    public var isListed: Bool { listing != nil }
+    /// Whether all files of the commit are known, not only the files in the cache.
+    package var isListed: Bool { listing != nil }
 
-    /// Whether the Hub cannot be asked and nothing can be downloaded.
-    public var isIsolated: Bool { isolation != nil }
+    /// Whether the Hub cannot be asked and no file can be downloaded.
+    package var isIsolated: Bool { isolation != nil }
 
-    /// The path of the folder for the commit's files. It may not exist yet.
-    public var folder: String { cache.snapshot(commit) }
+    /// The path of the folder that contains the commit's files. The folder may not exist yet.
+    package var folder: String { cache.snapshot(commit) }
 
-    /// The paths of the commit's files; of those in the cache if no more is known. Throws `FileError`.
-    public func paths() throws -> [String] {
+    /// Returns the paths of the commit's files. If no listing is known, returns only the files in the cache. Throws
+    /// `FileError`.
+    package func paths() throws -> [String] {
         try listing.map(\.paths) ?? cache.files(of: commit)
     }
 
-    /// Whether the file at `path` exists in the repository, as far as is known.
-    public func contains(_ path: String) -> Bool {
+    /// Whether the file at `path` exists in the repository. If no listing is known, only files in the cache count.
+    package func contains(_ path: String) -> Bool {
         listing.map { $0[path] != nil } ?? cache.has(path, of: current, size: nil)
     }
 
-    /// Whether the file at `path` is in the cache and whole.
-    public func isCached(_ path: String) -> Bool { isCached(path, trustingNobody: false) }
+    /// Whether the file at `path` is in the cache, complete and correct.
+    package func isCached(_ path: String) -> Bool { isCached(path, trustingNobody: false) }
 
     private func isCached(_ path: String, trustingNobody: Bool) -> Bool {
         let file = listing?[path]
         if let other { return file.map { others.isProven($0, in: other) } ?? false }
         guard cache.has(path, of: current, size: file?.size) else { return false }
-        // Without a list, the name of the blob to which the file links says what the content must be.
+        // Without a listing, the expected digest is the name of the blob to which the file links.
         guard let expected = file ?? cache.named(path, of: current) else { return true }
         return contents.isWhole(
             cache.file(path, of: current), expected, trustingNobody: trustingNobody)
     }
 
-    /// The path of the content that the cache has for the file at `path`, if it has the right size and the wrong hash; nil if it
-    /// is right or missing. `trustingNobody` as for `CheckedContents.isWhole`.
+    /// Returns the path of the content of the file at `path`, if this content has the expected size and a wrong hash.
+    /// Nil if the file is correct or missing. For `trustingNobody` see `CheckedContents.isWhole`.
     func damaged(_ path: String, trustingNobody: Bool = false) -> String? {
         guard other == nil, !isCached(path, trustingNobody: trustingNobody),
             cache.has(path, of: current, size: listing?[path]?.size)
@@ -79,8 +82,9 @@ public struct RepositorySnapshot: Sendable {
         return (try? cache.realPath(cache.file(path, of: current))) ?? path
     }
 
-    /// Whether the content of the file at `path` is in the cache, even if only under another commit or path.
-    public func hasContent(_ path: String) -> Bool {
+    /// Whether the content of the file at `path` is in the cache. It may be in the cache under another commit or
+    /// path.
+    package func hasContent(_ path: String) -> Bool {
         guard let file = listing?[path] else { return isCached(path) }
         return isCached(path) || hasBlob(file) || others.copy(of: file, notIn: current) != nil
     }
@@ -89,7 +93,8 @@ public struct RepositorySnapshot: Sendable {
         contents.isWhole(cache.blob(file.digest.name), file)
     }
 
-    /// Creates the file at `path` from the content of `file`, which the cache has. Throws `FileError`.
+    /// Creates the file at `path` in the snapshot. The cache must already have the content of `file`. Throws
+    /// `FileError`.
     func place(_ file: RepositoryFile, at path: String) throws {
         if !hasBlob(file), let copy = others.copy(of: file, notIn: current) {
             try cache.makeBlob(of: copy)
@@ -99,23 +104,23 @@ public struct RepositorySnapshot: Sendable {
     }
 
     /// The size of the file at `path` in bytes.
-    public func size(_ path: String) -> Int {
+    package func size(_ path: String) -> Int {
         listing?[path]?.size ?? fileSize("\(folder)/\(path)")
     }
 }
 
-/// Files of one snapshot that must be in the cache.
-public struct HubRequest: Sendable {
-    /// The snapshot that has the files.
-    public let snapshot: RepositorySnapshot
+/// A request for files of one snapshot that must be in the cache.
+package struct HubRequest: Sendable {
+    /// The snapshot to which the files belong.
+    package let snapshot: RepositorySnapshot
     /// The paths of the requested files.
-    public let paths: [String]
+    package let paths: [String]
 
-    /// All paths that are wanted of the repository, as far as they are known.
+    /// All paths that the caller wants from the repository. `paths` may be a part of them.
     let wanted: [String]
 
     /// Creates a request for `paths` of `snapshot`.
-    public init(_ snapshot: RepositorySnapshot, _ paths: [String]) {
+    package init(_ snapshot: RepositorySnapshot, _ paths: [String]) {
         self.init(snapshot, paths, of: paths)
     }
 
@@ -124,24 +129,24 @@ public struct HubRequest: Sendable {
     }
 
     /// Whether all files are in the cache or can be added to it.
-    public var isPossible: Bool { snapshot.obstacle == nil || snapshot.other != nil }
+    package var isPossible: Bool { snapshot.obstacle == nil || snapshot.other != nil }
 
-    /// The requested paths that are not in the cache.
-    public var missing: [String] { paths.filter { !snapshot.isCached($0) } }
+    /// The requested paths that are missing in the cache.
+    package var missing: [String] { paths.filter { !snapshot.isCached($0) } }
 
-    /// One path for each content that is not in the cache, and the sum of their bytes.
-    public var toDownload: (paths: [String], bytes: Int) {
+    /// One path for each content that is missing in the cache, and the total size of these contents in bytes.
+    package var toDownload: (paths: [String], bytes: Int) {
         var seen: Set<ExactString> = []
         let paths = paths.filter { path in
             !snapshot.hasContent(path)
                 && seen.insert(ExactString(snapshot.listing?[path]?.digest.name ?? path)).inserted
         }
-        // The sizes come from a server, so their sum may be larger than an Int.
+        // The sizes come from a server, so their sum may overflow an Int.
         return (paths, paths.map(snapshot.size).clampedSum)
     }
 
-    /// The free space that the downloads need, in bytes. Partial downloads count as free space: each is removed when it is
-    /// continued.
+    /// The free disk space that the downloads need, in bytes. The size of partial downloads is subtracted, because
+    /// each partial download is removed when it is continued.
     var roomNeeded: Int {
         let (paths, bytes) = toDownload
         return paths.reduce(bytes) { room, path in
@@ -153,8 +158,8 @@ public struct HubRequest: Sendable {
 }
 
 extension [HubRequest] {
-    /// The same requests, merged to one for each folder.
-    public var merged: [HubRequest] {
+    /// These requests, with all requests for the same folder merged into one.
+    package var merged: [HubRequest] {
         reduce(into: []) { merged, request in
             if let place = merged.firstIndex(where: {
                 $0.snapshot.folder == request.snapshot.folder

@@ -1,22 +1,24 @@
-// Reads an answer's head, line by line (RFC 9112).
+// Parses the head of an HTTP response, line by line (RFC 9112).
 
-/// Collects the lines of the heads in one exchange. Ignores heads that only announce another one (1xx), and the lines after the
-/// body (trailers).
+/// Collects the lines of the head in one exchange. Ignores interim heads (status 1xx) and the lines after the body
+/// (trailers).
 struct ResponseHead {
-    /// Most bytes of a line, and of all lines of an exchange.
+    /// The maximum length of a line in bytes.
     static let longestLine = 64 << 10
+    /// The maximum length in bytes of all lines of an exchange.
     static let longest = 256 << 10
 
-    /// Fields that may not have two different values.
+    /// The headers that must not occur with two different values.
     private static let single: Set<String> = ["content-length", "content-range", "location"]
 
     private var count = 0
     private var status: Int?
     private var headers: [String: String] = [:]
-    /// The head; nil until it is complete.
+    /// The complete head; nil until its last line has arrived.
     private(set) var response: HTTPResponse?
 
-    /// Adds the next line, which includes its line break. Throws `NetworkFailure` if it cannot be a line of a head.
+    /// Adds the next line, including its line break. Throws `NetworkFailure` if the line is too long or is not a
+    /// valid line of a head.
     mutating func add(_ line: UnsafeRawBufferPointer) throws(NetworkFailure) {
         count += line.count
         guard line.count <= ResponseHead.longestLine, count <= ResponseHead.longest else {
@@ -42,10 +44,10 @@ struct ResponseHead {
     /// The failure for a head that is too long.
     static let tooLong = NetworkFailure(
         reason:
-            "the answer's head is longer than \(longestLine >> 10) kB in a line or \(longest >> 10) kB in all",
+            "the headers of the answer are longer than \(longestLine >> 10) kB in a line or \(longest >> 10) kB in all",
         isTransient: false)
 
-    /// Returns the status in `HTTP/1.1 200 OK`. Throws `NetworkFailure` if the line has none.
+    /// Returns the status 200 for the line `HTTP/1.1 200 OK`. Throws `NetworkFailure` if the line has no status.
     private static func status(
         _ line: Slice<UnsafeRawBufferPointer>
     ) throws(NetworkFailure) -> Int {
@@ -59,7 +61,7 @@ struct ResponseHead {
         return number
     }
 
-    /// Adds `Name: value`. Ignores a line that has another form.
+    /// Adds the header in a line `Name: value`. Ignores a line in another form.
     private mutating func addField(
         _ line: Slice<UnsafeRawBufferPointer>
     ) throws(NetworkFailure) {
@@ -75,7 +77,7 @@ struct ResponseHead {
         if ResponseHead.single.contains(name) {
             guard headers[name] == value else {
                 throw NetworkFailure(
-                    reason: "the answer's head has \(name) twice, with different values",
+                    reason: "the answer has the header \(name) twice, with different values",
                     isTransient: false)
             }
         } else {

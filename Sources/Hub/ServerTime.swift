@@ -1,18 +1,18 @@
-// The time that a server may take.
+// Limits the time that a server may take for a response.
 
-/// Measures the time that a server takes for an exchange, and says when it is too long. Time that others need for the server's
-/// bytes, such as a slow disk, does not count.
+/// Measures the time that a server takes for an exchange, and tells when a limit is exceeded. The time in which this
+/// program processes received bytes does not count, for example the time of a slow disk.
 struct ServerTime {
     private let timeout: Double
     private let name: String
     private let bound: HTTPRequest.Bound
     private let start = ContinuousClock.now
-    /// The time since `start` that does not count.
+    /// The part of the time since `start` that does not count.
     private var pauses = Duration.zero
-    /// When something came last, in seconds that count.
+    /// The value of `elapsed` when the last byte arrived.
     private var lastSign = 0.0
     private var bytes = 0
-    /// The start of the period that is averaged, in seconds that count, and the number of bytes at that time.
+    /// The start of the current averaging period as a value of `elapsed`, and the value of `bytes` at that time.
     private var span = (start: 0.0, bytes: 0)
 
     init(_ request: HTTPRequest) {
@@ -21,21 +21,21 @@ struct ServerTime {
 
     private var elapsed: Double { (ContinuousClock.now - start - pauses) / .seconds(1) }
 
-    /// Milliseconds until the next check.
+    /// The milliseconds until the next check.
     var step: Int32 { Int32(min(250, max(10, timeout * 250))) }
 
-    /// Notes that the server has sent something: an answer's head, or `more` bytes of the body.
+    /// Records that the server has sent the head of a response, or `more` bytes of its body.
     mutating func note(bytes more: Int) {
         bytes += more
         lastSign = elapsed
     }
 
-    /// Leaves out the time since `begin`, which the server did not take.
+    /// Excludes the time since `begin` from `elapsed`, because this program took this time, not the server.
     mutating func leaveOut(since begin: ContinuousClock.Instant) {
         pauses += ContinuousClock.now - begin
     }
 
-    /// Returns why the exchange must end; nil if it may go on.
+    /// Returns the reason why the exchange must end; nil if it may continue.
     mutating func end(isAnswered: Bool) -> String? {
         let now = elapsed
         if now - lastSign > timeout { return silence(isAnswered: isAnswered) }
@@ -43,7 +43,7 @@ struct ServerTime {
         case .time(let times):
             guard now > Double(times) * timeout else { return nil }
             return
-                "no end of the answer within \(shortDecimals(Double(times) * timeout)) s (\(times) times \(name))"
+                "the answer was not complete within \(shortDecimals(Double(times) * timeout)) s (\(times) times \(name))"
         case .rate(let rate, let times):
             let seconds = Double(times) * timeout
             guard now - span.start > seconds else { return nil }
@@ -56,13 +56,13 @@ struct ServerTime {
         }
     }
 
-    /// The message about a server that sends nothing.
+    /// Returns the message for a server that sends nothing for `timeout` seconds.
     func silence(isAnswered: Bool) -> String {
         "\(isAnswered ? "no more bytes" : "no answer") within \(shortDecimals(timeout)) s (\(name))"
     }
 }
 
-/// `number` in decimal digits, without a fraction that is zero.
+/// Returns `number` as decimal digits: `10` for 10.0, `0.5` for 0.5.
 private func shortDecimals(_ number: Double) -> String {
     number == number.rounded() && number < 1e9 ? "\(Int(number))" : "\(number)"
 }

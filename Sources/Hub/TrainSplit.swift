@@ -1,14 +1,14 @@
-// Chooses the files of a dataset's split `train`: those that the card names, otherwise those that the files' names tell, by the
-// rules of Python's datasets library (data_files.py, load.py) as far as they concern JSON.
+// Chooses the files of a dataset's split `train`. If the card names the files, they are used. Otherwise the file
+// names decide. The rules for JSON files are those of Python's datasets library (data_files.py, load.py).
 
 import ByteJSON
 
-/// Chooses a dataset's training files.
+/// Chooses the training files of a dataset.
 enum TrainSplit {
     /// The training files, in the order in which they are read.
     struct Choice: Equatable {
         var files: [String] = []
-        /// Remarks about the files, for warnings.
+        /// Remarks about the choice, which are logged as warnings.
         var remarks: [String] = []
     }
 
@@ -17,13 +17,14 @@ enum TrainSplit {
     private static let json = [".json", ".jsonl", ".ndjson"]
     private static let compressions = ["", ".gz", ".zst"]
 
-    /// Endings of other data that the datasets library reads. `areMostlyJSON` compares their number with that of JSON files.
+    /// Extensions of other data files that the datasets library reads. `areMostlyJSON` compares their number with the
+    /// number of JSON files.
     private static let others: Set = [
         ".parquet", ".geoparquet", ".gpq", ".lance", ".vortex", ".arrow", ".csv", ".tsv", ".txt",
         ".tar", ".xml", ".hdf5", ".h5", ".zip",
     ]
 
-    /// Returns all endings in the name of the file at `path`: ".jsonl" and ".gz" for "a.jsonl.gz".
+    /// Returns all extensions of the file at `path`: `.jsonl` and `.gz` for `a.jsonl.gz`.
     private static func endings(_ path: String) -> [String] {
         name(path).split(separator: ".", omittingEmptySubsequences: false).dropFirst()
             .map { "." + $0 }
@@ -33,13 +34,14 @@ enum TrainSplit {
         endings(path).contains(where: json.contains)
     }
 
-    /// Whether the corpus reader can read the file.
+    /// Whether the corpus reader of this program can read the file.
     private static func isReadable(_ path: String) -> Bool {
         json.contains { ending in compressions.contains { path.hasSuffix(ending + $0) } }
     }
 
-    /// Whether the most frequent ending in `paths` is one of JSON: then the library reads the JSON files. Of endings that are as
-    /// frequent, parquet, lance, vortex and arrow come before JSON.
+    /// Whether the most frequent extension in `paths` is a JSON extension. Then the datasets library reads only the
+    /// JSON files. If two extensions are equally frequent, parquet, lance, vortex and arrow take precedence over
+    /// JSON.
     private static func areMostlyJSON(_ paths: [String]) -> Bool {
         var counts: [String: Int] = [:]
         for ending in paths.flatMap({ endings($0.lowercased()) })
@@ -61,14 +63,14 @@ enum TrainSplit {
         path.split(separator: "/").last ?? ""
     }
 
-    /// Files that describe the data and do not hold them.
+    /// Files that describe the data and contain no records.
     private static let ignored: Set<Substring> = [
         "README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip",
         "dataset_dict.json",
     ]
 
-    /// Returns the paths that match `pattern`, sorted by their bytes. Hidden files, files in folders that start with `__` and
-    /// files that describe the data match only if the pattern names them.
+    /// Returns the paths that match `pattern`, sorted by their bytes. Some files match only if the pattern names
+    /// them: hidden files, files in folders that start with `__`, and files that describe the data.
     private static func resolve(_ pattern: GlobPattern, _ paths: [String]) -> [String] {
         func hidden(_ path: String) -> Int {
             path.split(separator: "/").count { $0.hasPrefix(".") && $0.contains { $0 != "." } }
@@ -114,12 +116,13 @@ enum TrainSplit {
         GlobPattern("data/\(split)-\(digits)-of-\(digits)*.*")!
     }
 
-    /// Returns the patterns of the split `train`, if the files' names decide. Throws if the names tell of other splits only.
+    /// Returns the patterns of the split `train`, chosen by the file names. If no file name contains the name of a
+    /// split, returns a pattern for all files. Throws if the file names contain only other splits.
     private static func patterns(_ paths: [String]) throws(NoTrainSplit) -> [GlobPattern] {
         func refusal(_ splits: [String]) -> NoTrainSplit {
             NoTrainSplit(
                 reason:
-                    "by their names its files are of the \(splits.count == 1 ? "split" : "splits") \(splits.joined(separator: ", ")), and none is of a split train"
+                    "its file names belong to the \(splits.count == 1 ? "split" : "splits") \(splits.joined(separator: ", ")), and no file name belongs to the split train"
             )
         }
         let sharded = resolve(shards("*"), paths)
@@ -148,12 +151,13 @@ enum TrainSplit {
 
     // MARK: Choosing
 
-    /// Returns the training files among `paths`. Throws if there are none, or if some of them cannot be read.
+    /// Returns the training files among `paths`. Throws if no training file exists, or if a training file cannot be
+    /// read.
     static func choose(_ paths: [String], _ card: DatasetCard) throws(NoTrainSplit) -> Choice {
         guard !paths.contains(".huggingface.yaml") else {
             throw NoTrainSplit(
                 reason:
-                    "it says in .huggingface.yaml which files are its data, which this program does not read"
+                    "its file .huggingface.yaml names the data files, and this program does not read .huggingface.yaml"
             )
         }
         let training = try card.training()
@@ -170,32 +174,32 @@ enum TrainSplit {
         for file in choice.files where !isReadable(file) {
             throw NoTrainSplit(
                 reason:
-                    "\(prefix)\(file) is one of its training files, and cannot be read: its name does not end in .json, .jsonl or .ndjson, with or without .gz or .zst"
+                    "the training file \(prefix)\(file) cannot be read: its name does not end in .json, .jsonl or .ndjson, with or without .gz or .zst"
             )
         }
         let stems = Dictionary(grouping: choice.files, by: stem).values.filter { $0.count > 1 }
         for twins in stems.sorted(by: { $0[0] < $1[0] }) {
             choice.remarks.append(
-                "\(twins.map { prefix + $0 }.joined(separator: " and ")) may hold the same records; all are read, as the datasets library does"
+                "\(twins.map { prefix + $0 }.joined(separator: " and ")) may contain the same records; all of them are read, as in the datasets library"
             )
         }
         choice.files = choice.files.map { prefix + $0 }
         return choice
     }
 
-    /// Returns the files that match `patterns`, which the card names.
+    /// Returns the files that match `patterns`, the patterns in the card.
     private static func named(
         _ patterns: [String], _ paths: [String], _ prefix: String
     ) throws(NoTrainSplit) -> Choice {
         let all = patterns.map { prefix + $0 }.joined(separator: ", ")
         func refusal(_ rest: String) -> NoTrainSplit {
-            NoTrainSplit(reason: "its card names \(all) for the split train, and \(rest)")
+            NoTrainSplit(reason: "its card names \(all) for the split train, but \(rest)")
         }
         var choice = Choice()
         for text in patterns {
             guard let pattern = GlobPattern(text) else {
                 throw refusal(
-                    "\(text) is not a pattern for files of this repository that this program reads (it reads no address and no .., and ** only as a whole part of a path)"
+                    "\(text) is not a supported pattern (a pattern is a relative path without .. and not a URL, and ** is a whole part of the path)"
                 )
             }
             let found = resolve(pattern, paths)
@@ -203,26 +207,27 @@ enum TrainSplit {
             guard !data.isEmpty || pattern.isWild else {
                 throw refusal(
                     found.isEmpty
-                        ? "it has no file \(prefix)\(text)\(text.contains("{") ? " (braces stand for themselves)" : "")"
+                        ? "the repository has no file \(prefix)\(text)\(text.contains("{") ? " (braces have no special meaning)" : "")"
                         : "\(prefix)\(text) is not a JSON or JSONL file")
             }
             if let other = data.first(where: { !isJSON($0) }) {
                 throw refusal("\(prefix)\(other) is not a JSON or JSONL file")
             }
             if data.isEmpty {
-                choice.remarks.append("no JSON or JSONL file has the name \(prefix)\(text)")
+                choice.remarks.append("no JSON or JSONL file matches \(prefix)\(text)")
             }
             add(data, to: &choice)
         }
-        guard !choice.files.isEmpty else { throw refusal("no JSON or JSONL file has that name") }
+        guard !choice.files.isEmpty else { throw refusal("no JSON or JSONL file matches") }
         return choice
     }
 
-    /// Returns the files whose names say that they belong to the split train, or all files if the names say nothing.
+    /// Returns the files whose names belong to the split `train`. If no file name contains the name of a split,
+    /// returns all files.
     private static func unnamed(
         _ paths: [String], _ prefix: String
     ) throws(NoTrainSplit) -> Choice {
-        let place = prefix.isEmpty ? "it" : "its folder \(prefix.dropLast())"
+        let place = prefix.isEmpty ? "the repository" : "its folder \(prefix.dropLast())"
         var choice = Choice()
         for pattern in try patterns(paths) { add(resolve(pattern, paths), to: &choice) }
         let data = choice.files.filter {
@@ -231,21 +236,21 @@ enum TrainSplit {
         guard data.contains(where: isJSON) else {
             throw NoTrainSplit(
                 reason: data.contains { $0.hasSuffix(".parquet") }
-                    ? "\(place) has parquet files only, which this program does not read"
+                    ? "\(place) has only parquet files, and this program does not read parquet"
                     : "\(place) has no JSON or JSONL files\(paths.contains { isJSON($0) && !ignored.contains(name($0)) } ? " of the split train" : "")"
             )
         }
         guard areMostlyJSON(data) else {
             throw NoTrainSplit(
                 reason:
-                    "most of its training files are not JSON, and these are what the datasets library reads: \(data.filter { !isJSON($0) }.map { prefix + $0 }.joined(separator: ", "))"
+                    "most of its training files are not JSON; the datasets library reads only these other files, which this program cannot read: \(data.filter { !isJSON($0) }.map { prefix + $0 }.joined(separator: ", "))"
             )
         }
         choice.files = data.filter { isJSON($0) || endings($0).contains(".zip") }
         let rest = data.filter { !choice.files.contains($0) }
         if !rest.isEmpty {
             choice.remarks.append(
-                "not read, because most training files are JSON: \(rest.map { prefix + $0 }.joined(separator: ", "))"
+                "these files are not read, because most training files are JSON: \(rest.map { prefix + $0 }.joined(separator: ", "))"
             )
         }
         let doubtful = choice.files.filter { path in
@@ -255,20 +260,20 @@ enum TrainSplit {
         }
         if !doubtful.isEmpty {
             choice.remarks.append(
-                "read as training files, as the datasets library does, although their names also match another split: \(doubtful.map { prefix + $0 }.joined(separator: ", "))"
+                "these files are read as training files, as in the datasets library, although their names also match another split: \(doubtful.map { prefix + $0 }.joined(separator: ", "))"
             )
         }
         return choice
     }
 
-    /// Adds `files`, each of them once, even if several patterns match it.
+    /// Adds the files in `files` that `choice` does not have yet. Several patterns may match the same file.
     private static func add(_ files: [String], to choice: inout Choice) {
-        // Compared by their bytes: names that look alike may be names of different files.
+        // Names are compared byte by byte: names that look alike may belong to different files.
         let known = Set(choice.files.map(ExactString.init))
         choice.files += files.filter { !known.contains(ExactString($0)) }
     }
 
-    /// Returns `path` without its JSON ending and without that of its compression.
+    /// Returns `path` without the extensions of JSON and of compression: `a` for `a.jsonl.gz`.
     private static func stem(_ path: String) -> String {
         var path = path
         for ending in compressions.dropFirst() + json where path.hasSuffix(ending) {
@@ -278,10 +283,11 @@ enum TrainSplit {
     }
 }
 
-/// Returns the files that `paths` lacks of its series of shards (`…-00000-of-00002…`). Files without such numbers are ignored.
+/// Returns the shards that are missing in `paths`. Example: for the shard `a-00000-of-00002`, the shard
+/// `a-00001-of-00002` must exist too. Ignores files without shard numbers.
 func missingShards(_ paths: [String]) -> [String] {
     let present = Set(paths.map(ExactString.init))
-    // Each series is looked at once, not once for each of its shards.
+    // Each series of shards is examined once, not once per shard.
     var series: Set<ExactString> = []
     return paths.flatMap { path -> [String] in
         guard let match = path.firstMatch(of: /-([0-9]{5})-of-([0-9]{5})/), let count = Int(match.2)

@@ -44,14 +44,15 @@ extension HubTests {
         try shell("chmod -R a-w hf")
         expect(
             try run(small("second"), launcher: .withoutPrivilege), exits: 0,
-            saying: ["using the files of commit \(first) that are the same"])
+            saying: ["using the identical files of commit \(first)"])
         #expect(try commits(in: "second").sae == first)
         #expect(try results("second") == results("first"))
         // The files of this run are in two commits of the cache.
         let both = try run(small("both") + ["--layers", "0", "1"], launcher: .withoutPrivilege)
         expect(both, exits: 0, saying: ["commit \(first)"])
         #expect(
-            both.errors.components(separatedBy: "that are the same").count == 3, "\(both.errors)")
+            both.errors.components(separatedBy: "using the identical files").count == 3,
+            "\(both.errors)")
         let now = try #require(try commits(in: "both").sae)
         #expect(try !commits(repository).contains(now), "the commit whose contents they all have")
         // The advice names a commit only if the cache has the needed files of this commit.
@@ -73,7 +74,7 @@ extension HubTests {
             try run(
                 small("x") + ["--sae_revision", first, "--layers", "1"], launcher: .withoutPrivilege
             ),
-            exits: 0, saying: ["that are the same"])
+            exits: 0, saying: ["using the identical files"])
         expect(
             try run(
                 small("x") + ["--sae_revision", first, "--target_l0", "13"],
@@ -94,7 +95,7 @@ extension HubTests {
         try shell("chmod -R a-w hf")
         expect(
             try run(small("second"), launcher: .withoutPrivilege), exits: 0,
-            saying: ["using the files of commit \(old) that are the same"])
+            saying: ["using the identical files of commit \(old)"])
         #expect(try results("second") == results("first"))
         let now = try #require(try commits(repository).first { $0 != old })
         #expect(try commits(in: "second").model == now)
@@ -154,7 +155,7 @@ extension HubTests {
             cd '\(repository)'; mkdir snapshots/\(new); cp -P snapshots/\(there)/config.json snapshots/\(new)
             printf \(new) > refs/main
             """)
-        let advice = ["The cache has it of commit \(there)", "--revision for the model"]
+        let advice = ["The cache has it at commit \(there)", "--revision for the model"]
         expect(try run(small("x"), offline), exits: 69, saying: advice)
         expect(try run(small("a") + ["--revision", there], offline), exits: 0)
         // First a ref to a commit that is not in the cache, then no ref.
@@ -165,7 +166,7 @@ extension HubTests {
         try hub.setFaults(#"[{"status": 503}]"#)
         expect(
             try run(small("x")), exits: 69,
-            saying: ["503", "the cache has files of google/gemma-2-2b of commit \(there)"])
+            saying: ["503", "the cache has files of google/gemma-2-2b at commit \(there)"])
         try shell("rm -r '\(repository)'/snapshots/*")
         #expect(try !run(small("x"), offline).errors.contains("The cache has it"))
     }

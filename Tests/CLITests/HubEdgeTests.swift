@@ -65,8 +65,8 @@ extension HubTests {
         expect(
             try run(small("second"), launcher: launcher), exits: 0,
             saying: [
-                "google/gemma-2-2b is commit", "nothing can be added to the cache",
-                "using the files of commit \(old) that are the same",
+                "google/gemma-2-2b is at commit", "nothing can be added to the cache",
+                "using the identical files of commit \(old)",
             ])
         #expect(try results("second") == results("first"))
         let entry = try recordedRuns("second").first
@@ -105,7 +105,7 @@ extension HubTests {
         if isReadOnly { try shell("chmod -R a-w hf") }
         defer { try? shell("chmod -R u+w hf") }
         let outcome = try run(small("second"), launcher: isReadOnly ? .withoutPrivilege : [])
-        expect(outcome, exits: 0, saying: isReadOnly ? ["of commit \(old) that are the same"] : [])
+        expect(outcome, exits: 0, saying: isReadOnly ? ["identical files of commit \(old)"] : [])
         #expect(try results("second") == results("first"))
         #expect(try !hub.requests().contains(where: \.isForBody))
         #expect(try commits(repository).count == (isReadOnly ? 1 : 2))

@@ -69,12 +69,12 @@ extension HubTests {
         try hub.setFaults(
             #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"../../x\", \"size\": 1, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
         )
-        expect(try run(some), exits: 69, saying: ["not of the form expected"])
+        expect(try run(some), exits: 69, saying: ["does not have the expected form"])
         // A size so large that a sum of sizes would overflow.
         try hub.setFaults(
             #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"x\", \"size\": 9223372036854775000, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
         )
-        expect(try run(some), exits: 69, saying: ["not of the form expected"])
+        expect(try run(some), exits: 69, saying: ["does not have the expected form"])
         // A page whose next page is itself. Another link comes before it in the header, with an address that has the characters
         // that separate links.
         let page = try #require(try hub.requests().last { $0.path.contains("/tree/") }).path
@@ -108,7 +108,7 @@ extension HubTests {
     ])
     func absurdWaits(header: String) throws {
         try hub.setFaults("[{\"status\": 429, \"headers\": {\(header)}}]")
-        expect(try run(arguments("out")), exits: 69, saying: ["429", "it says to wait"])
+        expect(try run(arguments("out")), exits: 69, saying: ["429", "it asks to wait"])
     }
 
     @Test(arguments: ["inf", "-5", "0x10", "soon", ""]) func waitsThatAreNone(value: String) throws
@@ -139,7 +139,10 @@ extension HubTests {
         try hub.setFaults(#"[{"path": "tree", "rate": 100, "times": 1}]"#)
         expect(
             try run(["saes"], ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 0,
-            saying: ["no end of the answer within 3 s (10 times HF_HUB_ETAG_TIMEOUT); trying again"]
+            saying: [
+                "the answer was not complete within 3 s (10 times HF_HUB_ETAG_TIMEOUT)",
+                "; trying again",
+            ]
         )
     }
 
@@ -237,7 +240,7 @@ extension HubTests {
             ])
         try hub.setFaults(#"[{"path": "\#(file)", "method": "GET", "content_length": 0}]"#)
         expect(
-            try run(some), exits: 69, saying: ["the body ended at byte 0"])
+            try run(some), exits: 69, saying: ["the answer ended after 0 of"])
         try hub.setFaults(#"[{"path": "\#(file)", "status": 500}]"#)
         expect(
             try run(some), exits: 69,
@@ -263,7 +266,7 @@ extension HubTests {
         )
         expect(
             outcome, exits: 74,
-            saying: ["bytes are to be downloaded, but", "are free", "set HF_HOME to a larger"])
+            saying: ["the downloads need", "bytes are free", "set HF_HOME to a larger"])
         #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
     }
 

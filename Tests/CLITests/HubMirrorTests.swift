@@ -36,7 +36,7 @@ extension HubTests {
             let whole = try saes(home)
             expect(
                 whole, exits: 0,
-                saying: ["the list of files", words, "that it gives with the commit"])
+                saying: ["the list of files", words, "in its answer about the commit"])
             #expect(whole.output.contains("13 46* 105"), "\(whole.output)")
             // The list is stored, so the warning does not come again.
             #expect(try saes(home).errors == "")
@@ -50,7 +50,8 @@ extension HubTests {
         expect(
             try saes(), exits: 69,
             saying: [
-                hub.endpoint, "google/gemma-scope-2b-pt-res's files lacks", "named with the commit",
+                hub.endpoint, "google/gemma-scope-2b-pt-res's files lacks",
+                "named in the answer about the commit",
             ])
         // A mirror that ignores `recursive` and lists no files with the commit.
         let names = #"{"path": "res/revision/main", "status": 200, "body": "{\"sha\": \"SHA\"}"}"#
@@ -60,7 +61,7 @@ extension HubTests {
         try hub.setFaults(
             "[\(names.replacing("SHA", with: sha)), {\"path\": \"\(tree)\", \"status\": 200, \"body\": \"\(folders)\"}, \(other)]"
         )
-        expect(try saes(), exits: 69, saying: ["has the folder layer_0 and no file in it"])
+        expect(try saes(), exits: 69, saying: ["has the folder layer_0 but no file in this folder"])
         try hub.setFaults("[]")
         let right = try saes()
         expect(right, exits: 0)
@@ -114,7 +115,7 @@ extension HubTests {
         let outcome = try run(small("out") + ["--layers", "1"])
         expect(
             outcome, exits: 0,
-            saying: ["blocked here", "using what the cache has of google/gemma-2-2b\n"])
+            saying: ["blocked here", "using the cache for google/gemma-2-2b\n"])
         #expect(try hub.requests().contains { $0.isForBody && $0.path.contains("layer_1") })
     }
 
@@ -197,11 +198,11 @@ extension HubTests {
         expect(
             try run(some), exits: 0,
             saying: [
-                "also match another split: train/test.jsonl", "corpus.py, which says in Python",
+                "also match another split: train/test.jsonl", "the Python script corpus.py",
             ])
         try folder.write(
             #"{"configs": [{"config_name": "default", "data_files": ["train/train.jsonl", "none.jsonl"]}]}"#
                 .utf8, root + "/.card.json")
-        expect(try run(some), exits: 64, saying: ["it has no file none.jsonl", "--data_path"])
+        expect(try run(some), exits: 64, saying: ["has no file none.jsonl", "--data_path"])
     }
 }

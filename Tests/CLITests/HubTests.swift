@@ -96,7 +96,7 @@ struct HubTests: UsingFolder {
         #expect(try results("third") == expected)
         // Without HF_HUB_OFFLINE, and without an answer of the Hub, the files in the cache are used.
         let outcome = try run(arguments("fourth"))
-        expect(outcome, exits: 0, saying: ["cannot reach", "using what the cache has"])
+        expect(outcome, exits: 0, saying: ["cannot reach", "using the cache for"])
         #expect(try results("fourth") == expected)
     }
 
@@ -187,7 +187,7 @@ struct HubTests: UsingFolder {
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         expect(
             try run(arguments("out") + ["--n_docs", "1"], ["HF_TOKEN": "hf_old"]), exits: 0,
-            saying: ["does not accept the token from HF_TOKEN", "using what the cache has"])
+            saying: ["does not accept the token from HF_TOKEN", "using the cache for"])
     }
 
     @Test func thePartsMayComeFromDifferentPlaces() throws {
@@ -366,7 +366,7 @@ struct HubTests: UsingFolder {
         try folder.write([1], "hub/datasets/some/parquet/train.parquet")
         expect(
             try run(some + ["--data_repo", "some/parquet", "--save_dir", folder.file("p")]),
-            exits: 64, saying: ["some/parquet", "parquet files only", "--data_path"])
+            exits: 64, saying: ["some/parquet", "only parquet files", "--data_path"])
     }
 
     // MARK: Tokens and gates

@@ -270,11 +270,11 @@ struct SharedCacheTests {
         #expect(offline.status == 65, "\(offline.errors)")
         #expect(
             offline.errors.contains(
-                "\(shard) of google/gemma-2-2b in the cache is not what its name says"),
+                "\(shard) of google/gemma-2-2b in the cache is damaged"),
             "\(offline.errors)")
         let online = try fetch()
         #expect(online.status == 0, "\(online.errors)")
-        #expect(online.errors.contains("is not what its name says"), "\(online.errors)")
+        #expect(online.errors.contains("the content does not have the digest"), "\(online.errors)")
         #expect(try TestData.bytes(blob) == bytes)
     }
 
@@ -379,7 +379,7 @@ struct SharedCacheTests {
         )
         let outcome = try fetch(["--data_repo", "some/corpus"])
         #expect(outcome.status == 74, "\(outcome.errors)")
-        #expect(outcome.errors.contains("bytes are to be downloaded, but"), "\(outcome.errors)")
+        #expect(outcome.errors.contains("the downloads need"), "\(outcome.errors)")
     }
 
     /// Checks that names that look alike but have different bytes are different files.

@@ -193,10 +193,10 @@ struct HubTests {
         #expect(try flaw(folders, nil) == "is empty")
         #expect(
             try flaw(#"\#(one), {"type": "directory", "path": "f", OID}"#, nil)
-                == "has the folder f and no file in it")
+                == "has the folder f but no file in this folder")
         #expect(
             try flaw(one, ["d/e/a", "z", "y"])
-                == "lacks 2 of the 3 that are named with the commit, among them y")
+                == "lacks 2 of the 3 files named in the answer about the commit, such as y")
     }
 
     @Test(arguments: [
