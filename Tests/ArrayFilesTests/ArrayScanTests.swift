@@ -1,4 +1,4 @@
-// A pass over an array without unpacking it gives the same elements as unpacking it.
+// Tests of ArrayScan: without unpacking an array, it must find the same nonzero elements as after unpacking.
 
 import Files
 import Foundation
@@ -15,7 +15,7 @@ struct ArrayScanTests {
         folder = try TemporaryFolder()
     }
 
-    /// Returns `bytes` as zlib compresses them at `level`.
+    /// Returns `bytes` compressed by zlib at `level`.
     private static func deflated(_ bytes: [UInt8], level: Int32) throws -> [UInt8] {
         var out: [UInt8] = []
         try bytes.withUnsafeBytes { input in
@@ -47,7 +47,8 @@ struct ArrayScanTests {
         return words
     }
 
-    /// Byte sequences of many kinds: nearly all zero, none zero, repeating with short and long periods, of odd sizes.
+    /// Byte sequences of many kinds: nearly all bytes zero, no byte zero, repeating with short and long periods, of
+    /// odd sizes.
     static let contents: [[UInt8]] = {
         var random = SeededGenerator(11)
         var all: [[UInt8]] = [[], [0], [7], [0, 0, 0, 0, 9], Array(repeating: 0, count: 100_003)]
@@ -64,7 +65,8 @@ struct ArrayScanTests {
             }
             all.append((0..<90_002).map { unit[$0 % period] })
         }
-        // The repeated bytes follow zeros that the window does not store, and partly reach into these zeros.
+        // Repeats bytes from before a long run of zeros. The decoder's window does not store the zeros, and some
+        // matches also reach into them.
         for gap in [100, 20_000, 32_760, 40_000] {
             let word: [UInt8] = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 9]
             let zeros = Array(repeating: UInt8(0), count: gap)
@@ -102,10 +104,12 @@ struct ArrayScanTests {
         #expect(found == pattern.words.filter { $0.value != 0 })
     }
 
-    /// Returns a last block with dynamic codes: the lengths of the literal and distance code words (0 to 2), then `bits`.
+    /// Returns a DEFLATE stream of one block with dynamic codes. `literals` and `distances` are the lengths (0 to 2)
+    /// of the code words, and `bits` is the data after the codes.
     private static func block(_ literals: [Int], _ distances: [Int], then bits: [Int]) -> [UInt8] {
         func number(_ value: Int, _ count: Int) -> [Int] { (0..<count).map { value >> $0 & 1 } }
-        // The code for code lengths: two bits each for 0, 1, 2 and for one symbol that is not used.
+        // In the code for code lengths, the symbols 0, 1, 2 and 18 have code words of two bits. Symbol 18 is not
+        // used.
         let order = DynamicBlockHeader.order
         var all = [1] + number(2, 2) + number(literals.count - 257, 5)
         all += number(distances.count - 1, 5) + number(15, 4)
@@ -117,13 +121,14 @@ struct ArrayScanTests {
         }
     }
 
-    /// Codes are refused if zlib refuses them: with too few code words, for too many symbols, without a code for the end.
+    /// Checks that codes are refused exactly if zlib refuses them: codes with too few code words, for too many
+    /// symbols, or without a code word for the end of the block.
     @Test func codesAreThoseOfZlib() throws {
         func literals(_ lengths: [Int: Int], count: Int = 257) -> [Int] {
             (0..<count).map { lengths[$0] ?? 0 }
         }
         for (stream, isRight) in [
-            // The bits of one zero and of the end.
+            // The bits of one zero and of the end of the block.
             (ArrayScanTests.block(literals([0: 1, 256: 1]), [0], then: [0, 1]), true),
             (ArrayScanTests.block(literals([0: 1, 256: 1]), [1], then: [0, 1]), true),
             (ArrayScanTests.block(literals([0: 1, 256: 1]), [1, 1], then: [0, 1]), true),
@@ -157,7 +162,8 @@ struct ArrayScanTests {
         }
     }
 
-    /// A damaged stream is refused, or its size or checksum shows the damage. It never crashes the decoder.
+    /// Checks that the decoder never crashes on a damaged stream. It must refuse the stream, or the size or checksum
+    /// must show the damage.
     @Test func damagedStreamsAreNoticed() throws {
         var random = SeededGenerator(5)
         let bytes = ArrayScanTests.contents[6]
@@ -174,7 +180,7 @@ struct ArrayScanTests {
                 var bad = stream
                 let bit = Int.random(in: 0..<8 * bad.count - 8, using: &random)
                 bad[bit / 8] ^= 1 << UInt8(bit % 8)
-                // A match at another distance may give the same zeros.
+                // A changed bit may have no effect: a match at another distance may give the same zeros.
                 guard let (words, outcome) = try? ArrayScanTests.decoded(bad, size: bytes.count)
                 else { continue }
                 let isSame = words == expected && outcome.size == bytes.count
@@ -193,7 +199,7 @@ struct ArrayScanTests {
         }
     }
 
-    /// Every type of number, stored and deflated, with the data at any offset.
+    /// Checks elements of 1, 2, 4 and 8 bytes, stored and deflated, with the data at several offsets.
     @Test(arguments: [1, 2, 4, 8], [true, false])
     func elementsOfEverySize(size: Int, isDeflated: Bool) throws {
         var random = SeededGenerator(UInt64(size))
@@ -203,7 +209,8 @@ struct ArrayScanTests {
                 ? UInt8.random(in: 0...255, using: &random) : 0
         }
         let header = NPYHeader(descr: size == 1 ? "|u1" : "<u\(size)", shape: [count])
-        // NumPy before 1.14 began the data at a multiple of 16 bytes. Other writers may begin it anywhere.
+        // NumPy before 1.14 aligned the start of the data to 16 bytes. Other writers may start the data at any
+        // offset.
         for cut in [0, 1, 3, 16] {
             var head = header.encoded
             head.removeSubrange(head.count - 1 - cut..<head.count - 1)
@@ -245,7 +252,7 @@ struct ArrayScanTests {
         #expect(throws: NPZError.badMember(path: path, member: "x", reason: "has a wrong CRC-32")) {
             try NPZReader(path: path).scan("x").forEachNonzero { _, _ in }
         }
-        // Objects, and types that a careless reader of digits would accept as numbers.
+        // Types that must be refused: objects, and names that a careless parser would accept as number types.
         for type in ["|O", "<f+4", "<f04", "|f1", "<b2", "<u3", "<f", "f4", ">f4", "|f4", ""] {
             let array = NPYHeader(descr: type, shape: [1]).encoded + [0, 0, 0, 0]
             #expect(throws: NPZError.self, "\(type)") {
@@ -268,7 +275,7 @@ struct PickleTests {
         #expect(try FeatureMetadata(pickle: long.pickle) == long)
     }
 
-    /// The protocol 4 opcodes of NumPy 2's pickles: memo by number, frames, short strings.
+    /// Checks the opcodes of protocol 4, which NumPy 2 writes: memo by number, frames, short strings.
     @Test func otherProtocolsAreRead() throws {
         func short(_ text: String) -> [UInt8] { [0x8C, UInt8(text.utf8.count)] + Array(text.utf8) }
         let pickle: [UInt8] =
@@ -287,7 +294,7 @@ struct PickleTests {
                 ]))
     }
 
-    /// Nothing is called: neither harmful nor merely unknown functions.
+    /// Checks that reading a pickle never calls a function, whether the function is harmful or only unknown.
     @Test(arguments: [
         "cos\nsystem\n(X\u{4}\0\0\0truetR.", "cbuiltins\neval\n(X\u{1}\0\0\01tR.",
         "c__builtin__\ngetattr\n.", "cnumpy.testing\nrundocs\n)R.", "(S'x'\nIos\nsystem\n.",
@@ -300,7 +307,8 @@ struct PickleTests {
         withUnsafeBytes(of: UInt32(value).littleEndian, Array.init)
     }
 
-    /// The name of a type does not grow with use, and its byte order is one of four.
+    /// Checks that setting the byte order of a dtype again and again cannot make the dtype's name longer. The byte
+    /// order must be one of four.
     @Test func typesHaveShortNames() throws {
         func dtype(_ name: String, orders: [String]) -> [UInt8] {
             func text(_ text: String) -> [UInt8] {
@@ -324,7 +332,8 @@ struct PickleTests {
         }
     }
 
-    /// A list in the memo that grows or is fetched again and again counts each time, so it cannot fill the memory.
+    /// Checks that a list in the memo is counted each time it grows or is fetched. Otherwise a small pickle could
+    /// fill the memory.
     @Test func whatIsKeptIsCounted() {
         let many = [UInt8](repeating: UInt8(ascii: "N"), count: 200_000)
         let grown =
@@ -355,7 +364,7 @@ struct PickleTests {
                 in: 0...255, using: &random)
             _ = try? FeatureMetadata(pickle: bad)
         }
-        // Nesting as deep as possible, then a value that doubles by references.
+        // First, tuples nested a million levels deep. Then a value that doubles in size with each reference.
         let deep = [UInt8(ascii: "N")] + [UInt8](repeating: 0x85, count: 1_000_000)
         #expect(throws: PickleError.refused("too many lists")) {
             try PickleValue(pickle: deep + [UInt8(ascii: ".")])
@@ -369,7 +378,7 @@ struct PickleTests {
         }
     }
 
-    /// A list in parts, as Python writes long lists.
+    /// Checks a list that is written in parts, as Python writes long lists.
     @Test func listsGrow() throws {
         var pickle: [UInt8] = Array("]".utf8)
         for part in 0..<1000 as Range<Int> {

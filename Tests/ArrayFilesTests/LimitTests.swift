@@ -1,4 +1,4 @@
-// Files that claim more than they hold are refused before memory is allocated.
+// Tests of files that state a larger size than they have data for. They must be refused before memory is allocated.
 
 import Foundation
 import Glibc
@@ -40,7 +40,8 @@ struct LimitTests {
         }
     }
 
-    /// Zeros pack to a thousandth of their size, so that a small file could demand all memory.
+    /// Checks that weights are refused if they unpack to far more bytes than the file has. Reason: zeros pack to a
+    /// thousandth of their size, so a small file could fill the memory.
     @Test func weightsThatUnpackToFarMoreThanThereIsAreRefused() throws {
         func archive(_ count: Int) throws -> NPZReader {
             let path = folder.file("zeros.npz")

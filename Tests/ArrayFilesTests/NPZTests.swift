@@ -1,4 +1,5 @@
-// Archives and array headers: reads what this program writes and what NumPy writes, and checks the layout of large archives.
+// Tests of NPZ archives and NPY headers, as this program and as NumPy write them, and of the layout of archives above
+// 4 GiB.
 
 import Files
 import RunFiles
@@ -56,7 +57,7 @@ struct NPZTests {
         #expect(try reader.array("y").data == [7, 0, 0, 0, 0, 0, 0, 0])
     }
 
-    /// The sizes of a member above 4 GiB are in ZIP64 fields, in the local header and in the directory.
+    /// Checks a member above 4 GiB: its sizes must be in ZIP64 fields, both in the local header and in the directory.
     @Test func membersBeyondFourGibibytesHaveZIP64Fields() throws {
         let folder = try TemporaryFolder()
         let file = try OutputFile(path: folder.file("a.npz"), temporaryDirectory: folder.path)
@@ -73,12 +74,12 @@ struct NPZTests {
         func u16(_ i: Int) -> Int { Int(bytes[i]) | Int(bytes[i + 1]) << 8 }
         func u32(_ i: Int) -> UInt32 { UInt32(u16(i)) | UInt32(u16(i + 2)) << 16 }
         func u64(_ i: Int) -> Int { Int(u32(i)) | Int(u32(i + 4)) << 32 }
-        // Local header: both sizes are placeholders; the extra field follows the name "x.npy".
+        // Local header: both 32-bit sizes are placeholders. The ZIP64 field follows the name "x.npy".
         #expect(u32(0) == 0x0403_4B50 && u32(18) == .max && u32(22) == .max)
         #expect(u16(30 + 5) == 1 && u16(30 + 7) == 16)
         #expect(u64(30 + 9) == count + 128)
         let compressed = u64(30 + 17)
-        // Directory entry: only the uncompressed size is too large for 32 bits.
+        // Directory entry: only the uncompressed size needs more than 32 bits.
         let end = bytes.count - 22
         let entry = Int(u32(end + 16))
         #expect(u32(end) == 0x0605_4B50 && entry == 30 + 5 + 20 + compressed)
@@ -90,7 +91,7 @@ struct NPZTests {
 
     @Test func numPysArchivesAreReadInEveryForm() throws {
         let root = TestData.tiny + "/sae/gemma-scope-2b-pt-"
-        // Stored, deflated, in Fortran order, and with a lower-case w in the name.
+        // The four arrays are stored, deflated, in Fortran order, and named with a lower-case w.
         for (path, name, shape, isFortran) in [
             ("res/layer_0/width_16k/average_l0_46", "W_enc", [64, 70], false),
             ("mlp/layer_0/width_16k/average_l0_60", "W_enc", [64, 70], false),
@@ -108,7 +109,7 @@ struct NPZTests {
         let bytes = NPYHeader(descr: "<f4", shape: [1]).encoded + [0, 0, 0x80, 0x3F]
         var zip = ZipBuilder()
         zip.add("x.npy", bytes, crc: bytes.withUnsafeBytes { crc32($0) })
-        // A comment that contains the signature of an end record.
+        // This archive comment contains the signature of an end record.
         let comment: [UInt8] = [0x50, 0x4B, 0x05, 0x06] + Array(repeating: 0, count: 30)
         let archive =
             Array(zip.bytes[..<(zip.bytes.count - 2)]) + [UInt8(comment.count), 0] + comment
@@ -117,7 +118,7 @@ struct NPZTests {
     }
 
     @Test func metadataIsByteForByteNumPys() throws {
-        // Written by NumPy 1.26: np.savez_compressed(…, metadata={…}).
+        // NumPy 1.26 wrote this file: np.savez_compressed(…, metadata={…}).
         let path =
             TestData.tiny
             + "/expected/sae__google_gemma-2-2b__att__activations__lantérne__layer_0.npz"

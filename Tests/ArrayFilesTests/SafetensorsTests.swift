@@ -1,4 +1,4 @@
-// Safetensors: values at any alignment, all three element types, and hostile headers without a crash.
+// Tests of safetensors: values at any alignment, the three element types, and hostile headers.
 
 import TestSupport
 import Testing
@@ -69,7 +69,7 @@ struct SafetensorsTests {
         }
     }
 
-    /// A header with changed bytes gives an error or a readable file, never a crash.
+    /// Checks that a header with changed bytes never causes a crash. It must give an error or a readable file.
     @Test func damagedHeadersNeverCrash() throws {
         let folder = try TemporaryFolder()
         let whole = try TestData.bytes(TestData.tiny + "/model/model-00003-of-00003.safetensors")
@@ -89,7 +89,7 @@ struct SafetensorsTests {
         }
     }
 
-    /// An archive with changed bytes gives an error or a readable file, never a crash.
+    /// Checks that an archive with changed bytes never causes a crash. It must give an error or a readable file.
     @Test func damagedArchivesNeverCrash() throws {
         let folder = try TemporaryFolder()
         let source = "/sae/gemma-scope-2b-pt-mlp/layer_0/width_16k/average_l0_60/params.npz"
@@ -97,7 +97,7 @@ struct SafetensorsTests {
         var random = SeededGenerator(3)
         for _ in 0..<400 {
             var bytes = whole
-            // The last 600 bytes are the directory; local headers and data precede it.
+            // The last 600 bytes are the directory. Local headers and data come before it.
             let range =
                 Bool.random(using: &random) ? whole.count - 600..<whole.count : 0..<whole.count
             for _ in 0..<Int.random(in: 1...3, using: &random) {

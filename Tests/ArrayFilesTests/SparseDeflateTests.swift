@@ -1,4 +1,4 @@
-// Streams that are written from the nonzero elements decode to the whole array, for every pattern.
+// Tests of DEFLATE streams that are written from the nonzero elements alone. They must decode to the whole array.
 
 import Files
 import Foundation
@@ -14,7 +14,7 @@ struct SparseDeflateTests {
         folder = try TemporaryFolder()
     }
 
-    /// An array of `count` words that is zero except for `words`: bit patterns by index.
+    /// An array of `count` words of 32 bits. All words are zero except `words`, which has bit patterns by index.
     struct Pattern: CustomTestStringConvertible {
         let name: String
         let count: Int
@@ -42,8 +42,8 @@ struct SparseDeflateTests {
             .ones("rows of an SAE", 359 * 1024, at: (0..<92 * 50).map { $0 * 20 + $0 % 7 }),
             .ones("pairs", 9999, at: (0..<90).flatMap { [$0 * 110, $0 * 110 + 1] }),
         ]
-        // Runs of zero bytes of every length around multiples of 258: words with and without zero bytes at their ends, with gaps
-        // of many lengths.
+        // Runs of zero bytes of every length near multiples of 258, which is the longest match of DEFLATE. The gaps
+        // between the words have many lengths, and some words have zero bytes at their ends.
         var words: [Int: UInt32] = [:]
         var place = 0
         for first: UInt32 in [0x1234_5678, 0x0034_5678, 0x0000_5678, 0x0000_0078] {
@@ -61,7 +61,7 @@ struct SparseDeflateTests {
             let count = 20_000 + Int.random(in: 0...999, using: &random)
             var words: [Int: UInt32] = [:]
             for place in 0..<count where Double.random(in: 0..<1, using: &random) < density {
-                // Half of the bytes are zero. A word of four zeros is also given as an element.
+                // Half of the bytes become zero. A word whose four bytes are zero is also passed as an element.
                 let mask = (0..<4).reduce(UInt32(0)) { mask, _ in
                     mask << 8 | (Bool.random(using: &random) ? 255 : 0)
                 }
@@ -102,11 +102,11 @@ struct SparseDeflateTests {
         }
         #expect(array.data.count == 4 * pattern.count)
         #expect(found == expected)
-        // The next member is in its place too.
+        // The member after the array must be in its place too.
         #expect(try reader.array("y").data == [7])
     }
 
-    /// The checksum equals zlib's, for gaps of any length.
+    /// Checks that the checksum equals zlib's, for gaps of any length.
     @Test func checksumsAreZlibs() {
         var random = SeededGenerator(7)
         for most in [1, 3, 20, 400, 100_000, 3_000_000] {
@@ -126,7 +126,8 @@ struct SparseDeflateTests {
         }
     }
 
-    /// Steps add up, also for gaps that are too long to check byte by byte.
+    /// Checks the checksum for gaps that are too long to compute byte by byte. Two steps over zeros must give the
+    /// same value as one step over the same number of zeros.
     @Test func longGapsAddUp() {
         for (a, b) in [(1 << 31, 1 << 31), (1 << 36 - 1, 1), (123_456_789_012, 987_654_321)] {
             var parts = SparseCRC32(from: 0x1234_5678)
@@ -139,13 +140,15 @@ struct SparseDeflateTests {
 
     // MARK: Huffman codes
 
-    /// Every code is complete and within its limit, and no rarer symbol has fewer bits.
+    /// Checks that every Huffman code is complete and within its length limit, and that no rarer symbol has a shorter
+    /// code word.
     @Test func codesAreComplete() {
         var random = SeededGenerator(3)
         var cases: [[Int]] = (2...40).map { count in
             (0..<count).map { _ in Int.random(in: 0...1000, using: &random) }
         }
-        // The most skewed frequencies: without a limit, the longest code word would have about as many bits as there are symbols.
+        // The most skewed frequencies. Without a limit, the longest code word would have nearly as many bits as
+        // symbols exist.
         var fibonacci = [1, 1]
         while fibonacci.count < 60 { fibonacci.append(fibonacci.suffix(2).reduce(0, +)) }
         cases.append(fibonacci)
@@ -161,7 +164,7 @@ struct SparseDeflateTests {
                         #expect(code.lengths[a] >= code.lengths[b])
                     }
                 }
-                // No code word is a prefix of another; first bits are lowest.
+                // No code word may be a prefix of another. The first bit of a code word is its lowest bit.
                 for a in used {
                     for b in used where a != b && code.lengths[a] <= code.lengths[b] {
                         let mask = UInt16(1) << UInt16(code.lengths[a]) - 1
@@ -172,14 +175,15 @@ struct SparseDeflateTests {
         }
     }
 
-    /// If the limit has no effect, the total number of bits equals that of Huffman's construction.
+    /// Checks that a code needs as few bits in total as Huffman's construction. The limit on lengths has no effect
+    /// here.
     @Test func codesAreTheBest() {
         var random = SeededGenerator(4)
         for count in 2...50 {
             let frequencies = (0..<count).map { _ in Int.random(in: 1...10_000, using: &random) }
             let code = HuffmanCode(frequencies: frequencies, limit: 15)
             let bits = zip(frequencies, code.lengths).reduce(0) { $0 + $1.0 * Int($1.1) }
-            // Joining two nodes adds one bit to every symbol below them.
+            // Joining two nodes adds one bit to the code word of every symbol below them.
             var (nodes, best) = (frequencies.sorted(), 0)
             while nodes.count > 1 {
                 let sum = nodes[0] + nodes[1]

@@ -1,4 +1,5 @@
-// Tests of receipts on disk: each is read once, and damaged ones are ignored. Also tests of the receipts of another SAE.
+// Tests of receipts on disk. Each receipt must be read once, and damaged receipts and receipts of another SAE must
+// not count.
 
 import ByteJSON
 import Files
@@ -15,7 +16,7 @@ struct ReceiptReaderTests {
     private static let saes = [hook.description: "an SAE"]
     private static let naming = OutputNaming(label: "model")
     private static let columns = 5
-    /// Author i has i + 1 documents.
+    /// The authors of the run. The author at index i has i + 1 documents.
     private static let authors = ["a", "b_c", "", "é"]
 
     private let folder: TemporaryFolder
@@ -55,7 +56,7 @@ struct ReceiptReaderTests {
         #expect(try new(reader) == [])
         let bytes = try ReceiptReaderTests.lines(0..<3)
         let first = try ReceiptReaderTests.lines(0..<1).count
-        // A line without an end is being written, and is not read yet.
+        // A line without a line break may still be incomplete, so it is not read yet.
         for (count, found) in [(first - 1, []), (first + 5, [0]), (bytes.count, [1, 2])] {
             try folder.write(bytes.prefix(count), "x.receipts")
             #expect(try new(reader) == found)
@@ -68,8 +69,8 @@ struct ReceiptReaderTests {
         #expect(reader.damage == [])
     }
 
-    /// Checks that a wrong byte never costs all lines. A wrong line break costs two. The reader does not check the space after
-    /// the checksum, so spaces stay as they are.
+    /// Checks each byte of a receipts file: a wrong value must cost one receipt, or two if the byte is a line break.
+    /// Spaces are left out, because the reader does not check the space after the checksum.
     @Test func damagedLinesAttestNothing() throws {
         let bytes = try ReceiptReaderTests.lines(0..<3)
         var kept: Set<[Int]> = []
@@ -85,7 +86,7 @@ struct ReceiptReaderTests {
         #expect(kept.allSatisfy { $0.count >= 1 })
     }
 
-    /// Checks that receipts with valid checksums that cannot be of these authors count as damaged.
+    /// Checks that receipts with valid checksums count as damaged if they cannot belong to these authors.
     @Test func impossibleReceiptsAttestNothing() throws {
         func attempt(
             _ change: (inout AuthorReceipt) -> Void
@@ -110,7 +111,7 @@ struct ReceiptReaderTests {
         for change in changes { #expect(try attempt(change) == ([], 1)) }
     }
 
-    /// Checks that receipts in separate files, as earlier versions wrote them, are read.
+    /// Checks that receipts in separate files are read. Earlier versions wrote one file for each receipt.
     @Test func receiptsInFilesOfTheirOwnAreRead() throws {
         try folder.write(
             try ReceiptReaderTests.lines(0..<1).dropLast().dropFirst(9),
@@ -120,7 +121,8 @@ struct ReceiptReaderTests {
         #expect(try new(reader) == [])
     }
 
-    /// Checks that a file counts only if its features come from the SAE in use. Files that do not depend on an SAE count always.
+    /// Checks that a file counts only if its features come from the SAE in use. Files that do not depend on an SAE
+    /// always count.
     @Test func filesOfAnotherSAEAreKnownAsSuch() throws {
         let (receipt, naming) = (ReceiptReaderTests.receipt(0), ReceiptReaderTests.naming)
         let names = naming.activations(ReceiptReaderTests.hook, author: receipt.author)

@@ -1,4 +1,4 @@
-// The JSON reader and writer follow Python's rules.
+// Tests that the JSON reader and writer follow Python's rules.
 
 import Testing
 
@@ -32,7 +32,8 @@ struct JSONTests {
                 == 1.234_567_890_123_456_8e29)
     }
 
-    /// Strings are read eight bytes at a time. Their end, or a byte that interrupts them, may be at any of the eight places.
+    /// Checks strings of every length from 0 to 39 characters. Strings are read eight bytes at a time, and the end of
+    /// a string, or an invalid byte, can be at any of the eight places.
     @Test func stringsEndWhereverTheyDo() throws {
         for length in 0..<40 {
             for filler in ["a", " ", "~", "\u{7F}", "é", "\u{1F600}"] {
@@ -68,7 +69,7 @@ struct JSONTests {
     func refusesWithThePlace(text: String, offset: Int) {
         let error = #expect(throws: JSONSyntaxError.self) { try parse(text) }
         #expect(error?.offset == offset, "\(String(describing: error))")
-        // Skipping a value checks the same grammar.
+        // `skipValue` must refuse the same texts as the parser.
         let bytes = Array(text.utf8)
         bytes.withUnsafeBufferPointer { bytes in
             _ = #expect(throws: JSONSyntaxError.self) {
@@ -97,7 +98,7 @@ struct JSONTests {
     @Test func loneSurrogatesAreNotUnicode() throws {
         for text in [#""\ud83d""#, #""\ude00""#, #""\ud83d\u0041""#, #""\ud83dx""#] {
             #expect(throws: JSONSyntaxError.self) { try parse(text) }
-            // `skipValue` accepts them, because nobody reads the value.
+            // `skipValue` accepts lone surrogates, because the value is not used.
             let bytes = Array(text.utf8)
             try bytes.withUnsafeBufferPointer { bytes in
                 var scanner = JSONScanner(bytes)
@@ -113,7 +114,7 @@ struct JSONTests {
             "a": .array([.integer(1), .string("x")]), "empty": .array([]), "none": .object([:]),
         ])
         JSONText.append(value, to: &out)
-        // json.dumps({"a": [1, "x"], "empty": [], "none": {}}, indent=4)
+        // The output of Python's json.dumps({"a": [1, "x"], "empty": [], "none": {}}, indent=4).
         let expected = """
             {
                 "a": [

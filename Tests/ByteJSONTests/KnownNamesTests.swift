@@ -1,4 +1,4 @@
-// Keys that a reader knows, keys that it refuses, and unknown keys that it names.
+// Tests of the three kinds of keys: keys that a reader knows, keys that it refuses, and unknown keys, which it lists.
 
 import ByteJSON
 import Testing
@@ -39,7 +39,7 @@ struct KnownNamesTests {
     }
 
     @Test func whatIsNotKnownIsNamedOnce() throws {
-        // U+212A is not K, although Swift's strings compare as equal.
+        // U+212A (the kelvin sign) is not the letter K, although Swift treats the two strings as equal.
         let object = JSONObject([
             ("b", 1), ("size", 2), ("a", 3), ("b", 4), ("\u{212A}", 5), ("Size", 6),
         ])

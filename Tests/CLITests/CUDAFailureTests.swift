@@ -1,5 +1,5 @@
-// Tests of the error messages and of the work that is kept when NVIDIA's libraries or devices are missing, unusable, or fail
-// during a run.
+// Tests of NVIDIA libraries and devices that are missing or unusable, or that fail during a run: the error message,
+// and the resume by the same command.
 
 import ByteJSON
 import Foundation
@@ -10,7 +10,7 @@ extension CUDATests {
     // MARK: Libraries
 
     @Test(arguments: [
-        // libm.so.6 is a library, but it has none of the needed functions.
+        // libm.so.6 can be loaded, but has none of the needed functions.
         ("SAE_EXTRACT_CUDART_LIB", "libm.so.6", "has no function cudaRuntimeGetVersion"),
         ("SAE_EXTRACT_CUBLAS_LIB", "libm.so.6", "has no function cublasCreate_v2"),
         ("SAE_EXTRACT_CUDA_DRIVER_LIB", "libm.so.6", "has no function cuInit"),
@@ -35,8 +35,8 @@ extension CUDATests {
         ("FAKE_CUDA_CC", "75", "compute capability 7.5, the kernels need 8.0 or later"),
         ("FAKE_CUDA_INIT", "804", "of different versions: restart the machine"),
         ("FAKE_CUDA_INIT", "999", "nvidia_uvm"),
-        // This error occurs on machines with NVSwitch before the fabric manager runs. The stand-in's driver does not know the
-        // number.
+        // Machines with NVSwitch report error 802 until the fabric manager runs. The stand-in's driver has no name
+        // for 802, so the program must know the name itself.
         ("FAKE_CUDA_INIT", "802", "CUDA_ERROR_SYSTEM_NOT_READY (802), system not yet initialized"),
         ("FAKE_CUDA_INIT", "802", "systemctl status nvidia-fabricmanager"),
         ("FAKE_CUDA_INIT", "803", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)"),
@@ -45,7 +45,7 @@ extension CUDATests {
         ("FAKE_CUDA_INIT", "805", "nvidia-cuda-mps-control"),
         ("FAKE_CUDA_INIT", "4711", "an error without a name (4711)"),
         ("FAKE_CUDA_INIT", "4711", "please report this number"),
-        // Exclusive compute mode, with two tasks on one device.
+        // Error 46 occurs in exclusive compute mode if another process already uses the device.
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "start one task per device"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "MPS"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:101", "CUDA_VISIBLE_DEVICES names a device"),
@@ -53,14 +53,15 @@ extension CUDATests {
         ("CUDA_VISIBLE_DEVICES", "", "CUDA_VISIBLE_DEVICES is ''"),
         ("CUDA_VISIBLE_DEVICES", "7", "CUDA_VISIBLE_DEVICES is '7'"),
         ("FAKE_CUDA_CRASH", "1", "crashed in the driver"),
-        // Two thirds of the memory that the model, the SAEs and a batch of one document need.
+        // This memory is two thirds of the bytes that the model, the SAEs and a batch of one document need.
         ("FAKE_CUDA_MEM", "68000000", "the device's memory is too small"),
     ])
     func devicesThatDoNotServe(variable: String, value: String, message: String) throws {
         let outcome = try run(small("out", documents: 2), exits: 69, [variable: value])
         #expect(outcome.errors.contains(message), "\(outcome.errors)")
         #expect(outcome.errors.contains("--device cpu") || outcome.errors.contains("nvidia-smi"))
-        // No work was done, so the message must not offer "to continue". Error 214 is exempt: its general advice has these words.
+        // No batch was computed, so the error must not contain "to continue". Error 214 is exempt, because its
+        // general advice contains these words.
         #expect(
             value == "cudaSetDevice:1:214" || !outcome.errors.contains("to continue"),
             "\(outcome.errors)")
@@ -81,7 +82,8 @@ extension CUDATests {
         #expect(outcome.errors.contains("has not answered for 1 seconds"))
     }
 
-    /// Checks that the process that asks the driver for devices (`__devices`) gets no Hub token: it does not use the Hub.
+    /// Checks that the child process `__devices`, which asks the driver for devices, has no Hub token in its
+    /// environment. Reason: `__devices` does not use the Hub.
     @Test func theProcessThatIsAskedHasNoToken() throws {
         let script = """
             "$@" >/dev/null 2>&1 &
@@ -144,8 +146,8 @@ extension CUDATests {
 
     // MARK: Failures during a run
 
-    /// Checks that a batch is computed in parts when the device's memory is short, that run.json says so, and that the results
-    /// agree with those of whole batches.
+    /// Checks a device whose memory is too small for a batch of 15 documents. The batch must be computed in parts,
+    /// run.json must say so, and the results must agree with those of whole batches.
     @Test func outOfMemoryHalvesTheBatch() throws {
         func job(_ name: String) -> [String] {
             tiny(name, batchSize: "15") + [
@@ -153,7 +155,8 @@ extension CUDATests {
             ]
         }
         try run(job("whole"))
-        // This memory is enough for cuBLAS' workspace, the weights and some documents, but not for fifteen.
+        // This memory is enough for cuBLAS' workspace, the weights and some documents, but not for a batch of 15
+        // documents.
         let outcome = try run(job("parts"), ["FAKE_CUDA_MEM": "83000000"])
         #expect(
             outcome.errors.contains("batches are computed in 2 parts from here on"),
@@ -168,8 +171,8 @@ extension CUDATests {
         #expect(divided == true)
     }
 
-    /// Checks that the journaled batches are kept when a kernel fails or the device is lost, and that the same command then
-    /// continues to the same bytes.
+    /// Checks a run in which a kernel fails or the device is lost. The error must name the failure. The same command
+    /// must then complete the run with the bytes of an uninterrupted run.
     @Test(arguments: [
         ("cuLaunchKernel:300:719", "CUDA_ERROR_LAUNCH_FAILED (719)"),
         ("cudaEventSynchronize:20:999", "(999)"),
@@ -197,8 +200,8 @@ extension CUDATests {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that batches that are on the device when a signal arrives are finished and kept, and that the same command
-    /// continues to the same bytes.
+    /// Checks that SIGTERM stops a run with exit code 75 while batches are on the device. The same command must then
+    /// complete the run with the bytes of an uninterrupted run.
     @Test func stoppingKeepsWhatIsUnderWay() throws {
         try run(small("whole"))
         let tool = try RunningTool(

@@ -1,5 +1,5 @@
-// Tests of the CUDA path of the real binary, on the stand-in for NVIDIA's libraries, which runs the same kernels on the
-// processor.
+// Tests of the real binary with `--device cuda`, on the stand-in for NVIDIA's libraries, which runs the same kernels
+// on the processor.
 
 import ByteJSON
 import Crypto
@@ -15,12 +15,12 @@ struct CUDATests: UsingFolder {
         folder = try TemporaryFolder()
     }
 
-    /// Arguments of the fixture's main job.
+    /// Returns the arguments of the fixture's main job.
     func tiny(_ name: String, batchSize: String = "4") -> [String] {
         Tool.tinyArguments(saveDirectory: folder.file(name), batchSize: batchSize)
     }
 
-    /// Arguments of a small job: `documents` documents of all authors in batches of one.
+    /// Returns the arguments of a small job: `documents` documents in all, in batches of one document.
     func small(_ name: String, documents: Int = 8) -> [String] {
         let tiny = TestData.tiny
         return [
@@ -73,7 +73,7 @@ struct CUDATests: UsingFolder {
         #expect(comparison.problems == [])
         #expect(comparison.files == 21)
         #expect(comparison.widestMargin <= OutputComparison.roundingMargin)
-        // The model's 29 matrices are bfloat16; the encoders are not.
+        // The 29 matrices of the model are bfloat16. The other 3 matrices are encoders and are not bfloat16.
         #expect(
             try lastRecordedRun("out")["products"]?.array?.first?.string?
                 .contains("(29 of 32 matrices)") == true)
@@ -86,7 +86,7 @@ struct CUDATests: UsingFolder {
             reference: folder.file("32"), candidate: folder.file("16"))
         #expect(comparison.differingBits > 0)
         #expect(comparison.differingBits < comparison.bits / 500)
-        // A run with another `--dtype` does not continue these results.
+        // A run with another `--dtype` must be refused in a folder with these results.
         let other = try run(small("16"), exits: 78)
         #expect(other.errors.contains("--dtype: bfloat16 in the other run, float32 in this run"))
     }
@@ -99,8 +99,8 @@ struct CUDATests: UsingFolder {
         }
     }
 
-    /// Checks that a file that is made again has the same bytes, and that the choice of hooks does not change the computed
-    /// values.
+    /// Checks that a deleted file is made again with the same bytes. Also checks that a run with fewer hooks computes
+    /// the same values.
     @Test func aFileThatIsMadeAgainHasTheSameBytes() throws {
         let job = small("out", documents: 4) + ["--activation_values", "raw"]
         try run(job)
@@ -114,15 +114,16 @@ struct CUDATests: UsingFolder {
         #expect(try results("res")[name] == whole[name])
     }
 
-    /// Checks that results are the same when the stand-in runs work only when something waits for it (the default, which exposes
-    /// missing waits) and when it runs work as soon as it is enqueued (which hides them).
+    /// Checks that two modes of the stand-in give the same results. By default, work runs only when something waits
+    /// for it, so that a missing wait shows. With FAKE_CUDA_EAGER, work runs as soon as it is enqueued.
     @Test func lateAndEagerStreamsAgree() throws {
         try run(small("late", documents: 3))
         try run(small("eager", documents: 3), ["FAKE_CUDA_EAGER": "1"])
         #expect(try results("late") == results("eager"))
     }
 
-    /// Checks SAEs with 2000 features, of which more fire than the results have room for at first: the batch is computed again.
+    /// Checks SAEs of which more features fire than the result buffer on the device holds at first. The batch must be
+    /// computed again with a larger buffer.
     @Test func resultsBeyondTheirRoomAreComputedAgain() throws {
         var model = SyntheticModel()
         model.dSAE = 2000
@@ -136,7 +137,8 @@ struct CUDATests: UsingFolder {
                 "--save_dir", folder.file(name),
             ]
         }
-        // The log has 6 lines with " explains ", one for each site of the 2 layers, although the batch is computed again.
+        // The log must contain " explains " 6 times, once for each site of the 2 layers, although the batch is
+        // computed again.
         let outcome = try run(job("cuda"))
         #expect(
             outcome.errors.components(separatedBy: " explains ").count == 7, "each tap is checked")
@@ -157,7 +159,7 @@ struct CUDATests: UsingFolder {
             #expect(try results(devices) == expected, "\(devices) devices")
             #expect(try lastRecordedRun(devices)["devices"]?.array?.count == Int(devices))
         }
-        // A run with one worker on the second device.
+        // This run has one worker, on the second of three devices.
         try run(
             small("second") + ["--workers", "1"],
             ["FAKE_CUDA_DEVICES": "3", "CUDA_VISIBLE_DEVICES": "1"])
@@ -191,7 +193,8 @@ struct CUDATests: UsingFolder {
 
     // MARK: PTX
 
-    /// Checks that the committed PTX was built from the committed source: its first line ends with the SHA-256 of the source.
+    /// Checks that the committed PTX was built from the committed source: its first line ends with the SHA-256 of the
+    /// source.
     @Test func kernelsAreMadeOfTheirSource() throws {
         let sources = TestData.packageRoot + "/Sources/C/CCUDA/"
         var hash = SHA256()

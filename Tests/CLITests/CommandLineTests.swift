@@ -1,4 +1,4 @@
-// Tests of flags, environment variables and help, and of the files that a run leaves besides the arrays.
+// Tests of flags, environment variables and help, and of the files besides arrays that a run writes.
 
 import ArgumentParser
 import ArrayFiles
@@ -72,8 +72,8 @@ struct CommandLineTests: UsingFolder {
         #expect(try Tool.run(["--layers", "0", "-h"]).output.contains("OVERVIEW:"))
     }
 
-    /// Checks that an argument that is not valid UTF-8 is refused. Swift would replace the invalid bytes, and the path would then
-    /// name another file.
+    /// Checks that an argument that is not valid UTF-8 is refused. Swift would replace the invalid bytes, so the path
+    /// would name another file.
     @Test func argumentsMustBeUTF8() throws {
         let outcome = try Tool.run(
             Tool.tinyArguments(saveDirectory: folder.file("out")), exits: 64,
@@ -113,8 +113,8 @@ struct CommandLineTests: UsingFolder {
             ))
     }
 
-    /// Checks that an error about a flag whose value comes from the environment names the variable, whether the check of the
-    /// flags or the reading of the corpus finds the error.
+    /// Checks that a message about a flag names the environment variable if the flag's value comes from the
+    /// environment. The first message comes from the check of the flags, the second from reading the corpus.
     @Test func theVariableBehindAFlagIsNamed() throws {
         let outcome = try Tool.run(
             Tool.arguments(
@@ -135,7 +135,8 @@ struct CommandLineTests: UsingFolder {
     }
 
     @Test func everyFlagIsKnownToTheNormalizer() throws {
-        // The help has all flags of the table and, besides them, only `--help`, `--version` and the spelling `--n-docs`.
+        // The help must list every flag of the normalizer's table, and otherwise only `--help`, `--version` and
+        // `--n-docs`.
         let help = try Tool.run(["--help"])
         let words = help.output.split(whereSeparator: { " ,.\n()".contains($0) })
         let flags = Set(words.filter { $0.hasPrefix("--") }.map { String($0.dropFirst(2)) })
@@ -169,8 +170,7 @@ struct CommandLineTests: UsingFolder {
         let lines = version.output.split(separator: "\n")
         #expect(lines.count == 3)
         #expect(lines[0].firstMatch(of: /^sae-extract 0\.1\.0( \([0-9a-f]{12}\+?\))?$/) != nil)
-        // If OpenBLAS does not know the processor, workers use another OpenBLAS kernel set than OpenBLAS chose; the line then
-        // names both.
+        // If workers use another OpenBLAS kernel set than the one that OpenBLAS chooses, the line names both sets.
         let kernels = /^OpenBLAS \d+\.\d+\.\d+ \w+(; workers take \w+)?$/
         #expect(lines[1].firstMatch(of: kernels) != nil)
         #expect(lines[2] == "CUDA: no NVIDIA driver")
@@ -207,7 +207,8 @@ struct CommandLineTests: UsingFolder {
             #expect(tokens.count == author["source_lines"]?.array?.count)
             #expect(tokens.reduce(0, +) == author["tokens"]?.integer)
         }
-        // The values of the oracle's run of the same job: 6 documents, of which the second fills all positions.
+        // The token counts of the reference run (oracle) of the same job: 6 documents. The second document was cut to
+        // the maximum length.
         #expect(
             authors[0]["tokens_per_row"]?.array?.compactMap(\.integer) == [
                 39, 359, 110, 64, 127, 175,
@@ -225,7 +226,7 @@ struct CommandLineTests: UsingFolder {
             files.compactMap { $0["name"]?.string } == [
                 "model.safetensors", "config.json", "tokenizer.json",
             ])
-        // `source_lines` holds line numbers of the corpus, counted from 1.
+        // `source_lines` has line numbers of the corpus, counted from 1.
         let lines = try TestData.bytes(TestData.tiny + "/authormix.jsonl").split(
             separator: 0x0A, omittingEmptySubsequences: false)
         let line = try #require(authors[1]["source_lines"]?.array?[0].integer)
@@ -236,7 +237,7 @@ struct CommandLineTests: UsingFolder {
         try Tool.run(Tool.alternativeArguments(saveDirectory: folder.path), exits: 0)
         let names = try directoryContents(folder.path)
         #expect(names.count == 23 && names.contains("run.json"))
-        // After the run, `.sae-extract` holds the receipts, but no journals and no partial files.
+        // After the run, `.sae-extract` must have the receipts, but no journals and no partial files.
         let own = try FileManager.default.subpathsOfDirectory(atPath: folder.file(".sae-extract"))
         #expect(own.count { $0.hasSuffix(".receipts") } == 1)
         #expect(!own.contains { $0.hasSuffix(".journal") || $0.hasSuffix(".partial") }, "\(own)")
@@ -272,8 +273,8 @@ struct CommandLineTests: UsingFolder {
     }
 
     @Test func rowsArePaddedToTheLargestAuthor() throws {
-        // harbour has 15 documents and lantérne 5. The array of lantérne has space for 15 documents too; the space after its 5
-        // documents is zero.
+        // harbour has 15 documents, lantérne has 5. The array of lantérne must have room for 15 documents too, with
+        // zeros after its fifth document.
         let outcome = try Tool.run(
             Tool.arguments(
                 corpus: TestData.tiny + "/authormix.jsonl", layers: [1], saveDirectory: folder.path)
@@ -303,7 +304,8 @@ struct CommandLineTests: UsingFolder {
         #expect(names.count == 4 * 5 + 2)
     }
 
-    /// Checks that a run whose standard streams are closed or fail completes and writes correct files.
+    /// Checks that a run completes and writes correct files if its standard streams are closed or cannot be written
+    /// to.
     @Test(arguments: ["2>&-", "0<&- >&- 2>&-", "2>/dev/full", "2>&1 | true"])
     func closedStreamsDoNotMatter(redirection: String) throws {
         let arguments = Tool.alternativeArguments(saveDirectory: folder.file("out"))
@@ -312,14 +314,15 @@ struct CommandLineTests: UsingFolder {
         let comparison = try OutputComparison(
             reference: TestData.tiny + "/expected-alt", candidate: folder.file("out"))
         #expect(comparison.problems == [])
-        // A run that fails still ends with its exit code, even if it cannot print the error.
+        // A run that fails must end with its exit code, even if it cannot print the error.
         try Tool.run(
             arguments + ["--layers", "99"], exits: 64,
             launcher: .shell("set -o pipefail; \"$@\" \(redirection)"))
     }
 
     @Test func theTapsAreCheckedOnceThereAreTokens() throws {
-        // The first batch is a document without tokens.
+        // The first batch is a document without tokens. So the SAEs can be checked on activations only in the second
+        // batch.
         let lines = "{\"style\":\"a\",\"text\":\"\"}\n{\"style\":\"a\",\"text\":\"the tide rose\"}"
         let corpus = try folder.write(lines.utf8, "c.jsonl")
         let outcome = try Tool.run(

@@ -1,4 +1,5 @@
-// Tests of disks that are full, broken, read-only or removed: the error names the cause, and no finished work is lost.
+// Tests of disks that are full, broken or read-only, and of folders that are removed during a run. The error must
+// name the cause, and no finished work may be lost.
 
 import Files
 import Foundation
@@ -9,10 +10,12 @@ struct DiskTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    /// Checks that a limit on file sizes that stops the journal loses no journaled batch.
+    /// Checks that no journaled batch is lost if the journal reaches a limit on file sizes (`ulimit -f`) and the run
+    /// fails.
     @Test func aFullDiskLosesNothing() throws {
         try run(job("whole", layers: [0, 1, 2, 3]))
-        // The journal is the largest file of this run, about 60 kB per batch.
+        // The journal is the largest file of this run, with about 60 kB for each batch, so the journal reaches the
+        // limit first.
         let full = try run(
             job("out", layers: [0, 1, 2, 3], ["--workers", "1"]), exits: 74,
             launcher: .limit("-f 500"))
@@ -26,7 +29,8 @@ struct DiskTests: Resuming {
         #expect(try results("out") == results("whole", layers: 4))
     }
 
-    /// Checks that files that the file system cannot map are read instead, with the same results and one message.
+    /// Checks a file system that cannot memory-map files. The program must read the files instead, with the same
+    /// results and only one message.
     @Test(arguments: [
         (ENODEV, ""), (EINVAL, ".safetensors"), (EPERM, "params.npz"), (EOPNOTSUPP, ".json"),
     ])
@@ -51,7 +55,8 @@ struct DiskTests: Resuming {
         #expect(outcome.errors.contains("raise the limit on memory"))
     }
 
-    /// Checks that a failing system call ends the run with an error, and that batches finished before it are not computed again.
+    /// Checks that a failing system call ends the run with an error. The next run must not compute again the batches
+    /// that were finished before the failure.
     @Test(arguments: [
         ("append:5:ENOSPC", "No space left on device"), ("append:5:EIO", "Input/output error"),
         ("sync:2:EIO", "Input/output error"), ("write:9:ENOSPC", "No space left on device"),
@@ -110,7 +115,7 @@ struct DiskTests: Resuming {
     }
 
     @Test func tooLittleSpaceIsSeenBeforeTheStart() throws {
-        // A file system of 300 kB, in a separate mount namespace.
+        // Mounts a file system of 300 kB in a separate mount namespace.
         let target = try folder.make("small")
         let outcome = try run(
             job("small", layers: [0, 1, 2, 3]), exits: 74,
@@ -151,12 +156,13 @@ struct DiskTests: Resuming {
         chmod(target, 0o755)
     }
 
-    /// Checks that a run whose folder is removed ends with an error and without a crash, and that the next run starts again from
-    /// the beginning.
+    /// Checks a run whose `save_dir` disappears while the run computes. The run must end with an error and without a
+    /// crash. The same command must then make complete results.
     @Test func aVanishedFolderIsAnError() throws {
         let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(tool.waitForBatches(4))
-        // The folder is moved in one step. Removing file by file would race with the files that the run writes meanwhile.
+        // Moves the folder with one rename. Removing the files one by one would race with the run, which still
+        // creates files.
         try FileManager.default.moveItem(
             atPath: folder.file("out"), toPath: folder.file("vanished"))
         #expect(tool.wait() == 74, "\(tool.log)")
@@ -166,8 +172,8 @@ struct DiskTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that a run whose journal is removed, as when another run clears the folder, fails: no other process would find its
-    /// batches.
+    /// Checks that a run fails if its journal is removed, for example by another run that clears the folder. Other
+    /// processes would not find the batches of a removed journal.
     @Test func aVanishedJournalIsAnError() throws {
         let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(tool.waitForBatches(2))

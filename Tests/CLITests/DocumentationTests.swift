@@ -1,4 +1,4 @@
-// Tests of the documents: their commands print what the documents show, and the flags and links in them exist.
+// Tests of the documents. The commands in them must print the output that is shown, and flags and links must exist.
 
 import ArgumentParser
 import Foundation
@@ -24,19 +24,21 @@ struct DocumentationTests {
 
     // MARK: Commands
 
-    /// Commands that run one after the other in one shell, and the expected output of each.
+    /// A `console` block of a document: commands that run one after the other in one shell, and the expected output
+    /// of each.
     struct Block: CustomTestStringConvertible {
         var document = ""
         var line = 0
-        /// The circumstances of the block: "fault POINT", "file-system NAME=VALUE…", "limit ULIMIT", "gpu BYTES", "hub OPTIONS",
-        /// or empty for none.
+        /// The conditions under which the commands run: "fault POINT", "file-system NAME=VALUE…", "limit ULIMIT",
+        /// "gpu BYTES" or "hub OPTIONS", split at spaces. Empty if the block has no special conditions.
         var circumstances: [String] = []
         var steps: [(command: String, output: [String])] = []
 
         var testDescription: String { "\(document):\(line)" }
     }
 
-    /// Returns the blocks marked `console` of a document. A comment `<!-- test: … -->` before a block gives its circumstances.
+    /// Returns the `console` blocks of a document. A comment `<!-- test: … -->` before a block gives its
+    /// `circumstances`.
     static func blocks(of document: String) throws -> [Block] {
         var blocks: [Block] = []
         var current: Block?
@@ -60,8 +62,8 @@ struct DocumentationTests {
         return blocks
     }
 
-    /// Whether `lines` match `pattern`. The pattern's line "…" stands for any number of lines; "…" within a line stands for any
-    /// text.
+    /// Returns whether `lines` match `pattern`. A pattern line "…" matches any number of lines. Within a pattern
+    /// line, "…" matches any text.
     static func matches(_ lines: ArraySlice<String>, _ pattern: ArraySlice<String>) -> Bool {
         guard let first = pattern.first else { return lines.isEmpty }
         if first == "…" {
@@ -85,8 +87,8 @@ struct DocumentationTests {
         return rest.hasSuffix(parts.last!)
     }
 
-    /// Runs the commands of a document in order and compares their output. They run in a temporary folder with links to the
-    /// project's `Fixtures` and `scripts`.
+    /// Checks that the commands of a document print the output that the document shows. They run in order, in a
+    /// temporary folder with links to the project's `Fixtures` and `scripts`.
     @Test(arguments: documents)
     func commandsDoWhatIsShown(document: String) throws {
         let folder = try TemporaryFolder()
@@ -116,7 +118,7 @@ struct DocumentationTests {
         ]
         var script = "exec 2>&1\n"
         var hub: TestHub?
-        // Each block has a separate folder for its Hub, because other blocks may start one too.
+        // Each block has a separate folder for its Hub, because several blocks may start a Hub.
         let hubFolder = try TemporaryFolder()
         switch block.circumstances.first {
         case nil: break
@@ -173,7 +175,7 @@ struct DocumentationTests {
 
     // MARK: Flags
 
-    /// The flags of each subcommand, by its `--help`. The key "" has the flags of a run.
+    /// The flags that `--help` of each subcommand lists, by the subcommand's name. The key "" has the flags of a run.
     private static let flags: [String: Set<String>] = {
         var flags: [String: Set<String>] = [:]
         for command in [""] + SAEExtract.configuration.subcommands.map({ $0._commandName }) {
@@ -184,14 +186,14 @@ struct DocumentationTests {
         return flags
     }()
 
-    /// Returns the flags (words like `--batch_size`) in `text`. `--n-docs` counts as `--n_docs`.
+    /// Returns the flags in `text`, which are words like `--batch_size`. Returns `--n_docs` for `--n-docs`.
     private static func names(in text: String) -> [String] {
         text.split(whereSeparator: { !($0.isLetter || $0.isNumber || $0 == "-" || $0 == "_") })
             .filter { $0.hasPrefix("--") && $0.count > 2 && $0.dropFirst(2).first!.isLetter }
             .map { $0 == "--n-docs" ? "--n_docs" : String($0) }
     }
 
-    /// Checks that the program has every flag that a call of it in a code block gives.
+    /// Checks that the program has every flag that the code blocks of a document give to `sae-extract`.
     @Test(arguments: documents)
     func documentedFlagsExist(document: String) throws {
         var inBlock = false
@@ -200,7 +202,7 @@ struct DocumentationTests {
             if line.hasPrefix("```") { inBlock.toggle() }
             guard inBlock else { continue }
             let start = line.range(of: "sae-extract ").map { String(line[$0.upperBound...]) }
-            // A line after a backslash belongs to the call in the line before.
+            // If a call of `sae-extract` ends with a backslash, the next line continues the call.
             let text = start ?? (call != nil ? line : "")
             call = text.hasSuffix("\\") ? text : nil
             let code = String(text.split(separator: " #", maxSplits: 1).first ?? "")
@@ -217,7 +219,7 @@ struct DocumentationTests {
         }
     }
 
-    /// Checks that the documents name every subcommand and every flag of each.
+    /// Checks that the documents mention every subcommand and every flag of each subcommand.
     @Test func everythingIsDocumented() throws {
         let text = try DocumentationTests.documents.map {
             try DocumentationTests.lines(of: $0).joined(separator: "\n")
@@ -231,7 +233,7 @@ struct DocumentationTests {
         }
     }
 
-    /// Checks that links between documents lead to existing files and headings.
+    /// Checks that every link in a document leads to an existing file and heading.
     @Test(arguments: documents)
     func linksLead(document: String) throws {
         let folder = (document as NSString).deletingLastPathComponent

@@ -1,4 +1,4 @@
-// Tests on file systems that refuse names and calls that others accept, or that do not report their free space.
+// Tests on file systems that refuse some file names or system calls, or that do not report their free space.
 
 import Files
 import Foundation
@@ -13,7 +13,7 @@ struct FileSystemTests: Resuming {
 
     private static let refused = Set(#":?"<>|*\"#)
 
-    /// Checks that the program itself chooses no names that Windows' file systems refuse.
+    /// Checks that the names that the program itself chooses have no characters that Windows' file systems refuse.
     @Test func harmlessNamesAreTakenEverywhere() throws {
         let names = try shim(["FAULT_NAMES": "dos:\(folder.path)"])
         try run(job("out", ["--workers", "2"]), environment: names)
@@ -54,7 +54,7 @@ struct FileSystemTests: Resuming {
                 && dry.output.contains("(a run checks its file system before it computes)"),
             "\(dry.output)")
         #expect(try own("", in: "out").allSatisfy { !$0.hasSuffix(".partial") })
-        // On other file systems these files keep their usual names.
+        // On a file system that accepts the character, the file has its usual name.
         try run(job("plain"))
         #expect(
             fileExists(folder.file("plain/sae__google_gemma-2-2b__tokens__\(author).json")))
@@ -145,12 +145,12 @@ struct FileSystemTests: Resuming {
         #expect(computed(refused) == 0 && !fileExists(folder.file("out")))
         let ignored = try run(arguments + ["--ignore_free_space"], environment: space)
         #expect(ignored.errors.contains("warning: --ignore_free_space: "), "\(ignored.errors)")
-        // A run whose files are all complete needs no space.
+        // If all files of a run are complete, the run needs no space and must not be refused.
         #expect(computed(try run(arguments, environment: space)) == 0)
     }
 
-    /// Checks a file system with enough space but too few inodes. With 30 inodes, the run is refused before it computes; with 90
-    /// and `--ignore_free_space`, the error during the run says that no inodes are left.
+    /// Checks a file system with enough space but too few inodes. With 30 inodes, the run must be refused before it
+    /// computes. With 90 inodes and `--ignore_free_space`, the error during the run must say that no inodes are left.
     @Test(arguments: [30, 90])
     func tooFewInodesAreNamed(count: Int) throws {
         let target = try folder.make("few")

@@ -1,4 +1,4 @@
-// Checks that the fixture's files are the files that the oracle wrote, unchanged.
+// Checks that the fixture's files are unchanged since the oracle wrote them: their SHA-256 are those in `SHA256SUMS`.
 
 import Files
 import Foundation

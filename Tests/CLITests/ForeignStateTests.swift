@@ -1,5 +1,5 @@
-// Tests that none of these crash the program: journals and receipts with valid checksums but impossible contents, files that
-// become shorter while they are read, and limits on open files.
+// Tests of files that must not crash the program: journals and receipts with valid checksums but impossible contents,
+// and files that become shorter while the program reads them. Also tests of low limits on open files.
 
 import ArrayFiles
 import Files
@@ -23,9 +23,11 @@ struct ForeignStateTests: Resuming {
         }
     }
 
-    /// Returns the bytes of `journal` with `change` made to the payload of its first record, and with both checksums corrected.
+    /// Applies `change` to the payload of the journal's first record, and corrects both checksums of the record.
+    /// Returns the bytes of the changed journal.
     private func changed(_ journal: [UInt8], _ change: (inout [UInt8]) -> Void) -> [UInt8] {
-        // Before the first record there are the signature (8 bytes) and the header's frame; each frame has a head of 32 bytes.
+        // A journal begins with a signature (8 bytes) and the frame of its header. Each frame begins with a head of
+        // 32 bytes.
         let start = 8 + 32 + number(journal, 8 + 16, UInt64.self)
         let end = start + 32 + number(journal, start + 16, UInt64.self)
         var payload = Array(journal[(start + 32)..<end])
@@ -37,7 +39,8 @@ struct ForeignStateTests: Resuming {
         return journal[..<start] + head + payload + journal[end...]
     }
 
-    /// Byte offsets in a payload at which the documents and the features of the first hook begin.
+    /// Returns the byte offsets of two sections of a record's payload: the documents, and the features of the first
+    /// hook.
     private func places(_ payload: [UInt8]) -> (documents: Int, features: Int) {
         let documents = 4 + 16 * number(payload, 0, UInt32.self)
         return (documents, documents + number(payload, 4 + 8, UInt64.self))
@@ -47,7 +50,7 @@ struct ForeignStateTests: Resuming {
         try run(job("whole"))
         let expected = try results("whole")
         try stopHalfway(job("stopped"))
-        // Without receipts no author is complete, so the whole journal counts.
+        // Removes the receipts, so that no author is complete and the run reads every batch of the journal.
         for path in try own(".receipts", in: "stopped") {
             try FileManager.default.removeItem(atPath: path)
         }
@@ -90,8 +93,8 @@ struct ForeignStateTests: Resuming {
         }
     }
 
-    /// Checks that receipts with impossible numbers are ignored. Such numbers once ended the parent before its first message, or
-    /// were accepted.
+    /// Checks that a receipt with impossible numbers but a valid checksum is ignored, with a warning. The author of
+    /// the receipt must be computed again.
     @Test(arguments: [
         (#""number":\d+"#, #""number":4096"#), (#""tokens":\[\d+"#, #""tokens":[67108864"#),
         (#""tokens":\["#, #""tokens":[3,"#), (#""(blocks[^"]*)":\d+"#, #""$1":1125899906842625"#),
@@ -122,7 +125,7 @@ struct ForeignStateTests: Resuming {
 
     // MARK: Files that become shorter
 
-    /// Runs `arguments`. The file with `part` in its path becomes empty as soon as it is mapped.
+    /// Runs `arguments`. The file whose path contains `part` is cut to 0 bytes as soon as it is mapped.
     private func cut(_ arguments: [String], _ part: String) throws -> TestCommand.Outcome {
         try Tool.run(arguments, environment: try shim(["FAULT_CUT": part]))
     }
@@ -165,7 +168,8 @@ struct ForeignStateTests: Resuming {
             outcome.errors.contains(
                 "Error: \(limit) files may be open at once (ulimit -n), but "), "\(outcome.errors)")
         #expect(outcome.errors.contains("ulimit -n \(needed)"))
-        // Before the number of workers is known, the check counts one child process, so its message does not mention --workers.
+        // The check that finds 40 needed files runs before the number of workers is known, and counts one child
+        // process. So its message does not mention --workers.
         #expect(needed == 40 || outcome.errors.contains("give fewer --workers"))
     }
 

@@ -1,4 +1,4 @@
-// Helpers of the tests of the command line.
+// Helpers of the command-line tests.
 
 import ByteJSON
 import Crypto
@@ -7,7 +7,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Checks the exit code of a finished run, and that its errors contain each of `parts`.
+/// Checks the exit code of a finished run, and that its standard error contains each of `parts`.
 func expect(
     _ outcome: TestCommand.Outcome, exits status: Int32, saying parts: [String] = [],
     _ place: SourceLocation = #_sourceLocation
@@ -34,40 +34,42 @@ extension Tool {
     }
 }
 
-/// Tests that keep their files in `folder`, with the results of each job in a folder in it.
+/// Tests that keep all their files in `folder`. Each job writes its results to a subfolder of `folder`.
 protocol UsingFolder {
     var folder: TemporaryFolder { get }
 }
 
 extension UsingFolder {
-    /// Reads the output files of the job `name`: their bytes by file name.
+    /// Returns the output files of the job `name`, as bytes by file name.
     func results(_ name: String) throws -> [String: [UInt8]] {
         try Tool.results(in: folder.file(name))
     }
 
-    /// Reads the entries of the run.json of the job `name`, oldest first.
+    /// Returns the entries in run.json of the job `name`, oldest first.
     func recordedRuns(_ name: String) throws -> [JSONObject] {
         let manifest = try MappedFile(path: folder.file(name + "/run.json")).parsedJSON()
         return try #require(manifest.object?["runs"]?.array).compactMap(\.object)
     }
 
-    /// Reads the newest entry of the run.json of the job `name`.
+    /// Returns the newest entry in run.json of the job `name`.
     func lastRecordedRun(_ name: String) throws -> JSONObject {
         try #require(try recordedRuns(name).last)
     }
 
-    /// Runs a script in `folder`. Fails if a command of it fails.
+    /// Runs a bash script in `folder`. Fails if one of its commands fails.
     func shell(_ script: String) throws {
         let outcome = try TestCommand.run(["bash", "-c", "set -e; " + script], in: folder.path)
         try #require(outcome.status == 0, "\(outcome.errors)")
     }
 
-    /// Returns an environment in which system calls fail; `variables` says which (see scripts/fakes/fault-shim.c).
+    /// Returns an environment in which system calls fail. `variables` says which calls (see
+    /// scripts/fakes/fault-shim.c).
     func shim(_ variables: [String: String?]) throws -> [String: String?] {
         try FaultShim.environment(variables, folder)
     }
 
-    /// Starts a run that pauses for three seconds at `point` (see scripts/fakes/fault-shim.c), and waits until it pauses.
+    /// Starts a run that pauses for three seconds at `point` (see scripts/fakes/fault-shim.c). Returns when the pause
+    /// begins.
     func startPaused(_ arguments: [String], at point: String) throws -> RunningTool {
         let mark = folder.file("struck")
         let tool = try RunningTool(
@@ -77,10 +79,10 @@ extension UsingFolder {
     }
 }
 
-/// The library `scripts/fakes/fault-shim.c`, which makes system calls fail.
+/// The shared library built from `scripts/fakes/fault-shim.c`, which makes system calls fail.
 enum FaultShim {
-    /// Builds the library in `folder`, unless it is there. Returns an environment that loads it, with `variables`, which say what
-    /// fails.
+    /// Builds the library in `folder` if it does not exist. Returns `variables`, which say which calls fail, with the
+    /// library added as LD_PRELOAD.
     static func environment(
         _ variables: [String: String?], _ folder: TemporaryFolder
     ) throws -> [String: String?] {

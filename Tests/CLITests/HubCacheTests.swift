@@ -1,5 +1,4 @@
-// Tests of the Hub's cache: shared, damaged and full caches, and downloads into the cache that are killed or run at the same
-// time.
+// Tests of the Hub's cache: read-only and damaged caches, and downloads that are killed or run at the same time.
 
 import Files
 import Foundation
@@ -57,7 +56,7 @@ extension HubTests {
         try folder.copy(TestData.tiny + "/authormix.jsonl", data + "/train-0.jsonl")
         try folder.write([], data + "/train-1.jsonl")
         let some = ["fetch", "--layers", "0", "--data_repo", "some/corpus"]
-        // An empty partial download, as left by a process that was killed before the first byte arrived.
+        // Makes an empty partial download. A process leaves one if it is killed before the first byte arrives.
         let empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
         let cached = "hf/hub/datasets--some--corpus"
         try folder.write([], "\(cached)/.sae-extract/\(empty)/1.partial")
@@ -71,8 +70,8 @@ extension HubTests {
         try checkCache()
     }
 
-    /// Checks that a download succeeds on a file system with room for the file, but not for the file and an earlier partial
-    /// download of it at the same time.
+    /// Checks that a download continues an earlier partial download in place. The file system has room for the whole
+    /// file, but not for the file and the partial download at the same time.
     @Test func whatIsThereNeedsNoRoomTwice() throws {
         let line = #"{"style": "a", "text": "\#(String(repeating: "word ", count: 200))"}"# + "\n"
         let content = Array(String(repeating: line, count: 6000).utf8)
@@ -127,7 +126,7 @@ extension HubTests {
         var most = 0
         for round in 1...6 {
             let fetch = try startFetch()
-            // The process is killed as soon as it has added to what the earlier ones downloaded.
+            // Kills the process when the partial downloads have `round * 60_000` bytes in total.
             while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
             fetch.stop()
             most = max(most, partialBytes())
@@ -139,14 +138,16 @@ extension HubTests {
         let ranges = try hub.requests().filter { $0.port == "storage" }
             .compactMap { $0.headers["range"] }
         #expect(ranges.contains { !$0.hasPrefix("bytes=0-") }, "\(ranges)")
-        // Bytes that had arrived were not sent again: all starts together cost less than three times one download. The partial
-        // downloads did not pile up either.
+        // One complete download is 1.6 MB. All partial downloads together have less than twice this size, so they do
+        // not pile up. All starts together receive less than three times this size, so bytes that had arrived were
+        // not sent again.
         #expect(most < 3_200_000, "\(most)")
         let sent = try hub.requests().filter(\.isForBody).reduce(0) { $0 + $1.sent }
         #expect(sent < 3 * 1_600_000, "\(sent)")
     }
 
-    /// Checks that clearing the cache during a download costs at most this download.
+    /// Checks a cache whose model folder is removed during a download. The same command must then download the
+    /// missing files.
     @Test func aCacheThatIsClearedMeanwhile() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000, "times": 12}]"#)
         let fetch = try startFetch()
@@ -154,8 +155,8 @@ extension HubTests {
         let model = home + "/hub/models--google--gemma-2-2b"
         try FileManager.default.removeItem(atPath: model)
         let status = fetch.wait()
-        // The files downloaded before are gone, which may end the first command with an error. The same command downloads them
-        // again.
+        // The files that were downloaded before the removal are gone, so the first command may fail with exit code
+        // 74. The same command must download them again.
         #expect([0, 74].contains(status))
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         try checkCache()
@@ -180,18 +181,19 @@ extension HubTests {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 2000000}]"#)
         try fetchAtOnce(8)
         try checkCache()
-        // The processes wait for each other, so that each content is sent about once.
+        // While one process downloads a content, the other processes wait for it. So each content is sent about once.
         let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
         #expect(sent < 2 * 1_600_000, "\(sent)")
     }
 
-    /// Checks that without locks each process downloads the files itself, and that the cache is valid afterwards.
+    /// Checks several processes that cannot lock. Each process must download the files itself, and the cache must be
+    /// valid afterwards.
     @Test func withoutLocksTheFilesAreGoodToo() throws {
         let locks = home + "/hub/.locks"
         try folder.make("hf/hub")
-        // A file stands in place of the folder, so no lock can be made.
+        // A file in place of the folder `.locks` prevents all locks.
         try TestData.write([], to: locks)
-        // The partial download that an earlier process left has wrong bytes.
+        // Makes a partial download with wrong bytes, as if an earlier process had left it.
         let shard = try TestData.bytes(TestData.tiny + "/model/model-00002-of-00003.safetensors")
         let digest = sha256(shard)
         try folder.write(

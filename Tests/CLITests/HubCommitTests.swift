@@ -1,4 +1,4 @@
-// Tests of caches with several commits that are partly or wholly read-only, and of caches whose folders are elsewhere.
+// Tests of caches with several commits, of read-only caches, and of caches whose folders are links to other places.
 
 import ByteJSON
 import Files
@@ -9,7 +9,8 @@ import Testing
 extension HubTests {
     private var saes: String { "hub/models/google/gemma-scope-2b-pt-res" }
 
-    /// Replaces the Hub's SAE repository by a copy that the test can change. Returns the repository's folder in the cache.
+    /// Replaces the Hub's SAE repository by a copy that the test can change. Returns the repository's folder in the
+    /// cache.
     private func ownSAEs() throws -> String {
         try FileManager.default.removeItem(atPath: folder.file(saes))
         let source = try #require(
@@ -31,8 +32,8 @@ extension HubTests {
 
     // MARK: Read-only caches
 
-    /// Checks that a run on a read-only cache uses the commit in the cache that has the needed files unchanged, whichever other
-    /// files of a commit are missing or differ.
+    /// Checks a read-only cache that lacks the Hub's newest commit. The run must use a commit in the cache whose
+    /// needed files equal those of the newest commit. Other files of that commit may differ or be missing.
     @Test func theCommitThatHasWhatIsNeeded() throws {
         let repository = try ownSAEs()
         expect(try run(small("first")), exits: 0)
@@ -47,7 +48,7 @@ extension HubTests {
             saying: ["using the identical files of commit \(first)"])
         #expect(try commits(in: "second").sae == first)
         #expect(try results("second") == results("first"))
-        // The files of this run are in two commits of the cache.
+        // This run needs layers 0 and 1, which are in two different commits of the cache.
         let both = try run(small("both") + ["--layers", "0", "1"], launcher: .withoutPrivilege)
         expect(both, exits: 0, saying: ["commit \(first)"])
         #expect(
@@ -55,7 +56,7 @@ extension HubTests {
             "\(both.errors)")
         let now = try #require(try commits(in: "both").sae)
         #expect(try !commits(repository).contains(now), "the commit whose contents they all have")
-        // The advice names a commit only if the cache has the needed files of this commit.
+        // No commit in the cache has the SAE for this L0, so the advice must not name a commit.
         let other = try run(small("x") + ["--target_l0", "13"], launcher: .withoutPrivilege)
         expect(other, exits: 74, saying: ["average_l0_13/params.npz", "Set HF_HOME"])
         #expect(!other.errors.contains("take the commit"))
@@ -66,7 +67,8 @@ extension HubTests {
         expect(
             changed, exits: 74,
             saying: ["give \(first) as the revision", "--sae_revision for SAEs"])
-        // The advice works. A full commit ID as the revision gives the same error for a file that cannot be added.
+        // The advised command must succeed. With a full commit ID as the revision, a file that cannot be added to the
+        // cache must give the same error.
         expect(
             try run(small("y") + all + ["--sae_revision", first], launcher: .withoutPrivilege),
             exits: 0)
@@ -82,8 +84,8 @@ extension HubTests {
             exits: 74, saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
-    /// Checks a model whose files are in two commits of the cache, because another user has downloaded some small files of the
-    /// new commit.
+    /// Checks a cache in which the model's files are in two commits: another user has downloaded only the small files
+    /// of the new commit.
     @Test func aModelThatLiesInTwoCommits() throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -101,8 +103,8 @@ extension HubTests {
         #expect(try commits(in: "second").model == now)
     }
 
-    /// Checks that a commit's folder is not used if it has another file that would be read in place of the needed files: here one
-    /// model.safetensors in place of the shards.
+    /// Checks that a commit's folder is not used if it has an extra file that would be read instead of the needed
+    /// files. Here the folder has a model.safetensors beside the shards.
     @Test func aFolderWithAnotherFileBesideIsNotTaken() throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -118,8 +120,8 @@ extension HubTests {
             saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
-    /// Checks that the error names the folder within the cache that cannot be written to, as when another user made it: the
-    /// folder of a layer, or of a partial download.
+    /// Checks that the error names the folder in the cache that cannot be written to, for example because another
+    /// user made it. Here it is the folder of a layer, and then the folder of a partial download.
     @Test func foldersOfOthersWithinTheCache() throws {
         let some = ["fetch"] + small("x")
         expect(try run(some), exits: 0)
@@ -148,7 +150,7 @@ extension HubTests {
         let repository = home + "/hub/models--google--gemma-2-2b"
         let there = try #require(try commits(repository).first)
         let offline = ["HF_HUB_OFFLINE": "1"] as [String: String?]
-        // The state after another tool has downloaded only config.json of a newer commit.
+        // Makes the state that another tool leaves after it has downloaded only config.json of a newer commit.
         let new = String(repeating: "a", count: 40)
         try shell(
             """
@@ -158,7 +160,7 @@ extension HubTests {
         let advice = ["The cache has it at commit \(there)", "--revision for the model"]
         expect(try run(small("x"), offline), exits: 69, saying: advice)
         expect(try run(small("a") + ["--revision", there], offline), exits: 0)
-        // First a ref to a commit that is not in the cache, then no ref.
+        // First, refs/main names a commit that is not in the cache. Then refs/main is missing.
         try shell("cd '\(repository)'; rm -r snapshots/\(new) .sae-extract")
         expect(try run(small("x"), offline), exits: 69, saying: advice)
         try shell("rm -r '\(repository)/refs'")
@@ -171,7 +173,8 @@ extension HubTests {
         #expect(try !run(small("x"), offline).errors.contains("The cache has it"))
     }
 
-    /// Checks that a damaged corpus is found without a list of the commit's files: the blob's name is the hash of its content.
+    /// Checks that a damaged corpus is found even if the cache has no list of the commit's files, because the name of
+    /// a blob is the hash of its content.
     @Test func aCorpusThatWasCutShort() throws {
         expect(try run(["fetch"] + small("x")), exits: 0)
         let repository = home + "/hub/datasets--hallisky--AuthorMix"
@@ -190,7 +193,7 @@ extension HubTests {
         }
         #expect(!fileExists(folder.file("b")))
         try TestData.write(content, to: blob)
-        // A copy in place of the link has no hash in its name, and is accepted.
+        // A copy in place of the link has no hash in its name, so it is accepted without a check.
         try shell(
             "cd '\(repository)/snapshots/'*; cp --remove-destination \"$(realpath train.jsonl)\" train.jsonl"
         )
@@ -199,7 +202,7 @@ extension HubTests {
 
     // MARK: Folders elsewhere, and mirrors
 
-    /// Checks caches in which `blobs`, `snapshots` or a repository's folder is a link to another file system.
+    /// Checks caches in which `blobs`, `snapshots` or a repository's folder is a symlink to another file system.
     @Test(arguments: ["blobs", "snapshots", ""]) func foldersElsewhere(name: String) throws {
         let elsewhere = "/dev/shm/sae-extract-\(UInt64.random(in: 0 ... .max))"
         defer { try? FileManager.default.removeItem(atPath: elsewhere) }
@@ -220,7 +223,7 @@ extension HubTests {
         expect(try run(small("second")), exits: 0)
         #expect(try !hub.requests().contains(where: \.isForBody))
         expect(try run(small("third"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
-        // A file that was cut short is replaced there too.
+        // A blob on the other file system that was cut to 0 bytes must be downloaded again.
         try shell(
             "cd '\(home)/hub/models--google--gemma-2-2b'; f=$(ls -d snapshots/*/model-00001*); : > \"$(realpath \"$f\")\""
         )
@@ -228,8 +231,8 @@ extension HubTests {
         #expect(try results("fourth") == results("first"))
     }
 
-    /// Checks that a new commit on a mirror without LFS digests causes no new downloads. The mirror lists the git ID of the LFS
-    /// pointer, while the cache stores the content under its SHA-256.
+    /// Checks that a new commit on a mirror without LFS digests causes no new downloads. The mirror lists the git ID
+    /// of the LFS pointer. The cache stores the content under its SHA-256.
     @Test func aMirrorWithoutDigestsMovesOn() throws {
         let mirror = try TestHub(root: hub.root, options: ["--no_lfs", "--lfs_above", "100000"])
         let repository = try ownModel()

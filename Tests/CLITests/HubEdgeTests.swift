@@ -1,5 +1,5 @@
-// Tests of caches that other tools wrote, that are read-only or full, or that have no usable place; and of messages that say
-// where a setting comes from.
+// Tests of unusual caches: written by other tools, read-only, full, or in a place that cannot be used. Also tests
+// that messages name the variable that a setting comes from.
 
 import ByteJSON
 import Files
@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 extension HubTests {
-    /// Arguments of a run with one layer of one site, with all inputs from the Hub.
+    /// Returns the arguments of a run with one layer of one site, with all inputs from the Hub.
     func small(_ saveDirectory: String) -> [String] {
         [
             "--layers", "0", "--layer_types", "res", "--n_docs", "2", "--save_dir",
@@ -16,12 +16,13 @@ extension HubTests {
         ]
     }
 
-    /// A launcher that runs `script` and then the command in a separate mount namespace.
+    /// Returns a launcher that runs `script` and then the command in a separate mount namespace.
     func mounted(_ script: String) -> [String] {
         .mountNamespace("set -e; \(script)\n\"$@\"")
     }
 
-    /// Replaces the Hub's model repository by a copy that the test can change. Returns the repository's folder in the cache.
+    /// Replaces the Hub's model repository by a copy that the test can change. Returns the repository's folder in the
+    /// cache.
     func ownModel() throws -> String {
         let model = "hub/models/google/gemma-2-2b"
         try FileManager.default.removeItem(atPath: folder.file(model))
@@ -36,8 +37,8 @@ extension HubTests {
 
     // MARK: Read-only and full caches
 
-    /// Checks that a run on a cache that cannot be written to uses the old commit if the needed files are the same in the Hub's
-    /// new commit.
+    /// Checks a cache that cannot be written to, while the Hub has a new commit. The run must use the old commit if
+    /// the needed files are the same in both commits.
     @Test(arguments: ["chmod", "read-only", "full"])
     func aCacheThatCannotBeAddedTo(kind: String) throws {
         let repository = try ownModel()
@@ -73,8 +74,8 @@ extension HubTests {
         #expect(entry?["model"]?.object?["commit"]?.string == old)
         #expect(try commits(repository) == [old])
 
-        // If a needed file has changed, the run ends with an error instead. The error names the commit that the cache has, and
-        // giving it as the revision works.
+        // If a needed file differs in the new commit, the run must fail and name the old commit. A run with the old
+        // commit as `--revision` must succeed.
         let config = hub.root + "/models/google/gemma-2-2b/config.json"
         try TestData.write(try TestData.bytes(config) + Array("\n".utf8), to: config)
         expect(
@@ -88,8 +89,8 @@ extension HubTests {
         #expect(try commits(repository) == [old])
     }
 
-    /// Checks a cache with copies in place of links, as huggingface_hub writes it on systems without symbolic links or with
-    /// HF_HUB_DISABLE_SYMLINKS set.
+    /// Checks a cache with copies in place of symlinks. huggingface_hub writes such a cache if the system has no
+    /// symlinks or if HF_HUB_DISABLE_SYMLINKS is set.
     @Test(arguments: [false, true]) func aCacheOfCopies(isReadOnly: Bool) throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -109,7 +110,7 @@ extension HubTests {
         #expect(try results("second") == results("first"))
         #expect(try !hub.requests().contains(where: \.isForBody))
         #expect(try commits(repository).count == (isReadOnly ? 1 : 2))
-        // A copy of the right size but with another content is not used.
+        // A copy of the right size but with another content must not be used.
         try shell("chmod -R u+w hf; rm -rf '\(repository)/blobs' '\(repository)/.sae-extract'")
         try shell(
             "rm -rf $(ls -d '\(repository)'/snapshots/* | grep -v \(old)); sed -i s/10000.0/10001.0/ '\(repository)/snapshots/\(old)/config.json'"
@@ -149,7 +150,7 @@ extension HubTests {
             expect(
                 try run(small("out"), launcher: launcher), exits: 74,
                 saying: words + ["Set HF_HOME to a folder that you may write to"])
-            // With local inputs alone the cache is not used.
+            // A run with only local inputs must not use the cache.
             expect(
                 try run(
                     Tool.tinyArguments(saveDirectory: folder.file("local")) + ["--dry_run"],
@@ -157,8 +158,8 @@ extension HubTests {
         }
     }
 
-    /// Checks that environment variables that are not valid UTF-8 are refused. Swift would replace the invalid bytes and create a
-    /// folder with another name.
+    /// Checks that an environment variable that is not valid UTF-8 is refused. Swift would replace the invalid bytes,
+    /// and the program would create a folder with another name.
     @Test func variablesThatAreNotUTF8() throws {
         let odd = folder.file("caf")
         for variable in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN_PATH"] {

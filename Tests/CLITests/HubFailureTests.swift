@@ -1,4 +1,4 @@
-// Tests of what the program reports and does when the Hub refuses or fails, or when the server is not a Hub.
+// Tests of a Hub that refuses or fails, and of a server that is not a Hub: what the program does and reports.
 
 import Foundation
 import TestSupport
@@ -70,13 +70,13 @@ extension HubTests {
             #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"../../x\", \"size\": 1, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
         )
         expect(try run(some), exits: 69, saying: ["does not have the expected form"])
-        // A size so large that a sum of sizes would overflow.
+        // This size is so large that a sum of sizes would overflow.
         try hub.setFaults(
             #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"x\", \"size\": 9223372036854775000, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
         )
         expect(try run(some), exits: 69, saying: ["does not have the expected form"])
-        // A page whose next page is itself. Another link comes before it in the header, with an address that has the characters
-        // that separate links.
+        // This page of a list names itself as the next page. In the header, another link comes before, and its
+        // address has the characters `;` and `,`, which also separate links.
         let page = try #require(try hub.requests().last { $0.path.contains("/tree/") }).path
         try hub.setFaults(
             #"[{"path": "/tree/", "status": 200, "body": "[]", "headers": {"Link": "</x;a=1,b>; rel=\"last\", <\#(page)>; rel=\"next\""}}]"#
@@ -89,7 +89,7 @@ extension HubTests {
         expect(
             try run(arguments("out")), exits: 69,
             saying: ["429", "wait 9999 seconds", "HF_HUB_OFFLINE=1"])
-        // The program waits if the server asks for a short time.
+        // If the server asks for a short wait, the program must wait and retry.
         try hub.setFaults(
             #"[{"times": 1, "status": 429, "headers": {"RateLimit": "\"api\";r=0;t=1"}}, {"times": 1, "status": 429, "headers": {"Retry-After": "1"}}]"#
         )
@@ -100,7 +100,7 @@ extension HubTests {
         #expect(Date().timeIntervalSince(start) > 2)
     }
 
-    /// Checks that absurdly long waiting times are refused: the program neither waits nor crashes.
+    /// Checks that extremely long waiting times are refused: the program must not wait and must not crash.
     @Test(arguments: [
         #""Retry-After": "99999999999999999999""#,
         #""RateLimit": "\"api\";r=0;t=99999999999999999999999""#,
@@ -118,8 +118,8 @@ extension HubTests {
         expect(try run(["saes", "--layers", "0"]), exits: 0, saying: ["trying again in 0."])
     }
 
-    /// Checks that `fetch` still waits for the end of a short outage after a `--dry_run`, which puts only small files into the
-    /// cache.
+    /// Checks that `fetch` retries during a short outage, even if an earlier `--dry_run` has put the small files into
+    /// the cache.
     @Test(arguments: [429, 503]) func aLookBeforehandCostsNoPatience(status: Int) throws {
         expect(try run(["fetch"] + arguments("out") + ["--dry_run"]), exits: 0)
         try hub.setFaults(
@@ -135,7 +135,7 @@ extension HubTests {
                 "no answer within 0.3 s (HF_HUB_ETAG_TIMEOUT); trying again",
                 "cannot reach \(hub.endpoint) (HF_ENDPOINT)",
             ])
-        // A server whose answer continues slowly without end is given up too.
+        // The program must also give up a server that sends its answer at only 100 bytes a second.
         try hub.setFaults(#"[{"path": "tree", "rate": 100, "times": 1}]"#)
         expect(
             try run(["saes"], ["HF_HUB_ETAG_TIMEOUT": "0.3"]), exits: 0,
@@ -195,7 +195,8 @@ extension HubTests {
         try checkCache()
     }
 
-    /// Checks downloads from a server that ignores ranges and breaks off several times, so that each attempt begins at byte 0.
+    /// Checks a server that ignores range requests and breaks the connection several times, so that each attempt
+    /// begins at byte 0.
     @Test func aServerWithoutRangesThatBreaksOff() throws {
         let file = #""port": "storage", "method": "GET", "path": "00001-of", "ignore_range": true"#
         try hub.setFaults(
@@ -218,7 +219,7 @@ extension HubTests {
             saying: ["google/gemma-2-2b has no file tokenizer.json"])
         let sent = try hub.requests().filter { $0.port == "storage" }.reduce(0) { $0 + $1.sent }
         #expect(sent < 1_000_000, "\(sent)")
-        // The failure now comes while other downloads are being redirected.
+        // Without the slow storage, the failure comes while other downloads are being redirected.
         try hub.setFaults(
             #"[{"path": "resolve.*tokenizer.json", "method": "GET", "status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}]"#
         )
@@ -245,7 +246,7 @@ extension HubTests {
         expect(
             try run(some), exits: 69,
             saying: ["params.npz: \(hub.storage) answers 500", "again later"])
-        // Now the cache has all files except this one.
+        // The failed runs have downloaded all other files, so the cache lacks only this file.
         try hub.setFaults("[]")
         expect(
             try run(some, ["HF_HUB_OFFLINE": "1"]), exits: 69,
@@ -257,7 +258,7 @@ extension HubTests {
         #expect(names.count <= 2, "\(names)")
     }
 
-    /// Checks that too little free space, if it is known, is reported before anything is downloaded.
+    /// Checks that too little free space is reported before anything is downloaded.
     @Test func tooLittleRoomIsSaidBeforehand() throws {
         let outcome = try run(
             ["fetch"] + arguments("out"),
@@ -273,7 +274,7 @@ extension HubTests {
     @Test(.enabled(if: Tool.hasLimits)) func aFullDiskIsSaid() throws {
         let outcome = try run(
             ["fetch"] + arguments("out"),
-            // The limit is in KiB: enough for the lists of files, not for the weights.
+            // The limit is in KiB: enough for the lists of files, but not for the weights.
             launcher: .limit("-f 100"))
         expect(
             outcome, exits: 74,

@@ -25,14 +25,14 @@ struct HubHostileServerTests: UsingFolder {
         return try Tool.run(arguments, environment: environment)
     }
 
-    /// Runs a command that asks the Hub only for lists.
+    /// Runs `saes`, which requests only lists of files from the Hub.
     private func run(
         _ endpoint: String, _ changes: [String: String?] = [:]
     ) throws -> TestCommand.Outcome { try run(["saes", "--layers", "0"], endpoint, changes) }
 
     // MARK: Response heads
 
-    /// A response head that ends the exchange, the text that the error must contain, and the exit code.
+    /// An invalid or unusual response head, the text that the error must contain, and the expected exit code.
     struct Head: CustomTestStringConvertible, Sendable {
         let name: String
         let bytes: String
@@ -128,8 +128,8 @@ struct HubHostileServerTests: UsingFolder {
 
     // MARK: Bodies
 
-    /// Checks that the program refuses a compressed answer and does not read it: a few compressed bytes can expand to any number
-    /// of bytes.
+    /// Checks that a compressed answer is refused without being read. Reason: a few compressed bytes can expand to
+    /// any number of bytes.
     @Test(arguments: ["Content-Encoding: gzip", "Transfer-Encoding: gzip", "Content-Encoding: br"])
     func compressedAnswersAreRefused(field: String) throws {
         let server = try RawServer { _, connection in
@@ -163,8 +163,8 @@ struct HubHostileServerTests: UsingFolder {
         #expect(server.sent < 200 << 20)
     }
 
-    /// Checks that a download that receives one byte every 0.1 s is given up: the server is never silent, but the download would
-    /// never end.
+    /// Checks that a download of one byte every 0.1 s is given up. The server is never silent, so a limit on silence
+    /// alone would not end the download.
     @Test func aBodyThatDrips() throws {
         let server = try RawServer { _, connection in
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -180,7 +180,8 @@ struct HubHostileServerTests: UsingFolder {
             ])
     }
 
-    /// Checks that responses that end after a few bytes each do not count as progress, so that the retries end.
+    /// Checks a server that ends each response after 100 bytes. So few bytes must not count as progress; otherwise
+    /// the program would retry without end.
     @Test func aBodyInCrumbs() throws {
         let server = try RawServer { _, connection in
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -192,7 +193,7 @@ struct HubHostileServerTests: UsingFolder {
         #expect(server.requests.count < 20, "\(server.requests.count)")
     }
 
-    /// Downloads weights of which the Hub redirects one file to `server` in place of the storage.
+    /// Downloads weights from a Hub that redirects one of the files to `server` in place of its storage.
     private func download(from server: RawServer, timeout: String) throws -> TestCommand.Outcome {
         let hub = try TestHub(fixtureIn: folder)
         try hub.setFaults(
@@ -205,7 +206,7 @@ struct HubHostileServerTests: UsingFolder {
 
     // MARK: Lists
 
-    /// Checks that a list that continues from page to page is given up after a number of entries or bytes.
+    /// Checks that a list with an endless number of pages is given up after a number of entries or bytes.
     @Test(arguments: [
         (#"{"type":"a"},"#, 100_000, "longer than the limit of 2000000 entries"),
         (String(repeating: " ", count: 1 << 20), 48, "or 1024 MiB"),
@@ -231,8 +232,8 @@ struct HubHostileServerTests: UsingFolder {
 
     // MARK: Other servers in the Hub's place
 
-    /// Checks that a 404 without the Hub's X-Error-Code does not keep the program from using the cache. It may come from
-    /// something else: a mirror with a wrong path, a login page.
+    /// Checks that the program uses the cache after a 404 without the Hub's header X-Error-Code. Such a 404 may come
+    /// from a mirror with a wrong path or from a login page.
     @Test func aPlain404SaysNothingOfTheCache() throws {
         let hub = try TestHub(fixtureIn: folder)
         let fetch = ["fetch", "--layers", "0", "--save_dir", folder.file("out")]
@@ -253,8 +254,8 @@ struct HubHostileServerTests: UsingFolder {
 
     // MARK: Proxies
 
-    /// Checks a proxy with CONNECT: the program does not take the proxy's response head for the Hub's, and the contents are those
-    /// of the Hub.
+    /// Checks a proxy with the method CONNECT. The program must not take the proxy's response head for the Hub's, and
+    /// must receive the Hub's contents.
     @Test func aProxyThatConnects() throws {
         try shell(
             """
@@ -273,7 +274,7 @@ struct HubHostileServerTests: UsingFolder {
         ]
         let fetch = ["fetch", "--layers", "0", "--save_dir", folder.file("out")]
         let outcome = try run(fetch, "https://hub.test", changes)
-        // This Hub does not know the token. The test checks who receives it.
+        // This Hub refuses the token. The test checks that the proxy does not receive the token.
         expect(outcome, exits: 69, saying: ["does not accept the token"])
         #expect(!proxy.requests.contains { $0.contains("hf_x") }, "\(proxy.requests)")
         #expect(
@@ -297,8 +298,8 @@ struct HubHostileServerTests: UsingFolder {
             ])
     }
 
-    /// Checks that no message contains the password of a proxy, whatever the form of its address, and even if the proxy's answer
-    /// repeats it.
+    /// Checks that no message contains a proxy's password. The address of the proxy is given in several forms, and in
+    /// the last case the proxy's answer repeats the password.
     @Test(arguments: [
         "http://me:secretword@127.0.0.1:9", "http://me:p@secretword@127.0.0.1:9",
         "me:secretword@127.0.0.1:9", "http://me:secretword%40127.0.0.1:9",

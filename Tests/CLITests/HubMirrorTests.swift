@@ -1,4 +1,4 @@
-// Tests of a Hub or a mirror whose answers are incomplete, or are not about what was asked.
+// Tests of a Hub or a mirror whose answers are incomplete or do not belong to the request.
 
 import Files
 import Foundation
@@ -8,7 +8,7 @@ import Testing
 extension HubTests {
     private var tree: String { #"gemma-scope-2b-pt-res/tree/"# }
 
-    /// A list with one file, as from a mirror that passes on only the first page.
+    /// A list with one file, as from a mirror that passes on only the first page of the Hub's list.
     private var short: String {
         #"[{\"type\": \"file\", \"path\": \"layer_0/width_16k/average_l0_13/params.npz\", \"size\": 9, \"oid\": \"\#(String(repeating: "a", count: 40))\"}]"#
     }
@@ -31,14 +31,15 @@ extension HubTests {
         for (index, (body, words)) in bodies.enumerated() {
             let home = ["HF_HOME": folder.file("home\(index)")] as [String: String?]
             let fault = #"{"path": "\#(tree)", "status": 200, "body": "\#(body)"}"#
-            // The answer that names the commit also lists the file names, and their digests if the request asks for them.
+            // Only the answer to `/tree/` is cut short. The answer that names the commit still lists all files, with
+            // their digests, so the program must use that list.
             try hub.setFaults("[\(fault)]")
             let whole = try saes(home)
             expect(
                 whole, exits: 0,
                 saying: ["the list of files", words, "in its answer about the commit"])
             #expect(whole.output.contains("13 46* 105"), "\(whole.output)")
-            // The list is stored, so the warning does not come again.
+            // The first run has stored the complete list, so the second run prints no warning.
             #expect(try saes(home).errors == "")
         }
     }
@@ -53,7 +54,8 @@ extension HubTests {
                 hub.endpoint, "google/gemma-scope-2b-pt-res's files lacks",
                 "named in the answer about the commit",
             ])
-        // A mirror that ignores `recursive` and lists no files with the commit.
+        // This mirror ignores the parameter `recursive`, so it lists the folder `layer_0` without its files. It also
+        // lists no files in the answer that names the commit.
         let names = #"{"path": "res/revision/main", "status": 200, "body": "{\"sha\": \"SHA\"}"}"#
         let sha = String(repeating: "b", count: 40)
         let folders =
@@ -68,7 +70,8 @@ extension HubTests {
         #expect(right.output.contains("13 46* 105"), "\(right.output)")
     }
 
-    /// Checks that a list that an earlier version of this program stored is requested again if it lacks files.
+    /// Checks that a stored list that lacks files is requested again. Earlier versions of this program stored such
+    /// lists.
     @Test func aKeptListThatLacksFilesIsAskedForAgain() throws {
         expect(try saes(), exits: 0)
         let own = home + "/hub/models--google--gemma-scope-2b-pt-res/.sae-extract"
@@ -106,7 +109,7 @@ extension HubTests {
         #expect(!fileExists(folder.file("out")))
     }
 
-    /// Checks that the refusal of one repository does not affect the others.
+    /// Checks that a refusal (403) of one repository does not affect the other repositories.
     @Test func oneRefusalDoesNotShutOutTheOthers() throws {
         expect(try run(["fetch"] + small("out")), exits: 0)
         try hub.setFaults(
@@ -121,7 +124,8 @@ extension HubTests {
 
     // MARK: The dataset card
 
-    /// Checks that, if the Hub's answer has no dataset card, README.md shows whether the card has `configs`.
+    /// Checks a Hub whose answer has no dataset card. The program must read README.md to find out whether the card
+    /// has `configs`.
     @Test func aCardThatIsNotPassedOn() throws {
         let root = "hub/datasets/some/corpus"
         for name in ["a.jsonl", "train.jsonl"] {
@@ -154,13 +158,14 @@ extension HubTests {
                         "--data_path",
                     ])
             } else {
-                // Without the network, the previous commit is used.
+                // Without the network, the run uses the previous commit, which is in the cache.
                 expect(outcome, exits: 0)
             }
         }
     }
 
-    /// Checks that the card in a cached README.md counts even without a list of files, as in a cache that huggingface_hub wrote.
+    /// Checks that the card in a cached README.md counts even if the cache has no list of files. A cache that
+    /// huggingface_hub wrote has no such list.
     @Test func aCardThatIsOnlyInTheCache() throws {
         let root = "hub/datasets/some/corpus"
         try folder.copy(TestData.tiny + "/authormix.jsonl", root + "/a.jsonl")

@@ -1,4 +1,4 @@
-// Tests of mirrors, of errors that name the server that did not answer, of certificates and of tokens.
+// Tests of mirrors, of servers that do not answer, of certificates and of tokens.
 
 import Files
 import Foundation
@@ -8,8 +8,8 @@ import Testing
 extension HubTests {
     // MARK: Mirrors
 
-    /// Checks that contents are verified at the first download even if a mirror's list has no `lfs` entries: the git IDs of the
-    /// LFS pointers in this list are enough.
+    /// Checks that contents are verified at the first download even if a mirror's list has no `lfs` entries. The list
+    /// has the git IDs of the LFS pointers, which are enough for the verification.
     @Test func aMirrorThatListsNoDigests() throws {
         let plain = try TestHub(root: hub.root, options: ["--lfs_above", "100000", "--no_lfs"])
         let environment = plain.environment(home: home)
@@ -30,8 +30,8 @@ extension HubTests {
             exits: 69, saying: ["params.npz was downloaded twice", "without HF_ENDPOINT"])
     }
 
-    /// Checks a mirror that answers 404 at `/tree/`: the answer that names the commit gives the list of files, if it has their
-    /// digests.
+    /// Checks a mirror that answers 404 at `/tree/`. The program must take the list of files from the answer that
+    /// names the commit, if that answer has the digests of the files.
     @Test func aMirrorWithoutListsOfFiles() throws {
         let missing = #"{"path": "/tree/", "status": 404, "body": "<html><h1>none</h1></html>"}"#
         try hub.setFaults("[\(missing)]")
@@ -46,15 +46,15 @@ extension HubTests {
                 "\(hub.endpoint)/api/models/google/gemma-2-2b/tree/",
                 "does not exist at", "(404)", "names the commit", "unset HF_ENDPOINT",
             ])
-        // If the cache has the files, the run uses them.
+        // If the cache has the files, the run must use them.
         try shell("rm hf/hub/*/.sae-extract/*.json")
         expect(
             try run(small("out")), exits: 0,
             saying: ["does not exist at", "(404)", "using the cache for"])
     }
 
-    /// Checks a mirror that redirects all requests to the Hub, for a gated model: the token is not sent to the target of the
-    /// redirect.
+    /// Checks a mirror that redirects every request to the Hub. The model is gated, and the token must not be sent to
+    /// the target of the redirect, so the run must fail.
     @Test func aMirrorThatSendsOn() throws {
         let gated = try TestHub(
             root: hub.root,
@@ -71,14 +71,15 @@ extension HubTests {
         #expect(!outcome.errors.contains("trying again"), "\(outcome.errors)")
         #expect(try gated.requests().allSatisfy { $0.headers["authorization"] == nil })
         #expect(try !gated.requests().isEmpty)
-        // Repositories that are not gated are downloaded this way.
+        // Repositories that are not gated can be downloaded through this mirror.
         let open = try TestHub(root: hub.root, options: ["--lfs_above", "100000"])
         try hub.setFaults(#"[{"status": 308, "redirect": "\#(open.endpoint){path}"}]"#)
         expect(try run(["fetch"] + small("out")), exits: 0)
         try checkCache()
     }
 
-    /// Checks that the cache is used if something other than the Hub answers, such as a login page or a firewall.
+    /// Checks that the cache is used if another server answers instead of the Hub, such as a login page or a
+    /// firewall.
     @Test(arguments: [
         #"{"status": 200, "body": "<html><title>Log in</title></html>"}"#,
         #"{"status": 403, "body": "<html><title>Blocked by policy</title></html>"}"#,
@@ -209,7 +210,7 @@ extension HubTests {
             try? FileManager.default.removeItem(atPath: folder.file("tls"))
             expect(try list([variable: folder.file(name)]), exits: 0)
         }
-        // A server that does not speak TLS.
+        // This server does not speak TLS.
         expect(
             try Tool.run(
                 ["saes", "--layers", "0"],

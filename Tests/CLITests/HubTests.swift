@@ -1,4 +1,4 @@
-// Tests of the real binary with a local server that answers as the Hub does.
+// Tests of the real binary with a local server that answers like the Hub.
 
 import ByteJSON
 import Crypto
@@ -18,7 +18,8 @@ struct HubTests: UsingFolder {
 
     var home: String { folder.file("hf") }
 
-    /// Arguments of the job of `Tool.tinyArguments`, with all inputs from the Hub in place of local paths.
+    /// Returns the arguments of the job of `Tool.tinyArguments`, with all inputs from the Hub in place of local
+    /// paths.
     func arguments(_ saveDirectory: String) -> [String] {
         [
             "--layers", "0", "1", "2", "3", "--n_docs_per_author", "6", "--batch_size", "4",
@@ -35,8 +36,8 @@ struct HubTests: UsingFolder {
             launcher: launcher)
     }
 
-    /// Checks that every blob has the hash in its name, that every link in a snapshot leads to an existing file, and that there
-    /// are `leftovers` partial downloads.
+    /// Checks that every blob has the hash in its name, that every link in a snapshot leads to an existing file, and
+    /// that there are `leftovers` partial downloads.
     func checkCache(
         _ home: String? = nil, leftovers: Int = 0, _ place: SourceLocation = #_sourceLocation
     ) throws {
@@ -57,8 +58,8 @@ struct HubTests: UsingFolder {
                 #expect(digest == name, sourceLocation: place)
                 blobs += 1
             } else if path.contains(".sae-extract/"), path.hasSuffix(".partial") {
-                // Processes that were killed may also leave small files here. They are removed when they are old, and do not
-                // count.
+                // Counts only partial downloads of contents, whose folder is named by a hash. A killed process may
+                // also leave other small `.partial` files, which are removed when they are old.
                 partials += path.contains(/\.sae-extract\/[0-9a-f]{40,64}\//) ? 1 : 0
             } else if path.contains("/snapshots/"), !isDirectory(full) {
                 let target = try FileManager.default.destinationOfSymbolicLink(atPath: full)
@@ -81,7 +82,7 @@ struct HubTests: UsingFolder {
         try checkCache()
         let bodies = try hub.requests().filter(\.isForBody)
         #expect(bodies.allSatisfy { $0.headers["accept-encoding"] == "identity" })
-        // Files that the run does not need are not downloaded: another tokenizer, other SAEs.
+        // The run must not download files that it does not need, such as another tokenizer or other SAEs.
         #expect(!bodies.contains { $0.path.contains("tokenizer.model") })
         #expect(!bodies.contains { $0.path.contains("width_65k") })
 
@@ -94,7 +95,7 @@ struct HubTests: UsingFolder {
         hub.stop()
         expect(try run(arguments("third"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
         #expect(try results("third") == expected)
-        // Without HF_HUB_OFFLINE, and without an answer of the Hub, the files in the cache are used.
+        // If the Hub does not answer, the run must use the files in the cache, even without HF_HUB_OFFLINE.
         let outcome = try run(arguments("fourth"))
         expect(outcome, exits: 0, saying: ["cannot reach", "using the cache for"])
         #expect(try results("fourth") == expected)
@@ -123,7 +124,7 @@ struct HubTests: UsingFolder {
         expect(dry, exits: 0)
         #expect(dry.output.contains("to be downloaded: 17 files, 1.6 MB"), "\(dry.output)")
         #expect(dry.output.contains("layer_2/width_16k/average_l0_51/params.npz"))
-        // Only the small files are downloaded that say which other files are needed.
+        // A dry run downloads only the small files that say which other files are needed.
         let small = try hub.requests().filter(\.isForBody).map(\.path)
         #expect(small.allSatisfy { $0.contains("config.json") || $0.contains("index.json") })
 
@@ -143,7 +144,7 @@ struct HubTests: UsingFolder {
         expect(outcome, exits: 0)
         #expect(outcome.output.contains("to be downloaded: 17 files"))
         #expect(outcome.output.contains("sae-extract fetch --layers 0 1 2 3"))
-        // The advised command does download: it has no `--dry_run`.
+        // The advised command must download the files, so it must not contain `--dry_run`.
         #expect(!outcome.output.contains("--dry_run"))
         #expect(try !hub.requests().contains { $0.port == "storage" && $0.method == "GET" })
         #expect(!fileExists(folder.file("out")))
@@ -168,7 +169,7 @@ struct HubTests: UsingFolder {
         }
     }
 
-    /// Checks that files in the cache of one commit are also found under the next commit.
+    /// Checks that files that were downloaded for one commit are also found under the next commit.
     @Test func anUpdateKeepsWhatIsThere() throws {
         let name = "gemma-scope-2b-pt-res"
         let repository = "\(hub.root)/models/google/\(name)"
@@ -182,7 +183,7 @@ struct HubTests: UsingFolder {
             try run(["--layers", "0", "--n_docs", "1"] + res, ["HF_HUB_OFFLINE": "1"]), exits: 0)
     }
 
-    /// Checks that a refused token does not stop a run that finds everything in the cache.
+    /// Checks that a run succeeds although the Hub refuses its token, if the cache has all files of the run.
     @Test func aRefusedTokenStopsNothingThatIsThere() throws {
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         expect(
@@ -225,13 +226,13 @@ struct HubTests: UsingFolder {
             try TestData.bytes(root + "/refs/v1.0") == Array(commit.utf8), "one tree, one commit")
         try hub.clearLog()
         try run(commit, "commit")
-        // A commit never changes, so the program asks nothing about it.
+        // A commit never changes, so the program must send no request about the model.
         #expect(try !hub.requests().contains { $0.path.contains("gemma-2-2b") })
         let results = try ["main", "tag", "pull", "commit"].map {
             try Tool.results(in: folder.file($0))
         }
         #expect(results[0] != results[1] && results[1] == results[2] && results[2] == results[3])
-        // Offline, a revision that is not in the cache is an error, although the cache has other revisions.
+        // Offline, a revision that is not in the cache must be an error, although the cache has other revisions.
         let offline = try self.run(
             some + ["--revision", "v2", "--save_dir", folder.file("x")], ["HF_HUB_OFFLINE": "1"])
         expect(
@@ -239,7 +240,7 @@ struct HubTests: UsingFolder {
             saying: ["HF_HUB_OFFLINE is set", "revision v2", "sae-extract fetch --layers 0"])
     }
 
-    /// Checks that a run without the network still finds the old commit while the new one is incomplete.
+    /// Checks that a run without the network uses the old commit while the download of the new commit is incomplete.
     @Test func anUnfinishedUpdateHidesNothing() throws {
         let some = ["--layers", "0", "--layer_types", "res", "--n_docs", "2"]
         expect(try run(some + ["--save_dir", folder.file("old")]), exits: 0)
@@ -270,8 +271,8 @@ struct HubTests: UsingFolder {
         #expect(outcome.output.contains("res       2  16k    9 51* 102"), "\(outcome.output)")
     }
 
-    /// Checks that the next page of a list is requested from the mirror that gave the first page, although the mirror's link has
-    /// the Hub's address.
+    /// Checks that the next page of a list is requested from the mirror that gave the first page. The link to the
+    /// next page has the Hub's address instead of the mirror's.
     @Test func theNextPageIsOfTheOneThatWasAsked() throws {
         let paged = try TestHub(root: hub.root, options: ["--page", "3"])
         let tree = "/api/models/google/gemma-scope-2b-pt-res/tree/"
@@ -287,7 +288,8 @@ struct HubTests: UsingFolder {
             ["saes", "--layer_types", "res"],
             environment: paged.environment(home: folder.file("other")))
         expect(outcome, exits: 0)
-        // The list lacks the first three entries, which belong to layer 0.
+        // The first page, with three entries of layer 0, was replaced by an empty one. The later pages must still
+        // arrive.
         #expect(outcome.output.contains("res      10  16k    50*"), "\(outcome.output)")
     }
 
@@ -304,7 +306,7 @@ struct HubTests: UsingFolder {
             TestData.tiny + "/sae",
         ])
         #expect(local.output == table.output)
-        // The list is in the cache now.
+        // The program has stored the list in the cache, so it can print the table offline.
         let offline = try run(
             ["saes", "--layers", "0", "--layer_types", "res"], ["HF_HUB_OFFLINE": "1"])
         #expect(offline.output.contains("13 46* 105"), "\(offline.errors)")
@@ -342,7 +344,7 @@ struct HubTests: UsingFolder {
         expect(try run(some + ["--save_dir", folder.file("one")]), exits: 0)
         #expect(try results("shards") == results("one"))
 
-        // The dataset card takes precedence over file names.
+        // The dataset card must take precedence over the file names.
         try folder.write(
             #"{"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/test-*"}]}]}"#
                 .utf8, root + "/.card.json")
@@ -350,7 +352,7 @@ struct HubTests: UsingFolder {
             try run(some + ["--data_repo", "some/corpus", "--save_dir", folder.file("card")]),
             exits: 65, saying: ["data/test-00000-of-00001.jsonl, line 1", "is text, not JSONL"])
 
-        // The card of an earlier request is in the cache, and also counts offline.
+        // The card of the earlier request is stored in the cache, so it must also count offline.
         let offline = try run(
             some + ["--data_repo", "some/corpus", "--save_dir", folder.file("off")],
             ["HF_HUB_OFFLINE": "1"])
@@ -420,7 +422,8 @@ struct HubTests: UsingFolder {
         #expect(storage.count > 20 && storage.allSatisfy { $0.headers["authorization"] == nil })
     }
 
-    /// Checks that a token is not sent over http to a host other than this machine: here a proxy could read it.
+    /// Checks that a token is not sent over plain http to another machine, because a proxy could read the token. In
+    /// this test `hub` acts as the proxy.
     @Test func aTokenIsNotSentInTheOpen() throws {
         let outcome = try run(
             arguments("out") + ["--n_docs", "2"],
@@ -431,7 +434,7 @@ struct HubTests: UsingFolder {
         #expect(requests.allSatisfy { $0.headers["authorization"] == nil })
     }
 
-    /// Checks that requests to this machine do not go through a proxy, which would see the token.
+    /// Checks that requests to this machine do not go through a proxy, because the proxy would see the token.
     @Test func noProxyStandsBeforeThisMachine() throws {
         let other = try TestHub(root: hub.root, options: ["--token", "hf_x"])
         let proxied = try TestHub(root: hub.root, options: ["--token", "hf_x"])

@@ -1,12 +1,12 @@
-// Tests of unexpected contents of the inputs: contents that change no results are reported once, before any work; contents that
-// would change numbers are refused before a worker starts.
+// Tests of unexpected contents of the inputs. If they change no results, they are reported once, before any work. If
+// they would change numbers, the run is refused before a worker starts.
 
 import Foundation
 import TestSupport
 import Testing
 
 struct InputWarningTests {
-    /// A job with an unknown key in config.json and with an SAE of another model.
+    /// Makes a job with an unknown key in config.json and with an SAE of another model.
     private func job() throws -> Job {
         var job = try Job()
         try job.changeShards("config.json") {
@@ -25,12 +25,12 @@ struct InputWarningTests {
         let outcome = try Tool.run(job.arguments + ["--workers", "2"], exits: 0)
         #expect(count("flavour", in: outcome.errors) == 1, "\(outcome.errors)")
         #expect(count("gemma-2-9b-it", in: outcome.errors) == 1, "\(outcome.errors)")
-        // Only one of the three SAEs has another model's name.
+        // Only one of the three SAEs has another model's name, so one warning must appear.
         #expect(count("model_name", in: outcome.errors) == 1)
     }
 
-    /// Checks that an adapter beside the weights is reported. With peft, transformers would load the adapter and the model that
-    /// the adapter names.
+    /// Checks that a file adapter_config.json beside the weights is reported. If Python's peft is installed,
+    /// transformers would load the adapter and the model that the adapter names.
     @Test func anAdapterBesideWeightsIsNamed() throws {
         var job = try Job()
         try job.copyModel()

@@ -1,4 +1,4 @@
-// Damaged checkpoints and configurations.
+// Test cases with damaged checkpoints and configurations.
 
 import Foundation
 import TestSupport

@@ -1,4 +1,4 @@
-// Damaged corpora.
+// Test cases with damaged corpora.
 
 import Files
 import Foundation
@@ -126,7 +126,7 @@ extension MalformedInputTests {
             "a zstd file cut short", exits: 65,
             mentioning: ["corpus.zst", "zstd stream is cut short", "again"]
         ) {
-            // A frame header without a block.
+            // These bytes are the header of a zstd frame. No block follows.
             try $0.useCorpus([0x28, 0xB5, 0x2F, 0xFD, 0x04, 0x58], "corpus.zst")
         },
         MalformedInput(

@@ -1,4 +1,4 @@
-// Invalid flags, and system calls that fail.
+// Test cases with invalid flags and with system calls that fail.
 
 import Foundation
 import TestSupport
@@ -186,7 +186,7 @@ extension MalformedInputTests {
             "too little memory for products", exits: 74,
             mentioning: ["cannot reserve", "ulimit -v", "--threads"]
         ) {
-            // The limit is in KiB. The program starts, but OpenBLAS could not map its buffers.
+            // The limit is in KiB. It lets the program start, but OpenBLAS cannot map its buffers.
             $0.launcher = .limit("-v 420000")
             $0.extra = ["--threads", "2"]
         },

@@ -1,4 +1,4 @@
-// The description of a bad input: how a test makes it, and what the program must report.
+// The type of a test case with bad input: how the test makes the input, and what the program must report.
 
 import ArrayFiles
 import Files
@@ -8,7 +8,7 @@ import Testing
 
 /// A run with one bad input.
 struct MalformedInput: Sendable, CustomTestStringConvertible {
-    /// What is wrong; the name of the test case.
+    /// What is wrong with the input. Also the name of the test case.
     let name: String
     /// The expected exit code.
     let status: Int32
@@ -111,7 +111,8 @@ struct Job {
         bytes = Array(text.replacingOccurrences(of: old, with: new).utf8)
     }
 
-    /// Sets the first element of a tensor of the single-file checkpoint, whose elements are bfloat16.
+    /// Sets the first element of a tensor in a copy of the single-file checkpoint. The elements of the tensor are
+    /// bfloat16.
     mutating func setFirstElement(of tensor: String, toBFloat16 element: [UInt8]) throws {
         try changeModel("model.safetensors") { bytes in
             let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
@@ -131,7 +132,8 @@ struct Job {
         try self.change("\(Job.resSAE)/params.npz", in: saes, change)
     }
 
-    /// Uses a copy of the SAELens tree in which `new` replaces `old` in cfg.json of the residual stream's SAE of layer 0.
+    /// Uses a copy of the SAELens tree in which `new` replaces `old` in cfg.json of the residual stream's SAE of
+    /// layer 0.
     mutating func changeSAEConfig(_ old: String, _ new: String) throws {
         saes = try folder.copy(TestData.tiny + "/sae-lens", "sae")
         try change("res/layer_0/width_16k/average_l0_46/cfg.json", in: saes) {
@@ -148,7 +150,7 @@ struct Job {
         try TestData.write(bytes, to: path)
     }
 
-    /// Returns an SAE archive with the fixture's arrays after `change`, stored without compression.
+    /// Applies `change` to the arrays of the fixture's SAE. Returns the arrays as an archive without compression.
     static func archive(
         _ change: (inout [(name: String, header: NPYHeader, data: [UInt8])]) -> Void
     ) throws -> [UInt8] {

@@ -1,4 +1,5 @@
-// Tests that bad input never causes a crash or leaves part of a file, and that the error names the place and the next step.
+// Tests that bad input never causes a crash and leaves no incomplete file. The error must name the place and the next
+// step.
 
 import Files
 import Foundation
@@ -23,7 +24,7 @@ struct MalformedInputTests {
             let left = try FileManager.default.subpathsOfDirectory(atPath: job.saveDirectory)
             let own = left.filter { $0.hasPrefix(".sae-extract") }
             #expect(left.count { $0 != "run.json" } == own.count)
-            // No file remains that would disturb the next attempt.
+            // The failed run must leave no state files that would affect the next run.
             for ending in [".partial", ".journal", ".receipts"] {
                 #expect(!own.contains { $0.hasSuffix(ending) }, "\(own)")
             }

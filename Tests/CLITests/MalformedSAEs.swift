@@ -1,4 +1,4 @@
-// Damaged SAEs.
+// Test cases with damaged SAEs.
 
 import ArrayFiles
 import Files

@@ -1,4 +1,4 @@
-// Damaged tokenizers.
+// Test cases with damaged tokenizers.
 
 import Foundation
 import TestSupport
@@ -108,7 +108,7 @@ extension MalformedInputTests {
 }
 
 extension Job {
-    /// Uses a copy of the single-file checkpoint whose tokenizer has one more added token.
+    /// Uses a copy of the single-file checkpoint whose tokenizer has the added token `entry`.
     fileprivate mutating func addToken(_ entry: String) throws {
         try changeModelText(
             "tokenizer.json", "\"added_tokens\": [", "\"added_tokens\": [\(entry),")

@@ -1,4 +1,4 @@
-// Bad inputs that are valid files or folders of another kind than the expected one.
+// Test cases with inputs that are valid files or folders, but of another kind than the expected one.
 
 import Foundation
 import TestSupport
@@ -10,7 +10,7 @@ extension MalformedInputTests {
     private static let refusal = Array(
         "Access to model google/gemma-2-2b is restricted. Please log in.".utf8)
 
-    /// A Git LFS pointer, a web page and a server's refusal in place of each file of a checkpoint.
+    /// Test cases with a Git LFS pointer, a web page or a server's refusal in place of each file of a checkpoint.
     private static let checkpointFiles: [MalformedInput] = [
         ("a pointer", pointer, "is a Git LFS pointer"), ("a page", page, "is a web page (HTML)"),
         ("a refusal", refusal, "a server's answer"),
@@ -171,7 +171,7 @@ extension MalformedInputTests {
             ) { try $0.useCorpus(lines: ["{'style': 'a', 'text': 'b'}"]) },
         ] + folders
 
-    /// Folders and links.
+    /// Test cases with folders and links in place of the expected files.
     private static let folders: [MalformedInput] =
         [
             MalformedInput(

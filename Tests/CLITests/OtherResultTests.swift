@@ -1,4 +1,4 @@
-// Tests of Git LFS pointers, as in a clone without git-lfs, and of other files in place of results.
+// Tests of other files in place of results, for example Git LFS pointers from a clone without git-lfs.
 
 import Foundation
 import TestSupport
@@ -27,7 +27,8 @@ struct OtherResultTests {
             #expect(inspect.status == 65 && inspect.errors.contains("is a Git LFS pointer"))
             try folder.write(whole, "out/\(name)")
         }
-        // A run makes its results again, so the error must not advise to download them.
+        // A run of the same command makes damaged results again. So the error must advise that command, and not a
+        // download.
         let name = try #require(names.first { $0.hasSuffix(".npz") })
         let whole = try TestData.bytes("\(out)/\(name)")
         for damaged in [Array(whole[..<300]), Array("It was calm.\n".utf8)] {
@@ -45,7 +46,7 @@ struct OtherResultTests {
             #expect(
                 outcome.errors.contains("\(name): is a file; give the folder that a run wrote to"))
         }
-        // If the page cannot be created, the error names the folder, not a temporary file that the user does not know.
+        // If the report cannot be created, the error must name the folder. The user does not know the temporary file.
         try folder.write(whole, "out/\(name)")
         try FileManager.default.setAttributes([.posixPermissions: 0o555], ofItemAtPath: out)
         let closed = try Tool.run(["report", out], exits: 74, launcher: .withoutPrivilege)

@@ -1,4 +1,4 @@
-// Tests of the real binary's outputs against the oracle's outputs and against each other.
+// Compares the outputs of the real binary with those of the oracle, and outputs of several runs with each other.
 
 import ArrayFiles
 import Files
@@ -13,8 +13,9 @@ struct ParityTests {
         folder = try TemporaryFolder()
     }
 
-    /// The OpenBLAS kernel sets to test. If the environment names a set, only this set. Otherwise the set that OpenBLAS chooses
-    /// for this machine, and Haswell, which any x86-64 processor with AVX2 can run.
+    /// The OpenBLAS kernel sets to test. If OPENBLAS_CORETYPE names a set, only this set is tested. Otherwise two
+    /// sets are tested: the set that OpenBLAS chooses for this machine, and Haswell, which any x86-64 processor with
+    /// AVX2 can run.
     static let kernels: [[String: String?]] =
         if let named = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
             [["OPENBLAS_CORETYPE": named]]
@@ -52,7 +53,7 @@ struct ParityTests {
             Tool.alternativeArguments(saveDirectory: folder.path) + ["--activation_values", "raw"],
             exits: 0,
             environment: environment)
-        // The raw fixture holds activations only.
+        // The raw fixture has only activations, so the other files are removed before the comparison.
         for name in try directoryContents(folder.path)
         where !name.hasSuffix(".npz") && !name.hasPrefix(".") {
             try FileManager.default.removeItem(atPath: folder.file(name))
@@ -90,13 +91,14 @@ struct ParityTests {
         try Tool.run(
             Tool.tinyArguments(saveDirectory: folder.file("b"), batchSize: batchSize), exits: 0,
             environment: environment)
-        // Against each other: metrics may differ by one float16 step, and bits only next to their thresholds.
+        // Compares the two runs. Metrics may differ by one float16 step. Bits may differ only where a value is near
+        // its threshold.
         let mutual = try OutputComparison(
             reference: folder.file("4"), candidate: folder.file("b"),
             margins: TestData.tiny + "/expected/margins")
         #expect(mutual.problems == [])
         #expect(mutual.widestMargin <= OutputComparison.roundingMargin)
-        // Against the oracle.
+        // Compares the second run with the oracle.
         let oracle = try OutputComparison(
             reference: TestData.tiny + "/expected", candidate: folder.file("b"))
         #expect(oracle.problems == [])

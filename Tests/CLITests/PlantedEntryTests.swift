@@ -1,4 +1,4 @@
-// Tests with links, pipes and devices that another user has put into a folder of results.
+// Tests of links, pipes and devices that another user has put into `save_dir`.
 
 import Files
 import Foundation
@@ -37,7 +37,8 @@ struct PlantedEntryTests {
         try folder.link("out/\(place)", to: target)
     }
 
-    /// Checks that nothing behind a link in place of one of the program's folders is changed, and that an error names the link.
+    /// Checks a symlink in place of one of the program's folders. Nothing behind the link may change, and an error
+    /// must name the link.
     @Test(arguments: [
         "", "/removed", "/runs", "/claims", "/models", "/models/LABEL",
         "/models/LABEL/CONFIGURATION",
@@ -72,7 +73,7 @@ struct PlantedEntryTests {
         #expect(isNamed, "\(name)")
     }
 
-    /// Checks that no command waits at a pipe in place of one of the program's files.
+    /// Checks that no command blocks on a FIFO in place of one of the program's files.
     @Test(arguments: ["x.journal", "x.receipts", "x.receipt"])
     func aPipeInPlaceOfOurFiles(name: String) throws {
         try Tool.run(arguments(), exits: 0)
@@ -90,7 +91,8 @@ struct PlantedEntryTests {
         for command in ["verify", "inspect", "report"] { _ = try Tool.run([command, out]) }
     }
 
-    /// Checks that `verify` reports a pipe and an endless device in place of results, and that the next run replaces them.
+    /// Checks that `verify` reports a FIFO and an endless device in place of results, and that the next run replaces
+    /// them.
     @Test func whatIsNoFileInPlaceOfResults() throws {
         try Tool.run(arguments(), exits: 0)
         let names = try FileManager.default.contentsOfDirectory(atPath: out)
@@ -117,7 +119,7 @@ struct PlantedEntryTests {
             outcome.errors.contains("cannot use \(out)/report.html: it is a link to \(keys)"),
             "\(outcome.errors)")
         try expectUntouched("report.html")
-        // The user names this link with `--output`, so it is followed.
+        // The user gives this link with `--output`, so the program must follow it.
         let page = try folder.write("old".utf8, "page.html")
         try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: page)
         let link = try folder.link("link.html", to: page)
@@ -127,8 +129,8 @@ struct PlantedEntryTests {
         #expect(stat(page, &info) == 0 && info.st_mode & 0o777 == 0o600)
     }
 
-    /// Checks that a report does not show a file to which a link in place of a result leads. Users who may not read that file may
-    /// be able to read the page.
+    /// Checks that `report` refuses a symlink in place of a result. Otherwise users who can read the page could see a
+    /// file that they may not read.
     @Test func aReportShowsNothingThatALinkLeadsTo() throws {
         try Tool.run(arguments(), exits: 0)
         let tokens = try #require(
@@ -142,7 +144,7 @@ struct PlantedEntryTests {
             outcome.errors.contains("\(out)/\(tokens): is a link to \(folder.file("private"))"),
             "\(outcome.errors)")
         #expect(!fileExists(out + "/report.html"))
-        // `verify` follows the link, because it shows nothing to other users.
+        // `verify` follows the link, because `verify` prints no contents.
         try Tool.run(["verify", out], exits: 0)
     }
 }

@@ -18,13 +18,13 @@ struct PrecisionTests: Resuming {
             + ["--device", "cpu"]
     }
 
-    /// The mean absolute difference of the cross-entropies of all tokens.
+    /// Returns the mean absolute difference between the cross-entropies of two jobs, over all tokens.
     private func meanMetricError(_ a: String, _ b: String) throws -> Float {
         var (sum, count) = (Float(0), 0)
         for name in try results(a).keys.sorted() where name.contains("cross_entropy") {
             let one = try OutputComparison.Metric(folder.file("\(a)/\(name)")).values
             let other = try OutputComparison.Metric(folder.file("\(b)/\(name)")).values
-            // Padding is 0 and does not count.
+            // A value 0 is padding and does not count.
             for (x, y) in zip(one, other) where x != 0 {
                 sum += abs(Float(x) - Float(y))
                 count += 1
@@ -33,8 +33,8 @@ struct PrecisionTests: Resuming {
         return sum / Float(max(count, 1))
     }
 
-    /// Checks that bfloat16 results are near float32's but not equal, that the log and run.json say so, and that a warning
-    /// appears if the processor has no instructions for bfloat16.
+    /// Checks that bfloat16 results are near those of float32 but not equal. The log and run.json must name bfloat16.
+    /// A warning must appear if the processor has no instructions for bfloat16.
     @Test func bfloat16IsNotFloat32() throws {
         let outcome = try run(tiny("16") + ["--dtype", "bfloat16"])
         try run(tiny("32"))
@@ -50,19 +50,20 @@ struct PrecisionTests: Resuming {
 
         let comparison = try OutputComparison(
             reference: folder.file("32"), candidate: folder.file("16"))
-        // float32 gives 339,711 ones. The upper bounds are the differences of PyTorch 2.15 between bfloat16 and float32 on this
-        // job: 34,201 bits, and a mean cross-entropy difference of 0.39 (this model is confident about wrong tokens). Ours must
-        // be smaller. The lower bounds are 0.1% of the ones, and ten float16 steps: float32 results differ by less between
-        // processors.
+        // The float32 run has 339,711 bits that are 1. The upper bounds are PyTorch 2.15's differences between
+        // bfloat16 and float32 on this job: 34,201 bits, and 0.39 in mean cross-entropy. (0.39 is large because this
+        // model is confident about wrong tokens.) The lower bounds are 0.1% of the ones, and ten float16 steps.
+        // Float32 results of two processors differ by less than the lower bounds.
         #expect(comparison.differingBits > 339 && comparison.differingBits < 34_201)
         let error = try meanMetricError("32", "16")
         #expect(error > 0.01 && error < 0.39)
-        // A run with another `--dtype` does not continue these results.
+        // A run with another `--dtype` must be refused in a folder with these results.
         let other = try run(tiny("16"), exits: 78)
         #expect(other.errors.contains("--dtype: bfloat16 in the other run, float32 in this run"))
     }
 
-    /// Checks that threads and workers change no byte: the sums of a row do not depend on the other rows.
+    /// Checks that threads and workers change no byte of bfloat16 results. The sums of a row do not depend on the
+    /// other rows.
     @Test func bfloat16IsTheSameHoweverItIsDivided() throws {
         try run(tiny("1", batchSize: "1") + ["--dtype", "bfloat16", "--threads", "1"])
         let expected = try results("1")
@@ -78,12 +79,13 @@ struct PrecisionTests: Resuming {
         let asked = ChildEnvironment.worker(token: nil, kernels: "SkylakeX")
         #expect(asked[variable] == "SkylakeX" && asked["CUDA_VISIBLE_DEVICES"] == "")
         #expect(ChildEnvironment.worker(token: nil, kernels: nil)[variable] == nil)
-        // A worker on a device multiplies nothing with OpenBLAS.
+        // A worker on a CUDA device does not multiply with OpenBLAS, so it needs no kernel set.
         let device = ChildEnvironment.worker(token: "3", kernels: "SkylakeX")
         #expect(device[variable] == nil && device["CUDA_VISIBLE_DEVICES"] == "3")
     }
 
-    /// Checks that workers use the OpenBLAS kernel set that suits the processor, unless the environment names another.
+    /// Checks that workers use the OpenBLAS kernel set that suits the processor, unless the environment names
+    /// another.
     @Test func kernelsAreThoseThatSuitTheProcessor() throws {
         let arguments = tiny("out") + ["--n_docs_per_author", "1", "--overwrite"]
         let outcome = try run(arguments, environment: [OpenBLASKernels.variable: nil])

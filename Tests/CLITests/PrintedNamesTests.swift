@@ -1,5 +1,5 @@
-// Tests of names and texts from others (authors, files, servers) on standard output, in the log and in messages: no part of them
-// is a command to a terminal or begins a new line.
+// Tests of names and texts from outside (authors, files, servers) in the output, in the log and in messages. No part
+// of them may act as a terminal command or begin a new line.
 
 import Files
 import Foundation
@@ -19,7 +19,7 @@ struct PrintedNamesTests: UsingFolder {
     ]
     private static let escaped = #"\x1b]0;PWNED\x07\x1b[31mred"#
 
-    /// Writes a corpus with two documents by each of the names. Returns its path.
+    /// Writes a corpus with two documents for each of the author names in `names`. Returns its path.
     private func corpus() throws -> String {
         let authors = PrintedNamesTests.names.flatMap { [$0, $0] }
         return try folder.write(SyntheticCorpus.jsonl(authors: authors), "corpus.jsonl")
@@ -29,7 +29,8 @@ struct PrintedNamesTests: UsingFolder {
         Tool.arguments(corpus: try corpus(), layers: [1], saveDirectory: folder.file(name))
     }
 
-    /// Checks that every line of `text` is printable, and that no line is one that an author's name forged.
+    /// Checks that every line of `text` is printable, and that no line begins with the forged error in an author's
+    /// name.
     private func expectPrintable(
         _ text: String, _ place: SourceLocation = #_sourceLocation
     ) {
@@ -72,7 +73,7 @@ struct PrintedNamesTests: UsingFolder {
         let job = try job()
         let dry = try Tool.run(job + ["--dry_run"])
         expect(dry, showing: PrintedNamesTests.shown)
-        // Columns are as wide as the names with their escapes.
+        // Columns are as wide as the escaped names, so all rows have the same length.
         let table = dry.output.components(separatedBy: "\n").filter { $0.contains(" of ") }
         #expect(
             Set(
@@ -105,7 +106,8 @@ struct PrintedNamesTests: UsingFolder {
                 if let author = worker["author"] as? String { seen.insert(Data(author.utf8)) }
             }
         }
-        // The names in JSON are exact. Only authors that were being computed when a line was written appear.
+        // Names in JSON must be exact. The lines show only those authors that were being computed when a line was
+        // written.
         #expect(!seen.isEmpty && seen.isSubset(of: PrintedNamesTests.names.map { Data($0.utf8) }))
         let inspected = try Tool.run(["inspect", folder.file("out"), "--json"])
         expect(inspected, showing: [#""\u001b]0;PWNED\u0007"#, #"a\u009b31mb"#, "勃朗特"])
@@ -129,7 +131,7 @@ struct PrintedNamesTests: UsingFolder {
             })
     }
 
-    /// Checks that a worker's error prints the author's name within one line.
+    /// Checks that a worker's error prints an author's name on one line, although the name has line breaks.
     @Test func errorsOfWorkers() throws {
         let environment = try shim(["FAULT_AT": "batch:3:worker:\(folder.file("struck"))"])
         for workers in ["1", "2"] {
@@ -142,7 +144,7 @@ struct PrintedNamesTests: UsingFolder {
         }
     }
 
-    /// Checks that a message of several lines keeps its lines if a setting in it has line breaks.
+    /// Checks that a message of several lines has no additional lines if a setting in the message has line breaks.
     @Test func aMessageOfSeveralLines() throws {
         let prefix = "x\nError: /data: forged\n\u{1B}[2J"
         let job = try job() + ["--log_level", "error"]
@@ -162,7 +164,8 @@ struct PrintedNamesTests: UsingFolder {
         let start = "out/sae__google_gemma-2-2b__"
         try folder.write(
             "[]".utf8, start + "tokens__\(PrintedNamesTests.escape)\nBAD   forged.json")
-        // A longer dtype replaces the type in the header, and as many spaces are removed, so that the header keeps its length.
+        // Replaces the type in the header by a longer one, and removes as many spaces, so that the header keeps its
+        // length.
         let metric = folder.file(start + "entropy_loss__harbour.npy")
         var bytes = try TestData.bytes(metric)
         let header = String(decoding: bytes[10..<128], as: UTF8.self)
@@ -184,7 +187,7 @@ struct PrintedNamesTests: UsingFolder {
         expect(inspected, exits: inspected.status, showing: [#"\x1b]0;PWNED\x07<f2"#])
 
         var builder = SafetensorsBuilder()
-        // Names in the escaped form of the header's JSON.
+        // The names have JSON escapes, because the header of the file is JSON.
         builder.add(#"ann\nError: /data: forged"#, [1], [1])
         builder.add(#"\u001b]0;PWNED\u0007\u001b[31mred"#, [1], [1])
         let tensors = try folder.write(builder.bytes(), "\u{9B}31m\nError: /data.safetensors")
@@ -196,7 +199,7 @@ struct PrintedNamesTests: UsingFolder {
             showing: [PrintedNamesTests.escaped])
         let texts = folder.file(start + "full_texts__harbour.json")
         try TestData.write("[\"one\\ntwo\\u001b[2J\\r\\nthree\"]".utf8, to: texts)
-        // The line breaks of a document are shown as line breaks.
+        // Line breaks of a document must be printed as line breaks.
         expect(
             try Tool.run(["inspect", texts, "--document", "0"]),
             showing: ["\none\ntwo\\x1b[2J\\r\nthree\n"])
@@ -214,7 +217,8 @@ struct PrintedNamesTests: UsingFolder {
             showing: [#"\x1b]0;PWN\x07x\nforged"#])
     }
 
-    /// Checks file names that a shell substitutes for `*`, which the argument parser repeats in its message.
+    /// Checks the argument parser's message about an unexpected argument, here a file name that a shell substitutes
+    /// for `*`.
     @Test func argumentsThatAreNotExpected() throws {
         let outcome = try Tool.run(["inspect", "a.npz", "b\u{1B}[2J\nError: /data: forged.npz"])
         expect(
@@ -267,7 +271,7 @@ struct PrintedNamesTests: UsingFolder {
             showing: shown + PrintedNamesTests.shown)
     }
 
-    /// Checks that texts of a server are printed with escapes.
+    /// Checks that texts from a server are printed with escapes.
     @Test func answersOfAServer() throws {
         let hub = try TestHub(fixtureIn: folder)
         try hub.setFaults(

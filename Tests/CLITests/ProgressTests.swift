@@ -1,4 +1,4 @@
-// Tests of progress: the counts are correct, and they are shown on terminals, in logs and as JSON.
+// Tests of progress: the counts, and the display on terminals, in logs and as JSON.
 
 import ByteJSON
 import Extraction
@@ -12,7 +12,8 @@ struct ProgressTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    /// A run in which each worker has two authors of ten documents each, has loaded the model, and has begun the first author.
+    /// Returns the progress of a run in which each worker has two authors of ten documents each. Each worker has
+    /// loaded the model and begun its first author.
     private func progress(workers: Int = 1) -> RunProgress {
         var progress = RunProgress(
             ranks: (0..<workers).map { ($0, [(2 * $0, 10), (2 * $0 + 1, 10)]) })
@@ -36,16 +37,16 @@ struct ProgressTests: Resuming {
         for second in 2...5 { progress.add(batch(0), rank: 0, at: Double(second)) }
         #expect(progress.documentsDone == 8 && progress.tokens == 800)
         #expect(progress.rate(at: 5) == 200)
-        // 12 documents remain; so far a document has 100 tokens on average.
+        // 12 documents remain, with 100 tokens each on average, at 200 tokens a second.
         #expect(progress.secondsLeft(at: 5) == 6)
         progress.add(.authorDone(author: 0, made: 7), rank: 0, at: 6)
         #expect(progress.documentsDone == 10)
         progress.add(.share(author: 1, documents: 10, done: 6), rank: 0, at: 6)
         #expect(progress.documentsDone == 16)
-        // Another rank has computed the other documents.
+        // Another process has computed the other 4 documents of this share.
         progress.add(.shareDone(author: 1), rank: 0, at: 7)
         #expect(progress.documentsDone == 20 && progress.authors == [0])
-        // Without new batches the rate falls.
+        // The rate must fall while no new batches arrive.
         #expect(progress.rate(at: 60)! < progress.rate(at: 6)!)
         progress.add(.finished(seconds: ["model": 4]), rank: 0, at: 8)
         #expect(progress.rate(at: 8) == nil && progress.modelSeconds == 4)
@@ -60,8 +61,8 @@ struct ProgressTests: Resuming {
         #expect(progress.rate(at: 100) == 10)
     }
 
-    /// Checks that live lines fit a terminal of any size, that all ranks are shown if there is room, and that failed workers come
-    /// first if there is not.
+    /// Checks that the live lines fit a terminal of any size. If the terminal has enough rows, all ranks must be
+    /// shown. Otherwise failed workers must come first.
     @Test(arguments: [1, 2, 8, 40], [10, 20, 40, 60, 80, 120, 200])
     func linesFit(workers: Int, columns: Int) {
         var progress = progress(workers: workers)
@@ -99,7 +100,8 @@ struct ProgressTests: Resuming {
                 || TerminalWidth.fitted("abc勃朗", 6) == "abc勃朗")
     }
 
-    /// Checks that a line fits, wherever a name with control characters, combining characters or emoji is cut.
+    /// Checks that a line fits the terminal wherever a name is cut. The names have control characters, combining
+    /// characters or emoji.
     @Test func namesOfStrangersFit() {
         for name in ["a\u{1B}[2J\n\u{202E}cd", "می‌خواهم می‌خواهم", "क्‍षक्‍षक्‍ष", "👩‍🚒👩‍🚒1️⃣", "勃\u{E0100}朗"] {
             var progress = progress(workers: 2)
@@ -135,7 +137,7 @@ struct ProgressTests: Resuming {
                 #expect(line.count < columns)
             }
         }
-        // Nothing has failed, so there are no colours.
+        // No worker has failed, so there must be no colours.
         #expect(!terminal.screen.hasColor)
     }
 
@@ -152,7 +154,8 @@ struct ProgressTests: Resuming {
         #expect(log.count { $0.contains("mean cross-entropy") } == 5, "\(log)")
     }
 
-    /// Checks that the line of a failed worker stays while the other workers continue, and that it is red unless NO_COLOR is set.
+    /// Checks that the line of a failed worker stays while the other workers continue, and that it is red unless
+    /// NO_COLOR is set.
     @Test(arguments: [false, true])
     func aDeadWorkerIsSeen(noColor: Bool) throws {
         let terminal = try TerminalRun(
@@ -190,7 +193,7 @@ struct ProgressTests: Resuming {
         let quiet = try Tool.run(
             job("quiet") + ["--progress", style, "--log_level", "warning"],
             environment: ["SAE_EXTRACT_PROGRESS_SECONDS": "0.02"])
-        // `--progress plain` prints progress lines at any log level; `auto` does not.
+        // At log level `warning`, `--progress plain` prints progress lines and `auto` prints none.
         #expect(quiet.errors.contains("progress: ") == (style == "plain"))
     }
 

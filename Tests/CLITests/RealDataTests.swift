@@ -1,5 +1,5 @@
-// Tests of the real tokenizer and real AuthorMix records through the real binary, on a synthetic model with the size of the real
-// vocabulary.
+// Tests of the real binary with Gemma's tokenizer and real AuthorMix records. The model is synthetic, with a
+// vocabulary of the real size.
 
 import ByteJSON
 import Foundation
@@ -25,7 +25,7 @@ struct RealDataTests {
                 folder.file("out"),
                 "--storage_format", "sparse", "--batch_size", "auto",
             ], exits: 0)
-        // The SHA-256 of each author's tokens file, as scripts/make/token_digests.py writes it.
+        // This file has the SHA-256 of each author's tokens file. scripts/make/token_digests.py computes them.
         let bytes = try TestData.bytes(TestData.packageRoot + "/Fixtures/authormix-tokens.json")
         let digests = try #require(
             try bytes.withUnsafeBufferPointer { try JSONValue(parsing: $0) }.object)

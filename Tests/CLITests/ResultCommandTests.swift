@@ -65,7 +65,7 @@ struct ResultCommandTests: UsingFolder {
             let l0 = found["l0"] as? [String: Double]
             let mean = Double(counts.reduce(0, +)) / Double(lengths.reduce(0, +))
             #expect(abs(l0!["mean"]! - mean) < 1e-3)
-            // The features of the document at each position are those of the array.
+            // For each position of the document, `inspect` must list the features that are nonzero in the array.
             let document = found["document"] as? [String: Any]
             let positions = document?["positions"] as? [[String: Any]] ?? []
             #expect(positions.count == lengths[1])
@@ -121,7 +121,7 @@ struct ResultCommandTests: UsingFolder {
         #expect((sae["arrays"] as? [[String: Any]])?.map { $0["name"] as? String }.count == 5)
     }
 
-    /// Checks that each command reports what it cannot read, with the place and the next step, and never crashes.
+    /// Checks that each command names the file that it cannot read and the next step, and never crashes.
     @Test func whatCannotBeReadIsSaid() throws {
         try make()
         let text = try folder.write("hello".utf8, "a.txt")
@@ -151,12 +151,12 @@ struct ResultCommandTests: UsingFolder {
         try check(["report", out, "--output", "/nowhere/x.html"], 64, "/nowhere")
         try check(["inspct", out], 64, "did you mean 'inspect'?")
         try check(["verify", out, "--layers", "2"], 64, "--layers", "not of 'verify'")
-        // Variables for flags of other commands do not affect these commands.
+        // A variable for a flag of another command must not affect `verify`.
         try Tool.run(["verify", out], exits: 0, environment: ["SAE_EXTRACT_LAYERS": "1"])
     }
 
-    /// Checks arrays with impossibly large shapes, with negative zeros, with NaN and infinity (which JSON cannot express), and
-    /// with the names of results but other contents.
+    /// Checks unusual arrays: impossibly large shapes, negative zeros, NaN and infinity (which JSON cannot express),
+    /// and files with the names of results but other contents.
     @Test func oddArraysAreNoTrouble() throws {
         func npy(_ descr: String, _ shape: [Int], _ data: [UInt8]) -> [UInt8] {
             NPYHeader(descr: descr, shape: shape).encoded + data
@@ -195,7 +195,7 @@ struct ResultCommandTests: UsingFolder {
         #expect(try Tool.run(["inspect", text]).output.contains("no statistics for dtype"))
     }
 
-    /// Checks that two names that Swift compares as equal, but whose bytes differ, are two authors with separate files.
+    /// Checks two authors whose names are equal for Swift but have different bytes. They must have separate files.
     @Test func spellingsAreToldApart() throws {
         let lines = ["\u{E9}", "e\u{301}"].enumerated().map { number, author in
             #"{"style": "\#(author)", "text": "\#((0..<40 + number).map { "word\($0)" }.joined(separator: " "))"}"#
@@ -220,7 +220,8 @@ struct ResultCommandTests: UsingFolder {
         try Tool.run(["verify", out, "--quiet"], exits: 0)
     }
 
-    /// Checks that no command crashes on a file with a wrong byte at a random place, or cut short at one.
+    /// Checks that no command crashes on a file with a wrong byte at a random place. In half of the cases the file is
+    /// also cut at a random place.
     @Test func damagedFilesDoNotCrash() throws {
         try make("out", ["--storage_format", "both", "--n_docs", "6"])
         var random = SeededGenerator(2)
@@ -295,7 +296,7 @@ struct ResultCommandTests: UsingFolder {
                 && outcome.output.contains("layer_3"))
     }
 
-    /// Checks that `verify` checks the contents of files even if run.json has no checksums.
+    /// Checks that `verify` finds wrong contents even if run.json has no checksums.
     @Test func contentIsCheckedWithoutChecksums() throws {
         try make("out", ["--storage_format", "both"])
         let manifest = out + "/run.json"
@@ -324,7 +325,7 @@ struct ResultCommandTests: UsingFolder {
         }
         try rewrite(header.shape, metadata) { _ in }
         try Tool.run(["verify", out], exits: 0)
-        // Document 1 is shorter than the array, so this entry is padding.
+        // Document 1 has fewer tokens than the array has positions, so this element is padding.
         let padding = (2 * header.shape[1] - 1) * header.shape[2] + 5
         try rewrite(header.shape, metadata) { $0[padding] = 1 }
         try bad(dense, "feature 5 fires at document 1, position 358, which is padding")
@@ -336,7 +337,7 @@ struct ResultCommandTests: UsingFolder {
         try bad(dense, "layer 3, expected 2")
         try rewrite([header.shape[0], header.shape[1] * 2, header.shape[2] / 2], metadata) { _ in }
         try bad(dense, "has shape")
-        // The dense and the sparse file differ; the error names the sparse one.
+        // If the dense and the sparse file differ, the error must name the sparse file.
         try rewrite(header.shape, metadata) { $0[$0.firstIndex(of: 1)!] = 0 }
         try bad(sparse, "differs from the dense file")
         try TestData.write(good, to: dense)
@@ -356,7 +357,7 @@ struct ResultCommandTests: UsingFolder {
             as? [String: Any] ?? [:]
     }
 
-    /// Checks that a report's counts and passages are those of the files, dense or sparse.
+    /// Checks that the counts and passages of a report are those in the files, for dense and for sparse files.
     @Test func aReportShowsWhatTheFilesHold() throws {
         try make("out")
         let outcome = try Tool.run(
@@ -406,7 +407,7 @@ struct ResultCommandTests: UsingFolder {
             }
         }
         #expect(passages > 0)
-        // Sparse files give the same report. This page is written to the path of `--output`.
+        // Sparse files must give the same report. `--output` gives the path of this report.
         let other = try make("other", ["--storage_format", "sparse"])
         try Tool.run(
             [
@@ -418,7 +419,7 @@ struct ResultCommandTests: UsingFolder {
             NSArray(array: again["saes"] as? [Any] ?? [])
                 == NSArray(array: report["saes"] as? [Any] ?? [0]))
         #expect(!fileExists(other + "/report.html"))
-        // The results in the folder are still complete and unchanged.
+        // `report` must leave the results complete and unchanged.
         try Tool.run(["verify", out, "--quiet"], exits: 0)
     }
 
@@ -433,7 +434,7 @@ struct ResultCommandTests: UsingFolder {
         #expect((report["authors"] as? [Any])?.count == 3)
     }
 
-    /// Checks that, after a failed run over one more layer, authors without files of this layer do not count as complete.
+    /// Checks a failed run that adds a layer. Authors without files of the new layer must not count as complete.
     @Test func anAuthorWithoutANewLayerIsNotComplete() throws {
         try make()
         let struck = folder.file("struck")

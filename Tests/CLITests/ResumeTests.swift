@@ -1,4 +1,5 @@
-// Tests of runs in a folder with earlier results: what is kept, what is made again, and what is refused.
+// Tests of runs in a folder with earlier results: which files are kept, which are made again, and which runs are
+// refused.
 
 import ByteJSON
 import Files
@@ -25,7 +26,7 @@ struct ResumeTests: Resuming {
         #expect(try modificationDates("out").filter { first[$0.key] != nil } == dates)
         try run(job("whole", layers: [1, 3], ["--storage_format", "both"]))
         #expect(try results("out") == results("whole"))
-        // Nothing is left to do.
+        // All files of this run exist, so nothing is computed.
         #expect(computed(try run(job("out", layers: [1], ["--storage_format", "sparse"]))) == 0)
         #expect(try own(".journal") == [])
     }
@@ -40,7 +41,7 @@ struct ResumeTests: Resuming {
         return dates
     }
 
-    /// Checks that a run for one layer uses the journal of a stopped run for four layers.
+    /// Checks that a run for one layer uses the batches in the journal of a stopped run for four layers.
     @Test func aJournalServesAnotherChoiceOfLayers() throws {
         try stopHalfway(job("out", layers: [0, 1, 2, 3]))
         let journaled = 10
@@ -49,7 +50,7 @@ struct ResumeTests: Resuming {
         try run(job("whole", layers: [2]))
         let expected = try results("whole")
         #expect(try results("out").filter { expected[$0.key] != nil } == expected)
-        // This run does not remove the journal of the stopped run, which a later run can still use.
+        // The run for one layer must not remove the journal, because a later run for all layers can still use it.
         #expect(try own(".journal").count >= 1)
         let rest = try run(job("out", layers: [0, 1, 2, 3]))
         #expect(computed(rest) <= 20 - journaled)
@@ -106,7 +107,8 @@ struct ResumeTests: Resuming {
         #expect(outcome.errors.contains("--overwrite") && outcome.errors.contains("--save_dir"))
         #expect(try run(arguments + ["--dry_run"], exits: 78).errors.contains(mention))
         #expect(try results("out") == before)
-        // The first command still finds its results complete. With --overwrite, the new settings apply.
+        // The first command must still find its results complete. With --overwrite, the new settings must be
+        // accepted.
         #expect(computed(try run(job("out"))) == 0)
         #expect(computed(try run(arguments + ["--overwrite"])) > 0)
     }
@@ -125,7 +127,7 @@ struct ResumeTests: Resuming {
         let saes = try folder.copy(TestData.tiny + "/sae", "moved")
         let text = try TestData.bytes(corpus)
         let other = try folder.write(text, "other.jsonl")
-        // The selection is different, but gives the same documents.
+        // `--n_docs 40` is another selection, but it gives the same documents.
         let outcome = try run([
             "--layers", "1", "--model_path", TestData.tiny + "/model", "--sae_dir", saes,
             "--data_path", other, "--n_docs", "40", "--workers", "2", "--threads", "1",
@@ -151,8 +153,8 @@ struct ResumeTests: Resuming {
         #expect(after.filter { before[$0.key] != nil } == before)
     }
 
-    /// Checks that a file with the name of a result is not replaced if `.sae-extract` has no record of it, as when another
-    /// program wrote it.
+    /// Checks a file that has the name of a result but no receipt in `.sae-extract`, as if another program wrote it.
+    /// The run must be refused and must leave the file unchanged.
     @Test func unknownFilesAreNotReplaced() throws {
         let name = "sae__google_gemma-2-2b__tokens__author 3.json"
         try folder.write("mine".utf8, "out/\(name)")
@@ -202,7 +204,7 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == before)
     }
 
-    /// Checks that a run with --overwrite that is refused is refused before earlier results are removed.
+    /// Checks that a run with --overwrite that is refused removes no earlier results.
     @Test func aRefusedRunRemovesNothing() throws {
         try run(job("out"))
         let before = try results("out")
@@ -230,12 +232,12 @@ struct ResumeTests: Resuming {
 
     // MARK: Damage
 
-    /// Checks that a deleted file is made again: from the journals, without the model, as long as they exist; later by computing
-    /// its author again.
+    /// Checks that a deleted file is made again. While journals exist, the file is made from them, without the model.
+    /// When the journals are gone, the file's author is computed again.
     @Test func aDeletedFileIsMadeAgain() throws {
         try run(job("whole"))
         let name = "sae__google_gemma-2-2b__mlp__activations__author 2__layer_1.npz"
-        // The run is stopped when author 2 is complete and others are not.
+        // Stops the run when author 2 is complete and later authors are not.
         let tool = try RunningTool(job("out"))
         #expect(tool.wait { $0.events.count { $0.hasPrefix(#"{"authorDone""#) } >= 3 })
         tool.send(SIGTERM)
@@ -269,7 +271,7 @@ struct ResumeTests: Resuming {
         }
     }
 
-    /// Checks that a run fails if the file of a complete author is removed while later authors are computed.
+    /// Checks that a run fails if a file of a complete author is removed while later authors are computed.
     @Test func aFileThatVanishesMeanwhileIsNoSuccess() throws {
         let name = "sae__google_gemma-2-2b__tokens__author 0.json"
         let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
@@ -286,8 +288,11 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that a rank that compares only file sizes does not complete a run in which another rank has to make a changed file
-    /// again.
+    /// Checks a changed file in a run with two ranks, in this order:
+    /// 1. Rank 1 finds that a file has changed, removes it and makes it again.
+    /// 2. Meanwhile rank 0, which compares only file sizes, ends. Rank 0 must not complete the run and remove the
+    ///    journals.
+    /// 3. Rank 1 completes the run.
     @Test func aChangedFileIsMadeAgainByItsRank() throws {
         try run(job("out", layers: [0, 1, 2, 3]))
         let before = try results("out")
@@ -304,7 +309,7 @@ struct ResumeTests: Resuming {
         #expect(try own(".journal") == [])
     }
 
-    /// Checks that a run.json that was cut short is made again from the entries in `.sae-extract`.
+    /// Checks that an empty run.json is made again from the entries in `.sae-extract`.
     @Test func aDamagedManifestIsMadeAgain() throws {
         try run(job("out"))
         try TestData.write([], to: folder.file("out/run.json"))
@@ -324,7 +329,7 @@ struct ResumeTests: Resuming {
         #expect(
             outcome.errors.contains("the missing batches are computed again"), "\(outcome.errors)")
         #expect(try results("out") == results("whole"))
-        // An incomplete last record, as left by a crash of the machine.
+        // Cuts off the end of the last record, as a crash of the machine may do.
         try stopHalfway(job("torn"))
         let torn = try #require(try own(".journal", in: "torn").first)
         let size = try TestData.bytes(torn).count
@@ -375,7 +380,8 @@ struct ResumeTests: Resuming {
         #expect(runs.count == 2 && runs.allSatisfy { $0["outcome"] == .string("done") })
     }
 
-    /// Checks that of two runs with different settings at the same time, one is refused before it changes results of the other.
+    /// Checks two runs with different settings in one folder at the same time. The second run must be refused before
+    /// it changes results of the first.
     @Test func twoConfigurationsAtOnceDoNotMix() throws {
         let a = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(a.waitForBatches(2))
@@ -386,10 +392,12 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that a run that has begun but has no results yet ends when a run of another configuration begins, and leaves
-    /// nothing.
+    /// Checks two runs with different settings in one folder, in this order:
+    /// 1. The first run begins, and pauses before it has results.
+    /// 2. The second run begins and completes.
+    /// 3. The first run continues. It must end with exit code 78 and leave no results.
     @Test func theLaterOfTwoConfigurationsGoesOn() throws {
-        // The first run pauses while it loads its checkpoint, as a run with a large checkpoint does.
+        // The first run pauses while it loads its checkpoint, as if the checkpoint were large.
         let first = try startPaused(job("out", ["--feature_threshold", "2"]), at: "load:1")
         try run(job("out", layers: [0, 1, 2, 3]))
         #expect(first.wait() == 78, "\(first.log)")
@@ -402,7 +410,9 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks the same for two runs that differ only in the SAE: a run does not take the other run's features for its results.
+    /// Checks two runs that differ only in the SAE, in one folder. The first run pauses while it loads, and the
+    /// second run completes. Then the first run must end with exit code 78. It must not take the second run's
+    /// features for its own.
     @Test func anotherSAEsFilesAreNotTakenForOnesOwn() throws {
         let first = try startPaused(job("out", ["--target_l0", "60"]), at: "load:1")
         try run(job("out", ["--target_l0", "40"]))
@@ -414,8 +424,8 @@ struct ResumeTests: Resuming {
         #expect(computed(try run(job("out", ["--target_l0", "40"]))) == 0)
     }
 
-    /// Checks two runs with different SAEs that begin in an empty folder at the same time: at most one completes, and the files
-    /// that they leave block neither of them.
+    /// Checks two runs with different SAEs that begin in an empty folder at the same time. At most one may complete.
+    /// The files that both runs leave must not block a later run.
     @Test func ofTwoSAEsAtOnceOneMayGoOn() throws {
         let jobs = ["40", "60"].map { job("out", ["--target_l0", $0]) }
         for round in 0..<3 {
@@ -432,8 +442,10 @@ struct ResumeTests: Resuming {
         }
     }
 
-    /// Checks that a run whose folder is overwritten puts no file among those of its successor, although the folder has the same
-    /// name.
+    /// Checks that `--overwrite` stops an earlier run in the same folder, in this order:
+    /// 1. The first run pauses just before it renames its first file.
+    /// 2. The second run, with --overwrite, replaces the state folder by a new one of the same name.
+    /// 3. The first run continues. It must fail, and must not put its file among the results of the second run.
     @Test func anOverwrittenRunPutsNothingInItsPlace() throws {
         let first = try startPaused(job("out", ["--target_l0", "60"]), at: "rename-before:1")
         let second = try RunningTool(
@@ -447,7 +459,7 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that stray files that other programs leave in `.sae-extract` do not matter.
+    /// Checks that files which other programs leave in `.sae-extract`, such as `.DS_Store`, do no harm.
     @Test func strayFilesInOurFolderAreNoMatter() throws {
         try run(job("out"))
         for place in ["", "/models", "/models/google_gemma-2-2b", "/claims"] {
@@ -484,7 +496,7 @@ struct ResumeTests: Resuming {
         let during = try run(arguments + ["--dry_run"])
         #expect(
             try FileManager.default.subpathsOfDirectory(atPath: folder.file("out")) == names)
-        // The columns: author, documents, tokens, batches, batches in journals, files in place.
+        // The columns of a row: author, documents, tokens, batches, batches in journals, files in place.
         let rows = during.output.split(separator: "\n").filter { $0.hasPrefix("  author ") }
         let journaled = rows.dropFirst().compactMap {
             Int($0.split(whereSeparator: \.isWhitespace)[5])

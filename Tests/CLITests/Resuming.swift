@@ -1,10 +1,11 @@
-// Helpers of the tests of interrupted runs.
+// Helpers of the tests that interrupt runs.
 
 import Foundation
 import TestSupport
 import Testing
 
-/// Tests with jobs on the corpus `corpus` (40 documents, 20 batches) that write their results to folders in `folder`.
+/// Tests with jobs on `corpus`, which has 40 documents in 20 batches. Each job writes its results to a subfolder of
+/// `folder`.
 protocol Resuming: UsingFolder {
     var corpus: String { get }
     init(folder: TemporaryFolder, corpus: String)
@@ -22,7 +23,7 @@ extension Resuming {
         Tool.arguments(corpus: corpus, layers: layers, saveDirectory: folder.file(name)) + extra
     }
 
-    /// Runs the program with a log of all batches (see `computed`), and checks its exit code.
+    /// Runs the program at log level trace, so that `computed` can count the batches. Checks the exit code.
     @discardableResult
     func run(
         _ arguments: [String], exits status: Int32 = 0, environment: [String: String?] = [:],
@@ -45,7 +46,7 @@ extension Resuming {
         }.map { "\(root)/\($0)" }
     }
 
-    /// Starts a run and stops it when about half of its batches are in journals.
+    /// Starts a run, and stops it by SIGTERM when 10 of its 20 batches are finished.
     func stopHalfway(_ arguments: [String]) throws {
         let tool = try RunningTool(arguments)
         #expect(tool.waitForBatches(10))

@@ -1,4 +1,4 @@
-// Tests of rank and world size, from flags and from the variables that schedulers set.
+// Tests of rank and world size, which come from flags or from the variables that schedulers set.
 
 import CUDA
 import Planning
@@ -29,7 +29,8 @@ struct SchedulerTests {
         "SLURM_STEP_TASKS_PER_NODE": "2(x3)", "SLURM_LOCALID": "1",
     ]
 
-    /// Checks that the tasks of one machine divide its devices, unless each task was bound to its own devices.
+    /// Checks that the tasks on one machine divide its devices. If the scheduler has bound each task to its own
+    /// devices, the devices must not be divided again.
     @Test(arguments: [
         (4, 1, 0, [:], [0, 1, 2, 3]), (4, 4, 2, [:], [2]), (4, 2, 1, [:], [2, 3]),
         (1, 4, 3, [:], [0]), (3, 2, 1, [:], [1]), (2, 4, 3, [:], [1]),
@@ -69,7 +70,7 @@ struct SchedulerTests {
         try check(Self.torchrun, 3, 8, 4, 3, "torchrun")
         try check(Self.openMPI, 1, 2, 2, 1, "Open MPI")
         try check(Self.srun, 5, 6, 2, 1, "srun")
-        // torchrun on each machine, started there by the only task of mpirun or srun.
+        // torchrun runs on each machine. On each machine mpirun or srun has started it as the only task.
         let all = Self.torchrun.merging(Self.openMPI) { a, _ in a }.merging(Self.srun) { a, _ in a }
         #expect(try placement(all).source == "torchrun")
         #expect(
@@ -85,7 +86,7 @@ struct SchedulerTests {
                     placement: RankPlacement(), source: nil, notes: [], warnings: []))
     }
 
-    /// Checks the variables for rank, world size, local rank and local count of each launcher of MPI programs.
+    /// Checks the variables of each MPI launcher for rank, world size, local rank and local count.
     @Test(arguments: [
         ("PMI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
         ("PMI", "PMI_RANK", "PMI_SIZE", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"),
@@ -110,7 +111,7 @@ struct SchedulerTests {
         #expect(
             found.placement == RankPlacement(rank: 5, worldSize: 8, localCount: 4, localRank: 1))
         #expect(found.source == name && found.warnings == [])
-        // The launcher runs under srun, which started one daemon on each of two machines.
+        // The launcher itself runs under srun, which has started one daemon of the launcher on each of two machines.
         let daemons = [
             "SLURM_STEP_ID": "3", "SLURM_PROCID": "1", "SLURM_NTASKS": "8",
             "SLURM_STEP_NUM_TASKS": "2", "SLURM_TASK_PID": "12",
@@ -134,8 +135,8 @@ struct SchedulerTests {
 
     // MARK: Missing variables
 
-    /// Checks that variables that do not tell the rank give a run of all authors and one warning: variables left in a shell,
-    /// variables of a platform for machines or pods, and variables of unknown launchers.
+    /// Checks variables that do not tell the rank. The run must compute all authors and print one warning. Such
+    /// variables may be left in a shell, may count machines or pods, or may come from an unknown launcher.
     @Test(arguments: [
         (
             ["RANK": "0", "WORLD_SIZE": "4"], "RANK is 0 and WORLD_SIZE is 4",
@@ -176,7 +177,8 @@ struct SchedulerTests {
         #expect(try placement(environment, rank: 1, worldSize: 4).warnings == [])
     }
 
-    /// Checks that there is no warning if a launcher runs one task, or about variables that may mean anything.
+    /// Checks that no warning appears if a launcher runs only one task, or for variables that may have another
+    /// meaning.
     @Test(arguments: [
         ["OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMIX_RANK": "0"],
         ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "PMIX_RANK": "0"],
@@ -189,8 +191,8 @@ struct SchedulerTests {
         #expect(try placement(environment) == SchedulerPlacement())
     }
 
-    /// Checks a warning if two launchers run several tasks and number this process differently: the variables of one of them are
-    /// left over.
+    /// Checks the variables of two launchers that number this process differently. The variables of one launcher must
+    /// be left over from another job, so a warning must appear.
     @Test func contradictionsAreSaid() throws {
         let pmi = ["PMI_RANK": "0", "PMI_SIZE": "4"]
         let step = [
@@ -202,20 +204,21 @@ struct SchedulerTests {
         #expect(found.warnings.count == 1)
         #expect(found.warnings[0].contains("PMI_RANK is 0 and PMI_SIZE is 4"))
         #expect(found.warnings[0].contains("SLURM_PROCID is 5 of 8 tasks"))
-        // SLURM_TASK_PID is this process, so srun has started it.
+        // SLURM_TASK_PID is the ID of this process, so srun has started this process.
         found = try placement(pmi.merging(step) { $1 })
         #expect(found.source == "srun" && found.placement.rank == 5)
         #expect(found.warnings.count == 1 && found.warnings[0].contains("unset the others"))
         found = try placement(Self.torchrun.merging(step) { $1 })
         #expect(found.source == "srun" && found.placement.worldSize == 8)
-        // torchrun numbers its workers differently from srun's tasks, one per machine. This is not a contradiction.
+        // torchrun numbers its workers, and srun numbers its tasks, one on each machine. So different numbers are no
+        // contradiction.
         let elastic = [
             "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "x",
         ]
         let machines = ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"]
         found = try placement(elastic.merging(machines) { $1 })
         #expect(found.source == "torchrun" && found.placement.rank == 1 && found.warnings == [])
-        // Variables left in a shell that contradict srun's, and then variables that agree with them.
+        // First, variables left in a shell contradict srun's variables. Then they agree with srun's variables.
         found = try placement(step.merging(["RANK": "0", "WORLD_SIZE": "4"]) { $1 }, process: 78)
         #expect(found.source == "srun" && found.warnings.count == 1)
         found = try placement(step.merging(["RANK": "5", "WORLD_SIZE": "8"]) { $1 }, process: 78)
@@ -224,7 +227,7 @@ struct SchedulerTests {
 
     // MARK: Slurm
 
-    /// Checks a step that is smaller than its job and keeps the job's SLURM_NTASKS (srun -E).
+    /// Checks a step that is smaller than its job but has the job's SLURM_NTASKS, as with `srun -E`.
     @Test func theStepsNumberOfTasksCounts() throws {
         let task = [
             "SLURM_STEP_ID": "1", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_PROCID": "1",
@@ -240,11 +243,12 @@ struct SchedulerTests {
             found.warnings[0].contains("SLURM_NTASKS is 4")
                 && found.warnings[0].contains("SLURM_STEP_NUM_TASKS"))
         #expect(try placement(task.merging(["SLURM_NTASKS": "2"]) { $1 }).warnings == [])
-        // A batch script that was submitted from within that step still has the step's variables.
+        // A batch script that was submitted from within a step still has variables of that step.
         let batch = ["SLURM_GTIDS": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"]
         found = try placement(task.merging(batch) { $1 })
         #expect(found.placement == RankPlacement() && found.warnings.count == 1)
-        // The same variables in a step with one task per machine. Here Slurm's daemon tells which step this is.
+        // A task of a step with one task on each machine has the same variables as this batch script. So the step's
+        // name, which Slurm's daemon gives, decides whether this process is a task.
         let wide = task.merging(batch) { $1 }.merging(["SLURM_STEP_TASKS_PER_NODE": "1(x2)"]) { $1 }
         #expect(try placement(wide, slurmStep: "0").source == "srun")
         for step in ["batch", "extern", "interactive"] {
@@ -261,18 +265,18 @@ struct SchedulerTests {
             SlurmStep.tasksHere(["SLURM_STEP_TASKS_PER_NODE": text, "SLURM_NODEID": node]) == count)
     }
 
-    /// Checks that the shell of `srun --pty`, and the processes that it starts, are not tasks.
+    /// Checks that the shell of `srun --pty`, and the processes started in that shell, do not count as tasks.
     @Test func aShellOnSrunsTerminalIsNotATask() throws {
         let found = try placement(Self.srun.merging(["SLURM_PTY_PORT": "4711"]) { $1 })
         #expect(found.placement == RankPlacement() && found.source == nil)
         #expect(found.warnings.count == 1 && found.warnings[0].contains("--pty"))
-        // If mpirun runs in this shell, its variables count.
+        // If mpirun runs in this shell, mpirun's variables count.
         let inner = ["SLURM_PTY_PORT": "4711"].merging(Self.openMPI) { $1 }
         #expect(try placement(Self.srun.merging(inner) { $1 }).source == "Open MPI")
     }
 
-    /// Checks that a batch script is not a task, although `sbatch --ntasks=4` sets these variables for its only process.
-    /// Interactive shells set them too.
+    /// Checks that a batch script does not count as a task, although `sbatch --ntasks=4` sets a task's variables for
+    /// it. Interactive shells have the same variables.
     @Test(arguments: [nil, "4294967291", "4294967290"])
     func aBatchScriptIsNotATask(step: String?) throws {
         var environment = ["SLURM_PROCID": "0", "SLURM_NTASKS": "4"]
@@ -299,7 +303,7 @@ struct SchedulerTests {
         let found = try placement(array)
         #expect(found.placement == RankPlacement())
         #expect(found.notes.count == 1 && found.notes[0].contains("computes all authors"))
-        // With ranks there is no note.
+        // If the rank is known, no note must appear.
         #expect(try placement(array, rank: 3, worldSize: 8).notes == [])
         #expect(try placement(array.merging(Self.srun) { $1 }).notes == [])
     }

@@ -1,4 +1,4 @@
-// Tests of a cache to which others may write, and of what they may have put there.
+// Tests of a cache to which other users may write, and of the links, pipes and files that they may put into it.
 
 import Files
 import Foundation
@@ -28,7 +28,7 @@ struct SharedCacheTests {
     private var model: String { home + "/hub/models--google--gemma-2-2b" }
     private let shard = "model-00002-of-00003.safetensors"
 
-    /// Fetches the files that a run with layer `layer` needs. `shell` is bash code that comes before the command.
+    /// Fetches the files that a run with layer `layer` needs. `shell` is bash code that is put before the command.
     private func fetch(
         _ more: [String] = [], _ environment: [String: String?] = [:], layer: Int = 0,
         shell: String = "exec"
@@ -63,7 +63,7 @@ struct SharedCacheTests {
                 ], "\(place)")
     }
 
-    /// The bytes of the shard, and their SHA-256, which is the blob's name in the cache.
+    /// Returns the bytes of the shard, and their SHA-256, which is the blob's name in the cache.
     private func content() throws -> (bytes: [UInt8], digest: String) {
         let bytes = try TestData.bytes("\(TestData.tiny)/model/\(shard)")
         return (bytes, sha256(bytes))
@@ -75,14 +75,15 @@ struct SharedCacheTests {
 
     // MARK: Links
 
-    /// Checks that a link in place of one of the program's folders in the cache is not followed, whoever made it.
+    /// Checks that a symlink in place of one of the program's folders in the cache is not followed, whoever made the
+    /// link.
     @Test(arguments: ["", "/refs", "/DIGEST"])
     func aLinkInPlaceOfOurFolders(place: String) throws {
         let name = ".sae-extract" + place.replacing("DIGEST", with: try content().digest)
         try plant("\(model)/\(name)", linkTo: victim)
         let outcome = try fetch()
         try expectUntouched(name)
-        // A download does not need the folder in which revisions are noted.
+        // A download does not need the program's folder `refs`, so the program need not report the link there.
         guard place != "/refs" else { return }
         #expect(outcome.status == 74, "\(outcome.errors)")
         #expect(
@@ -102,7 +103,8 @@ struct SharedCacheTests {
             "\(outcome.errors)")
     }
 
-    /// Checks that links that put a cache's folders elsewhere are followed only if no other user can have made them.
+    /// Checks a symlink that places a folder of the cache elsewhere. If another user made the link, the program must
+    /// refuse it. If root made the link, the program must follow it.
     @Test(arguments: ["", "/snapshots", "/blobs", "/refs", "/.."])
     func linksOfOthersAreNotFollowed(place: String) throws {
         try #require(getuid() == 0, "these tests need root, to be two users")
@@ -113,7 +115,7 @@ struct SharedCacheTests {
         try plant(path, linkTo: elsewhere, by: Self.stranger)
         let refused = try fetch()
         #expect(try FileManager.default.contentsOfDirectory(atPath: elsewhere) == [])
-        // The commit of a revision is stored in refs if possible, but is not needed.
+        // The program writes the commit of a revision to `refs` if it can, but a download does not need `refs`.
         if place != "/refs" {
             #expect(refused.status == 74, "\(refused.errors)")
             #expect(
@@ -136,7 +138,7 @@ struct SharedCacheTests {
         try expectUntouched("lock")
     }
 
-    /// Checks links to the folder that they are in, which give paths without end.
+    /// Checks symlinks to the folder in which they are. A search that follows such a symlink would not end.
     @Test func linksThatLeadInCircles() throws {
         #expect(try fetch().status == 0)
         let saes = home + "/hub/models--google--gemma-scope-2b-pt-res"
@@ -144,13 +146,13 @@ struct SharedCacheTests {
         for name in ["a", "b", "c"] {
             try plant("\(saes)/snapshots/\(snapshots[0])/\(name)", linkTo: ".")
         }
-        // Without a list of the commit's files, the program searches the folder for them.
+        // Without a list of the commit's files, the program searches the folder for the files.
         try FileManager.default.removeItem(atPath: saes + "/.sae-extract")
         let outcome = try fetch([], ["HF_HUB_OFFLINE": "1"])
         #expect(outcome.status == 0, "\(outcome.errors)")
     }
 
-    /// Checks that the program does not wait at pipes in place of files.
+    /// Checks that the program does not block on FIFOs in place of files.
     @Test func pipesInPlaceOfFiles() throws {
         let digest = try content().digest
         for place in [
@@ -169,7 +171,8 @@ struct SharedCacheTests {
 
     // MARK: Partial downloads
 
-    /// The offset of the first byte that was requested of the shard; -1 if the range is invalid, nil without a request.
+    /// Returns the offset of the first byte of the shard that was requested. Returns -1 if the range header is
+    /// invalid, and nil if the shard was not requested.
     private func firstByte() throws -> Int? {
         try hub.requests().first { $0.isForBody && $0.path.contains(shard) && $0.port == "storage" }
             .map { request in
@@ -178,8 +181,8 @@ struct SharedCacheTests {
             }
     }
 
-    /// Checks that a partial download is not copied if it is a link, or a second name of a private file: others could read the
-    /// file through the copy.
+    /// Checks which partial downloads are continued. A symlink, and a hard link to a private file, must not be
+    /// continued, because other users could read the private file through the copy in the cache.
     @Test(arguments: ["a link", "a second name", "a readable part", "a part of one's own"])
     func partsOfOthers(kind: String) throws {
         let (bytes, digest) = try content()
@@ -212,7 +215,8 @@ struct SharedCacheTests {
         return info.st_mode & 0o7777
     }
 
-    /// Checks that partial downloads, which are hashed while they arrive, are not writable for other users, whatever the umask.
+    /// Checks that other users cannot write to partial downloads, whatever the umask. Otherwise they could change a
+    /// file after it was hashed.
     @Test func partsAreNotWritableForOthers() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 100000}]"#)
         _ = try fetch([], shell: "umask 002; exec timeout -s KILL 3")
@@ -226,11 +230,12 @@ struct SharedCacheTests {
         let blobs = try FileManager.default.subpathsOfDirectory(atPath: home).filter {
             $0.contains("/blobs/")
         }
-        // Whole contents have the umask's permissions, with which a group shares them.
+        // A complete content has the permissions that the umask gives, so that a group can share it.
         for path in blobs { #expect(try mode("\(home)/\(path)") == 0o664, "\(path)") }
     }
 
-    /// Checks a cache on a cluster where the home folder belongs to one group and the file system for large files to another.
+    /// Checks a cache on a cluster where the home folder and the file system for large files belong to different
+    /// groups.
     @Test func foldersElsewhereOfAnotherGroup() throws {
         try #require(getuid() == 0, "these tests need root, for another group's folder")
         let elsewhere = "/dev/shm/sae-extract-\(UInt64.random(in: 0 ... .max))"
@@ -252,8 +257,8 @@ struct SharedCacheTests {
         }
     }
 
-    /// Checks that a content that others could change is hashed once, and is downloaded again if it is wrong, even if its size is
-    /// right.
+    /// Checks a content to which other users could write. It is hashed once. If its bytes are wrong, it is downloaded
+    /// again, even if its size is right.
     @Test func contentsThatOthersCouldChange() throws {
         #expect(try fetch().status == 0)
         let (bytes, digest) = try content()
@@ -262,7 +267,7 @@ struct SharedCacheTests {
         let whole = try fetch()
         #expect(whole.status == 0, "\(whole.errors)")
         #expect(whole.output.contains("to be downloaded: 0 files"), "\(whole.output)")
-        // The remembered hash counts for this version of the file only.
+        // The stored hash counts only for the version of the file that was hashed.
         var wrong = bytes
         wrong[wrong.count / 2] ^= 1
         try TestData.write(wrong, to: blob)
@@ -278,8 +283,8 @@ struct SharedCacheTests {
         #expect(try TestData.bytes(blob) == bytes)
     }
 
-    /// Checks that a link that another user has put among the blobs is not used. In a folder with the sticky bit, users cannot
-    /// replace the files of others, but can add names.
+    /// Checks that a symlink that another user has put among the blobs is not used. In a folder with the sticky bit,
+    /// users cannot replace the files of others, but can add names.
     @Test func linksAmongContents() throws {
         try #require(getuid() == 0, "these tests need root, to be two users")
         #expect(try fetch(layer: 1).status == 0)
@@ -291,7 +296,7 @@ struct SharedCacheTests {
         let contents = try files.map { try TestData.bytes($0) }
         #expect(contents[0] != contents[1] && contents[0].count == contents[1].count)
         let blobs = try files.map { try #require(realpath($0, nil).map { String(cString: $0) }) }
-        // In place of layer 1's content there is a link of its name to layer 0's content.
+        // Replaces the blob of layer 1 by a symlink with the same name to the blob of layer 0.
         try plant(blobs[1], linkTo: blobs[0], by: Self.stranger)
         for path in [home, home + "/hub", saes, saes + "/blobs"] {
             #expect(chmod(path, 0o1777) == 0)
@@ -301,7 +306,8 @@ struct SharedCacheTests {
         #expect(try TestData.bytes(files[1]) == contents[1])
     }
 
-    /// Checks that a refused download ends the others at once, here one that would never end.
+    /// Checks that a refused download ends the other downloads at once. Here another download would never end by
+    /// itself.
     @Test func oneRefusalEndsAllDownloads() throws {
         try hub.setFaults(
             #"[{"path": "model-00002", "port": "storage", "method": "GET", "status": 403}, {"path": "model-00001", "port": "storage", "method": "GET", "stall": 1000}]"#
@@ -311,7 +317,8 @@ struct SharedCacheTests {
         #expect(outcome.errors.contains("answers 403"), "\(outcome.errors)")
     }
 
-    /// Checks that contents are hashed once, and that the hashes are remembered in a file that nobody else can write.
+    /// Checks that contents are hashed once, and that the hashes are stored in a file to which only this user can
+    /// write.
     @Test func whatWasHashedIsRemembered() throws {
         #expect(try fetch().status == 0)
         let memory = folder.file("own/sae-extract/hashed-contents")
@@ -323,14 +330,14 @@ struct SharedCacheTests {
         #expect(String(decoding: lines, as: UTF8.self).contains(try content().digest))
         #expect(try fetch().status == 0)
         #expect(try TestData.bytes(memory) == lines)
-        // A file of hashes that others can write is neither believed nor extended.
+        // A file of hashes to which other users can write must not be used and must not be extended.
         chmod(memory, 0o666)
         #expect(try fetch().status == 0)
         #expect(try TestData.bytes(memory) == lines)
     }
 
-    /// Checks that a list of a commit's files that others could change is requested again from the Hub. The list says what the
-    /// files' contents must be.
+    /// Checks that a stored list of a commit's files is requested again from the Hub if other users could have
+    /// changed it. Reason: the list gives the hashes that the files must have.
     @Test func listsThatOthersCouldChange() throws {
         #expect(try fetch().status == 0)
         try makeShared()
@@ -350,7 +357,7 @@ struct SharedCacheTests {
             let outcome = try fetch(more)
             #expect(outcome.status == 0, "\(outcome.errors)")
             #expect(try TestData.bytes(file) == bytes)
-            // A list that this user has written is not requested again.
+            // A list that this user has written must not be requested again.
             try hub.clearLog()
             #expect(try fetch(more).status == 0)
             #expect(try !hub.requests().contains { $0.path.contains("gemma-2-2b/tree/") })
@@ -361,15 +368,16 @@ struct SharedCacheTests {
 
     // MARK: Lists
 
-    /// Checks sizes whose sum does not fit a signed 64-bit integer.
+    /// Checks file sizes whose sum does not fit a signed 64-bit integer.
     @Test func sizesWithoutEnd() throws {
         let blob = String(repeating: "a", count: 40)
-        // More than 2⁶³ bytes in total, in files of the largest accepted size.
+        // The files have more than 2⁶³ bytes in total. Each file has the largest size that the program accepts.
         let files = (0..<8200).map {
             #"{"type": "file", "path": "data/train-\#($0).jsonl", "size": 1125899906842623, "oid": "\#(blob.dropLast(5))\#(10000 + $0)"}"#
         }
         try folder.write([0x0A], "hub/datasets/some/corpus/data/train-0.jsonl")
-        // The card gives one pattern. Without the card each name is compared with dozens of patterns.
+        // The card gives one pattern for the corpus' files. Without the card, each name is compared with dozens of
+        // patterns.
         try folder.write(
             #"{"configs": [{"config_name": "default", "data_files": "data/*"}]}"#.utf8,
             "hub/datasets/some/corpus/.card.json")
@@ -382,7 +390,7 @@ struct SharedCacheTests {
         #expect(outcome.errors.contains("the downloads need"), "\(outcome.errors)")
     }
 
-    /// Checks that names that look alike but have different bytes are different files.
+    /// Checks that two file names that look alike but have different bytes are two files.
     @Test func namesThatDifferInTheirBytesAlone() throws {
         for (name, author) in [("caf\u{E9}", "composed"), ("cafe\u{301}", "decomposed")] {
             try folder.write(

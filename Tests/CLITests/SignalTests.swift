@@ -1,4 +1,4 @@
-// Tests of signals that ask a run to stop, and of the run that continues later.
+// Tests of signals that stop a run, and of the run that continues it later.
 
 import ByteJSON
 import Files
@@ -37,7 +37,8 @@ struct SignalTests: UsingFolder {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that a signal that goes to every process of the job and comes again counts once. Schedulers send signals like this.
+    /// Checks that several copies of a signal count as one. Schedulers send a signal to every process of a job, and
+    /// repeat it.
     @Test func signalsToAllProcessesAreOne() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
         #expect(tool.waitForBatches(7, workers: 2))
@@ -63,7 +64,7 @@ struct SignalTests: UsingFolder {
     @Test func aSecondInterruptDoesNotWait() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
         #expect(tool.waitForBatches(7, workers: 2))
-        // Stopped workers cannot react to the signal.
+        // SIGSTOP prevents the workers from reacting to SIGINT.
         for worker in tool.workers { kill(worker, SIGSTOP) }
         tool.send(SIGINT)
         #expect(tool.wait { $0.log.contains("finishing the current batches") })
@@ -72,7 +73,8 @@ struct SignalTests: UsingFolder {
         for worker in tool.workers { kill(worker, SIGKILL) }
     }
 
-    /// Checks that a second interrupt does not wait either if a scheduler's signal came first.
+    /// Checks three signals in this order: SIGTERM, as from a scheduler, and then two interrupts (SIGINT). The second
+    /// interrupt must end the run without waiting for the workers.
     @Test func aSecondInterruptAfterAnotherSignalDoesNotWait() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
         #expect(tool.waitForBatches(7, workers: 2))
@@ -86,7 +88,8 @@ struct SignalTests: UsingFolder {
         for worker in tool.workers { kill(worker, SIGKILL) }
     }
 
-    /// Checks that the advice to continue appears at any log level, and without --overwrite, which would remove all results.
+    /// Checks that the advice to run the same command again appears at any log level. The advice must leave out
+    /// --overwrite, which would remove all results.
     @Test func theAdviceHoldsAtAnyLogLevel() throws {
         let tool = try RunningTool(arguments + ["--overwrite"])
         #expect(tool.waitForBatches(3))
@@ -103,7 +106,8 @@ struct SignalTests: UsingFolder {
         #expect(quiet.errors.contains("run the same command again to continue"), "\(quiet.errors)")
     }
 
-    /// Checks that a run waits for its workers if its launcher ignores SIGCHLD. Processes inherit this setting.
+    /// Checks a launcher that ignores SIGCHLD. Child processes inherit this setting, but the run must still wait for
+    /// its workers.
     @Test func ignoredChildrenAreWaitedFor() throws {
         try Tool.run(
             arguments + ["--n_docs", "5"], exits: 0,

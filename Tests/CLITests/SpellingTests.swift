@@ -1,4 +1,4 @@
-// Tests of lists, home folders and standard input in the forms in which users give them.
+// Tests of lists, home folders and standard input, in the forms in which users write them.
 
 import ArgumentParser
 import Files
@@ -65,7 +65,7 @@ struct SpellingTests: UsingFolder {
         #expect(options.saveDirectory == home + "/o")
     }
 
-    /// Checks that a run, and the commands that read results, expand `~` in every path. The home folder is a temporary one.
+    /// Checks that a run, and the commands that read results, expand `~` in every path.
     @Test func runsFindTheirHome() throws {
         for (name, source) in [
             ("model", "model-single"), ("sae", "sae"), ("c.jsonl", "authormix.jsonl"),
@@ -112,7 +112,7 @@ struct SpellingTests: UsingFolder {
         let piped = try run("-", "b", "cat '\(corpus)' | \"$@\"")
         #expect(piped.status == 0, "\(piped.errors)")
         #expect(try results("a") == results("b"))
-        // The same command continues, here with nothing left to compute.
+        // The same command must continue the run. All results are complete, so it computes nothing.
         let again = try run("-", "b", "\"$@\" <'\(corpus)'")
         #expect(again.status == 0 && again.errors.contains(" 0 tokens computed"), "\(again.errors)")
         let empty = try run("-", "c", "\"$@\" </dev/null")

@@ -1,5 +1,5 @@
-// Tests of a system that refuses threads and processes, or has no /proc: the program ends within seconds with the reason, or
-// works without them.
+// Tests of a system that refuses threads and processes, or that has no /proc. The program must work without them, or
+// end within seconds and report the reason.
 
 import Foundation
 import TestSupport
@@ -14,11 +14,11 @@ struct TaskLimitTests {
 
     // MARK: ulimit -u
 
-    /// A launcher for a user as which nothing else runs, because the limit counts all tasks of a user. The limit does not apply
-    /// to root.
+    /// A launcher that runs a command as a user without other processes. Reason: `ulimit -u` counts all threads of a
+    /// user, and does not apply to root.
     private static let user = ["setpriv", "--reuid", "12348", "--regid", "12348", "--clear-groups"]
 
-    /// Whether the tests can run commands as this user, and this user can run the built program.
+    /// Whether the tests can run commands as `user`, and `user` can run the built program.
     static let hasUser: Bool = {
         let outcome = try? Tool.run(["--help"], launcher: user)
         return geteuid() == 0 && outcome?.status == 0
@@ -57,8 +57,8 @@ struct TaskLimitTests {
                 && outcome.errors.contains("ulimit -u is 24"), "\(outcome.errors)")
     }
 
-    /// Checks that commands that read results work with one thread, and that commands that need more end with an error that names
-    /// the limit.
+    /// Checks a limit of one thread. Commands that read results must work. Commands that need more threads must end
+    /// with an error that names the limit.
     @Test(.enabled(if: hasUser)) func resultsAreReadWithOneThread() throws {
         let made = try run(job("out"), tasks: 400)
         #expect(made.status == 0, "\(made.errors)")
@@ -75,7 +75,7 @@ struct TaskLimitTests {
 
     // MARK: Threads that are refused later
 
-    /// Builds a library that refuses all threads after the first FEW_THREADS. Returns its path.
+    /// Builds a library that refuses all threads after the first FEW_THREADS threads. Returns its path.
     private func fewThreads() throws -> String {
         let source = try folder.write(
             Array(
@@ -97,11 +97,13 @@ struct TaskLimitTests {
         return folder.file("few.so")
     }
 
-    /// Checks that a signal ends a run that got its threads when it checked the limit, but is refused threads when it needs them.
-    /// Only a signal can end this state.
+    /// Checks threads that are refused late, in this order:
+    /// 1. The program checks the limit by starting threads, and gets them all.
+    /// 2. Later, when the run needs threads, the system refuses them. The run may wait for ever.
+    /// 3. A signal must end the run.
     @Test func aSignalEndsARunThatGetsNoThreads() throws {
         let cores = sysconf(Int32(_SC_NPROCESSORS_ONLN))
-        // The threads of the program's two checks, and the thread that receives signals.
+        // The threads that the program starts in its two checks, plus the thread that receives signals.
         let tried = (7 + min(cores, 4) + 1) + 1 + (6 + min(cores, 7) + 2 * 4)
         for more in [0, 3, 5] {
             let tool = try RunningTool(
@@ -126,8 +128,8 @@ struct TaskLimitTests {
         ["unshare", "-m"] + [String].shell("mount -t tmpfs none /proc && exec \"$@\"")
     static let canHideProc: Bool = (try? TestCommand.run(withoutProc + ["true"]).status) == 0
 
-    /// Checks that commands that read results work without /proc, and that commands that need more than one thread report that
-    /// /proc is missing. A misspelt flag is still found.
+    /// Checks a system without /proc. Commands that read results must work. Commands that need more than one thread
+    /// must report that /proc is missing. A misspelt flag must still be reported.
     @Test(.enabled(if: canHideProc)) func withoutProc() throws {
         try Tool.run(job("out"), exits: 0)
         for command in ["inspect", "verify", "report"] {

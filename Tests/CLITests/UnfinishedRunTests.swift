@@ -1,5 +1,5 @@
-// Tests of runs that are at work or were killed: complete authors are shown and can be used, and incomplete ones are reported.
-// Also tests of results of earlier versions, which spelt some names differently.
+// Tests of runs that are at work or were killed: complete authors are shown and usable, incomplete authors are
+// reported. Also tests of results of earlier versions, which spelt some names differently.
 
 import ByteJSON
 import Files
@@ -11,7 +11,8 @@ struct UnfinishedRunTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    /// Runs `arguments`, and kills the worker and the parent when the `count`-th NumPy file is in its place.
+    /// Runs `arguments`. When the `count`-th NumPy file has been renamed to its place, the worker and the parent are
+    /// killed.
     private func kill(afterFile count: Int, _ arguments: [String]) throws {
         let mark = folder.file("struck-\(count)-\(arguments.count)")
         try run(
@@ -30,8 +31,8 @@ struct UnfinishedRunTests: Resuming {
         (inspection["authors"]?.array ?? []).compactMap { $0.object?["author"]?.string }
     }
 
-    /// Checks that the complete authors of a killed run are shown. An author has five NumPy files, so the third author's files
-    /// are incomplete here.
+    /// Checks that the complete authors of a killed run are shown. An author has five NumPy files, so after 12 files
+    /// two authors are complete.
     @Test func whatAKilledRunHasCompletedIsShown() throws {
         try kill(afterFile: 12, job("out"))
         let found = try inspection()
@@ -43,7 +44,7 @@ struct UnfinishedRunTests: Resuming {
         let lines = try Tool.run(["inspect", folder.file("out")], exits: 0).output
         #expect(lines.contains("run       unfinished, begun "), "\(lines)")
         #expect(lines.contains("was killed: 2 of 5 authors are complete, and shown"), "\(lines)")
-        // The mean L0 is that of the authors that are shown.
+        // Each SAE must have a mean L0, computed over the authors that are shown.
         #expect(
             found["saes"]?.array?.allSatisfy { ($0.object?["mean_l0"]?.number ?? 0) > 0 } == true)
         let checked = try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 65)
@@ -59,8 +60,8 @@ struct UnfinishedRunTests: Resuming {
         try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
     }
 
-    /// Checks that the results of the first run are shown, and that the layer that the second run made for only some authors is
-    /// left out.
+    /// Checks a killed run that adds a layer. The results of the first run must be shown. The new layer, which only
+    /// some authors have, must be left out.
     @Test func moreLayersThatAreNotCompleteAreLeftOut() throws {
         try run(job("out", layers: [0]))
         try kill(afterFile: 7, job("out", layers: [0, 1]))
@@ -105,7 +106,7 @@ struct UnfinishedRunTests: Resuming {
         let path = try #require(try own(".receipts").first)
         let bytes = try TestData.bytes(path)
         let end = try #require(bytes.firstIndex(of: 0x0A))
-        // A wrong byte invalidates its line, and a line without an end is invalid.
+        // A wrong byte invalidates its line. A line without a line break at its end is invalid too.
         var wrong = bytes
         wrong[40] ^= 1
         try TestData.write(wrong, to: path)
@@ -123,7 +124,8 @@ struct UnfinishedRunTests: Resuming {
 
     // MARK: State of earlier versions
 
-    /// Checks that a run continues the state of earlier versions: one file per receipt, and colons in the names of entries.
+    /// Checks that a run continues from the state of earlier versions, which wrote one file for each receipt, and
+    /// colons in the names of entries.
     @Test func earlierStateIsGoneOnWith() throws {
         try run(job("out", layers: [0]))
         let path = try #require(try own(".receipts").first)
@@ -148,7 +150,7 @@ struct UnfinishedRunTests: Resuming {
 
     // MARK: Labels
 
-    /// Arguments of a job whose model is a folder with the name `label`.
+    /// Returns the arguments of a job whose model is a folder with the name `label`.
     private func labelled(_ label: String, _ name: String, _ extra: [String] = []) throws
         -> [String]
     {
@@ -177,19 +179,19 @@ struct UnfinishedRunTests: Resuming {
         let names = try directoryContents(folder.file("out")).filter { $0.hasPrefix("sae__") }
         #expect(names.count == 35)
         #expect(names.allSatisfy { $0.hasPrefix("sae__\(encoded)__") }, "\(names)")
-        // Programs that split the names at "__" find four or six parts.
+        // Programs that split the names at "__" must find four or six parts.
         #expect(
             names.allSatisfy { [4, 6].contains($0.components(separatedBy: "__").count) }, "\(names)"
         )
         #expect(authors(try inspection()).count == 5)
         try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
-        // The next run finds these results complete.
+        // The next run must find these results complete.
         let again = try run(try labelled(label, "out"))
         #expect(
             computed(again) == 0 && !again.errors.contains("earlier versions"), "\(again.errors)")
     }
 
-    /// Changes results to what earlier versions wrote: the same files, with the label unencoded in their names.
+    /// Renames results to the names that earlier versions gave them, in which the label is not encoded.
     private func makeEarlier(_ label: String, _ encoded: String, _ name: String) throws {
         let out = folder.file(name)
         for file in try directoryContents(out) where file.hasPrefix("sae__\(encoded)__") {
@@ -215,8 +217,8 @@ struct UnfinishedRunTests: Resuming {
             try TestData.write(text.joined(separator: "\n").utf8, to: path)
         }
         for path in try own(".receipts", in: name) {
-            // A changed line would no longer match its checksum, so each receipt goes to a file without one, as in earlier
-            // versions.
+            // A receipt contains file names, so a changed line would not match its checksum. Each receipt is
+            // therefore written to its own file without a checksum, as earlier versions did.
             let receipts = try TestData.bytes(path).split(separator: 0x0A).map {
                 String(decoding: $0.dropFirst(9), as: UTF8.self)
                     .replacing("sae__\(encoded)__", with: "sae__\(label)__")
@@ -236,24 +238,24 @@ struct UnfinishedRunTests: Resuming {
         try makeEarlier(label, encoded, "out")
         let earlier = try results("out")
         #expect(earlier.keys.allSatisfy { $0.hasPrefix("sae__my__model__") })
-        // The commands that read results accept the earlier names.
+        // The commands that read results must accept the earlier names.
         #expect(authors(try inspection()).count == 5)
         try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
         try Tool.run(["report", folder.file("out")], exits: 0)
         try FileManager.default.removeItem(atPath: folder.file("out/report.html"))
-        // A run continues these results.
+        // A run must continue these results.
         let again = try run(job)
         #expect(computed(again) == 0)
         #expect(again.errors.contains("as earlier versions of sae-extract"), "\(again.errors)")
         #expect(try results("out") == earlier)
         try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
-        // A run is refused if nothing tells how the results were made.
+        // Without `.sae-extract` the program cannot know how the results were made, so it must refuse the run.
         try FileManager.default.copyItem(
             atPath: folder.file("out"), toPath: folder.file("copy"))
         try FileManager.default.removeItem(atPath: folder.file("copy/.sae-extract"))
         let refused = try run(try labelled(label, "copy"), exits: 78)
         #expect(refused.errors.contains("sae__my__model__"), "\(refused.errors)")
-        // With --overwrite, the results are made again under today's names.
+        // With --overwrite, the results must be made again under the encoded names.
         try run(job + ["--overwrite"])
         #expect(try results("out") == today)
         try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)

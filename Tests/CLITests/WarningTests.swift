@@ -1,4 +1,5 @@
-// Tests of warnings before a run computes: names that match nothing, and texts that already begin with a chat template.
+// Tests of warnings before a run computes: author names that match nothing, and texts that begin with a chat
+// template.
 
 import Foundation
 import TestSupport
@@ -11,7 +12,7 @@ struct WarningTests {
         folder = try TemporaryFolder()
     }
 
-    /// The warnings and errors of a dry run on `corpus`, by default the fixture's.
+    /// Returns the warnings and errors of a dry run on `corpus`, which is by default the fixture's corpus.
     private func warnings(
         _ arguments: [String], corpus: String = TestData.tiny + "/authormix.jsonl",
         status: Int32 = 0
@@ -50,7 +51,7 @@ struct WarningTests {
     @Test func eachNameIsSaidOnce() throws {
         #expect(try warnings(["--exclude_authors", "x", "y", "x", "harbour"]).count == 2)
         #expect(try warnings(["--exclude_authors", "harbour"]).isEmpty)
-        // If the file was not read to its end, the name may come later, so there is no warning.
+        // With `--n_docs 1` the corpus is not read to its end. The name may come later, so no warning must appear.
         #expect(try warnings(["--exclude_authors", "x", "--n_docs", "1"]).isEmpty)
     }
 
@@ -76,7 +77,7 @@ struct WarningTests {
             warnings.first?.contains("2 of 5 documents begin with <bos> or a turn marker") == true,
             "\(warnings)")
         #expect(warnings.first?.contains("line 2") == true)
-        // Only selected documents count.
+        // Only selected documents count. `--n_docs 1` selects a document without a template.
         #expect(try self.warnings(["--n_docs", "1"], corpus: corpus).isEmpty)
     }
 

@@ -1,4 +1,5 @@
-// Tests of workers and ranks: the bytes are the same however the work is divided, and a lost worker is reported.
+// Tests of workers and ranks. The bytes must be the same however the work is divided, and a lost worker must be
+// reported.
 
 import Files
 import Foundation
@@ -16,7 +17,8 @@ struct WorkerTests: UsingFolder {
         folder = try TemporaryFolder()
     }
 
-    /// Arguments of the fixture's main job in batches of one document, so that there are batches to divide.
+    /// Returns the arguments of the fixture's main job with one document in each batch, so that ranks can divide the
+    /// batches.
     private func tiny(_ name: String) -> [String] {
         Tool.tinyArguments(saveDirectory: folder.file(name), batchSize: "1")
             + ["--storage_format", "both"]
@@ -24,7 +26,8 @@ struct WorkerTests: UsingFolder {
 
     // MARK: Same bytes
 
-    /// The environment that selects the OpenBLAS kernel set for AVX-512; empty if the processor lacks the instructions.
+    /// The environment that selects the OpenBLAS kernel set for AVX-512; empty if the processor lacks the
+    /// instructions.
     private static let wideKernels: [[String: String?]] = {
         let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
         let flags = Set(
@@ -54,7 +57,7 @@ struct WorkerTests: UsingFolder {
                 environment: environment)
         }
         #expect(try results("r") == expected)
-        // Three separately started runs with two workers each.
+        // Three invocations, one after the other, with two workers each.
         for rank in ["0", "1", "2"] {
             try Tool.run(
                 tiny("k") + ["--rank", rank, "--world_size", "3", "--workers", "2"], exits: 0,
@@ -63,7 +66,8 @@ struct WorkerTests: UsingFolder {
         #expect(try results("k") == expected)
     }
 
-    /// Checks more ranks than authors, all at the same time, with the variables of different launchers.
+    /// Checks more ranks than authors. All ranks run at the same time, and their variables are those of different
+    /// launchers.
     @Test func ranksAtOnceShareAuthors() throws {
         try Tool.run(tiny("1"), exits: 0)
         let ranks = try (0..<7).map { rank in
@@ -94,8 +98,8 @@ struct WorkerTests: UsingFolder {
         #expect(outcome.errors.contains("of memory") && outcome.errors.contains("of mapped files"))
     }
 
-    /// Checks that the last line says which share of the authors this rank had, at any log level. A user may not have intended to
-    /// start several ranks.
+    /// Checks that the last line says which share of the authors this rank had, at any log level. Reason: a user may
+    /// have started several ranks without intending to.
     @Test(arguments: ["error", "critical", "info"])
     func aShareIsTheLastWord(level: String) throws {
         func last(_ rank: Int, of world: Int) throws -> String {
@@ -111,7 +115,7 @@ struct WorkerTests: UsingFolder {
             try last(0, of: 2)
                 == "rank 0 of 2 (srun) has 3 of 5 authors; the other ranks have the rest")
         #expect(try last(1, of: 2) == "rank 1 of 2 (srun) has 2 of 5 authors; all 5 are complete")
-        // A rank without work prints the line too.
+        // A rank without work must print the line too.
         #expect(try last(0, of: 2) == "rank 0 of 2 (srun) has 3 of 5 authors; all 5 are complete")
         #expect(
             try last(6, of: 8)
@@ -141,8 +145,8 @@ struct WorkerTests: UsingFolder {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that a crash is reported as a crash, although Swift's crash report interrupts the thread that waits for messages
-    /// from the parent.
+    /// Checks that a crash is reported as a crash. Swift's crash report interrupts the thread that reads from the
+    /// parent. The worker must not take this for the end of the parent.
     @Test func aCrashedWorkerIsReported() throws {
         let outcome = try Tool.run(
             try long(20) + ["--workers", "2"], exits: 1,
@@ -156,7 +160,8 @@ struct WorkerTests: UsingFolder {
                 "the kernels of OPENBLAS_CORETYPE=Haswell; unset that variable"))
     }
 
-    /// Checks that the message of Swift's runtime about a failed check is kept, whatever a crash report prints after it.
+    /// Checks that the parent keeps the message of Swift's runtime about a failed check, whatever the crash report
+    /// after it contains.
     @Test func theFirstWordsOfACrashAreKept() {
         func words(_ lines: String) -> LastWords {
             lines.split(separator: "\n").reduce(into: LastWords()) { $0.add(String($1)) }
@@ -202,7 +207,8 @@ struct WorkerTests: UsingFolder {
         #expect(words("a\n\(said)\nb\nc").description == "a / \(said)")
     }
 
-    /// Checks that the report of a failed check within the program does not blame the processor.
+    /// Checks that a failed check within the program is reported as a bug, and not as a missing instruction of the
+    /// processor.
     @Test(arguments: ["SIGILL", "SIGABRT"])
     func aFailedCheckIsNotExplainedByTheProcessor(signal: String) throws {
         let outcome = try Tool.run(
@@ -270,7 +276,7 @@ struct WorkerTests: UsingFolder {
         #expect(tool.events.contains { $0.hasPrefix(#"{"finished""#) }, "the other one finished")
     }
 
-    /// Checks the report if the checkpoint's file is cut short while the workers have mapped it.
+    /// Checks the error if the checkpoint's file is cut short while workers have it mapped.
     @Test func aVanishedCheckpointIsReported() throws {
         let model = try folder.copy(TestData.tiny + "/model-single", "model")
         var arguments = try long()
@@ -286,8 +292,8 @@ struct WorkerTests: UsingFolder {
         #expect(tool.log.contains("check --model_path"))
     }
 
-    /// Checks the report if the checkpoint's file is overwritten in place, as a download does. Batches computed before the change
-    /// count, later ones do not.
+    /// Checks the error if the checkpoint's file is overwritten in place, as some downloads do. Batches that were
+    /// computed before the change must count. Later batches must not count.
     @Test func aChangedCheckpointIsReported() throws {
         let model = try folder.copy(TestData.tiny + "/model-single", "model")
         let weights = model + "/model.safetensors"
@@ -301,7 +307,7 @@ struct WorkerTests: UsingFolder {
             #expect(pwrite(descriptor, bytes, bytes.count, 0) == bytes.count)
             close(descriptor)
         }
-        // Other numbers, all finite.
+        // The second half of the file becomes other numbers, all finite.
         overwrite(good[..<(good.count / 2)] + [UInt8](repeating: 0x3C, count: good.count / 2))
         #expect(tool.wait() == 65, "\(tool.log)")
         #expect(tool.log.contains("\(weights): was changed while this run used it"), "\(tool.log)")
@@ -312,7 +318,7 @@ struct WorkerTests: UsingFolder {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks the report if the checkpoint changes after the parent has examined it and before a worker loads it.
+    /// Checks the error if the checkpoint changes after the parent has examined it and before a worker loads it.
     @Test func aCheckpointThatChangesBeforeItIsLoadedIsReported() throws {
         let model = try folder.copy(TestData.tiny + "/model-single", "model")
         var arguments = try long(50)
@@ -325,7 +331,7 @@ struct WorkerTests: UsingFolder {
         #expect(tool.log.contains("model.safetensors: was changed while this run used it"))
     }
 
-    /// Checks that a run whose memory limit is too low reports the limit.
+    /// Checks that a run under a memory limit that is too low (`ulimit -v`) reports the limit.
     @Test(.enabled(if: Tool.hasLimits)) func cappedMemoryIsReported() throws {
         let arguments = try long(20) + ["--threads", "1"]
         var reports: [Int32: Int] = [:]
@@ -340,7 +346,8 @@ struct WorkerTests: UsingFolder {
         #expect(reports.keys.sorted() == [0, 74], "\(reports)")
     }
 
-    /// Kills runs in every phase and compares their results, by a short run of `scripts/checks/crash`.
+    /// Runs `scripts/checks/crash` for a short time. It kills runs in every phase, and compares their results with
+    /// those of an uninterrupted run.
     @Test func killedRunsComeToTheSameEnd() throws {
         let outcome = try TestCommand.run(
             [

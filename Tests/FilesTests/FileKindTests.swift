@@ -1,4 +1,4 @@
-// Kinds of files are recognised by their first bytes.
+// Tests of the recognition of file kinds by the first bytes of a file.
 
 import ArrayFiles
 import Foundation
@@ -8,11 +8,11 @@ import Testing
 @testable import Files
 
 struct FileKindTests {
-    /// The start of a file, and words that the message about it must contain.
+    /// The first bytes of a file, and the words that the message about the file must contain.
     struct Sample: CustomTestStringConvertible, Sendable {
         let testDescription: String
         let bytes: [UInt8]
-        /// Words that the sentence must contain in both cases: a corpus is expected, and weights are expected.
+        /// Words that the message must contain in two cases: if a corpus is expected, and if weights are expected.
         let mentions: [String]
 
         init(_ name: String, _ bytes: [UInt8], _ mentions: String...) {
@@ -24,7 +24,8 @@ struct FileKindTests {
         }
     }
 
-    /// Returns the header of a tar archive of one empty file; with `isOld`, in the format from before POSIX.
+    /// Returns the header of a tar archive with one empty file. If `isOld` is true, the header has the format from
+    /// before POSIX.
     private static func tar(isOld: Bool) -> [UInt8] {
         var header = [UInt8](repeating: 0, count: 512)
         func put(_ text: String, at offset: Int) {
@@ -154,7 +155,7 @@ struct FileKindTests {
             for mention in sample.mentions {
                 #expect(sentence.contains(mention), "\(sentence)")
             }
-            // Every sentence ends with the next step.
+            // Every message must contain the next step, after a semicolon.
             #expect(sentence.contains("; "), "\(sentence)")
         }
     }
@@ -188,7 +189,7 @@ struct FileKindTests {
         #expect(kind([0xFE, 0x01, 0x02]) == nil)
     }
 
-    /// Truncated or changed bytes of any sample never crash the recognition.
+    /// Checks that the recognition does not crash on truncated or changed bytes of any sample.
     @Test func shortAndDamagedBytesAreNoTrouble() {
         var generator = SeededGenerator(15)
         for sample in FileKindTests.samples {
@@ -217,7 +218,7 @@ struct FileKindTests {
             let error = #expect(throws: UnexpectedFileError.self) { try read() }
             #expect(error?.description.contains("\(path): is a Git LFS pointer") == true)
         }
-        // An archive of PyTorch is a sound ZIP file but has no arrays.
+        // A PyTorch archive is a valid ZIP file, but it has no arrays.
         let torch = try folder.write(FileKindTests.zip("archive/data.pkl"), "torch")
         #expect(throws: UnexpectedFileError.self) { try NPZReader(path: torch).tensor("W_enc") }
         #expect(FileKind(path: torch) == .torch && FileKind(path: folder.path) == nil)
@@ -248,7 +249,8 @@ struct FileKindTests {
         #expect(error?.description.contains("nobody-of-this-name") == true)
     }
 
-    /// A file counts as a server's answer only if the whole file is an answer: some texts only begin like an answer.
+    /// Checks that a file counts as a server's answer only if the whole file is an answer. Some texts only begin like
+    /// an answer.
     @Test func answersAreTheWholeFile() {
         func isAnswer(_ text: String) -> Bool {
             let kind = Array(text.utf8).withUnsafeBytes { FileKind($0) }

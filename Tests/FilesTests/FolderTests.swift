@@ -1,4 +1,4 @@
-// Access to folders by handle: no link, pipe or device leads out of the folder.
+// Tests of folders that are accessed by handles. No link, pipe or device may lead out of the folder.
 
 import Foundation
 import TestSupport
@@ -8,7 +8,7 @@ import Testing
 
 struct FolderTests {
     let temporary: TemporaryFolder
-    /// A folder outside, which no test may change.
+    /// A folder outside `own`, which no test may change.
     let outside: String
 
     init() throws {
@@ -50,7 +50,7 @@ struct FolderTests {
         try (own / "a").remove()
         #expect(try own.names() == [])
         try expectUntouched()
-        // Removing a missing entry is not an error.
+        // Removing an entry that does not exist must not be an error.
         try (own / "a").remove()
         try (own / "x" / "y").remove()
     }
@@ -75,7 +75,7 @@ struct FolderTests {
         try expectUntouched()
     }
 
-    /// A folder that the user names may be a link.
+    /// Checks that a folder that the user names may be a symlink.
     @Test func theGivenFolderMayBeALink() throws {
         try link("given", to: temporary.file("own/a"))
         let given = GuardedPath(temporary.file("own/given"))
@@ -106,7 +106,8 @@ struct FolderTests {
         try expectUntouched()
     }
 
-    /// Writing a file replaces a link at its place, and not the target of the link.
+    /// Checks that writing a file replaces a symlink with the file's name, and does not write to the target of the
+    /// symlink.
     @Test func writingReplacesLinks() throws {
         try link("result", to: outside + "/deep/thesis.txt")
         try OutputFile.make(own / "result", begunIn: own / "a") { try $0.write(Array("z".utf8)) }

@@ -10,7 +10,7 @@ struct FreeSpaceTests {
         let here = FreeSpace(at: folder.path)
         #expect(try #require(here.bytes) > 0)
         #expect(FreeSpace(at: folder.file("not/there/yet")).bytes != nil)
-        // /proc reports no blocks, so its free space is unknown.
+        // The file system /proc reports no blocks, so its free space is unknown.
         #expect(FreeSpace(at: "/proc/self") == FreeSpace(at: "/proc"))
         #expect(FreeSpace(at: "/proc").bytes == nil)
     }

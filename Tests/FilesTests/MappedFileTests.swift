@@ -1,4 +1,4 @@
-// Files on file systems that cannot map them are read, and only the requested parts.
+// Tests of files that cannot be memory-mapped. They are read instead, and only the requested parts.
 
 import Foundation
 import TestSupport
@@ -30,7 +30,7 @@ struct MappedFileTests {
             #expect(file.bytes.elementsEqual(content))
         }
         #expect(try #require(MappedFile.unmappedNote).contains("read into memory instead"))
-        // Parts in any order, some of them twice.
+        // Loads parts in any order, and one of them twice.
         let file = try unmapped(path, .onDemand)
         for range in [300_000..<300_001, 65_535..<65_537, 100..<100, 0..<1, 65_535..<65_537] {
             try file.load(range)
@@ -41,7 +41,8 @@ struct MappedFileTests {
         #expect(try unmapped(folder.write([], "empty"), .whole).bytes.isEmpty)
     }
 
-    /// Other errors of `mmap` are thrown: if memory is short, reading the file does not help.
+    /// Checks that the error ENOMEM of `mmap` is thrown, and that the file is not read instead. If memory is short,
+    /// reading the file would not help.
     @Test func otherFailuresStayErrors() throws {
         let path = try folder.write([1, 2, 3], "f")
         let error = #expect(throws: FileError.self) {
@@ -59,7 +60,7 @@ struct MappedFileTests {
         #expect(error.map { "\($0)".contains("became shorter while it was read") } == true)
     }
 
-    /// A checkpoint takes memory only for the parts that are loaded.
+    /// Checks that a file opened with `.onDemand` takes memory only for the parts that are loaded.
     @Test func whatNobodyLoadsTakesNoMemory() throws {
         let path = try folder.write([UInt8](repeating: 1, count: 1 << 20), "f")
         truncate(path, 4 << 30)

@@ -1,4 +1,5 @@
-// Text from outside: nothing in it is a command to a terminal or breaks a line, and names stay unchanged.
+// Tests that no text from outside acts as a terminal command or breaks a line, and that readable names stay
+// unchanged.
 
 import Foundation
 import TestSupport
@@ -7,10 +8,10 @@ import Testing
 @testable import Files
 
 struct PrintableTextTests {
-    /// Returns whether both have the same bytes; canonically equivalent strings may differ.
+    /// Returns whether both strings have the same bytes. `==` would also accept canonically equivalent strings.
     private func same(_ a: String, _ b: String) -> Bool { a.utf8.elementsEqual(b.utf8) }
 
-    /// Returns whether `scalar` must not be in any output.
+    /// Returns whether `scalar` must not occur in any output.
     private func isDangerous(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.properties.generalCategory {
         case .control, .lineSeparator, .paragraphSeparator: true
@@ -44,11 +45,11 @@ struct PrintableTextTests {
         ("\u{200E}\u{200F}\u{61C}", #"\u200e\u200f\u061c"#),
         ("a\u{200B}b\u{2060}\u{FEFF}\u{AD}", #"a\u200bb\u2060\ufeff\xad"#),
         ("ann\u{E0041}\u{E007F}", #"ann\U000e0041\U000e007f"#),
-        // Joiners and selectors that change no shape, and invisible fillers.
+        // Joiners and variation selectors that change no shape, and invisible fillers.
         ("a\u{200D}b\u{200C}c\u{200D}", #"a\u200db\u200cc\u200d"#),
         ("a\u{FE0F}é\u{FE0F}\u{FE0F}\u{E0101}", "a\\ufe0fé\u{FE0F}\\ufe0f\\U000e0101"),
         ("a\u{3164}\u{34F}\u{115F}", #"a\u3164\u034f\u115f"#),
-        // Each is one `Character`.
+        // The first two texts are one `Character` each.
         ("\r\n", #"\r\n"#), ("\n\u{301}", "\\n\u{301}"), ("\u{0}", #"\x00"#), ("", ""),
         (#"C:\new"#, #"C:\new"#),
     ])
@@ -66,7 +67,8 @@ struct PrintableTextTests {
         #expect(same(printable("\(name), \(name):"), "\(name), \(name):"))
     }
 
-    /// Returns random texts of pieces that act on each other, in any order.
+    /// Returns random texts whose pieces change the meaning of their neighbours, such as joiners and combining
+    /// characters.
     private func randomTexts(_ count: Int, seed: UInt64) -> [String] {
         let pieces: [Unicode.Scalar] =
             Array("ab1#'\"\\$`!é勃ा".unicodeScalars) + [
@@ -89,7 +91,7 @@ struct PrintableTextTests {
             let shown = printable(text)
             #expect(!shown.unicodeScalars.contains(where: isDangerous), "\(shown)")
             #expect(same(printable(shown), shown), "\(shown)")
-            // Inside another text too, as in a message.
+            // A printable text must also stay unchanged within another text, such as a message.
             let message = "author '\(shown)': \(shown)"
             #expect(same(printable(message), message), "\(message)")
         }
@@ -110,7 +112,7 @@ struct PrintableTextTests {
                 == #"{\#n    "a": "\u007fé\u2028\udb40\udc41"\#n}"#)
     }
 
-    /// A word keeps its bytes when it is printed and pasted into a shell.
+    /// Checks that a word of a command keeps its bytes when it is printed and then pasted into a shell.
     @Test func wordsOfCommandsCanBePasted() throws {
         let texts = randomTexts(2000, seed: 3) + ["", "plain-1.0_x", "it's", "a\u{27}\u{301}; id"]
         let words = texts.map { printable("x \(shellWord($0)) y").dropFirst(2).dropLast(2) }
@@ -129,7 +131,7 @@ struct PrintableTextTests {
         }
     }
 
-    /// The time is proportional to the length of the text. A quadratic method would take many minutes.
+    /// Checks that the time is proportional to the length of the text. A quadratic method would take many minutes.
     @Test(.timeLimit(.minutes(60))) func longTextsAreNoTrouble() {
         let text = String(repeating: "é\u{1B}\u{200D}勃", count: 500_000)
         #expect(printable(text).utf8.count == 500_000 * (2 + 4 + 6 + 3))

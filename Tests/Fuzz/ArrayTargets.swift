@@ -1,5 +1,5 @@
-// Fuzz targets for arrays: safetensors, NPY, NPZ, activations files, pickles, and DEFLATE data that is scanned without storing
-// its zeros.
+// Fuzz targets for arrays: safetensors, NPY, NPZ, activations files and pickles. Also for the DEFLATE reader that
+// skips runs of zeros, and for the DEFLATE writer of sparse arrays.
 
 import Files
 import Results
@@ -82,7 +82,7 @@ extension FuzzTarget {
         check(found == elements, "wrong elements")
     }
 
-    /// Returns the bits of the elements of `data` that are not zero, by element index.
+    /// Returns the nonzero elements of `data`, as bits by element index.
     private static func nonzero(_ data: UnsafeRawBufferPointer, size: Int) -> [Int: UInt64] {
         var elements: [Int: UInt64] = [:]
         for (i, byte) in data.enumerated() where byte != 0 {
@@ -152,8 +152,9 @@ extension FuzzTarget {
         "activations", "metadata", "indices", "indptr", "format", "shape", "data", "other",
     ]
 
-    /// Archives with correct checksums, which random changes to an archive would never produce. An input is a sequence of
-    /// members: one byte that selects the name, two bytes of length (little-endian), and the member's bytes.
+    /// Fuzz target for archives with correct checksums. Random changes to an archive would almost never keep its
+    /// checksums correct. So an input is a list of members, from which the target builds the archive. Each member is
+    /// one byte that selects the name, two bytes with the length (little-endian), and the bytes of the member.
     private static let activations = FuzzTarget("activations", dictionary: npyWords) {
         func members(_ members: [(String, NPYHeader, [UInt8])]) -> [UInt8] {
             members.flatMap { name, header, data in
@@ -202,7 +203,7 @@ extension FuzzTarget {
 
     // MARK: DEFLATE
 
-    /// The largest number of bytes that is unpacked.
+    /// The largest number of bytes that the target unpacks.
     private static let limit = 1 << 17
 
     private static let inflate = FuzzTarget("inflate") {
@@ -245,7 +246,8 @@ extension FuzzTarget {
         check(found == expected, "the words differ from zlib's")
     }
 
-    /// An input is a sequence of elements of six bytes: two bytes with the number of zeros before the element, and its 32 bits.
+    /// Fuzz target for the writer of sparse arrays. An input is a list of elements of six bytes each: two bytes with
+    /// the number of zeros before the element, and four bytes with its bits.
     private static let deflate = FuzzTarget("deflate") {
         [[UInt8](repeating: 0, count: 5) + [0x3F], (0..<60).map { UInt8($0 * 37 & 0xFF) }]
     } body: { input in
@@ -255,7 +257,7 @@ extension FuzzTarget {
         for start in stride(from: 0, to: raw.count - 5, by: 6).prefix(1000) {
             let gap = Int(raw.loadUnaligned(fromByteOffset: start, as: UInt16.self))
             let bits = raw.loadUnaligned(fromByteOffset: start + 2, as: UInt32.self)
-            // Without the top bit a gap is at most 255, so that most arrays stay small.
+            // A gap is at most 255 unless its top bit is set, so most arrays stay small.
             count += gap & 0x8000 == 0 ? gap & 0xFF : gap & 0x7FFF
             if bits != 0 { elements.append((count, Float(bitPattern: bits))) }
             count += 1

@@ -1,4 +1,4 @@
-// Fuzz targets for corpora: JSONL lines, and the gzip and zstd streams that contain them.
+// Fuzz targets for corpora: JSONL, and gzip and zstd streams.
 
 import ByteJSON
 import CZstd
@@ -10,8 +10,8 @@ import TestSupport
 extension FuzzTarget {
     static let corpora = [corpus, gzip, zstd]
 
-    /// A zstd stream may ask for a window of 2 GB, as `zstd --long=31` does. The reader reserves the window at once; memory is
-    /// used only as data arrive.
+    /// Raises libFuzzer's limit on one allocation. A zstd stream may ask for a window of 2 GB, as `zstd --long=31`
+    /// does. The reader reserves the whole window at once, but uses its memory only as data arrive.
     private static let windowArguments = ["-malloc_limit_mb=2300"]
 
     private static let corpus = FuzzTarget(
@@ -29,13 +29,13 @@ extension FuzzTarget {
                 "{\"style\": \"a\", \"text\": \"b c\"}\r\n\n{\"text\": \"\", \"style\": \"\"}".utf8),
         ]
     } body: { input in
-        // A compressed file must give the same corpus as the plain file.
+        // A compressed copy of the input must give the same corpus as the input itself.
         let plain = Result { try documents(Workspace.file(input)) }
         let kind = FileKind(UnsafeRawBufferPointer(input))
         let isCompressed = kind == FileKind.gzip || kind == FileKind.zstd
         if !isCompressed {
             let packed = Result { try documents(Workspace.file(compressed(input, .gzip))) }
-            // If both are refused, the messages may differ: one of them mentions the compression.
+            // If both files are refused, the messages may differ, because only one mentions the compression.
             let isSame = (try? plain.get()) == (try? packed.get())
             check(isSame, "plain: \(plain); compressed: \(packed)")
         }
@@ -118,8 +118,8 @@ private func compressed(
     return Array(out[..<count])
 }
 
-/// Checks that `packed` unpacks to `input`, and that a prefix of `packed` is refused. The prefix has at least `least` bytes; its
-/// length depends on the input.
+/// Checks that `packed` unpacks to `input`, and that one prefix of `packed` is refused. The prefix has at least
+/// `least` bytes, and its length depends on the input.
 private func checkStream(_ input: UnsafeBufferPointer<UInt8>, _ packed: [UInt8], least: Int) {
     let back = try! contents(Workspace.file(packed))
     check(back.elementsEqual(input), "compressing and reading changes the bytes")

@@ -1,26 +1,28 @@
 // Feeds damaged input to the code that reads untrusted bytes. scripts/checks/fuzz builds and runs this program.
 //
 //   fuzz --targets                      prints the names of the targets
-//   fuzz --prepare TARGET FOLDER        writes the target's seeds to FOLDER/seeds and its dictionary to FOLDER/dictionary
-//   FUZZ_TARGET=TARGET fuzz [argument]  runs libFuzzer on a target; the arguments are libFuzzer's
+//   fuzz --prepare TARGET FOLDER        writes the target's seeds and its dictionary to FOLDER/seeds and
+//                                       FOLDER/dictionary
+//   FUZZ_TARGET=TARGET fuzz [argument]  runs libFuzzer on a target with libFuzzer's arguments
 
 import CLibFuzzer
 import Foundation
 import TestSupport
 
-/// A reader and its inputs. An input is a finding if it ends the process, takes too long or takes too much memory.
+/// A fuzz target: a reader and its seeds. An input is a finding if it ends the process, takes too long or takes too
+/// much memory.
 struct FuzzTarget: Sendable {
     /// Reads one input. The bytes are valid only during the call.
     typealias Body = @Sendable (_ input: UnsafeBufferPointer<UInt8>) throws -> Void
 
     let name: String
-    /// Words of the file format. Random changes would take long to find them.
+    /// Words of the file format, which random changes alone would rarely produce.
     var dictionary: [String] = []
     /// Additional arguments for libFuzzer.
     var arguments: [String] = []
-    /// Returns the valid inputs from which fuzzing starts.
+    /// Returns the valid inputs with which fuzzing starts.
     let seeds: @Sendable () throws -> [[UInt8]]
-    /// Reads one input. A thrown error means that the reader refused the input, which is correct.
+    /// Reads one input. If the reader correctly refuses the input, this function throws an error.
     let body: Body
 
     init(
@@ -34,7 +36,7 @@ struct FuzzTarget: Sendable {
     static let all: [FuzzTarget] =
         [json] + corpora + arrays + tokenizers + models + states + hubs
 
-    /// Writes the seeds and the dictionary to `folder`.
+    /// Writes the seeds to `folder`/seeds and the dictionary to `folder`/dictionary.
     func prepare(_ folder: String) throws {
         try FileManager.default.createDirectory(
             atPath: folder + "/seeds", withIntermediateDirectories: true)
@@ -59,10 +61,11 @@ func check(_ isRight: Bool, _ what: @autoclosure () -> String) {
     if !isRight { fatalError(what()) }
 }
 
-/// A temporary folder with the input file, which is replaced for each input, and with other files that readers need.
+/// A temporary folder with the input file, which is overwritten for each input. It also has other files that readers
+/// need.
 enum Workspace {
     static let folder: String = {
-        // In memory, if /dev/shm exists.
+        // Uses /dev/shm, which is in memory, if it is writable.
         let root = isDirectoryWritable("/dev/shm") ? "/dev/shm" : NSTemporaryDirectory()
         let path = "\(root)/sae-extract-fuzz-\(getpid())"
         try! FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
@@ -108,7 +111,7 @@ enum Fuzz {
             try named(arguments[2]).prepare(arguments[3])
         default:
             target = named(ProcessInfo.processInfo.environment["FUZZ_TARGET"] ?? "")
-            // libFuzzer uses the arguments until the process ends, so they are never freed.
+            // libFuzzer uses these strings until the process ends, so they are never freed.
             let words = CommandLine.arguments + target.arguments
             let list = UnsafeMutableBufferPointer<UnsafeMutablePointer<CChar>?>
                 .allocate(capacity: words.count + 1)
@@ -119,7 +122,7 @@ enum Fuzz {
                     do {
                         try Fuzz.target.body(UnsafeBufferPointer(start: start, count: count))
                     } catch {
-                        // The error's message contains parts of the input, so it is built too.
+                        // Also builds the error's message, because the message contains parts of the input.
                         check(!"\(error)".isEmpty, "an error with an empty message")
                     }
                     return 0

@@ -1,4 +1,4 @@
-// Fuzz targets for the Hub client: the Hub's responses, and the listings that the cache stores.
+// Fuzz targets for the Hub client: responses of the Hub, and stored lists of files.
 
 import ByteJSON
 import Dispatch
@@ -54,7 +54,8 @@ extension FuzzTarget {
         checkListing(listing)
     }
 
-    /// Checks that storing and reading a listing does not change it, and that no path leads out of the repository's folder.
+    /// Checks that storing a listing and reading it gives the same listing, and that no path leads out of the
+    /// repository's folder.
     private static func checkListing(_ listing: RepositoryListing) {
         let paths = listing.paths
         for path in paths {
@@ -65,7 +66,7 @@ extension FuzzTarget {
         var text: [UInt8] = []
         JSONText.append(listing.json, to: &text)
         let again = RepositoryListing(path: Workspace.file(text, "listing"))
-        // A stored listing without files is invalid, so reading it gives nil.
+        // A stored listing without files is invalid, so reading it returns nil.
         check(
             again == (listing.files.isEmpty ? nil : listing),
             "storing and reading changes the listing")
@@ -79,8 +80,9 @@ extension FuzzTarget {
 
     // MARK: Answers
 
-    /// An input is one byte that selects the operation, followed by responses. A response is a line with the status, header
-    /// lines, an empty line, and the body. The byte 30 separates two responses.
+    /// Fuzz target for responses. The first byte of an input selects the operation of the client. The responses
+    /// follow, separated by the byte 30. A response is a line with the status, header lines, an empty line, and the
+    /// body.
     private static let hubAnswers = FuzzTarget(
         "hub-answers",
         dictionary: hubWords + [
@@ -94,7 +96,8 @@ extension FuzzTarget {
             "Invalid credentials",
             "http://hub.test", "https://hub.test/", "\u{0663}",
         ],
-        // Because other threads allocate memory here, libFuzzer would search for leaks after every input, which is slow.
+        // Switches off the search for leaks. libFuzzer would search after every input, because other threads allocate
+        // memory, and the search is slow.
         arguments: ["-detect_leaks=0"]
     ) {
         let page = "[{\"type\":\"file\",\"path\":\"a\",\"size\":3,\"oid\":\"\(commit)\"}]"
@@ -132,7 +135,7 @@ extension FuzzTarget {
 
     // MARK: Heads
 
-    /// An input is the bytes of response heads; the parser gets them line by line.
+    /// Fuzz target for the parser of response heads, which gets the input line by line.
     private static let hubHeads = FuzzTarget(
         "hub-heads",
         dictionary: [
@@ -192,7 +195,8 @@ extension FuzzTarget {
     }
 }
 
-/// Returns the responses of an input one after the other. Checks that the token is sent only to the Hub over https.
+/// A transport that returns the responses of an input one after the other. Checks that the token is sent only to the
+/// Hub, and only over https.
 private final class ScriptedTransport: HTTPTransport {
     static let token = "hf_secret"
     private let answers: Mutex<[[UInt8]]>
@@ -226,8 +230,8 @@ private final class ScriptedTransport: HTTPTransport {
                 trimmed(String(decoding: parts[1], as: UTF8.self))
         }
         let status = head.first.flatMap { Int(String(decoding: $0, as: UTF8.self)) } ?? 200
-        // The client may wait and retry after any other status. Cancelling the task keeps it from waiting as long as the server
-        // asks.
+        // After a status that is not in this list, the client may wait and retry. The task is cancelled, because the
+        // client would otherwise wait as long as the response asks.
         let isFinal = ![200, 206, 301, 302, 303, 307, 308].contains(status)
         if isFinal { withUnsafeCurrentTask { $0?.cancel() } }
         let response = HTTPResponse(status: status, headers: headers)

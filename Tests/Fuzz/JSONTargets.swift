@@ -1,4 +1,5 @@
-// Fuzz target for JSON: a value that can be read can also be skipped, and it is unchanged after it is written and read again.
+// Fuzz target for JSON. A value that can be read must also be skippable. Writing a value and reading it must give the
+// same value.
 
 import ByteJSON
 import TestSupport
@@ -32,7 +33,7 @@ extension FuzzTarget {
     }
 }
 
-/// Returns whether two values are the same. NaN equals NaN; the number 1.0 does not equal the integer 1.
+/// Returns whether two values are the same. Here NaN equals NaN, but the number 1.0 does not equal the integer 1.
 private func isSame(_ a: JSONValue, _ b: JSONValue) -> Bool {
     switch (a, b) {
     case (.number(let a), .number(let b)): a == b || a.isNaN && b.isNaN

@@ -65,7 +65,7 @@ extension FuzzTarget {
         check(sae.wEnc.shape == [64, 2], "wrong shape of W_enc")
     }
 
-    /// A folder with the weights file of an SAE.
+    /// A folder with the weights file of an SAE. Each input becomes the file cfg.json in it.
     private static let saeFolder: String = {
         let folder = Workspace.folder + "/sae"
         try! makeDirectories(folder)

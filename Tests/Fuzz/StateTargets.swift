@@ -1,4 +1,4 @@
-// Fuzz targets for files that other processes have left in the state folder and for run.json.
+// Fuzz targets for run.json, and for the journals and receipts that other processes leave in the state folder.
 
 import Files
 import Foundation
@@ -34,12 +34,12 @@ extension FuzzTarget {
             parts: 2)
     ]
 
-    /// Returns the encoded sections of the journal record.
+    /// Returns the encoded sections of the record in `records`.
     private static func sections(_ values: ActivationValues) throws -> [EncodedSection] {
         records[0].sections(values: values, on: try ThreadPool(threadCount: 1))
     }
 
-    /// An input is a whole journal file.
+    /// Fuzz target for journals. An input is a whole journal file.
     private static let journal = FuzzTarget("journal", dictionary: ["SAEJRNL1", "\u{46}EAS"]) {
         let folder = try TemporaryFolder()
         let writer = try JournalWriter(directory: GuardedPath(folder.path), header: journalHeader)
@@ -51,9 +51,10 @@ extension FuzzTarget {
         try readJournal(Workspace.file(input))
     }
 
-    /// Journals whose frames have correct checksums, which random changes to a journal would never produce. An input is a
-    /// sequence of frames: one byte each for author, batch and flags, two bytes with the payload's length (little-endian), and
-    /// the payload.
+    /// Fuzz target for journals with correct checksums. Random changes to a journal would almost never keep its
+    /// checksums correct. So an input is a list of frames, from which the target builds the journal. Each frame is
+    /// one byte each for author, batch and flags, two bytes with the payload's length (little-endian), and the
+    /// payload.
     private static let frames = FuzzTarget("journal-frames") {
         try ActivationValues.allCases.map { values in
             let folder = try TemporaryFolder()
@@ -61,7 +62,7 @@ extension FuzzTarget {
                 directory: GuardedPath(folder.path), header: journalHeader)
             let places = try writer.append(author: 1, batch: 0, documents: 2, try sections(values))
             let start = places.values.map(\.lowerBound).min()!
-            // The payload starts with the section table: four bytes, and sixteen bytes per section.
+            // The payload starts with the section table: four bytes, and sixteen bytes for each section.
             let payload = try TestData.bytes(writer.place.path)[
                 (start - 4 - 16 * places.count)...]
             return [1, 0, 0, UInt8(payload.count & 0xFF), UInt8(payload.count >> 8)] + payload
@@ -82,7 +83,7 @@ extension FuzzTarget {
             let head = Array(rest.prefix(5))
             let payload = Array(rest.dropFirst(5).prefix(Int(head[3]) | Int(head[4]) << 8))
             rest = rest.dropFirst(5 + payload.count)
-            // The flags make some heads announce a length that is too large, or a wrong checksum.
+            // Flags can give a frame head a length that is too large, or a wrong checksum.
             let length = head[2] & 1 != 0 ? Int.max - Int(head[2]) : payload.count
             append(
                 FrameHead(
@@ -150,7 +151,7 @@ extension FuzzTarget {
             ResumeSettings.self,
             from: Data(
                 #"{"settings": [], "selection": [], "saes": {"blocks.3.attn.hook_z": "a"}}"#.utf8))
-        // The reader ignores receipts that are not plausible, too.
+        // The reader of receipts ignores implausible receipts, so this target does too.
         guard receipt.isPlausible else { return }
         let receipts = Receipts()
         for _ in 0..<2 {

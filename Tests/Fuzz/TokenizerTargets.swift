@@ -1,4 +1,4 @@
-// Fuzz targets for the two file formats of Gemma's tokenizer.
+// Fuzz targets for the two file formats of Gemma's tokenizer: tokenizer.json and SentencePiece.
 
 import TestSupport
 
@@ -32,7 +32,7 @@ extension FuzzTarget {
     }
 }
 
-/// Tokenizes texts with a tokenizer that was read from an input, and checks the tokens.
+/// Tokenizes some texts with a tokenizer that was read from an input, and checks the token ids.
 private func checkTokenizer(_ tokenizer: GemmaTokenizer) {
     var whole = tokenizer
     whole.splitsAtSpaces = false

@@ -1,4 +1,4 @@
-// Tests of heads of answers and of links in them, also as hostile servers may send them.
+// Tests of response heads and of the links in them, including invalid heads that a hostile server may send.
 
 import Foundation
 import TestSupport
@@ -53,7 +53,7 @@ struct AnswerTests {
         ] as [(String, String?)] {
             #expect(nextLink(field) == target, "\(field)")
         }
-        // Malformed fields of the greatest length of a line: they must be read quickly.
+        // Malformed fields of the greatest length that a line may have. They must be read quickly.
         for piece in ["<", "<>", "<>;", "<>,", "\"", ";", "<>;=\"", "<a>; rel=\"\\"] {
             let field = String(repeating: piece, count: (64 << 10) / piece.utf8.count)
             let start = ContinuousClock.now

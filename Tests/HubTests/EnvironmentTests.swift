@@ -1,4 +1,5 @@
-// Tests of what the environment says about proxies, certificates and the cache, and of the proof of a content.
+// Tests of the environment variables for proxies, certificates and the cache. Also tests of the check that a file has
+// the content that a list states.
 
 import Crypto
 import Foundation
@@ -17,7 +18,7 @@ struct EnvironmentTests {
             (["https_proxy": "http://p:3128"], "https://a.test", "http://p:3128 (https_proxy)"),
             (["https_proxy": "http://p:3128"], "http://a.test", nil),
             (["HTTPS_PROXY": "p"], "https://a.test", "p (HTTPS_PROXY)"),
-            // Only in lower case: HTTP_PROXY may come from a client's header.
+            // Only `http_proxy` in lower case counts. A web server may set HTTP_PROXY from a header of its client.
             (["HTTP_PROXY": "p"], "http://a.test", nil),
             (["http_proxy": "p", "all_proxy": "q"], "http://a.test", "p (http_proxy)"),
             (["ALL_PROXY": "q"], "http://a.test", "q (ALL_PROXY)"),
@@ -58,7 +59,8 @@ struct EnvironmentTests {
         }
     }
 
-    /// What is already encoded stays as it is; otherwise the signature in an address would be wrong.
+    /// Checks that parts of an address that are already percent-encoded are not encoded again. Otherwise the
+    /// signature in the address would be wrong.
     @Test func addressesAreEncodedOnce() {
         #expect(addressText("/next?x=a|b\"c%2Fd é") == "/next?x=a%7Cb%22c%2Fd%20%C3%A9")
         #expect(addressText("https://a.test:1/b?c=d&e=%41#f") == "https://a.test:1/b?c=d&e=%41#f")
@@ -109,7 +111,7 @@ struct EnvironmentTests {
         ] as [([String: String], String)] {
             #expect(try HubSettings(environment: environment).cacheSource == source)
         }
-        // Only the variables that are used must be valid UTF-8.
+        // A variable must be valid UTF-8 only if it is used.
         for (environment, malformed, isBad) in [
             (["HF_HOME": "?"], "HF_HOME", true), (["HF_HOME": "/h", "HOME": "?"], "HOME", false),
             (["HF_HOME": "~/x", "HOME": "?"], "HOME", true),
@@ -128,7 +130,7 @@ struct EnvironmentTests {
         }
     }
 
-    /// Git's id of an LFS pointer proves the content to which it points, and no other content.
+    /// Checks that the git ID of an LFS pointer proves the content that the pointer names, and no other content.
     @Test func aPointersIdProvesItsContent() throws {
         let folder = try TemporaryFolder()
         let content = Array("a large file".utf8)

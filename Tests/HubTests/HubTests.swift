@@ -1,4 +1,5 @@
-// Tests of names, settings, lists and choices without a server. CLITests test the rest with the real program.
+// Tests of names, settings, lists and choices that need no server. The tests in CLITests run the real program with a
+// server.
 
 import ByteJSON
 import Files
@@ -42,7 +43,7 @@ struct HubTests {
 
     @Test func entityTagsLoseTheirQuotes() {
         for tag in ["abc", "\"abc\"", "W/\"abc\""] { #expect(entityTag(tag) == "abc") }
-        // Only the prefix `W/` is removed, not any sequence of the characters W and /.
+        // Only the prefix `W/` is removed, and not any sequence of the characters W and /.
         #expect(entityTag("WW/abc") == "WW/abc")
     }
 
@@ -150,7 +151,7 @@ struct HubTests {
             let path = try folder.write(text, "listing.json")
             #expect(RepositoryListing(path: path) == listing)
         }
-        // In the form that huggingface_hub 2 writes.
+        // The form in which huggingface_hub 2 writes a list.
         let theirs = try folder.write(
             """
             {"format_version": 1, "files": {"c": {"size": 5, "blob_id": "\(blob)"},
@@ -164,7 +165,7 @@ struct HubTests {
         #expect(RepositoryListing(path: empty) == nil, "no repository is empty")
     }
 
-    /// A list that was cut short, or that has folders without files, is not whole.
+    /// Checks that a list counts as incomplete if it was cut short or if it has folders without files.
     @Test func listsThatLackFiles() throws {
         func flaw(_ page: String, _ names: [String]?) throws -> String? {
             var listing = RepositoryListing()
@@ -187,7 +188,7 @@ struct HubTests {
         #expect(try flaw(one, []) == nil, "a mirror may name no files")
         #expect(try flaw(one, ["d/e/a"]) == nil)
         #expect(try flaw("\(folders), \(one)", ["d/e/a"]) == nil)
-        // Of a very large repository, not all files may be named.
+        // The answer that names the commit may leave out files of a very large repository.
         #expect(try flaw(#"\#(one), {"type": "file", "path": "b", OID}"#, ["b"]) == nil)
         #expect(try flaw("", nil) == "is empty")
         #expect(try flaw(folders, nil) == "is empty")
@@ -243,12 +244,12 @@ struct HubTests {
                 == "../../blobs/\(sha)")
         #expect(try cache.files(of: blob) == ["d/e/f.txt", "g.txt"])
         #expect(cache.has("g.txt", of: blob, size: 7) && !cache.has("g.txt", of: blob, size: 8))
-        // An existing link is replaced.
+        // Linking again must replace the existing link.
         try cache.link("g.txt", of: blob, to: file)
-        // A link to a content that does not exist is an error.
+        // A link to a content that does not exist must be an error.
         let other = RepositoryFile(path: "", size: 7, digest: .gitBlob(blob))
         #expect(throws: FileError.self) { try cache.link("h.txt", of: blob, to: other) }
-        // Some editors end files with a newline.
+        // A newline at the end, which some editors add, must not matter.
         try folder.write((blob + "\n").utf8, "models--a--b/refs/main")
         #expect(cache.commit == blob)
         try folder.write("../../x".utf8, "models--a--b/refs/main")
@@ -256,7 +257,8 @@ struct HubTests {
         #expect(try self.cache(blob).commit == blob)
     }
 
-    /// Files that killed processes have left are removed if they are old or of no use.
+    /// Checks that files that killed processes have left are removed if they are old, or if their content is in the
+    /// cache.
     @Test func leftoversGo() throws {
         let cache = try cache()
         let own = "models--a--b/.sae-extract/"
@@ -305,7 +307,7 @@ struct HubTests {
         #expect(
             missingShards(["d/train-00001-of-00003.json", "d/train-00002-of-00003.json"])
                 == ["d/train-00000-of-00003.json"])
-        // Two series, and digits of another script, which are not numbers of shards.
+        // Each series of shards is checked separately. Digits of another script do not count as shard numbers.
         #expect(
             missingShards([
                 "a-00000-of-00002.json", "b-00001-of-00002.json", "b-٠٠٠٠٠-of-٠٠٠٠٢.json",
@@ -313,7 +315,7 @@ struct HubTests {
                 == ["a-00001-of-00002.json", "b-00000-of-00002.json"])
     }
 
-    /// A repository may have thousands of shards: each must be looked up in a set, not searched for in a list.
+    /// Checks a repository with thousands of shards. The test is slow unless each name is looked up in a set.
     @Test func manyShardsAreManyNames() {
         let paths = (0..<9000).map { index in
             let digits = "\(index)"
@@ -332,7 +334,7 @@ struct HubTests {
         }
     }
 
-    /// A text that is not a date, or has digits of other scripts, is not a request to wait.
+    /// Checks that a text that is not a date, or that has digits of other scripts, gives no waiting time.
     @Test func onlyDatesAreWaitedFor() throws {
         let client = HubClient(try settings([:]), transport: NoTransport(), log: log)
         func pause(_ text: String) -> Double? {

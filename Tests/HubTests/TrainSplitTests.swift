@@ -1,4 +1,5 @@
-// Tests of which files of a dataset are read. The expected results are what datasets 5.2 reads of the same files, or its refusal.
+// Tests of the choice of a dataset's files. The expected files, or the expected refusal, are those of the Python
+// library datasets 5.2.
 
 import ByteJSON
 import Foundation
@@ -22,7 +23,7 @@ struct TrainSplitTests {
         return error?.reason ?? ""
     }
 
-    /// One configuration that names `files`.
+    /// Returns the card's `configs` with one configuration, whose `data_files` are `files`.
     private func named(_ files: String, _ more: String = "") -> String {
         #"[{"config_name": "x", "data_files": \#(files)\#(more)}]"#
     }
@@ -36,22 +37,22 @@ struct TrainSplitTests {
                 ["data/train-00001-of-00002.json.gz", "data/train-00000-of-00002.json.gz"],
                 ["data/train-00000-of-00002.json.gz", "data/train-00001-of-00002.json.gz"]
             ),
-            // Shards in `data` come before all other names.
+            // If the folder `data` has shards, other names do not count.
             (
                 ["data/train-00000-of-00001.jsonl", "train.jsonl"],
                 ["data/train-00000-of-00001.jsonl"]
             ),
             (["train/a.json", "validation/a.json"], ["train/a.json"]),
-            // Folders come before files.
+            // If a folder has the split's name, files with the split's name do not count.
             (["train/a.jsonl", "train.jsonl"], ["train/a.jsonl"]),
             (
                 ["AuthorMix_train.ndjson.zst", "AuthorMix_dev.ndjson.zst"],
                 ["AuthorMix_train.ndjson.zst"]
             ),
-            // Only whole words in lower case count.
+            // The split's name counts only as a whole word in lower case.
             (["trained.jsonl", "strain.jsonl", "training.jsonl"], ["training.jsonl"]),
             (["Train.jsonl", "trained.jsonl"], ["Train.jsonl", "trained.jsonl"]),
-            // In the order of the patterns: `train` before `training`.
+            // Files are in the order of the patterns, in which `train` comes before `training`.
             (["a-training.jsonl", "b-train.jsonl"], ["b-train.jsonl", "a-training.jsonl"]),
             (["authors.json"], ["authors.json"]),
             (["b.jsonl", "sub/a.json"], ["b.jsonl", "sub/a.json"]),
@@ -62,7 +63,7 @@ struct TrainSplitTests {
                 ],
                 ["authors.json"]
             ),
-            // Once, although it matches two patterns.
+            // A file that matches two patterns is chosen once.
             (["train/train_1/a.jsonl"], ["train/train_1/a.jsonl"]),
         ] {
             #expect(try choose(paths) == TrainSplit.Choice(files: expected), "\(paths)")
@@ -89,7 +90,7 @@ struct TrainSplitTests {
         #expect(try refusal([".huggingface.yaml", "a.jsonl"]).contains(".huggingface.yaml"))
     }
 
-    /// A warning says if files are read that a user may not expect.
+    /// Checks that a remark appears if files are read that a user may not expect.
     @Test func doubtfulNamesAreSaid() throws {
         let folder = try choose(["training/train.jsonl", "training/test.jsonl"])
         #expect(folder.files == ["training/test.jsonl", "training/train.jsonl"])
@@ -106,7 +107,7 @@ struct TrainSplitTests {
         #expect(mixed.remarks.count == 1 && mixed.remarks[0].hasSuffix(": c.csv"))
     }
 
-    /// If the library would read something else, or more, nothing is read.
+    /// Checks that the choice is refused if the datasets library would read other or additional files.
     @Test func partsAreNotRead() throws {
         #expect(try refusal(["a.jsonl", "b.parquet"]).contains("library reads: b.parquet"))
         #expect(try refusal(["a.jsonl", "b.csv", "c.csv"]).contains("b.csv, c.csv"))
@@ -232,7 +233,7 @@ struct TrainSplitTests {
                 "its folder none has no"))
     }
 
-    /// Many stars in a pattern must not make the match slow.
+    /// Checks that many stars in a pattern do not make the match slow.
     @Test func patternsAreMatchedInSteps() throws {
         let path =
             String(repeating: "a", count: 2000) + "/"

@@ -1,4 +1,4 @@
-// Joining the entries of several invocations to one run.
+// Tests of `FinishedRun`, which combines the entries of several invocations in run.json.
 
 import Files
 import Foundation
@@ -55,7 +55,8 @@ struct FinishedRunTests {
         #expect(both.authors[0].tokenCount == 3 && both.rows == 2 && both.columns == 4)
     }
 
-    /// Entries before an overwrite, failed entries without authors, and entries with other settings are ignored.
+    /// Checks that three kinds of entries are ignored: entries before an overwrite, failed entries without authors,
+    /// and entries with other settings than the newest.
     @Test func onlyWhatIsThereCounts() throws {
         let new = try run([
             entry([("a", 1)], layer: 0), entry([("a", 1)], layer: 1, more: #""overwrote": true,"#),

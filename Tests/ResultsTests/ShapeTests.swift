@@ -1,4 +1,5 @@
-// Arrays whose shapes claim more rows than the file has data for. Readers must not loop over the claimed rows.
+// Tests of arrays whose shapes state more rows than the file has data for. Readers must not loop over the stated
+// rows.
 
 import ByteJSON
 import Files
@@ -40,8 +41,8 @@ struct ShapeTests {
         #expect(error?.description.contains("there are no documents") == true)
     }
 
-    /// An activations array without elements. In a file of another program it is inspected as any array. Under an output file's
-    /// name it has no tokens, or is refused if its shape is beyond the limits.
+    /// Checks an activations array without elements. Under the name of an output file it has no tokens, or is refused
+    /// if its shape is beyond the limits. Under another name it is inspected like any other array.
     @Test(arguments: [
         ([1 << 24, 16, 0], true), ([1 << 26, 4, 0], false), ([0, 1 << 30, 7], false),
     ])
@@ -72,7 +73,8 @@ struct ShapeTests {
         #expect(error?.description.contains("(9000000000, 4), is invalid") == true)
     }
 
-    /// The reader finds rows by their ends in `indptr` and skips rows without entries. It refuses an invalid `indptr`.
+    /// Checks that the reader finds rows by their ends in `indptr`, skips rows without entries, and refuses an
+    /// invalid `indptr`.
     @Test func sparseRowsAreReadByTheirEnds() throws {
         func little<N: FixedWidthInteger>(_ values: [N]) -> [UInt8] {
             values.flatMap { withUnsafeBytes(of: $0.littleEndian, Array.init) }
@@ -107,7 +109,7 @@ struct ShapeTests {
         #expect(throws: ResultsError.self) { try entries(try file([0, 2, 3], rows: 3)) }
     }
 
-    /// Sums over numbers in run.json's entries do not overflow.
+    /// Checks that sums of numbers in the entries of run.json do not overflow.
     @Test func claimsAddUpToNoOverflow() throws {
         let entry = """
             {"model": {"label": "m/x"}, "outcome": "done", "shape": {"documents": 2, "tokens": 4}, "ranks": [0], "world_size": 1,

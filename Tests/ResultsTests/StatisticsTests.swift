@@ -1,4 +1,4 @@
-// Compares the numbers of a report with their definitions.
+// Tests that the numbers of a report equal their definitions.
 
 import ArrayFiles
 import ByteJSON
@@ -12,7 +12,8 @@ import Testing
 @testable import Results
 
 struct StatisticsTests {
-    /// `numpy.percentile([3, 1, 4, 1, 5, 9, 2, 6], [5, 25, 50, 75, 95])`, computed by hand: ranks 0.35, 1.75, 3.5, 5.25, 6.65.
+    /// Checks percentiles against `numpy.percentile([3, 1, 4, 1, 5, 9, 2, 6], [5, 25, 50, 75, 95])`, computed by hand
+    /// from the ranks 0.35, 1.75, 3.5, 5.25, 6.65.
     @Test func percentilesAreNumPys() {
         let values: [Float] = [3, 1, 4, 1, 5, 9, 2, 6]
         let expected = [1, 1.75, 3.5, 5.25, 7.95]
@@ -33,7 +34,7 @@ struct StatisticsTests {
         #expect(histogram.counts == [2, 1, 0, 0, 3])
     }
 
-    /// 10 of 100 tokens against 5 of 400: log(10.5 · 395.5 / (90.5 · 5.5)).
+    /// Checks the log odds of 10 of 100 tokens against 5 of 400: log(10.5 · 395.5 / (90.5 · 5.5)).
     @Test func logOddsAreTheDefinition() {
         let contrast = FeatureContrast(counts: [10, 5], tokens: [100, 400])
         let expected = log(10.5 * 395.5 / (90.5 * 5.5))
@@ -41,14 +42,15 @@ struct StatisticsTests {
         #expect(abs(contrast.logOdds[0] - expected) < 1e-12)
         #expect(abs(contrast.logOdds[1] + expected) < 1e-12)
         #expect(abs(contrast.z[0] - expected / error) < 1e-12)
-        // An author without tokens, or a single author, gets 0. No result is infinite.
+        // An author without tokens, or a single author, gets 0. No result may be infinite.
         let empty = FeatureContrast(counts: [7, 0, 0], tokens: [7, 0, 50])
         #expect(empty.z[1] == 0 && empty.logOdds[1] == 0)
         #expect(empty.logOdds.allSatisfy(\.isFinite) && empty.logOdds[0] > 0)
         #expect(FeatureContrast(counts: [3], tokens: [9]).strength == 0)
     }
 
-    /// The best feature of each author is chosen in turn, so an author with few tokens gets one too.
+    /// Checks that authors choose features in turn, each its best remaining feature. So an author with few tokens
+    /// gets a feature too.
     @Test func choiceIsFair() {
         let tokens = [1000, 1000, 20]
         func entry(_ feature: Int, _ counts: [Int]) -> (
@@ -68,7 +70,8 @@ struct StatisticsTests {
         #expect(FeatureContrast.choose(alone, limit: 2) == [6, 9])
     }
 
-    /// Canonical SAEs have pages, and some SAEs have pages named after their L0. Others have none.
+    /// Checks which SAEs have a page on Neuronpedia: canonical SAEs, and some SAEs whose page is named after their
+    /// L0. Other SAEs have no page.
     @Test func neuronpediaHasSomePages() {
         func page(_ name: String, _ site: Site, _ label: String) -> String? {
             let sae = FinishedRun.TappedSAE(
@@ -90,7 +93,8 @@ struct StatisticsTests {
                 == "gemma-2-9b/20-gemmascope-res-16k")
     }
 
-    /// Strings in the data cannot end the HTML element that contains them, and placeholders in the data are not replaced.
+    /// Checks that no string in the data can end the HTML element with the data, and that placeholders in the data
+    /// are not replaced.
     @Test func thePageHoldsItsData() throws {
         let data: JSONObject = [
             "a": "</script><!-- @CSS@ & \" \n", "b": .array([1, .number(0.5)]),
@@ -124,8 +128,9 @@ struct ContextTests {
         return try ActivationsFile(path: path)
     }
 
-    /// With ones, the strongest passage is where the feature fires most often. With activations, it has the largest activation.
-    /// Passages stay within the document.
+    /// Checks the order of passages. For binary values, the passage in which the feature fires most often comes
+    /// first. For raw values, the passage with the largest activation comes first. A passage must not extend beyond
+    /// its document.
     @Test func theStrongestPassages() throws {
         let entries: [(row: Int, feature: Int, value: Float)] = [
             (2, 1, 9), (50, 1, 1), (52, 1, 1), (55, 1, 2), (90, 1, 1),  // document 0
@@ -148,7 +153,7 @@ struct ContextTests {
         #expect(raw.map(\.document) == [0, 1, 2] && raw.map(\.score) == [9, 3, 1])
         #expect(raw[0].positions == 0..<26 && raw[0].fires.map(\.value) == [9])
         #expect(try find(hasValues: true, limit: 1).count == 1)
-        // Passages with equal scores alternate between authors.
+        // Passages with equal scores alternate between the authors.
         var others = raw
         for i in others.indices { others[i].author = 5 }
         let both = FeatureContext.strongest(raw + others, limit: 4)

@@ -1,4 +1,4 @@
-// Tests of the names of output files: labels and authors are encoded, and parsing a name gives back its parts.
+// Tests of the names of output files. Labels and authors are encoded, and parsing a name must give back its parts.
 
 import Hooks
 import TestSupport
@@ -54,8 +54,8 @@ struct OutputNameTests {
         ("gemma__ft", "gemma%5F%5Fft", "gemma%5F%5Fft"), ("a_/b", "a%5F%5Fb", "a%5F%5Fb"),
         ("_x_", "%5Fx%5F", "%5Fx%5F"), ("a b%c", "a b%25c", "a b%25c"),
         ("tab\there", "tab%09here", "tab%09here"), (".x", "%2Ex", "%2Ex"),
-        // File names continue after the label, folder names do not. Only folder names encode a final dot or space, reserved
-        // device names, and the characters that Windows refuses.
+        // A file name continues after the label; a folder name ends with it. So only folder names encode a final dot
+        // or space, reserved device names, and characters that Windows refuses.
         ("end.", "end.", "end%2E"), ("end ", "end ", "end%20"), ("con", "con", "%63on"),
         ("COM1.x", "COM1.x", "%43OM1.x"), ("comma", "comma", "comma"),
         ("a:b?", "a:b?", "a%3Ab%3F"),
@@ -82,8 +82,8 @@ struct OutputNameTests {
         #expect(OutputName("params.npz") == nil && OutputName("sae__m.npz") == nil)
     }
 
-    /// Pieces of hostile names: separators, words of the pattern, scalars that join a neighbouring character, and characters that
-    /// are encoded.
+    /// Pieces of hostile names: separators, words of the naming pattern, scalars that join a neighbouring character,
+    /// and characters that are encoded.
     private static let pieces = [
         "_", "__", "sae", "sae__", "activations", "__activations__", "layer_", "__layer_3", "res",
         "mlp", "att", "tokens",
@@ -100,20 +100,20 @@ struct OutputNameTests {
         .joined()
     }
 
-    /// Checks for random labels and authors that parsing a name gives back the parts it was made from. Swift compares strings by
-    /// canonical equivalence, so the bytes are compared.
+    /// Checks for random labels and authors that parsing a file name gives back the parts from which it was made. The
+    /// test compares bytes, because Swift treats canonically equivalent strings as equal.
     @Test func parsingAMadeNameGivesBackItsParts() throws {
         func isSame(_ a: String, _ b: String) -> Bool { a.utf8.elementsEqual(b.utf8) }
         var random = SeededGenerator(31)
         for round in 0..<4000 {
-            // The words of the pattern alone, then combinations.
+            // The first labels are the single pieces. Later labels are random combinations.
             let pieces = OutputNameTests.pieces
             let label = round < pieces.count ? pieces[round] : OutputNameTests.hostile(&random)
             let author = OutputNameTests.hostile(&random)
             let hook = HookPoint(
                 layer: Int.random(in: 0...41, using: &random),
                 site: Site.allCases.randomElement(using: &random)!)
-            // Earlier versions wrote labels that can contain "__".
+            // Earlier versions wrote labels that may contain "__".
             for naming in [OutputNaming(label: label), OutputNaming(earlierSpellingOf: label)] {
                 let encoded = naming.encoded(author)
                 #expect(!encoded.utf8.contains(UInt8(ascii: "/")))

@@ -1,5 +1,5 @@
-// Tests of journals: what was appended is read back from whole and damaged journals. Also tests of who may append, and of the
-// space that overwriting frees.
+// Tests of journals: records that were appended are read back, also from damaged journals. Also tests of the space
+// that overwriting frees, and of two configurations in one folder.
 
 import Files
 import Foundation
@@ -41,7 +41,7 @@ struct JournalTests {
             ])
     }
 
-    /// The token sequences of the documents in `record(i)`, as the corpus gives them.
+    /// Returns the token sequences of the documents in `record(i)`, as a run tokenizes them from the corpus.
     private func sequences(_ i: Int) -> ArraySlice<TokenSequence> {
         record(i).documents.map { TokenSequence(tokens: $0.tokens, isTruncated: false) }[...]
     }
@@ -56,7 +56,7 @@ struct JournalTests {
         try AuthorJournal(union, number: 4, batches: (0..<count).map { sequences(first + $0) })
     }
 
-    /// Writes a journal with batches 0 ..< count of author 4. Batch i holds `record(first + i)`.
+    /// Writes a journal with the batches 0 ..< `count` of author 4. Batch i has the content `record(first + i)`.
     @discardableResult
     private func journal(
         _ count: Int, first: Int = 0, values: ActivationValues = .binary
@@ -98,7 +98,7 @@ struct JournalTests {
             #expect(try author.documents(of: i) == record(i).documents)
             #expect(try author.features(hook, of: i) == record(i).features[hook])
         }
-        // The journal has no other hook and no other author.
+        // The journal has no batch of another hook or of another author.
         #expect(
             try !union.has(
                 author: 4, batch: 0, sequences(0), hooks: [HookPoint(layer: 3, site: .res)]))
@@ -108,7 +108,8 @@ struct JournalTests {
             "of authors that are not asked for")
     }
 
-    /// Checks that a removed journal is noticed. Its batches must not count as done, because no other process will find them.
+    /// Checks that a worker notices if its journal was removed. Other processes will not find the batches in it, so
+    /// these batches must not count as finished.
     @Test func aJournalThatIsNotInItsPlaceIsNoticed() throws {
         let journal = try journal(1)
         try journal.checkInPlace()
@@ -116,12 +117,12 @@ struct JournalTests {
         try FileManager.default.removeItem(atPath: journal.place.path)
         let error = #expect(throws: StateRemovedError.self) { try journal.checkInPlace() }
         #expect(error?.path == journal.place.path)
-        // A copy in the same place is not the same file.
+        // A copy at the same path is another file, so the journal must still count as removed.
         try TestData.write(bytes, to: journal.place.path)
         #expect(throws: StateRemovedError.self) { try journal.checkInPlace() }
     }
 
-    /// Checks that a new journal has its header when it appears, and that no temporary file remains beside it.
+    /// Checks that a new journal has its header as soon as it exists, and that no temporary file remains beside it.
     @Test func aJournalAppearsWithItsHeader() throws {
         let journal = try journal(0)
         #expect(try JournalReader(journal.place)?.header?.kernels == "k")
@@ -131,8 +132,8 @@ struct JournalTests {
         #expect(others == ["configuration.json", "generation"])
     }
 
-    /// Checks that an opened journal stays readable after its file was removed, as happens when its batches are in complete
-    /// files.
+    /// Checks that an open journal stays readable after its file was removed. Another process removes journals when
+    /// all files are complete.
     @Test func aJournalThatGoesMeanwhileIsStillRead() throws {
         let journal = try journal(2)
         let union = try union()
@@ -169,7 +170,8 @@ struct JournalTests {
         }
     }
 
-    /// Checks that, if the batch in the first journal by name has other documents, the batch in the next journal counts.
+    /// Checks three journals with the same batch. The batch in the first journal by name has other documents, so the
+    /// batch in the second journal must count.
     @Test func ofTwoJournalsTheOneOfTheseDocumentsCounts() throws {
         for (name, first) in [("a", 10), ("b", 0), ("c", 20)] {
             try FileManager.default.moveItem(
@@ -183,7 +185,7 @@ struct JournalTests {
         #expect(try author.features(hook, of: 1).rowCount == 3)
     }
 
-    /// Checks that a batch with other tokens, or with more or fewer documents, is not used.
+    /// Checks that a batch is not used if it has other tokens, or more or fewer documents, than the corpus.
     @Test func batchesOfOtherDocumentsAreDamaged() throws {
         try journal(3)
         var other = Array(sequences(0))
@@ -194,12 +196,13 @@ struct JournalTests {
         for wrong in others {
             let union = try union()
             #expect(try !union.has(author: 4, batch: 0, wrong, hooks: [hook]))
-            // Once refused, the batch stays refused.
+            // A batch that was refused once must stay refused.
             #expect(try present(union, 3) == [1, 2])
         }
     }
 
-    /// Checks that a journal that changes while it is read causes an error with its name, not a crash.
+    /// Checks a journal that changes while it is read. The error must name the journal, and the program must not
+    /// crash.
     @Test func aJournalThatChangesMeanwhileIsNamed() throws {
         let path = try journal(2).place.path
         let union = try union()
@@ -220,7 +223,7 @@ struct JournalTests {
     @Test func aTornLastRecordIsNotThere() throws {
         let path = try journal(3).place.path
         let bytes = try TestData.bytes(path)
-        // Records of equal content have equal size, so the difference is the size of one record.
+        // All records here have the same size, so the difference of two journals is the size of one record.
         let two = try journal(2).place.path
         let size = bytes.count - (try TestData.bytes(two).count)
         try FileManager.default.removeItem(atPath: two)
@@ -230,7 +233,8 @@ struct JournalTests {
         }
     }
 
-    /// Checks for each byte of a journal that a wrong value never yields a wrong record, and costs at least one record.
+    /// Checks each byte of a journal: a wrong value must cost at least one record, and must never yield a wrong
+    /// record.
     @Test func anyWrongByteCostsRecordsOnly() throws {
         let path = try journal(3).place.path
         let bytes = try TestData.bytes(path)
@@ -246,7 +250,7 @@ struct JournalTests {
             #expect(found.count < 3, "byte \(position) is not protected")
             kept.insert(found)
         }
-        // A wrong payload costs its record. A wrong frame head also costs the records that follow.
+        // A wrong payload costs its record. A wrong frame head also costs the records after it.
         #expect(kept.isSuperset(of: [[], [0], [0, 1], [1, 2], [0, 2]]))
     }
 
@@ -259,8 +263,8 @@ struct JournalTests {
         #expect(try present(try union(), 1) == [0])
     }
 
-    /// Checks that records with valid checksums but invalid sections are ignored. Another version of the program may have written
-    /// them.
+    /// Checks that records with valid checksums but invalid sections are ignored. Another version of the program may
+    /// have written such records.
     @Test func whatIsNoRecordIsNoBatch() throws {
         let journal = try journal(1)
         var sections = record(0).sections(values: .binary, on: threads)
@@ -278,7 +282,8 @@ struct JournalTests {
             (.features(hook), Array(features.dropLast())), (.features(hook), features + [0]),
             (.features(hook), number(-1) + features.dropFirst(8)),
             (.features(hook), number(.max) + features.dropFirst(8)),
-            // Rows whose starts decrease or are beyond the last entry, or whose last end is not the number of entries.
+            // Row starts that decrease or are beyond the last entry, and a last row end that is not the number of
+            // entries.
             (.features(hook), features.prefix(24) + number(5) + features.dropFirst(32)),
             (.features(hook), features.prefix(16) + number(1) + features.dropFirst(24)),
             (.features(hook), features.prefix(40) + number(2) + features.dropFirst(48)),
@@ -292,7 +297,7 @@ struct JournalTests {
             (.features(hook), features.prefix(52) + column(1) + features.dropFirst(56)),
             // Fewer rows than tokens.
             (.features(hook), number(0) + number(0) + number(0)),
-            // NaN and a negative cross-entropy.
+            // A cross-entropy that is NaN, and then a negative one.
             (.documents, documents.prefix(28) + [0xFF, 0x7F] + documents.dropFirst(30)),
             (.documents, documents.prefix(28) + [0, 0xC0] + documents.dropFirst(30)),
             (.documents, number(1 << 60) + documents.dropFirst(8)),
@@ -300,12 +305,13 @@ struct JournalTests {
             (.division, number(1)), (.division, number(-3)),
         ]
         for (i, (section, bytes)) in wrong.enumerated() {
-            // The other sections are valid.
+            // The other sections of the record are valid.
             let rest = sections.filter { $0.section != section }
             try journal.append(
                 author: 4, batch: 1 + i, documents: 2, rest + [EncodedSection(section, bytes)])
         }
-        // Sections without documents, the same section twice, and a number of documents other than the frame's.
+        // Three invalid records: without the documents, with the same section twice, and with another number of
+        // documents than the frame head states.
         for (i, sections) in [[sections[1]], sections + [sections[1]], sections].enumerated() {
             try journal.append(author: 4, batch: 90 + i, documents: i == 2 ? 3 : 2, sections)
         }
@@ -313,12 +319,12 @@ struct JournalTests {
         let reader = try #require(try JournalReader(journal.place))
         #expect(try reader.newBatches(limits()) { $0 == 4 }.map(\.batch) == [0, 100])
         #expect(reader.damage.count == wrong.count + 3)
-        // Of records of other authors only the frame heads are read.
+        // A reader that does not want this author reads only the frame heads of its records, so it finds no damage.
         let other = try #require(try JournalReader(journal.place))
         #expect(try other.newBatches(limits()) { $0 == 3 }.isEmpty && other.damage.isEmpty)
     }
 
-    /// Checks that a record is ignored if an activation is not finite or not above the threshold.
+    /// Checks that a record is ignored if one of its activations is not finite or is not above the threshold.
     @Test func activationsThatCannotBeAreNone() throws {
         let journal = try journal(0)
         for (i, value) in [0.75, 0.5, 0, -1, Float.nan, .infinity].enumerated() {
@@ -329,7 +335,7 @@ struct JournalTests {
         }
         let reader = try #require(try JournalReader(journal.place))
         #expect(try reader.newBatches(limits(.raw)) { _ in true }.map(\.batch) == [0])
-        // In a run that stores binary values, none of these records is valid.
+        // For a run that stores binary values, all of these records are invalid.
         let other = try #require(try JournalReader(journal.place))
         #expect(try other.newBatches(limits(.binary)) { _ in true }.isEmpty)
     }
@@ -349,7 +355,7 @@ struct JournalTests {
 
     // MARK: Space on the disk
 
-    /// Checks that only whole frames of the given authors are counted, and not the journal's header.
+    /// Checks that only whole frames of the given authors are counted. The journal's header must not be counted.
     @Test func theFramesOfAuthorsAreCounted() throws {
         let path = try journal(3).place.path
         let frames = try state.journalBytes(ofAuthors: [4])
@@ -376,7 +382,7 @@ struct JournalTests {
 
     // MARK: Two configurations
 
-    /// Checks that a later run takes the claim over, unless there are results already.
+    /// Checks that a later run takes over the claim of an earlier run only while the earlier run has no results.
     @Test func aClaimIsTakenOnlyWhereNothingIs() throws {
         var (state, other) = (state, run.state(threshold: 2))
         try state.checkClaim()
@@ -389,7 +395,7 @@ struct JournalTests {
         try state.open()
         try state.checkClaim()
         #expect(throws: ConfigurationConflict.self) { try other.checkClaim() }
-        // Now the first run has results: the other run can neither begin nor take the claim.
+        // When the first run has results, the other run can neither begin nor take over the claim.
         try journal(1)
         #expect(throws: ConfigurationConflict.self) { try other.check() }
         #expect(throws: ConfigurationConflict.self) { try other.open() }

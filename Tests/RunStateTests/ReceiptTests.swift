@@ -1,4 +1,4 @@
-// Tests of the receipts of a state folder: a process appends its receipts to one file, and other processes read them.
+// Tests of the receipts in a state folder. A process appends its receipts to one file, which other processes read.
 
 import Files
 import Foundation
@@ -39,13 +39,14 @@ struct ReceiptTests {
         }
         #expect(try files(".receipts").count == 1)
         #expect(try known(state) == [0, 1, 2, 3])
-        // Receipts that were read are remembered, so the file is no longer needed.
+        // A process remembers the receipts that it has read, so it no longer needs the file.
         try FileManager.default.removeItem(atPath: try files(".receipts")[0])
         #expect(try known(other) == [0, 1, 2, 3])
         #expect(try known(run.state()) == [])
     }
 
-    /// Checks that damaged receipts, and receipts that cannot be of these authors, give a warning each.
+    /// Checks that each damaged receipt gives a warning, and so does each receipt that cannot belong to these
+    /// authors.
     @Test func badReceiptsGiveWarnings() throws {
         var wrong = run.receipt(1)
         wrong.tokens[0] = 360
@@ -62,7 +63,7 @@ struct ReceiptTests {
         #expect(reader.receiptWarnings.allSatisfy { $0.hasPrefix(path) })
     }
 
-    /// Checks that receipts in separate files, as earlier versions wrote them, are results.
+    /// Checks that receipts in separate files count as results. Earlier versions wrote one file for each receipt.
     @Test func receiptsInFilesOfTheirOwnAreResults() throws {
         #expect(try !run.state().hasResults())
         try state.add(run.receipt(0))
@@ -74,7 +75,8 @@ struct ReceiptTests {
         #expect(try run.state().hasResults())
     }
 
-    /// Checks that files of another SAE do not count, and that a run is refused if they exist, because results would mix.
+    /// Checks that files of another SAE do not count as results. If such files exist, a run must be refused, because
+    /// the results of two SAEs would mix.
     @Test func filesOfAnotherSAEAreRefused() throws {
         try state.add(run.receipt(0, saes: [run.hook.description: "another"]))
         let name = run.files.naming.activations(
@@ -85,7 +87,7 @@ struct ReceiptTests {
         #expect(throws: ConfigurationConflict.self) { try run.state().check() }
     }
 
-    /// Checks that a run whose folder was overwritten notices it when it adds a receipt.
+    /// Checks that a run notices, when it adds a receipt, that `--overwrite` has replaced its state folder.
     @Test func aRemovedFolderIsNoticed() throws {
         try state.add(run.receipt(0))
         var successor = run.state()

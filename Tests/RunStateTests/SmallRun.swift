@@ -1,4 +1,4 @@
-// A small run's state, without a plan, a model or a corpus.
+// The state of a small run, made without a plan, a model or a corpus.
 
 import AuthorReceipts
 import Files
@@ -24,7 +24,7 @@ struct SmallRun {
                 .map { .init(name: $1, documents: $0 + 1) }, columns: 359)
     }
 
-    /// The settings with the given value of `--feature_threshold`.
+    /// Returns the run's settings, with the given value of `--feature_threshold`.
     func settings(threshold: Float = 1) -> ResumeSettings {
         ResumeSettings(
             settings: [
@@ -34,12 +34,12 @@ struct SmallRun {
             saes: [hook.description: "an SAE"])
     }
 
-    /// The state folder as a new process sees it.
+    /// Returns the state folder as a new process sees it.
     func state(threshold: Float = 1) -> StateFolder {
         StateFolder(files, settings(threshold: threshold))
     }
 
-    /// The receipt of the author at place `number`, for all files.
+    /// Returns a receipt for all files of the author with index `number`.
     func receipt(_ number: Int, saes: [String: String]? = nil) -> AuthorReceipt {
         let author = files.authors[number]
         return AuthorReceipt(

@@ -1,22 +1,22 @@
-// The stand-in for NVIDIA's libraries, which the target FakeCUDA builds.
+// The path of the stand-in for NVIDIA's libraries (Tests/FakeCUDA), and the environment that loads it.
 
 import Foundation
 
-/// The path of the stand-in, and the environment that makes the program load it.
-public enum FakeCUDA {
-    /// The library's path, in the folder of the program that was built with these tests. One file replaces the driver, the
+/// The stand-in for NVIDIA's libraries: its path, and the environment that makes the program load it.
+package enum FakeCUDA {
+    /// The path of the stand-in, in the same folder as the built program. This one library replaces the driver, the
     /// runtime and cuBLAS.
-    public static let path =
+    package static let path =
         URL(fileURLWithPath: Tool.path).deletingLastPathComponent().path + "/libFakeCUDA.so"
 
-    /// The environment variables that name the stand-in as each of the three libraries.
-    public static let libraries = [
+    /// The environment variables that make the program load the stand-in for each of the three libraries.
+    package static let libraries = [
         "SAE_EXTRACT_CUDA_DRIVER_LIB": path, "SAE_EXTRACT_CUDART_LIB": path,
         "SAE_EXTRACT_CUBLAS_LIB": path,
     ]
 
-    /// Returns `libraries` with `changes` applied; a value in `changes` wins.
-    public static func environment(_ changes: [String: String] = [:]) -> [String: String?] {
+    /// Returns `libraries` with `changes` applied. If both have a variable, the value in `changes` is taken.
+    package static func environment(_ changes: [String: String] = [:]) -> [String: String?] {
         libraries.merging(changes) { $1 }.mapValues { $0 }
     }
 }

@@ -1,4 +1,4 @@
-// Builders of small files in the formats that the program reads. The files can be valid or invalid, as a test needs.
+// Builders of small files in the formats that the program reads. A test can also build invalid files.
 
 import ArrayFiles
 import ByteJSON
@@ -6,7 +6,7 @@ import Files
 import Foundation
 
 /// Reads the JSON file at `path`, applies `change` to its top-level object and returns the new file's bytes.
-public func changedJSON(_ path: String, _ change: (inout JSONObject) -> Void) throws -> [UInt8] {
+package func changedJSON(_ path: String, _ change: (inout JSONObject) -> Void) throws -> [UInt8] {
     let value = try TestData.bytes(path).withUnsafeBufferPointer { try JSONValue(parsing: $0) }
     var object = value.object ?? JSONObject()
     change(&object)
@@ -16,27 +16,27 @@ public func changedJSON(_ path: String, _ change: (inout JSONObject) -> Void) th
 }
 
 /// Builds safetensors files.
-public struct SafetensorsBuilder {
+package struct SafetensorsBuilder {
     /// A tensor of the file: its header entry and its data.
-    public struct Entry {
+    package struct Entry {
         /// The tensor's name.
-        public var name: String
-        /// The element type by its name in safetensors, such as `F32`.
-        public var dtype: String
+        package var name: String
+        /// The type of the elements, by its name in safetensors, such as `F32`.
+        package var dtype: String
         /// The sizes of the dimensions, outermost first.
-        public var shape: [Int]
-        /// The elements' bytes, little-endian.
-        public var data: [UInt8]
+        package var shape: [Int]
+        /// The bytes of the elements, little-endian.
+        package var data: [UInt8]
     }
 
     /// The tensors, in file order.
-    public var entries: [Entry] = []
+    package var entries: [Entry] = []
 
-    /// Starts with no tensors.
-    public init() {}
+    /// Creates a builder without tensors.
+    package init() {}
 
-    /// Copies the tensors of the file at `path`.
-    public init(copyOf path: String) throws {
+    /// Creates a builder with the tensors of the file at `path`.
+    package init(copyOf path: String) throws {
         let file = try SafetensorsFile(path: path)
         let data = file.file.bytes[(8 + file.headerLength)...]
         entries = file.entries.map { entry in
@@ -48,17 +48,17 @@ public struct SafetensorsBuilder {
     }
 
     /// Adds a float32 tensor with the elements `values` in C order.
-    public mutating func add(_ name: String, _ shape: [Int], _ values: [Float]) {
+    package mutating func add(_ name: String, _ shape: [Int], _ values: [Float]) {
         add(name, "F32", shape, values.flatMap { withUnsafeBytes(of: $0, Array.init) })
     }
 
     /// Adds a tensor of type `dtype` with the bytes `data`.
-    public mutating func add(_ name: String, _ dtype: String, _ shape: [Int], _ data: [UInt8]) {
+    package mutating func add(_ name: String, _ dtype: String, _ shape: [Int], _ data: [UInt8]) {
         entries.append(Entry(name: name, dtype: dtype, shape: shape, data: data))
     }
 
-    /// The JSON header for the entries, with data offsets in the order of the entries.
-    public var header: String {
+    /// The JSON header for `entries`. The data offsets follow the order of the entries, without gaps.
+    package var header: String {
         var offset = 0
         let parts = entries.map { entry in
             defer { offset += entry.data.count }
@@ -69,24 +69,25 @@ public struct SafetensorsBuilder {
     }
 
     /// Returns the file's bytes. If `header` is given, it replaces the computed JSON header.
-    public func bytes(header: String? = nil) -> [UInt8] {
+    package func bytes(header: String? = nil) -> [UInt8] {
         let text = Array((header ?? self.header).utf8)
         return withUnsafeBytes(of: UInt64(text.count).littleEndian, Array.init) + text
             + entries.flatMap(\.data)
     }
 }
 
-/// Builds ZIP archives of stored members.
-public struct ZipBuilder {
+/// Builds ZIP archives whose members are not compressed.
+package struct ZipBuilder {
     private var body: [UInt8] = []
     private var directory: [UInt8] = []
     private var count = 0
 
-    /// Starts with an empty archive.
-    public init() {}
+    /// Creates a builder of an empty archive.
+    package init() {}
 
-    /// Adds a member whose data is stored without compression. A test may pass a wrong `crc`, `method` or uncompressed `size`.
-    public mutating func add(
+    /// Adds a member with the bytes `data`, which are stored as they are. A test may state a wrong `crc`, `method` or
+    /// uncompressed `size`.
+    package mutating func add(
         _ name: String, _ data: [UInt8], crc: UInt32, method: UInt16 = 0, size: UInt32? = nil
     ) {
         let sizes = little(size ?? UInt32(data.count))
@@ -101,7 +102,7 @@ public struct ZipBuilder {
     }
 
     /// The bytes of the whole archive.
-    public var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         body + directory + little(UInt32(0x0605_4B50)) + [0, 0, 0, 0] + little(UInt16(count))
             + little(UInt16(count)) + little(UInt32(directory.count)) + little(UInt32(body.count))
             + [0, 0]

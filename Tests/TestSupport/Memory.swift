@@ -1,13 +1,13 @@
-// Tensors in memory that look like tensors of a file, and a reference matrix product.
+// Tensors in memory that can stand in for tensors of a file, and a reference matrix product.
 
 import ArrayFiles
 import Files
 
-/// Owns a copy of an array's bytes at a fixed address.
+/// A copy of an array's bytes, which stays at one address until the object is released.
 private final class Bytes {
     let buffer: UnsafeMutableRawBufferPointer
 
-    /// Copies `source` to `shift` bytes after an address that is aligned to 64 bytes.
+    /// Copies `source` to the address that is `shift` bytes after an address aligned to 64 bytes.
     init(_ source: UnsafeRawBufferPointer, shift: Int) {
         buffer = .allocate(byteCount: source.count + 64, alignment: 64)
         UnsafeMutableRawBufferPointer(rebasing: buffer[shift..<shift + source.count])
@@ -18,9 +18,9 @@ private final class Bytes {
 }
 
 extension StoredTensor {
-    /// Returns a tensor of `values`, stored as `type`. Its data starts `shift` bytes after an address that is aligned to
-    /// 64 bytes.
-    public static func inMemory(
+    /// Returns a tensor with the elements `values`, stored as `type`. The data starts `shift` bytes after an address
+    /// aligned to 64 bytes.
+    package static func inMemory(
         _ values: [Float], _ shape: [Int], as type: ElementType = .float32, shift: Int = 0,
         isFortranOrder: Bool = false
     ) -> StoredTensor {
@@ -43,7 +43,7 @@ extension StoredTensor {
 }
 
 /// Returns x · wᵀ in double precision, shape (m, n), for `x` of shape (m, k) and `w` of shape (n, k).
-public func doubleProduct(_ x: [Float], _ w: [Float], _ m: Int, _ k: Int, _ n: Int) -> [Double] {
+package func doubleProduct(_ x: [Float], _ w: [Float], _ m: Int, _ k: Int, _ n: Int) -> [Double] {
     (0..<m * n).map { i in
         let (row, output) = (i / n * k, i % n * k)
         var sum = 0.0

@@ -1,40 +1,43 @@
-// Compares two output folders with this package's own readers. The checks and tolerances are those of
-// scripts/reference/compare.py, for tests that must run without Python.
+// Compares two output folders with the readers of this package. The checks and tolerances are those of
+// scripts/reference/compare.py, which tests cannot use if they must run without Python.
 
 import ArrayFiles
 import Files
 import Foundation
 
-/// The differences between two folders of outputs.
-public struct OutputComparison {
-    /// One message per difference that is not allowed; empty if the folders agree.
-    public private(set) var problems: [String] = []
-    /// The number of activation bits that differ. If `problems` is empty, all of them are within the margin.
-    public private(set) var differingBits = 0
-    /// The largest distance of a differing bit's pre-activation from its threshold, according to the margins files. Infinite if
-    /// a differing bit is not listed there, or if the margins file is missing.
-    public private(set) var widestMargin: Float = 0
+/// The differences between the output files in two folders.
+package struct OutputComparison {
+    /// One message for each difference that is not allowed. Empty if the folders agree.
+    package private(set) var problems: [String] = []
+    /// The number of activation bits that differ. If `problems` is empty, each of them is within 1e-3 of its
+    /// threshold.
+    package private(set) var differingBits = 0
+    /// The largest distance between pre-activation and threshold among the bits that differ, taken from the margins
+    /// files. Infinite if a margins file is missing or does not list a bit that differs.
+    package private(set) var widestMargin: Float = 0
     /// The number of activations that were compared.
-    public private(set) var bits = 0
+    package private(set) var bits = 0
     /// The number of files that were compared.
-    public private(set) var files = 0
-    /// The largest relative difference of activations that are not zero in both folders.
-    public private(set) var worstActivation: Float = 0
+    package private(set) var files = 0
+    /// The largest relative difference between two activations of which neither is zero.
+    package private(set) var worstActivation: Float = 0
 
-    /// The largest distance from the threshold at which float32 rounding may change a bit, for all kernels, batches and
-    /// processors. The two reference implementations (the oracle, and TransformerLens with SAELens) differ by at most 1.4e-4 on
-    /// the fixture.
-    public static let roundingMargin: Float = 2e-4
+    /// The largest distance from the threshold at which float32 rounding may change a bit. It holds for all kernels,
+    /// batch sizes and processors. For comparison: the two reference implementations (the oracle, and TransformerLens
+    /// with SAELens) differ only within 1.4e-4 on the fixture.
+    package static let roundingMargin: Float = 2e-4
 
     private let reference: String
     private let candidate: String
     private let margins: String
 
-    /// Compares `candidate` with `reference`. If `reference` has a `margins` folder (oracle.py --dump_margins), bits may differ
-    /// within 1e-3 of the threshold, and metrics are checked against the float32 values of that folder. Without it, metrics may
-    /// differ by one float16 step. To compare two outputs of the same job of which neither is the oracle's, pass the path of
-    /// the oracle's `margins` folder as `margins`.
-    public init(reference: String, candidate: String, margins: String? = nil) throws {
+    /// Compares the files in `candidate` with those in `reference`.
+    ///
+    /// If `reference` has a folder `margins` (written by oracle.py --dump_margins), bits may differ within 1e-3 of
+    /// the threshold, and metrics are compared with the float32 values in `margins`. Otherwise metrics may differ by
+    /// one float16 step. If both folders are outputs of this program for the oracle's job, pass the oracle's
+    /// `margins` folder as `margins`.
+    package init(reference: String, candidate: String, margins: String? = nil) throws {
         self.reference = reference
         self.candidate = candidate
         self.margins = margins ?? "\(reference)/margins"
@@ -100,14 +103,14 @@ public struct OutputComparison {
         }
     }
 
-    /// A metrics file: an NPY file of float16.
-    public struct Metric {
+    /// A metrics file, which is an NPY file of float16 elements.
+    package struct Metric {
         let header: [UInt8]
         /// The elements, in file order.
-        public let values: [Float16]
+        package let values: [Float16]
 
-        /// Reads the NPY file at `path`; the element type is not checked.
-        public init(_ path: String) throws {
+        /// Reads the NPY file at `path`, without a check of the element type.
+        package init(_ path: String) throws {
             let bytes = try TestData.bytes(path)
             let length = 10 + Int(bytes[8]) + Int(bytes[9]) << 8
             header = Array(bytes[..<length])

@@ -1,12 +1,13 @@
-// A server that sends exactly the bytes that a test gives, valid HTTP or not, and an HTTP proxy built on it.
+// A server that sends exactly the bytes that a test gives, whether they are valid HTTP or not. Also an HTTP proxy
+// that is based on this server.
 
 import Foundation
 import Synchronization
 
 /// A server on loopback with one thread per connection.
-public final class RawServer: Sendable {
+package final class RawServer: Sendable {
     /// The connection of one client.
-    public final class Connection: Sendable {
+    package final class Connection: Sendable {
         fileprivate let descriptor: Int32
         private let server: RawServer
 
@@ -16,7 +17,7 @@ public final class RawServer: Sendable {
 
         /// Sends `bytes`. Returns false if the client has closed the connection.
         @discardableResult
-        public func send(_ bytes: some Sequence<UInt8>) -> Bool {
+        package func send(_ bytes: some Sequence<UInt8>) -> Bool {
             let bytes = Array(bytes)
             guard RawServer.send(bytes[...], to: descriptor) else { return false }
             server.count.add(bytes.count, ordering: .relaxed)
@@ -25,12 +26,13 @@ public final class RawServer: Sendable {
 
         /// Sends `text` as UTF-8. Returns false if the client has closed the connection.
         @discardableResult
-        public func send(_ text: String) -> Bool { send(text.utf8) }
+        package func send(_ text: String) -> Bool { send(text.utf8) }
 
-        /// Sends `bytes` repeatedly, with `pause` seconds between two sends, until the client disconnects or `limit` seconds have
-        /// passed.
-        public func repeating(_ bytes: some Sequence<UInt8>, every pause: Double = 0, limit: Double)
-        {
+        /// Sends `bytes` again and again, with `pause` seconds between two sends. Ends when the client disconnects or
+        /// `limit` seconds have passed.
+        package func repeating(
+            _ bytes: some Sequence<UInt8>, every pause: Double = 0, limit: Double
+        ) {
             let bytes = Array(bytes)
             let end = Date() + limit
             while Date() < end, send(bytes) {
@@ -38,7 +40,8 @@ public final class RawServer: Sendable {
             }
         }
 
-        /// Reads the head of a request, up to the empty line. Nil if the client disconnects before that.
+        /// Reads the head of a request, including the empty line. Returns nil if the client disconnects before that
+        /// line.
         fileprivate func head() -> String? {
             var bytes: [UInt8] = []
             var byte: UInt8 = 0
@@ -51,23 +54,24 @@ public final class RawServer: Sendable {
     }
 
     /// The TCP port on 127.0.0.1.
-    public let port: UInt16
+    package let port: UInt16
     private let listener: Int32
     fileprivate let count = Atomic(0)
     private let heads = Mutex<[String]>([])
 
     /// The server's URL, for `HF_ENDPOINT`.
-    public var endpoint: String { "http://127.0.0.1:\(port)" }
+    package var endpoint: String { "http://127.0.0.1:\(port)" }
 
-    /// The number of bytes sent so far, over all connections.
-    public var sent: Int { count.load(ordering: .relaxed) }
+    /// The number of bytes that the server has sent so far, over all connections.
+    package var sent: Int { count.load(ordering: .relaxed) }
 
-    /// The heads of the requests so far, in order of arrival.
-    public var requests: [String] { heads.withLock { $0 } }
+    /// The heads of the requests that have arrived so far, oldest first.
+    package var requests: [String] { heads.withLock { $0 } }
 
-    /// Starts the server. It calls `answer` with the head of each request, on the thread of the connection. If `answer` returns
-    /// true, the server waits for the next request on this connection; otherwise it closes the connection.
-    public init(_ answer: @escaping @Sendable (String, Connection) -> Bool) throws {
+    /// Starts the server. For each request, `answer` is called with the head, on the thread of the connection. If
+    /// `answer` returns true, the server waits for the next request on this connection. Otherwise it closes the
+    /// connection.
+    package init(_ answer: @escaping @Sendable (String, Connection) -> Bool) throws {
         listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -99,9 +103,9 @@ public final class RawServer: Sendable {
         }
     }
 
-    /// Starts an HTTP proxy (CONNECT). `ports` maps a host name to a port on 127.0.0.1; the proxy ignores the port in the request
-    /// and refuses other hosts with 403.
-    public static func proxy(to ports: [String: UInt16]) throws -> RawServer {
+    /// Starts an HTTP proxy for the method CONNECT. `ports` maps host names to ports on 127.0.0.1. The proxy ignores
+    /// the port in the request. It refuses other hosts and other methods with status 403.
+    package static func proxy(to ports: [String: UInt16]) throws -> RawServer {
         try RawServer { head, connection in
             let words = head.split(separator: " ")
             guard words.count > 1, words[0] == "CONNECT",
@@ -131,7 +135,7 @@ public final class RawServer: Sendable {
         return true
     }
 
-    /// Copies bytes in both directions between `client` and the server at `port`, until either of them disconnects.
+    /// Copies bytes in both directions between `client` and the server at `port`, until one of them disconnects.
     private static func tunnel(_ client: Int32, _ port: UInt16) {
         let server = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         defer { close(server) }

@@ -1,16 +1,16 @@
-// Access to the built program while it runs: its log so far, its workers, and signals to the parent.
+// Access to the built program while it runs: its log, the process IDs of its workers, and signals to the parent.
 
 import Foundation
 import Synchronization
 
-/// A running `sae-extract`, started with `--log_level trace` so that the workers' events can be read from the log.
-public final class RunningTool: @unchecked Sendable {
+/// A running `sae-extract` with `--log_level trace`. At this level the log has the events of all workers.
+package final class RunningTool: @unchecked Sendable {
     private let process: RunningCommand
     private let lines = Mutex<[String]>([])
     private let ended = DispatchSemaphore(value: 0)
 
     /// Starts the program. The parameters are those of `Tool.run`.
-    public init(
+    package init(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = []
     ) throws {
         let errors = Pipe()
@@ -34,13 +34,13 @@ public final class RunningTool: @unchecked Sendable {
     }
 
     /// The process ID of the parent.
-    public var identifier: pid_t { process.identifier }
+    package var identifier: pid_t { process.identifier }
 
-    /// The complete lines on standard error so far.
-    public var log: String { lines.withLock { $0.joined(separator: "\n") } }
+    /// The complete lines that the program has written to standard error so far.
+    package var log: String { lines.withLock { $0.joined(separator: "\n") } }
 
-    /// The events of all workers so far, each as JSON text.
-    public var events: [String] {
+    /// The events of all workers so far. Each event is JSON text.
+    package var events: [String] {
         lines.withLock { lines in
             lines.compactMap { line in
                 guard line.hasPrefix("trace: rank ") else { return nil }
@@ -50,15 +50,16 @@ public final class RunningTool: @unchecked Sendable {
     }
 
     /// The process IDs of the workers, in the order in which they started.
-    public var workers: [pid_t] {
+    package var workers: [pid_t] {
         events.compactMap { event in
             guard event.hasPrefix(#"{"started""#) else { return nil }
             return pid_t(event.filter(\.isNumber))
         }
     }
 
-    /// Waits until `condition` returns true. Returns false if 60 seconds pass, or if the run ends and `condition` is still false.
-    public func wait(until condition: (RunningTool) -> Bool) -> Bool {
+    /// Waits until `condition` returns true. Returns false if `condition` is still false after 60 seconds or when the
+    /// run ends.
+    package func wait(until condition: (RunningTool) -> Bool) -> Bool {
         let end = Date().addingTimeInterval(60)
         while Date() < end {
             if condition(self) { return true }
@@ -69,28 +70,28 @@ public final class RunningTool: @unchecked Sendable {
     }
 
     /// Waits until at least `count` batches have been computed and at least `workers` workers have started.
-    public func waitForBatches(_ count: Int, workers: Int = 1) -> Bool {
+    package func waitForBatches(_ count: Int, workers: Int = 1) -> Bool {
         wait {
             $0.events.count { $0.hasPrefix(#"{"batch""#) } >= count && $0.workers.count >= workers
         }
     }
 
     /// Sends `signal` to the parent.
-    public func send(_ signal: Int32) { kill(identifier, signal) }
+    package func send(_ signal: Int32) { kill(identifier, signal) }
 
     /// Waits until the parent ends. Returns its exit code, or minus the number of the signal that ended it.
-    public func wait() -> Int32 {
+    package func wait() -> Int32 {
         let status = process.wait()
-        // The log ends only when all workers have ended too, because they hold its pipe open.
+        // The workers also hold the pipe of the log open, so the log ends only when all workers have ended.
         _ = ended.wait(timeout: .now() + 30)
         return status
     }
 }
 
-/// Generates corpora of any size.
-public enum SyntheticCorpus {
+/// Makes corpora of any size.
+package enum SyntheticCorpus {
     /// Returns a JSONL corpus with one document of 60 words for each of `authors`, in this order.
-    public static func jsonl(authors: [String]) throws -> [UInt8] {
+    package static func jsonl(authors: [String]) throws -> [UInt8] {
         let text = Array(repeating: "tide and bell", count: 20).joined(separator: " ")
         return try authors.flatMap { author in
             let name = String(decoding: try JSONEncoder().encode(author), as: UTF8.self)
@@ -98,8 +99,9 @@ public enum SyntheticCorpus {
         }
     }
 
-    /// Returns a JSONL corpus of `documents` documents of 40 to 120 random words. The authors "author 0", … take turns.
-    public static func jsonl(documents: Int, authors: Int = 5, seed: UInt64 = 1) -> [UInt8] {
+    /// Returns a JSONL corpus of `documents` documents, each of 40 to 120 random words. The documents belong to the
+    /// authors "author 0", "author 1", … in turn.
+    package static func jsonl(documents: Int, authors: Int = 5, seed: UInt64 = 1) -> [UInt8] {
         let words = [
             "tide", "bell", "orchard", "ledger", "northward", "stone", "harbour", "of", "the",
             "and",

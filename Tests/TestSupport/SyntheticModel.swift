@@ -1,31 +1,31 @@
-// Generates random checkpoints and SAEs of any shape.
+// Makes random checkpoints and SAEs of any shape.
 
 import Foundation
 
 /// A random Gemma-2 model with one JumpReLU SAE for each site of each layer.
-public struct SyntheticModel {
+package struct SyntheticModel {
     /// The width of the residual stream (`d_model`).
-    public var dModel = 16
+    package var dModel = 16
     /// The width of the MLP's hidden layer (`d_mlp`).
-    public var dMLP = 24
+    package var dMLP = 24
     /// The number of blocks.
-    public var nLayers = 2
-    /// The number of query heads; there are half as many key-value heads.
-    public var nHeads = 2
+    package var nLayers = 2
+    /// The number of query heads. The number of key-value heads is half of it.
+    package var nHeads = 2
     /// The width of a head.
-    public var dHead = 8
+    package var dHead = 8
     /// The number of tokens in the vocabulary.
-    public var dVocab = 640
+    package var dVocab = 640
     /// The number of features of each SAE.
-    public var dSAE = 48
+    package var dSAE = 48
     /// The seed of all random numbers.
-    public var seed: UInt64 = 1
+    package var seed: UInt64 = 1
 
-    /// Starts with a tiny shape and the vocabulary size of the fixture.
-    public init() {}
+    /// Creates a model with tiny matrices and the vocabulary size of the fixture.
+    package init() {}
 
-    /// Writes the checkpoint to `model` (without a tokenizer) and the SAEs to `sae`, both in `folder`.
-    public func write(to folder: TemporaryFolder) throws {
+    /// Writes the checkpoint to `model` (without a tokenizer) and the SAEs to `sae`. Both are subfolders of `folder`.
+    package func write(to folder: TemporaryFolder) throws {
         var random = SeededGenerator(seed)
         var checkpoint = SafetensorsBuilder()
         func matrix(_ name: String, _ rows: Int, _ columns: Int, _ scale: Float) {

@@ -1,41 +1,43 @@
-// A pseudo-terminal for the program's standard error, and a model of the screen that shows what is written to it.
+// A pseudo-terminal for the program's standard error, and a model of the screen that shows what the program writes.
 
 import Foundation
 import Glibc
 
-/// The content of a terminal of a given width, including the lines that have scrolled off it. Of ECMA-48 it supports what a
-/// live display needs: line ends, cursor up and down, erasing to the end of the row, colours. A line that is longer than the
-/// width takes several rows; a wider screen joins the rows again.
-public struct TerminalScreen {
-    /// One line as written; it may take several rows of the screen.
+/// The content of a terminal of a given width, including lines that have scrolled off the screen.
+///
+/// Supported control sequences (ECMA-48) are those of a live display: line ends, cursor up and down, erasing to the
+/// end of the row, colours. A line that is longer than the width takes several rows. If the screen becomes wider, the
+/// rows of a line are joined again.
+package struct TerminalScreen {
+    /// One line of text. It may take several rows of the screen.
     private struct Line {
         var cells: [Character] = []
     }
 
     private var lines = [Line()]
-    /// The cursor: `line` is an index into `lines`, `place` an index into that line's cells.
+    /// The cursor. `line` is an index into `lines`, and `place` is an index into the cells of that line.
     private var line = 0
     private var place = 0
     /// The number of columns of the screen.
-    public var columns: Int
+    package var columns: Int
     /// Whether the text contained a colour sequence (SGR).
-    public private(set) var hasColor = false
+    package private(set) var hasColor = false
 
-    /// Starts with an empty screen of `columns` columns.
-    public init(columns: Int) {
+    /// Creates an empty screen of `columns` columns.
+    package init(columns: Int) {
         self.columns = columns
     }
 
-    /// All lines, as they were before wrapping, without trailing spaces.
-    public var text: [String] {
+    /// All lines, each unwrapped and without trailing spaces.
+    package var text: [String] {
         lines.map { String(String($0.cells).reversed().drop { $0 == " " }.reversed()) }
     }
 
     /// The number of rows that `line` takes on the screen, at least 1.
     private func rows(_ line: Line) -> Int { max(1, (line.cells.count + columns - 1) / columns) }
 
-    /// Applies `text` to the screen. An unsupported control sequence is a precondition failure.
-    public mutating func write(_ text: String) {
+    /// Applies `text` to the screen. An unsupported control sequence ends the process.
+    package mutating func write(_ text: String) {
         var rest = Substring(text)
         while let character = rest.popFirst() {
             switch character {
@@ -85,7 +87,7 @@ public struct TerminalScreen {
                 place %= columns
             }
         case "K":
-            // Erases the rest of the row. The rows of this line that follow become a separate line.
+            // Erases the rest of the row. If the line has further rows, they become a separate line.
             let end = (place / columns + 1) * columns
             let further = lines[line].cells.dropFirst(end)
             lines[line].cells.removeSubrange(min(place, lines[line].cells.count)...)
@@ -97,25 +99,26 @@ public struct TerminalScreen {
 }
 
 /// A running program whose standard error is a pseudo-terminal.
-public final class TerminalRun {
+package final class TerminalRun {
     private let process: RunningCommand
     private let master: Int32
-    /// Bytes that were read from the terminal but not yet applied to `screen`.
+    /// Bytes that were read from the terminal but are not applied to `screen` yet.
     private var pending: [UInt8] = []
-    /// The screen after everything that was read so far.
-    public private(set) var screen: TerminalScreen
-    /// All text that was read so far, with its control sequences.
-    public private(set) var output = ""
-    /// The lines of the screen after each drawing, oldest first. If one read returns several drawings, each has its own entry.
-    public private(set) var frames: [[String]] = []
+    /// The screen after all output that was read so far.
+    package private(set) var screen: TerminalScreen
+    /// All output that was read so far, including control sequences.
+    package private(set) var output = ""
+    /// The lines of the screen after each redraw, oldest first. If one read returns several redraws, each has its own
+    /// entry.
+    package private(set) var frames: [[String]] = []
 
     /// Starts the program on a terminal of `columns` by `rows`. The other parameters are those of `Tool.run`.
-    public init(
+    package init(
         _ arguments: [String], columns: Int, rows: Int = 24, environment: [String: String?] = [:],
         launcher: [String] = []
     ) throws {
-        // posix_openpt(3), unlockpt(3) and ptsname(3) are not available in Swift. TIOCSPTLCK and TIOCGPTN (ioctl_tty(2)) do the
-        // same.
+        // Swift does not have posix_openpt(3), unlockpt(3) and ptsname(3). The ioctls TIOCSPTLCK and TIOCGPTN
+        // (ioctl_tty(2)) replace them.
         master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
         var (lock, number): (Int32, Int32) = (0, 0)
         guard master >= 0, ioctl(master, 0x4004_5431, &lock) == 0,
@@ -125,7 +128,7 @@ public final class TerminalRun {
         screen = TerminalScreen(columns: columns)
         var settings = termios()
         tcgetattr(slave, &settings)
-        // The terminal must not turn a newline into carriage return and newline.
+        // Without OPOST, the terminal does not replace a newline by carriage return and newline.
         settings.c_oflag &= ~tcflag_t(OPOST)
         tcsetattr(slave, TCSANOW, &settings)
         TerminalRun.setSize(of: master, columns: columns, rows: rows)
@@ -139,10 +142,12 @@ public final class TerminalRun {
 
     deinit { close(master) }
 
-    /// Changes the terminal's size, as when a user drags a window. The program is stopped meanwhile, and everything that it wrote
-    /// for the old size is applied to the screen first. Otherwise that text would appear on a screen of the new size, which can
-    /// happen on every real terminal.
-    public func resize(columns: Int, rows: Int = 24) {
+    /// Changes the terminal's size, as when a user drags a window, in these steps:
+    /// 1. Stops the program with SIGSTOP.
+    /// 2. Applies everything that the program wrote for the old size to the screen. Without this step, that text
+    ///    would be drawn on a screen of the new size.
+    /// 3. Changes the size, and continues the program.
+    package func resize(columns: Int, rows: Int = 24) {
         kill(identifier, SIGSTOP)
         while process.isRunning, !isStopped { usleep(200) }
         var ready = pollfd(fd: master, events: Int16(POLLIN), revents: 0)
@@ -169,31 +174,34 @@ public final class TerminalRun {
     }
 
     /// The process ID of the program.
-    public var identifier: pid_t { process.identifier }
+    package var identifier: pid_t { process.identifier }
 
-    /// Reads the terminal until `condition` holds for the lines of the screen or the program ends. Returns whether it holds.
+    /// Reads output until `condition` is true for the lines of the screen, or until the program ends. Returns the
+    /// last value of `condition`.
     @discardableResult
-    public func read(until condition: ([String]) -> Bool = { _ in false }) -> Bool {
+    package func read(until condition: ([String]) -> Bool = { _ in false }) -> Bool {
         while take() {
             if condition(screen.text) { return true }
         }
         return condition(screen.text)
     }
 
-    /// Waits for output and applies it to the screen. Returns false if no more output can come.
+    /// Waits for output and applies it to the screen. Returns false at the end of the output.
     private func take() -> Bool {
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         var count = Glibc.read(master, &buffer, buffer.count)
         while count < 0, errno == EINTR { count = Glibc.read(master, &buffer, buffer.count) }
         guard count > 0 else { return false }
         pending += buffer[..<count]
-        // Waits for more bytes if the text ends inside a character or at the start of a control sequence.
+        // If the text ends within a character or at the start of a control sequence, the rest comes with the next
+        // read.
         guard let text = String(validating: pending, as: UTF8.self),
             !(text.last == "\u{1B}" || text.hasSuffix("\u{1B}["))
         else { return true }
         pending = []
         output += text
-        // Each drawing begins with a carriage return. One read may return several drawings; each replaces the previous drawing.
+        // Each redraw begins with a carriage return, and replaces the redraw before. One read may return several
+        // redraws.
         for piece in text.split(separator: "\r", omittingEmptySubsequences: false).enumerated() {
             if piece.offset > 0 { screen.write("\r") }
             screen.write(String(piece.element))
@@ -203,7 +211,7 @@ public final class TerminalRun {
     }
 
     /// Reads the remaining output and waits until the program ends. Returns its exit code.
-    public func wait() -> Int32 {
+    package func wait() -> Int32 {
         read()
         return process.wait()
     }

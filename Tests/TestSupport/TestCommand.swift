@@ -3,21 +3,21 @@
 import Foundation
 
 /// Runs commands and waits until they end.
-public enum TestCommand {
+package enum TestCommand {
     /// The result of a finished command.
-    public struct Outcome {
+    package struct Outcome {
         /// The exit code, or minus the number of the signal that ended the process.
-        public let status: Int32
+        package let status: Int32
         /// The text on standard output.
-        public let output: String
+        package let output: String
         /// The text on standard error.
-        public let errors: String
+        package let errors: String
     }
 
-    /// Runs the command `words` in `folder` and waits until it ends. The first word is an absolute path or a name that is found
-    /// through PATH. If `environment` is nil, the command gets the environment of this process. `input` is the text on standard
-    /// input; if it is nil, standard input is /dev/null.
-    public static func run(
+    /// Runs the command `words` in `folder` and waits until it ends. The first word is an absolute path, or a name
+    /// that is looked up in PATH. If `environment` is nil, the command inherits the environment of this process.
+    /// `input` is the text on standard input; if `input` is nil, standard input is /dev/null.
+    package static func run(
         _ words: [String], in folder: String? = nil, environment: [String: String]? = nil,
         input: String? = nil
     ) throws -> Outcome {
@@ -29,7 +29,7 @@ public enum TestCommand {
             $0.standardOutput = output
             $0.standardError = errors
         }
-        // All pipes are served at the same time, so that none of them fills up and blocks the command.
+        // Reads and writes all pipes at the same time. Otherwise one pipe could fill up and block the command.
         nonisolated(unsafe) var errorData = Data()
         let others = DispatchGroup()
         DispatchQueue.global().async(group: others) {
@@ -49,14 +49,14 @@ public enum TestCommand {
     }
 }
 
-/// A process that runs while the test does other things. It has a time limit, and it is killed when this object is released.
-public final class RunningCommand {
+/// A process that runs in the background of a test. It has a time limit, and is killed when this object is released.
+package final class RunningCommand {
     private let process = Process()
     private let watchdog: Watchdog
 
-    /// Starts the command `words`, as `TestCommand.run` does. Its standard streams are /dev/null and its environment is that of this
-    /// process, unless `setUp` sets others.
-    public init(_ words: [String], _ setUp: (Process) -> Void = { _ in }) throws {
+    /// Starts the command `words`, as `TestCommand.run` does. By default the standard streams are /dev/null and the
+    /// environment is that of this process. `setUp` can change both.
+    package init(_ words: [String], _ setUp: (Process) -> Void = { _ in }) throws {
         let command = words[0].hasPrefix("/") ? words : ["/usr/bin/env"] + words
         process.executableURL = URL(fileURLWithPath: command[0])
         process.arguments = Array(command.dropFirst())
@@ -71,13 +71,13 @@ public final class RunningCommand {
     deinit { stop() }
 
     /// The process ID.
-    public var identifier: pid_t { process.processIdentifier }
+    package var identifier: pid_t { process.processIdentifier }
 
     /// Whether the process has not ended yet.
-    public var isRunning: Bool { process.isRunning }
+    package var isRunning: Bool { process.isRunning }
 
     /// Waits until the process ends. Returns its exit code, or minus the number of the signal that ended it.
-    public func wait() -> Int32 {
+    package func wait() -> Int32 {
         process.waitUntilExit()
         watchdog.stop()
         return process.terminationReason == .uncaughtSignal
@@ -85,9 +85,10 @@ public final class RunningCommand {
     }
 
     /// Kills the process if it is running, and waits until it has ended.
-    public func stop() {
+    package func stop() {
         guard process.isRunning else { return }
-        // SIGKILL: a process that was started from a Dispatch thread inherits a mask that blocks other signals.
+        // Sends SIGKILL, because other signals may be blocked: a process that was started from a Dispatch thread
+        // inherits the thread's signal mask.
         kill(process.processIdentifier, SIGKILL)
         _ = wait()
     }

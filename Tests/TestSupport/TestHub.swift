@@ -1,47 +1,49 @@
-// Runs scripts/fakes/hub-server for a test, usually with the fixture as its repositories.
+// Runs scripts/fakes/hub-server, usually with the fixture's files as its repositories.
 
 import ByteJSON
 import Foundation
 
 /// A running `scripts/fakes/hub-server`: a test server on loopback that answers as the Hub does.
-public final class TestHub {
+package final class TestHub {
     /// A request that the server has received.
-    public struct Request {
-        /// The server's port that received the request: `hub`, or `storage`, to which the Hub redirects requests for LFS files.
-        public let port: String
+    package struct Request {
+        /// The port that received the request: `hub`, or `storage`, to which the Hub redirects requests for LFS
+        /// files.
+        package let port: String
         /// The HTTP method, such as `GET`.
-        public let method: String
+        package let method: String
         /// The path with the query string.
-        public let path: String
+        package let path: String
         /// The header values by lower-case name.
-        public let headers: [String: String]
+        package let headers: [String: String]
         /// The HTTP status of the response; nil if the server sent no response.
-        public let status: Int?
+        package let status: Int?
         /// The number of bytes of the response's body that were sent.
-        public let sent: Int
+        package let sent: Int
 
         /// Whether the request asks for the content of a file.
-        public var isForBody: Bool {
+        package var isForBody: Bool {
             method == "GET" && (port == "storage" || path.contains("/resolve"))
         }
     }
 
-    /// An error of the test server or of a request to its control interface.
+    /// The test server does not start, or refuses a request to its control interface.
     struct SetupError: Error {
         let reason: String
     }
 
     /// The folder of the server's repositories. A test may change the files in it while the server runs.
-    public let root: String
+    package let root: String
     /// The Hub's URL, for `HF_ENDPOINT`.
-    public let endpoint: String
+    package let endpoint: String
     /// The URL of the storage to which the Hub redirects requests for LFS files.
-    public let storage: String
+    package let storage: String
     private let process: RunningCommand
     private let input = Pipe()
 
-    /// Starts hub-server on `root` with the command-line `options`. Throws if the server does not start.
-    public init(root: String, options: [String] = []) throws {
+    /// Starts hub-server on the repositories in `root`, with the command-line `options`. Throws if the server does
+    /// not start.
+    package init(root: String, options: [String] = []) throws {
         self.root = root
         let (input, output) = (self.input, Pipe())
         let command = [
@@ -52,7 +54,7 @@ public final class TestHub {
             $0.standardOutput = output
             $0.standardError = FileHandle.standardError
         }
-        // Waits for the line that the server prints when it is ready. The server ends with this process (--until_eof).
+        // The server prints a line when it is ready. Because of --until_eof, the server ends with this process.
         var line = Data()
         while line.last != 0x0A {
             let piece = output.fileHandleForReading.availableData
@@ -69,9 +71,9 @@ public final class TestHub {
         process.removeTimeLimit()
     }
 
-    /// Serves the tiny fixture as the repositories of Gemma 2 2B, Gemma Scope and AuthorMix. The links to the fixture are created
-    /// in `folder`. Files of more than 100,000 bytes are LFS files.
-    public convenience init(fixtureIn folder: TemporaryFolder, options: [String] = []) throws {
+    /// Starts a Hub whose repositories are the tiny fixture: Gemma 2 2B, Gemma Scope and AuthorMix. The links to the
+    /// fixture are created in `folder`. Files of more than 100,000 bytes are LFS files.
+    package convenience init(fixtureIn folder: TemporaryFolder, options: [String] = []) throws {
         func link(_ name: String, to target: String) throws {
             try folder.link("hub/" + name, to: "\(TestData.tiny)/\(target)")
         }
@@ -88,10 +90,10 @@ public final class TestHub {
     deinit { stop() }
 
     /// Kills the server and waits until it has ended.
-    public func stop() { process.stop() }
+    package func stop() { process.stop() }
 
-    /// Returns environment variables for a tool that uses this Hub and has its cache in `home`, with the changes `more`.
-    public func environment(home: String, _ more: [String: String?] = [:]) -> [String: String?] {
+    /// Returns the environment of a program that uses this Hub, with the cache in `home` and the changes `more`.
+    package func environment(home: String, _ more: [String: String?] = [:]) -> [String: String?] {
         var variables: [String: String?] = [
             "HF_ENDPOINT": endpoint, "HF_HOME": home, "SAE_EXTRACT_RETRY_SECONDS": "0.05",
         ]
@@ -99,17 +101,17 @@ public final class TestHub {
         return variables
     }
 
-    /// Replaces the rules for faults by `rules`, a JSON array; `hub-server --help` documents it.
-    public func setFaults(_ rules: String) throws {
+    /// Replaces the server's fault rules by `rules`, a JSON array. `hub-server --help` describes the rules.
+    package func setFaults(_ rules: String) throws {
         let answer = try exchange("POST", "/__faults", rules)
         guard answer == "{}" else { throw SetupError(reason: answer) }
     }
 
     /// Empties the server's list of requests.
-    public func clearLog() throws { _ = try exchange("DELETE", "/__log", "") }
+    package func clearLog() throws { _ = try exchange("DELETE", "/__log", "") }
 
     /// Returns the requests that the server has answered so far, oldest first.
-    public func requests() throws -> [Request] {
+    package func requests() throws -> [Request] {
         let text = try exchange("GET", "/__log", "")
         let value = try Array(text.utf8).withUnsafeBufferPointer { try JSONValue(parsing: $0) }
         return (value.array ?? []).compactMap(\.object).map { entry in
@@ -124,9 +126,10 @@ public final class TestHub {
         }
     }
 
-    /// Sends one request with Python's HTTP client, not with the client under test, and returns the response's body.
+    /// Sends one request with Python's HTTP client, because the Swift client is under test. Returns the body of the
+    /// response.
     private func exchange(_ method: String, _ path: String, _ body: String) throws -> String {
-        // The body goes through standard input: it can be longer than an argument may be.
+        // The body is passed on standard input, because it can be longer than a command-line argument may be.
         let client = try TestCommand.run(
             [
                 "python3", "-c",

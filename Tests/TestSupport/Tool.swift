@@ -3,9 +3,10 @@
 import Foundation
 
 /// Runs the built `sae-extract`, and gives arguments for jobs on the fixture.
-public struct Tool {
-    /// The path of the program that was built with these tests; it is in the folder of the test bundle or above it.
-    public static let path: String = {
+package struct Tool {
+    /// The path of the program that was built with these tests, which is in the test bundle's folder or in a folder
+    /// above it.
+    package static let path: String = {
         let arguments = ProcessInfo.processInfo.arguments
         let bundle = arguments.first { $0.hasSuffix(".xctest") } ?? arguments[0]
         var folder = URL(fileURLWithPath: bundle).deletingLastPathComponent()
@@ -19,22 +20,23 @@ public struct Tool {
     }()
 
     /// Whether tests can limit the address space and file sizes of the program. False under a sanitizer
-    /// (scripts/checks/sanitizers), which reserves terabytes of address space.
-    public static let hasLimits = ["ASAN_OPTIONS", "TSAN_OPTIONS"].allSatisfy {
+    /// (scripts/checks/sanitizers), because a sanitizer reserves terabytes of address space.
+    package static let hasLimits = ["ASAN_OPTIONS", "TSAN_OPTIONS"].allSatisfy {
         ProcessInfo.processInfo.environment[$0] == nil
     }
 
-    /// Runs the program with `arguments` and waits until it ends. `environment` holds changes to `Tool.environment`; nil removes
-    /// a variable. `launcher` is a command that is put before the program; see Launchers.swift.
-    public static func run(
+    /// Runs the program with `arguments` and waits until it ends. `environment` has changes to `Tool.environment`; a
+    /// nil value removes the variable. `launcher` is a command that is put before the program (see Launchers.swift).
+    package static func run(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = []
     ) throws -> TestCommand.Outcome {
         try TestCommand.run(
             launcher + [path] + arguments, environment: Tool.environment(environment))
     }
 
-    /// Starts the program. The parameters are those of `run`; `setUp` can redirect the standard streams.
-    public static func start(
+    /// Starts the program and returns at once. The parameters are those of `run`. `setUp` can redirect the standard
+    /// streams.
+    package static func start(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = [],
         _ setUp: (Process) -> Void = { _ in }
     ) throws -> RunningCommand {
@@ -44,10 +46,10 @@ public struct Tool {
         }
     }
 
-    /// Returns the environment of this process with `changes`, and without the variables of the program, of schedulers, of the
-    /// Hub and of proxies. The Hub's address does not answer and its cache does not exist, so that no test depends on files that
-    /// a machine has downloaded.
-    public static func environment(_ changes: [String: String?]) -> [String: String] {
+    /// Returns the environment of this process without the variables of the program, of schedulers, of the Hub and of
+    /// proxies, and then with `changes`. The Hub's address does not answer and the Hub's cache does not exist. So no
+    /// test depends on files that a machine has downloaded.
+    package static func environment(_ changes: [String: String?]) -> [String: String] {
         let foreign = [
             "SAE_EXTRACT_", "SLURM_", "OMPI_", "PMI", "MV2_", "PALS_", "FLUX_", "JSM_", "HF_",
             "HUGGING", "TRANSFORMERS_", "http_proxy",
@@ -64,7 +66,7 @@ public struct Tool {
     }
 
     /// Returns the arguments of the main job on the tiny fixture, whose outputs are `Fixtures/tiny/expected`.
-    public static func tinyArguments(saveDirectory: String, batchSize: String = "4") -> [String] {
+    package static func tinyArguments(saveDirectory: String, batchSize: String = "4") -> [String] {
         let tiny = TestData.tiny
         return [
             "--layers", "0", "1", "2", "3", "--model", "google/gemma-2-2b",
@@ -75,7 +77,8 @@ public struct Tool {
     }
 
     /// Returns the arguments of a job on the corpus file `corpus`, with `layers` of the tiny model.
-    public static func arguments(corpus: String, layers: [Int], saveDirectory: String) -> [String] {
+    package static func arguments(corpus: String, layers: [Int], saveDirectory: String) -> [String]
+    {
         let tiny = TestData.tiny
         return ["--layers"] + layers.map { "\($0)" } + [
             "--model_path", tiny + "/model", "--sae_dir", tiny + "/sae", "--data_path", corpus,
@@ -83,8 +86,8 @@ public struct Tool {
         ]
     }
 
-    /// Reads the output files in `directory`: their bytes by file name. Leaves out run.json and `.sae-extract`.
-    public static func results(in directory: String) throws -> [String: [UInt8]] {
+    /// Returns the output files in `directory`, as bytes by file name. Leaves out run.json and `.sae-extract`.
+    package static func results(in directory: String) throws -> [String: [UInt8]] {
         let names = try FileManager.default.contentsOfDirectory(atPath: directory).filter {
             $0 != "run.json" && $0 != ".sae-extract"
         }
@@ -93,7 +96,7 @@ public struct Tool {
     }
 
     /// Returns the arguments of the second job on the tiny fixture, whose outputs are `Fixtures/tiny/expected-alt`.
-    public static func alternativeArguments(saveDirectory: String) -> [String] {
+    package static func alternativeArguments(saveDirectory: String) -> [String] {
         let tiny = TestData.tiny
         return [
             "--layers", "2", "--model", "google/gemma-2-9b", "--model_path", tiny + "/model-single",

@@ -1,16 +1,16 @@
-// A time limit for processes, so that a process that does not end fails one test and does not block all tests.
+// A time limit for processes. A process that does not end fails one test and does not block the other tests.
 
 import Foundation
 
-/// Kills a process that runs longer than any process of these tests should, and prints what its threads were waiting for.
-public final class Watchdog {
+/// Kills a process that exceeds the time limit, and prints the kernel function in which each of its threads waits.
+package final class Watchdog {
     private let timer: any DispatchSourceTimer
 
     /// The time limit in seconds. On a machine with ten other jobs, the longest process took 60 seconds.
     private static let patience = 400
 
-    /// Watches the running `process` until `stop` is called or this object is released.
-    public init(_ process: Process) {
+    /// Starts the time limit for the running `process`. It lasts until `stop` is called or this object is released.
+    package init(_ process: Process) {
         let identifier = process.processIdentifier
         let command = ([process.executableURL?.path ?? ""] + (process.arguments ?? []))
             .joined(separator: " ")
@@ -26,8 +26,8 @@ public final class Watchdog {
         timer.activate()
     }
 
-    /// Stops the time limit; call this when the process has ended.
-    public func stop() { timer.cancel() }
+    /// Ends the time limit. Call this when the process has ended.
+    package func stop() { timer.cancel() }
 
     deinit { stop() }
 
@@ -48,7 +48,7 @@ public final class Watchdog {
         return [identifier] + children.compactMap { pid_t($0) }.flatMap(family)
     }
 
-    /// Returns a text with each thread of a process and the kernel function in which the thread waits.
+    /// Returns a text with each thread of a process, and the kernel function in which the thread waits.
     private static func state(of identifier: pid_t) -> String {
         let threads = threads(of: identifier).sorted().map { thread in
             let folder = "/proc/\(identifier)/task/\(thread)"

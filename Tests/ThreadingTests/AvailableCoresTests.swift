@@ -1,4 +1,4 @@
-// Cores, quotas and limits on tasks, read from invented kernel files of hosts and containers.
+// Tests of the limits on cores and tasks, which are read from invented kernel files of hosts and containers.
 
 import Testing
 
@@ -25,12 +25,13 @@ struct AvailableCoresTests {
     ]
 
     @Test(arguments: [
-        // A quota of the process' group; no quota; 1.5 cores; a quota of the parent; the smaller of two quotas.
+        // A quota of the process' group, no quota (twice), 1.5 cores, a quota of the parent group, the smaller of two
+        // quotas (twice).
         (["a/b/cpu.max": "100000 100000\n"], 1), (["a/b/cpu.max": "max 100000\n"], nil), ([:], nil),
         (["a/b/cpu.max": "150000 100000\n"], 2), (["a/cpu.max": "400000 100000\n"], 4),
         (["a/cpu.max": "200000 100000\n", "a/b/cpu.max": "300000 100000\n"], 2),
         (["a/cpu.max": "300000 100000\n", "a/b/cpu.max": "50000 100000\n"], 1),
-        // In a container the limit can be at the top of the mounted tree. Invalid text is no limit.
+        // In a container, the limit can be at the top of the mounted tree. Invalid text is not a limit.
         (["cpu.max": "200000 100000\n"], 2), (["a/b/cpu.max": "oops"], nil),
     ])
     func quotasOfVersion2(files: [String: String], cores: Int?) {
@@ -51,9 +52,11 @@ struct AvailableCoresTests {
         #expect(AvailableCores.quota(groups(all)) == cores)
     }
 
-    /// The line of `/proc/self/cgroup` in a container, the root of the mount, and the folder with the file of the limit.
+    /// Checks containers. `group` is the line in `/proc/self/cgroup`, `root` is the root of the mount, and `folder`
+    /// is the folder in which the limit's file must be found.
     @Test(arguments: [
-        // Only the part of the tree below the container's group is mounted; a cgroup namespace; paths of the host.
+        // Cases: only the tree below the container's group is mounted; a cgroup namespace; the host's paths; names
+        // with spaces.
         ("0::/docker/4f", "/docker/4f", "/sys/fs/cgroup"), ("0::/", "/", "/sys/fs/cgroup"),
         ("0::/../../pod", "/", "/sys/fs/cgroup"), ("0::/kube/pod7", "/../..", "/sys/fs/cgroup"),
         ("0::/docker/4f/in", "/docker/4f", "/sys/fs/cgroup/in"),
@@ -81,12 +84,13 @@ struct AvailableCoresTests {
 
     @Test(
         arguments: [
-            // machine, affinity, quota, SLURM_CPUS_PER_TASK, tasks; expected cores and limit
+            // The columns: machine, affinity, quota, SLURM_CPUS_PER_TASK, tasks, expected cores, expected limit.
             (64, 64, nil, nil, 1, 64, nil), (64, 8, nil, nil, 1, 8, "affinity"),
             (64, 64, 3, nil, 1, 3, "cgroup quota"), (64, 2, 3, nil, 1, 2, "affinity"),
             (64, 64, nil, 4, 1, 4, "SLURM_CPUS_PER_TASK"), (64, 8, nil, 4, 1, 8, "affinity"),
             (64, 64, 3, 4, 1, 3, "cgroup quota"), (4, 4, 8, 16, 1, 4, nil),
-            // Tasks share the machine and a quota, but not cores that they are bound to or have requested.
+            // Tasks share the machine and a quota. They do not share cores to which they are bound or which they have
+            // requested.
             (64, 64, nil, nil, 4, 16, nil), (64, 8, nil, nil, 4, 8, "affinity"),
             (64, 64, 8, nil, 4, 2, "cgroup quota"), (64, 64, nil, 4, 4, 4, "SLURM_CPUS_PER_TASK"),
             (2, 2, nil, nil, 8, 1, nil), (64, 64, 1, nil, 4, 1, "cgroup quota"),
@@ -144,7 +148,7 @@ struct AvailableCoresTests {
         #expect(TaskLimits.ownThreads >= pool.threadCount)
     }
 
-    /// `init(upTo:)` never starts more threads than requested, and may start fewer.
+    /// Checks that `init(upTo:)` starts at least one thread and at most as many as requested.
     @Test func aPoolOfAtMost() {
         let pool = ThreadPool(upTo: 3)
         #expect((1...3).contains(pool.threadCount))

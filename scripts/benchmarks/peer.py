@@ -31,13 +31,13 @@ class Taps(oracle.HFTaps):
     def run(self, ids, layers):
         begin.append(time.perf_counter())
         logits, taps = super().run(ids, layers)
-        # In float32, as a loss of a bfloat16 model is usually computed.
+        # The logits are converted to float32, as usual for the loss of a bfloat16 model.
         return logits.float(), taps
 
 
 def load_sae(path):
     with np.load(path + "/params.npz") as file:
-        # Some files name the array w_enc.
+        # Some SAE files name the array w_enc instead of W_enc.
         arrays = {name.replace("w_", "W_"): np.ascontiguousarray(file[name], np.float32) for name in file.files if "dec" not in name}
     w, b, t = (torch.from_numpy(arrays[name]).to(kind) for name in ("W_enc", "b_enc", "threshold"))
 

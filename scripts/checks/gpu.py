@@ -30,7 +30,8 @@ import sys
 import time
 import traceback
 
-# Python adds this script's folder to the path. Without this line, transformers would take kernels.py for the package `kernels`.
+# Python adds this script's folder to the import path. Without this line, transformers would import kernels.py as the
+# package `kernels`.
 sys.path[:] = [folder for folder in sys.path if folder != str(pathlib.Path(__file__).resolve().parent)]
 
 import numpy as np
@@ -45,12 +46,14 @@ SITES = ("res", "mlp", "att")
 SEED = 20240731
 FORMAT = 2  # version of the files in the model folder; files of another version are made again
 
-# Token counts of AuthorMix documents with at least 35 words: quantiles in steps of 5 % (Gemma's tokenizer, without <bos>).
+# Token counts of AuthorMix documents with at least 35 words, as quantiles in steps of 5% (Gemma's tokenizer, without
+# <bos>).
 TOKEN_LENGTHS = [40, 45, 50, 54, 62, 65, 70, 75, 78, 82, 86, 90, 94, 98, 102, 105, 112, 125, 132, 159, 231]
 MIN_WORDS, MAX_TOKENS = 35, 360
 MEAN_L0 = 60
 
-# Tolerances, as in scripts/reference/compare.py. Distances from a threshold are relative to the scale of the pre-activations.
+# Tolerances, as in scripts/reference/compare.py. MARGIN is a distance from a threshold, relative to the scale of the
+# pre-activations.
 MARGIN, FLIPS = 1e-3, 5e-6
 METRIC_ABSOLUTE, METRIC_RELATIVE = 1e-3, 2e-4
 
@@ -315,7 +318,7 @@ def kernels(check):
     check.report.check("kernels", f"exit status {status}", "0", status == 0)
 
 
-# The arguments of the jobs whose outputs are Fixtures/tiny/expected and expected-alt.
+# The arguments of the two jobs whose outputs are Fixtures/tiny/expected and Fixtures/tiny/expected-alt.
 FIXTURE_JOBS = {
     "expected": ["--layers", 0, 1, 2, 3, "--model", "google/gemma-2-2b", "--model_path", f"{FIXTURES}/model", "--data_path", f"{FIXTURES}/authormix.jsonl",
                  "--sae_dir", f"{FIXTURES}/sae", "--n_docs_per_author", 6, "--batch_size", 4],
@@ -547,7 +550,8 @@ def make_saes(check):
     for ids in sequences:
         _, taps = run_model(model, torch.tensor([ids], device=check.device), scale.layers)
         for hook, values in taps.items():
-            # Skips the first positions: their values repeat between documents, and a threshold could equal a value that occurs.
+            # Skips the first positions. Their values repeat between documents, so a threshold could equal a value
+            # that occurs.
             seen[hook].append(values[0, 8:])
     del model
     generator = torch.Generator(check.device).manual_seed(SEED + 1)

@@ -33,7 +33,7 @@ from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir, snapshot_dow
 MODEL = ("google/gemma-2-2b", "model")
 REPOSITORIES = [MODEL, *((f"google/gemma-scope-2b-pt-{site}", "model") for site in sites), ("hallisky/AuthorMix", "dataset")]
 JOB = ["--layers", "0", "1", "2", "3", "--n_docs_per_author", "6", "--batch_size", "4"]
-# Since version 1, huggingface_hub has a separate error class for a file that a repository does not contain.
+# huggingface_hub 1 and later has a separate error class for a file that a repository does not contain.
 NoFile = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)
 
 
@@ -103,14 +103,14 @@ sae_extract(work + "/none", *JOB, "--model_path", tiny + "/model", "--sae_dir", 
 expected = results(work + "/local")
 assert len(expected) == 80
 
-# 2. huggingface_hub finds the files that sae-extract downloads. The files are complete, huggingface_hub never reports a warning,
-# and it does not download them again.
+# 2. huggingface_hub finds the files that sae-extract downloads. The files must be complete, and huggingface_hub must
+#    not report a warning or download the files again.
 home = work + "/ours"
 sae_extract(home, "saes", "--layers", "0")
 check_scan(home, 3)
 sae_extract(home, "fetch", *JOB, "--dry_run")
 check_scan(home, 5)
-# The cache contains only the files that --dry_run needs, and huggingface_hub does not consider the snapshots complete.
+# The cache has only the files that --dry_run needs, so huggingface_hub must not treat the snapshots as complete.
 for id, kind in REPOSITORIES[1:]:
     raises(errors.LocalEntryNotFoundError, lambda: snapshot_download(id, repo_type=kind, cache_dir=home + "/hub", local_files_only=True))
 sae_extract(home, "fetch", *JOB)
@@ -143,7 +143,7 @@ assert results(work + "/online") == expected and not bodies(), bodies()
 sae_extract(home, *JOB, "--save_dir", work + "/offline", HF_HUB_OFFLINE="1")
 assert results(work + "/offline") == expected
 check_scan(home, 5)
-# Single files: the cache has no list of the repository's files.
+# Downloads single files, so the cache has no list of the repository's files.
 home = work + "/single"
 for name in ("config.json", "tokenizer.json", "model.safetensors.index.json", *(f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3))):
     hf_hub_download(MODEL[0], name, cache_dir=home + "/hub")
@@ -158,7 +158,7 @@ said = sae_extract(home, "--layers", "1", "--save_dir", work + "/none", HF_HUB_O
 assert "the requested SAE of google/gemma-scope-2b-pt-res is not in the cache" in said and "sae-extract fetch --layers 1" in said, said
 assert "the list of its files is not known; check that these files are the whole corpus: train.jsonl" in sae_extract(home, "--layers", "2", "--save_dir", work + "/some", *JOB[5:], HF_HUB_OFFLINE="1")
 
-# 4. Both use one cache at the same time.
+# 4. Both programs use one cache at the same time.
 home = work + "/both"
 ours = [subprocess.Popen([program, "fetch", *JOB], env=dict(os.environ, HF_HOME=home),
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]

@@ -90,7 +90,7 @@ class Device:
         processors = ctypes.c_int()
         self.call(driver, "cuDeviceGetAttribute", ctypes.byref(processors), 16, device)
         self.processors = processors.value
-        # The stand-in has its own guards: an access to them is a fault.
+        # The stand-in has its own guards, which raise a fault on access.
         self.guard = 0 if self.is_fake else 256
         self.stream = ctypes.c_void_p()
         self.call(self.runtime, "cudaStreamCreateWithFlags", ctypes.byref(self.stream), 1)
@@ -141,7 +141,7 @@ class Device:
     def load_kernels(self) -> None:
         text = (root / "Sources/C/CCUDA/kernels.ptx").read_bytes()
         entries = re.findall(r"\.visible \.entry (\w+)\(([^)]*)\)", text.decode())
-        # The types of each kernel's parameters: u32 for an int, u64 for a long long or a pointer, f32 for a float.
+        # The types of each kernel's parameters: u32 is an int, u64 is a long long or a pointer, f32 is a float.
         self.parameters = {name: re.findall(r"\.param \.(\w+)", parameters) for name, parameters in entries}
         self.module, log = ctypes.c_void_p(), ctypes.create_string_buffer(4096)
         options = (ctypes.c_int * 2)(5, 6)  # the error log's buffer and its size
@@ -414,7 +414,7 @@ class Checks:
             def body():
                 out = device.output((rows, count, width) if by_outputs else (count, rows, width), half)
                 rest = device.output((rows, width), np.float16) if has_rest else None
-                # In two pieces, as when a file is read.
+                # Splits the rows in two calls, as when a file is read in pieces.
                 for first, end in [(0, rows // 2), (rows // 2, rows)]:
                     if first == end:
                         continue
@@ -755,7 +755,8 @@ class Checks:
         for vocabulary, chunks, rows in self.sizes.vocabularies:
             for cap in (0.0, 30.0):
                 detail = f"{rows} rows, cap {cap:g}"
-                # From nearly uniform to nearly certain predictions. Row 0: equal logits. Row 1: one token has all probability.
+                # The predictions range from nearly uniform to nearly certain. In row 0 all logits are equal. In row 1
+                # one token has all probability.
                 logits = self.normal(rows, vocabulary) * self.random.uniform(0.1, 8, (rows, 1)).astype(np.float32)
                 logits += self.random.uniform(-10, 10, (rows, 1)).astype(np.float32)
                 logits[0] = 1.5
@@ -775,7 +776,7 @@ class Checks:
                 target = np.where(following >= 0, wanted[np.arange(rows), following], np.log(total))
                 name = f"{vocabulary} tokens in {chunks} chunks"
                 self.near("reduce_logits", f"{name}: largest", 6e-7, partitions["largest"], largest, detail)
-                # Corrects for the rounding of the largest logit (up to 5e-6), which shifts the sums.
+                # Corrects for the rounding of the largest logit (up to 5e-6), because it shifts the sums.
                 shift = partitions["largest"] - largest
                 sums, means = partitions["sum"] * np.exp(shift), partitions["weighted"] / partitions["sum"] + shift
                 self.near("reduce_logits", f"{name}: sum", 1e-5, sums, total, detail)
@@ -820,7 +821,7 @@ class Checks:
             index, columns, values = (device.fetch(buffer) for buffer in (index, columns, values))
             cursor, counts, offsets = index[:2], index[2 : 2 + rows], index[2 + rows :]
             self.exact(kernel, f"{case}: total and counts", np.r_[cursor[0], counts], np.r_[totals.sum(), totals], detail)
-            # Rows are stored without gaps, and all rows of a chunk before those of the next chunk.
+            # Rows are stored without gaps. All rows of a chunk are stored before those of the next chunk.
             order = np.lexsort((counts, offsets))
             ends = np.cumsum(counts[order], dtype=np.int64)
             self.exact(kernel, f"{case}: rows lie without gaps", offsets[order], (ends - counts[order]).astype(np.int32), detail)
@@ -837,7 +838,8 @@ class Checks:
                 found += [columns[at], values[at]]
             beyond = np.r_[columns[stored:].view(np.uint8), values[stored:].view(np.uint8)]
             self.exact(kernel, f"{case}: nothing is written beyond", beyond, np.full(len(beyond), device.poison, np.uint8), detail)
-            # If there is too little room, the rows without room depend on the order of execution.
+            # If the room is too small, the order of execution decides which rows get room. Then only `cursor` and
+            # `counts` are compared.
             return [cursor, counts, *(found if cursor[0] <= capacity else [])]
 
         return int(self.twice(kernel, body, detail)[0][1])
@@ -849,7 +851,8 @@ class Checks:
             for floor in (0.0, 0.5, -1.0):
                 pre, bias = self.normal(rows, width), self.normal(width, scale=0.3)
                 threshold = self.random.uniform(-0.3, 2.5, width).astype(np.float32)
-                # Some values equal the threshold (or the floor, if it is higher), and some are the next float above or below it.
+                # Some values equal the threshold (or the floor, if the floor is higher). Some values are the next
+                # float above or below.
                 bias[::3] = 0
                 edge = np.maximum(threshold, np.float32(floor))
                 choice = self.random.integers(0, 4, (rows, width))
@@ -965,7 +968,7 @@ class Checks:
                  self.geglu, self.predictions, self.jump_relu, self.first_non_finite_row, self.products]
         try:
             for number, part in enumerate(parts):
-                # The inputs of a part do not depend on the parts before it.
+                # A new generator for each part, so that the inputs of a part do not depend on the parts before it.
                 self.random = np.random.default_rng([self.seed, number])
                 part()
                 self.show()

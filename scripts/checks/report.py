@@ -320,7 +320,7 @@ class Report:
                         if any(word.lower() in text.lower() for text in texts):
                             fits.add(key)
                 self.check_shown(fits, f"SAE {sae}, text {word!r}, {'only tokens that fire' if firing else 'whole contexts'}")
-        # All filters at once.
+        # Applies all filters at once.
         if data.comparable and words:
             best = data.best(feature_of[sorted(expected)[0]])
             if best is not None:
@@ -584,7 +584,7 @@ def main():
 
 def check_page(browser, url, path, arguments):
     troubles = []
-    # With reduced motion a scroll ends at once, so the script can ask immediately what is in view.
+    # With reduced motion a scroll ends at once, so the script can check without waiting which elements are in view.
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce")
     context.add_init_script("""window.violations = [];
         document.addEventListener("securitypolicyviolation",
@@ -636,7 +636,7 @@ def check_page(browser, url, path, arguments):
             raise Failed(f"{name}: {str(error).splitlines()[0]}") from error
         quiet(f"After {name}")
         print(f"{name}: agrees with the data" if name not in ("the theme", "a phone", "print") else f"{name}: ok")
-    # The content security policy works: the browser refuses a request of the page before it is sent.
+    # The content security policy must work: the browser must refuse a request of the page before it is sent.
     page.evaluate("fetch('https://example.invalid/').catch(() => null)")
     page.wait_for_timeout(200)
     refused = page.evaluate("window.violations.some(text => text.startsWith('connect-src'))")

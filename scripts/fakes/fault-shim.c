@@ -1,24 +1,40 @@
-// Injects faults into system calls and matrix products, for scripts/checks/crash and the tests. Loaded with LD_PRELOAD.
+// Injects faults into system calls and matrix products, for scripts/checks/crash and the tests. Loaded with
+// LD_PRELOAD.
 //
-// FAULT_AT=POINT:N:FAULT:FILE, in workers only. Each worker counts how often it reaches POINT. The fault happens at the N-th time
-// and only once: the shim creates FILE, and if FILE exists already, no fault happens.
-// POINT: load (a checkpoint's file is opened), batch (a matrix product), append (half of a write to a journal is done), sync
-// (fdatasync of a journal), write (half of a write to a .partial file is done), rename-before and rename-after (before and
-// after a final file gets its name).
-// FAULT: worker, parent or both (SIGKILL to these processes); SIGILL or SIGABRT (the worker first prints FAULT_WORDS, if set);
-// PAUSE (three seconds); ENOSPC or EIO (the call fails with this error).
+// FAULT_AT=POINT:N:FAULT:FILE applies to workers only. Each worker counts how often it reaches POINT. At the N-th
+// time the shim creates FILE and executes FAULT. If FILE exists already, no fault happens. So the fault happens only
+// once.
+// POINT:
+//   load                    a checkpoint's file is opened
+//   batch                   a matrix product
+//   append                  half of a write to a journal is done
+//   sync                    fdatasync of a journal
+//   write                   half of a write to a .partial file is done
+//   rename-before, -after   before and after a final file gets its name
+// FAULT:
+//   worker, parent, both    SIGKILL to these processes
+//   SIGILL, SIGABRT         this signal ends the worker; the worker first prints FAULT_WORDS, if set
+//   PAUSE                   the worker sleeps for three seconds
+//   ENOSPC, EIO             the call fails with this error
 //
 // FAULT_WAIT=NAME:N:FILE, in all processes: before the N-th rename to a file called NAME, the process creates FILE and waits until
 // FILE has been removed.
 //
 // The following variables change the behaviour of the file system, in all processes:
-// FAULT_SPACE: statvfs reports zero (no blocks and no inodes, as some file systems in user space do), nosys (it fails with
-// ENOSYS), small (1 MB free), inodes (no free inodes).
-// FAULT_NAMES=KIND:FOLDER, for names in FOLDER and below: dos refuses the characters that exFAT refuses, short refuses names of
-// more than 143 bytes, fold does not distinguish upper and lower case.
-// FAULT_SYNC=WHAT:ERROR: WHAT is folder or file (fsync and fdatasync fail with ERROR) or open-folder (opening a folder fails).
-// FAULT_MAP=ERRNO:PART: mapping a file whose path contains PART fails.
-// FAULT_CUT=PART: a file whose path contains PART becomes empty when it has been mapped.
+// FAULT_SPACE: the result of statvfs.
+//   zero                    no blocks and no inodes, as some file systems in user space report
+//   nosys                   the error ENOSYS
+//   small                   1 MB free
+//   inodes                  no free inodes
+// FAULT_NAMES=KIND:FOLDER, for names in FOLDER and below:
+//   dos                     refuses the characters that exFAT refuses
+//   short                   refuses names of more than 143 bytes
+//   fold                    does not distinguish upper and lower case
+// FAULT_SYNC=WHAT:ERROR:
+//   folder, file            fsync and fdatasync of a folder or file fail with ERROR
+//   open-folder             opening a folder fails with ERROR
+// FAULT_MAP=ERRNO:PART: mapping a file whose path contains PART fails with ERRNO.
+// FAULT_CUT=PART: a file whose path contains PART is truncated to 0 bytes when it has been mapped.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -49,7 +65,7 @@ __attribute__((constructor)) static void start(void) {
     int f = open("/proc/self/cmdline", O_RDONLY);
     ssize_t n = read(f, line, sizeof line - 2);
     close(f);
-    // Only in workers: their second argument (after the program's name) is __worker.
+    // FAULT_AT applies only to workers, whose first argument is __worker.
     if (!text || n <= 0 || strcmp(line + strlen(line) + 1, "__worker")) return;
     if (sscanf(text, "%31[^:]:%d:%15[^:]:%511[^\n]", point, &target, fault, once) != 4) target = -1;
     const char *known[] = {"worker", "parent", "both", "SIGILL", "SIGABRT", "PAUSE", "ENOSPC", "EIO"};
@@ -58,7 +74,7 @@ __attribute__((constructor)) static void start(void) {
     target = -1;
 }
 
-// Counts a passage of the point `here`. Returns whether the fault is due now.
+// Counts that the process has reached the point `here`. Returns true if the fault must happen at this passage.
 static int due(const char *here) {
     if (target < 0 || strcmp(here, point)) return 0;
     return atomic_fetch_add(&count, 1) + 1 == target;
@@ -98,7 +114,7 @@ static void waitBefore(const char *to) {
     while (!access(file, F_OK)) usleep(10000);
 }
 
-// Whether the path of the open file ends with `ending`.
+// Returns whether the path of the open file ends with `ending`.
 static int isNamed(int descriptor, const char *ending) {
     char link[64], path[1024] = "";
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
@@ -119,7 +135,7 @@ ssize_t write(int descriptor, const void *bytes, size_t size) {
     return real(descriptor, bytes, size);
 }
 
-// Returns the error that FAULT_SYNC sets for `what`, or 0.
+// Returns the error that FAULT_SYNC sets for `what`, or 0 if it sets none.
 static int syncError(const char *what) {
     static const struct {
         const char *name;
@@ -156,13 +172,14 @@ int fdatasync(int descriptor) {
     return real(descriptor);
 }
 
-// Returns the last component of `path` if `path` is in the folder of FAULT_NAMES and FAULT_NAMES has this `kind`; otherwise null.
+// Returns the last component of `path` if `path` is in the folder of FAULT_NAMES and FAULT_NAMES has the kind `kind`.
+// Otherwise returns null.
 static const char *faultyName(const char *path, const char *kind) {
     const char *fault = getenv("FAULT_NAMES"), *name = strrchr(path, '/');
     size_t n = strlen(kind);
     if (!fault || !name || strncmp(fault, kind, n) || fault[n] != ':') return 0;
     const char *folder = fault + n + 1;
-    // The folder may be relative, while a path that was derived from a descriptor is absolute.
+    // The folder in FAULT_NAMES may be relative. A path that was derived from a descriptor is absolute.
     char here[4096] = "";
     if (folder[0] != '/' && path[0] == '/' && getcwd(here, sizeof here)) {
         size_t m = strlen(here);
@@ -173,7 +190,7 @@ static const char *faultyName(const char *path, const char *kind) {
     return strncmp(path, folder, n) || path[n] != '/' ? 0 : name + 1;
 }
 
-// Returns the error of creating a file with this name, or 0 if the name is allowed.
+// Returns the error with which creating a file of this name must fail, or 0 if the name is allowed.
 static int nameError(const char *path) {
     const char *name = faultyName(path, "dos");
     if (name && strpbrk(name, ":?\"<>|*\\")) return EINVAL;
@@ -181,7 +198,8 @@ static int nameError(const char *path) {
     return name && strlen(name) > 143 ? ENAMETOOLONG : 0;
 }
 
-// Returns `path` with its last component in lower case, in `room`, if FAULT_NAMES=fold applies to `path`; otherwise `path`.
+// If FAULT_NAMES=fold applies to `path`, writes `path` with its last component in lower case to `room` and returns
+// `room`. Otherwise returns `path`.
 static const char *folded(const char *path, char room[4096]) {
     const char *name = faultyName(path, "fold");
     if (!name || strlen(path) > 4095) return path;
@@ -268,7 +286,7 @@ int open(const char *path, int flags, ...) {
     return real(folded(path, room), flags, mode);
 }
 
-// Returns the path of `name` in the open folder `folder`. Uses `room` if a new path must be built.
+// Returns the path of `name` in the open folder `folder`. A new path is built in `room`.
 static const char *whole(int folder, const char *name, char room[8192]) {
     if (folder == AT_FDCWD || name[0] == '/') return name;
     char link[64];
@@ -289,7 +307,7 @@ int openat(int folder, const char *name, int flags, ...) {
     char room[8192], other[4096];
     const char *path = whole(folder, name, room);
     int error = flags & O_CREAT ? nameError(path) : 0;
-    // Only plain opens: O_PATH opens a folder to enter it, O_NONBLOCK to list it.
+    // The fault applies only to opens without these flags. O_PATH opens a folder to enter it, O_NONBLOCK to list it.
     if (flags & O_DIRECTORY && !(flags & (O_PATH | O_NONBLOCK))) error = syncError("open-folder");
     if (error) return errno = error, -1;
     const char *same = folded(path, other);
@@ -352,7 +370,7 @@ static int cannotMap(int descriptor) {
     return 1;
 }
 
-// Truncates the file to zero bytes if FAULT_CUT matches its path.
+// Truncates the file to 0 bytes if FAULT_CUT matches its path.
 static void cutShort(int descriptor) {
     const char *part = getenv("FAULT_CUT");
     if (!part || descriptor < 0) return;

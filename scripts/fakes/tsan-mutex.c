@@ -1,7 +1,8 @@
-// For builds with ThreadSanitizer: tells ThreadSanitizer about contended locks and unlocks of Swift's Mutex. Their code is in a
-// library that is built without ThreadSanitizer, so every contended lock would look like a data race. The compiler inlines the
-// uncontended path into each caller, where ThreadSanitizer sees it.
-// Symbols: swift, stdlib/public/Synchronization/Mutex/LinuxImpl.swift (_MutexHandle._lockSlow, _MutexHandle._unlockSlow).
+// For builds with ThreadSanitizer: reports contended locks and unlocks of Swift's Mutex to ThreadSanitizer. The code
+// of contended locks is in a library that is built without ThreadSanitizer, so each of them would look like a data
+// race. The compiler inlines the uncontended path into each caller, where ThreadSanitizer sees it.
+// Symbols: swift, stdlib/public/Synchronization/Mutex/LinuxImpl.swift (_MutexHandle._lockSlow,
+// _MutexHandle._unlockSlow).
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -340,7 +340,7 @@ def write(path, text):
 
 dump = subprocess.run([BINARY, "--experimental-dump-help"], check=True, capture_output=True, text=True).stdout
 root = Command(json.loads(dump)["command"])
-# Leaves out swift-argument-parser's subcommand help; --help does the same.
+# Leaves out the subcommand help of swift-argument-parser, as --help does.
 root.commands = [c for c in root.commands if c.name != "help"]
 for name, text in manual(root).items():
     write(f"man/man1/{name}.1", text)

@@ -19,7 +19,8 @@ for release in listing.values():
         continue
     for sae in release["saes"]:
         page = sae.get("neuronpedia")
-        # A canonical SAE is listed a second time under its canonical name. That page is preferred: it explains all features.
+        # A canonical SAE is listed a second time under its canonical name. The table takes the page of that name,
+        # because it explains all features.
         if page and ("__l0-" not in page or sae["path"] not in pages):
             pages[sae["path"]] = page
 root = os.path.join(os.path.dirname(__file__), "../..")

@@ -23,7 +23,8 @@ import numpy as np
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 HIDDEN, LAYERS, HEADS, KV, HEAD_DIM, INTER = 64, 4, 4, 2, 32, 128
 WINDOW, QPAS, VOCAB, D_SAE, D_DECOY = 16, 48, 640, 70, 4
-# per layer, the first L0 is the SAE that --target_l0 50 must select; the others are decoys with D_DECOY features
+# For each layer, the first L0 is the SAE that --target_l0 50 must select. The others are decoys with D_DECOY
+# features.
 L0 = {
     "res": {0: [46, 13, 105], 1: [40, 60], 2: [51, 9, 102], 3: [34, 68, 143]},
     "mlp": {0: [60, 119, 9], 1: [48, 114], 2: [45, 110], 3: [35, 80]},
@@ -87,9 +88,9 @@ def build_texts(rng):
     edge = [
         ("harbour", " ".join(words("harbour", 35))),  # exactly 35 words: kept
         ("orchard", " ".join(words("orchard", 34))),  # exactly 34: not selected
-        # 35 words only if every white-space character of Python's str.split() separates words
+        # This text has 35 words only if every white-space character of Python's str.split() separates words.
         ("marsh-9", "".join(x + ws[i % len(ws)] for i, x in enumerate(w[:-1])) + w[-1]),
-        # 34 words: zero-width characters do not separate words
+        # This text has 34 words, because zero-width characters do not separate words.
         ("quarry works", " ".join(words("quarry works", 33)) + " " + "a".join(nows) + "b"),
         ("lant\u00e9rne", "Caf\u00e9 and cafe\u0301 are two spellings; \u212bngstr\u00f6m, \u00c5ngstr\u00f6m and A\u030angstro\u0308m are three. "
                         "\U0001f469\u200d\U0001f52c lit a \U0001f56f\ufe0f under the \U0001f1eb\U0001f1f7 flag \U0001f44d\U0001f3fd, \u6771\u4eac\u306e\u591c, "
@@ -191,7 +192,7 @@ def save_model(out, weights, dtype, sharded, new_style):
         cfg["layer_types"] = ["sliding_attention", "full_attention"] * (LAYERS // 2)
         cfg["tie_word_embeddings"] = True
         del cfg["hidden_act"], cfg["cache_implementation"]
-        # values that differ from the published ones, so that tests detect a reader that ignores config.json
+        # These values differ from the published ones, so that tests detect a reader that ignores config.json.
         cfg.update(attn_logit_softcapping=40.0, final_logit_softcapping=25.0, rms_norm_eps=1e-3, rope_theta=5000.0,
                    sliding_window=24, query_pre_attn_scalar=40)
     json.dump(cfg, open(os.path.join(out, "config.json"), "w"), indent=2, sort_keys=True)
@@ -294,7 +295,8 @@ def main():
     tok = AutoTokenizer.from_pretrained(mdir)
     assert len(tok) == VOCAB, len(tok)
 
-    # token-count edge cases: 359 content tokens (fills 360 with <bos>), 360 (one cut), about 700 (many cut)
+    # Edge cases of token counts: 359 tokens of content (360 with <bos>, which fills all positions), 360 (one is cut),
+    # about 700.
     def exactly(author, n):
         base = " ".join(t for s, t in plan if s == author and len(t.split()) >= 35)
         ids = tok(base, add_special_tokens=False)["input_ids"]
@@ -325,7 +327,7 @@ def main():
     tj["model"]["merges"] = [" ".join(m) if not isinstance(m, str) else m for m in tj["model"]["merges"]]
     json.dump(tj, open(os.path.join(sdir, "tokenizer.json"), "w", encoding="utf-8"), ensure_ascii=False, indent=2)
 
-    # SAEs, calibrated on the model's real activations
+    # Makes the SAEs, calibrated on the model's real activations.
     import torch
     sys.path.append(os.path.join(ROOT, "scripts/reference"))
     from oracle import HFTaps, load_docs
@@ -350,7 +352,8 @@ def main():
                 save_npz(os.path.join(a.out, "sae", f"gemma-scope-2b-pt-{fam}", sub), p, how)
                 if j < 2:
                     save_saelens(os.path.join(a.out, "sae-lens", fam, sub), p, fam, layer, modern=layer >= 2)
-        # decoys that must not be selected: another width, a layer whose name has the same prefix, an unrelated folder
+        # Decoys that must not be selected: another width, a layer whose name has the same prefix, an unrelated
+        # folder.
         g = np.random.Generator(np.random.PCG64([a.seed, 8, fi]))
         p = calibrated_sae(g, np.concatenate(acc[(fam, 0)]), D_DECOY)
         for sub in ("layer_0/width_65k/average_l0_50", "layer_10/width_16k/average_l0_50"):

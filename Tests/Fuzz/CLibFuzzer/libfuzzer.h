@@ -1,5 +1,5 @@
-// The interface of libFuzzer for programs that define `main` themselves (llvm.org/docs/LibFuzzer.html, "Using libFuzzer as a
-// library"). The toolchain contains the library but no header.
+// The function of libFuzzer for programs that define `main` themselves (llvm.org/docs/LibFuzzer.html, "Using
+// libFuzzer as a library"). The toolchain has the library but no header for it.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -10,8 +10,8 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-// Defines a function that measures GFLOP/s of one operation. SUMS independent sums hide its latency. FLOPS is the number of
-// floating-point operations in one OPERATION.
+// Defines a function that measures the GFLOP/s of one operation. SUMS is the number of independent sums, which hide
+// the latency of the operation. FLOPS is the number of floating-point operations in one OPERATION.
 #define PEAK(name, instructions, vector, zero, SUMS, FLOPS, OPERATION)                            \
     __attribute__((target(instructions))) static double name(double seconds) {                    \
         const long rounds = 1000000;                                                               \

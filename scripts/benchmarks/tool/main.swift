@@ -1,15 +1,15 @@
-// The program's side of `scripts/bench`. Prints one JSON object.
+// Measures this program's code for `scripts/bench`. Prints one JSON object.
 //   bench-tool npz INDPTR INDICES DOCUMENTS TOKENS FEATURES OUT
-//       writes the dense .npz of a CSR matrix of ones; the files INDPTR and INDICES hold int64 and int32 in native byte order
+//       writes the dense .npz of a CSR matrix of ones; INDPTR has int64 and INDICES int32, both in native order
 //   bench-tool scan FILE
 //       reads all nonzero elements of the array `activations` of a dense .npz
 //   bench-tool tokenizer FOLDER TEXTS IDS
-//       tokenizes texts, each of which ends with a zero byte, on one thread; writes the ids as int32, with -1 after each text
+//       tokenizes texts on one thread; each text ends with a zero byte; writes int32 ids, and -1 after each text
 //   bench-tool corpus FILE
-//       reads a corpus and selects all of it
+//       reads a corpus and selects all documents
 //   bench-tool products FILE DTYPE ROWS THREADS TENSOR...
-//       multiplies matrices of ROWS rows with tensors of a safetensors file, as the model does; prints GFLOP/s for each
-//       tensor, and the peak of THREADS threads
+//       multiplies matrices of ROWS rows with tensors of a safetensors file, as the model does; prints GFLOP/s for
+//       each tensor, and the peak of THREADS threads
 
 import ArrayFiles
 import BenchPeak
@@ -29,8 +29,8 @@ private func seconds(_ body: () throws -> Void) rethrows -> Double {
     return (clock.now - begin) / .seconds(1)
 }
 
-/// Returns the peak resident memory of this process in MiB (VmHWM); 0 if it cannot be read. The value of getrusage is not
-/// usable: it is inherited from the process that started this one.
+/// Returns the peak resident memory of this process in MiB (VmHWM), or 0 if it cannot be read. getrusage is not
+/// usable, because its value is inherited from the parent process.
 private func peakMegabytes() -> Double {
     var text = [UInt8](repeating: 0, count: 1 << 14)
     let length = read(open("/proc/self/status", O_RDONLY), &text, text.count)
@@ -122,7 +122,7 @@ private func products(_ arguments: [String]) throws {
         let x = backend.matrix(
             rows: rows, columns: inputs,
             (0..<rows * inputs).map { _ in Float.random(in: -1...1, using: &random) })
-        // The first product reads the weights from disk; the fastest of six counts.
+        // The first product also reads the weights from disk, so only the fastest of six products counts.
         let best = (0..<6).map { _ in seconds { _ = backend.matmul(x, weights) } }.min()!
         return "\"\(name)\": \(2e-9 * Double(rows * outputs * inputs) / best)"
     }

@@ -8,7 +8,7 @@ from .errors import RunError
 
 SITES = ("res", "mlp", "att")
 
-# Upper bounds of sae-extract (exclusive): layers of a model, positions of a document, documents, features of an SAE.
+# Exclusive upper bounds of sae-extract: layers of a model, positions of a document, documents, features of an SAE.
 LAYERS, POSITIONS, DOCUMENTS, FEATURES = 1024, 1 << 24, 1 << 31, 1 << 31
 
 NEEDED = {"model", "saes", "authors", "authors_not_complete", "settings", "shape", "ranks", "world_size"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-# Bidirectional marks, embeddings, overrides and isolates: they change the order in which a terminal shows characters.
+# Bidirectional marks, embeddings, overrides and isolates. They change the order in which a terminal shows characters.
 DIRECTIONS = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 

@@ -22,13 +22,15 @@ from . import npy, pickles
 from .errors import RunError, excerpt
 from .opening import BLOCK_BYTES, open_file, read_text
 
-# The most bytes of a metadata member. It has about 100 bytes and 4 for each document.
+# The largest accepted size of a metadata member in bytes. It needs about 100 bytes, and 4 bytes for each document.
 METADATA_BYTES = 64 << 20
 
-# The most bytes of an archive's directory. With six members it has about 400 bytes. Python needs ten times as much memory.
+# The largest accepted size of an archive's directory in bytes. A directory of six members has about 400 bytes. Python
+# needs ten times as much memory as the directory has bytes.
 DIRECTORY_BYTES = 1 << 20
 
-# Errors that the libraries raise for damaged files. RuntimeError is raised for encrypted members and for deeply nested JSON.
+# Errors that the libraries raise for damaged files. RuntimeError is raised for encrypted members and for deeply
+# nested JSON.
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -80,7 +82,8 @@ class _DirectoryReader:
             return self.file.read(size)
         if size > self.limit:
             raise ValueError(f"its directory has {size} bytes, more than {self.limit}")
-        # To find the end of the directory, `zipfile` moves to near the end of the file and reads the rest without a size.
+        # `zipfile` finds the end of the directory by seeking to near the end of the file and reading the rest without
+        # a size.
         return self.file.read(size if size >= 0 else self.limit)
 
 
@@ -138,7 +141,7 @@ def read_metric(path: Path, shape: tuple[int, int], advice: str) -> np.ndarray:
 
 def _open_member(archive: zipfile.ZipFile, name: str) -> BinaryIO:
     info = archive.getinfo(name + ".npy")
-    # NumPy and sae-extract use only these methods. Others can ask for a dictionary of gigabytes.
+    # NumPy and sae-extract use only these two methods. Other methods can require a dictionary of gigabytes.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is compressed in a way that NumPy does not use, {info.compress_type}")
     return archive.open(info)
@@ -169,7 +172,7 @@ def read_metadata(path: Path, advice: str) -> dict:
             value = pickles.load(content)
         except pickles.PickleError as error:
             raise type(error)(f"its metadata {error}") from None
-        # NumPy pickles an object array of shape () as an array, so the dictionary is the only element of an array.
+        # NumPy pickles an object array of shape () as an array, so the dictionary is the only element of that array.
         found = value.objects[0] if isinstance(value, pickles.Array) and value.type.is_object and value.shape == () else None
         return _metadata(found)
 
@@ -215,7 +218,7 @@ def read_sparse(path: Path, shape: tuple[int, int], advice: str) -> scipy.sparse
             raise ValueError(f"its indices are not all from 0 to {width - 1}")
         ascends = np.ones(count + 1, bool)
         ascends[1:-1] = indices[1:] > indices[:-1]
-        # The first index of a row need not be larger than the last index of the row before.
+        # The first index of a row may be smaller than the last index of the row before.
         ascends[indptr] = True
         if not ascends.all():
             raise ValueError("its indices do not ascend within a row")
@@ -239,7 +242,7 @@ def read_dense(path: Path, shape: tuple[int, int, int], advice: str) -> scipy.sp
         _expect(path, "dtype", "float32", header.dtype_name, advice)
         _expect(path, "order", "C", "Fortran" if header.is_fortran else "C", advice)
         indptr = np.zeros(rows + 1, np.int64)
-        # A block is a number of whole rows. If a row is larger than a block, a block is a part of a row.
+        # A block is a number of whole rows. If one row is larger than a block, a block is a part of a row.
         step = max(1, BLOCK_BYTES // 4)
         step = step // width * width or step
         for start in range(0, rows * width, step):

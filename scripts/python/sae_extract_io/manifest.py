@@ -19,17 +19,18 @@ class Manifest:
     """The results of one model: the settings that its invocations share, and the union of their hooks and authors."""
 
     model: str
-    # The beginning of the files' names, "sae__google_gemma-2-2b__".
+    # The beginning of the file names, such as "sae__google_gemma-2-2b__".
     start: str
-    # The entries of run.json that belong to the present results, in order, with the authors that receipts report as complete.
+    # The entries of run.json that belong to the present results, in order. They include the authors that receipts
+    # report as complete.
     invocations: list[dict]
-    # (D, T).
+    # The arrays' number of documents and positions, (D, T).
     shape: tuple[int, int]
-    # run.json's `settings` of the last invocation, with all layers and layer_types.
+    # `settings` of the last invocation in run.json, with the layers and layer_types of all invocations.
     settings: dict
-    # run.json's entry of each hook's SAE, by layer and site.
+    # The entry in run.json of each hook's SAE, by layer and site.
     saes: dict[tuple[int, str], dict]
-    # run.json's entry of each author, in the run's order.
+    # The entry in run.json of each author, in the run's order.
     authors: dict[str, dict]
     # Authors that no invocation has completed.
     incomplete: list[str]
@@ -38,7 +39,8 @@ class Manifest:
         """Returns the next step for a message: to repeat the last invocation for `hook`, or the last one if `hook` is None."""
         entry = next((e for e in reversed(self.invocations) if hook is None or hook in _hooks(e)), self.invocations[-1])
         command = [word for word in entry.get("command", []) if word != "--overwrite"]
-        # The command comes from run.json, which another person may have written. Only a command of sae-extract is shown.
+        # The command comes from run.json, which another person may have written. So only a command of sae-extract is
+        # shown.
         is_ours = bool(command) and PurePath(command[0]).name == "sae-extract"
         return f"run the same command again to {purpose}" + (f": {shlex.join(command)}" if is_ours else "")
 
@@ -81,7 +83,7 @@ def read_manifest(directory: Path, model: str | None) -> Manifest:
         shape=(last["shape"]["documents"], last["shape"]["tokens"]),
         settings=settings,
         saes={hook: saes[hook] for hook in by_place},
-        # Sort authors by their first documents in the corpus.
+        # Sorts the authors by their first documents in the corpus.
         authors=dict(sorted(authors.items(), key=lambda item: item[1]["source_lines"][:1])),
         incomplete=[author for author in incomplete if author not in authors],
     )
@@ -143,8 +145,8 @@ def _configuration(entry: dict):
 
 
 def _of_one_configuration(entries: list[dict]) -> list[dict]:
-    # An entry of another configuration describes results that --overwrite has removed, or a run that failed because another run
-    # was at work.
+    # An entry of another configuration describes results that --overwrite has removed, or a run that failed because
+    # another run was at work. So such entries are left out.
     last = next((e for e in reversed(entries) if e["authors"] or e.get("outcome") != "failed"), entries[-1])
     begun = [number for number, entry in enumerate(entries) if entry.get("overwrote")]
     entries = entries[begun[-1] if begun else 0 :]

@@ -14,13 +14,13 @@ import numpy as np
 
 from .opening import BLOCK_BYTES
 
-# The limit of NumPy (`max_header_size`). Headers of plain arrays from sae-extract and NumPy have 118 bytes.
+# NumPy's limit in bytes (`max_header_size`). Headers of plain arrays from sae-extract and NumPy have 118 bytes.
 HEADER_BYTES = 10_000
 
-# NumPy's names of the types in headers.
+# NumPy's names for the type strings in headers.
 NAMES = {"<f2": "float16", "<f4": "float32", "<f8": "float64", "<i4": "int32", "<i8": "int64", "|O": "object"}
 
-# The types that can be read. "|S3" is the type of `format` in SciPy's sparse files.
+# The type strings that can be read. "|S3" is the type of `format` in SciPy's sparse files.
 PLAIN = {"<f2", "<f4", "<i4", "<i8", "|S3"}
 
 ITEM = re.compile(
@@ -32,7 +32,7 @@ ITEM = re.compile(
 class Header(NamedTuple):
     """The content of a header."""
 
-    # NumPy's type string, "<f4".
+    # NumPy's type string, such as "<f4".
     descr: str
     is_fortran: bool
     shape: tuple[int, ...]

@@ -9,7 +9,8 @@ from typing import BinaryIO
 
 from .errors import RunError
 
-# Bytes that are read at a time, also of a dense array. Larger blocks do not fit into the processor's cache.
+# The number of bytes that are read at a time, also of a dense array. Larger blocks do not fit into the processor's
+# cache.
 BLOCK_BYTES = 1 << 20
 
 
@@ -19,11 +20,11 @@ def open_file(path: Path, advice: str) -> BinaryIO:
     Raises `OSError` if the file cannot be opened, and `RunError` if it is a folder, FIFO, socket or device. Reading a FIFO
     could wait forever, and a device may have no end. `advice` ends the message.
     """
-    # Check before opening, because opening a device may already have an effect.
+    # Checks the kind before opening, because opening a device may already have an effect.
     _check_kind(path, os.stat(path).st_mode, advice)
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     try:
-        # Check again: the file may have been replaced between the check and the opening.
+        # Checks the kind again, because the file may have been replaced between the first check and the opening.
         _check_kind(path, os.fstat(file.fileno()).st_mode, advice)
     except RunError:
         file.close()

@@ -19,10 +19,12 @@ from typing import Any, Callable
 
 from .errors import excerpt
 
-# The most values of a pickle, and of its memo. A value of one byte in a pickle takes about 60 bytes in Python.
+# The largest number of values of a pickle, and of its memo. A value of one byte in a pickle takes about 60 bytes in
+# Python.
 VALUES = 1 << 20
 
-# The most operations that make tuples or lists with elements, or fill lists and dictionaries. This also limits nesting.
+# The largest number of operations that make tuples or lists with elements, or that fill lists and dictionaries. This
+# also limits nesting.
 CONTAINERS = 4096
 
 # The names of all opcodes.
@@ -58,9 +60,9 @@ class Function:
 class ElementType:
     """A NumPy dtype."""
 
-    # Kind and size, "i4", "O8".
+    # Kind and size of the type, such as "i4" or "O8".
     code: str
-    # Byte order "<", ">", "|" or "="; empty until the type's state has been read.
+    # The byte order: "<", ">", "|" or "=". Empty until the state of the type has been read.
     order: str = ""
 
     @property
@@ -77,7 +79,7 @@ class ElementType:
 class Array:
     """A NumPy array."""
 
-    # None until the array's state has been read.
+    # The element type. None until the state of the array has been read.
     type: ElementType | None = None
     shape: tuple[int, ...] = ()
     is_fortran: bool = False
@@ -283,7 +285,7 @@ class _Reader:
         return ElementType(code)
 
     def byte_order(self, state: tuple) -> str:
-        # (version, byte order, subtype, names of fields, fields, size, alignment, flags)
+        # The state: (version, byte order, subtype, names of fields, fields, size, alignment, flags).
         if len(state) != 8 or state[0] != 3 or state[1] not in ("<", ">", "|", "="):
             raise _damaged("a type without a byte order")
         if any(part is not None for part in state[2:5]):

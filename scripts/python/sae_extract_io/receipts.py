@@ -41,7 +41,7 @@ def with_completed(directory: Path, entry: dict, cache: dict) -> dict:
     waiting, receipts = set(entry["authors_not_complete"]), cache[folder]
     found = []
     for name in entry["authors_not_complete"]:
-        # Invalid receipts raise these errors. They are ignored.
+        # Invalid receipts raise one of these errors and are ignored.
         with contextlib.suppress(AttributeError, KeyError, OverflowError, RunError, TypeError, ValueError):
             author, counts = _author(entry, receipts.get(name, []))
             if author is not None:
@@ -72,7 +72,8 @@ def _state_folder(directory: Path, entry: dict) -> Path | None:
         if parts[:1] != (".sae-extract",) or ".." in parts:
             return None
     else:
-        # Older versions did not write the folder to the entry. If a label has several folders, the right one is unknown.
+        # Older versions did not write the folder to the entry. If a label has several folders, the folder of this
+        # entry is unknown.
         parts = (".sae-extract", "models", entry["model"]["label"].replace("/", "_"))
         if parts[-1] in (".", ".."):
             return None

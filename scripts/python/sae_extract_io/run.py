@@ -17,8 +17,8 @@ from . import files, frames
 from .errors import RunError, UnfinishedRunWarning, printable
 from .manifest import Manifest, missing_ranks, read_manifest
 
-# If the arrays have more positions (D*T) than this, the size of a metric file is compared with run.json before memory is
-# allocated.
+# If the arrays have more positions (D*T) than this, the size of a metric file is compared with run.json before memory
+# is allocated.
 POSITIONS = 1 << 24
 
 METRICS = {"cross_entropy_loss": ".npy", "entropy_loss": ".npy", "tokens": ".json", "full_texts": ".json"}
@@ -82,7 +82,7 @@ def load_run(directory: str | os.PathLike, model: str | None = None) -> Run:
 
 
 def _listed(names: list[str]) -> str:
-    # There may be thousands of names.
+    # Shows at most ten names, because thousands may be missing.
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
@@ -381,7 +381,7 @@ class Author:
             matrix = files.read_sparse(path, (rows * columns, width), advice)
         else:
             matrix = files.read_dense(path, (rows, columns, width), advice)
-        # Padding has no entries, so data and indices are the same with and without it.
+        # Padding has no entries, so data and indices are the same with and without padding.
         real = np.zeros((rows, columns), bool)
         real[: self.documents] = self.real
         counts = np.diff(matrix.indptr)

@@ -33,7 +33,7 @@ def test_a_large_array_is_never_in_memory(tmp_path):
     assert (matrix.indices.reshape(rows, 40) == column).all()
     assert (matrix.data.reshape(rows, 40) == value).all()
     assert matrix.shape == (rows, shape[2]) and (np.diff(matrix.indptr) == 40).all()
-    # Blocks of 1 MiB, and the nonzero elements (2 MB), which exist twice while they are joined.
+    # The memory for blocks of 1 MiB, and for the nonzero elements (2 MB), which exist twice while they are joined.
     assert peak < 16e6
 
 

@@ -59,7 +59,7 @@ def test_a_layer_that_is_being_added(copied):
         3,
         "att",
     )
-    # The message has the command of the invocation for this hook.
+    # The message must have the command of the invocation for this hook.
     assert "--layers 3" in message
     gone = START + "res__activations__marsh-9__layer_1.sparse.npz"
     (directory / gone).unlink()
@@ -75,7 +75,7 @@ def test_authors_that_are_not_complete(copied):
         entry["command"].append("--overwrite")
 
     edited(directory, unfinish)
-    # Without the receipts, which would report these authors as complete.
+    # Removes the receipts, which would report these authors as complete.
     shutil.rmtree(directory / ".sae-extract")
     with pytest.warns(UnfinishedRunWarning, match="authors not complete: marsh-9, lantérne; run the same command") as caught:
         run = sae_extract_io.load_run(directory)
@@ -116,7 +116,7 @@ def test_authors_that_a_killed_run_has_completed(copied, load, form):
         assert author._entry == whole[name]._entry
         layer, site = run.hooks[0]
         assert (author.features(layer, site) != whole[name].features(layer, site)).nnz == 0
-    # mean_l0 is over the authors that are complete.
+    # mean_l0 must be that of the complete authors.
     layer, site = run.hooks[0]
     matrix, _ = run.features(layer, site)
     assert abs(run.saes[layer, site]["mean_l0"] - matrix.nnz / matrix.shape[0]) < 1e-9
@@ -129,7 +129,7 @@ def test_receipts_that_are_damaged_or_older(copied):
     path.write_bytes(b"\n".join([lines[0], lines[1][:99] + b"?" + lines[1][100:], lines[2], b""]))
     with pytest.warns(UnfinishedRunWarning):
         assert list(sae_extract_io.load_run(directory)) == ["orchard", "quarry works"]
-    # A receipt of older versions, in a folder that run.json does not name.
+    # Makes a receipt as older versions wrote it, in a folder that run.json does not name.
     path.unlink()
     (path.parent / "0123.receipt").write_bytes(lines[1][9:])
     edited(directory, lambda manifest: manifest["runs"][0].pop("state"))
@@ -166,7 +166,7 @@ def test_results_that_overwrite_has_removed(copied, load):
         entry["settings"]["max_seq_len"] = 100
         entry["saes"][0]["layer"] = 17
         manifest["runs"].insert(0, entry)
-        # An entry of a run that failed because another run was at work.
+        # Adds the entry of a run that failed because another run was at work.
         manifest["runs"].append(dict(entry, outcome="failed", authors=[]))
 
     edited(directory, older)
@@ -258,7 +258,8 @@ def test_a_damaged_archive(copied, name):
     for member in ("activations",) if name == DENSE else ("data", "indices", "indptr", "shape", "format"):
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(member + ".npy")
-        # A local header has 30 bytes, then the name, then extra bytes; its last two bytes are the number of extra bytes.
+        # A local header has 30 bytes, then the name, then extra bytes. Its last two bytes are the number of extra
+        # bytes.
         extra = int.from_bytes(whole[info.header_offset + 28 : info.header_offset + 30], "little")
         start = info.header_offset + 30 + len(info.filename) + extra
         for part in (0.3, 0.9):

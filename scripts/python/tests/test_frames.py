@@ -18,7 +18,7 @@ if importlib.util.find_spec("pandas") is None:
         for call in calls:
             with pytest.raises(ImportError, match="pip install pandas"):
                 call()
-        # Everything else works without pandas.
+        # All other functions must work without pandas.
         assert author.features(1, "res").nnz and "pandas" not in sys.modules
 
 else:

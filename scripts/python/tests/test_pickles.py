@@ -148,7 +148,7 @@ def test_nothing_that_a_pickle_names_is_called(copied, tmp_path):
             assert "; only plain data is loaded. sae-extract and NumPy do not write this" in message
             assert SPARSE in message and "run the same command again to make it" in message
         assert not mark.exists()
-    # `numpy.load` with allow_pickle executes the same pickle, so refusing it matters.
+    # The refusal is needed: `numpy.load` with allow_pickle executes the same pickle.
     rewrite(directory / SPARSE, metadata=object_array(Call(open, str(mark), "w")))
     with np.load(directory / SPARSE, allow_pickle=True) as file:
         file["metadata"].item().close()

@@ -9,7 +9,7 @@ from conftest import FIXTURES, MODEL, OTHER_MODEL
 
 from sae_extract_io import RunError
 
-# The model, layers and sites of each folder's run.
+# The model, the layers and the sites of each folder's run.
 LAYERS, SITES = [0, 1, 2, 3], ["res", "mlp", "att"]
 RUNS = {
     "dense": (MODEL, LAYERS, SITES),
@@ -139,7 +139,8 @@ def test_what_the_reference_implementation_got(runs, load):
                     reference = author.flat(file["activations"])
                 flips += (author.features(layer, site) != reference).sum()
                 bits += reference.size
-        # Whether a feature fires may depend on the processor if its activation is close to the threshold.
+        # If an activation is close to its threshold, the processor may decide whether the feature fires. So a few
+        # bits may differ.
         assert flips <= 3 + 5e-6 * bits
 
 
@@ -158,7 +159,7 @@ def test_raw_activations_of_the_reference_implementation(runs, load):
 
 
 def test_a_pad_token_in_a_text_is_a_token(runs, load):
-    # One text of the corpus contains <pad> and <bos>, and the tokenizer encodes each as the special token.
+    # One text of the corpus contains <pad> and <bos>, which the tokenizer encodes as special tokens.
     tokens = [piece for row in load(runs / "dense")["orchard"].tokens for piece in row]
     assert "<pad>" in tokens
 
@@ -230,7 +231,7 @@ def test_all_authors_at_once(runs, load):
             np.testing.assert_allclose(row, (run[name].features(2, "att").toarray() > 0).mean(axis=0))
     with pytest.raises(RunError, match="no author 'nobody'; there are 'orchard'"):
         run.features(2, "att", ["nobody"])
-    # mean_l0 in run.json is over all authors' tokens.
+    # mean_l0 in run.json is the mean over the tokens of all authors.
     tokens = [author.token_count for author in run.authors.values()]
     assert np.average(run.rates(2, "att").sum(axis=1), weights=tokens) == pytest.approx(run.saes[2, "att"]["mean_l0"])
 
@@ -252,7 +253,7 @@ def test_arrays_are_read_when_they_are_asked_for(copied, load):
     for path in directory.iterdir():
         if path.is_file():
             path.unlink()
-    # Values from run.json are already in memory. All other results need the files.
+    # Values from run.json are already in memory, but all other results need the files.
     assert run["harbour"].tokens_per_document.sum() == run["harbour"].token_count
     with pytest.raises(RunError, match="there is no such file"):
         run["harbour"].entropy  # noqa: B018
