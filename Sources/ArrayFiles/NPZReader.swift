@@ -48,7 +48,8 @@ public enum NPZError: Error, Equatable, CustomStringConvertible {
         case .badArray:
             "the file is damaged or not a .npy array of plain numbers: download or export it again"
         case .badMember: "the file is damaged: download or export it again"
-        case .unsupported: "save it again with np.savez as float32"
+        case .unsupported:
+            "save all arrays of this file again with np.savez (uncompressed), as float32"
         case .missingArray: "check that this is the right file"
         }
     }

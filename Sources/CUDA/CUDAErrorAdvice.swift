@@ -88,7 +88,7 @@ struct CUDAErrorAdvice {
         ),
         221: (
             "CUDA_ERROR_JIT_COMPILER_NOT_FOUND", "PTX JIT compiler library not found",
-            "libnvidia-ptxjitcompiler.so.1, a part of the driver, is missing: make it visible to the container"
+            "libnvidia-ptxjitcompiler.so.1, a part of the driver, is missing: install the complete driver; in a container, let the NVIDIA runtime add this library (NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
         ),
         222: (
             "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",

@@ -104,7 +104,7 @@ final class RecordReader {
 
     private func nextElement() throws -> Range<Int>? {
         guard let byte = try nextVisibleByte() else {
-            throw bad("the JSON array does not end with ], so the file may be cut short")
+            throw badArray("does not end with ], so the file is probably cut short")
         }
         if isAtFront {
             pass(to: position + 1)  // the opening bracket
@@ -115,10 +115,10 @@ final class RecordReader {
         } else if byte == UInt8(ascii: ",") {
             pass(to: position + 1)
         } else {
-            throw bad("a comma or the closing ] of the array is missing after a record")
+            throw badArray("lacks a comma or the closing ] after a record")
         }
         guard try nextVisibleByte() != nil else {
-            throw bad("the JSON array does not end with ], so the file may be cut short")
+            throw badArray("does not end with ], so the file is probably cut short")
         }
         return try extent()
     }
@@ -126,7 +126,7 @@ final class RecordReader {
     private func endOfArray() throws -> Range<Int>? {
         pass(to: position + 1)
         guard try nextVisibleByte() == nil else {
-            throw bad("other text follows the end of the JSON array")
+            throw badArray("is followed by other text")
         }
         return nil
     }
@@ -141,7 +141,7 @@ final class RecordReader {
             }
             if let end { return position..<position + end }
             guard try fill() else {
-                throw bad("the JSON array does not end with ], so the file may be cut short")
+                throw badArray("does not end with ], so the file is probably cut short")
             }
         }
     }
@@ -202,6 +202,12 @@ final class RecordReader {
 
     private func bad(_ reason: String) -> CorpusError {
         .badRecord(path: path, line: line, reason: reason)
+    }
+
+    private func badArray(_ reason: String) -> CorpusError {
+        .badFile(
+            path: path, line: line,
+            reason: "the JSON array \(reason); download or export the file again, or correct it")
     }
 }
 

@@ -57,7 +57,7 @@ package struct RunManifest {
             if entries.contains(where: { $0.hasSuffix(".json") }) { return [] }
             throw UsageError(
                 "--save_dir",
-                "\(place) exists but is not a manifest of sae-extract; move this file to another folder"
+                "\(place) exists, but it was not written by sae-extract or is damaged; move this file to another folder, or give another --save_dir"
             )
         }
         return runs

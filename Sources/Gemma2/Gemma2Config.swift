@@ -34,7 +34,7 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .badConfig(let path, let reason):
-            "\(path): \(reason); give the config.json of a Gemma-2 checkpoint"
+            "\(path): \(reason); give the folder of a Gemma-2 checkpoint (--model_path, or --model), or replace this file by the config.json of the Gemma-2 model"
         case .noWeights(let directory):
             "\(directory): has neither model.safetensors nor model.safetensors.index.json; give the folder of a checkpoint in Hugging Face's layout"
         case .otherContents(let directory, let reason): "\(directory): \(reason)"

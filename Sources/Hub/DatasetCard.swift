@@ -49,7 +49,7 @@ struct DatasetCard: Equatable, Sendable {
         func refusal(_ key: String) -> NoTrainSplit {
             NoTrainSplit(
                 reason:
-                    "its card sets \(key): \(entry[key]?.excerpt ?? "null") in the configuration \(name), and this program does not support that"
+                    "in its card, the configuration '\(name)' has the key '\(key)' with the value \(entry[key]?.excerpt ?? "null"), which this program does not support"
             )
         }
         // This program refuses `field`, and every `encoding` except UTF-8. It ignores members that it does not read
@@ -87,7 +87,8 @@ struct DatasetCard: Equatable, Sendable {
         func refusal(_ got: JSONValue, _ expected: String) -> NoTrainSplit {
             NoTrainSplit(
                 reason:
-                    "its card has invalid configs: expected \(expected), found \(got.excerpt)")
+                    "the key 'configs' of its card is invalid: expected \(expected), found \(got.excerpt)"
+            )
         }
         guard let list = configs.array else { throw refusal(configs, "a list") }
         var entries: [(name: String, object: JSONObject)] = []

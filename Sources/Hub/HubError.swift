@@ -126,7 +126,7 @@ package enum HubError: Error, Equatable, CustomStringConvertible {
         case .noClient(let repository, let file, let reason, let cache):
             "\(file.map { "\($0) of " } ?? "")\(repository) is not in the cache \(cache), and \(reason); download it with `hf download` or on another machine, or give local paths"
         case .noCorpus(let repository, let reason, let page):
-            "\(repository): \(reason); download or convert the files yourself (\(page)), and give them in --data_path"
+            "\(repository): \(reason); download the training files yourself (\(page)), convert them to one JSON or JSONL file, and give it in --data_path"
         }
     }
 

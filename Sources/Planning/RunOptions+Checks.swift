@@ -57,10 +57,11 @@ extension RunOptions {
                 endings.contains(where: name.hasSuffix) && !name.hasPrefix(".")
                     && !["dataset_info.json", "state.json", "dataset_dict.json"].contains(name)
             }
+            let isDictionary = fileExists(path + "/dataset_dict.json")
             throw UsageError(
                 "--data_path",
-                fileExists(path + "/dataset_info.json") || fileExists(path + "/dataset_dict.json")
-                    ? "\(path) is a folder that Python's datasets library saved; convert it to a file with load_from_disk(FOLDER)[\"train\"].to_json(FILE), and give the file"
+                isDictionary || fileExists(path + "/dataset_info.json")
+                    ? "\(path) is a folder that Python's datasets library saved; convert it to a file with load_from_disk(FOLDER)\(isDictionary ? "[\"train\"]" : "").to_json(FILE), and give the file"
                     : "\(path) is a folder; give a file\(file.map { ", e.g. \(path)/\($0)" } ?? "")"
             )
         }
@@ -79,7 +80,10 @@ extension RunOptions {
             throw UsageError("--save_dir", "is empty; give the folder for the results")
         }
         guard !selection.authorField.utf8.elementsEqual(selection.textField.utf8) else {
-            throw UsageError("--text_field", "is the same as --author_field; give two keys")
+            throw UsageError(
+                "--text_field",
+                "'\(selection.textField)' is also the value of --author_field; give two different keys of the corpus's records"
+            )
         }
     }
 

@@ -55,17 +55,17 @@ package enum ResultsError: Error, Equatable, CustomStringConvertible {
         case .noRun(let directory):
             "\(directory): there is no run.json, so this is not a --save_dir of sae-extract (yet); give the folder that a run wrote to"
         case .badManifest(let path, let reason):
-            "\(path): \(reason); it is not a manifest of sae-extract, or damaged: run the same command again to have it written anew"
+            "\(path): \(reason); sae-extract has not written this file, or it is damaged: repeat the run's command to write the file again"
         case .whichModel(let directory, let asked, let present):
             (asked.map { "\(directory) has no results of \($0)" }
                 ?? "\(directory) has results of several models")
                 + "; give --label with one of: \(present.joined(separator: ", "))"
         case .missingFile(let path):
-            "\(path) is missing; run the same command again to have it made anew"
+            "\(path) is missing; repeat the run's command to make it again"
         case .nothingComplete(let directory):
-            "\(directory): no author's files are complete yet; wait for the run, or run the same command again to continue it"
+            "\(directory): no author's files are complete yet; wait for the run, or repeat the run's command to continue it"
         case .badFile(let path, let reason):
-            "\(path): \(reason); the file is damaged or was changed: remove it and run the same command again to have it made anew"
+            "\(path): \(reason); the file or run.json is damaged or was changed: remove this file, and repeat the run's command to make the file again"
         case .link(let path, let target):
             "\(path): is a link to \(target): the page would show the content of that file to everybody who may read the page; replace the link by the file itself (cp -L, git annex unlock), and make the report again"
         case .otherFile(let path, let kind):

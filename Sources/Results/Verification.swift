@@ -229,7 +229,9 @@ private func describe(
         let mean = sum / Double(max(author.tokenCount, 1))
         let recorded = kind == .entropy ? author.meanEntropy : author.meanCrossEntropy
         guard abs(mean - recorded) <= 1e-9 * max(1, recorded) else {
-            throw bad("its mean is \(mean), but \(recorded) is recorded in run.json")
+            throw bad(
+                "the mean of its values without padding is \(mean), but \(recorded) is recorded in run.json"
+            )
         }
         return "float16 (\(run.rows), \(run.columns)), mean \(decimals(mean, 3)) nats"
     case .tokens:

@@ -16,6 +16,6 @@ package struct MissingFilesError: Error, Equatable, CustomStringConvertible {
     package var description: String {
         let others = names.count > 1 ? " and \(names.count - 1) more of this run's files" : ""
         return
-            "\(saveDirectory)/\(names.first ?? "")\(others): not in place at the end of the run, although all work is done; another program may have removed or changed the files; run the same command again to make the missing files"
+            "\(saveDirectory)/\(names.first ?? "")\(others): missing or changed at the end of the run, although all work is done; another program may have removed or changed such files; run the same command again to make them again"
     }
 }

@@ -69,7 +69,7 @@ package struct SAETree: Sendable {
             "gemma-scope-\(size.rawValue)-pt-res/layer_L/width_W/average_l0_N"
         if names.contains(where: SAEFile.fileNames.contains) {
             return
-                "is one SAE's folder; give the folder that contains \(whole), or choose this SAE with --sae_id"
+                "is one SAE's folder; give the folder that contains \(whole) (or mlp, att instead of res), and choose this SAE in it with --sae_id SITE:layer_L/width_W/average_l0_N"
         }
         if names.contains(where: { $0.hasPrefix("width_") || $0.hasPrefix("average_l0_") }) {
             return "is a folder of one layer's SAEs; give the folder that contains \(whole)"

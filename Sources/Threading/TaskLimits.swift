@@ -56,7 +56,7 @@ public struct TaskLimits: Sendable {
     public var known: String? {
         if let group {
             return
-                "pids.max of \(group.folder) is \(group.maximum), and \(group.count) threads and processes are in use"
+                "the control group \(group.folder) (a container or job) allows \(group.maximum) threads and processes (pids.max) and has \(group.count)"
         }
         let limits =
             (perUser.map { ["ulimit -u is \($0)"] } ?? [])

@@ -52,7 +52,7 @@ struct DiskTests: Resuming {
             Tool.tinyArguments(saveDirectory: folder.file("out")), exits: 74,
             environment: try shim(["FAULT_MAP": "\(ENOMEM):.safetensors"]))
         #expect(outcome.errors.contains("cannot map"))
-        #expect(outcome.errors.contains("raise the limit on memory"))
+        #expect(outcome.errors.contains("raise the memory limit"))
     }
 
     /// Checks that a failing system call ends the run with an error. The next run must not compute again the batches

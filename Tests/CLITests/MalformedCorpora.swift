@@ -41,7 +41,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "invalid UTF-8", exits: 65,
-            mentioning: ["line 2", "not valid UTF-8", "byte 24", "correct or remove"]
+            mentioning: ["line 2", "not valid UTF-8", "at offset 24", "correct or remove"]
         ) {
             try $0.useCorpus(
                 Array((good + "\n{\"style\": \"a\", \"text\": \"").utf8) + [0xFF, 0xFE]

@@ -192,7 +192,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "a pipe called run.json", exits: 64,
-            mentioning: ["--save_dir", "run.json", "move it away"]
+            mentioning: ["--save_dir", "run.json", "move this file"]
         ) {
             try $0.folder.write([], "out/x")
             try FileManager.default.removeItem(atPath: $0.saveDirectory + "/x")
@@ -200,7 +200,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "a run.json of somebody else's", exits: 64,
-            mentioning: ["--save_dir", "run.json", "move it away"]
+            mentioning: ["--save_dir", "run.json", "move this file"]
         ) {
             try $0.folder.write("[]".utf8, "out/run.json")
         },

@@ -156,7 +156,7 @@ extension MalformedInputTests {
             },
             MalformedInput(
                 "a key in another case", exits: 65,
-                mentioning: ["has no \"style\", but \"Style\"", "--author_field 'Style'"]
+                mentioning: ["has no \"style\", but it has \"Style\"", "--author_field 'Style'"]
             ) { try $0.useCorpus(lines: ["{\"Style\": \"a\", \"text\": \"b\"}"]) },
             MalformedInput(
                 "a number for an author", exits: 65,

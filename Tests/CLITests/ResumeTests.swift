@@ -217,7 +217,7 @@ struct ResumeTests: Resuming {
         try TestData.write("{}".utf8, to: folder.file("out/run.json"))
         for extra in [["--overwrite"], ["--dry_run"]] {
             let outcome = try run(job("out", extra), exits: 64)
-            #expect(outcome.errors.contains("is not a manifest of sae-extract"))
+            #expect(outcome.errors.contains("was not written by sae-extract or is damaged"))
         }
         #expect(try results("out") == before)
     }
@@ -280,7 +280,7 @@ struct ResumeTests: Resuming {
         try FileManager.default.removeItem(atPath: folder.file("out/\(name)"))
         #expect(tool.wait() == 74, "\(tool.log)")
         #expect(
-            tool.log.contains("\(name): not in place at the end of the run"), "\(tool.log)")
+            tool.log.contains("\(name): missing or changed at the end of the run"), "\(tool.log)")
         #expect(tool.log.contains("Run the same command again"))
         let again = try run(job("out", layers: [0, 1, 2, 3]))
         #expect(computed(again) == 0, "the journals still have it")

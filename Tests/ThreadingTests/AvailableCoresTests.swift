@@ -134,7 +134,8 @@ struct AvailableCoresTests {
         let limits = TaskLimits(perUser: 100, group: TaskLimits.fullGroup(groups(files)))
         #expect(
             limits.description
-                == "pids.max of /sys/fs/cgroup/pids is 12, and 12 threads and processes are in use")
+                == "the control group /sys/fs/cgroup/pids (a container or job) allows 12 threads and processes (pids.max) and has 12"
+        )
         #expect(
             TaskLimits(perUser: 9, addressSpace: 400).description
                 == "ulimit -u is 9, ulimit -v is 400")

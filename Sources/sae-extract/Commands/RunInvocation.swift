@@ -142,7 +142,7 @@ struct RunInvocation {
         guard placement.worldSize == 1 else {
             throw UsageError(
                 "--overwrite",
-                "cannot be given to rank \(placement.rank) of \(placement.worldSize): it would remove the results of the other ranks; clear \(flags.output.directory) once before submitting, or give another --save_dir"
+                "cannot be given if a run has several ranks (this is rank \(placement.rank) of \(placement.worldSize)), because each rank would remove the results of the others; leave out --overwrite, and remove the old results from \(flags.output.directory) before you start the ranks, or give another --save_dir"
             )
         }
         if let count = environment["SLURM_RESTART_COUNT"].flatMap({ Int($0) }), count > 0 {
@@ -154,7 +154,7 @@ struct RunInvocation {
         if let count = environment["SLURM_ARRAY_TASK_COUNT"].flatMap({ Int($0) }), count > 1 {
             throw UsageError(
                 "--overwrite",
-                "cannot be given to the tasks of an array (SLURM_ARRAY_TASK_COUNT is \(count)): each would remove the results of the others; clear \(flags.output.directory) once before submitting, or give another --save_dir"
+                "cannot be given to the tasks of an array (SLURM_ARRAY_TASK_COUNT is \(count)): each task would remove the results of the others; leave out --overwrite, and remove the old results from \(flags.output.directory) before you submit the array, or give another --save_dir"
             )
         }
         return true

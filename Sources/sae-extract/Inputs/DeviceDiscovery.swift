@@ -172,7 +172,7 @@ struct DeviceDiscovery {
         guard count >= tasks else {
             return (
                 [devices[placement.localRank % count]],
-                "\(tasks) tasks share the \(count) CUDA devices of this machine, so some devices hold two models; start at most \(count) tasks (if the scheduler gives each task its own devices, start one task per device)"
+                "\(tasks) tasks on this machine share \(count) CUDA devices, so some devices hold several models; start at most \(count) tasks on this machine. If these \(count) devices belong to this task alone, the task uses only one of them: give each task one device"
             )
         }
         let each = count / tasks
