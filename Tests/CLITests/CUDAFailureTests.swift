@@ -32,7 +32,7 @@ extension CUDATests {
 
     @Test(arguments: [
         ("FAKE_CUDA_DRIVER", "11040", "the driver is too old for libcudart"),
-        ("FAKE_CUDA_CC", "75", "compute capability 7.5, the kernels need 8.0 or later"),
+        ("FAKE_CUDA_CC", "75", "compute capability 7.5, but the kernels need 8.0 or later"),
         ("FAKE_CUDA_INIT", "804", "of different versions: restart the machine"),
         ("FAKE_CUDA_INIT", "999", "nvidia_uvm"),
         // Machines with NVSwitch report error 802 until the fabric manager runs. The stand-in's driver has no name

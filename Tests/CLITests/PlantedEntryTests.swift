@@ -86,7 +86,7 @@ struct PlantedEntryTests {
         mkfifo(path, 0o666)
         let outcome = try Tool.run(arguments(["--layers", "1"]), exits: 74)
         #expect(
-            outcome.errors.contains("cannot use \(path): it is a pipe (FIFO), and a file"),
+            outcome.errors.contains("cannot use \(path): it is a pipe (FIFO), expected a file"),
             "\(outcome.errors)")
         for command in ["verify", "inspect", "report"] { _ = try Tool.run([command, out]) }
     }

@@ -150,7 +150,9 @@ struct PrintedNamesTests: UsingFolder {
         let job = try job() + ["--log_level", "error"]
         expect(try Tool.run(job + ["--prefix", prefix]), showing: [])
         let outcome = try Tool.run(job)
-        expect(outcome, exits: 78, showing: [#"'x\nError: /data: forged\n\x1b[2J' there"#])
+        expect(
+            outcome, exits: 78,
+            showing: [#"'x\nError: /data: forged\n\x1b[2J' in the other run"#])
         let lines = outcome.errors.components(separatedBy: "\n")
         #expect(lines.count == 4 && lines[0].hasSuffix("of another configuration:"), "\(lines)")
         #expect(lines[1].hasPrefix("  --prefix: ") && lines[2].hasPrefix("Give another --save_dir"))

@@ -13,7 +13,7 @@ struct SignalTests: UsingFolder {
     init() throws {
         folder = try TemporaryFolder()
         arguments = Tool.arguments(
-            corpus: try folder.write(SyntheticCorpus.jsonl(documents: 400), "c.jsonl"),
+            corpus: try folder.write(SyntheticCorpus.jsonl(documents: 120), "c.jsonl"),
             layers: [0, 1, 2, 3], saveDirectory: folder.file("out"))
     }
 
@@ -32,7 +32,7 @@ struct SignalTests: UsingFolder {
         #expect(again.wait() == 0, "\(again.log)")
         let after = again.events.filter { $0.hasPrefix(#"{"batch""#) }
         #expect(before.isDisjoint(with: after), "a finished batch was computed again")
-        #expect(before.count + after.count == 200)
+        #expect(before.count + after.count == 60)
         try Tool.run(arguments.dropLast() + [folder.file("whole")], exits: 0)
         #expect(try results("out") == results("whole"))
     }

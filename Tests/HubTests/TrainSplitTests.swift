@@ -109,7 +109,8 @@ struct TrainSplitTests {
 
     /// Checks that the choice is refused if the datasets library would read other or additional files.
     @Test func partsAreNotRead() throws {
-        #expect(try refusal(["a.jsonl", "b.parquet"]).contains("library reads: b.parquet"))
+        #expect(
+            try refusal(["a.jsonl", "b.parquet"]).contains("program cannot read: b.parquet"))
         #expect(try refusal(["a.jsonl", "b.csv", "c.csv"]).contains("b.csv, c.csv"))
         #expect(
             try refusal(["a.jsonl", "b.jsonl.bz2"]).contains("b.jsonl.bz2 cannot be read"))
