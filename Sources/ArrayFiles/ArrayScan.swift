@@ -7,10 +7,11 @@ import Glibc
 public struct ArrayScan: @unchecked Sendable {
     /// How the bytes of the array are stored.
     enum Source {
-        /// Plain bytes, header included. The data begins at byte `dataOffset`. `crc32` is the CRC-32 that the archive
-        /// states; nil for a `.npy` file.
+        /// The bytes of the array, header included. The data begins at byte `dataOffset`. `crc32` is the CRC-32 that
+        /// the archive states; nil for a `.npy` file.
         case bytes(UnsafeRawBufferPointer, dataOffset: Int, crc32: UInt32?)
-        /// A DEFLATE stream. The data begins at byte `dataOffset` of the unpacked bytes. `crc32` is their CRC-32.
+        /// A DEFLATE stream. The data begins at byte `dataOffset` of the unpacked bytes. `crc32` is the CRC-32 of the
+        /// unpacked bytes.
         case deflated(UnsafeRawBufferPointer, dataOffset: Int, crc32: UInt32)
     }
 
@@ -48,12 +49,10 @@ public struct ArrayScan: @unchecked Sendable {
             source: .bytes(file.bytes, dataOffset: length, crc32: nil), owner: file)
     }
 
-    /// The number of elements that the header states. Call `checkSize` first, because the product can overflow and
-    /// trap.
+    /// The number of elements, computed from the header. Call `checkSize` first: the product traps if it overflows.
     public var count: Int { header.shape.reduce(1, *) }
 
-    /// Throws `NPZError` if the elements are not plain numbers, or if the size of the data does not fit the type and
-    /// shape.
+    /// Throws `NPZError` unless the elements are numbers and the size of the data fits the header.
     public func checkSize() throws {
         guard let elementSize else {
             throw NPZError.unsupported(
@@ -91,10 +90,10 @@ public struct ArrayScan: @unchecked Sendable {
         "u8": 8, "b1": 1,
     ]
 
-    /// Calls `body` with the index and the bits of each element that has a nonzero bit, in storage order. The time is
-    /// proportional to the packed size plus the number of nonzero elements. For plain bytes, checks the CRC-32 before
-    /// the first call. For a DEFLATE stream, checks size and CRC-32 after the last call. Throws `NPZError`, or what
-    /// `body` throws.
+    /// Calls `body` with the index and the bits of each element that is not all zero bits, in storage order. The time
+    /// is proportional to the packed size plus the number of these elements. Throws `NPZError`, or what `body`
+    /// throws. A compressed array is checked during the calls. If it is damaged, `body` may have been called before
+    /// the error.
     public func forEachNonzero(_ body: (_ index: Int, _ bits: UInt64) throws -> Void) throws {
         try checkSize()
         var elements = ElementAssembler(size: elementSize!, offset: dataOffset)
@@ -133,8 +132,7 @@ public struct ArrayScan: @unchecked Sendable {
         }
     }
 
-    /// Calls `body` with the index and bits of each nonzero 32-bit word. An incomplete last word is padded with zero
-    /// bytes.
+    /// Calls `body` with the index and bits of each nonzero 32-bit word. The last word is padded with zero bytes.
     private func forEachWord(
         of bytes: UnsafeRawBufferPointer, _ body: (Int, UInt32) throws -> Void
     ) throws {

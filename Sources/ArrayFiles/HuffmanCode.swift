@@ -1,5 +1,5 @@
-// Huffman codes of DEFLATE (RFC 1951, 3.2.2 and 3.2.7). Computes the optimal code for given symbol frequencies, and
-// the block header that describes a code.
+// Huffman codes of DEFLATE (RFC 1951, 3.2.2 and 3.2.7): the optimal code for given symbol frequencies, and the header
+// of a block.
 
 /// A prefix code over the symbols 0, 1, …
 struct HuffmanCode {
@@ -8,8 +8,8 @@ struct HuffmanCode {
     /// The code word of each symbol in DEFLATE's bit order: the first bit is the lowest bit.
     let codes: [UInt16]
 
-    /// Makes the code with the fewest bits in total if symbol i occurs `frequencies[i]` times. No code word has more
-    /// than `limit` bits.
+    /// Makes the code with which the output has the fewest bits, if symbol i occurs `frequencies[i]` times. No code
+    /// word has more than `limit` bits.
     init(frequencies: [Int], limit: Int) {
         self.init(lengths: HuffmanCode.lengths(frequencies, limit))
     }
@@ -20,9 +20,10 @@ struct HuffmanCode {
         codes = HuffmanCode.codes(lengths)
     }
 
-    /// Returns code word lengths by the package-merge algorithm (Larmore and Hirschberg 1990). The algorithm makes
-    /// `limit` lists. Each list has all n symbols, and pairs of entries of the previous list, sorted by weight. The
-    /// code word of a symbol has as many bits as the symbol occurs in the first 2n - 2 entries of the last list.
+    /// Returns code word lengths by the package-merge algorithm (Larmore and Hirschberg 1990). It makes `limit` lists
+    /// of packages, sorted by weight. The first list has one package for each of the n symbols that occur. Each later
+    /// list has these n packages and the pairs of packages of the previous list. A symbol gets one bit for each time
+    /// that it occurs in the first 2n - 2 packages of the last list.
     private static func lengths(_ frequencies: [Int], _ limit: Int) -> [UInt8] {
         struct Package {
             var weight: Int
@@ -44,8 +45,7 @@ struct HuffmanCode {
                     weight: list[2 * i].weight + list[2 * i + 1].weight,
                     symbols: list[2 * i].symbols + list[2 * i + 1].symbols)
             }
-            // If a symbol and a pair have equal weights, the symbol comes first. So the result depends only on the
-            // frequencies.
+            // Of equal weights, the symbol comes before the pair. So equal frequencies always give the same code.
             list = []
             var next = 0
             for symbol in single {
@@ -85,10 +85,10 @@ extension UInt16 {
     }
 }
 
-/// The header of a DEFLATE block with a dynamic code. It lists the lengths of the code words, which are encoded by a
-/// code of their own.
+/// The header of a DEFLATE block that has its own two codes. It lists the lengths of their code words, compressed
+/// with a third code.
 struct DynamicBlockHeader {
-    /// The order in which the header lists the lengths of the code for code lengths (RFC 1951, 3.2.7).
+    /// The order in which the header lists the code word lengths of the third code (RFC 1951, 3.2.7).
     static let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]
 
     /// The fields of the header in the order in which they are written. Each has a value and a number of bits.
@@ -125,8 +125,8 @@ struct DynamicBlockHeader {
         var extraBits = 0
     }
 
-    /// Returns `lengths` in DEFLATE's run-length encoding. The symbols 0…15 are lengths. Symbol 16 repeats the
-    /// previous length 3 to 6 times. Symbol 17 stands for 3 to 10 zeros, symbol 18 for 11 to 138 zeros.
+    /// Returns `lengths` in DEFLATE's run-length encoding. A symbol of 0…15 is one length. Symbol 16 repeats the
+    /// previous length 3 to 6 times. Symbol 17 is a run of 3 to 10 zeros, symbol 18 a run of 11 to 138 zeros.
     private static func runs(_ lengths: [UInt8]) -> [Run] {
         var runs: [Run] = []
         var position = 0

@@ -5,8 +5,7 @@ import Glibc
 
 /// The content of a `.npy` header.
 public struct NPYHeader: Equatable, Sendable {
-    /// NumPy's type string, such as `<f4`, `<f2`, `<i4` or `|O`. For a structured array, the list of its fields as
-    /// written.
+    /// NumPy's type string, such as `<f4` or `|O`. For a structured array, the list of its fields as the file has it.
     public var descr: String
     /// Whether the first index varies fastest (column-major, Fortran order).
     public var isFortranOrder: Bool
@@ -20,8 +19,7 @@ public struct NPYHeader: Equatable, Sendable {
         self.shape = shape
     }
 
-    /// The header as NumPy writes it: version 1.0, padded with spaces so that the data begins at a multiple of 64
-    /// bytes.
+    /// The header as NumPy writes it: version 1.0, padded with spaces to a multiple of 64 bytes.
     public var encoded: [UInt8] {
         let sizes =
             shape.count == 1 ? "\(shape[0])," : shape.map(String.init).joined(separator: ", ")
@@ -39,8 +37,7 @@ public struct NPYHeader: Equatable, Sendable {
     /// The most dimensions of an array, as in NumPy 2.
     fileprivate static let mostDimensions = 64
 
-    /// Reads the header at the start of `bytes`. `length` is the length of the header in bytes; the data begins at
-    /// this offset. Throws `NPYHeaderProblem`.
+    /// Reads the header at the start of `bytes`. The data begins at byte `length`. Throws `NPYHeaderProblem`.
     static func read(
         _ bytes: UnsafeRawBufferPointer
     ) throws(NPYHeaderProblem) -> (header: NPYHeader, length: Int) {

@@ -4,8 +4,8 @@
 import Files
 import Glibc
 
-/// The error for a `.npz` or `.npy` file that was refused. It names the file and, if one array has the problem, the
-/// array.
+/// The error for a `.npz` or `.npy` file that was refused. It names the file, and the array if only one array is
+/// wrong.
 public enum NPZError: Error, Equatable, CustomStringConvertible {
     /// The file is not a ZIP file, or its directory is damaged.
     case badArchive(path: String, reason: String)
@@ -91,8 +91,8 @@ public struct NPZReader: Sendable {
         return withExtendedLifetime(array.owner) { (array.header, Array(array.data)) }
     }
 
-    /// Returns the header of array `name` and its unpacked data. The data is valid as long as `owner` exists. Throws
-    /// if the CRC-32 is wrong.
+    /// Returns the header of array `name` and the unpacked data, which is valid as long as `owner` exists. Throws
+    /// `NPZError` or `FileError`.
     private func locate(
         _ name: String
     ) throws -> (header: NPYHeader, data: UnsafeRawBufferPointer, owner: AnyObject) {
@@ -103,8 +103,8 @@ public struct NPZReader: Sendable {
         return (header, UnsafeRawBufferPointer(rebasing: bytes[length...]), owner)
     }
 
-    /// Returns array `name` as a tensor of floats. Throws `NPZError` if the array is missing or damaged, or if its
-    /// type is not `<f4` or `<f2`. Throws `FileError` if the system gives no memory for the unpacked array.
+    /// Returns array `name` as a tensor. Throws `NPZError` if the array is missing or damaged, or if its type is not
+    /// `<f4` or `<f2`. Throws `FileError` if there is no memory for the unpacked array.
     public func tensor(_ name: String) throws -> StoredTensor {
         let (header, data, owner) = try locate(name)
         return StoredTensor(
@@ -124,12 +124,12 @@ public struct NPZReader: Sendable {
 
     /// Weights of up to this number of unpacked bytes may have any compression ratio.
     static let freelyUnpacked = 64 << 20
-    /// The largest allowed ratio of unpacked to packed size. The ratio of trained weights is about 1.25, that of
-    /// pruned weights is higher, and that of zeros alone is about 1000.
+    /// The largest allowed ratio of unpacked to packed size. Trained weights have a ratio of about 1.25, an array of
+    /// zeros about 1000.
     private static let mostUnpacking = 64
 
-    /// Throws `NPZError` if array `name`, which holds weights, would unpack to far more bytes than it has in the
-    /// file. Without this check, a file of a few megabytes could use up all memory.
+    /// Throws `NPZError` if the weights `name` would unpack to far more bytes than they have in the file. Otherwise,
+    /// a small file could use up all memory.
     public func checkUnpacking(ofWeights name: String) throws {
         let member = try member(name)
         guard member.method != 0, member.size > NPZReader.freelyUnpacked,
@@ -166,8 +166,8 @@ public struct NPZReader: Sendable {
         .badMember(path: file.path, member: member.name, reason: reason)
     }
 
-    /// Returns array `name` as an `ArrayScan`, which reads the elements without unpacking the whole array into
-    /// memory. Throws `NPZError` or `FileError`.
+    /// Returns array `name` for reading from start to end, without unpacking all of it into memory. Throws `NPZError`
+    /// or `FileError`.
     public func scan(_ name: String) throws -> ArrayScan {
         let member = try member(name)
         let packed = try storedBytes(of: member)
@@ -182,8 +182,8 @@ public struct NPZReader: Sendable {
     /// The number of bytes at the front of a member that are enough for its whole header, both unpacked and packed.
     private static let longestHeader = NPYHeader.longest + 12
 
-    /// Returns the header of `member` and the header's unpacked length in bytes. `packed` has at least the front of
-    /// the member's bytes in the file.
+    /// Returns the header of `member` and the header's unpacked length in bytes. `packed` are the bytes of `member`
+    /// in the file, at least the first `longestHeader` of them.
     private func frontHeader(
         of member: Member, _ packed: UnsafeRawBufferPointer
     ) throws -> (header: NPYHeader, length: Int) {
@@ -222,8 +222,8 @@ public struct NPZReader: Sendable {
         return member
     }
 
-    /// Returns the bytes of `member` as the archive stores them, at most the first `limit` bytes. Throws `NPZError`
-    /// or `FileError`.
+    /// Returns the first `limit` bytes of `member` as they are in the file, or all if there are fewer. Throws
+    /// `NPZError` or `FileError`.
     private func storedBytes(
         of member: Member, loading limit: Int = .max
     ) throws -> UnsafeRawBufferPointer {
@@ -237,7 +237,7 @@ public struct NPZReader: Sendable {
         guard try hasHeader() else {
             throw bad(member, "has no local header at the offset that the directory gives")
         }
-        // A local header can have placeholders for the sizes. So the sizes come from the directory, and only the
+        // The local header may have placeholders instead of sizes, so the sizes come from the directory. Only the
         // lengths of the name and of the extra field come from the local header.
         let data = start + 30 + Int(archive.u16(start + 26)) + Int(archive.u16(start + 28))
         guard data <= archive.count, member.compressedSize <= archive.count - data else {
@@ -249,8 +249,8 @@ public struct NPZReader: Sendable {
                 throw bad(member, "is not compressed, but its compressed and unpacked sizes differ")
             }
         case 8:
-            // DEFLATE unpacks to at most 1032 times the packed size. A larger announced size is refused before memory
-            // is allocated.
+            // DEFLATE unpacks to at most 1032 times the packed size. A larger announced size is an error. It is found
+            // here, before memory is allocated.
             guard member.size <= 1032 * member.compressedSize + 1024 else {
                 throw bad(
                     member, "announces \(member.size) bytes, more than its compressed data can hold"
@@ -323,8 +323,8 @@ public struct NPZReader: Sendable {
             else { throw damaged("its ZIP64 directory is damaged") }
             (count, offset) = (wideCount, wideOffset)
         }
-        // Loads the directory, which begins at `offset` and ends before the end record. The directory's announced
-        // size is not used.
+        // Loads everything from the start of the directory on. The size that the end record gives for the directory
+        // is not needed.
         if (0...end).contains(offset) { try file.load(offset..<archive.count) }
         var members: [String: Member] = [:]
         for _ in 0..<count {
@@ -360,7 +360,7 @@ public struct NPZReader: Sendable {
             decoding: archive[offset + 46..<offset + 46 + nameLength], as: UTF8.self)
         if name.hasSuffix(".npy") { name.removeLast(4) }
         guard archive.u16(offset + 8) & 1 == 0 else { throw damaged("\(name) is encrypted") }
-        // A field that does not fit into 32 bits is in the ZIP64 extra field. The order is: unpacked size, packed
+        // A field that does not fit into 32 bits is in the ZIP64 extra field, in this order: unpacked size, packed
         // size, offset.
         var wide = zip64Fields(archive, from: offset + 46 + nameLength, count: extraLength)
         func field(_ position: Int) throws -> Int {

@@ -1,5 +1,5 @@
-// Writes .npz archives as a stream. A member can have any size, because it is never in memory as a whole.
-// ZIP: PKWARE APPNOTE.TXT 6.3. Every local header has the ZIP64 field, as in the archives that NumPy writes.
+// Writes .npz archives as a stream. No member is in memory as a whole, so a member can have any size.
+// ZIP: PKWARE APPNOTE.TXT 6.3. As in NumPy's archives, every local header has the ZIP64 field.
 
 import Files
 
@@ -60,8 +60,8 @@ public final class NPZWriter {
         try end()
     }
 
-    /// Writes a float32 array in C order. `elements` gives the nonzero elements. The time is proportional to the
-    /// number of nonzero elements. Calls `elements` twice; both calls must give the same elements.
+    /// Writes a float32 array in C order from its nonzero `elements`, in time proportional to their number. Calls
+    /// `elements` twice; both calls must give the same elements.
     public func addSparse(_ name: String, _ header: NPYHeader, _ elements: SparseElements) throws {
         precondition(open == nil, "the array before is not complete")
         precondition(header.descr == "<f4" && !header.isFortranOrder)

@@ -1,5 +1,5 @@
-// Reads pickles of plain data without executing code. Builds only plain values, NumPy arrays and NumPy types. Refuses
-// a pickle that asks for any other object.
+// Reads pickles without executing code. Builds plain values, NumPy arrays and NumPy types. Refuses a pickle that asks
+// for any other object.
 // Opcodes: CPython Lib/pickletools.py, protocols 0 to 5.
 
 /// A value that was read from a pickle.
@@ -20,8 +20,8 @@ public indirect enum PickleValue: Equatable, Sendable {
     case list([PickleValue])
     /// A `dict`: its entries in order. Several entries may have the same key.
     case dictionary([Entry])
-    /// A NumPy array or scalar of plain numbers: its header and the bytes of its elements. The header states the
-    /// order of the elements (C or Fortran).
+    /// A NumPy array or scalar of numbers: its header, and the bytes of its elements in the order that the header
+    /// states.
     case array(NPYHeader, [UInt8])
     /// A NumPy array of Python objects.
     case objects(shape: [Int], [PickleValue])
@@ -42,8 +42,8 @@ public indirect enum PickleValue: Equatable, Sendable {
         self = try machine.run()
     }
 
-    /// The value of the string key `key`; the last value if the key occurs several times. Nil if this is not a
-    /// dictionary or lacks the key.
+    /// The value of the key `key`. If the key occurs several times, the last value. Nil if this is not a dictionary
+    /// or lacks the key.
     public subscript(key: String) -> PickleValue? {
         guard case .dictionary(let entries) = self else { return nil }
         return entries.last { $0.key == .string(key) }?.value
@@ -111,13 +111,13 @@ private struct Unpickler {
     private var position = 0
     private var stack: [Item] = []
     private var memo: [Int: Item] = [:]
-    /// How many more values may be copied to or from the memo. Without this limit, a short pickle could make copies
-    /// of copies until memory is full.
+    /// How many more values may be copied to or from the memo. Without a limit, a short pickle could fill the memory
+    /// with copies of copies.
     private var budget = 10_000_000
     /// How many more times a list or dictionary may be built or extended. This also limits the nesting depth.
     private var containers = 4096
-    /// The longest accepted name of a type, in bytes. Names that NumPy makes are shorter (`f4`, `O8`, `S1048576`).
-    /// Without this limit, a pickle could make a name that grows with each use.
+    /// The longest accepted name of a NumPy type, in bytes. Real names are shorter (`f4`, `O8`, `S1048576`). Without
+    /// a limit, a pickle could make a name longer with each use.
     private static let longestType = 16
 
     /// An item of the stack.
@@ -207,8 +207,8 @@ private struct Unpickler {
 
     // MARK: NumPy's objects
 
-    /// Evaluates a call (opcode REDUCE). Accepts only the calls that make NumPy arrays and types. This code makes
-    /// their results itself and never runs Python code.
+    /// Evaluates a call (opcode REDUCE). Accepts only the calls that make NumPy arrays and types, and makes their
+    /// results without Python.
     private mutating func reduce() throws(PickleError) {
         let arguments = try pop()
         guard case .global(let module, let name) = try pop() else {
@@ -321,8 +321,8 @@ private struct Unpickler {
     private mutating func get(_ slot: Int) throws(PickleError) {
         guard let item = memo[slot] else { throw damaged("it refers to an unknown memo entry") }
         if case .value(let value) = item {
-            // Python stores a container in the memo by reference, then fills it. Here, the memo has a copy, which
-            // stays empty. So a second use of a container whose copy is empty is refused.
+            // The memo has a copy of the container as it was when it was stored. If the copy is empty, Python may
+            // have filled the container later. So its content is unknown, and the pickle is refused.
             if value == .list([]) || value == .dictionary([]) {
                 throw .refused("a list or dictionary in two places")
             }
@@ -345,8 +345,7 @@ private struct Unpickler {
 
     private mutating func append(_ values: [PickleValue]) throws(PickleError) {
         guard case .list(var list) = try popValue() else { throw damaged("a list is missing") }
-        // The list is no longer on the stack, so it grows in place. With another reference, each small append would
-        // copy it.
+        // `popValue` took the list off the stack. So `+=` extends the list in place and does not copy it.
         list += values
         try pushContainer(.list(list))
     }

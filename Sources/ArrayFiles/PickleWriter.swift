@@ -117,7 +117,7 @@ package struct PickleWriter {
         memoize()
     }
 
-    /// Appends the NumPy type `dtype(code, False, True)` and its state. The class `dtype` must be on top of the
+    /// Appends the NumPy type `dtype(code, False, True)` with its state. The class `dtype` must be on top of the
     /// stack.
     package mutating func dtype(_ code: String, byteOrder: String, flags: Int) {
         string(code)

@@ -4,8 +4,7 @@
 import ByteJSON
 import Files
 
-/// The error for a safetensors file that was refused. It names the file and, if one tensor has the problem, the
-/// tensor.
+/// The error for a safetensors file that was refused. It names the file, and the tensor if only one tensor is wrong.
 public enum SafetensorsError: Error, Equatable, CustomStringConvertible {
     /// The file is shorter than the header length that it announces.
     case truncatedHeader(path: String, announced: UInt64, fileSize: Int)
@@ -67,17 +66,16 @@ public struct SafetensorsFile: Sendable {
     private static let elementTypes: [String: ElementType] = [
         "F32": .float32, "BF16": .bfloat16, "F16": .float16,
     ]
-    /// The number of bytes of an element, for types whose elements have whole bytes. The format has types of less
-    /// than a byte (F4, F6_E2M3, F6_E3M2), and newer versions have more types. For types that are not in this table,
-    /// the number of bytes that the header announces is accepted.
+    /// The number of bytes of an element, by the format's name of the type. Types of less than a byte and types of
+    /// newer versions of the format are missing. The size of a tensor of such a type is not checked.
     private static let sizes: [String: Int] = [
         "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "BF16": 2, "F16": 2,
         "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
         "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
     ]
 
-    /// Memory-maps the file at `path` and checks every entry for wrong sizes, bounds, overlaps and gaps. Throws
-    /// `FileError`, `UnexpectedFileError` or `SafetensorsError`.
+    /// Memory-maps the file at `path` and checks the sizes of all tensors, and that their data lie in the file
+    /// without overlaps or gaps. Throws `FileError`, `UnexpectedFileError` or `SafetensorsError`.
     public init(path: String) throws {
         let file = try MappedFile(path: path, .onDemand)
         do {
@@ -211,8 +209,8 @@ public struct SafetensorsFile: Sendable {
         tensors[ExactString(name)] != nil || otherTypes[ExactString(name)] != nil
     }
 
-    /// Returns the tensor called `name`. Throws `SafetensorsError` if the tensor is missing, or if this program does
-    /// not compute with its type. Throws `FileError` if the bytes of the tensor cannot be read.
+    /// Returns the tensor called `name`. Throws `SafetensorsError` if the tensor is missing or has a type that this
+    /// program does not compute with. Throws `FileError` if its bytes cannot be read.
     public func tensor(_ name: String) throws -> StoredTensor {
         let tensor = try entry(name)
         let start = tensor.bytes.baseAddress.map { $0 - file.bytes.baseAddress! } ?? 0
@@ -220,8 +218,8 @@ public struct SafetensorsFile: Sendable {
         return tensor
     }
 
-    /// Returns element type and shape of the tensor called `name`. Does not read its numbers. Throws
-    /// `SafetensorsError` as `tensor` does.
+    /// Returns the element type and shape of the tensor called `name`, without reading its elements. Throws
+    /// `SafetensorsError` in the same cases as `tensor`.
     public func tensorHeader(
         _ name: String
     ) throws(SafetensorsError) -> (elementType: ElementType, shape: [Int]) {

@@ -1,8 +1,8 @@
 // Computes the CRC-32 (ISO 3309) of words that are nearly all zero, without a step for each zero word.
 //
-// A word w changes the CRC register from R to A(R ^ w), where A is the step over four zero bytes. A is linear over
-// GF(2). So n zero words change the register from R to A^n(R). The code writes n in base 16 and has a table for each
-// value of each digit. It applies one table for each nonzero digit of n.
+// A word w changes the CRC register from R to A(R ^ w), where A is the step over four zero bytes. So n zero words
+// change it from R to A^n(R). A is linear over GF(2), so tables can apply each power of A. The code writes n in base
+// 16 and applies one power of A for each nonzero digit.
 
 /// Computes the CRC-32 of 32-bit little-endian words. The caller appends the words in order.
 struct SparseCRC32 {
@@ -28,8 +28,8 @@ struct SparseCRC32 {
     }
 }
 
-/// The operators A^(v·16^d) for v = 1…15 and d = 0…9. Each operator has four tables of 256 entries, one table for
-/// each byte of the register.
+/// The operators A^(v·16^d) for v = 1…15 and d = 0…9. Each operator is four tables of 256 numbers, one for each byte
+/// of the register.
 private struct ZeroOperators: Sendable {
     static let shared = ZeroOperators()
 

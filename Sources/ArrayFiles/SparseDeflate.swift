@@ -1,14 +1,13 @@
-// Writes the DEFLATE stream (RFC 1951) of an array that is nearly all zero, from its nonzero elements. The time is
-// proportional to the number of nonzero elements. A general compressor would read gigabytes of zeros.
+// Writes the DEFLATE stream (RFC 1951) of an array that is nearly all zero. The time is proportional to the number of
+// nonzero elements. A general compressor would read gigabytes of zeros.
 //
 // A run of zero bytes becomes one literal, then matches of length 258 at distance 1. Such a match usually takes two
-// bits in the dynamic Huffman code of the array. The writer reads the elements twice: first to count the symbols,
-// then to write them.
+// bits. The writer reads the elements twice: first to count the symbols for the Huffman code, then to write them.
 
 import Files
 
-/// A function that calls its argument for each nonzero element, with the index of the element in C order and its
-/// value. The indices ascend.
+/// A function that calls `element` with each nonzero element of an array. `index` is the index in C order; it
+/// ascends.
 public typealias SparseElements = (_ element: (_ index: Int, _ value: Float) throws -> Void) throws
     -> Void
 
@@ -18,7 +17,7 @@ struct SparseDeflate {
     /// The number of float32 numbers.
     let count: Int
 
-    /// Writes the stream to `file` and returns the CRC-32 of the decoded bytes. Calls `elements` twice; both calls
+    /// Writes the stream to `file` and returns the CRC-32 of the unpacked bytes. Calls `elements` twice; both calls
     /// must give the same elements.
     func write(_ elements: SparseElements, to file: OutputFile) throws -> UInt32 {
         let counter = try go(through: elements, SymbolCounter(head))
@@ -28,7 +27,7 @@ struct SparseDeflate {
         return counter.checksum
     }
 
-    /// Converts the whole member to symbols, sends them to `sink`, and returns `sink`.
+    /// Converts the header and all numbers to symbols, sends them to `sink`, and returns `sink`.
     private func go<Sink: SymbolSink>(
         through elements: SparseElements, _ sink: Sink
     ) throws -> Sink {
@@ -47,8 +46,8 @@ struct SparseDeflate {
 
 /// Receives the symbols of a DEFLATE stream in order.
 private protocol SymbolSink {
-    /// Tells the sink that `zeros` zero words come next, then the word `bits` if it is not nil. The literals and
-    /// matches of these words follow in calls of the other functions.
+    /// Announces `zeros` zero words, then the word `bits` if it is not nil. Their literals and matches follow in
+    /// calls of the other functions.
     mutating func words(_ zeros: Int, then bits: UInt32?)
     mutating func literal(_ byte: UInt8) throws
     /// Receives a match of `length` bytes (3 to 258) at distance 1.
@@ -94,8 +93,7 @@ private struct ZeroRunTokens<Sink: SymbolSink> {
     }
 
     private mutating func flush() throws {
-        // A match at distance 1 repeats the byte before it. No zero precedes the first zero of a run, so that zero is
-        // a literal.
+        // A match at distance 1 repeats the byte before it. So the first zero of a run must be a literal.
         try sink.literal(0)
         let (longest, rest) = (zeros - 1).quotientAndRemainder(dividingBy: 258)
         if longest > 0 { try sink.longestMatches(longest) }
@@ -114,14 +112,14 @@ private struct LengthCode {
     let extra: Int
     let extraBits: Int
 
-    /// The codes of the match lengths 0...258. The entries 0, 1 and 2 are not used.
+    /// The codes of the match lengths 0...258. Those of 0, 1 and 2 are not used, because a match has at least 3
+    /// bytes.
     static let all: [LengthCode] = {
         var codes = [LengthCode](
             repeating: LengthCode(symbol: 0, extra: 0, extraBits: 0), count: 259)
         var (length, symbol) = (3, 257)
         while symbol < 285 {
-            // The first eight symbols have no extra bits. After these, four symbols have one extra bit, four have
-            // two, and so on.
+            // The first eight symbols have no extra bits, the next four have one each, the next four two, and so on.
             let bits = symbol < 265 ? 0 : (symbol - 261) / 4
             for extra in 0..<1 << bits where length + extra < 258 {
                 codes[length + extra] = LengthCode(symbol: symbol, extra: extra, extraBits: bits)
@@ -245,7 +243,7 @@ private struct BitWriter {
     private var bits: UInt64 = 0
     private var count = 0
 
-    /// A class, so that the memory is freed when the last reference is released.
+    /// This is a class, so that its memory is freed when the last reference is released.
     private final class Buffer {
         static let size = 1 << 16
         let bytes = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)

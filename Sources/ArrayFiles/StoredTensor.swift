@@ -85,8 +85,7 @@ public struct StoredTensor: @unchecked Sendable {
     }
 }
 
-/// Returns the product of the dimensions in `shape` and `elementSize`. Nil if a dimension is negative or the product
-/// overflows.
+/// Returns the size in bytes of an array. Nil if a dimension is negative or the size overflows.
 func byteCount(shape: [Int], elementSize: Int) -> Int? {
     var product = elementSize
     for dimension in shape {

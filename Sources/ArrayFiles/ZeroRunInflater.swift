@@ -1,5 +1,5 @@
-// Decodes a DEFLATE stream (RFC 1951) of bytes that are nearly all zero, without storing the zeros. The result is the
-// index and value of each nonzero word. `SparseDeflate` writes such streams. Streams that zlib wrote are decoded too.
+// Decodes DEFLATE streams (RFC 1951) of bytes that are nearly all zero, as `SparseDeflate` or zlib writes them. The
+// zeros are not stored. The result is the index and value of each nonzero word.
 
 import Files
 import Glibc
@@ -29,18 +29,18 @@ struct ZeroRunInflater {
 
     private var bits: BitReader
     private var words: WordAssembler
-    /// A ring buffer of the last 32 KiB of decoded bytes. An entry has the output position of a byte in its upper 56
-    /// bits, and the byte in its lower 8 bits. Zero bytes are not written to the buffer. If an entry has another
-    /// position than the requested one, the requested byte is zero.
+    /// A ring buffer of the last 32 KiB of decoded bytes. An element has the byte in its lower 8 bits, and the
+    /// position of the byte in the output in its upper 56 bits. Zero bytes are not stored. If the element for a
+    /// position has another position, the byte is zero.
     private let window = UnsafeMutablePointer<UInt64>.allocate(capacity: windowSize)
     private var position = 0
     /// The number of zero bytes since the last nonzero byte, or since the start.
     private var zeros = 0
     private let limit: Int
 
-    /// Decodes `input`, which should decode to `size` bytes. Calls `body` with the index and bits of each nonzero
-    /// word, by ascending index. An incomplete last word is padded with zero bytes. Throws `Problem`, or what `body`
-    /// throws. Does not throw if the output is shorter than `size`; the caller compares `Outcome.size`.
+    /// Decodes `input`. Calls `body` with the index and bits of each nonzero word, by ascending index. The last word
+    /// is padded with zero bytes. Throws `Problem` if the stream is damaged or decodes to more than `size` bytes.
+    /// Throws what `body` throws. If the stream decodes to fewer bytes, `Outcome.size` tells so.
     static func decode(
         _ input: UnsafeRawBufferPointer, size: Int,
         _ body: (_ index: Int, _ bits: UInt32) throws -> Void
@@ -90,8 +90,8 @@ struct ZeroRunInflater {
         var run = RepeatedBits()
         try codes.withTables { literals, distances in
             while true {
-                // One refill is enough for a length and a distance. They take at most 48 bits: 15 + 5 for the length,
-                // 15 + 13 for the distance, extra bits included.
+                // One refill is enough for a length and a distance, which take at most 48 bits with their extra bits:
+                // 15 + 5 and 15 + 13.
                 if bits.count < 48 { bits.refill() }
                 let before = (buffer: bits.buffer, count: bits.count)
                 let entry = try literals.decode(&bits)
@@ -113,7 +113,7 @@ struct ZeroRunInflater {
                         continue
                     }
                     try skip(length)
-                    // A long run of zeros repeats the same few bits. The code counts the repetitions instead of
+                    // In a long run of zeros, the same few bits repeat. The code counts the repetitions instead of
                     // decoding each of them.
                     guard length == 258 else { continue }
                     let width = before.count - bits.count
@@ -131,8 +131,7 @@ struct ZeroRunInflater {
         }
     }
 
-    /// Skips `count` zero bytes of the output without storing them. Throws `Problem.tooLong` if the output would
-    /// exceed `limit`.
+    /// Adds `count` zero bytes to the output. Throws `Problem.tooLong` if the output would exceed `limit`.
     @inline(__always)
     private mutating func skip(_ count: Int) throws {
         guard count <= limit - position else { throw Problem.tooLong }
@@ -185,7 +184,7 @@ private struct RepeatedBits {
     }
 
     /// Returns how often the pattern repeats from bit 0 of `buffer` on, at most `most` times. Only the lowest
-    /// `available` bits of `buffer` are valid.
+    /// `available` bits of `buffer` count.
     @inline(__always)
     func count(in buffer: UInt64, of available: Int) -> Int {
         let equal = min((buffer ^ repeated).trailingZeroBitCount, available)
@@ -217,8 +216,8 @@ private struct WordAssembler {
     mutating func flush(_ body: (Int, UInt32) throws -> Void) throws {
         guard word != 0 else { return }
         try body(index, word)
-        // This word may be the last one and incomplete. `checksum(size:)` then starts from the checksum before this
-        // word, and adds only the bytes of the word that exist.
+        // If this is the last word, it may be incomplete. Then `checksum(size:)` starts from the checksum before this
+        // word and adds only the bytes that exist.
         last = word
         checksumBefore = (checksum, checked)
         checksum.append(word, after: index - checked)
@@ -249,8 +248,8 @@ private struct WordAssembler {
 private struct BitReader {
     private let input: UnsafeRawBufferPointer
     private var next = 0
-    /// The bits that were read from the input and not taken yet. The next bit is the lowest. Bits at `count` and
-    /// above are zero.
+    /// The bits that were read from the input and not taken yet, the next one lowest. Bits at `count` and above are
+    /// zero.
     private(set) var buffer: UInt64 = 0
     private(set) var count = 0
 
@@ -284,8 +283,8 @@ private struct BitReader {
         return try takeBuffered(width)
     }
 
-    /// Takes the next `width` bits from the buffer without a refill. Throws `Problem.truncated` if the buffer has
-    /// fewer bits.
+    /// Takes the next `width` bits from the buffer, without a refill. Throws `Problem.truncated` if the buffer has
+    /// fewer.
     @inline(__always)
     mutating func takeBuffered(_ width: Int) throws -> Int {
         guard count >= width else { throw ZeroRunInflater.Problem.truncated }
@@ -332,15 +331,15 @@ private struct CodeEntry {
     }
 }
 
-/// The decoding tables of one code. `near` is indexed by at most 10 bits, so it has only code words of up to 10 bits
-/// and fits into the L1 cache. `far` is indexed by as many bits as the longest code word has.
+/// The decoding tables of one code. `near` fits into the L1 cache: its index has at most 10 bits, so it has only code
+/// words of up to 10 bits. `far` has all code words.
 private struct CodeTable {
     private let near: [CodeEntry]
     private let far: [CodeEntry]
 
-    /// Builds the canonical code with these lengths (RFC 1951, 3.2.2). `meaning` returns the entry of a symbol.
-    /// Throws `Problem` unless the code is complete. With `mayBeSingle`, two incomplete codes are valid too, as in
-    /// zlib (RFC 1951, 3.2.7): a single code word of one bit, and no code words at all.
+    /// Builds the tables of the canonical code with these lengths (RFC 1951, 3.2.2). `meaning` returns what a symbol
+    /// stands for. Throws `Problem` unless the code is complete. If `mayBeSingle` is true, also accepts a code with a
+    /// single code word of one bit, or with no code words, as zlib does (RFC 1951, 3.2.7).
     init(
         lengths: ArraySlice<UInt8>, mayBeSingle: Bool, _ meaning: (Int) -> CodeEntry
     ) throws {
@@ -364,8 +363,7 @@ private struct CodeTable {
             }
         }
         far = entries
-        // `near` has no code words of more than 10 bits. Their entries in `near` have width 0, and decoding then
-        // looks in `far`.
+        // For a longer code word, `near` has width 0, and `decode` looks in `far`.
         near = entries.prefix(1 << min(longest, 10)).map { $0.width <= 10 ? $0 : CodeEntry() }
     }
 
@@ -475,8 +473,8 @@ private struct BlockCodes {
         try self.init(lengths[..<literalCount], lengths[literalCount...])
     }
 
-    /// Returns the meaning of a literal/length symbol: a literal, the end of the block, or a length of 3 to 258 (RFC
-    /// 1951, 3.2.5).
+    /// Returns what a literal/length symbol stands for: a literal, the end of the block, or a length (RFC 1951,
+    /// 3.2.5).
     private static func literalMeaning(_ symbol: Int) -> CodeEntry {
         switch symbol {
         case 0..<256: CodeEntry(kind: .literal, base: symbol)
@@ -491,7 +489,7 @@ private struct BlockCodes {
         }
     }
 
-    /// Returns the meaning of a distance symbol: a distance of 1 to 32,768 (RFC 1951, 3.2.5).
+    /// Returns what a distance symbol stands for: a distance of 1 to 32,768 (RFC 1951, 3.2.5).
     private static func distanceMeaning(_ symbol: Int) -> CodeEntry {
         switch symbol {
         case 0..<4: CodeEntry(kind: .pointer, base: symbol + 1)

@@ -2,8 +2,8 @@
 
 import Files
 
-/// A receipt. It states which files of an author a process has completed, and facts about the author's documents. A
-/// process writes the receipt after it has renamed the files to their final paths.
+/// A receipt: which files of an author a process has completed, and facts about the author's documents. A process
+/// writes the receipt after it has renamed the files to their final paths.
 package struct AuthorReceipt: Codable, Sendable {
     /// The author's name as the corpus spells it.
     package var author: String

@@ -1,21 +1,21 @@
-// Finds the authors that were completed after the last entry of `run.json` was written.
+// Finds the authors that were completed after the last write of `run.json`.
 
 import ByteJSON
 import Files
 import Hooks
 import RunFiles
 
-/// The authors that are complete according to the receipts of a state folder. `run.json` does not name an author that
-/// was completed after the last entry was written.
+/// The authors that are complete according to the receipts of a state folder. If an author was completed after the
+/// last write of `run.json`, only receipts name it.
 package struct CompletedAuthors {
     private let saveDirectory: String
     private let naming: OutputNaming
     private let receipts = Receipts()
     private let numbers: [ExactString: Int]
 
-    /// Reads the receipts in `folder`, a path relative to `saveDirectory` (the key `state` of the entry). A file
-    /// counts only if it was made with the SAE that `saes` gives for its hook. `saes` has the description of each SAE
-    /// by the hook's name, as in `ResumeSettings`. If the folder cannot be read, no author is complete.
+    /// Reads the receipts in `folder`, a path relative to `saveDirectory`. If the folder cannot be read, no author is
+    /// complete. `saes` has the SAE of each hook, by the hook's name, as `AuthorReceipt.sae` describes it. Files that
+    /// were made with other SAEs do not count.
     package init(
         saveDirectory: String, folder: String, saes: [String: String], naming: OutputNaming
     ) {
@@ -29,8 +29,8 @@ package struct CompletedAuthors {
             uniquingKeysWith: { first, _ in first })
     }
 
-    /// Returns the entry that `author` will have in the next `run.json`. `firingCounts` is the number of features
-    /// that fired, by the hook's name. Nil unless receipts record all files of `hooks` in `format`.
+    /// Returns what the next `run.json` will say about `author`, and the number of features that fired, by the hook's
+    /// name. Nil unless receipts record all files of `hooks` in `format`.
     package func entry(
         _ author: String, hooks: [HookPoint], format: StorageFormat
     ) -> (entry: JSONObject, firingCounts: [String: Int])? {

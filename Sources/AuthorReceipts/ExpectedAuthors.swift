@@ -11,8 +11,8 @@ package struct ExpectedAuthors: Sendable {
     /// Whether `authors` are all authors of the run. Then receipts of other authors are refused.
     var areAll = false
 
-    /// Accepts receipts of `authors`, whose documents have at most `columns` tokens. With `areAll`, refuses receipts
-    /// of other authors. Without arguments, accepts every receipt.
+    /// Expects receipts of `authors`, whose documents have at most `columns` tokens. If `areAll` is true, refuses
+    /// receipts of other authors. Without arguments, accepts every receipt.
     package init(
         authors: [ExactString: (number: Int, documents: Int)] = [:], columns: Int = .max,
         areAll: Bool = false
@@ -20,8 +20,8 @@ package struct ExpectedAuthors: Sendable {
         (self.authors, self.columns, self.areAll) = (authors, columns, areAll)
     }
 
-    /// Whether `receipt` is possible. If its author is in `authors`, the receipt must fit the author. Otherwise, the
-    /// receipt is possible unless `areAll` is true.
+    /// Whether `receipt` is accepted. If `authors` has its author, the numbers must fit the author. Otherwise,
+    /// `areAll` must be false.
     package func canHave(_ receipt: AuthorReceipt) -> Bool {
         guard let author = authors[ExactString(receipt.author)] else { return !areAll }
         return receipt.number == author.number && receipt.tokens.count == author.documents

@@ -1,10 +1,9 @@
-// Reads the receipts of a folder. Each process appends its receipts to its own file, which it creates with its first
-// receipt:
+// Reads the receipts of a folder. Each process appends its receipts to its own file:
 //
 //   <time>-<host>-<process>-<id>.receipts   one receipt per line: CRC-32 of the JSON (8 hex digits), space, JSON
 //
-// A line that is incomplete or damaged is ignored, and the author's files are made again. Earlier versions wrote each
-// receipt to a file of its own, <id>.receipt, which has only the JSON.
+// A line that is incomplete or damaged is ignored, and the files that it records are made again. Earlier versions
+// wrote a file <id>.receipt for each receipt, which has only the JSON.
 
 import Files
 import Glibc
@@ -15,8 +14,7 @@ package final class ReceiptReader: Sendable {
     private struct Progress {
         /// By the file's name: the number of bytes that were read.
         var positions: [String: Int] = [:]
-        /// The places of damaged receipts. A place is the path of the file, with the byte offset if it is a
-        /// `.receipts` file.
+        /// The places of receipts that are damaged or refused.
         var damage: [String] = []
     }
 
@@ -28,10 +26,10 @@ package final class ReceiptReader: Sendable {
     /// The most bytes that are read from a file at once. The receipts of a run are never so long.
     private static let longest = 1 << 31
 
-    /// Returns the receipts in `folder` that no earlier call returned, in the order of file names. Receipts never
-    /// change, so each is read once. Leaves out receipts that are damaged or that `isPossible` refuses, and lists
-    /// them in `damage`. Leaves out files that cannot be read. Throws `FileError` if the folder cannot be listed, or
-    /// if a symlink or FIFO has the name of a file of receipts.
+    /// Returns the receipts in `folder` that no earlier call returned, in the order of file names. Leaves out
+    /// receipts that are damaged or that `isPossible` refuses, and adds them to `damage`. Leaves out files that
+    /// cannot be read. Throws `FileError` if the folder cannot be listed, or if a file of receipts is a symlink or
+    /// FIFO.
     package func new(
         in folder: Folder, _ isPossible: (AuthorReceipt) -> Bool = { _ in true }
     ) throws -> [AuthorReceipt] {
@@ -68,12 +66,11 @@ package final class ReceiptReader: Sendable {
         }
     }
 
-    /// The places of receipts that are damaged or refused. A place is the path of the file, with the byte offset if
-    /// it is a `.receipts` file.
+    /// The places of receipts that are damaged or refused. A place is the path of the file, in a `.receipts` file
+    /// with the byte offset.
     package var damage: [String] { progress.withLock { $0.damage } }
 
-    /// Marks the first `count` bytes of the file called `name` as read. This process has written the receipts in
-    /// these bytes.
+    /// Marks the first `count` bytes of the file called `name` as read, because this process has written them.
     package func skip(_ name: String, to count: Int) {
         progress.withLock { $0.positions[name] = count }
     }
@@ -81,8 +78,8 @@ package final class ReceiptReader: Sendable {
     /// Forgets what was read, so that all receipts are read again.
     package func reset() { progress.withLock { $0 = Progress() } }
 
-    /// Returns the bytes of the file from `start` on. Nil if the file has no such bytes or cannot be read. Opens the
-    /// file in each call, so that a network file system asks its server for bytes that other machines have appended.
+    /// Returns the bytes of the file from `start` on. Nil if there are none or the file cannot be read. Opens the
+    /// file again in each call: only then does a network file system show what other machines have appended.
     private static func bytes(
         of name: String, in folder: Folder, from start: Int
     ) throws(FileError) -> [UInt8]? {

@@ -1,4 +1,4 @@
-// The entry of an author in `run.json`, made from receipts.
+// What `run.json` says about an author, made from receipts.
 
 import ByteJSON
 import Files
@@ -10,8 +10,8 @@ extension Receipts {
         items.allSatisfy { knows($0.name(naming, author: author)) }
     }
 
-    /// Returns the entry in `run.json` of the author that `receipt` names. The entry lists each file of `items` that
-    /// a receipt records. If a file has several seals, the entry has the seal that fits the file in `directory`.
+    /// Returns what `run.json` says about the author of `receipt`. It lists each file of `items` that a receipt
+    /// records. If a file has several seals, it has the seal that `seal(of:in:)` chooses.
     package func entry(
         _ receipt: AuthorReceipt, _ items: [OutputItem], _ naming: OutputNaming,
         in directory: String

@@ -18,9 +18,8 @@ package final class Receipts: Sendable {
 
     private struct Content {
         var byAuthor: [Int: AuthorReceipt] = [:]
-        /// By the file's exact name: the seals of the file. The key is not a `String`, because `String` treats
-        /// canonically equivalent names as equal. A file has several seals if processes made it with different
-        /// kernels.
+        /// By the file's name: its seals. A file has several seals if several processes made it, with different
+        /// kernels. The key is not a `String`, because two file names with different bytes can be equal as `String`.
         var seals: [ExactString: [FileSeal]] = [:]
         var foreign: [Foreign] = []
     }
@@ -30,8 +29,8 @@ package final class Receipts: Sendable {
     /// Creates an empty collection.
     package init() {}
 
-    /// Adds `receipt`. A file that was made with another SAE than `saes` gives for its hook does not count as
-    /// complete. `foreign` lists such files.
+    /// Adds `receipt`. `saes` has this run's SAE of each hook, by the hook's name. A file that was made with another
+    /// SAE does not count as complete, and is added to `foreign`.
     package func add(_ receipt: AuthorReceipt, saes: [String: String], _ naming: OutputNaming) {
         let foreign = receipt.saes.filter { saes[$0.key] != $0.value }.compactMap { hook, sae in
             HookPoint(hook).map { point in
@@ -64,14 +63,14 @@ package final class Receipts: Sendable {
     /// Removes all receipts.
     package func removeAll() { content.withLock { $0 = Content() } }
 
-    /// Returns one receipt that combines all receipts of the author with index `number`, without files. Nil if the
+    /// Returns the facts of all receipts of the author with index `number`, as one receipt without files. Nil if the
     /// author has no receipt.
     package func summary(ofAuthor number: Int) -> AuthorReceipt? {
         content.withLock { $0.byAuthor[number] }
     }
 
-    /// For each author, one receipt that combines all receipts of the author, without files. The order of the authors
-    /// is arbitrary.
+    /// For each author, the facts of all receipts of the author, as one receipt without files. In no particular
+    /// order.
     package var summaries: [AuthorReceipt] { content.withLock { Array($0.byAuthor.values) } }
 
     /// The files that were made with other SAEs than this run uses.
@@ -84,8 +83,8 @@ package final class Receipts: Sendable {
     /// Whether a receipt records the file `name`.
     func knows(_ name: String) -> Bool { seals(of: name) != nil }
 
-    /// Returns the recorded seal of the file `name`. Nil if no receipt records the file. Of several seals, returns
-    /// the last with the size of the file in `directory`. If no size fits, returns the last seal.
+    /// Returns the recorded seal of the file `name`; nil if no receipt records the file. Of several seals, returns
+    /// the last one that fits the size of the file in `directory`, or else the last one.
     func seal(of name: String, in directory: String) -> FileSeal? {
         guard let seals = seals(of: name) else { return nil }
         guard seals.count > 1 else { return seals[0] }
@@ -102,8 +101,8 @@ package final class Receipts: Sendable {
         return seals.contains { $0.size == info.st_size }
     }
 
-    /// Compares the file `name` in `directory` with its recorded seals. Reads the whole file if its size is a
-    /// recorded size. Throws `FileError` if the file cannot be read.
+    /// Compares the file `name` in `directory` with its recorded seals. Reads the file only if its size fits one of
+    /// them. Throws `FileError` if the file cannot be read.
     package func verify(_ name: String, in directory: String) throws -> FileState {
         guard let seals = seals(of: name) else { return .missing }
         guard attest(name, in: directory) else {

@@ -47,9 +47,8 @@ package struct RunningProcess: Equatable, Sendable {
             && RunningProcess.start(of: identifier) == start
     }
 
-    /// Returns the start time of the process, which is field 22 of `/proc/PID/stat`. Nil if no such process exists.
-    /// Field 2 is a name in parentheses and can contain any characters. So the fields are counted from the last
-    /// parenthesis.
+    /// Returns the start time of the process (field 22 of `/proc/PID/stat`). Nil if no such process exists. Counts
+    /// the fields from the last parenthesis, because the name in field 2 can contain spaces and parentheses.
     private static func start(of identifier: Int32) -> Int? {
         guard let text = try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8),
             let end = text.lastIndex(of: ")")

@@ -2,8 +2,8 @@
 
 /// A string whose equality and hash are those of its UTF-8 bytes.
 ///
-/// Swift's `String` compares by canonical equivalence: "é" and "e\u{301}" are the same dictionary key. In token
-/// pieces, author names and tensor names, two spellings are two different names.
+/// Swift's `String` treats "é" and "e\u{301}" as equal. As token pieces, author names or tensor names, they are
+/// different.
 public struct ExactString: Hashable, Sendable, CustomStringConvertible {
     /// The string as given.
     public let string: String

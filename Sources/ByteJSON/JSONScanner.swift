@@ -1,6 +1,6 @@
-// A pull parser for JSON in UTF-8. It accepts the same texts as Python's `json`: RFC 8259, also NaN and Infinity.
-// Foundation's decoders are not suitable, for three reasons. They merge canonically equivalent keys, refuse NaN in
-// fields that are not read, and silently replace lone surrogates.
+// A pull parser for JSON in UTF-8. It accepts the same texts as Python's `json`: RFC 8259, NaN and Infinity.
+// Foundation's decoders are not used, because they merge canonically equivalent keys, refuse NaN, and silently
+// replace lone surrogates.
 
 /// The error for a text that is not JSON: the offset and the reason.
 public struct JSONSyntaxError: Error, Equatable, CustomStringConvertible {
@@ -15,8 +15,7 @@ public struct JSONSyntaxError: Error, Equatable, CustomStringConvertible {
 
 /// Reads JSON values one after the other from bytes. The bytes must exist as long as the scanner is used.
 public struct JSONScanner {
-    /// The deepest nesting of arrays and objects that is read. Deeper nesting is an error, because it could overflow
-    /// the stack.
+    /// The maximum nesting of arrays and objects. Deeper nesting is an error, because it could overflow the stack.
     public static let maximumDepth = 256
 
     private let bytes: UnsafeBufferPointer<UInt8>
@@ -62,8 +61,8 @@ public struct JSONScanner {
         guard atEnd() else { throw unexpected("the end of the text") }
     }
 
-    /// Reads the object at the current position. Calls `member` with the bytes of the key of each member. In this
-    /// call, `member` must read the value.
+    /// Reads the object at the current position. For each member, calls `member` with the bytes of the key, and
+    /// `member` must read the value.
     public mutating func readObject(
         _ member: (_ key: borrowing [UInt8], _ scanner: inout JSONScanner) throws(JSONSyntaxError)
             -> Void
@@ -80,8 +79,7 @@ public struct JSONScanner {
         try expect(UInt8(ascii: "}"))
     }
 
-    /// Reads the array at the current position. Calls `element` for each element. In this call, `element` must read
-    /// the element.
+    /// Reads the array at the current position. For each element, calls `element`, which must read the element.
     public mutating func readArray(
         _ element: (_ scanner: inout JSONScanner) throws(JSONSyntaxError) -> Void
     ) throws(JSONSyntaxError) {
@@ -93,8 +91,8 @@ public struct JSONScanner {
 
     // MARK: Strings
 
-    /// Reads a string and replaces the content of `out` by its UTF-8 bytes. An escaped lone surrogate becomes three
-    /// bytes that are not valid UTF-8, so that the caller's validation finds it.
+    /// Reads a string into `out` as UTF-8 bytes, in place of the bytes in `out`. An escaped lone surrogate becomes
+    /// three bytes that are not valid UTF-8, so that the caller can find it by validation.
     public mutating func readString(into out: inout [UInt8]) throws(JSONSyntaxError) {
         out.removeAll(keepingCapacity: true)
         try expect(UInt8(ascii: "\""))
@@ -121,8 +119,7 @@ public struct JSONScanner {
     private mutating func passPlain() {
         let raw = UnsafeRawBufferPointer(bytes)
         let (ones, highs): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
-        // Returns a nonzero word if a byte of `word` is zero, otherwise 0. The result has the high bit of each zero
-        // byte, and perhaps of bytes above the first zero byte. The caller only tests for 0.
+        // Returns 0 if no byte of `word` is zero, otherwise a nonzero word.
         func zeros(_ word: UInt64) -> UInt64 { (word &- ones) & ~word & highs }
         while position + 8 <= raw.count {
             let word = raw.loadUnaligned(fromByteOffset: position, as: UInt64.self)

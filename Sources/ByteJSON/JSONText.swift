@@ -30,8 +30,8 @@ public enum JSONText {
         out.append(contentsOf: repeatElement(0x20, count: 4 * level))
     }
 
-    /// Appends `value` in Python's layout; `level` is the level of indentation of its brackets. With
-    /// `compactScalars`, writes an array on one line if it has no arrays or objects in it.
+    /// Appends `value` in Python's layout. `level` is the indentation level of the value's brackets. With
+    /// `compactScalars`, writes an array on one line if it contains no arrays or objects.
     public static func append(
         _ value: JSONValue, level: Int = 0, compactScalars: Bool = false, to out: inout [UInt8]
     ) {

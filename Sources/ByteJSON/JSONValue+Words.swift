@@ -1,7 +1,7 @@
 // Describes JSON values in words, for messages.
 
 extension JSONValue {
-    /// The kind of the value, and the value itself if it is short. Examples: "null", "a number (7)", "a string
+    /// Describes the value: its kind, and its content if that is short. Examples: "null", "a number (7)", "a string
     /// ("abc")", "a list".
     public var inWords: String {
         switch self {

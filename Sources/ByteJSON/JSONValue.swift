@@ -86,7 +86,8 @@ public struct JSONObject: Equatable, Sendable {
     }
 
     /// The value of `key`; nil if the key is missing. If the key occurs several times, the last value counts, as in
-    /// Python. Setting a value removes all members with this key and appends a new member. Setting nil removes them.
+    /// Python. Setting a value removes all members with this key and appends a new member. Setting nil only removes
+    /// them.
     public subscript(key: String) -> JSONValue? {
         get { members.last { $0.key.utf8.elementsEqual(key.utf8) }?.value }
         set {

@@ -1,6 +1,6 @@
-// The names that a reader knows in its file: keys of a JSON object, or names of tensors. A reader uses a known name,
-// ignores it because it changes no number, or refuses it because it would change numbers. Without this check, a
-// reader could ignore a name that changes numbers, and silently compute another model.
+// The names that the reader of a file knows: keys of a JSON object, or names of tensors. The reader uses some of
+// them. It ignores names that change no number. It refuses names that would change numbers, because it would
+// otherwise silently compute another model.
 
 /// What a name in a file means for the computation.
 public enum NameMeaning: Sendable {
@@ -66,8 +66,8 @@ public struct KeyProblem: Error {
         (self.key, self.found, self.expected) = (key, found, expected)
     }
 
-    /// What is wrong: "attention_bias is true, expected false or null". If no value is supported: "… which this
-    /// program does not support".
+    /// What is wrong: "attention_bias is true, expected false or null", or "…, which this program does not support"
+    /// if no value is supported.
     public var reason: String {
         let values = expected.map(\.excerpt).joined(separator: " or ")
         return
@@ -86,8 +86,8 @@ public struct UnknownNames: Sendable {
     /// Appends `name`.
     public mutating func append(_ name: String) { names.append(name) }
 
-    /// Returns a warning that names up to `limit` of the names. `path` is the path of the file. `what` is the plural
-    /// noun for the names ("keys"). Nil if the list is empty.
+    /// Returns a warning that shows at most `limit` of the names. Nil if there are none. `path` is the path of the
+    /// file. `what` is the plural noun for the names ("keys").
     public func warning(_ path: String, _ what: String, limit: Int) -> String? {
         guard !names.isEmpty else { return nil }
         let shown = names.prefix(limit).map { $0.count > 80 ? $0.prefix(80) + "…" : $0 }

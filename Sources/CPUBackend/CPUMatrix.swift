@@ -1,5 +1,5 @@
-// Activations in memory, and the pool of their buffers. Once the pool has buffers of all sizes that a batch needs, it
-// allocates no more memory.
+// Activations in memory, and the pool of their buffers. Once the pool has buffers of all sizes that a batch needs, no
+// more memory is allocated.
 
 import ArrayFiles
 import Files
@@ -41,8 +41,8 @@ final class BufferPool {
         if let index = free.firstIndex(where: { $0.capacity >= count }) {
             return free.remove(at: index)
         }
-        // All free buffers are too small. The largest is released before a larger one is allocated, so the number of
-        // buffers does not grow.
+        // All free buffers are too small. The largest is released before a larger one is allocated, so that the
+        // number of buffers does not grow.
         if let small = free.popLast() { small.base.deallocate() }
         let raw = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1) * 4, alignment: 64)
         return Buffer(

@@ -1,14 +1,14 @@
-// Grouped-query attention over packed documents, on the CPU. The work is divided into pieces. A piece is a block of
-// queries of one head in one document. It needs two small products: Q · Kᵀ, and the attention weights times V.
-// Soft-cap, mask and softmax are computed between the two products.
+// Grouped-query attention over packed documents, on the CPU. A piece of work is a block of queries of one head in one
+// document. A piece needs two small products: Q · Kᵀ, and the attention weights times V. Soft-cap, mask and softmax
+// come between them.
 
 import COpenBLAS
 import Tensors
 import Threading
 
 extension OpenBLASBackend {
-    /// Maximum number of queries in a piece. The scores of a piece of this size stay in the cache. A piece has no
-    /// keys after its last query, so most of the scores above the diagonal are never computed.
+    /// Maximum number of queries in a piece. With this size, the scores of a piece stay in the cache. Keys after the
+    /// last query of the piece are left out, so most scores above the diagonal are never computed.
     private static let queryBlock = 128
 
     private struct Piece {
@@ -75,9 +75,8 @@ extension OpenBLASBackend {
             out.row(piece.queries.lowerBound) + piece.head * width, blasint(out.columns))
     }
 
-    /// Replaces the scores of one query by attention weights, in place: scale, soft-cap, mask, softmax. The row has
-    /// `count` scores. The query sees the keys in `visible`; all other weights become 0. Writes all `stride` floats
-    /// of the row.
+    /// Turns the scores of one query into attention weights, in place: scale, soft-cap, mask, softmax. Of the
+    /// `stride` floats that are written, only the first `count` are scores. Weights outside of `visible` become 0.
     private func softmax(
         _ scores: UnsafeMutablePointer<Float>, count: Int, stride: Int, visible: Range<Int>,
         _ p: AttentionParameters

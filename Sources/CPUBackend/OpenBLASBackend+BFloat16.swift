@@ -1,6 +1,5 @@
 // Products of bfloat16 operands, summed in float32, by the kernels of CBFloat16. Weights of a bfloat16 checkpoint are
-// read in place. Other weights are converted to bfloat16 one panel at a time, so no weight matrix is copied as a
-// whole.
+// read in place. Other weights are converted in small blocks, so no weight matrix is copied as a whole.
 
 import ArrayFiles
 import CBFloat16
@@ -32,8 +31,8 @@ struct BFloat16Kernels: @unchecked Sendable {
     /// Number of floats of scratch memory that `multiply` needs.
     var room: Int { BFloat16Kernels.rows * block }
 
-    /// Returns the number of 32-bit words that `rows` rows take in lanes. A row has `pairs` pairs of bfloat16
-    /// numbers.
+    /// Returns the number of 32-bit words of `rows` rows in lanes (see CBFloat16.h). A row has `pairs` pairs of
+    /// bfloat16 numbers.
     func laneWords(rows: Int, pairs: Int) -> Int {
         let vector = functions.pointee.vector
         return (rows + vector - 1) / vector * vector * pairs
@@ -69,12 +68,12 @@ struct BFloat16Kernels: @unchecked Sendable {
 }
 
 extension OpenBLASBackend {
-    /// Whether this processor has instructions for bfloat16 products. Without such instructions, bfloat16 products
-    /// take as long as float32 products, or longer.
+    /// Whether this processor has instructions for bfloat16 products. Without them, bfloat16 products take at least
+    /// as long as float32 products.
     package static var multipliesBFloat16: Bool { BFloat16Kernels.best.isNative }
 
-    /// Returns `x` in the form that products with `weights` read. All elements are rounded to bfloat16. If the rows
-    /// of the stored weights are outputs, the rows of `x` are also packed into lanes (see CBFloat16.h).
+    /// Rounds `x` to bfloat16, in the form that products with `weights` read. With `weights.outputsAreRows`, the rows
+    /// of `x` are packed into lanes (see CBFloat16.h).
     func rounded(_ x: CPUMatrix, for weights: Weights, _ kernels: BFloat16Kernels) -> CPUMatrix {
         let pairs = (x.columns + 1) / 2
         let (block, isPacked) = (kernels.block, weights.outputsAreRows)
@@ -105,8 +104,8 @@ extension OpenBLASBackend {
     /// Returns the number of floats in the `panel` that `multiplyRounded` needs for a block of `width` outputs.
     func roundedPanelSize(_ weights: Weights, _ width: Int, _ kernels: BFloat16Kernels) -> Int {
         let pairs = (weights.inputs + 1) / 2
-        // The panel has three parts: scratch memory of the kernels, rounded weights, and one or two lines of weights
-        // as float32.
+        // The panel holds the kernels' scratch memory, then rounded weights, then one or two rows of weights as
+        // float32.
         return weights.outputsAreRows
             ? kernels.room + BFloat16Kernels.rows * pairs + weights.inputs
             : kernels.room + kernels.laneWords(rows: width, pairs: pairs) + 2 * width
@@ -143,8 +142,8 @@ extension OpenBLASBackend {
         }
     }
 
-    /// Returns the address of the weights of `outputs` as bfloat16. Each output has one row, which consists of whole
-    /// pairs. Weights that are stored in this form are read in place. Other weights are converted into `panel`.
+    /// Returns the address of the rows of `outputs` as bfloat16, each padded to a whole number of pairs. Bfloat16
+    /// weights with an even number of inputs are read in place. Other weights are converted into `panel`.
     private func roundedRows(
         _ weights: Weights, _ outputs: Range<Int>, _ panel: UnsafeMutablePointer<UInt32>,
         _ kernels: BFloat16Kernels
@@ -171,9 +170,9 @@ extension OpenBLASBackend {
         return UnsafeRawPointer(panel)
     }
 
-    /// Packs the weights of `outputs`, which are stored input by input, into blocks of lanes. One pass over the
-    /// inputs fills all blocks, so each input is read as 1 or 2 contiguous KiB. With one pass for each block, an
-    /// input would be read 64 to 256 bytes at a time, each time from another page of memory.
+    /// Packs the columns `outputs` of an (inputs, outputs) matrix into blocks of lanes. One pass over the inputs
+    /// fills all blocks, so each input is read as 1 or 2 contiguous KiB. A pass for each block would read at most 256
+    /// bytes of an input, each time from another page of memory.
     private func packColumns(
         _ weights: Weights, _ outputs: Range<Int>, _ lanes: UnsafeMutablePointer<UInt32>,
         _ kernels: BFloat16Kernels

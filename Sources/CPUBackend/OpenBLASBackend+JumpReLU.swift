@@ -1,12 +1,12 @@
-// The SAE encoder on the CPU. Dense activations of all features are never stored. A chunk of features is computed for
-// all rows, and then only the features that fire are kept.
+// The SAE encoder on the CPU. Pre-activations exist only for a chunk of features at a time, of which the firing
+// features are kept. So the dense activations of all features are never stored.
 
 import Tensors
 import Threading
 
 extension OpenBLASBackend {
-    /// The features of one chunk that fire. `counts` has their number for each row. `columns` and `values` have one
-    /// element for each firing feature, row after row.
+    /// The firing features of one chunk. `counts` has one element for each row: its number of firing features.
+    /// `columns` and `values` have one element for each firing feature, row after row.
     private struct Chunk {
         var counts: [Int32] = []
         var columns: [Int32] = []
@@ -14,9 +14,8 @@ extension OpenBLASBackend {
         var isFinite = true
     }
 
-    /// Returns the features that fire and whose activation is above `floor`. Nil if a pre-activation is NaN or
-    /// infinite. A NaN must be looked for, because a comparison with NaN is false: the NaN would look like a feature
-    /// that does not fire.
+    /// Returns the firing features whose activation is above `floor`; nil if a pre-activation is NaN or infinite.
+    /// Without this check, a NaN would look like a feature that does not fire, because NaN > threshold is false.
     package func jumpReLU(
         _ x: CPUMatrix, encoder: Weights, bias: [Float], threshold: [Float], above floor: Float
     ) -> Deferred<FiringFeatures?> {
@@ -35,8 +34,8 @@ extension OpenBLASBackend {
                 let pre = room + panelSize
                 multiply(
                     factor, encoder, outputs: range, panel: room, into: pre, stride: stride)
-                // The activation of a feature that fires is its pre-activation. So activation > floor and
-                // pre-activation > threshold are one comparison, with the larger of the two bounds.
+                // The activation of a firing feature is its pre-activation. So one comparison with the larger of
+                // threshold and floor checks both conditions.
                 let cut = threshold[range].map { max($0, floor) }
                 chunks[block] = compact(
                     pre, rows: x.rows, bias: Array(bias[range]), cut: cut,

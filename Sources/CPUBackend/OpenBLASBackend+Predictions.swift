@@ -1,14 +1,14 @@
-// The unembedding on the CPU. Logits of the whole vocabulary are never stored. For each row, a chunk of the
-// vocabulary is reduced to its largest logit, Σ eˡ and Σ l·eˡ. The log-partition, the entropy and the cross-entropy
-// are computed from these numbers.
+// The unembedding on the CPU. The logits of the whole vocabulary are never stored. For each row, a chunk of logits is
+// reduced to its maximum m, Σ eˡ and Σ l·eˡ, with l = logit - m. These numbers give the entropy and, with the logit
+// of the next token, the cross-entropy.
 
 import Glibc
 import Tensors
 import Threading
 
 extension OpenBLASBackend {
-    /// The logits of one row in one chunk, reduced to the largest logit, Σ eˡ and Σ l·eˡ. In the two sums, l is the
-    /// difference between a logit and `largest`.
+    /// The logits of one row in one chunk, reduced to their maximum (`largest`), Σ eˡ (`sum`) and Σ l·eˡ
+    /// (`weighted`), with l = logit - largest.
     private struct Partial {
         var largest: Float = -.infinity
         var sum: Float = 0
@@ -55,8 +55,8 @@ extension OpenBLASBackend {
     private func reduce(
         _ logits: UnsafeMutablePointer<Float>, count: Int, softCap: Float?
     ) -> Partial {
-        // `zeros` shows a NaN or infinite logit. It is computed before the soft-cap, because the cap makes an
-        // infinite logit finite.
+        // `zeros` is NaN if a logit is NaN or infinite. It is computed before the soft-cap, which makes an infinite
+        // logit finite.
         let zeros = foldLanes(logits, count: count, rest: 0, into: 0) { $0 += $1 * 0 }
         if let cap = softCap {
             mapLanes(logits, to: logits, count: count) { ($0 / cap).hyperbolicTangent * cap }

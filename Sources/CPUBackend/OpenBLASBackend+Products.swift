@@ -1,13 +1,12 @@
-// Matrix products on the CPU, divided into blocks of outputs. One thread computes a whole block, so the bits of a
-// block do not depend on the number of threads.
+// Matrix products on the CPU, divided into blocks of outputs. One thread computes a whole block, so the bits of the
+// result do not depend on the number of threads.
 
 import ArrayFiles
 import COpenBLAS
 import Tensors
 import Threading
 
-/// The division of a product's outputs into blocks. It depends only on the weights and on the kind of product
-/// (float32 or bfloat16).
+/// The division of a product's outputs into blocks. It depends only on the weights and on the kernels.
 struct OutputBlocks {
     let width: Int
     let outputs: Int
@@ -16,21 +15,21 @@ struct OutputBlocks {
         outputs = weights.outputs
         let (limit, step): (Int, Int)
         if let bfloat16 {
-            // If the outputs are in lanes, the width is a multiple of a full block of lanes. If the outputs are in
-            // rows, the width is a multiple of 24, because the kernels multiply 4, 6, 8, 12 or 24 rows together.
-            // (With AVX-512 and one vector of lanes they multiply 16 rows together.)
+            // If rows of the weights are outputs, the width is a multiple of 24, because most kernels multiply 4, 6,
+            // 8, 12 or 24 rows together. Otherwise the outputs are in lanes, and the width is a multiple of a block
+            // of lanes.
             (limit, step) = (512, weights.outputsAreRows ? 24 : bfloat16.block)
         } else if weights.isUsable {
-            // OpenBLAS packs the activations again for every block, so blocks should be few. But a product with many
-            // outputs is divided into at least 12 blocks, so that 12 threads have work.
+            // OpenBLAS packs the activations again for every block, so blocks should be few. But many outputs are
+            // divided into at least 12 blocks, so that 12 threads have work.
             (limit, step) = (max(512, min(outputs / 12, 1152)), 16)
         } else {
-            // Each thread converts the weights of its block into a panel. So blocks are narrower: a panel takes at
-            // most 2.4 MB. If 128 outputs take more than 2.4 MB, a panel has 128 outputs.
+            // Each thread converts the weights of its block into a panel. The limit keeps a panel below about 2.4 MB,
+            // but is never less than 128 outputs.
             (limit, step) = (min(512, max(128, 589_824 / max(weights.inputs, 1))), 16)
         }
-        // All blocks have the same width. If there are several blocks, their number is even, so that two threads end
-        // at the same time. (Rounding the width up can make the number odd.)
+        // All blocks except the last have the same width. An even number of blocks lets two threads end at the same
+        // time. (Rounding the width up can make the number odd.)
         var count = (outputs + limit - 1) / limit
         if count > 1, count % 2 == 1 { count += 1 }
         let equal = (outputs + max(count, 1) - 1) / max(count, 1)

@@ -1,5 +1,5 @@
 // The CPU backend. OpenBLAS computes float32 products, and CBFloat16 computes bfloat16 products. All other operations
-// use vectors of eight lanes (VectorMath.swift). The threads share the work of each operation.
+// use vectors of eight floats (VectorMath.swift). The threads share the work of each operation.
 
 import ArrayFiles
 import COpenBLAS
@@ -17,14 +17,12 @@ package final class OpenBLASBackend: Backend {
     /// A weight matrix, read directly from its mapped file.
     package struct Weights {
         let tensor: StoredTensor
-        /// Whether a row of the stored matrix has the weights of one output. If false, a row has the weights of one
-        /// input.
+        /// Whether the rows of the stored matrix are outputs; otherwise they are inputs.
         let outputsAreRows: Bool
         let outputs: Int
         let inputs: Int
 
-        /// Whether BLAS can read the stored elements in place. True if the elements are float32 and aligned to 4
-        /// bytes.
+        /// Whether BLAS can read the stored elements in place: they are float32 and aligned to 4 bytes.
         var isUsable: Bool {
             tensor.elementType == .float32 && Int(bitPattern: tensor.bytes.baseAddress) % 4 == 0
         }
@@ -39,8 +37,8 @@ package final class OpenBLASBackend: Backend {
     let pool = BufferPool()
     let scratch: ThreadScratch
 
-    /// Address space that a thread needs for products, in bytes: 128 MiB for the buffer that OpenBLAS maps, and 64
-    /// MiB for the thread's heap.
+    /// Address space in bytes that a thread needs for products: 128 MiB for the buffer that OpenBLAS maps, and 64 MiB
+    /// for the thread's heap.
     private static let threadSpace = 192 << 20
 
     /// Creates a backend on `threads`. Throws `CPUBackendError.noMemory` if the system refuses the address space that
@@ -68,9 +66,9 @@ package final class OpenBLASBackend: Backend {
         OpenBLASBackend.takeBuffers(threadCount)
     }
 
-    /// Makes OpenBLAS map the buffers of `count` simultaneous products now, while memory is available. OpenBLAS keeps
-    /// the buffers for later products. It exports the two functions for this, but no header declares them (see
-    /// driver/others/memory.c in OpenBLAS).
+    /// Makes OpenBLAS map the buffers of `count` simultaneous products now, while memory is available. OpenBLAS
+    /// reuses these buffers. Its library exports the two functions, but no header declares them
+    /// (driver/others/memory.c in OpenBLAS).
     private static func takeBuffers(_ count: Int) {
         typealias Allocate = @convention(c) (Int32) -> UnsafeMutableRawPointer?
         typealias Free = @convention(c) (UnsafeMutableRawPointer?) -> Void
@@ -255,8 +253,8 @@ package final class OpenBLASBackend: Backend {
         }
     }
 
-    /// Returns the lowest row with a NaN or infinity; nil if all elements are finite. If a row is finite, its sum of
-    /// 0 · x is 0. Otherwise this sum is NaN.
+    /// Returns the lowest row with a NaN or infinity; nil if all elements are finite. The sum of 0 · x over a row is
+    /// 0 if the row is finite, otherwise NaN.
     package func firstNonFiniteRow(of x: CPUMatrix) -> Deferred<Int?> {
         var isFinite = [Bool](repeating: true, count: x.rows)
         isFinite.withUnsafeMutableBufferPointer { isFinite in

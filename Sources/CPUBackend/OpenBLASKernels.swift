@@ -1,13 +1,13 @@
-// Chooses the OpenBLAS kernel set that suits the processor. OpenBLAS itself chooses by processor family and model. It
-// takes a processor that it does not know for an older one. Example: on a Zen 5, which has AVX-512, OpenBLAS 0.3.21
-// runs AVX2 kernels at half the speed.
+// Chooses the OpenBLAS kernel set that suits the processor. OpenBLAS itself chooses by processor family and model,
+// and treats an unknown processor as an older one. Example: on a Zen 5, which has AVX-512, OpenBLAS 0.3.21 runs AVX2
+// kernels at half the speed.
 
 import CBFloat16
 import COpenBLAS
 
 /// The choice of the OpenBLAS kernel set, by the instructions that the processor supports.
 package enum OpenBLASKernels {
-    /// The environment variable that selects a kernel set. OpenBLAS reads the variable when the library is loaded
+    /// The environment variable that selects a kernel set. OpenBLAS reads it when the library is loaded
     /// (driver/others/dynamic.c in OpenBLAS).
     package static let variable = "OPENBLAS_CORETYPE"
 
@@ -27,9 +27,8 @@ package enum OpenBLASKernels {
     /// The kernel set that OpenBLAS uses in this process.
     static var own: String { String(cString: openblas_get_corename()) }
 
-    /// Returns the value that `variable` should have in the environment of a worker. Nil if the variable should stay
-    /// as it is: OpenBLAS' own choice is as good, or `environment` sets the variable, or OpenBLAS was built for one
-    /// kernel set only.
+    /// Returns the value of `variable` for the environment of a worker. Nil if the variable should stay as it is:
+    /// OpenBLAS' own choice is as good, the user has set the variable, or the library has only one kernel set.
     package static func preferred(_ environment: [String: String]) -> String? {
         // Without DYNAMIC_ARCH the library contains one kernel set only.
         guard (environment[variable] ?? "").isEmpty,

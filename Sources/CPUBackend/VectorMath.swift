@@ -5,10 +5,9 @@
 typealias Lanes = SIMD8<Float>
 
 extension SIMD8<Float> {
-    /// Returns a vector whose lanes are those of `a` where `isChosen` is true, and those of `b` elsewhere.
+    /// Returns the lanes of `a` where `isChosen` is true, and the lanes of `b` elsewhere.
     ///
-    /// The loop over the lanes compiles to one or three vector instructions. `replacing(with:where:)` compiles to
-    /// twice as many, because the compiler compares the mask with zero once more.
+    /// The loop compiles to one or three vector instructions, `replacing(with:where:)` to twice as many.
     @inline(__always)
     static func choose(_ a: Lanes, else b: Lanes, where isChosen: (_ lane: Int) -> Bool) -> Lanes {
         var result = b
@@ -30,8 +29,7 @@ extension SIMD8<Float> {
 
     /// The factors of eˣ = 2ⁿ · eʳ for each lane x in -87…88: `power` is 2ⁿ, and `rest` is eʳ - 1.
     ///
-    /// n = round(x / ln 2), so |r| ≤ ln 2 / 2. For eʳ the function evaluates a polynomial with least-squares
-    /// coefficients.
+    /// n = round(x / ln 2), so |r| ≤ ln 2 / 2. A polynomial with least-squares coefficients approximates eʳ - 1.
     @inline(__always)
     private var factors: (power: Lanes, rest: Lanes) {
         // Adding 1.5 · 2²³ rounds x / ln 2 to the nearest integer n, and stores n in the low bits of the mantissa.
@@ -55,8 +53,8 @@ extension SIMD8<Float> {
 
     /// The hyperbolic tangent of each lane. The relative error is below 2e-7.
     ///
-    /// tanh(x) = t / (t + 2) with t = e²ˣ - 1 = 2ⁿ · (eʳ - 1) + (2ⁿ - 1). If x is near zero, n is 0 and t = eʳ - 1,
-    /// so no precision is lost. The error must be small because the soft-caps multiply it by 30 and 50.
+    /// tanh(x) = t / (t + 2) with t = e²ˣ - 1 = 2ⁿ · (eʳ - 1) + (2ⁿ - 1). Near zero, n is 0 and t = eʳ - 1, so no
+    /// precision is lost. The soft-caps multiply the error by 30 and 50, so it must be small.
     @inline(__always)
     var hyperbolicTangent: Lanes {
         let bits = unsafeBitCast(self, to: SIMD8<UInt32>.self)
@@ -96,9 +94,8 @@ extension UnsafeMutablePointer<Float> {
     }
 }
 
-// Each function below calls `f` in one place only. With a second call for the last elements, the compiler would not
-// inline `f` at all. So the last `count` % 8 elements are copied to the stack. The last iteration of the loop reads
-// them from the stack and writes their results to the stack.
+// Each function below calls `f` in one place only, because the compiler would not inline `f` at two places. So the
+// last `count` % 8 elements are copied to the stack, and the last iteration of the loop reads and writes the copy.
 
 /// Sets out[i] = f(a[i]) for i in 0..<count. `out` may be `a`.
 @inline(__always)
@@ -130,7 +127,7 @@ func mapLanes(
 }
 
 /// Folds a[0..<count] with `f`, eight elements at a time. The result has eight lanes, each of which starts as
-/// `initial`. If `count` is not a multiple of 8, missing elements are replaced by `rest`.
+/// `initial`. If `count` is not a multiple of 8, the missing elements at the end are `rest`.
 @inline(__always)
 func foldLanes(
     _ a: UnsafePointer<Float>, count: Int, rest: Float, into initial: Float,

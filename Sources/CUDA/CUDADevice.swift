@@ -63,8 +63,8 @@ package final class CUDADevice {
         workspace = room!
         try CUDADevice.checkBLAS(
             libraries.blas.cublasSetStream_v2(blas, compute.stream), "cublasSetStream_v2")
-        // If the workspace and the stream are fixed, cuBLAS computes equal products in the same way. So their results
-        // have equal bits.
+        // With a fixed workspace and stream, cuBLAS computes equal products in the same way, so the results have
+        // equal bits.
         try CUDADevice.checkBLAS(
             libraries.blas.cublasSetWorkspace_v2(blas, workspace, CUDADevice.workspaceBytes),
             "cublasSetWorkspace_v2")
@@ -118,7 +118,7 @@ package final class CUDADevice {
         var log = [CChar](repeating: 0, count: 4096)
         let status = log.withUnsafeMutableBytes { log -> Int32 in
             // Option 5 is CU_JIT_ERROR_LOG_BUFFER. Option 6 is CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES; its value is the
-            // size itself, cast to a pointer.
+            // size, cast to a pointer.
             var options: [Int32] = [5, 6]
             var values = [
                 log.baseAddress, UnsafeMutableRawPointer(bitPattern: log.count),
@@ -140,7 +140,7 @@ package final class CUDADevice {
         }
     }
 
-    /// Queues the kernel `name` on the stream `compute`. The grid has `grid` blocks of `block` threads. Each block
+    /// Queues the kernel `name` on the stream `compute`, with a grid of `grid` blocks of `block` threads. Each block
     /// gets `shared` bytes of dynamic shared memory. Does nothing if the grid is empty. Throws `CUDAError`.
     package func launch(
         _ name: String, grid: (Int, Int), block: Int, shared: Int = 0, _ arguments: [Argument]
@@ -201,7 +201,8 @@ package final class CUDADevice {
         let leadingDimension: Int
         let isTransposed: Bool
 
-        /// Describes a matrix of 16-bit elements that begins `offset` bytes into `buffer`. `leadingDimension` is in elements.
+        /// Describes a matrix of 16-bit elements, from `offset` bytes into `buffer`. `leadingDimension` is in
+        /// elements.
         package init(_ buffer: DeviceBuffer, offset: Int, leadingDimension: Int, isTransposed: Bool)
         {
             pointer = buffer.pointer + offset
@@ -218,9 +219,9 @@ package final class CUDADevice {
         case bfloat16 = 14
     }
 
-    /// Queues the product C (m, n) = factor · A (m, k) · B (k, n) on the stream `compute`. If `isAdding`, the product
-    /// is added to C. Operands have the type `type`; sums and results are float32. All matrices are column-major, and
-    /// the leading dimension of C is m. Throws `CUDAError`.
+    /// Queues C = factor · A · B on the stream `compute`, with the shapes (m, n) = (m, k) · (k, n). With `isAdding`,
+    /// the product is added to C. Operands have the type `type`; sums and results are float32. All matrices are
+    /// column-major, and the leading dimension of C is m. Throws `CUDAError`.
     package func multiply(
         _ a: Operand, _ b: Operand, as type: OperandType, m: Int, n: Int, k: Int,
         times factor: Float, isAdding: Bool, into c: DeviceBuffer
@@ -239,19 +240,18 @@ package final class CUDADevice {
 
     // MARK: Memory
 
-    /// Returns the free bytes and all bytes of the device's memory. Free buffers in the pool count as free. Throws
-    /// `CUDAError`.
+    /// Returns the free bytes and all bytes of the device's memory. Free buffers in the pool count as free memory.
+    /// Throws `CUDAError`.
     package func memory() throws(CUDAError) -> (free: Int, total: Int) {
         var (free, total) = (0, 0)
         try check(libraries.runtime.cudaMemGetInfo(&free, &total), "cudaMemGetInfo")
         return (free + self.free.reduce(0) { $0 + $1.bytes }, total)
     }
 
-    /// Allocates a buffer from the pool. When the last reference is released, the memory returns to the pool. Then
-    /// later work on the stream `compute` may reuse it. Throws `CUDAError.outOfMemory`.
+    /// Takes a buffer from the pool, or allocates one. When its last reference is released, it returns to the pool,
+    /// and later work on the stream `compute` may reuse it. Throws `CUDAError.outOfMemory`.
     package func buffer(bytes: Int) throws(CUDAError) -> DeviceBuffer {
-        // Sizes are rounded up to a multiple of 4 KiB, so that more requests have equal sizes. The largest batch of a
-        // run comes early, and later batches reuse its buffers.
+        // Sizes are rounded up to a multiple of 4 KiB, so that more requests have equal sizes and can reuse a buffer.
         let wanted = max(bytes, 256).roundedUp(to: 1 << 12)
         // A free buffer that is more than about 25 % too large stays in the pool for a larger request.
         if let fits = free.firstIndex(where: { $0.bytes >= wanted }),
@@ -280,8 +280,8 @@ package final class CUDADevice {
         free.insert(block, at: free.firstIndex { $0.bytes >= block.bytes } ?? free.endIndex)
     }
 
-    /// Allocates page-locked host memory from the pool. The device can copy from and to this memory asynchronously.
-    /// Throws `CUDAError.noHostMemory`.
+    /// Takes page-locked host memory from the pool, or allocates it. The device can copy from and to it
+    /// asynchronously. Throws `CUDAError.noHostMemory`.
     package func pinned(bytes: Int) throws(CUDAError) -> PinnedBuffer {
         let wanted = max(bytes, 1 << 12).roundedUpToPowerOfTwo
         if let fits = freePinned.firstIndex(where: { $0.bytes == wanted }) {
@@ -301,8 +301,8 @@ package final class CUDADevice {
 
     fileprivate func give(_ block: PinnedBuffer.Block) { freePinned.append(block) }
 
-    /// Queues a copy of `bytes` bytes from the host to the device. The bytes at `from` must not change until `stream`
-    /// has made the copy.
+    /// Queues a copy of `bytes` bytes from the host to the device. The bytes at `from` must stay unchanged until
+    /// `stream` has made the copy.
     package func copy(
         _ from: UnsafeRawPointer, to buffer: DeviceBuffer, bytes: Int, on stream: CUDAStream
     ) throws(CUDAError) {
@@ -333,7 +333,7 @@ package final class CUDADevice {
                 buffer.pointer + offset, Int32(value), bytes, compute.stream), "cudaMemsetAsync")
     }
 
-    /// Records an event after all work that is queued on `stream` so far. Times can be measured only between events
+    /// Records an event after all work that is now queued on `stream`. Times can be measured only between two events
     /// with `isTimed`.
     package func event(on stream: CUDAStream, isTimed: Bool = false) throws(CUDAError) -> CUDAEvent
     {

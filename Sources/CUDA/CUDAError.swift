@@ -25,7 +25,7 @@ package enum CUDAError: Error, Equatable, CustomStringConvertible {
     package var isOutOfMemory: Bool {
         switch self {
         case .outOfMemory: true
-        // Other calls can run out of memory, too: loading a module or a function, and creating an event. 2 is
+        // Other calls can run out of memory too: loading a module or a function, and creating an event. 2 is
         // cudaErrorMemoryAllocation (CUDA_ERROR_OUT_OF_MEMORY); 3 is CUBLAS_STATUS_ALLOC_FAILED.
         case .call(let function, let code, _, _): code == (function.hasPrefix("cublas") ? 3 : 2)
         default: false

@@ -1,6 +1,6 @@
 // The meaning of NVIDIA's error numbers, and the next step for the user. The numbers are those of CUresult (cuda.h)
-// and cudaError (driver_types.h). A driver has no name for an error number that was introduced after the driver. So
-// names and meanings are stored in this table, too.
+// and cudaError (driver_types.h). A driver does not know errors that are newer than itself, so the table also has
+// names and meanings.
 
 /// Name, meaning and next step of an error of the driver or the runtime.
 struct CUDAErrorAdvice {

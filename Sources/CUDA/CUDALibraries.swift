@@ -6,8 +6,8 @@ import Glibc
 
 /// One of NVIDIA's libraries, and the result of the search for it.
 package struct LibraryFinding: Codable, Equatable, Sendable {
-    /// The name that users know: "libcuda", "libcudart" or "libcublas". The name is "libcudart, libcublas" if both
-    /// files were found but cannot be used.
+    /// The name that users know: "libcuda", "libcudart" or "libcublas". If the last two were found but cannot be
+    /// used, one finding has the name "libcudart, libcublas".
     package let name: String
     /// The path of the file that was loaded; nil if the library was not found.
     package var path: String?
@@ -35,15 +35,15 @@ package struct CUDALibraries {
         static let blas = "SAE_EXTRACT_CUBLAS_LIB"
     }
 
-    /// The supported CUDA releases, newest first. All of them declare the functions that this program calls in the
-    /// same way (`cuda_runtime_api.h`, `cublas_api.h`).
+    /// The supported CUDA releases, newest first. The functions that this program calls have the same declarations in
+    /// all of them (`cuda_runtime_api.h`, `cublas_api.h`).
     private static let releases: [(major: Int, runtime: String, blas: String)] = [
         (13, "libcudart.so.13", "libcublas.so.13"), (12, "libcudart.so.12", "libcublas.so.12"),
         (11, "libcudart.so.11.0", "libcublas.so.11"),
     ]
 
-    /// Loads the three libraries. Throws `CUDAError`. `findings` receives the libraries that were looked for, also if
-    /// an error is thrown.
+    /// Loads the three libraries. Throws `CUDAError`. `findings` receives the result of the search, also if an error
+    /// is thrown.
     package init(
         environment: [String: String], findings out: inout [LibraryFinding]
     ) throws(CUDAError) {
@@ -52,7 +52,7 @@ package struct CUDALibraries {
         var triedRuntime: [String] = []
         var triedBLAS: [String] = []
         var problem: CUDAError?
-        // Releases newer than the driver are skipped. Their libraries can be loaded, but calls of their functions
+        // Releases newer than the driver are skipped: their libraries can be loaded, but calls of their functions
         // fail.
         for release in CUDALibraries.releases where release.major <= driverMajor {
             let folders = CUDALibraries.folders(release.major, environment)
@@ -85,8 +85,7 @@ package struct CUDALibraries {
         throw error
     }
 
-    /// Loads libcuda and returns the major CUDA release that the driver supports; 13 if the driver's version is
-    /// unknown.
+    /// Loads libcuda. Returns the major CUDA release that the driver supports; 13 if it is unknown.
     private mutating func loadDriver(_ environment: [String: String]) throws(CUDAError) -> Int {
         let soname = "libcuda.so.1"
         var tried: [String] = []
@@ -149,9 +148,9 @@ package struct CUDALibraries {
 
     // MARK: Where to look
 
-    /// Returns the files to try, in order. If `override` is set, it is the only file. Otherwise the first file is the
-    /// plain name, for which the dynamic linker searches LD_LIBRARY_PATH and its cache. The other files are `name` in
-    /// each of `folders`.
+    /// Returns the files to try, in order. If `override` is set, it is the only one. Otherwise the first is the plain
+    /// name, for which the dynamic linker searches LD_LIBRARY_PATH and its cache. Then follow the files `name` in
+    /// `folders`.
     private static func candidates(
         _ name: String, _ override: String?, _ folders: [String]
     ) -> [String] {
@@ -163,8 +162,8 @@ package struct CUDALibraries {
         _ files: [String], _ tried: inout [String], isGlobal: Bool = false
     ) -> UnsafeMutableRawPointer? {
         for file in files {
-            // The dynamic linker itself searches for a plain name. A path is tested first, because the linker's
-            // message about a missing file is not useful.
+            // The dynamic linker searches for a plain name. Only a path is tested first, because the linker's message
+            // about a missing file is not useful.
             let isThere = !file.contains("/") || FileManager.default.fileExists(atPath: file)
             if isThere, let handle = dlopen(file, RTLD_NOW | (isGlobal ? RTLD_GLOBAL : RTLD_LOCAL))
             {
@@ -186,8 +185,8 @@ package struct CUDALibraries {
     /// Formats a CUDA version number: 12090 is "12.9".
     static func release(_ version: Int32) -> String { "\(version / 1000).\(version % 1000 / 10)" }
 
-    /// Returns the folders that may contain the libraries of CUDA `major`. They are folders of the toolkit, of conda,
-    /// of the Python packages that PyTorch installs, and of the Linux distribution.
+    /// Returns the folders that may contain the libraries of CUDA `major`: those of the toolkit, of conda, of the
+    /// Python packages that PyTorch installs, and of the Linux distribution.
     private static func folders(_ major: Int, _ environment: [String: String]) -> [String] {
         let files = FileManager.default
         func entries(_ folder: String) -> [String] {
@@ -203,8 +202,7 @@ package struct CUDALibraries {
         for folder in (environment["PATH"] ?? "").split(separator: ":") {
             let python = "\(folder)/python3"
             guard files.isExecutableFile(atPath: python) else { continue }
-            // In a virtual environment, python3 is a symlink. The prefix is the folder of the environment, not the
-            // folder of the link's target.
+            // The prefix is the folder of a virtual environment, even if its python3 is a link to another folder.
             prefixes.append(
                 String(folder.split(separator: "/").dropLast().map { "/" + $0 }.joined()))
         }

@@ -34,7 +34,7 @@ package final class CUDAEvent {
     init(_ libraries: CUDALibraries, isTimed: Bool) throws(CUDAError) {
         self.libraries = libraries
         var event: cuda_event?
-        // 1 is cudaEventBlockingSync: a waiting thread sleeps and does not occupy a core. 2 is
+        // 1 is cudaEventBlockingSync: a waiting thread sleeps instead of occupying a core. 2 is
         // cudaEventDisableTiming.
         try libraries.check(
             libraries.runtime.cudaEventCreateWithFlags(&event, isTimed ? 1 : 3),
@@ -50,8 +50,8 @@ package final class CUDAEvent {
         try libraries.check(libraries.runtime.cudaEventSynchronize(event), "cudaEventSynchronize")
     }
 
-    /// Returns the seconds from `start` to this event. The stream must have reached both events. Both events must
-    /// have been created with timing. Throws `CUDAError`.
+    /// Returns the seconds from `start` to this event. Both events must have been created with timing, and the stream
+    /// must have reached both. Throws `CUDAError`.
     package func seconds(since start: CUDAEvent) throws(CUDAError) -> Double {
         var milliseconds: Float = 0
         try libraries.check(

@@ -1,6 +1,6 @@
-// Finds the CUDA devices of the machine. A child process of the parent runs this code, for two reasons. First, a
-// process that has initialised CUDA cannot start workers cleanly. Second, if the driver crashes or hangs, only the
-// child process is lost.
+// Finds the CUDA devices of the machine. The parent runs this code in a child process, for two reasons. A process
+// that has initialised CUDA cannot start workers cleanly. And if the driver crashes or hangs, only the child process
+// is lost.
 
 import CCUDA
 import FoundationEssentials
@@ -142,8 +142,8 @@ extension CUDALibraries {
         throw error(status, function)
     }
 
-    /// Makes the error for the status that `function` returned. The function belongs to the driver ("cu…") or to the
-    /// runtime ("cuda…").
+    /// Makes the error for the status `status` of `function`, a function of the driver ("cu…") or of the runtime
+    /// ("cuda…").
     func error(_ status: Int32, _ function: String) -> CUDAError {
         var name: UnsafePointer<CChar>?
         var meaning: UnsafePointer<CChar>?

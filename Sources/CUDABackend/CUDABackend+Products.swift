@@ -1,17 +1,16 @@
-// Products of float32 matrices on tensor cores. Tensor cores multiply 16-bit numbers exactly and sum in float32.
+// Products on tensor cores, which multiply 16-bit numbers exactly and sum in float32.
 //
-// A float32 number is split into two float16 parts: the number is nearly high + low / 2¹¹. Together the parts have 22
-// bits of mantissa. For an activation x and a weight w, there are two cases:
-// - w is one float16 number (as a scaled bfloat16 weight is). Then only x is split:
-//   x · w = low(x) · w / 2¹¹ + high(x) · w.
-// - Otherwise x and w are split:
-//   x · w = [low(x) | high(x)] · [high(w) | low(w)] / 2¹¹ + high(x) · high(w).
-//   The first term is one product with twice the inner dimension. The term low(x) · low(w) is left out, because it is
-//   as small as the error of the parts.
+// In a float32 product, a number is split into two float16 parts: high + low / 2¹¹, with 22 bits of mantissa.
+// Activations x are always split. For weights w, there are two cases:
+// - One float16 part holds w exactly, as for scaled bfloat16 weights: x · w = low(x) · w / 2¹¹ + high(x) · w.
+// - Otherwise: x · w = [low(x) | high(x)] · [high(w) | low(w)] / 2¹¹ + high(x) · high(w). The first term is one
+//   product with twice the inner dimension. low(x) · low(w) is left out, because it is as small as the error of the
+//   parts.
 // The first, smaller term is computed first. Then the second term is added to it.
+//
+// Two bfloat16 parts would cost the same but have only 16 bits of mantissa. With them, results of the test model were
+// outside the tolerance.
 // Sources: Markidis et al. 2018, arXiv 1803.04014; Ootomo & Yokota 2022, arXiv 2203.03341.
-// Two bfloat16 parts would need the same products but have only 16 bits of mantissa. With them, results of the test
-// model were outside the tolerance.
 
 import CUDA
 import Tensors
@@ -25,8 +24,8 @@ extension CUDABackend {
         return out
     }
 
-    /// Writes the product of the rows `rows` of `x` and the weights of the outputs `outputs` to `out`: (rows,
-    /// outputs).
+    /// Multiplies the rows `rows` of `x` with the weights of the outputs `outputs`. Writes the product to `out`,
+    /// (rows, outputs).
     func multiply(
         _ x: CUDAMatrix, rows: Range<Int>, _ weights: CUDAWeights, outputs: Range<Int>,
         into out: DeviceBuffer
@@ -37,8 +36,8 @@ extension CUDABackend {
         }
         let operand = try operand(of: x)
         let inner = weights.inputs
-        // BLAS takes a row-major matrix for its transpose. So the product is computed as outᵀ (outputs, rows) = W
-        // (outputs, inner) · xᵀ (inner, rows).
+        // BLAS is column-major, so it reads a row-major matrix as the transpose. The product is therefore outᵀ = W ·
+        // xᵀ, with the shapes (outputs, rows) = (outputs, inner) · (inner, rows).
         let firstOutput = outputs.lowerBound * (weights.outputsAreRows ? weights.rowStride : 1)
         func product(
             xPart: Int, from start: Int = 0, inner width: Int, factor: Float, isAdding: Bool
@@ -71,9 +70,9 @@ extension CUDABackend {
         }
     }
 
-    /// Returns the number of elements of the inner dimension that one product sums. Tensor cores truncate sums
-    /// instead of rounding them, so the error of a product grows with this number. A long inner dimension is divided
-    /// among several products, whose results are added with rounding.
+    /// Returns the number of elements of the inner dimension that one product sums. Tensor cores truncate sums, so
+    /// the error of a product grows with this number. A long inner dimension is divided among several products, whose
+    /// results are added with rounding.
     private static func innerStep(_ inner: Int) -> Int {
         let pieces = (inner + longestSum - 1) / longestSum
         return ((inner + pieces - 1) / pieces + 63) / 64 * 64

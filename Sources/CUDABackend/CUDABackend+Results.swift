@@ -1,12 +1,12 @@
-// Results that are copied from the device: predictions, and features that fire. Logits and dense activations stay on
-// the device.
+// Results that are copied from the device: predictions, and firing features. Logits and dense activations stay on the
+// device.
 
 import CUDA
 import Tensors
 
 extension CUDABackend {
-    /// Returns the number of rows or outputs in one chunk. `count` rows or outputs, of `bytesEach` bytes each, are
-    /// divided into chunks of equal size. A chunk has at most `chunkBytes` bytes.
+    /// Divides `count` rows or outputs of `bytesEach` bytes into equal chunks of at most `chunkBytes` bytes. Returns
+    /// the number of rows or outputs in a chunk.
     private static func step(_ count: Int, bytesEach: Int) -> Int {
         let limit = max(1, chunkBytes / bytesEach)
         let chunks = (count + limit - 1) / limit
@@ -33,8 +33,8 @@ extension CUDABackend {
                     .pointer(next), .pointer(partitions), .int(first == 0 ? 1 : 0),
                 ])
         }
-        // `result` holds the cross-entropy of each row, the entropy of each row, and the index of the first row that
-        // is not finite.
+        // `result` holds the cross-entropy of each row, then the entropy of each row, then the index of the first row
+        // that is not finite.
         let result = try device.buffer(bytes: (2 * rows + 1) * 4)
         try device.fill(result, offset: 2 * rows * 4, 0x7F, bytes: 4)
         try device.launch(
@@ -58,8 +58,8 @@ extension CUDABackend {
         }
     }
 
-    /// Returns the features that fire and whose activation is above `floor`. Nil if a pre-activation is NaN or
-    /// infinite. `value()` of the result throws `ResultOverflow` if the buffers were too small.
+    /// Returns the firing features whose activation is above `floor`; nil if a pre-activation is NaN or infinite.
+    /// `value()` of the result throws `ResultOverflow` if the buffers were too small.
     package func jumpReLU(
         _ x: CUDAMatrix, encoder: CUDAWeights, bias: DeviceBuffer, threshold: DeviceBuffer,
         above floor: Float
@@ -67,8 +67,8 @@ extension CUDABackend {
         let (rows, width) = (x.rows, encoder.outputs)
         let perRow = min(entriesPerRow, width)
         let capacity = rows * perRow
-        // `index` holds two elements for the cursor (see the kernel `jump_relu`), then for each row the number of its
-        // entries, then for each row the index of its first entry.
+        // `index` holds two elements for the cursor (see the kernel `jump_relu`), then the number of entries of each
+        // row, then the index of the first entry of each row.
         let index = try device.buffer(bytes: (2 + 2 * rows) * 4)
         try device.fill(index, 0, bytes: 8)
         let columns = try rowBuffer(rows, bytesPerRow: perRow * 4)
@@ -99,9 +99,9 @@ extension CUDABackend {
         }
     }
 
-    /// Copies `total` entries to the host on the stream `copies`, while the stream `compute` continues. In the
-    /// buffers, rows are in the order in which the blocks of the kernel reserved their entries. `index` says where
-    /// the entries of each row begin.
+    /// Copies `total` entries to the host on the stream `copies`, while the stream `compute` continues. `index` says
+    /// where the entries of each row begin, because rows are in the order in which the kernel's blocks reserved room
+    /// for them.
     private func fetchFeatures(
         _ index: [Int32], rows: Int, total: Int, _ columns: DeviceBuffer, _ values: DeviceBuffer
     ) throws -> FiringFeatures {

@@ -1,6 +1,6 @@
-// The CUDA backend. cuBLAS computes products on tensor cores. The kernels of CCUDA/kernels.cu compute everything
-// else. An operation queues its work on the device and returns at once. Between the first and the last operation of a
-// batch, the CPU does not wait for the device.
+// The CUDA backend. cuBLAS computes products on tensor cores, and the kernels of CCUDA/kernels.cu compute everything
+// else. An operation queues its work on the device and returns at once. So the CPU does not wait for the device
+// during a batch.
 
 import ArrayFiles
 import CUDA
@@ -29,20 +29,19 @@ package final class CUDABackend: Backend {
     private var loaded: (short: Int, long: Int) = (0, 0)
     /// The last rotary table that `rotate` received, and its copy on the device. A model has only one table.
     private var rotary: (table: RotaryTable, cosines: DeviceBuffer, sines: DeviceBuffer)?
-    /// Data of the current batch on the device: positions of its rows for `rotate`, and pieces of work for
-    /// `attention`. All layers use the same copies.
+    /// Data of the current batch on the device, for all layers: the positions of its rows for `rotate`, and the
+    /// pieces of work for `attention`.
     private var positions: (host: [Int32], device: DeviceBuffer)?
     private var pieces: (starts: [Int], count: Int, group: Int, device: DeviceBuffer)?
     /// The largest number of rows of a batch so far, rounded up to a multiple of 256. New buffers have room for this
-    /// number of rows, so that later batches can reuse them.
+    /// many rows, so that later batches can reuse them.
     private var rowCapacity = 0
-    /// The number of entries per row for which results of `jumpReLU` have room. After an overflow, this number is
-    /// doubled until all entries fit.
+    /// The average number of entries per row for which `jumpReLU` reserves memory. After an overflow, it is doubled
+    /// until all entries fit.
     var entriesPerRow = 256
     /// The start of the current batch; nil outside of a batch.
     var batchStart: CUDAEvent?
-    /// Pinned copies of the data that the current batch has uploaded. They are kept until the device has computed the
-    /// batch.
+    /// Pinned copies of the data that the current batch has uploaded, kept until the device has computed the batch.
     var batchUploads: [PinnedBuffer] = []
     private var firstStart: CUDAEvent?
     private var busySeconds = 0.0
@@ -69,8 +68,8 @@ package final class CUDABackend: Backend {
     /// 12.9.1".
     package var kernels: String { "\(device.description), \(device.versions)" }
 
-    /// The way in which products are computed: "float32 by products of float16 parts: …". The text counts matrices;
-    /// these numbers are valid after `load`.
+    /// The way in which products are computed: "float32 by products of float16 parts: …". The counts of matrices in
+    /// the text are correct after `load`.
     package var products: String {
         switch precision {
         case .bfloat16: "bfloat16: one product of rounded operands, summed in float32"
@@ -79,8 +78,8 @@ package final class CUDABackend: Backend {
         }
     }
 
-    /// Always 3: the device computes one batch, a second batch is queued so that the device never waits, and the
-    /// results of a third are collected.
+    /// Always 3: the device computes one batch, a second is queued so that the device never waits, and the results of
+    /// a third are collected.
     package var batchesInFlight: Int { 3 }
 
     /// Seconds of the batches collected so far, measured by the device's clock.
@@ -90,8 +89,8 @@ package final class CUDABackend: Backend {
     /// the driver fails.
     package var deviceMemory: Int? { (try? device.memory()).map { $0.total - $0.free } }
 
-    /// Adds the device time of one batch, from `start` to `end`, to the totals. The results of the batch have already
-    /// arrived.
+    /// Adds the device time of one batch, from `start` to `end`, to the totals. Call this function after the results
+    /// of the batch have arrived.
     func finishBatch(_ start: CUDAEvent, _ end: CUDAEvent) {
         // An error in reading the times is ignored, because the results of the batch are valid without the times.
         busySeconds += (try? end.seconds(since: start)) ?? 0
@@ -145,9 +144,9 @@ package final class CUDABackend: Backend {
 
     // MARK: Data
 
-    /// Waits until the device has finished all queued work. Reason: queued copies of the batch may still read or
-    /// write memory that the caller is about to reuse. Also resets `rowCapacity`, because after a shortage of memory
-    /// the next batch may be smaller.
+    /// Waits until the device has finished all queued work, because queued copies may still read or write memory that
+    /// the caller is about to reuse. Resets `rowCapacity`, because after a shortage of memory the next batch may be
+    /// smaller.
     package func abandonBatch() {
         try? device.compute.synchronize()
         (batchStart, batchUploads, rowCapacity) = (nil, [], 0)
@@ -155,7 +154,7 @@ package final class CUDABackend: Backend {
     }
 
     /// Returns a buffer for `rows` rows of `bytesPerRow` bytes. Unless `rows` is small, the buffer has room for the
-    /// largest batch so far. So other batches can reuse the buffer.
+    /// largest batch so far, so that other batches can reuse it.
     func rowBuffer(_ rows: Int, bytesPerRow: Int) throws -> DeviceBuffer {
         if rows > rowCapacity { rowCapacity = (rows + 255) / 256 * 256 }
         // A batch with less than a quarter of `rowCapacity` rows gets a buffer of exactly its size.
@@ -168,8 +167,8 @@ package final class CUDABackend: Backend {
             rows: rows, columns: columns, floats: try rowBuffer(rows, bytesPerRow: columns * 4))
     }
 
-    /// Copies `values` to the device. During a batch the copy goes through pinned memory, so the call does not wait
-    /// for the device. Outside of a batch the call returns only after all bytes of `values` have been read.
+    /// Copies `values` to the device. During a batch, the copy goes through pinned memory, so the call does not wait
+    /// for the device. Outside of a batch, the call returns when all bytes of `values` have been read.
     func upload<Element: BitwiseCopyable>(_ values: [Element]) throws -> DeviceBuffer {
         let bytes = values.count * MemoryLayout<Element>.stride
         let buffer = try device.buffer(bytes: bytes)
@@ -232,8 +231,8 @@ package final class CUDABackend: Backend {
         return buffer
     }
 
-    /// Computes `x` from its recipe. Writes the result to `out` as float32, to `split` in 16-bit parts, or to both. A
-    /// form whose buffer is nil is not written.
+    /// Computes `x` from its recipe. Writes it to `out` as float32, and to `split` in 16-bit parts. Does not write a
+    /// form whose buffer is nil.
     private func cook(_ x: CUDAMatrix, floats out: DeviceBuffer?, parts split: DeviceBuffer?) throws
     {
         switch x.recipe {
@@ -277,7 +276,7 @@ package final class CUDABackend: Backend {
         return x
     }
 
-    /// Returns a recipe for the root-mean-square norm of each row. The norm is computed when its use is known (see
+    /// Returns a recipe for the root-mean-square norm of each row. The norm is computed later, when it is used (see
     /// `CUDAMatrix`).
     package func rmsNorm(
         _ x: CUDAMatrix, _ weight: DeviceBuffer, epsilon: Float
@@ -309,8 +308,8 @@ package final class CUDABackend: Backend {
         CUDAMatrix(rows: gate.rows, columns: gate.columns, recipe: .geglu(gate: gate, up: up))
     }
 
-    /// Adds `y` to `x` in place. If `y` is a norm that does not exist as float32, one kernel computes the norm and
-    /// adds it without storing it.
+    /// Adds `y` to `x` in place. If `y` is a norm that has not been computed as float32, one kernel computes the norm
+    /// and adds it, without storing it.
     package func add(_ y: CUDAMatrix, to x: CUDAMatrix) throws {
         let target = try floats(of: x)
         if y.floats == nil,
@@ -336,9 +335,9 @@ package final class CUDABackend: Backend {
 
     // MARK: Attention
 
-    /// Sizes for the kernel `attention` (see kernels.cu): the rows of a tile, each of which is a query of one head,
-    /// and the bytes of dynamic shared memory.
+    /// Number of rows of a tile in the kernel `attention` (see kernels.cu). A row is a query of one head.
     private static let tileRows = 32
+    /// Returns the bytes of dynamic shared memory that the kernel `attention` needs for heads of `width` elements.
     private static func sharedBytes(width: Int) -> Int {
         let stride = (width + 31) / 32 * 32 + 16
         return 4 * (2 * tileRows * stride + tileRows * 36)
@@ -373,7 +372,7 @@ package final class CUDABackend: Backend {
         return out
     }
 
-    /// Returns the pieces of work for the kernel `attention`. Pieces with the most keys come first. A piece is three
+    /// Returns the pieces of work for the kernel `attention`, those with the most keys first. A piece is three
     /// numbers: the row of its first query, its number of queries, and the first row of its document.
     private static func pieces(_ batch: PackedBatch, step: Int) -> [Int32] {
         var list: [(first: Int, count: Int, start: Int)] = []
@@ -387,8 +386,8 @@ package final class CUDABackend: Backend {
         return list.flatMap { [Int32($0.first), Int32($0.count), Int32($0.start)] }
     }
 
-    /// Returns the lowest row with a NaN or infinity; nil if all elements are finite. If a row is finite, its sum of
-    /// 0 · x is 0. Otherwise this sum is NaN.
+    /// Returns the lowest row with a NaN or infinity; nil if all elements are finite. The sum of 0 · x over a row is
+    /// 0 if the row is finite, otherwise NaN.
     package func firstNonFiniteRow(of x: CUDAMatrix) throws -> Deferred<Int?> {
         let result = try device.buffer(bytes: 4)
         try device.fill(result, 0x7F, bytes: 4)

@@ -5,11 +5,11 @@ import CUDA
 import Glibc
 import Tensors
 
-/// A matrix of activations on the device. It is stored as float32, in the 16-bit parts that products read, or in both
-/// forms. Before the matrix is computed, only its recipe is stored.
+/// A matrix of activations on the device: as float32, in the 16-bit parts that products read, or in both forms.
+/// Before the matrix is computed, only its recipe is stored.
 ///
-/// A norm or a GeGLU is not computed when it is requested, but when its use is known. Most norms and GeGLUs are read
-/// only by products, and are never stored as float32.
+/// A norm or a GeGLU is computed when it is used, because the use decides the form. Most of them are read only by
+/// products, and are never stored as float32.
 package final class CUDAMatrix {
     /// A recipe for a matrix that has not been computed.
     enum Recipe {
@@ -40,8 +40,8 @@ package final class CUDAMatrix {
         (self.rows, self.columns, self.recipe) = (rows, columns, recipe)
     }
 
-    /// Must be called before the float32 elements change. Increments the version, and discards the 16-bit parts
-    /// because they become out of date.
+    /// Call this function before the float32 elements change. Increments the version, and discards the 16-bit parts,
+    /// which would be out of date.
     func change() {
         version += 1
         parts = nil
@@ -49,24 +49,23 @@ package final class CUDAMatrix {
 }
 
 /// A weight matrix, which is on the device after `load`. With bfloat16 precision it is stored as bfloat16. With
-/// float32 precision it is multiplied by a power of two and stored as float16: in one part if one part is exact,
+/// float32 precision it is multiplied by a power of two and stored as float16, in one part if that is exact,
 /// otherwise in two.
 package final class CUDAWeights {
     let tensor: StoredTensor
-    /// Whether a row of the stored matrix has the weights of one output. If false, a row has the weights of one
-    /// input.
+    /// Whether the rows of the stored matrix are outputs; otherwise they are inputs.
     let outputsAreRows: Bool
     let outputs: Int
     let inputs: Int
     let isTable: Bool
     /// The form on the device; final after `load`.
     var form = Form.bfloat16
-    /// The parts of the matrix; the high part comes first. Element c of row r of part p is at r · rowStride + p ·
-    /// partStride + c. With these strides, one product can read both parts as one matrix [high | low] with twice the
-    /// inner dimension. Nil before `load`.
+    /// The parts of the matrix, the high part first; nil before `load`. Element (row, column) of part p is at row ·
+    /// rowStride + p · partStride + column. So one product can read both parts as one matrix [high | low] with twice
+    /// the inner dimension.
     var data: DeviceBuffer?
-    /// For a table in two parts: the remainder of each float32 element after both parts. With the remainder, `embed`
-    /// returns exact rows. Nil for other matrices.
+    /// For a table in two parts: what is left of each float32 element after both parts, so that `embed` returns exact
+    /// rows. Nil for other matrices.
     var rest: DeviceBuffer?
 
     enum Form: Equatable {

@@ -1,4 +1,4 @@
-// Copies weights from their mapped files to the device, piece by piece through pinned memory. A kernel on the device
+// Copies weights from their mapped files to the device, piece by piece through pinned memory. On the device, a kernel
 // splits the weights into 16-bit parts.
 
 import ArrayFiles
@@ -7,8 +7,8 @@ import Files
 import Tensors
 import Threading
 
-/// Uploads matrices in pieces of 64 MiB. While the device receives one piece, the CPU copies the next piece into
-/// pinned memory.
+/// Uploads matrices in pieces of 64 MiB. While the device receives a piece, the CPU copies the next one into pinned
+/// memory.
 final class WeightUpload {
     private struct Slot {
         let pinned: PinnedBuffer
@@ -99,12 +99,12 @@ final class WeightUpload {
 
 /// Properties of a matrix that determine its float16 form.
 struct WeightSurvey {
-    /// Whether all elements have at most 11 significant bits, as float16 and bfloat16 numbers have. If so, the scaled
-    /// elements are float16 numbers. Exception: an element below 2⁻²⁹ times the largest may lose bits. Such small
-    /// elements do not matter in a sum.
+    /// Whether all elements have at most 11 significant bits, as float16 and bfloat16 numbers have. Then one float16
+    /// part holds the scaled elements exactly, except those below 2⁻²⁹ times the largest, which do not matter in a
+    /// sum.
     let isShort: Bool
-    /// The exponent of the power of two by which all elements are multiplied. The largest magnitude is then between
-    /// 2¹⁴ and 2¹⁵. Float16 numbers are below 2¹⁶.
+    /// All elements are multiplied by 2 to the power of `exponent`. The largest magnitude is then from 2¹⁴ to 2¹⁵,
+    /// below the limit of float16, 2¹⁶.
     let exponent: Int
 
     /// Examines all elements of `tensor` on `threads`.
@@ -122,8 +122,8 @@ struct WeightSurvey {
         let bits = found.reduce(0) { $0 | $1.bits }
         let largest = Float(bitPattern: found.reduce(0) { max($0, $1.largest) })
         isShort = bits & 0x1FFF == 0
-        // The matrix is not scaled if all elements are 0, or if an element is NaN or infinite. A NaN or infinity is
-        // found later, in the results.
+        // There is no scaling if all elements are 0, or if one is NaN or infinite. A NaN or infinity is found later,
+        // in the results.
         exponent = largest.isFinite && largest > 0 ? min(14 - Int(largest.exponent), 100) : 0
     }
 

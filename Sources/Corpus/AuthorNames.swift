@@ -1,11 +1,11 @@
 // Finds names in `--include_authors` and `--exclude_authors` that no corpus record has. Without a warning, a misspelt
-// name would change the results silently.
+// name would silently change the results.
 
 import ByteJSON
 import Files
 
-/// Returns one sentence for each author name in `selection` that is not in `authors`. If `authors` has a name that is
-/// almost the same, the sentence suggests that name.
+/// Returns one sentence for each author name in `selection` that is not in `authors`. The sentence suggests an author
+/// whose name is almost the same, if there is one.
 func unmatchedAuthors(of selection: Selection, among authors: [String]) -> [String] {
     let there = Set(authors.map(ExactString.init))
     var byFolded: [String: String] = [:]
@@ -37,8 +37,8 @@ func unmatchedAuthors(of selection: Selection, among authors: [String]) -> [Stri
     }
 }
 
-/// Returns `name` in lower case, without white space, invisible characters and quotes. Swift compares strings by
-/// characters, so two Unicode forms of one name are equal too.
+/// Returns `name` in lower case, without white space, invisible characters and quotes. Unicode forms of one name give
+/// equal results, because Swift compares strings by characters.
 private func folded(_ name: String) -> String {
     let scalars = name.lowercased().unicodeScalars.filter { scalar in
         !scalar.properties.isWhitespace && scalar.properties.generalCategory != .format
@@ -48,10 +48,9 @@ private func folded(_ name: String) -> String {
     return String(String.UnicodeScalarView(scalars))
 }
 
-/// Returns a remark for the end of the warning if `a` and `b` differ only in their Unicode form. Returns an empty
-/// string for other names.
+/// Returns a remark for the end of the warning if `a` and `b` differ only in their Unicode form, otherwise "".
 private func difference(_ a: String, _ b: String) -> String {
-    // Swift's `==` compares characters, not bytes. `unmatchedAuthors` calls this function only for names with
-    // different bytes.
+    // Swift's `==` compares characters. The bytes of `a` and `b` differ, because `unmatchedAuthors` has looked for
+    // equal bytes before.
     a == b ? ", in another Unicode form" : ""
 }

@@ -51,8 +51,8 @@ final class ByteSource {
         buffer.deallocate()
     }
 
-    /// Writes the next decompressed bytes to the front of `out`. Returns the number of bytes written, 0 at the end of
-    /// the file. Throws `FileError` if the file cannot be read, and `CorpusError` if it cannot be decompressed.
+    /// Writes the next decompressed bytes to the front of `out`. Returns their number; 0 at the end of the file.
+    /// Throws `FileError` if the file cannot be read, and `CorpusError` if it cannot be decompressed.
     func read(into out: UnsafeMutableRawBufferPointer) throws -> Int {
         while true {
             if pending.isEmpty, !isAtEnd {
@@ -86,8 +86,8 @@ final class ByteSource {
 /// A decompressor that takes the compressed stream in pieces.
 private protocol Decoder: AnyObject {
     /// Decompresses bytes from the front of `input` to the front of `out`. Returns how many bytes of `input` were
-    /// consumed and how many bytes of `out` were written. Throws if the stream is damaged. Also throws if the stream
-    /// is incomplete although `isAtEnd` is true and no bytes are left.
+    /// consumed, and how many of `out` were written. With `isAtEnd`, no input comes after `input`. Throws if the
+    /// stream is damaged or cut short.
     func decode(
         _ input: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer, isAtEnd: Bool
     ) throws(DecodingProblem) -> (consumed: Int, produced: Int)
@@ -146,8 +146,8 @@ private final class Gzip: Decoder {
 package enum CompressionWindow: Sendable {
     /// 2 GiB, for the user's own files. This is the maximum of the zstd command (`zstd --long=31`).
     case any
-    /// 128 MiB, for files from the Hub. The zstd command without options and Hugging Face's `datasets` library have
-    /// the same limit. Without a limit, a file of a few kilobytes could make the decoder reserve 2 GiB.
+    /// 128 MiB, for files from the Hub. The zstd command (without options) and Hugging Face's `datasets` have the
+    /// same limit. Without it, a file of a few kilobytes could make the decoder reserve 2 GiB.
     case usual
 
     fileprivate var log: Int32 { self == .any ? 31 : 27 }

@@ -5,8 +5,8 @@
 package enum ChatTemplate {
     private static let markers = ["<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>"]
 
-    /// Returns whether `text` begins with `<bos>`, `<eos>` or a turn marker. White space and invisible characters
-    /// before the marker are ignored.
+    /// Returns whether `text` begins with `<bos>`, `<eos>` or a turn marker. Ignores white space and invisible
+    /// characters before the marker.
     package static func begins(_ text: String) -> Bool {
         let visible = text.unicodeScalars.drop {
             $0.properties.isWhitespace || $0.properties.generalCategory == .format

@@ -6,8 +6,8 @@ import ByteJSON
 package enum CorpusError: Error, Equatable, CustomStringConvertible {
     /// A record does not have the required form.
     case badRecord(path: String, line: Int, reason: String)
-    /// The problem is not one record: from this line on, the file is of another kind or has another form of JSON.
-    /// `reason` includes the next step.
+    /// The problem concerns the file, not one record: for example, from this line on it is of another kind, or its
+    /// JSON has another form. `reason` includes the next step.
     case badFile(path: String, line: Int, reason: String)
     /// A compressed file cannot be decompressed.
     case damagedCompression(path: String, reason: String)
@@ -88,13 +88,13 @@ package enum Corpus {
         /// The authors, in the order of their first accepted documents.
         package let authors: [AuthorDocuments]
         /// A sentence for each author name in the selection that no record has. Empty if reading stopped at the
-        /// document limit, because the records after it may have these names.
+        /// document limit, because the rest of the corpus may have these names.
         package let warnings: [String]
     }
 
     /// Returns the documents that `selection` accepts from the files at `paths`. Each file is JSONL or one JSON
-    /// array, plain or compressed with gzip or zstd. `window` limits the window of zstd. Line numbers continue from
-    /// one file to the next. Throws `FileError` or `CorpusError`.
+    /// array, plain or compressed with gzip or zstd. `window` is the limit on zstd's window. Line numbers continue
+    /// from one file to the next. Throws `FileError` or `CorpusError`.
     package static func read(
         paths: [String], _ selection: Selection, window: CompressionWindow = .any
     ) throws -> Reading {
@@ -139,8 +139,8 @@ private struct Accepted {
     private var (tooShort, left) = (0, 0)
     private(set) var authors: [AuthorDocuments] = []
     private(set) var recordCount = 0
-    /// The authors of all records read so far, accepted or not, in file order. Empty if the selection names no
-    /// authors.
+    /// The authors of all records so far, accepted or not, in file order. Empty if the selection names no authors,
+    /// because then no name can be unmatched.
     private(set) var authorsSeen: [String] = []
     private var seen: Set<ExactString> = []
 

@@ -51,12 +51,12 @@ struct RecordDiagnosis {
     /// The error if the file is not JSON, or if data of another kind begins at this record; otherwise nil.
     private var otherKind: CorpusError? {
         guard let kind = FileKind(rest) else { return nil }
-        // Inside a JSON array, `rest` begins in the middle of the file. So a match with a text format, such as CSV,
+        // In a JSON array, `rest` begins in the middle of the file, where a match with a text format, such as CSV,
         // proves nothing.
         if isInArray, kind.isText { return nil }
         if isFirst {
-            // The record may be a JSON scalar, such as a string or a number. Then the record has the wrong form, but
-            // the file is JSON.
+            // A JSON scalar, such as a number, may look like another kind of text. But then the record has the wrong
+            // form, not the file.
             if case .text = kind, (try? JSONValue(parsing: record)) != nil { return nil }
             return kind.reason(within: compression).map(file)
         }
@@ -166,8 +166,8 @@ struct RecordDiagnosis {
         )
     }
 
-    /// Returns the path of keys to `key` in an inner object of the record, such as `["meta", "author"]`; nil if no
-    /// inner object has `key`. If `key` has dots, such as `meta.author`, its parts are tried as a path first.
+    /// Returns the keys that lead to `key` in an inner object of the record, such as `["meta", "author"]`; nil if no
+    /// inner object has it. A `key` with dots, such as `meta.author`, is first tried as a path.
     private func nested(_ key: String, in object: JSONObject) -> [String]? {
         let parts = key.split(separator: ".").map(String.init)
         var value: JSONValue? = .object(object)
@@ -215,8 +215,8 @@ struct RecordDiagnosis {
 }
 
 extension FileKind {
-    /// Returns why a corpus of this kind is refused; nil if it is not refused. `outer` is the compression of the
-    /// file, or nil if the file is not compressed.
+    /// Returns why a corpus of this kind is refused; nil if it is not. `outer` is the file's compression; nil if it
+    /// has none.
     func reason(within outer: FileKind?) -> String? {
         guard case .compressed(let name, let command) = outer else {
             return sentence(insteadOf: .records)

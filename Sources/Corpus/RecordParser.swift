@@ -22,8 +22,8 @@ struct RecordProblem: Error {
     let cause: Cause
 }
 
-/// Parses the author and the text of each record. One parser serves all records of a file, so that its buffer is
-/// allocated once.
+/// Parses the author and the text of each record. One parser serves all records of a file, so its buffer is allocated
+/// once.
 struct RecordParser {
     private let selection: Selection
     private let authorKey: [UInt8]
@@ -93,7 +93,7 @@ struct RecordParser {
             return .other
         }
         try scanner.readString(into: &scratch)
-        // `parse` has checked that the record is UTF-8. So only an escape, such as \ud800, can make the string
+        // The record itself is UTF-8, as `parse` has checked. So only an escape, such as \ud800, can make the string
         // invalid.
         return String(validating: scratch, as: UTF8.self).map(FieldValue.string) ?? .loneSurrogate
     }

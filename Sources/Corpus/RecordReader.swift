@@ -27,8 +27,8 @@ final class RecordReader {
     /// The number of lines of the file. It is correct only after `next` has returned false.
     var lineCount: Int { line - (endsWithNewline ? 1 : 0) }
 
-    /// Opens the file at `path`. A file that begins with `[` is read as one JSON array. Throws `FileError` if the
-    /// file cannot be read, and `CorpusError` if the file is binary or cannot be decompressed.
+    /// Opens the file at `path`, which is one JSON array if it begins with `[`, otherwise JSONL. Throws `FileError`
+    /// if the file cannot be read, and `CorpusError` if it is binary or cannot be decompressed.
     init(path: String, window: CompressionWindow) throws {
         self.path = path
         source = try ByteSource(path: path, window: window)
@@ -41,8 +41,7 @@ final class RecordReader {
         }
     }
 
-    /// Throws if the file is binary. Without this check, a binary file without a newline would be read as one line of
-    /// up to 256 MiB.
+    /// Throws if the file is binary. Without this check, up to 256 MiB of a binary file would be read as one line.
     private func checkKind() throws {
         while filled - position < FileKind.head, try fill() {}
         let kind = buffer.withUnsafeBytes {
@@ -54,8 +53,8 @@ final class RecordReader {
         throw CorpusError.badFile(path: path, line: line, reason: reason)
     }
 
-    /// Returns the facts from which the error message for `record` is made. Call this function only inside `body` of
-    /// `next`, with the record that `body` was given.
+    /// Returns the facts for the error message about `record`. Call this function only in the `body` of `next`, with
+    /// the record that `body` received.
     func diagnosis(
         of record: UnsafeBufferPointer<UInt8>, _ line: Int, _ selection: Selection
     ) -> RecordDiagnosis {
@@ -131,8 +130,8 @@ final class RecordReader {
         return nil
     }
 
-    /// Returns the range of the JSON value at `position`. An object or array ends with its closing bracket. Any other
-    /// value ends before the next comma or bracket.
+    /// Returns the range of the JSON value at `position`. An object or array ends with its closing bracket, any other
+    /// value before the next comma or closing bracket.
     private func extent() throws -> Range<Int> {
         var scan = ExtentScan()
         while true {
@@ -171,7 +170,7 @@ final class RecordReader {
         position = end
     }
 
-    /// Moves the unread bytes to the front of the buffer and reads more bytes behind them. Returns false at the end
+    /// Moves the unread bytes to the front of the buffer, and reads more bytes behind them. Returns false at the end
     /// of the file.
     private func fill() throws -> Bool {
         if isAtEnd { return false }
@@ -211,16 +210,15 @@ final class RecordReader {
     }
 }
 
-/// Finds the end of a JSON value by counting brackets, without parsing the value. If the text ends before the value,
-/// the next call continues the scan in a longer text.
+/// Finds the end of a JSON value by counting brackets, without parsing the value. If `end` returns nil, call it again
+/// with a longer text: the scan continues where it stopped.
 private struct ExtentScan {
     private var offset = 0
     private var depth = 0
     private var isInString = false
     private var isEscaped = false
 
-    /// Returns the offset just after the value that begins at the front of `text`; nil if the value does not end in
-    /// `text`.
+    /// Returns the offset just after the value at the front of `text`; nil if the value does not end in `text`.
     mutating func end(in text: UnsafeBufferPointer<UInt8>) -> Int? {
         while offset < text.count {
             let byte = text[offset]

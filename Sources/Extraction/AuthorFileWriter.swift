@@ -22,8 +22,8 @@ struct AuthorFileWriter {
     let tokenizer: any Tokenizer
     /// The number of features of each hook's SAE (`d_sae`).
     let widths: [HookPoint: Int]
-    /// The state folder. Each file is written in this folder first. When the file is complete, it is renamed to its
-    /// place in `save_dir`.
+    /// The state folder. Each file is written in this folder and, when it is complete, renamed to its place in
+    /// `save_dir`.
     let state: StateFolder
     let stop: StopFlag
 
@@ -31,8 +31,8 @@ struct AuthorFileWriter {
     /// files smaller.
     private static let level: Int32 = 1
 
-    /// Writes `items`, each on one thread, and returns their seals by file name. Throws `FileError`,
-    /// `StateRemovedError` or `StopRequest`.
+    /// Writes `items`, each on one thread. Returns their seals by file name. Throws `FileError`, `StateRemovedError`
+    /// or `StopRequest`.
     func write(_ items: [OutputItem], on threads: ThreadPool) throws -> [String: FileSeal] {
         var seals = [FileSeal?](repeating: nil, count: items.count)
         try seals.withUnsafeMutableBufferPointer { seals in
@@ -66,7 +66,7 @@ struct AuthorFileWriter {
 
     // MARK: Metrics, tokens, texts
 
-    /// Writes the metric `values` as a float16 array of shape (D, T), with 0 at padding.
+    /// Writes the metric `values` as a float16 array of shape (`plan.rows`, `plan.columns`), with 0 at padding.
     private func writeMetric(
         _ values: KeyPath<DocumentRecord, [Float16]>, _ file: OutputFile
     ) throws {
@@ -78,8 +78,8 @@ struct AuthorFileWriter {
         }
     }
 
-    /// Writes a JSON array that has, for each document, an array of T pieces. Documents with fewer tokens are padded
-    /// with `<pad>`.
+    /// Writes a JSON array that has an array of token pieces for each document. Shorter documents are padded with
+    /// `<pad>` to `plan.columns` pieces.
     private func writeTokens(_ file: OutputFile) throws {
         try writeJSONArray(to: file) { append in
             for batch in journal.batches.indices {
@@ -110,8 +110,8 @@ struct AuthorFileWriter {
         }
     }
 
-    /// Writes a JSON array. `elements` must call `append` once for each element. The argument of `append` is a
-    /// function that appends the element's JSON to a buffer.
+    /// Writes a JSON array. `elements` must call `append` once for each element, with a function that appends the
+    /// element's JSON to a buffer.
     private func writeJSONArray(
         to file: OutputFile,
         _ elements: (_ append: ((inout [UInt8]) -> Void) throws -> Void) throws -> Void
@@ -133,7 +133,8 @@ struct AuthorFileWriter {
 
     // MARK: Activations
 
-    /// Writes an NPZ archive with the members `activations`, float32 of shape (D, T, F), and `metadata`.
+    /// Writes an NPZ archive with `activations`, a float32 array of shape (documents, tokens, features), and
+    /// `metadata`.
     private func writeDense(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
         let archive = NPZWriter(file, level: AuthorFileWriter.level)
@@ -150,8 +151,8 @@ struct AuthorFileWriter {
         try writeMetadata(sae, to: archive)
     }
 
-    /// Writes an NPZ archive with `metadata` and the members that `scipy.sparse.save_npz` writes for a CSR matrix of
-    /// shape (D·T, F).
+    /// Writes an NPZ archive with `metadata` and the members that `scipy.sparse.save_npz` writes for a CSR matrix.
+    /// The matrix has a row for each position of each document, and a column for each feature.
     private func writeSparse(_ sae: ChosenSAE, _ file: OutputFile) throws {
         let width = widths[sae.hook]!
         let count = summary.firingCounts[sae.hook]!
@@ -207,8 +208,8 @@ struct AuthorFileWriter {
 
     // MARK: Reading the journal
 
-    /// Calls `body` once for each of the D rows of the metric arrays. For a row without a document, the argument is
-    /// nil.
+    /// Calls `body` once for each of the `plan.rows` rows of a metric array: with the document, or with nil if the
+    /// author has fewer documents.
     private func forEachDocument(_ body: (DocumentRecord?) throws -> Void) throws {
         for batch in journal.batches.indices {
             for document in try journal.documents(of: batch) { try body(document) }
@@ -216,20 +217,19 @@ struct AuthorFileWriter {
         for _ in author.documents.count..<plan.rows { try body(nil) }
     }
 
-    /// Calls `body` once for each of the D·T rows of the activation arrays, with the range of the row's entries. The
-    /// range is empty at padding.
+    /// Calls `body` once for each position of each of the `plan.rows` documents, with the range of the position's
+    /// entries. The range is empty at padding.
     private func forEachOutputRow(
         _ hook: HookPoint, _ body: (_ entries: Range<Int>, SparseRows) throws -> Void
     ) throws {
         var features = SparseRows()
         var (batch, row) = (0, 0)
         for document in 0..<plan.rows {
-            // Checks the stop flag for each document, because an array takes seconds to write. After SIGTERM, a
-            // scheduler may not wait that long.
+            // Checks the stop flag for each document. Writing an array takes seconds, which a scheduler may not wait
+            // after SIGTERM.
             try stop.check()
             let count = document < summary.tokens.count ? summary.tokens[document] : 0
-            // A batch has only whole documents. So the next batch is read when all rows of the current batch are
-            // used.
+            // A batch ends with a document. So the next batch is needed only when all rows of this one are used.
             while count > 0, row == features.rowCount {
                 features = try journal.features(hook, of: batch)
                 (batch, row) = (batch + 1, 0)

@@ -6,9 +6,8 @@ import Threading
 
 /// Runs up to two pieces of work at a time, each on its own pool of threads.
 final class BackgroundWork: Sendable {
-    /// The maximum number of pieces of work that run at a time. A piece writes one author's files, and each file is
-    /// compressed on one thread. Near the end of a piece, some of its threads are idle. A second piece can use their
-    /// cores.
+    /// The maximum number of pieces of work at a time. A piece writes one author's files, each on one thread. Near
+    /// the end of a piece, some threads are idle, and a second piece can use their cores.
     private static let limit = 2
 
     private let pools: Mutex<[ThreadPool]>
@@ -22,8 +21,8 @@ final class BackgroundWork: Sendable {
             try (0..<BackgroundWork.limit).map { _ in try ThreadPool(threadCount: threadCount) })
     }
 
-    /// Waits until a pool is free, then starts `body` on another thread. `body` must not use state that the caller
-    /// changes. Throws the error of an earlier piece of work.
+    /// Waits until a pool is free, then starts `body` on another thread. The caller must not change state that `body`
+    /// uses. Throws the error of an earlier piece of work.
     func begin(_ body: @escaping (ThreadPool) throws -> Void) throws {
         places.wait()
         do {

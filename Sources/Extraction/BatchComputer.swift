@@ -17,8 +17,8 @@ final class BatchComputer<B: Backend> {
         (self.extractor, self.timing, self.log) = (extractor, timing, log)
     }
 
-    /// Starts to compute the documents `documents` of `work` as one batch. Returns nil if memory is too short; the
-    /// caller must call `computeInParts` then. If `checksTaps` is true, logs how well each SAE reconstructs its
+    /// Starts to compute the documents `documents` of `work` as one batch. Returns nil if memory is short. Then the
+    /// caller must call `computeInParts`. If `checksTaps` is true, logs how well each SAE reconstructs its
     /// activations.
     func start(
         _ documents: Range<Int>, of work: AuthorWork, checksTaps: Bool
@@ -34,8 +34,8 @@ final class BatchComputer<B: Backend> {
     }
 
     /// Computes the documents `documents` of `work` in parts, and waits for the result. If memory is short, doubles
-    /// the number of parts and tries again. Later batches begin with the doubled number. No other batch may be under
-    /// way, because it would take memory.
+    /// the number of parts, also for later batches, and tries again. No other batch must be under way, because it
+    /// would hold memory.
     func computeInParts(
         _ documents: Range<Int>, of work: AuthorWork, checksTaps: Bool
     ) throws -> BatchRecord {

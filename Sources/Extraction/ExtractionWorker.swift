@@ -1,6 +1,5 @@
-// The work of a worker process. For each of its authors, the worker computes the batches that no journal has, and
-// writes the files that are missing. On a CUDA device, the worker stores the results of a batch while the device
-// computes the next batches. It writes the files of an author while the device computes the next author.
+// The work of a worker process. For each of its authors, it computes the batches that no journal has, and writes the
+// missing files. While a CUDA device computes, the worker stores earlier batches and writes files of earlier authors.
 
 import AuthorReceipts
 import CPUBackend
@@ -21,8 +20,8 @@ import Tensors
 import Threading
 import Tokenization
 
-/// Carries out `task` on the device that its plan names. Calls `send` with each event, from any thread. Batches and
-/// files that are finished before an error are kept. Throws `StopRequest`, the readers' errors, `FileError`,
+/// Carries out `task` on the device that its plan names. Calls `send` with each event, from any thread. Keeps the
+/// batches and files that are finished before an error. Throws `StopRequest`, the readers' errors, `FileError`,
 /// `NonFiniteError`, `ThreadError`, `CPUBackendError` and `CUDAError`.
 package func carryOut(
     _ task: WorkerTask, stop: StopFlag, log: Logger,
@@ -57,22 +56,19 @@ final class ExtractionWorker<B: Backend> {
     private var computer: BatchComputer<B>?
     private var watch: FileWatch?
     private var journal: JournalWriter?
-    /// Whether the worker still has to measure how well each SAE reconstructs its activations. The worker measures
-    /// this on its next batch with tokens.
+    /// Whether the next batch with tokens is used to measure how well each SAE reconstructs its activations.
     private var checksTaps: Bool
     private var batchCount = 0
-    /// A queue of steps, in order: the batches that were started, and a step `end` after the last batch of each
-    /// author.
+    /// The queue of steps: the batches that were started, and a step `end` after the last batch of each author.
     private var underWay: [Step] = []
     /// Authors whose files cannot be written yet, because batches of other ranks are missing.
     private var waiting: [WorkerTask.Assignment] = []
 
     private enum Step {
-        /// A batch that was started. `checks` tells whether the batch is used to measure how well each SAE
-        /// reconstructs its activations.
+        /// A batch that was started. If `checks` is true, it is used to measure how well each SAE reconstructs its
+        /// activations.
         case batch(Int, of: AuthorWork, checks: Bool, result: Deferred<BatchRecord>)
-        /// The end of an author: all batches of the author come before this step, so the author's files can be
-        /// written after them.
+        /// The end of an author. It comes after all batches of the author, so the author's files can be written.
         case end(AuthorWork)
 
         var isBatch: Bool { if case .batch = self { true } else { false } }
@@ -117,8 +113,8 @@ final class ExtractionWorker<B: Backend> {
                 try begin(assignment)
             }
             try takeIn(until: 0)
-            // Another rank that shares an author may have stored its last batch in the meantime. So each waiting
-            // author is tried once more. The rank that tries last finds all batches.
+            // Meanwhile, another rank may have stored the last batches of a shared author. So each waiting author is
+            // tried once more. The rank that tries last finds all batches.
             let again = waiting
             waiting = []
             for assignment in again { try begin(assignment) }
@@ -148,7 +144,7 @@ final class ExtractionWorker<B: Backend> {
     // MARK: Authors
 
     /// Computes the missing batches of this rank's share of an author, and queues the writing of the author's files.
-    /// Computes nothing if all files are in place.
+    /// If all files are in place, does neither.
     private func begin(_ assignment: WorkerTask.Assignment) throws {
         let (author, number) = (assignment.author, assignment.share.number)
         let missing = try missingItems(of: author)
@@ -190,9 +186,9 @@ final class ExtractionWorker<B: Backend> {
             hooks: work.hooks)
     }
 
-    /// Runs `body` for an author. Ignores an error of `body` if all files of the author are in place. Reason: another
-    /// process may have completed the author and then removed the journals that `body` reads. `StopRequest` and
-    /// `ConfigurationConflict` are never ignored.
+    /// Runs `body` for an author. Ignores an error if all files of the author are in place: another process may have
+    /// completed the author and removed the journals that `body` reads. Never ignores `StopRequest` and
+    /// `ConfigurationConflict`.
     private func attempt(_ work: AuthorWork, _ body: () throws -> Void) throws {
         guard !work.isDoneElsewhere else { return }
         do {
@@ -215,8 +211,8 @@ final class ExtractionWorker<B: Backend> {
     private func end(_ work: AuthorWork) throws {
         var isComplete = true
         try attempt(work) {
-            // This rank synchronizes its batches before it looks for the batches of other ranks. So the rank that
-            // ends last sees all batches of a shared author.
+            // Synchronizes this rank's batches before it looks for those of other ranks. So the rank that ends last
+            // sees all batches of a shared author.
             let isShared = work.assignment.share.parts > 1
             if isShared || writing == nil { try journal?.synchronize() }
             try journal?.checkInPlace()
@@ -243,9 +239,8 @@ final class ExtractionWorker<B: Backend> {
 
     /// Returns the author's files that are missing or have changed. Removes the changed files.
     private func missingItems(of author: AuthorDocuments) throws -> [OutputItem] {
-        // The receipts of other processes are read again only if a file exists that does not match the known
-        // receipts. With thousands of authors and processes, reading them for each author would take longer than the
-        // computation.
+        // Receipts of other processes are read again only if a file does not match the known receipts. With thousands
+        // of authors and processes, reading them for each author would take longer than the computation.
         var receipts = task.state.known.receipts
         var isNew = false
         return try timing.measure(.verifying) {
@@ -262,8 +257,7 @@ final class ExtractionWorker<B: Backend> {
                 case .missing: return true
                 case .changed:
                     log.warning("\(path) has changed since it was written; the run writes it again")
-                    // Removes the changed file, because other ranks compare only sizes and could take the file for a
-                    // complete one.
+                    // Removes the changed file. Other ranks compare only sizes, and could take the file for complete.
                     try GuardedPath(plan.saveDirectory, name).remove()
                     return true
                 }
@@ -273,9 +267,8 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Batches
 
-    /// Starts a batch. Then stores the results of earlier batches until fewer batches are under way than the backend
-    /// can queue. If memory is too short to start the batch, stores all earlier results first, and then computes the
-    /// batch in parts.
+    /// Starts a batch, then stores results of earlier batches until the backend can queue another batch. If memory is
+    /// too short, stores all earlier results and then computes the batch in parts.
     private func compute(_ batch: Int, of work: AuthorWork) throws {
         try stop.check()
         let documents = work.batches[batch]
@@ -321,8 +314,8 @@ final class ExtractionWorker<B: Backend> {
             do {
                 record = try timing.measure(.model) { try result.value() }
             } catch is ResultOverflow {
-                // The results did not fit into the memory reserved for them. All other batches are stored first,
-                // because they may hold the device memory that this batch needs. Then the batch is computed again.
+                // The results did not fit into the memory reserved for them, so the batch is computed again. All
+                // other batches are stored first, because they may hold memory that this batch needs.
                 try takeInBatches()
                 record = try loadedComputer().computeInParts(
                     work.batches[batch], of: work, checksTaps: checks)
@@ -343,7 +336,7 @@ final class ExtractionWorker<B: Backend> {
     /// Appends a batch to the journal, and reports the batch to the parent.
     private func keep(_ record: BatchRecord, _ batch: Int, of work: AuthorWork) throws {
         let sequences = work.sequences[work.batches[batch]]
-        // The weights are read from memory-mapped files for hours. If such a file has changed, the check throws, and
+        // The weights are read from memory-mapped files for hours. The check throws if such a file has changed. Then
         // the batch is not stored.
         try watch?.check()
         let journal = try self.journal ?? beginJournal()
@@ -359,8 +352,8 @@ final class ExtractionWorker<B: Backend> {
                 deviceMemory: backend.deviceMemory))
     }
 
-    /// Creates this process' journal. Throws `ConfigurationConflict` if a run with other settings has begun in the
-    /// same `save_dir`.
+    /// Creates the journal of this process. Throws `ConfigurationConflict` if a run of another configuration has
+    /// begun in the same `save_dir`.
     private func beginJournal() throws -> JournalWriter {
         try task.state.checkClaim()
         let journal = try JournalWriter(
@@ -370,8 +363,7 @@ final class ExtractionWorker<B: Backend> {
                 host: ProcessInfo.processInfo.hostName, process: getpid()),
             isSynchronizedAside: writing != nil)
         do {
-            // The claim is checked again, because another run may have begun between the first check and the creation
-            // of the journal.
+            // Checks the claim again, because another run may have begun since the first check.
             try task.state.checkClaim()
         } catch {
             try journal.place.remove()
@@ -404,8 +396,8 @@ final class ExtractionWorker<B: Backend> {
 
     // MARK: Writing
 
-    /// Writes the missing files of an author and their receipt. On a CUDA device, this method runs on threads of
-    /// `writing`. So it uses only properties that do not change.
+    /// Writes the missing files of an author, then the receipt. On a CUDA device, runs on threads of `writing`, so it
+    /// uses only properties that do not change.
     private func write(_ work: AuthorWork, on threads: ThreadPool) throws {
         let (items, hooks, author, sequences) = (
             work.missing, work.hooks, work.author, work.sequences

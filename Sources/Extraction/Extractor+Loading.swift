@@ -11,8 +11,8 @@ import Threading
 
 extension Extractor {
     /// Loads the model and the SAEs of `plan` onto `backend`. `aside` runs work that no result depends on. Throws the
-    /// readers' errors. Throws `CUDAError` or `CPUBackendError` if one document of the maximum length does not fit into
-    /// memory.
+    /// readers' errors. Throws `CUDAError` or `CPUBackendError` if memory is too short for one document of the
+    /// maximum length.
     init(
         loading plan: RunPlan, head: SequenceHead, on backend: B, threads: ThreadPool,
         aside: @escaping (_ body: @escaping (ThreadPool) -> Void) throws -> Void, log: Logger
@@ -35,8 +35,7 @@ extension Extractor {
         let saes = try zip(plan.saes, parameters).map {
             ($0.hook, try JumpReLUSAE($1!, on: backend))
         }
-        // Memory must suffice for one document, the smallest batch. A larger batch that does not fit is divided into
-        // parts.
+        // Memory must suffice for one document, the smallest part into which a batch can be divided.
         try backend.load(rows: longest, bytesPerRow: model.bytesPerToken, encoders: saes.count)
         log.info(
             "\(plan.label): \(config.nLayers) layers, \(plan.saes.count) SAEs; \(backend.kernels), \(backend.products), \(plan.threadsDescription())"

@@ -38,8 +38,8 @@ struct Extractor<B: Backend> {
     let saes: [HookPoint: JumpReLUSAE<B>]
     let backend: B
     let threads: ThreadPool
-    /// Runs work that no result depends on, such as the measurements of SAEs for the log. On CUDA, the work runs on
-    /// other threads while the device computes.
+    /// Runs work that no result depends on, for example the measurements of SAEs for the log. On CUDA, other threads
+    /// do this work while the device computes.
     let aside: (_ body: @escaping (ThreadPool) -> Void) throws -> Void
     let log: Logger
 
@@ -47,7 +47,7 @@ struct Extractor<B: Backend> {
     private static var checkedRows: Int { 512 }
 
     /// Starts the forward pass of `sequences`, which are documents of `author`, and encodes the activations at
-    /// `hooks`. Reading the value of the result waits for the device, and throws `NonFiniteError`, `SAEError` and
+    /// `hooks`. Reading the result waits for the device, and throws `NonFiniteError`, `SAEError` and
     /// `ResultOverflow`. If `checkingTaps` is true, logs how well each SAE reconstructs its activations.
     func extract(
         _ author: AuthorDocuments, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint],
@@ -103,8 +103,8 @@ struct Extractor<B: Backend> {
     ) throws -> Tap {
         let (firstNonFiniteRow, features) = try backend.measure(.saes) {
             (
-                // NaN and infinity are searched before the encoder runs. Reason: in the encoder, each comparison with
-                // NaN is false. So no feature would fire, and no error would be reported.
+                // Looks for NaN and infinity before the encoder runs. The encoder compares activations with a
+                // threshold, which is false for NaN. So no feature would fire, and no error would be reported.
                 try backend.firstNonFiniteRow(of: activations),
                 try sae.encode(activations, above: isChecked ? 0 : plan.featureThreshold)
             )
@@ -117,8 +117,8 @@ struct Extractor<B: Backend> {
                 } : nil)
     }
 
-    /// Returns the features that fire in the output rows, by hook. Each thread collects the features of some hooks.
-    /// If the taps are checked, also starts the report on the SAEs.
+    /// Returns the features that fire in the output rows, by hook. If the taps are checked, also starts the report on
+    /// the SAEs.
     private func collect(
         _ taps: [Tap], _ found: [FiringFeatures], _ outputRows: [Range<Int>]
     ) throws -> [HookPoint: SparseRows] {
@@ -156,8 +156,8 @@ struct Extractor<B: Backend> {
     }
 
     /// Measures how well the SAE of `hook` reconstructs the activations of `check`. `chosen` are the features with an
-    /// activation above 0. The report has a warning if the measured L0 is less than half or more than three times the
-    /// published L0. In this case, the model, layer or site is probably wrong.
+    /// activation above 0. Warns if the measured L0 is less than half or more than three times the published L0,
+    /// because then the model, layer or site is probably wrong.
     private func report(_ hook: HookPoint, _ check: TapCheck, _ chosen: SparseRows) -> TapReport? {
         guard check.rowCount > 0, let sae = saes[hook],
             let id = plan.saes.first(where: { $0.hook == hook })?.id
@@ -202,8 +202,8 @@ private struct TapCheck {
 
     var rowCount: Int { rows.reduce(0) { $0 + $1.count } }
 
-    /// Takes whole documents until they have at least `least` rows together. `elements` returns the activations of a
-    /// range of rows.
+    /// Takes whole documents until they have at least `least` rows. `elements` returns the activations of a range of
+    /// rows.
     init(
         _ documents: [Range<Int>], atLeast least: Int, elements: (Range<Int>) throws -> [Float]
     ) rethrows {

@@ -6,11 +6,11 @@ import FoundationEssentials
 package struct MemoryUse: Sendable {
     /// Bytes of anonymous memory (RssAnon).
     package var own = 0
-    /// Bytes of memory-mapped files (RssFile), which are the checkpoint and the SAEs. Several processes share this
+    /// Bytes of memory-mapped files (RssFile): the checkpoint and the SAEs. All processes on the machine share this
     /// memory.
     package var mapped = 0
 
-    /// Reads the memory of this process, or of the process with the id `process`, from `/proc/PID/status`. The
+    /// Reads the memory of the process with the id `process`, or of this process, from `/proc/PID/status`. All
     /// numbers are 0 if the process has ended.
     package init(process: Int32? = nil) {
         let name = process.map { "\($0)" } ?? "self"

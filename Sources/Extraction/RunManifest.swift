@@ -14,8 +14,8 @@ import RunState
 import Synchronization
 import Tensors
 
-/// The entry of this invocation in `run.json`. Each invocation also writes its entry to its own file in
-/// `.sae-extract/runs`. `run.json` is made from all these files.
+/// The entry of this invocation in `run.json`. Each invocation also writes its entry to a file of its own in
+/// `.sae-extract/runs`. `run.json` is made from these files.
 package struct RunManifest {
     private let plan: RunPlan
     private let inputs: InputFingerprints
@@ -32,8 +32,8 @@ package struct RunManifest {
     private var folder: GuardedPath { StateFolder.runs(of: plan.saveDirectory) }
 
     /// Makes the entry for `plan`. Writes no file. Throws `UsageError` if `run.json` exists and is not a manifest of
-    /// this program, because the run would overwrite it. A damaged `run.json` is accepted if entries exist in
-    /// `.sae-extract/runs`.
+    /// this program, because the run would overwrite it. If `.sae-extract/runs` has entries, accepts any `run.json`,
+    /// because it is probably a damaged manifest.
     package init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder,
         overwriting isOverwriting: Bool
@@ -81,8 +81,8 @@ package struct RunManifest {
     package func write(_ outcome: RunOutcome) throws -> [RunningProcess] {
         try folder.makeFolder()
         try write(.object(entry(outcome)), to: folder / "\(id).json")
-        // Another invocation may add or change its entry while this one writes `run.json`. So the loop reads the entries
-        // again after each write, and ends when they have not changed. The invocation that writes last has seen all entries.
+        // Another invocation may write its entry meanwhile. So the loop reads all entries again after each write of
+        // `run.json`, until they have not changed. The invocation that writes last has seen all entries.
         var before: [JSONValue]?
         var atWork: [RunningProcess] = []
         while true {
@@ -115,8 +115,7 @@ package struct RunManifest {
 
     private func entry(_ outcome: RunOutcome) throws -> JSONObject {
         let receipts = try state.completed()
-        // An author that an earlier invocation has completed may lack files of this invocation's layers. Such an
-        // author is left out.
+        // Leaves out authors that an earlier invocation has completed, but without files of this invocation's layers.
         let own = ownAuthors
         let authors = own.compactMap { number in
             receipts.summary(ofAuthor: number).map { (number, $0) }
@@ -150,7 +149,7 @@ package struct RunManifest {
                     .map(JSONValue.string)),
             .dtype: .string(plan.precision.rawValue),
             .products: .array(products.sorted().map(JSONValue.string)),
-            // Whether another run gives the same bytes. False if batches were computed in parts because memory was
+            // Whether another run gives the same bytes. False if a batch was computed in parts because memory was
             // short.
             .reproducible: .bool(authors.allSatisfy { $0.1.dividedBatches.isEmpty }),
             .weights: .array(inputs.weightTypes.map(JSONValue.string)),

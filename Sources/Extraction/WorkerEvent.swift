@@ -15,8 +15,7 @@ package enum WorkerEvent: Codable, Equatable, Sendable {
     case loaded(kernels: String, products: String)
     /// The worker begins with this author.
     case author(name: String)
-    /// The number of the author's documents in the worker's share, and the number of these documents that the
-    /// journals already have.
+    /// The number of the author's documents in the worker's share, and how many of them the journals already have.
     case share(author: Int, documents: Int, done: Int)
     /// A batch is computed and stored in the journal. `deviceMemory` is the number of bytes in use on the worker's
     /// device; nil on the CPU.
@@ -28,8 +27,7 @@ package enum WorkerEvent: Codable, Equatable, Sendable {
     case authorDone(author: Int, made: Int)
     /// The worker's share of the author is done. Other ranks compute the rest.
     case shareDone(author: Int)
-    /// The worker ends because of an error. `status` is its exit code, and `message` has the lines of the error
-    /// message.
+    /// The worker ends because of an error. `status` is its exit code, and `message` the lines of the error message.
     case failed(status: Int32, message: [String])
     /// The worker ends because the parent has asked it to stop.
     case stopped

@@ -1,5 +1,4 @@
-// A worker's task: the part of a plan that one worker process carries out. The parent writes the task to the standard
-// input of the worker.
+// The part of a plan that one worker process carries out. The parent writes it to the standard input of the worker.
 
 import CUDA
 import Corpus
@@ -33,14 +32,14 @@ package struct WorkerTask: Codable, Sendable {
         plan.devices.isEmpty ? nil : plan.devices[rank - plan.ranks.lowerBound]
     }
 
-    /// For each of the worker's authors, the author's index in the plan and the number of documents that the worker
-    /// computes. If several ranks share an author, the number is approximate.
+    /// For each of the worker's authors: the author's index in the plan, and the number of documents that the worker
+    /// computes. The number is approximate if several ranks share the author.
     package var documentCounts: [(author: Int, documents: Int)] {
         assignments.map { ($0.share.number, $0.author.documents.count / $0.share.parts) }
     }
 
-    /// The maximum number of threads and processes that the worker has at a time: the computing threads and two
-    /// others. On a CUDA device, also the threads that write files and the threads of the driver.
+    /// The maximum number of threads and processes that the worker has at a time: the computing threads and two more.
+    /// On a CUDA device, also the threads that write files and those of the driver.
     package var taskCount: Int { plan.threads + 2 + (device == nil ? 0 : 2 * plan.threads + 10) }
 
     /// The number of ranks of the run.

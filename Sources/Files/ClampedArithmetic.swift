@@ -1,5 +1,5 @@
-// Arithmetic that limits its result to the range of `Int` instead of trapping on overflow. A damaged file can state
-// any number, and an overflow in a sum or product of such numbers would end the process.
+// Arithmetic that limits its result to the range of `Int`. A damaged file can state any number, and ordinary
+// arithmetic would end the process on an overflow.
 
 extension Int {
     /// Returns `self + other`, limited to the range of `Int`.

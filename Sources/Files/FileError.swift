@@ -2,8 +2,7 @@
 
 import Glibc
 
-/// A failed file operation. Either the system refused the operation, or this program refused to use the entry at the
-/// path.
+/// A failed file operation: the system refused it, or this program refused to use the entry at the path.
 public struct FileError: Error, Equatable, CustomStringConvertible {
     /// The path of the file or folder, as given.
     public let path: String
@@ -32,8 +31,8 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
         mismatch = nil
     }
 
-    /// Makes the error for an entry of the wrong type. The entry at `path` is `entry`, but must be `expected`, made
-    /// by this program itself.
+    /// Makes the error for an entry of the wrong type. The entry at `path` is `entry`. It should be `expected`, such
+    /// as "a file", and made by this program itself.
     public init(_ path: String, isA entry: Entry, expected: String) {
         (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
         let target = entry == .link ? linkTarget(path).map { " to \($0)" } ?? "" : ""
@@ -41,8 +40,8 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
             found: entry.rawValue + target, expected: "\(expected) that this program has made")
     }
 
-    /// Makes the error for a symlink at `path` whose owner is `user`. At this path, the program follows a symlink
-    /// only if its owner is root or the user who runs the program.
+    /// Makes the error for a symlink at `path` that `user` owns. At this path, the program follows only symlinks of
+    /// root and of the user who runs it.
     public init(_ path: String, isALinkOfUser user: Int) {
         (self.path, operation, code, danglingTarget) = (path, "use", EPERM, nil)
         mismatch = Mismatch(
@@ -123,8 +122,8 @@ public func fileExists(_ path: String) -> Bool {
     access(path, F_OK) == 0
 }
 
-/// Returns whether the parent folder has an entry for `path`. True also for a symlink whose target does not exist. If
-/// such a symlink is opened, the error names the missing target.
+/// Returns whether an entry exists at `path`. True also for a symlink whose target does not exist, so that opening it
+/// reports the missing target.
 public func isListed(_ path: String) -> Bool {
     var info = stat()
     return lstat(path, &info) == 0
@@ -204,8 +203,8 @@ public func isReadable(_ path: String) -> Bool {
     access(path, R_OK) == 0
 }
 
-/// Returns the parts of `path` between the slashes, empty parts included. Compares Unicode scalars, because a slash
-/// and a combining mark after it form one `Character`, but the system treats this slash as a separator.
+/// Returns the parts of `path` between the slashes, empty parts included. Splits the Unicode scalars, because Swift
+/// combines a slash and a combining mark after it into one `Character`.
 public func pathSteps(_ path: String) -> [String] {
     path.unicodeScalars.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
 }

@@ -1,5 +1,4 @@
-// Recognises binary formats that have no magic number. The test is whether the lengths in the first bytes fit
-// together.
+// Recognises binary formats that have no magic number, by the lengths in their first bytes, which must fit together.
 // Formats: msgpack.org (spec.md), bsonspec.org, tensorflow/core/lib/io/record_writer.h.
 
 extension FileKind {
@@ -23,8 +22,8 @@ extension FileKind {
         return number(head, at: 8) == Int((crc >> 15 | crc << 17) &+ 0xA282_EAD8)
     }
 
-    /// Whether `head` begins like a BSON document: the document's length, then type and name of the first element. If
-    /// `head` holds the whole document, the last byte of the document must be zero.
+    /// Whether `head` begins like a BSON document: its length, then type and name of its first element. If `head`
+    /// holds the whole document, the document's last byte must be zero.
     private static func isBSON(_ head: [UInt8]) -> Bool {
         guard head.count >= 8, (1...0x13).contains(head[4]) else { return false }
         let size = number(head, at: 0)
@@ -36,8 +35,8 @@ extension FileKind {
 
     /// Whether `head` begins like MessagePack: a map whose first key is a string of at most 31 bytes.
     private static func isMessagePack(_ head: [UInt8]) -> Bool {
-        // A map of up to 15 entries has its size in the first byte. A larger map has its size in the two bytes after
-        // it.
+        // The index of the first key: 1 for a map of up to 15 keys, 3 for a larger map. 0 if `head` does not begin
+        // with a map.
         let first = head.first.map { $0 & 0xF0 == 0x80 && $0 > 0x80 ? 1 : $0 == 0xDE ? 3 : 0 } ?? 0
         guard first > 0, head.count > first, (0xA1...0xBF).contains(head[first]) else {
             return false

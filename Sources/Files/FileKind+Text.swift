@@ -39,8 +39,7 @@ extension FileKind {
         return line.count > limit ? line.prefix(limit - 3) + "..." : String(line)
     }
 
-    /// Recognises the placeholder files of Git LFS, git-annex and Git Xet. Such a file stands for a large file in a
-    /// clone.
+    /// Recognises the small files that stand for large files in a clone by Git LFS, git-annex or Git Xet.
     private static func pointer(_ text: Substring) -> FileKind? {
         if text.hasPrefix("version https://git-lfs.github.com/spec/")
             || text.hasPrefix("version https://hawser.github.com/spec/")
@@ -115,7 +114,7 @@ extension FileKind {
             "invalid username or password",
         ]
         if beginnings.contains(where: lower.hasPrefix) { return found }
-        // Each of these phrases must be the whole text, because other texts can begin with it. A status such as 404
+        // The whole text must be one of these phrases, because other texts can begin with them. A status such as 404
         // may come before the phrase.
         let letters = lower.filter { $0.isLetter || $0.isNumber || $0 == " " }
         let words = letters.split(separator: " ").map(String.init)
@@ -130,8 +129,8 @@ extension FileKind {
         return errorObject(text).map { .refusal(excerpt($0[...], limit: 120)) }
     }
 
-    /// Returns the value of the key `error` if `text` is a JSON object with only the keys of a server's error answer.
-    /// Otherwise nil.
+    /// Returns the value of the key `error` if `text` is a JSON object whose keys are all known from servers' error
+    /// answers. Otherwise nil.
     private static func errorObject(_ text: Substring) -> String? {
         guard text.hasPrefix("{") else { return nil }
         let value = Array(text.utf8).withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
@@ -145,8 +144,7 @@ extension FileKind {
         return said
     }
 
-    /// Recognises a table: a first line of short names, and a second line with at least as many separators as the
-    /// first.
+    /// Recognises a table: its first line has short names, and its second line has at least as many separators.
     private static func table(_ text: String) -> FileKind? {
         let lines = text.split(
             maxSplits: 2, omittingEmptySubsequences: true, whereSeparator: \.isNewline)
@@ -159,8 +157,8 @@ extension FileKind {
             let names = header.split(separator: separator, omittingEmptySubsequences: false)
             guard names.count >= 2,
                 names.allSatisfy({ $0.count <= 40 && !$0.hasPrefix(" ") && !$0.isEmpty }),
-                // A table of one line has no second line to check. The test for a leading space above excludes a
-                // sentence with commas.
+                // A table of one line is accepted. It is not a sentence with commas, because no name begins with a
+                // space.
                 lines.count < 2 || lines[1].count(where: { $0 == separator }) >= names.count - 1
             else { continue }
             return .table(name: name, reader: reader)

@@ -1,4 +1,4 @@
-// Detects the kind of a file from its first bytes. If a reader gets a file of the wrong kind, its error can name the
+// Detects the kind of a file from its first bytes. If a reader gets a file of the wrong kind, its error can name this
 // kind and the next step.
 
 import Glibc
@@ -9,15 +9,14 @@ public enum FileKind: Equatable, Sendable {
     case empty
     /// A file whose first 512 bytes (or all bytes, if fewer) are NUL.
     case zeros
-    /// The placeholder of a large file in a Git clone, for example of Git LFS. `command` replaces the placeholder by
-    /// the file. `size` is the size of that file in bytes; nil if the placeholder does not state it.
+    /// A small file that stands for a large file in a Git clone, for example a Git LFS pointer. `command` replaces it
+    /// by the large file. `size` is the size of the large file in bytes, nil if unknown.
     case pointer(tool: String, command: String, size: Int?)
     /// HTML; `title` is the title of the page, nil if none was found.
     case webPage(title: String?)
     /// XML; `root` is the name of the root element, empty if none was found.
     case xml(root: String)
-    /// An error answer of a server that was saved in place of the requested file. The string is the answer,
-    /// shortened.
+    /// A server's error answer that was saved in place of the requested file. The string is the answer, shortened.
     case refusal(String)
     /// A compressed stream, which `command` decompresses.
     case compressed(name: String, command: String)
@@ -58,7 +57,7 @@ public enum FileKind: Equatable, Sendable {
     /// The number of bytes at the start of a file that are examined.
     public static let head = 4096
 
-    /// Detects the kind of a file from `bytes`: the whole file, or at least its first `FileKind.head` bytes. Nil if
+    /// Detects the kind of a file from `bytes`: all its bytes, or at least the first `FileKind.head` bytes. Nil if
     /// the kind is unknown.
     public init?(_ bytes: UnsafeRawBufferPointer) {
         let head = Array(bytes.prefix(FileKind.head))
@@ -76,8 +75,8 @@ public enum FileKind: Equatable, Sendable {
         }
     }
 
-    /// Detects the kind of the regular file at `path`. Nil if the file cannot be read, is not a regular file, or is
-    /// of an unknown kind.
+    /// Detects the kind of the regular file at `path`. Nil if the kind is unknown, if the file cannot be read, or if
+    /// it is not a regular file.
     public init?(path: String) {
         // O_NONBLOCK: without this flag, opening a FIFO would wait for a process that writes to it.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -124,8 +123,8 @@ public enum FileKind: Equatable, Sendable {
 
         func fits(_ head: [UInt8]) -> Bool {
             head.count >= offset + bytes.count && head[offset...].starts(with: bytes)
-                // A text can begin with a short magic number of printable letters. So such a magic number counts only
-                // if the head also has a byte below 0x09.
+                // A text can begin with the same letters as a short magic number. So a short magic number of letters
+                // counts only if `head` has a byte below 0x09, which a text does not have.
                 && (bytes.count > 4 || bytes.contains { !(0x20..<0x7F).contains($0) }
                     || head.contains { $0 < 0x09 })
         }
@@ -208,8 +207,8 @@ public enum FileKind: Equatable, Sendable {
         {
             return .pickle
         }
-        // SentencePiece (protobuf): the first piece of the model. Field 1 is its text, field 2 is its score (a
-        // float).
+        // A SentencePiece model (protobuf) begins with its first piece. Field 1 of a piece is its text, and field 2
+        // is its score (a float).
         if head.count > 5, head[0] == 0x0A, head[2] == 0x0A, head[1] < 0x80, head[3] < head[1],
             head.count > 4 + Int(head[3]), head[4 + Int(head[3])] == 0x15
         {
@@ -236,8 +235,8 @@ public enum FileKind: Equatable, Sendable {
         return .archive(name: "a zip archive", command: "unzip")
     }
 
-    /// Whether `head` is a tar header from before POSIX. Such a header has no magic number, but a checksum: the sum
-    /// of its bytes, where the checksum itself counts as eight spaces.
+    /// Whether `head` is a tar header from before POSIX. It has a checksum in place of a magic number: the sum of its
+    /// bytes, where the bytes of the checksum itself count as eight spaces.
     private static func isOldTar(_ head: [UInt8]) -> Bool {
         let digits = head[148..<156].filter { (0x30...0x37).contains($0) }
         guard digits.count >= 4, let sum = Int(String(decoding: digits, as: UTF8.self), radix: 8)
@@ -251,7 +250,7 @@ public enum FileKind: Equatable, Sendable {
     // MARK: Encodings
 
     /// Recognises UTF-32 and UTF-16 by a byte order mark. Without a mark, recognises them by ASCII characters at the
-    /// start, because JSON and most other texts begin with ASCII characters.
+    /// start, with which JSON and most other texts begin.
     private static func encoding(_ head: [UInt8]) -> FileKind? {
         func begins(_ mark: [UInt8]) -> Bool { head.starts(with: mark) }
         if begins([0xFF, 0xFE, 0, 0]) || begins([0, 0, 0xFE, 0xFF]) { return .encoded("UTF-32") }
@@ -262,8 +261,7 @@ public enum FileKind: Equatable, Sendable {
         for (name, width, place) in [
             ("UTF-32LE", 4, 0), ("UTF-32BE", 4, 3), ("UTF-16LE", 2, 0), ("UTF-16BE", 2, 1),
         ] {
-            // In JSON, the opening bracket and the character after it are ASCII. Later characters can be of any
-            // script, so only these two are tested.
+            // Only the first two characters of JSON are surely ASCII, so only these two are tested.
             let isJSON = head.count > place && [0x5B, 0x7B].contains(head[place])
             let units = min(isJSON ? 2 : 8, head.count / width)
             guard units >= 2 else { continue }

@@ -17,8 +17,8 @@ public struct FileSeal: Codable, Equatable, Sendable {
     /// Reads the regular file at `path` and makes its seal. Nil if the file does not exist. Throws `FileError` if the
     /// file cannot be read.
     public init?(path: String) throws(FileError) {
-        // O_NONBLOCK: without this flag, opening a FIFO would wait for a writer. Devices are refused, because reading
-        // some of them never ends.
+        // Without O_NONBLOCK, opening a FIFO would wait for a writer. FIFOs and devices are refused below, because
+        // reading some of them never ends.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             if errno == ENOENT { return nil }

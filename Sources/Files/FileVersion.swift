@@ -2,8 +2,8 @@
 
 import Glibc
 
-/// A path and the version of the file at that path: its size and the time of its last change of content. The inode
-/// number is not compared, because some FUSE file systems return a new number for each call.
+/// A path, and the version of the file at that path: its size and the time of its last change of content. Inode
+/// numbers are not compared, because some FUSE file systems return a new number for each call.
 public struct FileVersion: Codable, Equatable, Sendable {
     /// The path as given.
     public let path: String
@@ -30,8 +30,8 @@ public struct ChangedFileError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// Detects changes of files that a process uses for a long time. Each file stays open. So `check` examines the file
-/// that was opened, and not another file that is at the same path later.
+/// Detects changes of files that a process uses for a long time. It keeps each file open, so that `check` examines
+/// the opened file, even if another file is at the same path later.
 public final class FileWatch: Sendable {
     private let files: [(version: FileVersion, descriptor: Int32)]
 

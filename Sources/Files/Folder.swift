@@ -1,11 +1,9 @@
-// Access to folders that other users may write to. Each entry is reached by its name, relative to the descriptor of
-// its folder, and symlinks of other users are not followed. So an entry that another user puts into the folder cannot
-// redirect this program to other files (CWE-59).
+// Access to folders that other users may write to. Each entry is reached by its name from the open folder, and
+// symlinks of other users are not followed. So other users cannot redirect this program to other files (CWE-59).
 
 import Glibc
 
-/// The flag O_PATH: opens an entry without access to its content. Swift does not import this macro (fcntl.h,
-/// asm-generic).
+/// O_PATH opens an entry without access to its content. Swift does not import this macro (fcntl.h, asm-generic).
 private let O_PATH: Int32 = 0o10_000_000
 
 /// An open folder. The names of its entries are relative to the folder and contain no `/`.
@@ -24,8 +22,7 @@ public final class Folder: Sendable {
 
     deinit { close(descriptor) }
 
-    /// Opens the folder at `path`, which the user has given. Follows symlinks in `path`, because the user has chosen
-    /// them. Throws `FileError`.
+    /// Opens the folder at `path`. Follows symlinks in `path`, because the user has given it. Throws `FileError`.
     public convenience init(_ path: String) throws(FileError) {
         let name = path.isEmpty ? "." : path
         let descriptor = Glibc.open(name, O_PATH | O_DIRECTORY | O_CLOEXEC)
@@ -64,12 +61,12 @@ public final class Folder: Sendable {
         throw FileError("open", path, code: code)
     }
 
-    /// Opens the folder called `name`. If the entry is a symlink, opens its target, but only if root or the user who
-    /// runs this process owns the symlink: no other user can make a symlink with such an owner. Nil if the entry does
-    /// not exist. Throws `FileError`, also for a symlink of another user.
+    /// Opens the folder called `name`. Follows a symlink only if root or the user who runs this process owns it,
+    /// because no other user can make such a symlink. Nil if the entry does not exist. Throws `FileError`, also for a
+    /// symlink of another user.
     public func folderOrOwnLink(_ name: String) throws(FileError) -> Folder? {
-        // Opens the symlink itself, not its target. Owner and target are then read from the same symlink, even if
-        // another user replaces the entry meanwhile.
+        // Opens the symlink itself, so that owner and target are those of the same symlink, even if another user
+        // replaces the entry meanwhile.
         let link = openat(descriptor, name, O_PATH | O_NOFOLLOW | O_CLOEXEC)
         guard link >= 0 else {
             if errno == ENOENT { return nil }
@@ -93,7 +90,7 @@ public final class Folder: Sendable {
     }
 
     /// Opens the folder called `name`. Creates the folder if it does not exist. With `orOwnLink`, follows a symlink
-    /// as `folderOrOwnLink` does. Throws `FileError`.
+    /// of root or of the user who runs this process. Throws `FileError`.
     public func makeFolder(_ name: String, orOwnLink: Bool = false) throws(FileError) -> Folder {
         func existing() throws(FileError) -> Folder? {
             orOwnLink ? try folderOrOwnLink(name) : try folder(name)
@@ -164,9 +161,8 @@ public final class Folder: Sendable {
         unlinkat(descriptor, name, AT_REMOVEDIR) == 0
     }
 
-    /// Removes the entry called `name`; if it is a folder, with all its entries. Removes a symlink itself, never its
-    /// target, even if another user puts the symlink there during the call. Does nothing if the entry does not exist.
-    /// Throws `FileError`.
+    /// Removes the entry called `name`, and all entries in it if it is a folder. Never follows a symlink, even if
+    /// another user puts it there during the call. Does nothing if the entry does not exist. Throws `FileError`.
     public func removeTree(_ name: String) throws(FileError) {
         try removeTree(name, depth: 0)
     }
@@ -184,8 +180,8 @@ public final class Folder: Sendable {
         }
     }
 
-    /// Renames the entry called `name` to `newName` in `folder`, and replaces an existing entry of that name. If the
-    /// existing entry is a symlink, replaces the symlink and not its target. Throws `FileError`.
+    /// Renames the entry called `name` to `newName` in `folder`, and replaces an existing entry of that name.
+    /// Replaces a symlink itself, not its target. Throws `FileError`.
     public func rename(
         _ name: String, to newName: String, in folder: Folder
     ) throws(FileError) {
@@ -194,8 +190,7 @@ public final class Folder: Sendable {
         }
     }
 
-    /// Creates `newName` in `folder` as a hard link to the file called `name`. Returns the error number, 0 on
-    /// success.
+    /// Creates `newName` in `folder` as a hard link to the file called `name`. Returns 0 or the error number.
     public func link(_ name: String, as newName: String, in folder: Folder) -> Int32 {
         linkat(descriptor, name, folder.descriptor, newName, 0) == 0 ? 0 : errno
     }
@@ -205,8 +200,8 @@ public final class Folder: Sendable {
         symlinkat(content, descriptor, name) == 0 ? 0 : errno
     }
 
-    /// Writes the list of entries of the folder to the disk (fsync). Throws `FileError` as `synchronizeDirectory`
-    /// does.
+    /// Writes the list of entries of the folder to the disk (fsync). Throws `FileError` in the same cases as
+    /// `synchronizeDirectory`.
     public func synchronize() throws(FileError) {
         let own = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard own >= 0 else {
@@ -217,8 +212,8 @@ public final class Folder: Sendable {
         try synchronizeFolder(own, path)
     }
 
-    /// Explains why the entry called `name` could not be opened: throws `FileError` if the entry exists and is not of
-    /// the `expected` type.
+    /// Throws `FileError` if the entry called `name` exists and is not of the `expected` type. This explains why it
+    /// could not be opened.
     private func refuse(_ name: String, expected: String) throws(FileError) {
         guard let info = try status(of: name) else { return }
         let entry = FileError.Entry(info.st_mode)

@@ -2,7 +2,7 @@
 
 import Glibc
 
-/// The space and the number of files that this user may still write to a file system. Some file systems do not report
+/// The numbers of bytes and of files that this user may still write to a file system. Some file systems do not report
 /// them.
 public struct FreeSpace: Equatable, Sendable {
     /// Free bytes; nil if unknown.
@@ -10,9 +10,8 @@ public struct FreeSpace: Equatable, Sendable {
     /// Free files (inodes); nil if unknown or unlimited.
     public let files: Int?
 
-    /// Asks the file system of `path`, or of the nearest existing folder above `path`. FUSE and network file systems
-    /// may not know the numbers, and btrfs does not know the number of inodes. Such a file system fails the call, or
-    /// reports 0 blocks or 0 inodes in total. The number is then nil.
+    /// Asks the file system of `path`, or of the nearest existing folder above `path`. A number is nil if the file
+    /// system does not report it: the call fails, or the total is 0. For example, btrfs reports 0 inodes.
     public init(at path: String) {
         var folder = path
         while !fileExists(folder) {

@@ -1,10 +1,9 @@
-// Paths of entries in folders that other users may write to. Each operation opens the folders again, starting at the
-// folder that the user has given. So an operation also works after a folder was removed and created again.
+// Paths in folders that other users may write to. Each operation opens the folders again, beginning with the folder
+// that the user has given. So it also works after a folder was removed and created again.
 
 import Glibc
 
-/// A place below a folder that the user has given. Each folder on the way to the place must be a real folder, not a
-/// symlink; otherwise, operations throw.
+/// A place below a folder that the user has given. Operations throw an error if a folder below `root` is a symlink.
 public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible {
     /// The folder that the user has given. This folder may be a symlink.
     public let root: String
@@ -16,8 +15,8 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
 
     private init(root: String, steps: [String]) { (self.root, self.steps) = (root, steps) }
 
-    /// Makes the place at `path` below `root`, where `path` was read from a file. Nil if a name in `path` is empty,
-    /// "." or "..", or contains a NUL byte.
+    /// Makes the place at `path` below `root`. `path` was read from a file, so its names are checked. Nil if a name
+    /// is empty, "." or "..", or contains a NUL byte.
     public init?(_ root: String, below path: String) {
         let steps = pathSteps(path)
         guard steps.allSatisfy(GuardedPath.isName) else { return nil }
@@ -116,7 +115,7 @@ public struct GuardedPath: Codable, Hashable, Sendable, CustomStringConvertible 
         try parent.folder()?.open(name, flags)
     }
 
-    /// Removes the entry at this place; if it is a folder, with all its entries. Does nothing if no entry exists.
+    /// Removes the entry at this place, and all entries in it if it is a folder. Does nothing if no entry exists.
     /// Throws `FileError`.
     public func remove() throws(FileError) { try parent.folder()?.removeTree(name) }
 

@@ -17,9 +17,9 @@ public struct UnknownHomeError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// Returns `path` with `~` or `~user` at its start replaced by the home folder, as Python's `expanduser` does. The
-/// home folder is the value of `HOME`, or the home folder in the system's entry for the user. If `~user` is unknown
-/// and a file called `path` exists, returns `path` unchanged. Throws `UnknownHomeError`.
+/// Returns `path` with `~` or `~user` at its start replaced by the home folder, as Python's `expanduser` does. `~`
+/// stands for the value of `HOME`, or, if that is not set, for the home folder in the system's list of users. If
+/// `~user` is unknown and a file called `path` exists, returns `path` unchanged. Throws `UnknownHomeError`.
 public func expandingHome(_ path: String) throws(UnknownHomeError) -> String {
     guard path.hasPrefix("~") else { return path }
     let user = String(path.dropFirst().prefix { $0 != "/" })
@@ -42,7 +42,7 @@ private func home(of user: String) -> String? {
 }
 
 /// Returns the home folder of the user that `look` finds in the system's list of users. Nil if `look` finds no user,
-/// or the user has no home folder.
+/// or a user without a home folder.
 private func entry(
     _ look: (
         UnsafeMutablePointer<passwd>, UnsafeMutablePointer<CChar>, Int,

@@ -1,12 +1,12 @@
-// Read-only memory maps of files, so that weights are used directly from the file. Some FUSE and network file systems
-// cannot map files. For such a file, memory addresses are reserved, and only the requested parts are read into them.
+// Read-only memory maps of files, so that weights are used directly from the file. If a file system cannot map files,
+// memory addresses are reserved, and only the requested parts of a file are read into them.
 
 import ByteJSON
 import Glibc
 import Synchronization
 
-/// The bytes of a whole file at fixed addresses, read-only, as long as this object exists. The file is memory-mapped,
-/// or read into memory if it cannot be mapped.
+/// The bytes of a whole file, read-only, at addresses that are fixed as long as this object exists. If the file
+/// cannot be memory-mapped, it is read into memory.
 public final class MappedFile: @unchecked Sendable {
     /// How much of a file is read when it is opened, if the file cannot be memory-mapped.
     public enum Extent {
@@ -18,8 +18,8 @@ public final class MappedFile: @unchecked Sendable {
 
     /// The path as given.
     public let path: String
-    /// The bytes of the file. If the file was opened with `Extent.onDemand`, only parts that `load` has loaded may be
-    /// accessed. An access to another part can end the process.
+    /// The bytes of the file. After `Extent.onDemand`, access only parts that `load` has loaded: an access to another
+    /// part can end the process.
     public let bytes: UnsafeRawBufferPointer
     /// The version that the file had when it was opened.
     public let version: FileVersion
@@ -44,12 +44,11 @@ public final class MappedFile: @unchecked Sendable {
     }
 
     /// Opens a file as `init(path:_:)` does, but calls `map` in place of `mmap`. `map` receives a descriptor and a
-    /// number of bytes, and returns what `mmap` would return.
+    /// number of bytes, and returns an address as `mmap` does.
     convenience init(
         path: String, _ extent: Extent, map: (Int32, Int) -> UnsafeMutableRawPointer?
     ) throws(FileError) {
-        // O_NONBLOCK: without this flag, opening a FIFO would wait for a writer. The initializer below refuses a
-        // FIFO.
+        // Without O_NONBLOCK, opening a FIFO would wait for a writer. The initializer below refuses a FIFO.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw FileError("open", path) }
         try self.init(descriptor: descriptor, path: path, extent, map: map)
@@ -84,8 +83,8 @@ public final class MappedFile: @unchecked Sendable {
         }
         let error = FileError("map", path)
         guard MappedFile.canBeReadInstead(error.code) else { throw error }
-        // Reserves addresses without access rights. A part that is not loaded takes no memory. An access to such a
-        // part ends the process instead of returning zeros.
+        // Reserves addresses without memory and without access rights. So an access to a part that is not loaded ends
+        // the process instead of returning zeros.
         guard
             let base = mmap(
                 nil, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
@@ -98,14 +97,14 @@ public final class MappedFile: @unchecked Sendable {
         if extent == .whole { try load(0..<size) }
     }
 
-    /// Whether the `mmap` error `code` means that the file system or a sandbox does not allow memory maps. False for
-    /// an error that means that memory is short.
+    /// Whether the `mmap` error `code` means that the file cannot be mapped, but can perhaps be read. False if memory
+    /// is short.
     private static func canBeReadInstead(_ code: Int32) -> Bool {
         [ENODEV, EINVAL, EACCES, EPERM, ENOSYS, EOPNOTSUPP].contains(code)
     }
 
-    /// Makes the bytes in `range` valid: reads them unless the file is memory-mapped or they are loaded. Throws
-    /// `FileError`.
+    /// Makes the bytes in `range` accessible. Reads them, unless the file is memory-mapped or they are already
+    /// loaded. Throws `FileError`.
     public func load(_ range: Range<Int>) throws(FileError) {
         precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
         guard let reading, !range.isEmpty else { return }
@@ -168,8 +167,7 @@ private final class Reading: Sendable {
     /// The number of bytes of a part. It is a multiple of the page size of every machine.
     private static let part = 1 << 16
 
-    /// Takes ownership of `descriptor`. `load` will read its file to the addresses from `base` on, which have no
-    /// access rights yet.
+    /// Takes ownership of `descriptor`. `load` makes addresses from `base` on accessible and reads the file to them.
     init(descriptor: Int32, base: UnsafeMutableRawPointer, size: Int) {
         self.descriptor = descriptor
         self.base = Int(bitPattern: base)

@@ -1,5 +1,5 @@
-// The handler of the signal SIGBUS. A process gets SIGBUS if it reads from a memory-mapped file after the file became
-// shorter or its disk failed. The handler prints a message and ends the process with a fixed exit status.
+// The handler of the signal SIGBUS. A process gets SIGBUS if it reads from a memory-mapped file that became shorter
+// or whose disk failed. The handler prints a message and ends the process with a fixed exit status.
 
 import Glibc
 import Synchronization
@@ -16,8 +16,7 @@ private struct Mapping {
 private nonisolated(unsafe) var mappings: UnsafeMutablePointer<Mapping>?
 private nonisolated(unsafe) var exitStatus: Int32 = 74
 
-/// The capacity of the table of memory-mapped files. No command maps so many files at once. The message does not name
-/// a file that is not in the table.
+/// The maximum number of memory-mapped files whose paths the message can name. No command maps so many files at once.
 private let capacity = 1024
 
 /// Writes `text` to standard error. May be called in a signal handler.
@@ -28,8 +27,8 @@ private func say(_ text: StaticString) {
 extension MappedFile {
     private static let table = Mutex(())
 
-    /// Installs a handler for the case that a memory-mapped file becomes shorter while it is read. The handler prints
-    /// a message to standard error and ends the process with `status`. Must be called once, before files are mapped.
+    /// Installs the handler of SIGBUS, which prints a message to standard error and ends the process with `status`.
+    /// Call this function once, before files are mapped.
     public static func explainFaults(status: Int32) {
         let memory = UnsafeMutablePointer<Mapping>.allocate(capacity: capacity)
         memory.initialize(repeating: Mapping(), count: capacity)

@@ -1,7 +1,7 @@
 // Messages of more than one line.
 
-/// An error whose message has several lines. The message of any other error is printed on one line: a line break in
-/// it comes from a name, such as the name of a file, and is escaped.
+/// An error whose message has several lines. In any other message, line breaks are escaped, because they can only
+/// come from names, such as file names.
 public protocol ErrorWithLines: Error {
     /// The lines of the message.
     var lines: [String] { get }

@@ -3,8 +3,8 @@
 import Glibc
 
 /// A file that is written under a temporary name until `commit` renames it to its final place. Without `commit`, the
-/// temporary file is removed when the object is deinitialised. Symlinks in the folders below `place.root` are not
-/// followed, and a symlink at the final place is replaced.
+/// temporary file is removed together with this object. Symlinks below `place.root` are not followed. A symlink at
+/// the final place is replaced.
 public final class OutputFile {
     /// The final place of the file.
     public let place: GuardedPath
@@ -16,8 +16,7 @@ public final class OutputFile {
     private var buffered = 0
     private var isCommitted = false
 
-    /// Creates the temporary file for `place` in `folder`. Both must be on the same file system. Throws `FileError`
-    /// if the file cannot be created.
+    /// Creates the temporary file in `folder`, which must be on the same file system as `place`. Throws `FileError`.
     public init(_ place: GuardedPath, begunIn folder: GuardedPath) throws(FileError) {
         self.place = place
         guard let opened = try folder.folder() else {
@@ -74,8 +73,8 @@ public final class OutputFile {
         }
     }
 
-    /// Writes the file to the disk, reads it back for its seal, and renames it to its final place. Replaces an
-    /// existing entry. Returns the seal. Throws `FileError`.
+    /// Writes the file to the disk, reads it back for its seal, and renames it to its final place, where it replaces
+    /// an existing entry. Returns the seal. Throws `FileError`.
     @discardableResult
     public func commit() throws(FileError) -> FileSeal {
         let seal = try complete()
@@ -88,8 +87,8 @@ public final class OutputFile {
     }
 
     /// Creates the file at `place` with the bytes that `body` writes, and returns its seal. If another process
-    /// removes the temporary file as a leftover, starts again and calls `body` again. Throws `FileError`, or what
-    /// `body` throws.
+    /// removes the temporary file, starts again with a new file and calls `body` again. Throws `FileError` and the
+    /// errors of `body`.
     @discardableResult
     public static func make(
         _ place: GuardedPath, begunIn folder: GuardedPath, _ body: (OutputFile) throws -> Void
@@ -115,7 +114,7 @@ public final class OutputFile {
         try make(GuardedPath(file: path), begunIn: GuardedPath(temporaryDirectory), body)
     }
 
-    /// Creates the file as `make` does. Returns a descriptor that is open for writing at the end of the file. The
+    /// Creates the file as `make` does. Returns a descriptor that continues writing at the end of the file. The
     /// caller closes the descriptor.
     public static func makeKeepingOpen(
         _ place: GuardedPath, begunIn folder: GuardedPath, _ body: (OutputFile) throws -> Void
@@ -137,7 +136,8 @@ public final class OutputFile {
     }
 
     /// Moves the file to its final place unless an entry exists there. Returns whether the file was moved. If several
-    /// processes try this at the same time, on any machines, exactly one succeeds. Throws `FileError`.
+    /// processes try this at the same time, exactly one succeeds, provided that the file system has hard links.
+    /// Throws `FileError`.
     public func commitIfAbsent() throws(FileError) -> Bool {
         try complete()
         guard let folder = try temporary.parent.folder() else {
@@ -145,10 +145,9 @@ public final class OutputFile {
         }
         let code = folder.link(temporary.name, as: place.name, in: try place.existingParent())
         if code == 0 { return true }
-        // On a file system without hard links, `link` fails with one of many errors (EPERM, ENOTSUP, ENOSYS, EMLINK,
-        // EXDEV, …). The function then checks that no entry exists, and renames the file. In the short time between
-        // check and rename, another process could create the entry. If `link` failed for another reason, the rename
-        // reports it.
+        // If the file system has no hard links, `link` fails with one of many errors. Then the file is renamed,
+        // unless an entry exists. Between this check and the rename, another process could create the entry. If
+        // `link` failed for another reason, the rename fails too and reports it.
         if code == EEXIST || place.exists { return false }
         try commit()
         return true
@@ -175,8 +174,8 @@ public final class OutputFile {
 public func uniqueName() -> String { String(UInt64.random(in: .min ... .max), radix: 16) }
 
 extension Folder {
-    /// Creates a file with a unique name that ends in `.partial`, open for reading and writing. `mode` means the same
-    /// as in `open`. Throws `FileError`.
+    /// Creates a file with a unique name that ends in `.partial`, open for reading and writing. `mode` is its
+    /// permissions before the umask applies. Throws `FileError`.
     public func createUnique(mode: mode_t = 0o666) throws(FileError) -> (
         descriptor: Int32, name: String
     ) {

@@ -1,17 +1,15 @@
-// Makes text safe to print on a terminal, in a log or in a shell command. Such text comes from files, users and
-// servers, for example names of authors, files and tensors. All output of the program passes through these functions,
-// line by line.
+// Makes text from files, users and servers safe to print, for example names of authors, files and tensors. All output
+// of the program passes through these functions, line by line.
 
 /// Returns `text` on one line without unsafe characters. Unsafe are control characters, line breaks, invisible
-/// characters and characters that change the direction of writing. They are replaced by Python's escapes: `\n`,
-/// `\x1b`, `\u202e`, `\U000e0041`. All other characters stay, including right-to-left letters and combining marks. A
-/// backslash stays too, so that a second call changes nothing.
+/// characters and characters that change the direction of writing. They become Python's escapes: `\n`, `\x1b`,
+/// `\u202e`, `\U000e0041`. A backslash stays, so that a second call changes nothing.
 public func printable(_ text: String) -> String {
     escapingUnprintable(text, pythonEscape)
 }
 
-/// Returns JSON text in which JSON escapes replace the characters that `printable` would escape. The value of the
-/// JSON stays the same. Line breaks between its elements stay.
+/// Returns JSON text in which JSON escapes replace the characters that `printable` would escape. The JSON's value and
+/// the line breaks between its elements stay the same.
 public func printableJSON(_ utf8: [UInt8]) -> [UInt8] {
     // Strings in valid JSON have no raw characters below U+0020, so only bytes from 0x7F on can need an escape.
     guard utf8.contains(where: { $0 >= 0x7F }) else { return utf8 }
@@ -62,8 +60,8 @@ private func hexadecimal(_ value: UInt32, digits: Int) -> String {
 
 // MARK: Which characters
 
-/// Returns whether `scalar` is kept. `previous` is the scalar before it, nil if an escape has replaced that one.
-/// `next` is the scalar after it.
+/// Returns whether `scalar` is printed without an escape. `previous` and `next` are the scalars beside it. `previous`
+/// is nil at the start of the text or after an escape.
 private func isPrintable(
     _ scalar: Unicode.Scalar, after previous: Unicode.Scalar?, before next: Unicode.Scalar?
 ) -> Bool {
@@ -87,9 +85,9 @@ private func isPrintable(
     }
 }
 
-/// Returns whether a joiner between `previous` and `next` changes their shape. This is so between two letters of a
-/// script whose letters join; many Persian names have such joiners. It is also so after a virama of an Indic script,
-/// even at the end of a word (RFC 5892, A.1 and A.2, simplified).
+/// Returns whether a joiner between `previous` and `next` can change their shape (RFC 5892, A.1 and A.2, simplified):
+/// 1. Between two letters of a script whose letters join, as in many Persian names.
+/// 2. After a virama of an Indic script, even at the end of a word.
 private func joins(_ previous: Unicode.Scalar?, _ next: Unicode.Scalar?) -> Bool {
     guard let previous else { return false }
     if previous.properties.canonicalCombiningClass == .virama { return true }
@@ -97,8 +95,8 @@ private func joins(_ previous: Unicode.Scalar?, _ next: Unicode.Scalar?) -> Bool
     return isInJoiningScript(previous) && isInJoiningScript(next)
 }
 
-/// Returns whether `scalar` is a letter or mark of a script whose letters join: the blocks from Arabic to Sinhala,
-/// Myanmar, Khmer, Mongolian, and related blocks that Unicode added later.
+/// Returns whether `scalar` is a letter or mark of a script whose letters join. The numbers are the blocks from
+/// Arabic to Sinhala, Myanmar, Khmer, Mongolian, and related blocks that Unicode added later.
 private func isInJoiningScript(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.value {
     case 0x600..<0xE00, 0x1000..<0x10A0, 0x1780..<0x18B0, 0xA840..<0xA880, 0xFB50..<0xFE00,

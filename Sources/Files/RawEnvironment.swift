@@ -2,8 +2,8 @@
 
 import Glibc
 
-/// Returns the names of the environment variables whose values are not valid UTF-8. Swift would replace the invalid
-/// bytes, and a path in such a value would name another folder.
+/// Returns the names of the environment variables whose values are not valid UTF-8. Such a value must not be used as
+/// a path: `String` replaces the invalid bytes, and so the path would name another file.
 public func variablesThatAreNotUTF8() -> Set<String> {
     var names: Set<String> = []
     var entry = environ

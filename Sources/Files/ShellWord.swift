@@ -1,7 +1,7 @@
 // Quotes words for the shell commands that messages suggest.
 
-/// Returns `text` as one word of a shell command, quoted if necessary. The word has only printable characters. If the
-/// user copies the printed word into a shell, the shell reads `text`.
+/// Returns `text` as one word of a shell command, quoted if necessary, with printable characters only. A shell reads
+/// this word as `text`.
 public func shellWord(_ text: String) -> String {
     let isPlain = text.utf8.allSatisfy { byte in
         switch byte {
@@ -17,8 +17,7 @@ public func shellWord(_ text: String) -> String {
         text.unicodeScalars.map { replacements[$0] ?? String($0) }.joined()
     }
     var isPrintable = true
-    // Bytes that are not printable are written as $'\033', as `ls` quotes names. bash, zsh and POSIX 2024 shells read
-    // this form.
+    // If a character is not printable, the word has the form $'\033', which bash, zsh and POSIX 2024 shells read.
     let word = escapingUnprintable(quoted(["\\": "\\\\", "'": "\\'"])) { scalar in
         isPrintable = false
         return String(scalar).utf8.map { byte in

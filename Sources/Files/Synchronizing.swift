@@ -3,9 +3,8 @@
 import Glibc
 
 /// Writes the data of the open file `descriptor` to the disk. With `dataOnly`, leaves out metadata such as times.
-/// Returns false and sets `errno` if data may be lost. Some FUSE and network file systems do not support the call
-/// (EINVAL, ENOTSUP or ENOSYS). No data is lost then, so the function returns true. EROFS counts as an error, because
-/// ext4 reports EROFS after a disk failure.
+/// Returns false and sets `errno` if data may be lost. Returns true if the file system does not support the call
+/// (EINVAL, ENOTSUP or ENOSYS). EROFS counts as an error, because ext4 reports EROFS after a disk failure.
 public func synchronizeToDisk(_ descriptor: Int32, dataOnly: Bool = false) -> Bool {
     while true {
         if (dataOnly ? fdatasync(descriptor) : fsync(descriptor)) == 0 { return true }
@@ -18,8 +17,8 @@ public func synchronizeToDisk(_ descriptor: Int32, dataOnly: Bool = false) -> Bo
 }
 
 /// Writes the list of entries of the folder at `path` to the disk, so that renames in it survive a power failure.
-/// Throws `FileError` if a write failed. Does not throw if the permissions forbid opening the folder, or if the file
-/// system does not synchronize folders, because no write has failed then.
+/// Throws `FileError` if a write failed. Does nothing if this user may not open the folder, or if the file system
+/// does not synchronize folders.
 public func synchronizeDirectory(_ path: String) throws(FileError) {
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else {
@@ -30,8 +29,8 @@ public func synchronizeDirectory(_ path: String) throws(FileError) {
     try synchronizeFolder(descriptor, path)
 }
 
-/// Returns whether the error `code`, from opening a folder to synchronize it, only means that the folder cannot be
-/// synchronized.
+/// Returns whether `code`, the error from opening a folder, only means that the folder cannot be synchronized. Such
+/// an error is ignored.
 func isWithoutSynchronizing(_ code: Int32) -> Bool {
     [EACCES, EPERM, EINVAL, EOPNOTSUPP, ENOSYS].contains(code)
 }
@@ -39,7 +38,7 @@ func isWithoutSynchronizing(_ code: Int32) -> Bool {
 /// Writes the list of entries of the open folder `descriptor` to the disk; `path` names the folder in errors. Throws
 /// `FileError`.
 func synchronizeFolder(_ descriptor: Int32, _ path: String) throws(FileError) {
-    // Only EIO, ENOSPC and EDQUOT mean lost data. Any other error means that this file system does not synchronize
+    // Only EIO, ENOSPC and EDQUOT mean lost data. After any other error, the file system does not synchronize
     // folders.
     guard synchronizeToDisk(descriptor) || ![EIO, ENOSPC, EDQUOT].contains(errno) else {
         throw FileError("synchronize", path)

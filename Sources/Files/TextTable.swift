@@ -8,8 +8,7 @@ public func byteCount(_ count: Int) -> String {
     return unit == 0 ? "\(count) bytes" : "\(decimals(value, value < 10 ? 1 : 0)) \(units[unit])"
 }
 
-/// Returns the lines of a table. Each column is as wide as its widest cell. Columns of whole numbers are
-/// right-aligned.
+/// Returns the lines of a table, whose first row is the header. Columns of whole numbers are right-aligned.
 public func textTable(_ rows: [[String]]) -> [String] {
     let rows = rows.map { $0.map(printable) }
     guard let columns = rows.first?.indices else { return [] }

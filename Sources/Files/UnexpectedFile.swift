@@ -62,8 +62,8 @@ extension MappedFile {
         }
     }
 
-    /// Returns the error to throw after a reader failed with `error` because it read this file as `expected`. If the
-    /// file is of another kind, returns an `UnexpectedFileError`. Otherwise returns `error`.
+    /// Returns the error to throw after a reader of this file failed with `error`. If the file is not of the kind
+    /// `expected`, this is an `UnexpectedFileError`. Otherwise it is `error`.
     public func explained(_ error: any Error, as expected: ExpectedFile) -> any Error {
         guard let kind, let sentence = kind.sentence(insteadOf: expected) else {
             return error
@@ -73,9 +73,9 @@ extension MappedFile {
 }
 
 extension MappedFile {
-    /// Reads the file as one JSON object. Throws `UnexpectedFileError` if the file is of another kind than
-    /// `expected`, or holds an error answer of a server. If the file is not a JSON object for another reason, throws
-    /// the error that `failure` makes from the reason.
+    /// Reads the file as one JSON object. Throws `UnexpectedFileError` if the file is not of the kind `expected`, or
+    /// holds a server's error answer. If the file is no JSON object for another reason, `failure` makes the error
+    /// from the reason.
     public func jsonObject(
         as expected: ExpectedFile = .json, or failure: (_ reason: String) -> any Error
     ) throws -> JSONObject {
@@ -111,8 +111,8 @@ extension FileKind {
         }
     }
 
-    /// Returns what the file is and the next step: "is parquet, not JSONL; convert it…". Nil if this kind is, or may
-    /// be, the expected kind.
+    /// Returns what the file is, and the next step: "is parquet, not JSONL; convert it…". Nil if the file may be of
+    /// the expected kind.
     public func sentence(insteadOf expected: ExpectedFile) -> String? {
         switch (self, expected) {
         case (.safetensors, .safetensors), (.npz, .npz), (.archive(_, "unzip"), .npz), (.npy, .npy),

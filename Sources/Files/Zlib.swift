@@ -93,8 +93,8 @@ public final class Inflater {
 
     deinit { inflateEnd(&stream) }
 
-    /// Decompresses bytes from the start of `input` into `output`, at most 1 GiB of each. Returns the number of input
-    /// bytes read and of output bytes written.
+    /// Decompresses the bytes at the start of `input` into `output`, at most 1 GiB of each. Returns the numbers of
+    /// bytes read and written, and how the call ended.
     public func read(
         _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer
     ) -> (consumed: Int, produced: Int, status: Status) {

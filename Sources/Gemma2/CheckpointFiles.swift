@@ -1,6 +1,5 @@
-// Reads a checkpoint's tensors from one safetensors file, or from shards with an index.
-// The layout is that of transformers' `save_pretrained`: model.safetensors, or shards and
-// model.safetensors.index.json.
+// Reads a checkpoint's tensors in the layout of transformers' `save_pretrained`: one safetensors file, or shards with
+// an index.
 
 import ArrayFiles
 import ByteJSON
@@ -10,24 +9,24 @@ import Files
 package struct CheckpointFiles: Sendable {
     /// The name of the weights file if a checkpoint has only one.
     package static let singleName = "model.safetensors"
-    /// The name of the index of a checkpoint that is split into shards. The index maps each tensor to the file that
-    /// stores it.
+    /// The name of the index of a checkpoint that is split into shards. It maps each tensor to the shard that stores
+    /// it.
     package static let indexName = "model.safetensors.index.json"
 
     /// The path of the folder.
     package let directory: String
     /// The safetensors files and their names. Shards are in the order in which the index first names them.
     package let files: [(name: String, file: SafetensorsFile)]
-    /// Warnings about files in the folder that are not read, although the user may want them: a second form of the
-    /// weights, or an adapter. Each warning names the file.
+    /// Warnings about files that are not read, although the user may want them: shards beside a single file, or an
+    /// adapter. Each warning names the file.
     let warnings: [String]
     /// The names of all tensors, in the order of the single file or of the index.
     let names: [String]
     private let index: String?
     private let shardOfTensor: [ExactString: Int]
 
-    /// Opens the folder's `model.safetensors`. If this file does not exist, opens the shards that the index names.
-    /// Checks the headers. Throws `FileError`, `UnexpectedFileError`, `SafetensorsError` or `CheckpointError`.
+    /// Opens the folder's `model.safetensors`, or the shards that the index names if this file does not exist. Checks
+    /// the headers. Throws `FileError`, `UnexpectedFileError`, `SafetensorsError` or `CheckpointError`.
     package init(directory: String) throws {
         self.directory = directory
         let single = "\(directory)/\(CheckpointFiles.singleName)"
@@ -69,8 +68,8 @@ package struct CheckpointFiles: Sendable {
         warnings = CheckpointFiles.adapterWarnings(directory)
     }
 
-    /// Returns a warning if the folder also has an adapter. If peft is installed, transformers would apply this
-    /// adapter to the base model that the adapter names.
+    /// Returns a warning if the folder also has an adapter. From such a folder, transformers with peft would load the
+    /// adapter and the base model that it names.
     private static func adapterWarnings(_ directory: String) -> [String] {
         guard isListed(directory + "/adapter_config.json") else { return [] }
         return [
@@ -100,8 +99,8 @@ package struct CheckpointFiles: Sendable {
         }
     }
 
-    /// Returns the names of the weights files that the index at `path` lists. Each name appears once, in the order of
-    /// the index. Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
+    /// Returns the names of the shards that the index at `path` lists, each name once, in the order of the index.
+    /// Throws `FileError`, `UnexpectedFileError` or `CheckpointError`.
     package static func weightNames(index path: String) throws -> [String] {
         var seen: Set<ExactString> = []
         return try readIndex(path).map(\.file).filter { seen.insert(ExactString($0)).inserted }
@@ -119,8 +118,8 @@ package struct CheckpointFiles: Sendable {
             guard let name = value.string else {
                 throw bad("\(tensor) is mapped to \(value.excerpt), expected a file name")
             }
-            // A shard must be in the folder of its index. With a folder in the name, the index could make the program
-            // read any file that the user may read.
+            // A shard must be in the folder of its index. Otherwise the index could make the program read any file of
+            // the user.
             guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.utf8.contains(0)
             else {
                 throw bad("\(tensor) is mapped to '\(name)', expected a file name without folders")
@@ -138,9 +137,8 @@ package struct CheckpointFiles: Sendable {
     /// The path of the file that lists the tensors: the index if the checkpoint has one, otherwise the single file.
     var listPath: String { index ?? files[0].file.file.path }
 
-    /// Whether tensor names lack "model." at the front: some names begin with "layers.", and none begins with
-    /// "model.". `save_pretrained` writes such names for transformers' class `Gemma2Model`, which is the model
-    /// without its head.
+    /// Whether tensor names lack the prefix "model.": some begin with "layers.", and none begins with "model.".
+    /// `save_pretrained` writes such names for transformers' class `Gemma2Model`, the model without its head.
     let lacksPrefix: Bool
 
     /// Whether the index or the single file lists a tensor with the name `name`.
@@ -156,9 +154,8 @@ package struct CheckpointFiles: Sendable {
     /// Returns the shape of the tensor `name`. Reads only the header. Throws the same errors as `tensor`.
     func shape(of name: String) throws -> [Int] { try file(of: name).tensorHeader(name).shape }
 
-    /// Returns the file that stores the tensor `name`. If the checkpoint is a single file, returns this file without
-    /// a check. Throws if the index does not list the tensor, or if the file that the index names does not have the
-    /// tensor.
+    /// Returns the file that stores the tensor `name`. Throws if the index does not list the tensor, or if the shard
+    /// does not have it. A single file is returned without a check.
     func file(of name: String) throws -> SafetensorsFile {
         guard let index else { return files[0].file }
         guard let shard = shardOfTensor[ExactString(name)] else {

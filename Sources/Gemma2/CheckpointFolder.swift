@@ -4,8 +4,8 @@ import ByteJSON
 import Files
 
 extension CheckpointFiles {
-    /// Throws `CheckpointError` if the folder has no weights and its other files show the cause. Returns if the cause
-    /// is unknown. Throws `FileError` if the folder cannot be read.
+    /// Throws `CheckpointError` if the folder has no weights and its other files show why; otherwise returns. Throws
+    /// `FileError` if the folder cannot be read.
     package static func checkFolder(_ directory: String) throws {
         let names = try directoryContents(directory)
         guard !names.contains(singleName), !names.contains(indexName),
@@ -15,7 +15,7 @@ extension CheckpointFiles {
     }
 
     /// Returns the end of a message about a folder with files of these `names`: what the folder is, and what the user
-    /// can do. Nil if unknown.
+    /// can do. Nil if the files are not known.
     private static func otherContents(_ names: [String], _ directory: String) -> String? {
         func first(_ isMeant: (String) -> Bool) -> String? { names.first(where: isMeant) }
         if let adapter = first({ $0.hasPrefix("adapter_") }) {

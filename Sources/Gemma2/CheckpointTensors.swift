@@ -1,4 +1,4 @@
-// The table of the tensors that the model is computed from, and the rules for other tensors of a checkpoint.
+// The table of the tensors that the model is computed from, and rules for all other tensors of a checkpoint.
 // Names are from transformers (models/gemma2/modeling_gemma2.py), peft, bitsandbytes, GPTQ, AWQ, compressed-tensors
 // and MLX.
 
@@ -39,9 +39,9 @@ package struct CheckpointTensors {
     private let files: CheckpointFiles
     private let shapes: [String: [Int]]
 
-    /// Checks that the files have all tensors that `config` asks for, with the right shapes, and no tensor that would
-    /// change the results. Reads only headers. If the unembedding is stored although `config` ties it to the
-    /// embedding, also reads up to 64 rows of both matrices. Throws `SafetensorsError` or `CheckpointError`.
+    /// Checks that all tensors of `config` exist with the right shapes, and that no other tensor would change the
+    /// results. Reads only headers, and up to 64 rows of a stored unembedding that `config` ties to the embedding.
+    /// Throws `SafetensorsError` or `CheckpointError`.
     package init(_ files: CheckpointFiles, _ config: Gemma2Config) throws {
         self.files = files
         let tensors = config.tensors
@@ -71,15 +71,15 @@ package struct CheckpointTensors {
         }
     }
 
-    /// Returns the tensor that has the name `name` in the table. Throws if its shape differs from the table, or if it
-    /// is not float32, bfloat16 or float16.
+    /// Returns the tensor that the table calls `name`. Throws if its shape is not the table's, or if it is not
+    /// float32, bfloat16 or float16.
     func tensor(_ name: String) throws -> StoredTensor {
         try checkShape(name)
         return try files.tensor(CheckpointTensors.name(name, in: files))
     }
 
-    /// Checks type and shape of a tensor by its header. `name` is the tensor's name in the table. Throws the same
-    /// errors as `tensor`.
+    /// Checks type and shape of the tensor that the table calls `name`. Reads only the header. Throws the same errors
+    /// as `tensor`.
     private func checkShape(_ name: String) throws {
         let found = CheckpointTensors.name(name, in: files)
         let (shape, expected) = (try files.shape(of: found), shapes[name] ?? [])
@@ -94,15 +94,14 @@ package struct CheckpointTensors {
 
     private static let unembedding = "lm_head.weight"
 
-    /// Returns the name that a tensor of the table has in `files`. If a checkpoint was saved from the model without
-    /// its head (`Gemma2Model`), its names lack "model." at the front. transformers adds "model." when it loads such
-    /// a checkpoint.
+    /// Returns the name in `files` of the tensor that the table calls `name`. Names lack "model." if the checkpoint
+    /// was saved from the model without its head (`Gemma2Model`). When transformers loads such a checkpoint, it adds
+    /// "model.".
     private static func name(_ name: String, in files: CheckpointFiles) -> String {
         files.lacksPrefix && name.hasPrefix("model.") ? String(name.dropFirst(6)) : name
     }
 
-    /// Returns the end of the message about the missing `tensor`: the tensor that exists instead, and the likely
-    /// cause.
+    /// Returns the end of the message about the missing `tensor`: which tensor exists instead, and the likely cause.
     private static func reason(
         missing tensor: String, _ files: CheckpointFiles, _ config: Gemma2Config
     ) -> String {
@@ -132,8 +131,8 @@ package struct CheckpointTensors {
     /// Parts of tensor names (`marks`), and the reason why a tensor with such a name is refused.
     private typealias Rule = (marks: [String], reason: String)
 
-    /// Marks of tensors that store weights in another form than in the table: tensors of adapters that are not
-    /// merged, and of quantised weights.
+    /// Marks of tensors that store weights in another form: tensors of adapters that are not merged, and of quantised
+    /// weights.
     private static let otherForms: [Rule] = [
         (
             [
@@ -160,8 +159,8 @@ package struct CheckpointTensors {
     private static func refuse(_ rules: [Rule], in files: CheckpointFiles) throws {
         for (marks, reason) in rules {
             let found = files.names.first { name in
-                // A mark that begins with a dot, such as ".scales", must be at the end of the name. A mark that ends
-                // with a dot or does not begin with a dot may be anywhere in the name.
+                // A mark such as ".scales" must be at the end of the name. A mark that does not begin with a dot, or
+                // that ends with one, may be anywhere in the name.
                 marks.contains {
                     $0.hasSuffix(".") || !$0.hasPrefix(".")
                         ? name.contains($0) : name.hasSuffix($0)
@@ -173,16 +172,15 @@ package struct CheckpointTensors {
         }
     }
 
-    /// Whether a tensor outside the table changes nothing. Such tensors are rotary tables, which the program computes
-    /// from the configuration, and the unembedding, which `checkTied` checks.
+    /// Whether a tensor outside the table changes nothing. This is true for rotary tables, which the program computes
+    /// itself, and for the unembedding, which `checkTied` checks.
     private static func isHarmless(_ name: String) -> Bool {
         name == unembedding
             || [".inv_freq", ".cos_cached", ".sin_cached"].contains(where: name.hasSuffix)
                 && name.contains("rotary_emb")
     }
 
-    /// Returns the reason why the tensor `name`, which is not in the table, would change the results. Nil if no such
-    /// reason is known.
+    /// Returns why the tensor `name`, which is not in the table, would change the results. Nil if no reason is known.
     private static func change(
         by name: String, _ files: CheckpointFiles, _ config: Gemma2Config
     ) -> String? {
@@ -190,8 +188,7 @@ package struct CheckpointTensors {
         guard isHead || files.lacksPrefix || name.hasPrefix("model.") else { return nil }
         let parts = (name.hasPrefix("model.") ? name.dropFirst(6) : name[...]).split(separator: ".")
         guard isHead || ["embed_tokens", "layers", "norm"].contains(parts[0]) else { return nil }
-        // If the checkpoint has more layers than the configuration, the additional layers are ignored, as in
-        // transformers.
+        // Layers beyond those of the configuration are ignored, as in transformers.
         if parts[0] == "layers", parts.count > 1, let layer = Int(parts[1]),
             layer >= config.nLayers
         {
@@ -205,8 +202,8 @@ package struct CheckpointTensors {
         return nil
     }
 
-    /// Throws if the unembedding differs from the embedding although the configuration ties them. Compares up to 64
-    /// rows, which is enough: if the unembedding was trained separately, all of its rows have changed.
+    /// Throws if the stored unembedding differs from the embedding to which the configuration ties it. Up to 64 rows
+    /// are enough: if the unembedding was trained separately, all of its rows have changed.
     private func checkTied(_ config: Gemma2Config) throws {
         let embedding = try tensor("model.embed_tokens.weight")
         let head = try files.tensor(CheckpointTensors.unembedding)

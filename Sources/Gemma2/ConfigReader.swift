@@ -1,5 +1,5 @@
-// Reads the keys of a Gemma-2 model's `config.json`. The keys that transformers 4.42 to 5 write are known.
-// Keys are from transformers: models/gemma2/configuration_gemma2.py, configuration_utils.py, modeling_rope_utils.py.
+// Reads the keys of a Gemma-2 model's `config.json`. It knows the keys that transformers 4.42 to 5 write.
+// Sources in transformers: models/gemma2/configuration_gemma2.py, configuration_utils.py, modeling_rope_utils.py.
 
 import ByteJSON
 
@@ -7,8 +7,7 @@ import ByteJSON
 struct ConfigReader {
     let path: String
     let object: JSONObject
-    /// The path of keys to this object, such as `rope_parameters.`; each key is followed by a dot. Empty at the top
-    /// level.
+    /// The keys that lead to this object, each followed by a dot, such as `rope_parameters.`. Empty at the top level.
     var place = ""
 
     func bad(_ key: String, _ reason: String) -> CheckpointError {
@@ -31,8 +30,8 @@ struct ConfigReader {
         guard object[key]?.string == expected else { throw bad(key, expected: "\"\(expected)\"") }
     }
 
-    /// Returns the whole number at `key`. If the key is missing, returns `fallback`. The default range ends at the
-    /// largest 32-bit integer, because BLAS takes sizes as 32-bit integers.
+    /// Returns the whole number at `key`, or `fallback` if the key is missing. The default range ends at the largest
+    /// 32-bit integer, because BLAS takes sizes as 32-bit integers.
     func size(
         _ key: String, default fallback: Int? = nil, in range: ClosedRange<Int> = 1...Int(Int32.max)
     ) throws -> Int {
@@ -46,8 +45,7 @@ struct ConfigReader {
 
     func positive(_ key: String, default fallback: Float) throws -> Float {
         guard let value = object[key] else { return fallback }
-        // The value is checked as float32, because it is used as float32. 1e-60 would become 0, and 1e60 would become
-        // infinity.
+        // The value is used as float32, so it is checked as float32: 1e-60 becomes 0, and 1e60 becomes infinity.
         guard let number = value.number.map({ Float($0) }), number > 0, number.isFinite else {
             throw bad(key, expected: "a positive number that fits float32")
         }
@@ -73,8 +71,8 @@ struct ConfigReader {
         return id
     }
 
-    /// Returns `sliding_window`. The first Gemma-2 configurations also have `sliding_window_size`, which must then be
-    /// equal.
+    /// Returns `sliding_window`. The first Gemma-2 configurations also have `sliding_window_size`. The two values
+    /// must be equal.
     func window() throws -> Int {
         let window = try size("sliding_window", default: 4096)
         guard object["sliding_window_size"] != nil else { return window }
@@ -84,8 +82,8 @@ struct ConfigReader {
         return window
     }
 
-    /// Returns `rope_theta`. transformers 5 stores this key in `rope_parameters`, which may also be called
-    /// `rope_scaling`. If the key occurs more than once, all values must be equal.
+    /// Returns `rope_theta`. transformers 5 stores it in the object `rope_parameters`, for which `rope_scaling` is
+    /// another name. If the key occurs more than once, all values must be equal.
     func rotaryBase(_ unknown: inout UnknownNames) throws -> Float {
         var found: (key: String, base: Float)?
         func add(_ reader: ConfigReader) throws {
@@ -109,8 +107,8 @@ struct ConfigReader {
         return found?.base ?? 10_000
     }
 
-    /// Returns for each of `count` layers whether its attention is local. If the file has no `layer_types`, local and
-    /// global layers alternate, and layer 0 is local.
+    /// Returns for each of `count` layers whether its attention is local. Without `layer_types`, local and global
+    /// layers alternate, and layer 0 is local.
     func localLayers(count: Int) throws -> [Bool] {
         guard let types = object["layer_types"], types != .null else {
             return (0..<count).map { $0 % 2 == 0 }
@@ -131,8 +129,8 @@ struct ConfigReader {
         return isLocal
     }
 
-    /// Returns a warning if the checkpoint was saved from a Gemma-2 class that has more than the language model, such
-    /// as a classifier. Throws if the class belongs to another model.
+    /// Returns a warning if the checkpoint was saved from a Gemma-2 class with more than the language model, such as
+    /// a classifier. Throws if the class belongs to another model.
     func classWarnings() throws -> [String] {
         guard let value = object["architectures"], value != .null else { return [] }
         guard let names = value.array?.map(\.string), !names.contains(nil) else {
@@ -150,8 +148,8 @@ struct ConfigReader {
         }
     }
 
-    /// Returns a warning if `hidden_act` names another activation function. Some files have this key in addition to
-    /// `hidden_activation` or instead of it. Only `hidden_activation` is used.
+    /// Returns a warning if `hidden_act` names another activation function. Some files have this key beside or
+    /// instead of `hidden_activation`, but only `hidden_activation` is used.
     func activationWarnings() throws -> [String] {
         guard let value = object["hidden_act"], value != .null, value != "gelu_pytorch_tanh" else {
             return []
@@ -163,8 +161,8 @@ struct ConfigReader {
 }
 
 extension ConfigReader {
-    /// Keys that say how weights were quantised. If one of them is not null, the file is refused before any other
-    /// check. Files of MLX and older files of GPTQ and AWQ have these keys at the top level.
+    /// Top-level keys that say how weights were quantised, including those of MLX and of older files of GPTQ and AWQ.
+    /// If one of them is not null, the file is refused before any other check.
     static let quantisationKeys = [
         "quantization_config", "compression_config", "quantization", "quant_method",
         "quantization_method",
@@ -181,8 +179,8 @@ extension ConfigReader {
             "sliding_window_size", "tie_word_embeddings", "vocab_size",
         ],
         harmless: [
-            // The checkpoint's origin and element type. They have no effect, because tensors are read in the type in
-            // which they are stored.
+            // The checkpoint's origin and element type. They change nothing: tensors are read in the type in which
+            // they are stored.
             "_commit_hash", "_name_or_path", "dtype", "name_or_path", "torch_dtype",
             "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
             // Options for running, training and generating.

@@ -1,18 +1,17 @@
-// The configuration of a Gemma-2 model: `config.json` as older and newer versions of transformers write it.
-// Keys and defaults are those of transformers, models/gemma2/configuration_gemma2.py.
+// The configuration of a Gemma-2 model: `config.json`, as older and newer versions of transformers write it.
+// Source of keys and defaults: transformers, models/gemma2/configuration_gemma2.py.
 
 import ByteJSON
 import Files
 import Hooks
 
-/// Errors for a checkpoint that cannot be used. Each message names the file. If the error concerns a key or a tensor,
-/// the message names it too.
+/// Errors for a checkpoint that cannot be used. Each message names the file, and the key or tensor that is wrong.
 package enum CheckpointError: Error, Equatable, CustomStringConvertible {
     /// The configuration is not JSON, lacks a required key, or has a value that is not supported.
     case badConfig(path: String, reason: String)
     /// The folder has neither `model.safetensors` nor an index of shards.
     case noWeights(directory: String)
-    /// The folder or the index has no weights that the program can read. `reason` says what it has instead, and the
+    /// The folder or the index has no weights that the program can read. `reason` says what is there instead, and the
     /// next step.
     case otherContents(directory: String, reason: String)
     /// The index of shards is invalid, or does not match the shards.
@@ -56,8 +55,8 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// The sizes and constants of a Gemma-2 model. Properties have the names of TransformerLens. The keys of
-/// `config.json` are in parentheses.
+/// The sizes and constants of a Gemma-2 model. Properties have TransformerLens' names. The keys of `config.json` are
+/// in parentheses.
 package struct Gemma2Config: Equatable, Sendable {
     /// Width of the residual stream (`hidden_size`).
     package var dModel: Int
@@ -106,8 +105,8 @@ package struct Gemma2Config: Equatable, Sendable {
     }
 
     private init(_ r: ConfigReader) throws {
-        // This check comes first, because the file of a quantised checkpoint may also lack other keys. An error about
-        // a missing key would hide the cause.
+        // This check comes first. The file of a quantised checkpoint may lack other keys, and an error about a
+        // missing key would hide the cause.
         for key in ConfigReader.quantisationKeys {
             guard let value = r.object[key], value != .null else { continue }
             throw CheckpointError.quantised(path: r.path, key: key, value: value.excerpt)

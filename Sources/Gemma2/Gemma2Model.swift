@@ -1,6 +1,5 @@
 // The Gemma 2 model (Gemma Team 2024, arXiv 2408.00118), computed as in transformers' Gemma2ForCausalLM with eager
-// attention.
-// Shapes are written (rows, columns). A row is a token of the packed batch.
+// attention. Shapes are written (rows, columns). A row is a token of the packed batch.
 
 import Hooks
 import Tensors
@@ -16,8 +15,9 @@ package struct Gemma2Model<B: Backend> {
     private let weights: Gemma2Weights<B>
     private let rotary: RotaryTable
 
-    /// Passes the weights of a checkpoint to `backend`. The model is then ready for sequences of at most
-    /// `maximumLength` tokens. Throws if a tensor is missing or does not have the shape that `config` implies.
+    /// Registers the weights of a checkpoint with `backend`. After `backend.load`, the model can compute sequences of
+    /// at most `maximumLength` tokens. Throws if a tensor is missing or does not have the shape that `config`
+    /// implies.
     package init(
         _ files: CheckpointFiles, config: Gemma2Config, maximumLength: Int, on backend: B
     ) throws {
@@ -29,9 +29,9 @@ package struct Gemma2Model<B: Backend> {
 
     /// An upper bound for the bytes that activations take per token.
     ///
-    /// The bound counts all buffers of one block, as if none were released before the end of the block. An element
-    /// takes 4 bytes as float32. If a matrix is read by products, CUDA needs up to 4 bytes more per element for its
-    /// 16-bit parts (`CUDAMatrix.parts`).
+    /// The bound counts all buffers of one block, as if none were released before its end. An element takes 4 bytes
+    /// as float32. On CUDA, the 16-bit parts of a matrix that products read take up to 4 bytes more per element
+    /// (`CUDAMatrix.parts`).
     package var bytesPerToken: Int {
         let heads = config.nHeads * config.dHead
         let keys = config.nKVHeads * config.dHead
@@ -45,11 +45,11 @@ package struct Gemma2Model<B: Backend> {
         return 4 * (8 * config.dModel + 4 * heads + 2 * keys + 4 * config.dMLP)
     }
 
-    /// Runs the forward pass on `batch`. Calls `tap` with the activations at each hook. Returns the predictions of
-    /// the next tokens.
+    /// Runs the forward pass on `batch`, and calls `tap` with the activations at each hook. Returns statistics of the
+    /// next-token predictions.
     package func forward(_ batch: PackedBatch, tap: Tap) throws -> Deferred<TokenPredictions> {
-        // Embeddings are multiplied by √dModel, which is 48 for 2b and 59.8665 for 9b. The factor is not rounded to
-        // bfloat16.
+        // Embeddings are multiplied by √dModel, which is 48 for 2b and 59.8665 for 9b. This factor is not rounded,
+        // even with bfloat16 precision.
         let x = try backend.measure(.embedding) {
             try backend.embed(
                 batch.tokens, table: weights.embedding, scale: Float(config.dModel).squareRoot())
@@ -68,8 +68,8 @@ package struct Gemma2Model<B: Backend> {
     }
 
     /// Runs one block: grouped-query attention, then an MLP with GeGLU. Attention and MLP each have an RMSNorm on
-    /// their input (pre-norm) and an RMSNorm on their output (post-norm). The result of the post-norm is added to the
-    /// residual stream.
+    /// their input (pre-norm) and on their output (post-norm). The output of the post-norm is added to the residual
+    /// stream.
     ///
     /// `x` is the residual stream, (tokens, dModel). It is updated in place.
     private func forward(
@@ -96,8 +96,8 @@ package struct Gemma2Model<B: Backend> {
     /// Returns the outputs of all heads, concatenated: (tokens, nHeads · dHead).
     ///
     /// Queries and keys get rotary position embeddings (RoPE). Scores q · kᵀ / √queryPreAttentionScalar are
-    /// soft-capped before the softmax. In local layers a query sees a sliding window, in global layers all positions
-    /// up to its own.
+    /// soft-capped before the softmax. In local layers, a query sees a sliding window; in global layers, all
+    /// positions up to its own.
     private func attention(
         _ x: B.Matrix, _ w: BlockWeights<B>, layer: Int, batch: PackedBatch, positions: [Int32]
     ) throws -> B.Matrix {

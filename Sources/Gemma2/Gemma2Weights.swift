@@ -2,8 +2,8 @@
 
 import Tensors
 
-/// The weights of one block on a device. Matrices are (outputs, inputs). Gemma's RMSNorm multiplies by 1 + w, where w
-/// is the weight in the checkpoint. So a norm vector holds 1 + w.
+/// The weights of one block on a device. Matrices are (outputs, inputs). A norm vector holds 1 + w, the factor of
+/// Gemma's RMSNorm, where w is the weight in the checkpoint.
 struct BlockWeights<B: Backend> {
     let inputNorm: B.Vector  // (dModel)
     let qProj: B.Weights  // (nHeads · dHead, dModel)
@@ -40,7 +40,7 @@ struct Gemma2Weights<B: Backend> {
     let finalNorm: B.Vector  // (dModel)
     let unembedding: B.Weights  // (dVocab, dModel)
 
-    /// Checks that all tensors exist and have the shapes that `config` implies. Then passes each tensor to the
+    /// Checks that all tensors exist and have the shapes that `config` implies, then passes each tensor to the
     /// backend.
     init(_ files: CheckpointFiles, _ config: Gemma2Config, on backend: B) throws {
         let load = WeightLoader(tensors: try CheckpointTensors(files, config), backend: backend)
@@ -63,8 +63,7 @@ struct WeightLoader<B: Backend> {
             try tensors.tensor(name), layout: .outputsByInputs, isTable: isTable)
     }
 
-    /// Returns the weights of an RMSNorm. Gemma's RMSNorm multiplies by 1 + w, so this function adds 1 to each weight
-    /// w.
+    /// Returns the vector 1 + w of an RMSNorm with the stored weights w (see `BlockWeights`).
     func norm(_ name: String) throws -> B.Vector {
         try backend.vector(tensors.tensor(name), adding: 1)
     }

@@ -4,8 +4,7 @@
 package enum Site: String, CaseIterable, Codable, Sendable {
     /// The residual stream after the block: `hook_resid_post`, width `d_model`.
     case res
-    /// The output of the MLP after its post-norm, before it is added to the residual stream: `hook_mlp_out`, width
-    /// `d_model`.
+    /// The MLP's output after its post-norm, before the residual sum: `hook_mlp_out`, width `d_model`.
     case mlp
     /// The heads' outputs, concatenated, before `W_O`: `attn.hook_z`, width `n_heads · d_head`.
     case att

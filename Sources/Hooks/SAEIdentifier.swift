@@ -1,5 +1,5 @@
-// The names of Gemma Scope SAEs. A name is the path of an SAE within the repository of its site.
-// Layout: huggingface.co/google/gemma-scope-2b-pt-res, and the same for the other sites and for 9b.
+// The names of Gemma Scope SAEs. A name is the path of an SAE in a repository such as
+// huggingface.co/google/gemma-scope-2b-pt-res. Each site and model size has its own repository.
 
 /// The path of an SAE within its repository: `layer_5/width_16k/average_l0_51`.
 package struct SAEIdentifier: Hashable, Codable, Sendable, CustomStringConvertible {

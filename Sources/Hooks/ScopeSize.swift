@@ -7,8 +7,8 @@ package enum ScopeSize: String, Codable, Sendable {
     /// Gemma 2 9B: the repositories `gemma-scope-9b-pt-…`.
     case large = "9b"
 
-    /// Chooses the size from a model's label. The size is 9b if "9b" is a word of the label (a run of letters and
-    /// digits), otherwise 2b.
+    /// Chooses the size from a model's label: 9b if the label has the word "9b", as in `google/gemma-2-9b-it`,
+    /// otherwise 2b.
     package init(label: String) {
         let words = label.lowercased().split { !$0.isLetter && !$0.isNumber }
         self = words.contains("9b") ? .large : .small

@@ -1,12 +1,12 @@
 // Downloads one content into the cache:
 // 1. Creates a new file that only this process writes.
-// 2. Copies the largest earlier partial download into the new file.
-// 3. Requests the rest of the content from the Hub.
-// 4. Checks the hash. Then renames the file to its final name, the digest of the content.
+// 2. Copies the largest earlier partial download of the content into the new file.
+// 3. Requests the remaining bytes from the Hub.
+// 4. Checks the hash and renames the file to its digest.
 //
-// Correctness does not depend on locks. The lock only keeps two processes from downloading the same content at the
-// same time. If locks do not work (on some network file systems), or if the lock's holder makes no progress, each
-// process downloads the content. Then the last rename wins with the same bytes.
+// A lock keeps two processes from downloading the same content at the same time. If locks do not work, or if the
+// lock's holder makes no progress, both processes download the content. Both get the same bytes, so either file may
+// become the blob.
 
 import Files
 import FoundationEssentials
@@ -31,8 +31,7 @@ final class DownloadSink: Sendable {
         var count = 0
         /// The number of the current exchange.
         var exchange = 0
-        /// The offset in the file at which the next byte of the response body belongs. Nil until the first byte
-        /// arrives.
+        /// The offset in the new file of the next byte of the response body. Nil until the first byte arrives.
         var position: Int?
         var hash: ContentHash
     }
@@ -45,8 +44,8 @@ final class DownloadSink: Sendable {
     private let state: Mutex<State>
     private let report: @Sendable (Int, DownloadedBytes) -> Void
 
-    /// Creates a new file in `folder` for the content of `file`. Each append calls `report` with the number of
-    /// appended bytes. Throws `FileError`.
+    /// Creates an empty file in `folder` for the content of `file`. `report` gets the number of bytes of each append.
+    /// Throws `FileError`.
     init(
         for file: RepositoryFile, in folder: Folder,
         report: @escaping @Sendable (Int, DownloadedBytes) -> Void
@@ -64,8 +63,8 @@ final class DownloadSink: Sendable {
     /// Removes the new file. Ignores errors.
     func remove() { try? folder.remove(name) }
 
-    /// Removes all permissions of the group and of other users. `finish` sets the final permissions. Returns false if
-    /// the group or other users still have a permission.
+    /// Makes the new file accessible to this user only, until `finish` sets the final permissions. Returns false if
+    /// this fails.
     func hide() -> Bool {
         var info = stat()
         return fchmod(descriptor, 0o600) == 0 && fstat(descriptor, &info) == 0
@@ -81,16 +80,16 @@ final class DownloadSink: Sendable {
     /// The digest that names the content in the cache; nil if the bytes so far are not the content of the file.
     var proof: RepositoryFile.Digest? { state.withLock { $0.hash.proof } }
 
-    /// Appends `bytes` from an earlier partial download. Throws `FileError`. Throws `TooLong` if the new file would
-    /// have more than `limit` bytes.
+    /// Appends `bytes` of an earlier partial download. Throws `FileError`, or `TooLong` if the new file would exceed
+    /// `limit` bytes.
     func append(_ bytes: UnsafeRawBufferPointer, limit: Int) throws {
         try state.withLock { try write(bytes, limit, .found, &$0) }
     }
 
-    /// Appends `bytes`, the next piece of the body of `exchange`, except the bytes that the new file has already.
-    /// `start` is called at the first piece of an exchange, and returns the offset in the file at which the body
-    /// starts. Does nothing if `exchange` is not the current exchange. Throws `FileError`, `TooLong` and the errors
-    /// of `start`.
+    /// Appends `bytes`, the next piece of the response body of `exchange`. Skips the bytes that the new file already
+    /// has. Does nothing if `exchange` is not the current exchange. For the first piece of an exchange, `start`
+    /// returns the offset in the new file at which the body begins. Throws `FileError`, `TooLong` and the errors of
+    /// `start`.
     func append(
         _ bytes: UnsafeRawBufferPointer, of exchange: Int, limit: Int, start: () throws -> Int
     ) throws {
@@ -118,8 +117,8 @@ final class DownloadSink: Sendable {
         _ state: inout State
     ) throws {
         guard state.count + bytes.count <= limit else { throw TooLong() }
-        // `state.count` grows only after all of `bytes` are written. So a retry starts at the same offset and
-        // overwrites the bytes of a failed write.
+        // `state.count` grows only after all of `bytes` are written. So after a failed write, the next attempt starts
+        // at the same offset.
         var rest = bytes
         while !rest.isEmpty {
             let offset = off_t(state.count + bytes.count - rest.count)
@@ -133,9 +132,9 @@ final class DownloadSink: Sendable {
         report(bytes.count, kind)
     }
 
-    /// Writes the file to the disk and then sets its final permissions. Call this function after the hash was
-    /// checked. Returns the file's status before the permissions changed. Throws `FileError`, also if the file does
-    /// not have `count` bytes.
+    /// Writes the file to the disk and sets its final permissions. Call this function only after the hash was
+    /// checked. Returns the file's status after the last write. Throws `FileError`, also if the file's size is not
+    /// `count`.
     func finish() throws -> stat {
         guard synchronizeToDisk(descriptor) else { throw FileError("write", path) }
         var info = stat()
@@ -158,21 +157,20 @@ struct BlobDownload: Sendable {
     let contents: CheckedContents
     let client: HubClient
     let log: Logger
-    /// Called with the number of bytes of each piece that is received or copied. A negative number means that bytes
-    /// reported before are discarded.
+    /// Called with the number of bytes of each received or copied piece. A negative number takes back bytes that were
+    /// reported and then discarded.
     let report: @Sendable (Int, DownloadedBytes) -> Void
 
     private var blob: String { cache.blob(file.digest.name) }
     private var isThere: Bool {
         contents.isWhole(blob, file)
-            // A mirror may list a content by the git id of its LFS pointer. But the blob is named by the SHA-256,
-            // which is unknown before the download. So this check follows the symlinks from the snapshot's files to
-            // the blob.
+            // A mirror may list the git id of a content's LFS pointer in place of its SHA-256. Then the name of the
+            // blob is unknown before the download. So this check opens the snapshot's files, which link to the blob.
             || paths.allSatisfy { contents.isWhole(cache.file($0, of: commit), file) }
     }
 
-    /// Downloads the content if the cache does not have it, and links all files in `paths` to it. Throws `HubError`
-    /// and `FileError`.
+    /// Downloads the content unless the cache has it. Links every file in `paths` to it. Throws `HubError` and
+    /// `FileError`.
     func run() async throws {
         var digest = file.digest
         if !isThere {
@@ -186,8 +184,8 @@ struct BlobDownload: Sendable {
         }
     }
 
-    /// The maximum size in bytes of a file that the Hub stores in git itself. Larger files are in Git LFS, and the
-    /// Hub lists their SHA-256. If a larger file is listed without SHA-256, a mirror's listing is wrong.
+    /// The maximum size in bytes of a file that the Hub stores in git itself. The Hub stores larger files in Git LFS
+    /// and lists their SHA-256. So a listing of a larger file without SHA-256 is a mirror's mistake.
     private static let largestPlainFile = 10 << 20
 
     /// The maximum number of attempts if the finished file disappears before it is renamed.
@@ -224,8 +222,8 @@ struct BlobDownload: Sendable {
                     removeParts()
                     return digest
                 } catch {
-                    // ENOENT: another process has removed this process's file as abandoned, or the cache was cleared.
-                    // The loop starts again with a new file.
+                    // If the file has disappeared (ENOENT), starts again with a new file. Another process may have
+                    // removed it as abandoned, or a user may have cleared the cache.
                     attempt += 1
                     guard error.code == ENOENT, attempt < BlobDownload.attempts else { throw error }
                 }
@@ -248,8 +246,8 @@ struct BlobDownload: Sendable {
                     cache.reference, file: file.path, expected: file.digest.name, got: got,
                     mirror: settings.isEndpointGiven ? settings.endpoint : nil)
             }
-            // The wrong bytes may come from the earlier partial download `adopted`, so `adopted` is removed. Other
-            // partial downloads belong to other processes and stay.
+            // The wrong bytes may come from `adopted`, the partial download that was copied. Other partial downloads
+            // stay, because other processes may write to them.
             if let adopted { try? sink.folder.remove(adopted) }
             isFresh = true
             log.warning(
@@ -258,8 +256,8 @@ struct BlobDownload: Sendable {
         }
     }
 
-    /// Returns a sink in the folder for this content's partial downloads. Retries if another process removes the
-    /// folder at the same time. Throws `FileError`.
+    /// Creates a new file in the folder for this content's partial downloads. Tries again if another process has
+    /// removed the folder. Throws `FileError`.
     private func newSink() throws -> DownloadSink {
         var attempt = 0
         while true {
@@ -278,11 +276,12 @@ struct BlobDownload: Sendable {
         try? cache.existing(.own())?.removeTree(file.digest.name)
     }
 
-    /// Copies the largest earlier partial download into `sink`, and removes the abandoned partial downloads. Returns
-    /// the name of the copied file; nil if no partial download can be used. The file is copied and not renamed,
-    /// because another process, perhaps on another machine, may still write to it. A partial download counts as
-    /// abandoned in two cases: this process holds the lock, or no process has written to the file for more than
-    /// `silence` seconds.
+    /// Copies the largest earlier partial download into `sink`, and removes abandoned partial downloads. Returns the
+    /// name of the copied file; nil if no file was copied.
+    ///
+    /// Copies the file instead of renaming it, because another process may still write to it. A partial download is
+    /// abandoned if this process holds the lock, or if nobody has written to the file for more than `silence`
+    /// seconds.
     private func adopt(into sink: DownloadSink, isLocked: Bool) throws -> String? {
         let others = cache.earlierPartials(file.digest.name).filter { $0.name != sink.name }
         func isAbandoned(_ part: HubCache.Partial) -> Bool {
@@ -297,11 +296,10 @@ struct BlobDownload: Sendable {
             return nil
         }
         defer { close(descriptor) }
-        // Another user may have made the partial file as a hard link to a private file of this user. A readable copy
-        // would then publish the private content. So the partial file is copied in two cases only:
-        // 1. Every user who may read the copy may also read the partial file.
-        // 2. The partial file surely belongs to this user: this user owns it, and it has one hard link. Then the copy
-        //    is made readable by this user only.
+        // The partial download may be another user's hard link to a private file of this user. A copy that others can
+        // read would publish the private file. So the partial download is copied in two cases only:
+        // 1. Every user who may read the copy may also read the original.
+        // 2. This user owns the original, and it has no other hard link. Then only this user may read the copy.
         guard
             isReadableAnyway(descriptor, byReadersOf: sink.descriptor)
                 || isOnlyOwn(descriptor) && sink.hide()
@@ -321,8 +319,8 @@ struct BlobDownload: Sendable {
             } catch let error as FileError
                 where [ENOSPC, EDQUOT].contains(error.code) && isAbandoned(furthest)
             {
-                // The disk has no space for both files. The download continues after the bytes copied so far. The
-                // removal of the original makes space for the rest.
+                // If the disk is full, the removal of the abandoned original makes space. The download continues
+                // after the copied bytes.
                 break
             }
         }
@@ -340,8 +338,7 @@ struct BlobDownload: Sendable {
 
     /// If the lock's holder makes no progress for this number of seconds, this process stops waiting for the lock.
     private static let patience = 30.0
-    /// If no process writes to a partial download for more than this number of seconds, the partial download counts
-    /// as abandoned.
+    /// A partial download counts as abandoned after more than this number of seconds without a write.
     private static let silence = 120
 
     private struct Lock {
@@ -351,9 +348,9 @@ struct BlobDownload: Sendable {
         func release() { close(descriptor) }
     }
 
-    /// Takes the lock of this content. Waits while another process holds the lock and makes progress. Returns the
-    /// lock; nil if the lock file cannot be opened. The lock has `isHeld == false` if locks do not work, if the
-    /// holder makes no progress, or if the content has appeared in the cache. Throws `CancellationError`.
+    /// Waits for the lock of this content while the holder makes progress. Returns nil if the lock file cannot be
+    /// opened. Returns a lock with `isHeld == false` if locks do not work, if the holder makes no progress, or if the
+    /// content has appeared in the cache. Throws `CancellationError`.
     private func waitForTurn() async throws -> Lock? {
         let name = "\(file.digest.name).lock"
         // The group may write to the lock file, as in huggingface_hub, because several users may share a cache.
@@ -382,16 +379,15 @@ struct BlobDownload: Sendable {
             let now = headway()
             idle = now == seen ? idle + pause : 0
             seen = now
-            // The time between two attempts grows up to 2 seconds, because many processes may wait on a shared file
-            // system.
+            // Waits longer each time, because many processes may wait on a shared file system.
             pause = min(2, pause * 1.5)
             try await Task.sleep(for: .seconds(pause))
         }
         return Lock(descriptor: descriptor, isHeld: true)
     }
 
-    /// The total size in bytes of all partial downloads of the content, made by this program or by huggingface_hub.
-    /// The total grows while any process makes progress.
+    /// Returns the total size in bytes of the content's partial downloads, by this program and by huggingface_hub.
+    /// The total grows while a process makes progress.
     private func headway() -> Int {
         let blobs = parentFolder(of: blob)
         let theirs = ((try? directoryContents(blobs)) ?? []).filter {

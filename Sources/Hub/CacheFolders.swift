@@ -5,15 +5,14 @@ import Files
 /// A folder of Hugging Face's cache that is not a snapshot: the cache itself, or the folder of a repository.
 package enum CacheFolder: Equatable, Sendable {
     /// The folder of one repository, or its subfolder `snapshots`, `blobs` or `refs`. `name` is the repository's id
-    /// ("google/gemma-2-2b"). `snapshot` is the path of the snapshot that `refs/main` names, or else of the only
-    /// snapshot; nil if no such snapshot exists.
+    /// ("google/gemma-2-2b"). `snapshot` is the path of the snapshot that `refs/main` names, otherwise of the only
+    /// snapshot. Nil if neither exists.
     case repository(name: String, snapshot: String?)
-    /// The cache itself. `path` is the path of the cache, and `repositories` are the paths of the repositories'
-    /// folders.
+    /// The cache itself: its path, and the paths of its repositories' folders.
     case root(path: String, repositories: [String])
 
-    /// Recognizes the folder at `path`. A folder that contains a cache in its subfolder `hub` counts as this cache.
-    /// Nil for any other folder, such as a snapshot or a folder outside the cache.
+    /// Recognizes the folder at `path`. If the folder's subfolder `hub` is a cache, recognizes that cache. Nil for
+    /// any other folder, such as a snapshot or a folder outside the cache.
     package init?(path: String) {
         var path = path
         while path.count > 1, path.hasSuffix("/") { path.removeLast() }
@@ -38,8 +37,8 @@ package enum CacheFolder: Equatable, Sendable {
         return nil
     }
 
-    /// Returns the path of a snapshot of the repository `id` ("google/gemma-2-2b"); nil if this folder has none. The
-    /// folder of one repository returns its own snapshot, whatever `id` is.
+    /// Returns the path of a snapshot of the repository `id` ("google/gemma-2-2b"); nil if none exists. The folder of
+    /// one repository ignores `id` and returns its own snapshot.
     package func snapshot(of id: String) -> String? {
         switch self {
         case .repository(_, let snapshot): snapshot

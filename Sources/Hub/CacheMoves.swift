@@ -1,17 +1,17 @@
-// Moves files to their places in a cache. The places may be on several file systems, because `blobs` or `snapshots`
-// may be a symlink.
+// Moves files within a cache. Its folders may be on several file systems, because `blobs` or `snapshots` may be a
+// symlink.
 
 import Files
 import Glibc
 
 extension HubCache {
-    /// Permissions of a file while it is written, before the umask applies. Only the owner may write: another user
-    /// could change the file after its hash was checked.
+    /// Permissions of a file while it is written, before the umask applies. Only the owner may write to it. Otherwise
+    /// another user could change the file after its hash was checked.
     static let unfinishedMode: mode_t = 0o644
 
-    /// Renames the file `name` in `folder` to `newName` in `target`, and replaces an existing entry `newName`. This
-    /// process has written the file and has it open as `descriptor`. If the folders are on different file systems,
-    /// copies the open file and removes the original. Throws `FileError`.
+    /// Renames the file `name` in `folder` to `newName` in `target`, and replaces an existing `newName`. This process
+    /// has written the file and has it open as `descriptor`. If the folders are on different file systems, copies the
+    /// file and removes the original. Throws `FileError`.
     func move(
         _ name: String, open descriptor: Int32, from folder: Folder, to newName: String,
         in target: Folder
@@ -27,9 +27,8 @@ extension HubCache {
         }
     }
 
-    /// Copies the file `name` in `folder` to `newName` in `target`. Another user may have put the file into `folder`.
-    /// So this function throws `FileError` if a user could read the copy but not the original. Also throws
-    /// `FileError` for other failures.
+    /// Copies the file `name` in `folder`, which may be another user's file, to `newName` in `target`. Throws
+    /// `FileError`, also if a user could read the copy but not the original.
     func copy(
         _ name: String, from folder: Folder, to newName: String, in target: Folder
     ) throws(FileError) {
@@ -47,9 +46,9 @@ extension HubCache {
         }
     }
 
-    /// Copies the open file `source` at `path` to `newName` in `target`. The copy gets its name only when it is
-    /// complete. The copy has the permissions `mode`; nil means the permissions of an unfinished file. `check` is
-    /// called with the descriptor of the copy while the copy is empty. Throws `FileError`.
+    /// Copies the open file `source` to `newName` in `target`. `path` names `source` in errors. The copy gets its
+    /// final name when it is complete. Its permissions are `mode`, or `unfinishedMode` if `mode` is nil. `check` gets
+    /// the descriptor of the copy before anything is written to it. Throws `FileError`.
     private func copy(
         _ source: Int32, _ path: String, to newName: String, in target: Folder, mode: mode_t?,
         _ check: (Int32) throws(FileError) -> Void = { _ in }
@@ -90,8 +89,8 @@ extension HubCache {
         }
     }
 
-    /// Creates the symlink `name` in `folder` with the target `content`. Removes an existing entry `name` first, so
-    /// the replacement is not atomic. Throws `FileError`.
+    /// Creates the symlink `name` in `folder` with the target `content`. Removes an existing `name` first, so for a
+    /// moment `name` does not exist. Throws `FileError`.
     func replace(_ name: String, in folder: Folder, byLinkTo content: String) throws(FileError) {
         var code = folder.makeLink(name, to: content)
         if code == EEXIST {
@@ -110,9 +109,8 @@ extension HubCache {
 }
 
 extension Folder {
-    /// The permissions that a new file gets in this folder from the umask and the folder. They are measured with a
-    /// temporary file; nil if no file can be created. Example: with umask 002, a group that shares a cache may write
-    /// to the file.
+    /// The permissions that the umask and the folder's access control list give to a new file in this folder. They
+    /// are measured with a temporary file. Nil if no file can be created.
     var ordinaryMode: mode_t? {
         guard let (descriptor, name) = try? createUnique() else { return nil }
         defer { close(descriptor) }
@@ -123,8 +121,8 @@ extension Folder {
 }
 
 /// Whether every user who may read the open file `copy` may also read the open file `original`, judged by the groups
-/// and permissions of both files. This check prevents an attack: an attacker hard-links a victim's private file into
-/// the cache, the victim's process copies the file, and the attacker reads the copy.
+/// and permissions of both files. Without this check, an attacker could hard-link a victim's private file into the
+/// cache, and read the copy that the victim's process makes.
 func isReadableAnyway(_ original: Int32, byReadersOf copy: Int32) -> Bool {
     var (from, to) = (stat(), stat())
     guard fstat(original, &from) == 0, fstat(copy, &to) == 0 else { return false }

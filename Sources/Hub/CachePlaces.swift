@@ -1,12 +1,11 @@
-// Opens the cache's folders by descriptor, one path component after the other. Other users may be able to write to a
-// cache. Their symlinks must not lead this program to files outside the cache.
+// Opens the cache's folders one path component at a time, so that other users' symlinks are not followed. Such
+// symlinks could lead this program to files outside the cache.
 
 import Files
 import Glibc
 
 extension HubCache {
-    /// A folder of the cache. REPOSITORY stands for the name of the repository's folder, `models--…` or
-    /// `datasets--…`.
+    /// A folder of the cache. REPOSITORY is the name of the repository's folder, `models--…` or `datasets--…`.
     enum Place {
         /// `REPOSITORY/.sae-extract`, or a folder below it with the given path components.
         case own([String] = [])
@@ -22,9 +21,8 @@ extension HubCache {
         case locks
     }
 
-    /// Returns the path components from the cache's root to `place`. The first `linkable` components may be symlinks,
-    /// because the owner of a cache may keep large folders elsewhere. A symlink is followed only if this user or root
-    /// owns it.
+    /// Returns the path components from the cache's root to `place`. The first `linkable` components may be symlinks
+    /// of this user or root, because the owner of a cache may keep large folders elsewhere.
     private func way(to place: Place) -> (steps: [String], linkable: Int) {
         let repository = reference.folderName
         return switch place {
@@ -37,8 +35,8 @@ extension HubCache {
         }
     }
 
-    /// Opens the cache's root; nil if it does not exist. Throws `FileError`. If a variable names a folder above the
-    /// root and not the root itself, also throws `FileError` for a root that is another user's symlink.
+    /// Opens the cache's root; nil if it does not exist. Throws `FileError`. If no variable names the root itself,
+    /// also throws `FileError` for a root that is another user's symlink.
     private func existingRoot() throws(FileError) -> Folder? {
         do {
             guard !isRootGiven else { return try Folder(root) }
@@ -50,7 +48,7 @@ extension HubCache {
     }
 
     /// Opens the folder at `place`; nil if it does not exist. Throws `FileError`, also if a path component is not a
-    /// folder, or is a symlink that must not be followed (see `way`).
+    /// folder, or is a symlink that `way` does not allow.
     func existing(_ place: Place) throws(FileError) -> Folder? {
         guard var folder = try existingRoot() else { return nil }
         let (steps, linkable) = way(to: place)
@@ -64,7 +62,7 @@ extension HubCache {
     }
 
     /// Opens the folder at `place`. Creates this folder and the folders above it if they do not exist. Throws
-    /// `FileError` in the same cases as `existing`.
+    /// `FileError`, also for every path component that `existing` refuses.
     @discardableResult
     func make(_ place: Place) throws(FileError) -> Folder {
         try checkRoot()
@@ -85,13 +83,13 @@ extension HubCache {
         return (.snapshot(commit, Array(steps.dropLast())), steps.last ?? path)
     }
 
-    /// Throws `FileError` for folders from which nothing may be read. First case: the cache's root is another user's
-    /// symlink, and no variable names the root itself. Second case: this program's own folder in the cache is a
-    /// symlink or not a folder.
+    /// Throws `FileError` in two cases, in which the cache must not be read:
+    /// 1. The cache's root is another user's symlink, and no variable names the root itself.
+    /// 2. This program's own folder in the cache is not a real folder.
     func check() throws(FileError) {
         try checkRoot()
-        // `existing` is not used, because it throws for another user's symlink to the repository's folder. Files
-        // behind such a symlink may still be read.
+        // Does not call `existing`, which throws if the repository's folder is another user's symlink. Reading files
+        // through such a symlink is allowed.
         var info = stat()
         guard lstat(ownFolder, &info) == 0, info.st_mode & S_IFMT != S_IFDIR else { return }
         throw FileError(ownFolder, isA: FileError.Entry(info.st_mode), expected: "a folder")

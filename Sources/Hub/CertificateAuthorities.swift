@@ -4,20 +4,18 @@
 import Files
 import Glibc
 
-/// The certificate authorities that the environment names. If it names none, libcurl uses its default, the system's
-/// authorities.
+/// The certificate authorities that the environment names. If it names none, libcurl trusts the system's authorities.
 struct CertificateAuthorities: Sendable {
-    /// The file of certificates (PEM), and the variable that names the file; nil if no variable names a readable
-    /// file.
+    /// The file of certificates (PEM), and the variable that names it. Nil if no variable names a readable file.
     let file: (variable: String, path: String)?
-    /// The folder of certificates, and the variable that names the folder; nil if no variable names a readable
-    /// folder. The certificates' file names are hashes made by `openssl rehash`.
+    /// The folder of certificates, made by `openssl rehash`, and the variable that names it. Nil if no variable names
+    /// a readable folder.
     let folder: (variable: String, path: String)?
     /// One text for each variable that names an unreadable file or folder: the variable, the path and the reason.
     let unusable: [String]
 
-    /// The variables in order of precedence. The first belongs to Python's requests, the second to curl, and the
-    /// others to OpenSSL and Python's httpx.
+    /// The variables in order of precedence. The first is that of Python's requests, the second is curl's, and the
+    /// others are those of OpenSSL and Python's httpx.
     private static let variables = [
         "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
     ]
@@ -43,12 +41,11 @@ struct CertificateAuthorities: Sendable {
         (self.file, self.folder, self.unusable) = (file, folder, unusable)
     }
 
-    /// The variable that messages tell the user to set. This is the variable that names `file`, because it takes
-    /// precedence over later variables. It is `SSL_CERT_FILE` if no variable names a readable file.
+    /// The variable that messages tell the user to set: the variable that names `file`, because later variables have
+    /// no effect. If `file` is nil, it is `SSL_CERT_FILE`.
     var variable: String { file?.variable ?? "SSL_CERT_FILE" }
 
-    /// The text for messages that says which authorities are trusted, and which variables name unreadable files or
-    /// folders.
+    /// For messages: which authorities are trusted, and which variables name unreadable files or folders.
     var description: String {
         let named = [file, folder].compactMap { $0 }.map { "\($0.path) (\($0.variable))" }
         let counting =

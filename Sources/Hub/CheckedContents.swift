@@ -1,6 +1,6 @@
-// Checks that contents in the cache match their digests. If other users may write to the cache, the name and size of
-// a file prove nothing. So this program hashes each content that it has not written itself, once. The result is
-// stored with the file's inode, size and times, and is valid until one of them changes.
+// Checks that contents in the cache match their digests. If other users may write to the cache, a file's name and
+// size prove nothing. Then a process hashes every file that it has not written itself, and stores the result with the
+// file's version. A later process hashes the file again only if the version has changed.
 
 import Files
 import Glibc
@@ -9,8 +9,8 @@ import Synchronization
 
 /// Tells which files of a cache have the expected content, and remembers the results.
 final class CheckedContents: Sendable {
-    /// One version of one file: device, inode, size, and the times of the last changes. A change of the content
-    /// changes the version.
+    /// The version of a file: device, inode, size, and the times of the last changes. If the content changes, the
+    /// version changes.
     struct Version: Hashable {
         private let numbers: [Int]
 
@@ -36,8 +36,8 @@ final class CheckedContents: Sendable {
     private let memory: ContentMemory?
     private let log: Logger
 
-    /// Creates a checker for the cache at `root`. In `folder`, this user's processes store which contents they have
-    /// hashed. If `folder` is nil, they store nothing.
+    /// Creates a checker for the cache at `root`. This user's processes share the results of hashing in `folder`. If
+    /// `folder` is nil, no results are stored.
     init(ofCacheAt root: String, rememberingIn folder: String?, log: Logger) {
         writers = CacheWriters(root: root)
         memory = folder.map { ContentMemory(folder: $0) }
@@ -47,9 +47,8 @@ final class CheckedContents: Sendable {
     /// The size in bytes from which a log line announces the hashing, because the hashing takes long.
     private static let large = 100 << 20
 
-    /// Whether the file at `path` has the size and the content of `file`. Symlinks are followed. If only this user
-    /// and root can have written the file, its size is enough, because its content was hashed after the download.
-    /// With `trustingNobody`, the size is never enough.
+    /// Whether the file at `path` has the size and the content of `file`. Follows symlinks. Checks only the size if
+    /// no user except this user and root can write to the file. With `trustingNobody`, always checks the content too.
     func isWhole(_ path: String, _ file: RepositoryFile, trustingNobody: Bool = false) -> Bool {
         var info = stat()
         guard stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFREG,
@@ -70,9 +69,8 @@ final class CheckedContents: Sendable {
         // If the file has changed during the hashing, the result is false, and the next call hashes the file again.
         var after = stat()
         guard stat(path, &after) == 0, Version(after) == key.version else { return false }
-        // If the file system's times are coarse, a change directly after this check may leave the times as they are.
-        // So if other users may write to the file, the result is stored only if the last change is more than 2
-        // seconds old.
+        // On a file system with coarse times, a change directly after this check may keep the file's times. So if
+        // other users may write to the file, the result is stored only if the last change is more than 2 seconds old.
         let isSettled = !writers.isOpen(after) || time(nil) - after.st_ctim.tv_sec > 2
         if isWhole, isSettled { memory?.add(key.digest, key.version) }
         if known.withLock({ $0.updateValue(isWhole, forKey: key) }) == nil, !isWhole,
@@ -88,8 +86,8 @@ final class CheckedContents: Sendable {
     /// Stored in `ContentMemory` in place of a digest, for files that this user's processes have written themselves.
     private static let own = "own"
 
-    /// Whether a process of this user has written the file at `path`. True without a check if no other user can write
-    /// to the file.
+    /// Whether this user has written the file at `path`. True if no other user can write to the file, or if `noteOwn`
+    /// has recorded the file's current version.
     func isOwn(_ path: String) -> Bool {
         guard writers.othersCanWrite(path) else { return true }
         var info = stat()
@@ -104,9 +102,8 @@ final class CheckedContents: Sendable {
         memory?.add(CheckedContents.own, Version(info))
     }
 
-    /// Remembers that the open file has the content of `file`. This process has written the file and hashed the
-    /// written bytes. `finished` is the file's status after the last write. Remembers nothing if the file has changed
-    /// since.
+    /// Remembers that the open file has the content of `file`, because this process has written and hashed it.
+    /// `finished` is the file's status after the last write. Remembers nothing if the file has changed since.
     func trust(_ descriptor: Int32, as finished: stat, _ file: RepositoryFile) {
         var info = stat()
         guard fstat(descriptor, &info) == 0, info.st_size == finished.st_size,
@@ -118,8 +115,8 @@ final class CheckedContents: Sendable {
     }
 }
 
-/// The id of this user's private group: a group that has the user's name and no other members. Many systems create
-/// such a group for each user. Nil if no such group exists.
+/// The id of this user's private group: a group with the user's name and no other members. Many systems create one
+/// for each user. Nil if none exists.
 private let ownGroup: gid_t? = {
     guard let user = getpwuid(geteuid()), let group = getgrgid(user.pointee.pw_gid),
         strcmp(user.pointee.pw_name, group.pointee.gr_name) == 0,
@@ -128,16 +125,17 @@ private let ownGroup: gid_t? = {
     return group.pointee.gr_gid
 }()
 
-/// Tells whether other users may write to files of a cache, judged by owners and permissions. An access control list
-/// (ACL) shows in the permissions of the group.
+/// Tells whether other users may write to files of a cache, judged by owners and permissions. Write permissions from
+/// an access control list (ACL) show as permissions of the group. They are not noticed if the group is root's or this
+/// user's private group.
 private final class CacheWriters: Sendable {
     private let root: String
     private let folders = Mutex<[String: Bool]>([:])
 
     init(root: String) { self.root = root }
 
-    /// Whether a user other than this user and root may have written the file at `path`, or may have put it into its
-    /// folder. Symlinks are followed. True if the file does not exist.
+    /// Whether a user other than this user and root can write to the file at `path`, or can replace it or a folder
+    /// above it. Follows symlinks. True if the file does not exist.
     func othersCanWrite(_ path: String) -> Bool {
         guard let real = realpath(path, nil) else { return true }
         defer { free(real) }
@@ -156,9 +154,9 @@ private final class CacheWriters: Sendable {
         var info = stat()
         var answer = true
         if stat(place, &info) == 0 {
-            // In a folder with the sticky bit, such as /tmp, a user cannot replace the entries of other users. So
-            // such a folder is safe above the cache. Inside the cache it is not safe, because other users could add
-            // symlinks.
+            // In a folder with the sticky bit, such as /tmp, users cannot replace the entries of other users. So such
+            // a folder is safe if it is above the cache. Inside the cache it is not safe, because other users could
+            // add symlinks.
             let isAbove = root.hasPrefix(place == "/" ? "/" : place + "/")
             answer =
                 isOpen(info)
@@ -183,15 +181,14 @@ private final class CacheWriters: Sendable {
     }
 }
 
-/// Stores which contents this user's processes have hashed, in a file that belongs to the user. The file has one line
-/// for each content: its digest and its version.
+/// Stores which files this user's processes have hashed. The store is a file of this user. It has one line for each
+/// hashed file, with the digest of the content and the version of the file.
 private final class ContentMemory: Sendable {
     private let folder: String
     private let lines: Mutex<Set<String>>
 
     private static let name = "hashed-contents"
-    /// The maximum size of the file in bytes. The file is emptied before it would exceed this size. A line has about
-    /// 150 bytes.
+    /// The maximum size of the store in bytes. An almost full store is emptied before the next line is added.
     private static let limit = 4 << 20
 
     /// Reads the file, unless another user can have written it.
@@ -246,8 +243,8 @@ private final class ContentMemory: Sendable {
             && (mkdir(folder, 0o700) == 0 || errno == EEXIST)
     }
 
-    /// Opens the file `hashed-contents` in the folder `path`. Nil if the file does not exist, or if other users may
-    /// write to the file or to its folder.
+    /// Opens the file `hashed-contents` in the folder `path`. Nil if it does not exist, or if other users may write
+    /// to it or to its folder.
     private static func open(_ path: String, _ flags: Int32) -> Int32? {
         func isOwn(_ info: stat) -> Bool {
             info.st_uid == geteuid() && info.st_mode & S_IWOTH == 0

@@ -4,8 +4,8 @@ import Crypto
 import Files
 import Glibc
 
-/// Computes the hash of a file's content piece by piece. The kind of hash is that of the file's listed digest:
-/// SHA-256 or git's id.
+/// Computes the hash of a content piece by piece. The hash is SHA-256 or git's id, like the digest in the Hub's
+/// listing.
 struct ContentHash {
     private enum Kind {
         case sha256(SHA256)
@@ -45,10 +45,9 @@ struct ContentHash {
         }
     }
 
-    /// The digest that names the bytes so far in the cache; nil if they are not the content of `file`. The listed git
-    /// id may be the id of the content. Or it may be the id of the Git LFS pointer, a small file that stands for the
-    /// content in git. The text of the pointer is computed from SHA-256 and size, so a matching id of the pointer
-    /// proves the content too.
+    /// The digest that names the bytes so far in the cache; nil if they are not the content of `file`. If a git id is
+    /// listed, it may belong to the content itself, or to its Git LFS pointer: a small text with the SHA-256 and the
+    /// size of the content. If the id of the pointer matches, the SHA-256 names the content in the cache.
     var proof: RepositoryFile.Digest? {
         if digits == file.digest.name { return file.digest }
         guard case .git(_, let hash) = kind else { return nil }
@@ -68,8 +67,8 @@ struct ContentHash {
         return hash
     }
 
-    /// Hashes the file at `path`. Returns the digest that names its content in the cache; nil if the content is not
-    /// that of `file`, or if the file cannot be read.
+    /// Hashes the file at `path`. Returns the digest that names its content in the cache. Nil if the content is not
+    /// that of `file`, or cannot be read.
     static func proof(that path: String, is file: RepositoryFile) -> RepositoryFile.Digest? {
         // O_NONBLOCK: another user may have put a FIFO at `path`. Without this flag, `open` would wait for a writer.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)

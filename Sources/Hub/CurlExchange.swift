@@ -12,8 +12,8 @@
         private let proxy: ProxySettings.Proxy?
         private var head = ResponseHead()
         private var time: ServerTime
-        /// Set if a callback ends the exchange: success if the receiver wants no more bytes, or the error that the
-        /// callback has thrown. Nil if no callback has ended the exchange.
+        /// How a callback has ended the exchange: success if the receiver wants no more bytes, otherwise the error
+        /// that the callback has thrown. Nil if no callback has ended the exchange.
         private var verdict: Result<Void, any Error>?
 
         init(_ request: HTTPRequest, _ receiver: @escaping BodyReceiver, _ settings: HubSettings) {
@@ -22,8 +22,8 @@
             time = ServerTime(request)
         }
 
-        /// Runs the exchange until it ends or `wish` is set. Returns the head of the response. Throws the same errors
-        /// as `HTTPTransport.send`.
+        /// Runs the exchange until it ends or `wish` is set. Returns the head of the response. Throws as
+        /// `HTTPTransport.send` does.
         func run(in session: CurlSession, until wish: EndWish) throws -> HTTPResponse {
             guard let easy = ccurl_easy_init() else { throw CurlSession.noMemory }
             let words = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
@@ -57,8 +57,8 @@
             return response
         }
 
-        /// Runs the transfer until it ends or `verdict` is set. Returns the transfer's CURLcode, which is meaningless
-        /// if `verdict` is set.
+        /// Runs the transfer until it ends or a callback sets `verdict`. Returns libcurl's CURLcode, which means
+        /// nothing if `verdict` is set.
         private func transfer(
             _ easy: curl_easy, _ session: CurlSession, _ wish: EndWish
         ) throws -> Int32 {
@@ -105,8 +105,8 @@
                 })
         }
 
-        /// Passes `count` bytes from libcurl to the exchange `own` by calling `add`. Returns `count` if the exchange
-        /// wants more bytes. Otherwise returns another number, and libcurl ends the transfer.
+        /// Passes `count` bytes from libcurl to `add`. `own` points to the exchange. Returns `count` if the exchange
+        /// wants more bytes. Any other result makes libcurl end the transfer.
         private static func take(
             _ bytes: UnsafeMutablePointer<CChar>?, _ count: Int, _ own: UnsafeMutableRawPointer?,
             _ add: (CurlExchange, UnsafeRawBufferPointer) throws -> Bool

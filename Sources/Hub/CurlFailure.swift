@@ -64,8 +64,8 @@
                 isTransient: false)
         }
 
-        /// Returns advice for a TLS failure; nil if the failure has another cause. `words` is libcurl's error text in
-        /// lower case. It includes the text of the TLS library.
+        /// Returns advice for a TLS failure; nil for any other failure. `words` is the error text of libcurl and its
+        /// TLS library, in lower case.
         private func certificateAdvice(
             _ words: String, _ authorities: CertificateAuthorities
         ) -> String? {

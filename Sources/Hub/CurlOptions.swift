@@ -1,5 +1,5 @@
-// Sets libcurl's options for an exchange. libcurl uses cookies, .netrc and compression only if options enable them.
-// libcurl does not follow HTTP redirects; `HubClient` follows them.
+// Sets libcurl's options for an exchange. libcurl uses no cookies, no .netrc and no compression, because no option
+// enables them. libcurl follows no HTTP redirects, because `HubClient` does.
 #if Hub
     import CCurl
     import FoundationEssentials
@@ -13,7 +13,7 @@
         private static let pieceSize = 128 << 10
 
         /// Sets all options except the callbacks and the headers. Throws `NetworkFailure` if libcurl refuses an
-        /// option, or if libcurl parses the URL differently from Foundation.
+        /// option, or parses the URL differently from Foundation.
         func set(
             for request: HTTPRequest, _ settings: HubSettings, _ proxy: ProxySettings.Proxy?
         ) throws(NetworkFailure) {
@@ -22,22 +22,19 @@
             try text(CURLOPT_URL, address)
             try number(CURLOPT_PATH_AS_IS, 1)
             try number(CURLOPT_PROTOCOLS, Int(CURLPROTO_HTTP | CURLPROTO_HTTPS))
-            // HTTP/1.1 sends one response after the other on a connection. HTTP/2 has no advantage, because each
-            // thread waits for one response.
+            // HTTP/2 would have no advantage, because each thread waits for one response at a time.
             try number(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
             try number(CURLOPT_HTTP09_ALLOWED, 0)
             try number(CURLOPT_NOBODY, request.method == "HEAD" ? 1 : 0)
             try number(CURLOPT_FOLLOWLOCATION, 0)
             try number(CURLOPT_NETRC, 0)
             try number(CURLOPT_BUFFERSIZE, CurlOptions.pieceSize)
-            // libcurl must not use signals for time-outs, because all threads of the process share the signal
-            // handlers.
+            // libcurl must not use signals for time-outs, because all threads share the signal handlers.
             try number(CURLOPT_NOSIGNAL, 1)
-            // The time limit for all connection attempts. If the host has several addresses, libcurl divides the time
-            // among them.
+            // The time limit for connecting. libcurl divides it among the addresses of the host.
             try number(CURLOPT_CONNECTTIMEOUT_MS, max(1, Int(request.timeout * 1000)))
-            // Without this option, a cancelled transfer waits until the lookup of the host name ends. libcurl before
-            // 7.87 does not have the option, so the result is ignored.
+            // With this option, a cancelled transfer does not wait for the lookup of the host name. The result is
+            // ignored, because libcurl before 7.87 does not have the option.
             _ = ccurl_set_number(easy, CURLOPT_QUICK_EXIT, 1)
             try set(proxy)
             try set(settings.authorities)
@@ -45,7 +42,7 @@
 
         private func set(_ proxy: ProxySettings.Proxy?) throws(NetworkFailure) {
             // The first option keeps the head of the proxy's response out of the server's response. The second option
-            // withholds the request's headers from the proxy, because they contain the token.
+            // sends the request's headers only to the server, because they contain the token.
             try number(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
             try number(CURLOPT_HEADEROPT, Int(CURLHEADER_SEPARATE))
             // An empty string stops libcurl from reading the proxy variables of the environment.
@@ -69,8 +66,8 @@
         private func set(_ authorities: CertificateAuthorities) throws(NetworkFailure) {
             try number(CURLOPT_SSL_VERIFYPEER, 1)
             try number(CURLOPT_SSL_VERIFYHOST, 2)
-            // If no variable names authorities, libcurl's default stays. The results of the options for TLS proxies
-            // are ignored, because not every libcurl supports such proxies.
+            // If no variable names authorities, libcurl uses its default. The results of the PROXY options are
+            // ignored, because not every libcurl supports TLS to a proxy.
             if let file = authorities.file?.path {
                 try text(CURLOPT_CAINFO, file)
                 _ = ccurl_set_text(easy, CURLOPT_PROXY_CAINFO, file)
@@ -106,8 +103,8 @@
 
         // MARK: Addresses
 
-        /// Throws `NetworkFailure` unless libcurl and Foundation parse `url` in the same way. Foundation's result has
-        /// decided whether the host may get the token, so libcurl must connect to the same host.
+        /// Throws `NetworkFailure` unless libcurl and Foundation parse `url` in the same way. Foundation's result
+        /// decides whether the host gets the token, so libcurl must connect to the same host.
         private static func checkReading(of url: URL) throws(NetworkFailure) {
             guard let parts = ccurl_parts_init() else { throw CurlSession.noMemory }
             defer { ccurl_parts_free(parts) }

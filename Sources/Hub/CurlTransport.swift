@@ -7,8 +7,8 @@
     import Synchronization
     import Threading
 
-    /// Runs each exchange on its own thread. The thread passes each received piece to the receiver. libcurl reads the
-    /// next piece only after the receiver has returned, so at most one piece is in memory.
+    /// Runs each exchange on its own thread and passes each received piece to the receiver. libcurl reads the next
+    /// piece only after the receiver has returned, so at most one piece is in memory.
     final class CurlTransport: HTTPTransport {
         /// Why libcurl cannot be used, and which packages to install; nil if libcurl can be used.
         static var absence: String? {
@@ -59,7 +59,7 @@
     }
 
     /// Carries out transfers one after the other, and keeps their connections open for reuse. Only one thread at a
-    /// time may use a session. Exception: any thread may call `wake`.
+    /// time may use a session, but any thread may call `wake`.
     final class CurlSession: @unchecked Sendable {
         let multi: curl_multi
 

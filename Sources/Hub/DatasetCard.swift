@@ -1,4 +1,4 @@
-// Reads the member `configs` of a dataset's card. It says which files contain the data. The rules are those of
+// Reads the member `configs` of a dataset's card, which says which files contain the data. The rules are those of
 // Python's datasets library (utils/metadata.py, data_files.py).
 
 import ByteJSON
@@ -18,16 +18,15 @@ struct DatasetCard: Equatable, Sendable {
 
     /// The files of the split `train` in the default configuration, as the card describes them.
     struct Training: Equatable {
-        /// The path of the folder that contains the files, without a slash at its end; empty for the whole
-        /// repository.
+        /// The path of the folder with the files, without a slash at its end; empty for the whole repository.
         var folder = ""
-        /// The patterns of the files, relative to `folder`. Nil if the card has no patterns; then the file names
-        /// decide.
+        /// The patterns of the files, relative to `folder`. If nil, the names of the files decide which of them
+        /// belong to `train`.
         var patterns: [String]?
     }
 
-    /// Returns what the card says about the split `train`. Throws `NoTrainSplit` in three cases: the card is
-    /// ambiguous; it names files, but none for `train`; it has a member that this program cannot read.
+    /// Returns what the card says about the split `train`. Throws `NoTrainSplit` if the card is ambiguous, names
+    /// files only for other splits, or has a member that this program cannot read.
     func training() throws(NoTrainSplit) -> Training {
         guard let entries = try entries(), !entries.isEmpty else { return Training() }
         let names = entries.map(\.name)
@@ -52,8 +51,8 @@ struct DatasetCard: Equatable, Sendable {
                     "in its card, the configuration '\(name)' has the key '\(key)' with the value \(entry[key]?.excerpt ?? "null"), which this program does not support"
             )
         }
-        // This program refuses `field`, and every `encoding` except UTF-8. It ignores members that it does not read
-        // here: they only change how Python represents the records, not which records Python reads.
+        // This program refuses `field`, and every `encoding` except UTF-8. It ignores members that this function does
+        // not name: they change only how Python represents the records.
         if let field = entry["field"], field != .null { throw refusal("field") }
         if let encoding = entry["encoding"], encoding != .null {
             guard ["utf-8", "utf8", "utf_8"].contains(encoding.string?.lowercased()) else {

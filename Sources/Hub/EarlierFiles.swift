@@ -1,6 +1,6 @@
-// Finds files of one commit that the cache has under another commit, if their content is proven to be equal. The
-// files are linked or copied into the folder of the requested commit. If this process cannot add files to the cache,
-// it reads the files in the folder of the other commit.
+// Finds files of one commit that the cache has under another commit. The contents must be proven to be equal. Such
+// files are not downloaded, but linked or copied into the folder of the requested commit. If the cache cannot be
+// written, they are read from the folder of the other commit.
 
 import ByteJSON
 import Files
@@ -8,9 +8,9 @@ import Glibc
 import Synchronization
 
 extension HubCache {
-    /// Returns the reason why this process cannot add `files` of `commit` to the cache; nil if it can. Such a reason
-    /// is a missing permission, a read-only file system or a full file system. Creates the repository's folders.
-    /// Removes all other entries that it creates for the test.
+    /// Returns the reason why this process cannot add `files` of `commit` to the cache, such as a missing permission
+    /// or a full file system. Nil if it can. Creates the repository's folders. Also creates test entries and removes
+    /// them.
     func obstacle(
         to commit: String, _ files: [(file: RepositoryFile, isToBeDownloaded: Bool)]
     ) -> FileError? {
@@ -39,9 +39,8 @@ extension HubCache {
         }
     }
 
-    /// Returns the reason why no symlink or no folder can be created in `own`; nil if both can be created. A test
-    /// entry is necessary, because a full file system shows only then. Tests no folder outside `own`, because another
-    /// process may be creating the same folder there.
+    /// Tries to create a symlink and a folder in `own`, because only an attempt shows that a file system is full.
+    /// Returns the reason if an attempt fails, otherwise nil. A file system without symlinks is no reason.
     private func probe(_ own: Folder) -> FileError? {
         let name = uniqueName() + ".link"
         let code = own.makeLink(name, to: "nowhere")
@@ -58,16 +57,15 @@ extension HubCache {
         return nil
     }
 
-    /// Returns the commits that have a folder in the cache. If the cache knows the revision's commit, this commit
-    /// comes first.
+    /// Returns the commits that have a folder in the cache. The revision's commit comes first, if the cache knows it.
     func commits() -> [String] {
         let all = ((try? directoryContents(folder + "/snapshots")) ?? []).filter { isCommitID($0) }
         let known = commit
         return all.filter { $0 == known } + all.filter { $0 != known }
     }
 
-    /// Returns a commit other than `known` whose folder has all of `paths`; nil if none exists. If a listing of the
-    /// commit exists, the sizes must match it. Of several such commits, returns the commit with the most files.
+    /// Returns a commit other than `known` whose folder has all of `paths`, with the sizes in the commit's listing if
+    /// a listing exists. Of several such commits, returns the one with the most files. Nil if none exists.
     func commit(having paths: [String], insteadOf known: String?) -> String? {
         var best: (commit: String, count: Int)?
         for other in commits() where other != known {
@@ -92,14 +90,14 @@ extension HubCache {
         return isCommitID(blob) ? .gitBlob(blob) : nil
     }
 
-    /// Whether the file at `file.path` of `commit` is proven to have the content of `file`. The proof is the name of
-    /// the blob to which the file links, the listing of the commit, or a hash.
+    /// Whether the file at `file.path` of `commit` is proven to have the content of `file`: by the name of its blob,
+    /// by the listing of `commit`, or by a hash.
     func isProven(_ file: RepositoryFile, in commit: String, _ contents: CheckedContents) -> Bool {
         guard has(file.path, of: commit, size: file.size) else { return false }
         let path = self.file(file.path, of: commit)
         if let blob = blobName(file.path, of: commit) {
             if blob == file.digest.name { return contents.isWhole(path, file) }
-            // Both names have the same length, so both are SHA-256 or both are git ids. Different names then mean
+            // If both names have the same length, both are SHA-256 or both are git ids. Then different names mean
             // different contents.
             if isHexadecimal(blob, count: file.digest.name.utf8.count) { return false }
         }
@@ -109,16 +107,16 @@ extension HubCache {
         return ContentHash.proof(that: path, is: file) != nil
     }
 
-    /// Returns the file that `path` of `commit` must be. Its digest is the name of the blob to which `path` links.
-    /// Nil if `path` is not a symlink to a blob.
+    /// Returns the file at `path` of `commit`. Its digest is the name of its blob, and is not checked against the
+    /// content. Nil if `path` is not a symlink to a blob.
     func named(_ path: String, of commit: String) -> RepositoryFile? {
         guard let digest = blobName(path, of: commit).flatMap(digest) else { return nil }
         return RepositoryFile(
             path: path, size: fileSize(self.file(path, of: commit)), digest: digest)
     }
 
-    /// A content that the cache has, but not as the blob that the listing names. Two causes exist: the cache has no
-    /// symlinks, or a mirror lists the content by another digest than that of the blob.
+    /// A content that the cache has, but not in the blob that the listing names. Either the snapshots have files in
+    /// place of symlinks, or a mirror lists another digest than the blob's name.
     struct Copy {
         let path: String
         /// The commit whose folder contains the file.
@@ -128,7 +126,7 @@ extension HubCache {
     }
 
     /// Returns a file with the content of `file` in the folder of a commit other than `commit`; nil if none exists.
-    /// `isProven` tells whether a file has this content in a given commit.
+    /// `isProven` says whether the file of a given commit has the content of a given file.
     func copy(
         of file: RepositoryFile, notIn commit: String,
         isProven: @escaping (RepositoryFile, String) -> Bool
@@ -164,8 +162,8 @@ extension HubCache {
         try self.copy(name, from: folder, to: blob, in: blobs)
     }
 
-    /// The first path that exists and cannot be read, with the reason; nil if no path is unreadable. Checks in this
-    /// order: the cache's root, the repository's folder, its subfolder `snapshots`, the revision's ref.
+    /// The first of these paths that exists and cannot be read, with the reason: the cache's root, the repository's
+    /// folder, its subfolder `snapshots`, the revision's ref. Nil if all can be read.
     var unreadable: String? {
         for (path, mode) in [
             (root, R_OK | X_OK), (folder, R_OK | X_OK), (folder + "/snapshots", R_OK | X_OK),

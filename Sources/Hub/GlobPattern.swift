@@ -25,9 +25,9 @@ struct GlobPattern {
     /// Whether the pattern has a wildcard and so may match several files.
     let isWild: Bool
 
-    /// Parses `text`. Nil if `text` is not a pattern of paths within a repository: it is empty or absolute, has the
-    /// path component `..`, is a URL (`hf://`, `zip://…::…`), or has `**` together with other characters in one path
-    /// component.
+    /// Parses `text`. Nil if it is not a pattern of paths within a repository:
+    /// 1. It is empty or absolute, or a URL (`hf://`, `zip://…::…`).
+    /// 2. It has the path component `..`, or a path component with `**` and other characters.
     init?(_ text: String) {
         guard !text.hasPrefix("/"), !text.contains("://"), !text.contains("::") else { return nil }
         let names = text.split(separator: "/").filter { $0 != "." }

@@ -20,28 +20,25 @@ struct HTTPRequest: Sendable {
     enum Bound: Sendable {
         /// The whole response may take this multiple of `timeout`.
         case time(Int)
-        /// The response may take any time, as long as at least `bytes` bytes arrive per second. The rate is averaged
-        /// over periods of `times` × `timeout` seconds.
+        /// In each period of `times` × `timeout` seconds, at least `bytes` bytes per second must arrive on average.
         case rate(bytes: Int, times: Int)
     }
 }
 
-/// The names and addresses of this machine itself. Requests to them use no proxy, so that the data stays on this
-/// machine.
+/// The names and addresses by which a machine reaches itself. Requests to them use no proxy.
 let loopbackHosts = ["localhost", "127.0.0.1", "::1"]
 
 /// The head of an HTTP response: status and headers.
 struct HTTPResponse: Sendable {
     let status: Int
-    /// Header values by lower-case name. The values of a repeated header are joined by ", " in their order (RFC 9110,
-    /// section 5.3).
+    /// Header values by lower-case name. The values of a repeated header are joined by ", " (RFC 9110, section 5.3).
     let headers: [String: String]
 
     subscript(name: String) -> String? { headers[name.lowercased()] }
 }
 
-/// Returns the URL `field` with each byte that a URL must not contain replaced by `%XX`. Existing escapes stay: `%20`
-/// does not become `%2520`, as it would with Foundation.
+/// Returns the URL `field`, with `%XX` in place of each byte that a URL must not contain. Existing escapes stay.
+/// Foundation would turn `%20` into `%2520`.
 func addressText(_ field: String) -> String {
     percentEncoded(field) { (0x21...0x7E).contains($0) && !"\"<>\\^`{|}".utf8.contains($0) }
 }
@@ -53,15 +50,13 @@ func percentEncoded(_ text: some StringProtocol, but isPlain: (UInt8) -> Bool) -
     }.joined()
 }
 
-/// Returns an entity tag (ETag) without its quotes and its prefix `W/`. huggingface_hub makes file names from entity
-/// tags in the same way.
+/// Returns the value of an entity tag (header `ETag`), without its quotes and without its prefix `W/`.
 func entityTag(_ field: String) -> String {
     let strong = field.hasPrefix("W/") ? field.dropFirst(2) : field[...]
     return trimmed(strong) { $0 == "\"" }
 }
 
-/// Returns `text` without the characters at its start and end for which `isBlank` is true. The default is white
-/// space.
+/// Returns `text` without the characters at its ends for which `isBlank` is true. The default is white space.
 func trimmed(
     _ text: some StringProtocol, _ isBlank: (Character) -> Bool = \.isWhitespace
 ) -> String {
@@ -85,12 +80,11 @@ struct NetworkFailure: Error {
     var isTransient = true
 }
 
-/// Receives the head of a response and the pieces of its body, in order. The first call has no bytes. If the function
-/// returns false or throws an error, the exchange ends.
+/// Receives a response. The first call has the head and no bytes. Each later call has the head and a piece of the
+/// body. If the function returns false or throws an error, the exchange ends.
 typealias BodyReceiver = @Sendable (HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
 
-/// Carries out HTTP exchanges. Does not follow HTTP redirects, because the caller decides which host may get the
-/// token.
+/// Carries out HTTP exchanges. Follows no redirects, because the caller decides which host gets the token.
 protocol HTTPTransport: Sendable {
     /// Sends `request` and passes the response to `body`. Returns the head of the response. Throws `NetworkFailure`
     /// if the exchange does not complete. Also throws `CancellationError` and the errors of `body`.

@@ -1,5 +1,4 @@
-// The interface of this module for the rest of the program. It tells which files a repository has and where they are
-// in the cache, and it downloads the missing files.
+// The interface of this module: finds out which files a repository has, and downloads them into the cache.
 
 import Files
 import FoundationEssentials
@@ -13,18 +12,17 @@ package final class Hub: Sendable {
     package let settings: HubSettings
     private let log: Logger
     private let client: HubClient?
-    /// Why no client can be created: the program was built without one, or libcurl is missing. Nil if a client can be
-    /// created.
+    /// The reason why the program cannot create a client, such as a missing libcurl; nil if it can create one.
     private let absence: String?
-    /// Whether the Hub had an outage during this process. After an outage, a revision that is in the cache is taken
-    /// from the cache without a request to the Hub.
+    /// Whether this process has seen an outage of the Hub. If so, it no longer asks the Hub about revisions that are
+    /// in the cache.
     private let isDown = Atomic(false)
     private let contents: CheckedContents
-    /// The snapshot folders of other commits whose use was logged. Each use is logged only once.
+    /// The folders of other commits whose use was logged (see `request`). The use of a folder is logged only once.
     private let said = Mutex<Set<String>>([])
 
-    /// Opens the cache of `settings`. Creates a client, unless `settings` forbid the network or libcurl is missing.
-    /// Logs a warning if libcurl is missing and the network is allowed.
+    /// Opens the cache that `settings` name. If `settings` allow the network, creates a client; if libcurl is
+    /// missing, logs a warning instead.
     package init(_ settings: HubSettings, log: Logger) {
         self.settings = settings
         self.log = log
@@ -50,8 +48,8 @@ package final class Hub: Sendable {
             reference, in: settings.cacheDirectory, isRootGiven: settings.isCacheDirectoryGiven)
     }
 
-    /// Returns the current commit of the revision and its files. Uses the cache if the Hub must not be asked or gives
-    /// no usable response. Throws `HubError` and `FileError`.
+    /// Returns the revision's commit and its list of files, from the Hub. Uses the cache instead if the network must
+    /// not be used, or if the Hub gives no usable response. Throws `HubError` and `FileError`.
     package func snapshot(_ reference: RepositoryReference) async throws -> RepositorySnapshot {
         let cache = self.cache(of: reference)
         try cache.check()
@@ -67,8 +65,8 @@ package final class Hub: Sendable {
             guard let found else { throw missing(reference, [], isolation ?? "") }
             return found
         }
-        // The files of a commit never change. So a listing in the cache that is checked is enough, without a request
-        // to the Hub. For a dataset, the listing must also include what the card says; some listings do not.
+        // If the revision is a commit, its files never change. Then a complete listing in the cache is enough,
+        // without a request to the Hub. For a dataset, the listing must also have the card's data.
         if reference.isCommit,
             let listing = cache.ownListing(reference.revision, contents), listing.isChecked,
             reference.kind == .model || listing.card != nil
@@ -96,7 +94,7 @@ package final class Hub: Sendable {
                     information.card
                     ?? (listing[readme] == nil ? DatasetCard() : cached?.card)
             }
-            // `store` only logs an error. In a read-only cache, the listing is used without being stored.
+            // If the cache is read-only, `store` only logs the error. The listing is used without being stored.
             if listing != cached { store(listing, of: information.commit, in: cache) }
         } catch {
             // The cache is used only if the error does not contradict the cache's files.
@@ -117,18 +115,17 @@ package final class Hub: Sendable {
             )
             return fallback
         }
-        // This program's own folder gets the commit at once. The ref that huggingface_hub reads is written by
-        // `settle`, after the commit's files are in the cache.
+        // Stores the commit in this program's own folder. `settle` later writes the ref that huggingface_hub reads,
+        // when the commit's files are in the cache.
         keep { [information] in try cache.noteCommit(information.commit) }
         return RepositorySnapshot(reference, at: information.commit, in: cache, listing, contents)
     }
 
     // MARK: Requests
 
-    /// Returns a request for `paths` of `snapshot`. The files of a request must be in one folder. If files are
-    /// missing and this process cannot add them to the cache, the request uses the folder of another commit whose
-    /// files are proven to be equal, if such a commit exists. The other folder must not contain any of the files
-    /// `rivals`, because a reader of the folder would prefer `rivals` to the requested files.
+    /// Returns a request for `paths` of `snapshot`. All files of a request must be in one folder. If missing files
+    /// cannot be added to the cache, the request uses another commit's folder with equal files, if one exists. That
+    /// folder must have no file of `rivals`, because its reader would prefer `rivals` to `paths`.
     package func request(
         _ snapshot: RepositorySnapshot, _ paths: [String], without rivals: [String] = []
     ) -> HubRequest {
@@ -160,8 +157,8 @@ package final class Hub: Sendable {
         return HubRequest(snapshot, paths)
     }
 
-    /// Returns one request for each of `groups`, which are groups of paths of `snapshot`. All requests use one folder
-    /// if possible. Otherwise each group uses a folder that has its files. For `rivals` see `request`.
+    /// Returns a request for each group of paths in `groups`. If one folder can have the files of all groups, all
+    /// requests use it. Otherwise the requests may use different folders. For `rivals` see `request`.
     package func requests(
         _ snapshot: RepositorySnapshot, _ groups: [[String]], without rivals: [String] = []
     ) -> [HubRequest] {
@@ -173,8 +170,7 @@ package final class Hub: Sendable {
         return groups.map { HubRequest(whole.snapshot, $0, of: whole.paths) }
     }
 
-    /// Returns the error for the missing `file` of `request` if this process cannot add files to the cache; otherwise
-    /// nil.
+    /// Returns the error for the missing `file` if it cannot be added to the cache; nil if it can.
     private func refusal(_ file: String, _ request: HubRequest) -> HubError? {
         request.snapshot.obstacle.map {
             .cacheNotWritable(
@@ -189,8 +185,8 @@ package final class Hub: Sendable {
     /// The path of a dataset's card in its repository.
     private var readme: String { "README.md" }
 
-    /// Returns the files of a dataset's split `train`. Also returns `snapshot`, completed by the data of the card.
-    /// Throws `HubError` and `FileError`.
+    /// Returns the files of a dataset's split `train`, and `snapshot` with the data of the dataset's card. Throws
+    /// `HubError` and `FileError`.
     package func trainingFiles(
         _ snapshot: RepositorySnapshot
     ) async throws -> (files: [String], snapshot: RepositorySnapshot) {
@@ -226,10 +222,10 @@ package final class Hub: Sendable {
         return (choice.files, snapshot)
     }
 
-    /// Reads the README if neither the listing nor the Hub's response includes the card. Downloads the README if
-    /// necessary. If the README has no `configs`, returns `snapshot` with an empty card. If the README cannot be
-    /// read, returns `snapshot` unchanged. Throws `HubError` if the README has `configs`, because this program reads
-    /// `configs` only from the Hub's response. Also throws `HubError` and `FileError` for a failed download.
+    /// Returns `snapshot` with the dataset's card. If the card is unknown, reads the README, and downloads it if
+    /// necessary. A README without `configs` gives an empty card. Without a README, `snapshot` stays unchanged.
+    /// Throws `HubError` if the README has `configs`, because this program reads `configs` only from the Hub's
+    /// response. Also throws the errors of a download.
     private func withCard(_ snapshot: RepositorySnapshot) async throws -> RepositorySnapshot {
         guard !snapshot.isCardKnown, snapshot.contains(readme) else { return snapshot }
         let request = request(snapshot, [readme])
@@ -263,8 +259,8 @@ package final class Hub: Sendable {
     /// The maximum number of downloads at the same time.
     private static let simultaneous = 4
 
-    /// Throws `HubError` or `FileError` if missing files cannot be downloaded: no network, no access, or not enough
-    /// disk space. Downloads nothing.
+    /// Checks that missing files can be downloaded. If not, throws `HubError` or `FileError`: no network, no access,
+    /// or not enough disk space. Downloads nothing.
     package func check(_ requests: [HubRequest]) async throws {
         var needed = 0
         for request in requests {
@@ -299,8 +295,8 @@ package final class Hub: Sendable {
     }
 
     /// Downloads the files of `requests` that the cache lacks. Call `check` first. Several threads call `progress`
-    /// with the number of bytes of each piece that is received or copied. A negative number means that reported bytes
-    /// were discarded. Throws `HubError` and `FileError`.
+    /// with the size of each received or copied piece; a negative size means discarded bytes. Throws `HubError` and
+    /// `FileError`.
     package func download(
         _ requests: [HubRequest],
         progress: @escaping @Sendable (Int, DownloadedBytes) -> Void = { _, _ in }
@@ -335,8 +331,7 @@ package final class Hub: Sendable {
                 if index >= Hub.simultaneous { try await group.next() }
                 group.addTask { try await download.run() }
             }
-            // Not `waitForAll`: after the first failure, the other downloads must be cancelled at once. They may take
-            // hours.
+            // Not `waitForAll`: after a failure, it would wait for the other downloads, perhaps for hours.
             while try await group.next() != nil {}
         }
         for request in requests {
@@ -345,9 +340,8 @@ package final class Hub: Sendable {
         }
     }
 
-    /// Writes the refs of all revisions of `requests`, so that later runs without network find their commits. Call
-    /// this function after all files of `requests` are in the cache. Also removes the files that killed processes
-    /// have left.
+    /// Writes a ref for each revision of `requests`, by which later runs without network find the commit. Call this
+    /// function only after all files of `requests` are in the cache. Also removes the files of killed processes.
     package func settle(_ requests: [HubRequest]) {
         for request in requests {
             let snapshot = request.snapshot

@@ -1,14 +1,15 @@
-// Hugging Face's cache folder, shared with Python's huggingface_hub (file_download.py):
-//   models--google--gemma-2-2b/refs/main            the commit of `main` when its files were downloaded
-//   models--google--gemma-2-2b/snapshots/COMMIT/…   symlinks to blobs, by the paths in the repository
-//   models--google--gemma-2-2b/blobs/ID             contents, named by SHA-256 or git's id
-//   .locks/models--google--gemma-2-2b/ID.lock       locked (flock) while ID is downloaded
+// Hugging Face's cache folder, shared with Python's huggingface_hub (file_download.py). ID is a content's SHA-256 or
+// git's id of the content.
+//   models--google--gemma-2-2b/refs/main            the commit of `main` that was downloaded last
+//   models--google--gemma-2-2b/snapshots/COMMIT/…   the files of COMMIT: symlinks to blobs
+//   models--google--gemma-2-2b/blobs/ID             the content
+//   .locks/models--google--gemma-2-2b/ID.lock       locked (flock) while a process downloads the content
 // Used only by this program, in a repository's folder:
-//   .sae-extract/refs/main      the commit of `main` when the Hub was last asked
-//   .sae-extract/COMMIT.json    the listing of COMMIT by this program. It is not stored in `trees/`, the folder of
-//                               huggingface_hub's listings. Reason: huggingface_hub takes a snapshot for incomplete
-//                               if a file of a listing in `trees/` is missing
-//   .sae-extract/ID/….partial   partial downloads of ID, in progress or interrupted
+//   .sae-extract/refs/main      the commit of `main` when this program last asked the Hub
+//   .sae-extract/COMMIT.json    this program's listing of COMMIT
+//   .sae-extract/ID/….partial   partial downloads of the content
+// huggingface_hub stores its listings in `trees/`. It expects all files of such a listing in the snapshot. So this
+// program, which downloads only some files, does not use `trees/` for its listings.
 
 import ByteJSON
 import Files
@@ -20,8 +21,8 @@ struct HubCache: Sendable {
     /// The path of the repository's folder: `…/models--google--gemma-2-2b`.
     let folder: String
     let root: String
-    /// Whether a variable names the root itself (`HF_HUB_CACHE`). Then the root may be any symlink. False if a
-    /// variable names a folder above the root (`HF_HOME`), or if no variable is set.
+    /// Whether a variable names the root itself (`HF_HUB_CACHE`), not a folder above it (`HF_HOME`). Only then may
+    /// the root be another user's symlink.
     let isRootGiven: Bool
 
     init(_ reference: RepositoryReference, in root: String, isRootGiven: Bool = true) {
@@ -36,8 +37,8 @@ struct HubCache: Sendable {
 
     var ownFolder: String { "\(folder)/\(HubCache.ownName)" }
 
-    /// The revision's commit, as far as the cache knows it: the commit that was downloaded last, otherwise the commit
-    /// that the Hub has named last. Nil if neither is known.
+    /// The commit of the revision according to the cache; nil if unknown. The commit that was downloaded last takes
+    /// precedence over the commit that the Hub has named last.
     var commit: String? {
         if reference.isCommit { return reference.revision }
         return [folder, ownFolder].lazy.compactMap { folder in
@@ -49,8 +50,8 @@ struct HubCache: Sendable {
         }.first
     }
 
-    /// Writes the revision's ref. Call this function only after the commit's files are in the cache: if the ref
-    /// exists, huggingface_hub assumes that the files are in the cache. Throws `FileError`.
+    /// Writes the ref that huggingface_hub reads. Call this function only after the commit's files are in the cache,
+    /// because huggingface_hub expects them there if the ref exists. Throws `FileError`.
     func setCommit(_ commit: String) throws {
         try make(.snapshot(commit))
         try write(commit, folder) { .references($0) }
@@ -63,8 +64,8 @@ struct HubCache: Sendable {
         try write(commit, ownFolder) { .own(["refs"] + $0) }
     }
 
-    /// Writes `commit` to the revision's ref in `folder`. A revision such as `refs/pr/1` contains folders; `place`
-    /// returns the place for these folders. Throws `FileError`.
+    /// Writes `commit` to the revision's ref in `folder`. For the revision `refs/pr/1`, the ref is in the folder
+    /// `refs/pr`; `place` turns the components of this path into a place. Throws `FileError`.
     private func write(_ commit: String, _ folder: String, _ place: ([String]) -> Place) throws {
         guard !reference.isCommit else { return }
         let path = "\(folder)/refs/\(reference.revision)"
@@ -73,8 +74,8 @@ struct HubCache: Sendable {
         try write(Array(commit.utf8), as: steps.last!, in: place(Array(steps.dropLast())))
     }
 
-    /// Creates or replaces the file `name` in `place`. Other processes see the complete `content` or no change.
-    /// Throws `FileError`.
+    /// Creates or replaces the file `name` in `place` in one step: no process sees a part of `content`. Throws
+    /// `FileError`.
     private func write(_ content: [UInt8], as name: String, in place: Place) throws {
         let target = try make(place)
         // The temporary file is not created in `target`, because every file in a folder of refs counts as a ref.
@@ -111,8 +112,8 @@ struct HubCache: Sendable {
         listingPaths(commit).lazy.compactMap { RepositoryListing(path: $0) }.first
     }
 
-    /// Returns a cached listing of `commit` that only this user can have written; nil if none exists. Another user
-    /// could write wrong digests into any other listing.
+    /// Returns a cached listing of `commit` that no other user can have written; nil if none exists. In another
+    /// user's listing, the digests may be wrong.
     func ownListing(_ commit: String, _ contents: CheckedContents) -> RepositoryListing? {
         listingPaths(commit).lazy.filter { contents.isOwn($0) }
             .compactMap { RepositoryListing(path: $0) }.first
@@ -126,8 +127,8 @@ struct HubCache: Sendable {
         try write(text, as: "\(commit).json", in: .own())
     }
 
-    /// Removes three kinds of files that killed processes have left: temporary files more than an hour old, partial
-    /// downloads of contents that are in the cache, and partial downloads that were not continued for a week.
+    /// Removes the files of killed processes: temporary files more than an hour old, partial downloads more than a
+    /// week old, and partial downloads of contents that are in the cache.
     func tidy() {
         guard let own = try? existing(.own()), let names = try? own.names() else { return }
         for name in names {
@@ -141,8 +142,8 @@ struct HubCache: Sendable {
         }
     }
 
-    /// Removes the partial downloads of `blob` and their folder, if no process can need them. Does nothing if the
-    /// folder has other files, because this program creates no such files.
+    /// Removes the partial downloads of `blob` and their folder, if they are old or `blob` is in the cache. Does
+    /// nothing if the folder has other files, which this program has not created.
     private func tidyParts(of blob: String, in own: Folder) {
         let parts = earlierPartials(blob)
         guard let folder = try? own.folder(blob), let names = try? folder.names(),
@@ -189,8 +190,7 @@ struct HubCache: Sendable {
         return try existing(.snapshot(commit)).map { try walk($0, "", 0) } ?? []
     }
 
-    /// Whether the file at `path` of `commit` exists and has `size` bytes. If `size` is nil, any size counts. A
-    /// truncated file is recognized only by its size.
+    /// Whether the file at `path` of `commit` exists and has `size` bytes. If `size` is nil, any size counts.
     func has(_ path: String, of commit: String, size: Int?) -> Bool {
         let file = file(path, of: commit)
         guard fileExists(file), !isDirectory(file) else { return false }
@@ -223,8 +223,8 @@ struct HubCache: Sendable {
         }
     }
 
-    /// Creates the file at `path` of `commit` as a symlink to the blob of `file`. The symlink is relative, because
-    /// the cache may be moved later. Throws `FileError`.
+    /// Creates the file at `path` of `commit` as a symlink to the blob of `file`. The symlink is relative if
+    /// possible, so that the cache can be moved. Throws `FileError`.
     func link(_ path: String, of commit: String, to file: RepositoryFile) throws {
         let blob = file.digest.name
         let (place, name) = place(of: path, of: commit)
@@ -250,13 +250,13 @@ struct HubCache: Sendable {
             try own.rename(temporary, to: name, in: target)
         } catch {
             try? own.remove(temporary)
-            // EXDEV: `snapshots` is a symlink to another file system. Then the new symlink is created directly in
-            // `target`.
+            // EXDEV: `snapshots` is on another file system, to which no symlink can be moved. So a new symlink is
+            // created there.
             guard error.code == EXDEV else { throw error }
             try replace(name, in: target, byLinkTo: content)
         }
         if has(path, of: commit, size: file.size) { return }
-        // If `snapshots` is a symlink, the relative symlink leads elsewhere. An absolute symlink replaces it.
+        // If `snapshots` is a symlink, the relative symlink leads to a wrong place. An absolute symlink replaces it.
         try replace(name, in: target, byLinkTo: try realPath(self.blob(blob)))
         guard has(path, of: commit, size: file.size) else {
             throw FileError("open", self.file(path, of: commit))

@@ -12,7 +12,7 @@ extension HubClient {
     /// The maximum length in bytes of a URL in a response. Servers do not accept longer URLs.
     static let longestAddress = 8 << 10
 
-    /// A `BodyReceiver` with the URL that has responded as its first argument.
+    /// A `BodyReceiver` that also gets the URL of the response.
     typealias Body = @Sendable (URL, HTTPResponse, UnsafeRawBufferPointer) throws -> Bool
 
     /// The URL of a response, and the hosts that redirected the request to this URL.
@@ -20,23 +20,22 @@ extension HubClient {
         var url: URL
         /// The hosts that redirected the request, in their order, for messages.
         var senders: [String]
-        /// Whether the last redirect was permanent (status 301 or 308). Mirrors redirect all requests permanently to
-        /// the Hub. The Hub redirects temporarily to the storage of a file.
+        /// Whether the last redirect to another host was permanent (status 301 or 308). A mirror redirects to the Hub
+        /// permanently. The Hub redirects to a file's storage temporarily.
         var isForGood = false
 
         var sender: String? { senders.isEmpty ? nil : senders.joined(separator: " and ") }
     }
 
     /// Sends `request` and follows HTTP redirects. Returns the last response and its route. With `stoppingAtStorage`,
-    /// does not follow a temporary redirect away from the Hub, but returns this redirect. `body` receives the head
-    /// and the bytes of a response that is not a redirect. `redirected` is called once with the head of every
-    /// response.
+    /// a temporary redirect away from the Hub is not followed, but returned. `body` receives the last response,
+    /// unless it is a redirect. `redirected` receives the head of each response.
     func follow(
         _ request: HTTPRequest, stoppingAtStorage: Bool, body: @escaping Body,
         redirected: (HTTPResponse) throws -> Void = { _ in }
     ) async throws -> (HTTPResponse, Route) {
-        // If `request` goes directly to a file's storage, its URL comes from an earlier response of the Hub. Then
-        // messages name the Hub as the host that has redirected the request.
+        // If `request` does not go to the Hub, an earlier response of the Hub has named its URL. So messages name the
+        // Hub as the sender.
         var route = Route(
             url: request.url, senders: isEndpoint(request.url) ? [] : [settings.namedEndpoint])
         for _ in 0...HubClient.maximumRedirects {
@@ -91,8 +90,8 @@ extension HubClient {
     }
 
     /// Whether the body of the response from `url` is not compressed. Returns false for a compressed error response,
-    /// whose text is not needed. Throws `HubError` for any other compressed response: the request forbids
-    /// compression, and a few compressed bytes may expand to any size.
+    /// whose text is not needed. Throws `HubError` for any other compressed response, because the request forbids
+    /// compression.
     private func hasPlainBody(_ response: HTTPResponse, _ url: URL) throws(HubError) -> Bool {
         let codings = ["Content-Encoding", "Transfer-Encoding"].compactMap { response[$0] }
             .flatMap { $0.split(separator: ",") }.map { trimmed($0).lowercased() }
@@ -110,14 +109,12 @@ extension HubClient {
         .notAHub(endpoint: address(route.url), reason: "\(place(route.url)) \(reason)")
     }
 
-    /// Returns a text for messages that names the possible senders of a response from `url`: the host, and the proxy
-    /// if one is used.
+    /// Returns the possible senders of a response from `url`, for messages: the host, and the proxy if one is used.
     func answerer(_ url: URL) -> String {
         address(url) + (settings.proxies.proxy(for: url).map { ", or the proxy \($0)," } ?? "")
     }
 
-    /// Returns the refusal for the network failure of a request to the URL of `route`. If a proxy was used, the
-    /// refusal's text names the proxy.
+    /// Returns the error for a network failure at the URL of `route`. The error names the proxy, if one is used.
     func unreachable(_ route: Route, _ failure: NetworkFailure) -> Refusal {
         let proxy = settings.proxies.proxy(for: route.url).map { "through the proxy \($0): " }
         return Refusal(
@@ -128,8 +125,7 @@ extension HubClient {
     }
 
     var standardHeaders: [String: String] {
-        // `identity` forbids compression. The length of a compressed body would differ from the file's size, and byte
-        // ranges would not work.
+        // `identity` forbids compression: the body must have the size of the file, and byte ranges must work.
         ["Accept-Encoding": "identity", "User-Agent": settings.userAgent]
     }
 
@@ -165,8 +161,8 @@ extension HubClient {
             && url.host?.lowercased() == endpoint.host?.lowercased() && port(url) == port(endpoint)
     }
 
-    /// Whether the token may be sent to `url`. The token goes only to the Hub. It goes only by https or to this
-    /// machine itself, so that no host on the network path can read it.
+    /// Whether the token may be sent to `url`. The token goes only to the Hub, and only by https or within this
+    /// machine, so that no host on the way can read it.
     func mayIdentify(to url: URL) -> Bool {
         let host = url.host?.lowercased() ?? ""
         let isLoopback = loopbackHosts.contains(host)

@@ -14,15 +14,14 @@ extension HubClient {
         case little
     }
 
-    /// The maximum number of attempts of a request without progress.
+    /// The maximum number of attempts in which a request makes no progress (see `leastHeadway`).
     private static let attempts = 6
 
-    /// An attempt counts as progress if it brings at least this number of bytes. With a smaller number, a server
-    /// could keep the client busy forever by sending a few bytes in each attempt.
+    /// The number of new bytes after which the count of attempts starts again. With a smaller number, a server could
+    /// keep the client busy forever by sending a few bytes in each attempt.
     private static let leastHeadway = 64 << 10
 
-    /// The maximum wait in seconds before the next attempt. If the server asks for a longer wait, the request is not
-    /// retried.
+    /// The longest wait in seconds that is accepted from a server. For a longer wait, the request is not retried.
     private static let maximumPause = 600.0
 
     // MARK: Refusals
@@ -47,7 +46,7 @@ extension HubClient {
                 ?? HubError.gatedWithoutToken(
                     reference, page: page, unreadable: settings.unreadableToken)
         case (_, "RevisionNotFound"):
-            // The first request names the revision; later requests name its commit. If the Hub does not know the
+            // Only the first request names the revision; later requests name its commit. If the Hub does not know the
             // commit, the repository has changed since the first request.
             throw isByCommit && !reference.isCommit
                 ? HubError.changed(reference) : HubError.noRevision(reference, page: page)
@@ -76,8 +75,7 @@ extension HubClient {
         }
     }
 
-    /// Returns the server's error text for log lines: one line of at most 200 characters, without the token and
-    /// without passwords of proxies.
+    /// Returns the server's error text: one line of at most 200 characters, without the token and proxy passwords.
     func message(_ response: HTTPResponse, _ body: [UInt8]) -> String {
         let parsed = body.withUnsafeBufferPointer { try? JSONValue(parsing: $0) }
         var text =
@@ -88,7 +86,7 @@ extension HubClient {
         return String(redacted(settings.proxies.redacted(text)).prefix(200))
     }
 
-    /// Returns the useful part of an error body: code and message of a storage's error (XML), the title of a page
+    /// Returns the useful part of an error body: code and message of a file's storage (XML), the title of a page
     /// (HTML), or the first line of plain text.
     private static func reason(in body: String) -> String {
         func element(_ name: String) -> String? {
@@ -113,9 +111,8 @@ extension HubClient {
             .replacing(token.secret.lowercased(), with: "…")
     }
 
-    /// Returns the wait in seconds that the server asks for; nil if it asks for none. The wait is the value `t` of
-    /// the header `RateLimit` if no requests remain (draft-ietf-httpapi-ratelimit-headers), otherwise `Retry-After`
-    /// (RFC 9110).
+    /// Returns the wait in seconds that the server asks for; nil if it asks for none. Reads the header `RateLimit`
+    /// (draft-ietf-httpapi-ratelimit-headers) if it says that no requests remain, otherwise `Retry-After` (RFC 9110).
     func pause(_ response: HTTPResponse) -> Double? {
         if let match = response["RateLimit"]?.firstMatch(of: /;\s*r\s*=\s*0\s*;\s*t\s*=\s*([0-9]+)/)
         {
@@ -128,8 +125,7 @@ extension HubClient {
         return date(text).map { min(max(0, Double($0 - time(nil))), 1e9) }
     }
 
-    /// Parses an HTTP date in its preferred form (RFC 9110). Returns its seconds since 1970; nil if `text` has
-    /// another form.
+    /// Returns the seconds from 1970 to an HTTP date such as `Sun, 06 Nov 1994 08:49:37 GMT`; nil for other forms.
     private func date(_ text: String) -> Int? {
         let months = "JanFebMarAprMayJunJulAugSepOctNovDec"
         // Not `\d`, because `\d` also matches the digits of other scripts.
@@ -160,8 +156,8 @@ extension HubClient {
 
     // MARK: Repetition
 
-    /// Calls `body` until it succeeds, its error is permanent, or all attempts are used. The count of attempts starts
-    /// again when `progress` has grown by at least `leastHeadway` bytes.
+    /// Calls `body` until it succeeds, its error is permanent, or all attempts are used. Whenever `progress` has
+    /// grown by `leastHeadway` bytes, the count of attempts starts again.
     func repeating<R>(
         patience: Patience = .full, what: String, progress: () -> Int = { 0 },
         _ body: (_ attempt: Int) async throws -> R

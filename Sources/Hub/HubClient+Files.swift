@@ -4,12 +4,11 @@ import FoundationEssentials
 import Synchronization
 
 extension HubClient {
-    /// The minimum rate of a download: 1024 bytes per second, averaged over six times HF_HUB_DOWNLOAD_TIMEOUT. Every
-    /// real connection is faster. Without this limit, a server could keep a download alive forever by sending single
-    /// bytes.
+    /// The minimum rate of a download: 1024 bytes per second, averaged over six times HF_HUB_DOWNLOAD_TIMEOUT.
+    /// Without it, a server could keep a download alive forever by sending single bytes.
     private static let leastRate = HTTPRequest.Bound.rate(bytes: 1024, times: 6)
 
-    /// The seconds between two checks of whether a file is still wanted.
+    /// The seconds between two calls of `isWanted` during a download.
     private static let lookInterval = 1.0
 
     /// Throws `HubError` if this user may not download the file. Downloads nothing.
@@ -24,15 +23,15 @@ extension HubClient {
             let (response, route) = try await follow(request, stoppingAtStorage: true) { _, _, _ in
                 false
             }
-            // A mirror may not support HEAD. Then the download itself shows whether this user may download the file.
+            // If a mirror does not support HEAD, the download itself shows whether this user may download the file.
             if [405, 501].contains(response.status) { return }
             try check(response, from: route, body: [], reference, file: file.path)
             try check(response, is: file, commit, reference)
         }
     }
 
-    /// Downloads `file` from byte offset `sink.count` on, and appends the bytes to `sink` in order. Stops when
-    /// `isWanted` returns false. Throws `HubError` and the errors of `sink`.
+    /// Downloads `file` from byte offset `sink.count` on, and appends the bytes to `sink`. Stops when `isWanted`
+    /// returns false. Throws `HubError` and the errors of `sink`.
     func download(
         _ file: RepositoryFile, _ reference: RepositoryReference, commit: String,
         into sink: DownloadSink, while isWanted: @escaping @Sendable () -> Bool
@@ -43,8 +42,8 @@ extension HubClient {
         }
     }
 
-    /// Requests the rest of `file` in one exchange. Each request goes to the Hub first, because the URL of a file's
-    /// storage expires.
+    /// Requests the rest of `file` once. The request goes to the Hub, which redirects to the file's storage. The
+    /// storage's URL is not used again, because it expires.
     private func fetch(
         _ file: RepositoryFile, _ reference: RepositoryReference, _ commit: String,
         into sink: DownloadSink, while isWanted: @escaping @Sendable () -> Bool
@@ -65,7 +64,7 @@ extension HubClient {
             guard [200, 206].contains(response.status) else {
                 return content.append(bytes, limit: HubClient.longestError)
             }
-            // A server may respond to a range request with the whole file (status 200). A response with status 206
+            // A server may respond to a range request with the whole file (status 200). With status 206, the body
             // must start at the requested byte.
             try sink.append(bytes, of: exchange, limit: file.size) {
                 if response.status == 200 { return 0 }
@@ -88,13 +87,12 @@ extension HubClient {
         } redirected: { response in
             try check(response, is: file, commit, reference)
         }
-        // `check` is only for responses of the Hub or of a mirror. The response of a file's storage says nothing
-        // about repositories and tokens.
+        // A file's storage says nothing about repositories and tokens. So its responses do not go to `check`.
         if isEndpoint(route.url) || route.isForGood || response["X-Error-Code"] != nil {
             try check(response, from: route, body: content.bytes, reference, file: file.path)
         }
         guard [200, 206].contains(response.status) else {
-            // A file's storage refuses a URL that has expired. The next attempt gets a new URL from the Hub.
+            // If the URL of the file's storage has expired, the next attempt gets a new URL from the Hub.
             throw Refusal(
                 error: .refused(
                     what: "\(reference)/\(file.path)", host: answerer(route.url),
@@ -110,8 +108,7 @@ extension HubClient {
         }
     }
 
-    /// Returns FIRST of the header `Content-Range: bytes FIRST-LAST/SIZE`. Nil if the header is missing or has
-    /// another form.
+    /// Returns FIRST of the header `Content-Range: bytes FIRST-LAST/SIZE`; nil if the response has no such header.
     private func contentStart(_ response: HTTPResponse) -> Int? {
         guard let match = response["Content-Range"]?.wholeMatch(of: /bytes ([0-9]+)-[0-9]+\/.*/)
         else {
@@ -120,8 +117,7 @@ extension HubClient {
         return Int(match.1)
     }
 
-    /// Throws `HubError` if the Hub's headers and its listing disagree about the commit, the digest or the size of a
-    /// file.
+    /// Throws `HubError` if the Hub's headers contradict its listing: another commit, digest or size of `file`.
     private func check(
         _ response: HTTPResponse, is file: RepositoryFile, _ commit: String,
         _ reference: RepositoryReference

@@ -1,5 +1,5 @@
-// Sends requests to the Hub, with the token, redirects and retries, and interprets refusals. The headers and error
-// codes are the same as in huggingface_hub (utils/_http.py, file_download.py).
+// The client of the Hub: requests for the commit of a revision and for its list of files. The headers and error codes
+// are those of huggingface_hub (utils/_http.py, file_download.py).
 
 import ByteJSON
 import FoundationEssentials
@@ -19,9 +19,9 @@ struct HubClient: Sendable {
     /// The maximum number of bytes that are read from the body of an error. The body is used only for a message.
     static let longestError = 64 << 10
 
-    /// The maximum number of entries in the list of a commit's files.
+    /// The maximum number of files and folders in the list of a commit's files.
     private static let longestListing = 2_000_000
-    /// The maximum size in bytes of all pages of the list.
+    /// The maximum size in bytes of all pages of the list together.
     private static let largestListing = 1 << 30
 
     /// The limit for the duration of a response that is not a file, as a multiple of HF_HUB_ETAG_TIMEOUT.
@@ -100,7 +100,7 @@ struct HubClient: Sendable {
     }
 
     /// Returns the list of files in the Hub's response about `commit` (`siblings`). Some mirrors have no other list.
-    /// Nil if the response is missing or lacks digests. Throws `HubError` if the list is too long.
+    /// Nil if the request fails or the list lacks digests. Throws `HubError` if the list is too long.
     func siblings(
         _ reference: RepositoryReference, _ commit: String
     ) async throws -> RepositoryListing? {
@@ -126,8 +126,8 @@ struct HubClient: Sendable {
         )
     }
 
-    /// Returns the URL in the header `Link: <URL>; rel="next"` (RFC 8288); nil if no next page exists. Throws
-    /// `HubError` if the header has no valid URL.
+    /// Returns the URL of the next page of a list, from the header `Link`; nil if no next page exists. Throws
+    /// `HubError` if the URL is invalid.
     private func nextPage(_ response: HTTPResponse, after page: URL) throws -> URL? {
         guard let target = response["Link"].flatMap(nextLink) else { return nil }
         guard target.utf8.count <= HubClient.longestAddress,
@@ -138,8 +138,8 @@ struct HubClient: Sendable {
                 reason: "the list of files has a next page with an invalid address (header Link)")
         }
         if isEndpoint(next) { return next }
-        // A mirror may pass on the Hub's own URLs. The next page must come from the same mirror, so the mirror's host
-        // replaces the host of the URL.
+        // A mirror may pass on URLs of the Hub. The next page must come from the mirror, so the mirror's host
+        // replaces the Hub's host in the URL.
         guard var parts = URLComponents(url: next, resolvingAgainstBaseURL: true) else {
             return nil
         }

@@ -4,8 +4,7 @@
 package enum HubError: Error, Equatable, CustomStringConvertible {
     /// The value of an environment variable, or the content of a file, cannot be used.
     case badSetting(_ name: String, _ reason: String)
-    /// The folder of the cache is unknown. No variable names it, and the system's list of users has no home folder
-    /// for this user.
+    /// The folder of the cache is unknown: no variable names it, and the system knows no home folder of this user.
     case noHome(user: Int)
     /// The repository is gated, and no token was given. `unreadable` names a token file that cannot be read, with the
     /// reason; nil if no such file exists.
@@ -14,8 +13,8 @@ package enum HubError: Error, Equatable, CustomStringConvertible {
     case gatedForToken(RepositoryReference, page: String, tokenSource: String)
     /// The Hub does not accept the token.
     case invalidToken(source: String)
-    /// The repository does not exist, or the Hub hides it from this user. `isHubs` is false if the response may come
-    /// from another server.
+    /// The repository does not exist, or the Hub hides it from this user. `isHubs` is false if another server may
+    /// have responded instead of the Hub.
     case noRepository(
         RepositoryReference, page: String, tokenSource: String?, unreadable: String?, isHubs: Bool)
     /// The repository does not have the requested revision.
@@ -26,46 +25,43 @@ package enum HubError: Error, Equatable, CustomStringConvertible {
     case noFile(RepositoryReference, file: String, page: String)
     /// The Hub responds, but has no list of the commit's files at `address`.
     case noListing(RepositoryReference, address: String, endpoint: String)
-    /// `host` cannot be reached. `sender` names the hosts that redirected the request to `host`; nil if the request
-    /// went directly to `host`.
+    /// `host` cannot be reached. `sender` names the hosts that redirected the request to `host`; nil if none did.
     case unreachable(host: String, sender: String?, reason: String)
-    /// `host` asks for a token. `sender` redirected the request to `host`, and the token is not sent to such a host.
+    /// `host` asks for a token, but `host` is not the Hub. `sender` redirected the request to `host`.
     case tokenNotSent(
         RepositoryReference, host: String, sender: String, status: Int, hasToken: Bool)
-    /// The server refuses further requests for some time. `seconds` is the wait that it asks for; nil if it asks for
-    /// none.
+    /// The server refuses requests for some time. `seconds` is the wait that it asks for; nil if it asks for none.
     case rateLimited(endpoint: String, seconds: Int?, hasToken: Bool)
     /// `host` refused the request for an unknown reason. For `sender` see `unreachable`.
     case refused(
         what: String, host: String, sender: String?, status: Int, message: String)
     /// The endpoint's response is not that of a Hub.
     case notAHub(endpoint: String, reason: String)
-    /// A content had a wrong hash or size after two downloads. `mirror` is the endpoint if `HF_ENDPOINT` is set;
-    /// otherwise nil.
+    /// The content of `file` was wrong in two downloads. `mirror` is the endpoint from `HF_ENDPOINT`, if set.
     case damaged(
         RepositoryReference, file: String, expected: String, got: String, mirror: String?)
-    /// The content of a large file cannot be proven. The listing has no SHA-256, and the content's git id is not the
-    /// listed id.
+    /// The content of a large file cannot be checked: the listing has no SHA-256, and git's id of the content is not
+    /// the listed id.
     case noDigest(RepositoryReference, file: String, expected: String, endpoint: String)
     /// The downloads need `needed` bytes, but the file system of `directory` has only `free` bytes of free space.
     case diskFull(directory: String, needed: Int, free: Int)
-    /// `file` is missing in the cache `directory` and cannot be added, for `reason`. `source` is what names the
-    /// cache, such as a variable. `commit` is another commit in the cache that has the wanted files; nil if none
+    /// `file` is missing in the cache `directory` and cannot be added, for `reason`. `source` is what names this
+    /// directory, such as a variable. `commit` is another commit whose wanted files are in the cache; nil if none
     /// exists.
     case cacheNotWritable(
         RepositoryReference, file: String, reason: String, directory: String, source: String,
         commit: String?)
     /// A file was removed from the cache while the download was running.
     case cleared(directory: String, file: String)
-    /// `file` links to the content at `path` in the cache. This content does not match the digest in its name.
+    /// `file` is in the cache, but its content, at `path`, does not have the expected digest.
     case damagedInCache(RepositoryReference, file: String, path: String)
-    /// The cache lacks the file or the repository, and the network is not used. `commit` is another commit in the
-    /// cache that has the file or the repository; nil if none exists.
+    /// The cache lacks `file`, or the whole revision if `file` is nil, and the network is not used. `commit` is
+    /// another commit whose files are in the cache; nil if none exists.
     case notCached(
         RepositoryReference, file: String?, reason: String, cache: String, command: String,
         unreadable: String?, commit: String?)
-    /// The cache lacks the file or the repository, and this program cannot download it. It was built without the Hub
-    /// client, or libcurl is missing.
+    /// The cache lacks `file`, or the whole revision if `file` is nil. Nothing can be downloaded, because this
+    /// program was built without the Hub client, or because libcurl is missing.
     case noClient(RepositoryReference, file: String?, reason: String, cache: String)
     /// The dataset has no training files that this program can read.
     case noCorpus(RepositoryReference, reason: String, page: String)
@@ -139,8 +135,8 @@ package enum HubError: Error, Equatable, CustomStringConvertible {
         }
     }
 
-    /// Whether the files in the cache may be used in spite of this error. True in three cases: no server responds,
-    /// another server responds in the Hub's place (such as a proxy or a login page), or the token is refused.
+    /// Whether the files in the cache may be used in spite of this error. True if the error says nothing about these
+    /// files: for example after an outage, with a refused token, or if a login page has responded.
     var leavesTheCache: Bool {
         switch self {
         case .invalidToken, .tokenNotSent, .notAHub, .noListing, .refused: true

@@ -14,12 +14,11 @@ package struct RepositoryReference: Hashable, Codable, Sendable, CustomStringCon
     package let kind: RepositoryKind
     /// The repository's name on the Hub, such as `google/gemma-2-2b`.
     package let id: String
-    /// A branch (`main`), a tag (`v1.0`), another git reference (`refs/pr/1`), or the 40 hexadecimal digits of a
-    /// commit.
+    /// A branch (`main`), a tag (`v1.0`), another git reference (`refs/pr/1`), or a commit (40 hexadecimal digits).
     package let revision: String
 
-    /// Creates a reference to the repository `id` at `revision`; nil if `id` or `revision` is invalid. Both become
-    /// parts of URLs and paths. So they may have only the characters that the Hub allows in names.
+    /// Creates a reference to the repository `id` at `revision`. Both become parts of URLs and paths. Returns nil if
+    /// one of them is not a name that the Hub allows.
     package init?(_ kind: RepositoryKind, _ id: String, revision: String) {
         let parts = id.split(separator: "/", omittingEmptySubsequences: false)
         guard (1...2).contains(parts.count), parts.allSatisfy(isName), !id.contains("--"),
@@ -32,8 +31,7 @@ package struct RepositoryReference: Hashable, Codable, Sendable, CustomStringCon
     /// Whether the revision is a full commit id. The files of such a revision never change.
     package var isCommit: Bool { isCommitID(revision) }
 
-    /// The id, followed by the revision if it is not `main`. Examples: "google/gemma-2-2b", "google/gemma-2-2b
-    /// (revision v1.0)".
+    /// The id, followed by the revision if it is not `main`: "google/gemma-2-2b (revision v1.0)".
     package var description: String { revision == "main" ? id : "\(id) (revision \(revision))" }
 
     /// The command-line flags that set the revision, for messages.

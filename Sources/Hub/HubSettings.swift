@@ -1,5 +1,4 @@
-// Reads the settings of the Hub from environment variables. The variables are those of Python's huggingface_hub
-// (huggingface_hub/constants.py).
+// The settings of the Hub, from the environment variables of Python's huggingface_hub (constants.py).
 
 import FoundationEssentials
 import Glibc
@@ -16,15 +15,14 @@ package struct HubSettings: Sendable {
     let isCacheDirectoryGiven: Bool
     /// What names the cache's folder, for messages: a variable, or a text such as "the home folder of user 12345".
     package let cacheSource: String
-    /// The folder in which this user's processes remember which contents they have hashed. Nil if the user has no
-    /// home folder.
+    /// The folder in which this user's processes store which contents they have hashed. Nil if neither
+    /// `XDG_CACHE_HOME` nor a home folder gives its path.
     let ownFolder: String?
     /// The variable that forbids the network; nil if the network is allowed.
     package let offlineVariable: String?
     /// The user's access token; nil if none is given.
     let token: AccessToken?
-    /// The path of a token file that cannot be read, with the reason. Nil if no such file exists, or if another token
-    /// is given.
+    /// The path of a token file that is needed but cannot be read, with the reason; nil if no such file exists.
     let unreadableToken: String?
     /// A request for metadata fails if no byte arrives for this number of seconds.
     let metadataTimeout: Double
@@ -54,9 +52,8 @@ package struct HubSettings: Sendable {
     /// The endpoint for messages, followed by `(HF_ENDPOINT)` if that variable is set.
     var namedEndpoint: String { isEndpointGiven ? "\(endpoint) (HF_ENDPOINT)" : endpoint }
 
-    /// Reads the settings from `environment`. `malformed` contains the names of variables whose values are not valid
-    /// UTF-8. Throws `HubError.badSetting` for an invalid value. Throws `HubError.noHome` if the folder of the cache
-    /// cannot be determined.
+    /// Reads the settings from `environment`. `malformed` names the variables whose values are not valid UTF-8.
+    /// Throws `HubError.badSetting` for an invalid value, and `HubError.noHome` if the cache's folder is unknown.
     package init(
         environment: [String: String], malformed: Set<String> = []
     ) throws(HubError) {
@@ -103,8 +100,8 @@ package struct HubSettings: Sendable {
             (cacheSource, cacheDirectory) = (home.source, home.path + "/hub")
             isCacheDirectoryGiven = false
         }
-        // The XDG Base Directory Specification ignores relative paths. `ownFolder` only saves time, so an invalid
-        // value is not an error.
+        // A relative path is ignored, as the XDG Base Directory Specification demands. An invalid value is not an
+        // error, because `ownFolder` only saves time.
         if let caches = try? value("XDG_CACHE_HOME"), caches.hasPrefix("/") {
             ownFolder = caches + "/sae-extract"
         } else {
@@ -150,9 +147,8 @@ package struct HubSettings: Sendable {
         authorities = CertificateAuthorities(environment: environment)
     }
 
-    /// Returns the path of the user's home folder without a slash at its end, and what names this folder. Nil if
-    /// neither `HOME` nor the system's list of users names a home folder. This happens in containers that run as an
-    /// unknown user.
+    /// Returns the path of the user's home folder without a slash at its end, and what names the folder. Nil if
+    /// neither `HOME` nor the system names a home folder, as in a container that runs as an unknown user.
     private static func home(_ variable: String?) -> (source: String, path: String)? {
         func trimmed(_ path: String) -> String {
             var path = path
@@ -196,8 +192,8 @@ struct AccessToken: Sendable, CustomStringConvertible {
 
     var description: String { "the token from \(source)" }
 
-    /// Takes the first of `HF_TOKEN` and `HUGGING_FACE_HUB_TOKEN` that is not empty; nil if both are empty or not
-    /// set. Throws `HubError.badSetting` if the value is not a valid token.
+    /// Takes the token from `HF_TOKEN` or, if this variable is empty or not set, from `HUGGING_FACE_HUB_TOKEN`. Nil
+    /// if both are empty or not set. Throws `HubError.badSetting` for an invalid token.
     init?(variables value: (String) throws(HubError) -> String?) throws(HubError) {
         for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
             guard let text = try value(name).map({ trimmed($0) }), !text.isEmpty else { continue }
@@ -207,8 +203,8 @@ struct AccessToken: Sendable, CustomStringConvertible {
         return nil
     }
 
-    /// Reads the token from the file at `path`. Returns the token, or the reason why the file cannot be read. Returns
-    /// neither if the file does not exist or is empty. Throws `HubError.badSetting` if the text is not a valid token.
+    /// Returns the token in the file at `path`, or the reason why the file cannot be read. Returns neither if the
+    /// file does not exist or is empty. Throws `HubError.badSetting` for an invalid token.
     static func read(_ path: String) throws(HubError) -> (AccessToken?, unreadable: String?) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
@@ -249,8 +245,8 @@ private func isTrue(_ value: String?) -> Bool {
     ["1", "ON", "YES", "TRUE"].contains(value?.uppercased() ?? "")
 }
 
-/// Returns `path` with `~`, `$NAME` and `${NAME}` expanded, as Python's `expanduser` and `expandvars` do. Also
-/// returns the names of the variables in `path`. If no home folder is known, `~` stays.
+/// Expands `~`, `$NAME` and `${NAME}` in `path`, as Python's `expanduser` and `expandvars` do. Returns the result,
+/// and the names of the variables. Without a home folder, `~` stays.
 private func expand<E: Error>(
     _ path: String, _ environment: [String: String], home: () throws(E) -> String?
 ) throws(E) -> (variables: [String], path: String) {

@@ -1,8 +1,7 @@
-// Parses the header `Link` of a response (RFC 8288). A hostile server may send a very long header, so the parser
-// reads each byte once and never goes back.
+// Parses the header `Link` of a response (RFC 8288). Reads each byte only once, because a hostile server may send a
+// very long header.
 
-/// Returns the URL of the first link with the relation `next` in `field`, the value of a header `Link`. Nil if no
-/// such link exists. The form of a link is `<URL>; rel="next"`.
+/// Returns the URL of the first link `<URL>; rel="next"` in `field`, the value of a header `Link`; nil if none.
 func nextLink(_ field: String) -> String? {
     var reader = LinkReader(bytes: Array(field.utf8))
     while let link = reader.next() {
@@ -61,8 +60,7 @@ private struct LinkReader {
         return String(decoding: bytes[start..<position], as: UTF8.self)
     }
 
-    /// Reads a quoted string, including the closing quotation mark. Returns the text between the quotation marks with
-    /// escapes resolved.
+    /// Reads a quoted string up to its closing quotation mark. Returns its text with escapes resolved.
     private mutating func quoted() -> String {
         var text: [UInt8] = []
         while position < bytes.count, bytes[position] != UInt8(ascii: "\"") {

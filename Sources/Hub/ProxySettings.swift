@@ -1,5 +1,5 @@
 // Chooses the proxy for a host, from the environment variables that curl reads (libcurl-env(3)). libcurl gets the
-// chosen proxy as an option, so that messages can name the same proxy.
+// chosen proxy as an option. So messages name the proxy that libcurl uses.
 
 import FoundationEssentials
 
@@ -14,8 +14,8 @@ struct ProxySettings: Sendable {
         let user: [UInt8]?
         /// The password as bytes, without percent-encoding; nil if none is given.
         let password: [UInt8]?
-        /// Texts that must not be printed: user and password as the variable has them, and the password with and
-        /// without percent-encoding.
+        /// Texts that must not be printed: user and password as given, the password with and without
+        /// percent-encoding, or a value that is not a URL.
         fileprivate let secrets: [String]
 
         /// The proxy for messages: "http://proxy:3128 (https_proxy)".
@@ -62,8 +62,8 @@ struct ProxySettings: Sendable {
     }
 
     private let byScheme: [String: Proxy]
-    /// Hosts that are reached without a proxy, in lower case. An entry is a name, an IP address or a network
-    /// (`10.0.0.0/8`). The name `example.org` also stands for `www.example.org`.
+    /// Hosts that are reached without a proxy: names, IP addresses and networks (`10.0.0.0/8`), in lower case. The
+    /// name `example.org` also stands for `www.example.org`.
     private let exceptions: [String]
 
     /// Reads the proxy variables in `environment`.

@@ -14,7 +14,7 @@ package struct RepositoryFile: Equatable, Sendable {
     let digest: Digest
 
     /// The SHA-256 for a file in Git LFS (large file storage); git's id of the content for any other file. If a
-    /// mirror omits the LFS data, an LFS file has git's id of its LFS pointer.
+    /// mirror omits the LFS data, an LFS file has git's id of its small pointer file.
     enum Digest: Equatable, Sendable {
         case sha256(String)
         case gitBlob(String)
@@ -33,8 +33,7 @@ struct RepositoryInformation: Sendable {
     let commit: String
     /// What a dataset's card says about the data files; nil if the response has no card.
     let card: DatasetCard?
-    /// The paths of the commit's files; nil if the response has no paths. For a very large repository, the response
-    /// may lack some paths.
+    /// The paths of the commit's files; nil if the response has none. For a large repository, some may be missing.
     let names: Set<ExactString>?
 
     /// Reads the response of `/api/…/revision/…`. Nil if the response names no commit.
@@ -73,8 +72,8 @@ struct RepositoryListing: Sendable {
     /// The paths of the files, in no particular order.
     var paths: [String] { files.keys.map(\.string) }
 
-    /// Returns the reason why this list is incomplete; nil if it may be complete. The list is compared with
-    /// `information`, and each folder must contain a file.
+    /// Returns the reason why this list is incomplete; nil if none is found. The list must have all files that
+    /// `information` names, and a file in each folder.
     func flaw(_ information: RepositoryInformation) -> String? {
         if files.isEmpty { return "is empty" }
         if let names = information.names {
@@ -100,8 +99,7 @@ struct RepositoryListing: Sendable {
 
     // MARK: The Hub's form
 
-    /// Adds the files and folders of one page of the response of `/api/…/tree/…`. Returns false if `page` has another
-    /// form.
+    /// Adds the files and folders of one page of the Hub's tree API. Returns false if `page` has another form.
     mutating func add(page: JSONValue) -> Bool {
         guard let entries = page.array else { return false }
         for entry in entries {
@@ -120,8 +118,8 @@ struct RepositoryListing: Sendable {
         return true
     }
 
-    /// Adds the files in `siblings`, a member of the response of `/api/…/revision/…?blobs=true`. Returns false if the
-    /// member has another form, or if a size or digest is missing.
+    /// Adds the files in `siblings`, which is part of the response of `/api/…/revision/…?blobs=true`. Returns false
+    /// if `siblings` has another form, or if a size or digest is missing.
     mutating func add(siblings: JSONValue) -> Bool {
         guard let entries = siblings.array else { return false }
         for entry in entries {
@@ -152,9 +150,8 @@ struct RepositoryListing: Sendable {
 
     // MARK: The cache's form
 
-    /// Reads a listing from the file at `path`. The file is `trees/COMMIT.json` of huggingface_hub (from version
-    /// 2.0), or this program's file in the same form with two more members. Nil if the file is missing or has another
-    /// form; then the caller asks the Hub again.
+    /// Reads a listing from a file of the cache: `trees/COMMIT.json` of huggingface_hub (from version 2.0), or this
+    /// program's file, which has two more members. Nil if the file is missing, has another form, or names no files.
     init?(path: String) {
         guard fileExists(path), let value = try? MappedFile(path: path).parsedJSON(),
             let object = value.object, object["format_version"]?.integer == 1,
@@ -208,8 +205,7 @@ extension RepositoryListing: Equatable {
 
 extension HubClient {
     /// Returns the list of all files of the commit that `information` names. The Hub sends two lists: the tree, and
-    /// the `siblings` in its response about the commit. Returns the first list that is complete. Throws `HubError` if
-    /// neither is complete.
+    /// the `siblings`. If the tree is incomplete, returns the `siblings`. Throws `HubError` if both are incomplete.
     func wholeListing(
         _ reference: RepositoryReference, _ information: RepositoryInformation
     ) async throws -> RepositoryListing {

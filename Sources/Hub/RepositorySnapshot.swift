@@ -8,8 +8,7 @@ import Glibc
 package struct RepositorySnapshot: Sendable {
     /// The repository and the requested revision.
     package let reference: RepositoryReference
-    /// The commit whose folder contains the files. This is the revision's commit, or another commit whose files are
-    /// proven to be equal.
+    /// The commit whose folder has the files: `current`, or `other` if it is set.
     package var commit: String { other ?? current }
     /// The commit of the revision: 40 hexadecimal digits.
     package let current: String
@@ -20,8 +19,8 @@ package struct RepositorySnapshot: Sendable {
     let isolation: String?
     /// The reason why missing files cannot be added to the cache; nil if they can be added, or if no file is missing.
     var obstacle: FileError?
-    /// Another commit whose files are used. Set only if no files can be added to the cache and the other commit's
-    /// files are proven to be equal; otherwise nil.
+    /// Another commit whose files are proven to be equal. It is used only if missing files cannot be added to the
+    /// cache; otherwise nil.
     var other: String?
     /// Tells which contents of the cache are complete and correct.
     let contents: CheckedContents
@@ -49,8 +48,7 @@ package struct RepositorySnapshot: Sendable {
     /// The path of the folder that contains the commit's files. The folder may not exist yet.
     package var folder: String { cache.snapshot(commit) }
 
-    /// Returns the paths of the commit's files. If no listing is known, returns only the files in the cache. Throws
-    /// `FileError`.
+    /// Returns the paths of the commit's files. Without a listing, returns those in the cache. Throws `FileError`.
     package func paths() throws -> [String] {
         try listing.map(\.paths) ?? cache.files(of: commit)
     }
@@ -73,8 +71,8 @@ package struct RepositorySnapshot: Sendable {
             cache.file(path, of: current), expected, trustingNobody: trustingNobody)
     }
 
-    /// Returns the path of the content of the file at `path`, if this content has the expected size and a wrong hash.
-    /// Nil if the file is correct or missing. For `trustingNobody` see `CheckedContents.isWhole`.
+    /// If the file at `path` has the expected size and a wrong hash, returns the path of its content; otherwise nil.
+    /// For `trustingNobody` see `CheckedContents.isWhole`.
     func damaged(_ path: String, trustingNobody: Bool = false) -> String? {
         guard other == nil, !isCached(path, trustingNobody: trustingNobody),
             cache.has(path, of: current, size: listing?[path]?.size)
@@ -82,8 +80,7 @@ package struct RepositorySnapshot: Sendable {
         return (try? cache.realPath(cache.file(path, of: current))) ?? path
     }
 
-    /// Whether the content of the file at `path` is in the cache. It may be in the cache under another commit or
-    /// path.
+    /// Whether the content of the file at `path` is in the cache, perhaps under another commit or path.
     package func hasContent(_ path: String) -> Bool {
         guard let file = listing?[path] else { return isCached(path) }
         return isCached(path) || hasBlob(file) || others.copy(of: file, notIn: current) != nil
@@ -93,8 +90,7 @@ package struct RepositorySnapshot: Sendable {
         contents.isWhole(cache.blob(file.digest.name), file)
     }
 
-    /// Creates the file at `path` in the snapshot. The cache must already have the content of `file`. Throws
-    /// `FileError`.
+    /// Creates the file at `path` in the snapshot. Its content must already be in the cache. Throws `FileError`.
     func place(_ file: RepositoryFile, at path: String) throws {
         if !hasBlob(file), let copy = others.copy(of: file, notIn: current) {
             try cache.makeBlob(of: copy)
@@ -145,8 +141,8 @@ package struct HubRequest: Sendable {
         return (paths, paths.map(snapshot.size).clampedSum)
     }
 
-    /// The free disk space that the downloads need, in bytes. The size of partial downloads is subtracted, because
-    /// each partial download is removed when it is continued.
+    /// The free disk space that the downloads need, in bytes. Partial downloads are subtracted, because a download
+    /// that continues them also removes them.
     var roomNeeded: Int {
         let (paths, bytes) = toDownload
         return paths.reduce(bytes) { room, path in

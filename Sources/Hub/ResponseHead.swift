@@ -1,6 +1,6 @@
 // Parses the head of an HTTP response, line by line (RFC 9112).
 
-/// Collects the lines of the head in one exchange. Ignores interim heads (status 1xx) and the lines after the body
+/// Collects the lines of a response's head. Ignores interim heads (status 1xx) and the lines after the body
 /// (trailers).
 struct ResponseHead {
     /// The maximum length of a line in bytes.
@@ -17,8 +17,8 @@ struct ResponseHead {
     /// The complete head; nil until its last line has arrived.
     private(set) var response: HTTPResponse?
 
-    /// Adds the next line, including its line break. Throws `NetworkFailure` if the line is too long or is not a
-    /// valid line of a head.
+    /// Adds the next line, including its line break. Throws `NetworkFailure` if the lines are too long, if the status
+    /// is missing, or if a header contradicts an earlier one.
     mutating func add(_ line: UnsafeRawBufferPointer) throws(NetworkFailure) {
         count += line.count
         guard line.count <= ResponseHead.longestLine, count <= ResponseHead.longest else {

@@ -1,7 +1,7 @@
 // Limits the time that a server may take for a response.
 
 /// Measures the time that a server takes for an exchange, and tells when a limit is exceeded. The time in which this
-/// program processes received bytes does not count, for example the time of a slow disk.
+/// program works, for example writes to a slow disk, does not count.
 struct ServerTime {
     private let timeout: Double
     private let name: String
@@ -12,7 +12,7 @@ struct ServerTime {
     /// The value of `elapsed` when the last byte arrived.
     private var lastSign = 0.0
     private var bytes = 0
-    /// The start of the current averaging period as a value of `elapsed`, and the value of `bytes` at that time.
+    /// The values of `elapsed` and `bytes` at the start of the current averaging period.
     private var span = (start: 0.0, bytes: 0)
 
     init(_ request: HTTPRequest) {

@@ -1,5 +1,5 @@
-// Chooses the files of a dataset's split `train`. If the card names the files, they are used. Otherwise the file
-// names decide. The rules for JSON files are those of Python's datasets library (data_files.py, load.py).
+// Chooses the files of a dataset's split `train`. If the card names files, the card decides; otherwise the file names
+// decide. The rules for JSON files are those of Python's datasets library (data_files.py, load.py).
 
 import ByteJSON
 
@@ -17,8 +17,7 @@ enum TrainSplit {
     private static let json = [".json", ".jsonl", ".ndjson"]
     private static let compressions = ["", ".gz", ".zst"]
 
-    /// Extensions of other data files that the datasets library reads. `areMostlyJSON` compares their number with the
-    /// number of JSON files.
+    /// Extensions of the other data files that the datasets library reads.
     private static let others: Set = [
         ".parquet", ".geoparquet", ".gpq", ".lance", ".vortex", ".arrow", ".csv", ".tsv", ".txt",
         ".tar", ".xml", ".hdf5", ".h5", ".zip",
@@ -39,9 +38,8 @@ enum TrainSplit {
         json.contains { ending in compressions.contains { path.hasSuffix(ending + $0) } }
     }
 
-    /// Whether the most frequent extension in `paths` is a JSON extension. Then the datasets library reads only the
-    /// JSON files. If two extensions are equally frequent, parquet, lance, vortex and arrow take precedence over
-    /// JSON.
+    /// Whether the most frequent extension in `paths` is a JSON extension. If so, the datasets library reads only the
+    /// JSON files. In a tie, parquet, lance, vortex and arrow take precedence over JSON.
     private static func areMostlyJSON(_ paths: [String]) -> Bool {
         var counts: [String: Int] = [:]
         for ending in paths.flatMap({ endings($0.lowercased()) })
@@ -69,8 +67,8 @@ enum TrainSplit {
         "dataset_dict.json",
     ]
 
-    /// Returns the paths that match `pattern`, sorted by their bytes. Some files match only if the pattern names
-    /// them: hidden files, files in folders that start with `__`, and files that describe the data.
+    /// Returns the paths that match `pattern`, sorted by their bytes. Hidden files, files in folders like `__a`, and
+    /// files that describe the data match only if the pattern names them.
     private static func resolve(_ pattern: GlobPattern, _ paths: [String]) -> [String] {
         func hidden(_ path: String) -> Int {
             path.split(separator: "/").count { $0.hasPrefix(".") && $0.contains { $0 != "." } }
@@ -116,8 +114,8 @@ enum TrainSplit {
         GlobPattern("data/\(split)-\(digits)-of-\(digits)*.*")!
     }
 
-    /// Returns the patterns of the split `train`, chosen by the file names. If no file name contains the name of a
-    /// split, returns a pattern for all files. Throws if the file names contain only other splits.
+    /// Returns the patterns of the split `train`. If no path contains the name of a split, returns a pattern for all
+    /// files. Throws if the paths contain only the names of other splits.
     private static func patterns(_ paths: [String]) throws(NoTrainSplit) -> [GlobPattern] {
         func refusal(_ splits: [String]) -> NoTrainSplit {
             NoTrainSplit(
@@ -151,8 +149,7 @@ enum TrainSplit {
 
     // MARK: Choosing
 
-    /// Returns the training files among `paths`. Throws if no training file exists, or if a training file cannot be
-    /// read.
+    /// Returns the training files among `paths`. Throws if none exists, or if one of them cannot be read.
     static func choose(_ paths: [String], _ card: DatasetCard) throws(NoTrainSplit) -> Choice {
         guard !paths.contains(".huggingface.yaml") else {
             throw NoTrainSplit(
@@ -222,8 +219,7 @@ enum TrainSplit {
         return choice
     }
 
-    /// Returns the files whose names belong to the split `train`. If no file name contains the name of a split,
-    /// returns all files.
+    /// Chooses files by their paths: those of the split `train`, or all if no path contains the name of a split.
     private static func unnamed(
         _ paths: [String], _ prefix: String
     ) throws(NoTrainSplit) -> Choice {
@@ -283,8 +279,8 @@ enum TrainSplit {
     }
 }
 
-/// Returns the shards that are missing in `paths`. Example: for the shard `a-00000-of-00002`, the shard
-/// `a-00001-of-00002` must exist too. Ignores files without shard numbers.
+/// Returns the shards that are missing in `paths`. Example: `a-00001-of-00002`, if only `a-00000-of-00002` exists.
+/// Ignores files without shard numbers.
 func missingShards(_ paths: [String]) -> [String] {
     let present = Set(paths.map(ExactString.init))
     // Each series of shards is examined once, not once per shard.

@@ -1,5 +1,5 @@
-// Divides authors and batches among ranks. The division depends only on the numbers of authors, batches and ranks. So
-// every rank can compute all shares.
+// Divides authors and batches among ranks. The division depends only on their numbers, so every rank can compute all
+// shares.
 
 /// A rank's share of one author: a contiguous range of the author's batches.
 package struct AuthorShare: Codable, Equatable, Sendable {
@@ -10,9 +10,9 @@ package struct AuthorShare: Codable, Equatable, Sendable {
     /// The number of shares of the author: the number of ranks that work on the author.
     package let parts: Int
 
-    /// Returns the shares of rank `rank` if `worldSize` ranks divide `authorCount` authors. With at most as many
-    /// ranks as authors, rank `r` takes the whole authors `r`, `r + worldSize`, …. With more ranks than authors, the
-    /// ranks `r`, `r + authorCount`, … share author `r`.
+    /// Returns the shares of rank r = `rank`. If there are at least as many authors as ranks, these are the whole
+    /// authors r, r + `worldSize`, r + 2 · `worldSize`, …. Otherwise, the ranks r, r + `authorCount`, … share author
+    /// r.
     package static func shares(rank: Int, worldSize: Int, authorCount: Int) -> [AuthorShare] {
         precondition((0..<worldSize).contains(rank))
         guard authorCount > 0 else { return [] }

@@ -1,6 +1,5 @@
-// Checks whether the file system of `save_dir` accepts the names of the output files. The check creates files before
-// the model runs. It tries special characters, the longest name, and pairs of names that a file system may treat as
-// one name.
+// Checks whether the file system of `save_dir` accepts the names of the output files. Creates files to try special
+// characters, the longest name, and pairs of names that a file system may treat as one.
 
 import Corpus
 import Files
@@ -15,8 +14,8 @@ package struct FileNameCheck {
     /// The authors' names, encoded as in file names.
     private let names: [String]
 
-    /// Names of up to 128 bytes are not tried, because file systems accept them. The limit of eCryptfs, for example,
-    /// is 143 bytes.
+    /// Names of up to this number of bytes are not tried, because file systems accept them. The limit of eCryptfs,
+    /// for example, is 143 bytes.
     private static let usualLength = 128
     /// The maximum number of characters that are tried together in one name.
     private static let groupSize = 50
@@ -33,8 +32,8 @@ package struct FileNameCheck {
         names = plan.authors.map { plan.naming.encoded($0.author) }
     }
 
-    /// A text for `--dry_run` with the special ASCII characters and the similar names of the plan; nil if it has
-    /// none.
+    /// A text for `--dry_run`: the special ASCII characters in the plan's names, and the names that a file system may
+    /// treat as one. Nil if there are none.
     var description: String? {
         let characters = specialCharacters.filter(\.isASCII).map { "'\($0)'" }
         let pairs = similarNames.prefix(3).map { first, second in
@@ -53,9 +52,9 @@ package struct FileNameCheck {
             : "\(parts.joined(separator: "; ")) (a run checks its file system before it computes)"
     }
 
-    /// Throws `FileNameError` if the file system of `--save_dir` refuses a name or treats two names as one.
-    /// Characters that all file systems accept are not tried. The check makes a folder in `.sae-extract` and removes
-    /// it again. Throws `FileError` for other errors of the file system.
+    /// Throws `FileNameError` if the file system of `--save_dir` refuses a name or treats two names as one. Makes a
+    /// folder in `.sae-extract` for the trials, and removes it again. Throws `FileError` for other errors of the file
+    /// system.
     package func check() throws {
         let characters = specialCharacters
         let longest = longestName
@@ -88,8 +87,8 @@ package struct FileNameCheck {
         }
     }
 
-    /// Returns the error for refused characters. If the label has some of the characters, the error is about the
-    /// label, otherwise about the authors.
+    /// Returns the error for refused characters. It is about the label if the label has one of them, otherwise about
+    /// authors.
     private func error(_ scalars: [Unicode.Scalar], _ code: Int32) -> FileNameError {
         let all = Set(scalars)
         let ofLabel = scalars.filter(plan.naming.labelName.unicodeScalars.contains)
@@ -120,7 +119,7 @@ package struct FileNameCheck {
         return characters
     }
 
-    /// The author with the longest file name, and the length of this name in bytes; nil if the length is at most
+    /// The author with the longest file name, and the length of this name in bytes. Nil if the length is at most
     /// `usualLength`.
     private var longestName: (author: String, count: Int)? {
         guard let number = names.indices.max(by: { names[$0].utf8.count < names[$1].utf8.count })
@@ -131,10 +130,9 @@ package struct FileNameCheck {
     }
 
     /// Pairs of authors, as indices, whose names a file system may treat as one. Such names differ only in case or in
-    /// their Unicode form. Among pairs that differ only in the case of ASCII letters, only the first pair is listed.
+    /// their Unicode form. Of the pairs that differ only in the case of ASCII letters, the first stands for all.
     private var similarNames: [(Int, Int)] {
-        // This dictionary treats names as one key if they differ only in their Unicode form, because Swift's strings
-        // are equal then.
+        // Names that differ only in their Unicode form are equal as `String`, so they have one key.
         var first: [String: Int] = [:]
         var (ofLatinCase, others) = ([(Int, Int)](), [(Int, Int)]())
         for (number, name) in names.enumerated() {
@@ -159,8 +157,8 @@ package struct FileNameCheck {
     private struct NameTrial {
         let folder: Folder
 
-        /// Creates a file called `name` and removes it again. Returns the error code if the name is refused; nil if
-        /// it is accepted. Throws `FileError` for an error that does not depend on the name.
+        /// Creates a file called `name` and removes it again. Returns the error code if the file system refuses the
+        /// name. Throws `FileError` for an error that does not depend on the name.
         func refusal(_ name: String) throws(FileError) -> Int32? {
             do {
                 try make(name)
@@ -179,8 +177,8 @@ package struct FileNameCheck {
             close(descriptor)
         }
 
-        /// Returns the characters that the file system refuses in names, each with its error code. The function tries
-        /// all `characters` in one name. If the name is refused, the function tries each half of the characters.
+        /// Returns the characters that the file system refuses in names, each with its error code. Tries all
+        /// `characters` in one name. If the name is refused, tries each half of the characters.
         func refused(
             of characters: [Unicode.Scalar]
         ) throws -> [(scalar: Unicode.Scalar, code: Int32)] {

@@ -8,8 +8,7 @@ package enum FileNameError: Error, Equatable, CustomStringConvertible {
     case characters([Unicode.Scalar], authors: [String], saveDirectory: String, code: Int32)
     /// The file system refuses characters of the model's label, which is part of all file names.
     case charactersOfLabel([Unicode.Scalar], label: String, saveDirectory: String, code: Int32)
-    /// The file system refuses the longest name, which has this number of bytes. It is the name of a file of
-    /// `author`.
+    /// The file system refuses the longest name of a file of `author`. The name has this number of bytes.
     case length(Int, author: String, saveDirectory: String, code: Int32)
     /// The file system treats the file names of these two authors as one name.
     case sameFile(authors: [String], saveDirectory: String)

@@ -25,9 +25,9 @@ package struct InputFile: Sendable {
 }
 
 extension MappedFile {
-    /// Returns the SHA-256 in lower-case hexadecimal digits. The hash covers the file's size (u64), its first
-    /// `headerLength` bytes, and 64 blocks of 64 KiB that are spread evenly over the file. Files of at most 4 MiB are
-    /// hashed whole. Files with no data after the header are hashed whole too.
+    /// Returns the SHA-256 in lower-case hexadecimal digits. It covers the file's size (u64), its first
+    /// `headerLength` bytes, and 64 blocks of 64 KiB that are spread evenly over the file. A file is hashed whole if
+    /// it has at most 4 MiB, or no data after the header.
     func identity(headerLength: Int) throws(FileError) -> String {
         var hash = SHA256()
         func update(_ range: Range<Int>) throws(FileError) {

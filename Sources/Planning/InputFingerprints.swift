@@ -9,8 +9,8 @@ import Hooks
 import SparseAutoencoders
 import Tokenization
 
-/// The files of the checkpoint and of the SAEs, with their identities. To compute an identity, a few megabytes of the
-/// file are read.
+/// The files of the checkpoint and of the SAEs, with their identities. An identity needs only a few megabytes of a
+/// file.
 package struct InputFingerprints: Sendable {
     /// The file of an SAE.
     package struct SAE: Sendable {
@@ -30,15 +30,15 @@ package struct InputFingerprints: Sendable {
     package let weightTypes: [String]
     /// The SAEs in the plan's order.
     package let saes: [SAE]
-    /// Warnings about content of the files that the program ignores although it may matter to the user. Each names
-    /// its file.
+    /// Warnings about content that the program ignores although it may matter to the user. Each warning names the
+    /// file.
     package let warnings: [String]
 
     /// The versions of the files that were read. A worker refuses a file of another version.
     package var versions: [FileVersion] { (checkpoint + saes.map(\.file)).map(\.version) }
 
-    /// Reads the input files of `plan`, without the weights, and checks them as far as possible. Throws the readers'
-    /// errors.
+    /// Reads and checks the input files of `plan`. Of the weights, reads only the headers and what their identities
+    /// need. Throws the readers' errors.
     package init(_ plan: RunPlan) throws {
         let folders = plan.locations.model
         let configPath = folders.config + "/config.json"
@@ -73,8 +73,8 @@ package struct InputFingerprints: Sendable {
     }
 }
 
-/// Returns the SHA-256 of the authors and texts of all accepted documents, in order, in lower-case hexadecimal
-/// digits. The number of bytes (u64) of each author and each text is hashed before it.
+/// Returns the SHA-256 of all accepted documents in lower-case hexadecimal digits. For each document, in order, it
+/// covers the author and the text, each after its number of bytes (u64).
 package func corpusIdentity(_ authors: [AuthorDocuments]) -> String {
     var hash = SHA256()
     func add(_ text: String) {

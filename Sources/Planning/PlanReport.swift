@@ -15,7 +15,7 @@ import Tokenization
 
 /// Makes the text that `--dry_run` prints.
 package enum PlanReport {
-    /// Returns the lines for `plan`: inputs, SAEs, ranks, sizes, and for each author the documents, tokens, finished
+    /// Returns the lines for `plan`: inputs, SAEs, ranks and sizes; for each author the documents, tokens, finished
     /// batches and files. Writes no file. Throws the readers' errors and `FileError`.
     package static func lines(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, _ size: SizeEstimate,

@@ -3,8 +3,7 @@
 import RunState
 
 extension RecordLimits {
-    /// Creates the limits on the records of `plan`. `widths` are the numbers of features of `plan.saes`, in the same
-    /// order.
+    /// Creates the limits on the records of `plan`. `widths[i]` is the number of features of `plan.saes[i]`.
     package init(_ plan: RunPlan, widths: [Int]) {
         self.init(
             values: plan.activationValues, threshold: plan.featureThreshold,

@@ -11,8 +11,8 @@ extension RunOptions {
     /// The models that `--model` accepts by the name of their repository on the Hub.
     package static let knownModels = ["google/gemma-2-2b", "google/gemma-2-9b"]
 
-    /// Returns the model's label and the folder of its checkpoint. The folder is nil if the model comes from the Hub.
-    /// Throws `UsageError`.
+    /// Returns the model's label and the folder of its checkpoint, or nil for the folder if the model comes from the
+    /// Hub. Throws `UsageError`.
     package func namedModel() throws -> (label: String, directory: String?) {
         if let modelPath { try RunOptions.checkFolder(modelPath, flag: "--model_path") }
         if isDirectory(model) {

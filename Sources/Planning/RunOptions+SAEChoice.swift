@@ -4,8 +4,8 @@ import Hooks
 import SparseAutoencoders
 
 extension RunOptions {
-    /// Returns the SAE for each hook, ordered by layer and then site. `catalogue` returns the catalogue of a site,
-    /// from which `chosenSAE` chooses. Throws `UsageError`, `SAEChoiceError` and the errors of `catalogue`.
+    /// Returns the SAE for each hook, ordered by layer and then site. `catalogue` returns the list of SAEs of a site.
+    /// Throws `UsageError`, `SAEChoiceError` and the errors of `catalogue`.
     package func chosenSAEs(
         of catalogue: (Site) throws -> SAECatalogue
     ) throws -> [(hook: HookPoint, id: SAEIdentifier)] {
@@ -37,9 +37,8 @@ extension RunOptions {
         saeIDs.first { $0.site == hook.site && $0.id.layer == hook.layer }?.id
     }
 
-    /// Returns the SAE for `hook` from `catalogue`. That is the SAE that `--sae_id` names. Without a named SAE, it is
-    /// the SAE of width `--sae_features` with the average L0 nearest to `--target_l0`. Throws `SAEChoiceError` if
-    /// `catalogue` does not have the SAE.
+    /// Returns the SAE for `hook`: the one that `--sae_id` names, or else the one of width `--sae_features` whose
+    /// average L0 is nearest to `--target_l0`. Throws `SAEChoiceError` if `catalogue` does not have it.
     package func chosenSAE(
         for hook: HookPoint, of catalogue: SAECatalogue
     ) throws(SAEChoiceError) -> SAEIdentifier {

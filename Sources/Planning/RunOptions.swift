@@ -17,8 +17,7 @@ package struct RunOptions: Sendable {
     package var modelRevision = "main"
     /// `--sae_features`: the width of the SAEs, as their repositories write it, such as `16k`.
     package var saeFeatures = "16k"
-    /// `--target_l0`: the average L0 that the chosen SAEs should have. For each hook, the SAE with the nearest L0 is
-    /// chosen.
+    /// `--target_l0`: the wanted average L0. For each hook, the SAE with the nearest average L0 is chosen.
     package var targetL0 = 50
     /// `--sae_dir`: the folder of local SAEs; nil for SAEs of the Hub.
     package var saeDirectory: String?

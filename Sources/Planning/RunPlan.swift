@@ -18,9 +18,9 @@ package struct RunPlan: Codable, Sendable {
     /// The flags that select documents.
     package let selection: Selection
     /// The authors with their accepted documents, in the order of their first accepted documents. Empty in a worker,
-    /// because the worker's task has the documents of its authors.
+    /// whose task has the documents.
     package private(set) var authors: [AuthorDocuments]
-    /// The number of rows of every array: the largest number of documents of an author (D).
+    /// The first dimension of the output arrays: the largest number of documents of an author.
     package let rows: Int
     /// The limit on the size of a batch.
     package let batchLimit: BatchLimit
@@ -48,8 +48,8 @@ package struct RunPlan: Codable, Sendable {
     package let workers: Int
     /// The number of threads of each worker.
     package let threads: Int
-    /// The name of the limit that reduces the number of threads, such as "cgroup quota"; nil if no limit does, or if
-    /// `--threads` is given.
+    /// The name of the limit that reduces the number of threads, such as "cgroup quota". Nil without such a limit, or
+    /// with `--threads`.
     package let threadLimit: String?
     /// The command line, for `run.json`.
     package let commandLine: [String]
@@ -61,15 +61,15 @@ package struct RunPlan: Codable, Sendable {
     /// One SAE for each hook, ordered by layer and then site.
     package var saes: [ChosenSAE] { locations.saes }
 
-    /// The number of columns of every array: the largest number of tokens of a document without `<bos>` (T).
+    /// The second dimension of the output arrays: the largest number of tokens of a document, without `<bos>`.
     package var columns: Int { maximumLength - TokenSequence.leadingCount }
     /// The ranks of this invocation's workers, among all ranks from 0 to `worldSize` - 1.
     package var ranks: Range<Int> { placement.rank * workers..<(placement.rank + 1) * workers }
     /// The number of ranks of all invocations.
     package var worldSize: Int { placement.worldSize * workers }
 
-    /// Returns the number of threads and the name of their limit as text, such as "2 threads (cgroup quota)". With
-    /// `each`, the text begins with "2 threads each".
+    /// Returns the number of threads and the name of their limit, such as "2 threads (cgroup quota)". If `each` is
+    /// true, the text begins with "2 threads each".
     package func threadsDescription(each: Bool = false) -> String {
         "\(counted(threads, "thread"))\(each ? " each" : "")"
             + (threadLimit.map { " (\($0))" } ?? "")
@@ -89,10 +89,9 @@ package struct RunPlan: Codable, Sendable {
     /// The kind of device, "cuda" or "cpu". Results of the two kinds differ in their last bits.
     package var deviceKind: String { devices.isEmpty ? "cpu" : "cuda" }
 
-    /// Makes the plan for `options` and the inputs at `locations`, and reads the selected documents of the corpus.
-    /// `devices` are the workers' devices, or empty for the CPU. If results exist under an earlier spelling of the
-    /// label, the run continues them under that spelling, unless `startsAnew` (`--overwrite`) is true. Throws
-    /// `UsageError` and the readers' errors.
+    /// Makes the plan for `options` and the inputs at `locations`, and reads the selected documents. `devices` are
+    /// the workers' devices; empty on the CPU. If `startsAnew` (`--overwrite`) is false, results under an earlier
+    /// spelling of the label are continued under that spelling. Throws `UsageError` and the readers' errors.
     package init(
         _ options: RunOptions, at locations: InputLocations, devices: [DeviceDescription],
         startsAnew: Bool = false
@@ -129,8 +128,8 @@ package struct RunPlan: Codable, Sendable {
         commandLine = options.commandLine
     }
 
-    /// Returns the naming of the output files. If results in `--save_dir` have an earlier spelling of the label, the
-    /// naming has that spelling. Otherwise, the naming has the current spelling.
+    /// Returns the naming of the output files. It has an earlier spelling of the label if `--save_dir` has results
+    /// only under that spelling, and `startsAnew` is false.
     private static func naming(
         _ options: RunOptions, _ locations: InputLocations, _ authors: [AuthorDocuments],
         startsAnew: Bool

@@ -19,21 +19,21 @@ package struct SizeEstimate: Sendable {
 
     /// The number of zero bytes that one byte of DEFLATE encodes. (Two bits encode 258 zero bytes.)
     private static let zerosPerByte = 1032
-    /// The compressed size in bytes of one feature that fires, in dense and in sparse files. `raw` is added with
-    /// `--activation_values raw`, for the activation.
+    /// The compressed size in bytes of one feature that fires, in dense and in sparse files. With
+    /// `--activation_values raw`, the activation takes `raw` bytes more.
     private static let bytesPerFeature = (dense: 3, sparse: 3, raw: 4)
 
-    /// The number of files in `.sae-extract`. Those of the run are the state, the entries for `run.json`, and
-    /// folders. Those of each worker are a journal, a file of receipts, and an unfinished file.
+    /// The number of files in `.sae-extract`. A run has the state, the entries for `run.json`, and folders. A worker
+    /// has a journal, a file of receipts, and an unfinished file.
     private static let ownFiles = (run: 12, worker: 3)
 
     /// The free bytes and free inodes of the file system, plus those that `--overwrite` will free; nil if unknown.
     private let free: (bytes: Int?, files: Int?)
     private let saveDirectory: String
 
-    /// Estimates the files that `plan` still has to write. The number of tokens is estimated from the number of bytes
-    /// of each text. The number of features that fire is the average over complete authors, or the published L0 if no
-    /// author is complete. If `overwriting` is true, existing files are removed first, so they do not count. Throws
+    /// Estimates the files that `plan` still has to write. The number of tokens follows from the sizes of the texts.
+    /// The number of features that fire is the average over complete authors, or the published L0 if no author is
+    /// complete. If `overwriting` is true, existing files do not count, because they are removed first. Throws
     /// `FileError`, and `UsageError` if an array is too large.
     package init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder, overwriting: Bool
@@ -100,8 +100,8 @@ package struct SizeEstimate: Sendable {
         }
     }
 
-    /// Returns the uncompressed size of an author's dense array in bytes. Throws `UsageError` if the size exceeds the
-    /// range of `Int`.
+    /// Returns the uncompressed size in bytes of an author's dense array. Throws `UsageError` if it exceeds the range
+    /// of `Int`.
     private static func denseSize(_ plan: RunPlan, _ dSAE: Int) throws -> Int {
         let size = [plan.columns, dSAE, 4].reduce(plan.rows) { $0.clampedMultiplied(by: $1) }
         guard size < .max else {
@@ -113,8 +113,8 @@ package struct SizeEstimate: Sendable {
         return size
     }
 
-    /// Returns the estimated number of features that fire at a token, by hook. The estimate is the average over
-    /// complete authors, or the published L0 if no author is complete.
+    /// Returns the estimated number of features that fire at a token, by hook: the average over complete authors, or
+    /// the published L0 if no author is complete.
     private static func features(_ inputs: InputFingerprints, _ receipts: Receipts) -> [HookPoint:
         Double]
     {
@@ -131,7 +131,7 @@ package struct SizeEstimate: Sendable {
     }
 
     /// Throws `DiskSpaceError` if the file system of `save_dir` has too little free space. If `ignoringShortage` is
-    /// true, logs a warning instead. If the free space is unknown, logs that and does not throw.
+    /// true, logs a warning instead. If the free space is unknown, only logs this.
     package func check(ignoringShortage: Bool, log: Logger) throws {
         var shortages: [DiskSpaceError.Shortage] = []
         let needed = files.clampedAdding(journals)

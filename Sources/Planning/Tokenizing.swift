@@ -11,11 +11,11 @@ package struct Tokenizing {
     package let tokenizer: any Tokenizer
     /// The tokens before each document.
     package let head: SequenceHead
-    /// The maximum number of tokens of a document (`T`). The tokens after these are dropped.
+    /// The maximum number of tokens of a document. The tokens after these are dropped.
     private let limit: Int
 
     /// Reads the tokenizer of `plan`'s checkpoint. Throws the readers' errors. Throws `CheckpointError` if the
-    /// embedding has fewer rows than the tokenizer has ids, and `UsageError` if the prefix is too long for the model.
+    /// embedding has too few rows for the tokenizer's ids, and `UsageError` if the prefix is too long for the model.
     package init(_ plan: RunPlan) throws {
         let configPath = plan.locations.model.config + "/config.json"
         let config = try Gemma2Config(path: configPath)
@@ -58,8 +58,7 @@ package struct Tokenizing {
     }
 }
 
-/// The tokens before each document: the leading token and the prefix. The model reads them, but the output has no
-/// rows for them.
+/// The tokens before each document: the leading token and the prefix. The output has no rows for them.
 package struct SequenceHead {
     /// The leading token, then the tokens of the prefix.
     package let tokens: [TokenID]

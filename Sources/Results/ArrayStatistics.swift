@@ -56,7 +56,7 @@ struct ArrayStatistics {
     }
 
     /// Returns a function that converts the bits of an element of NumPy's type `descr` to a number. The default case
-    /// handles unsigned integers and bool.
+    /// is for unsigned integers and bool.
     private static func decoder(_ descr: String) -> (UInt64) -> Double {
         switch descr.dropFirst() {
         case "f2": { Double(Float16(bitPattern: UInt16(truncatingIfNeeded: $0))) }

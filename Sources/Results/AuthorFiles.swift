@@ -6,18 +6,17 @@ import Files
 import FoundationEssentials
 import RunFiles
 
-/// An activations file, dense or sparse: which features fire at each token. `forEachEntry` reads its entries in
-/// order.
+/// An activations file, dense or sparse. Its entries are the nonzero elements: the features that fire at each token.
 package struct ActivationsFile: Sendable {
     /// Path of the file.
     package let path: String
     /// Whether the file holds a CSR matrix.
     package let isSparse: Bool
-    /// D, the number of documents. For a sparse file without metadata, 1.
+    /// The number of documents. For a sparse file without metadata, 1.
     package let documents: Int
-    /// T, the number of positions of each document. For a sparse file without metadata, the number of all rows.
+    /// The number of positions of each document. For a sparse file without metadata, the number of all rows.
     package let positions: Int
-    /// F, the number of features of the SAE.
+    /// The number of features of the SAE.
     package let features: Int
     /// The content of the file's member `metadata`. Nil if the file has no such member.
     package let metadata: FeatureMetadata?
@@ -30,8 +29,8 @@ package struct ActivationsFile: Sendable {
             || names.isSuperset(of: ["indices", "indptr", "format", "shape", "data"])
     }
 
-    /// Reads the headers and the metadata of the file at `path`, but not its entries. Throws `FileError`, `NPZError`
-    /// or `ResultsError`.
+    /// Reads the headers and the metadata of the file at `path`, but no entries. Throws `FileError`, `NPZError` or
+    /// `ResultsError`.
     package init(path: String) throws {
         let reader = try NPZReader(path: path)
         (self.path, self.reader) = (path, reader)
@@ -94,8 +93,8 @@ package struct ActivationsFile: Sendable {
                 throw bad("its metadata has \(count) documents, its array \(documents)")
             }
         }
-        // Limits the shape, because readers allocate counters for each document and feature. A small file can claim
-        // any shape if its array is compressed or empty.
+        // Limits the shape. A small file can claim any shape, and readers allocate counters for each document and
+        // feature.
         guard SizeLimits.allow(documents: documents, tokens: positions, features: features),
             documents * positions <= SizeLimits.rows
         else {
@@ -105,10 +104,9 @@ package struct ActivationsFile: Sendable {
         }
     }
 
-    /// Calls `body` with the row, the feature and the value of each nonzero entry. The row is
-    /// `document · positions + position`. Rows ascend, and features ascend within a row. Throws `NPZError` or
-    /// `ResultsError` if the file is damaged; `body` has then been called with the entries before the damage.
-    /// Rethrows what `body` throws.
+    /// Calls `body` with the row, the feature and the value of each entry. The row of a token is its document times
+    /// `positions`, plus its position. Rows ascend, and features ascend within a row. Throws `NPZError` or
+    /// `ResultsError` if the file is damaged, possibly after calls of `body`. Throws what `body` throws.
     package func forEachEntry(
         _ body: (_ row: Int, _ feature: Int, _ value: Float) throws -> Void
     ) throws {
@@ -116,8 +114,7 @@ package struct ActivationsFile: Sendable {
             try forEachSparseEntry(body)
         } else {
             let features = features
-            // Entries of one row follow each other, so the row is computed only when it changes. A division for each
-            // entry would make the loop take twice as long.
+            // Computes the row only when it changes. A division for each entry would double the time of the loop.
             var (row, start) = (0, 0)
             try reader.scan("activations").forEachNonzero { index, bits in
                 if index - start >= features {
@@ -133,7 +130,7 @@ package struct ActivationsFile: Sendable {
 
     private func forEachSparseEntry(_ body: (Int, Int, Float) throws -> Void) throws {
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
-        // Checks the headers before the data are read. A compressed array can claim any size, and reading it would
+        // Checks the headers before it reads the data. A compressed array can claim any size, and reading it would
         // allocate that much memory.
         let (starts, count) = (
             try reader.scan("indptr"), try reader.scan("indices").header.shape.first ?? 0
@@ -167,9 +164,9 @@ package struct ActivationsFile: Sendable {
         }
     }
 
-    /// Returns each row that has entries, with the end of its range in `indices`. The ends ascend to `count`. The
-    /// result has at most `count` elements, even if the matrix has many more rows. Throws `ResultsError` if `starts`
-    /// (the array indptr) is invalid.
+    /// Returns each row that has entries, with the end of its range in `indices`. Rows without entries are left out,
+    /// so the result has at most `count` elements. Throws `ResultsError` unless `starts` (the array indptr) ascends
+    /// from 0 to `count`.
     private func rowEnds(_ starts: ArrayScan, count: Int) throws -> [(row: Int, end: Int)] {
         func bad(_ reason: String) -> ResultsError { .badFile(path: path, reason: reason) }
         let isWide = starts.elementSize == 8
@@ -204,8 +201,8 @@ package struct ActivationsFile: Sendable {
     }
 }
 
-/// Limits on the arrays of results that this program reads. They are far larger than the arrays of a run. Without
-/// them, the shape in a small file could make the reader allocate any amount of memory.
+/// Limits on the arrays that are read, far above those of a run. Without limits, a small file could claim a shape for
+/// which the reader would allocate any amount of memory.
 enum SizeLimits {
     private static let documents = 1 << 24
     private static let tokens = 1 << 20

@@ -4,16 +4,17 @@ import FoundationEssentials
 
 /// A passage of a document, as a context of one feature.
 struct FeatureContext: Sendable {
-    /// The index of the author in the run, the index of the document among the author's documents, and the passage's
-    /// positions in the document.
+    /// The index of the author in the run.
     var author: Int
+    /// The index of the document among the author's documents.
     var document: Int
+    /// The positions of the passage in the document.
     var positions: Range<Int>
-    /// The tokens of the passage at which the feature fires: the offset from the passage's first position, and the
+    /// The tokens of the passage at which the feature fires: the offset from the passage's first token, and the
     /// activation.
     var fires: [(offset: Int, value: Float)]
-    /// If the files hold activations, the largest activation in the document. If they hold ones, the largest number
-    /// of tokens within a window of `span` tokens at which the feature fires.
+    /// The strength of the passage. If the files hold activations, it is the largest activation in the document. If
+    /// they hold ones, it is the largest number of tokens at which the feature fires in a window of `span` tokens.
     var score: Float
     /// The number of the author's passages that are stronger than this one.
     var rank = 0
@@ -22,14 +23,14 @@ struct FeatureContext: Sendable {
     static let length = 26
     /// The maximum number of tokens of a passage before its strongest token.
     static let lead = 12
-    /// If the files hold ones, a passage is chosen by the window of this many tokens in which the feature fires most
-    /// often.
+    /// The number of tokens of a window. If the files hold ones, the passage contains the window in which the feature
+    /// fires most often.
     static let span = 12
 
-    /// Returns the strongest passages of `author` for each of `features`, strongest first: at most one for each
-    /// document and at most `limit` for each feature. `hasValues` says whether the file holds activations instead of
-    /// ones. Throws what `ActivationsFile.forEachEntry` throws, and `ResultsError` if one of `features` fires at
-    /// padding.
+    /// Returns the strongest passages of `author` for each of `features`, strongest first. A document has at most one
+    /// passage, and a feature at most `limit`. `hasValues` tells whether the file holds activations or ones. Throws
+    /// what `ActivationsFile.forEachEntry` throws, and `ResultsError` if the file seems to have changed since
+    /// `FeatureCounts` read it.
     static func find(
         _ features: [Int], in file: ActivationsFile, author: Int, lengths: [Int], hasValues: Bool,
         limit: Int
@@ -46,8 +47,8 @@ struct FeatureContext: Sendable {
             var rest = fires[...]
             while let first = rest.first {
                 let document = first.row / file.positions
-                // `FeatureCounts` has already checked that no feature fires at padding. So the file has changed since
-                // then.
+                // If a feature fires at padding, the file has changed, because `FeatureCounts` has checked this
+                // before.
                 guard document < lengths.count, first.row % file.positions < lengths[document]
                 else {
                     throw ResultsError.badFile(
@@ -70,8 +71,8 @@ struct FeatureContext: Sendable {
         }
     }
 
-    /// Makes the strongest passage of a document. `fires` has all positions of the document at which the feature
-    /// fires, with its activations.
+    /// Makes the strongest passage of a document. `fires` has all positions in the document at which the feature
+    /// fires, with the activations.
     private init(
         author: Int, document: Int, fires: [(position: Int, value: Float)], length: Int,
         hasValues: Bool
@@ -100,8 +101,8 @@ struct FeatureContext: Sendable {
         self.score = score
     }
 
-    /// Returns the strongest of several authors' passages, strongest first. Passages with equal scores alternate
-    /// between authors.
+    /// Returns the `limit` strongest of several authors' passages, strongest first. Among equal scores, takes the
+    /// authors in turn.
     static func strongest(_ contexts: [FeatureContext], limit: Int) -> [FeatureContext] {
         Array(
             contexts.sorted {

@@ -10,8 +10,7 @@ package struct Distribution: Equatable, Sendable {
     package let count: Int
     /// The mean; 0 if `count` is 0.
     package let mean: Double
-    /// The 5th, 25th, 50th, 75th and 95th percentiles, interpolated linearly between neighbours, like NumPy's
-    /// default.
+    /// The 5th, 25th, 50th, 75th and 95th percentiles, with linear interpolation, which is NumPy's default.
     package let percentiles: [Double]
     /// The largest number; 0 if `count` is 0.
     package let maximum: Double
@@ -93,7 +92,7 @@ extension JSONValue {
     /// Returns `value`, or null if it is NaN or infinite, which JSON cannot express.
     static func finite(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
 
-    /// Returns `value` rounded to `places` decimals, as an integer if the result is whole; null if `value` is not
+    /// Returns `value` rounded to `places` decimals: an integer if the result is whole, null if `value` is not
     /// finite.
     static func rounded(_ value: Double, _ places: Int) -> JSONValue {
         guard value.isFinite else { return .null }

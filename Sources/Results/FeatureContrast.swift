@@ -4,15 +4,15 @@ import Glibc
 
 /// Compares how often a feature fires at each author's tokens with how often it fires at all other authors' tokens.
 struct FeatureContrast {
-    /// For each author: the natural logarithm of the odds ratio of firing at a token, this author compared with all
-    /// others. 0 if this author or all others have no tokens.
+    /// For each author: the natural logarithm of the odds ratio. It compares the odds that the feature fires at a
+    /// token of this author with the odds at a token of all others. 0 if this author or all others have no tokens.
     let logOdds: [Double]
-    /// For each author: the log odds ratio divided by its standard error. The standard error assumes independent
-    /// tokens. Tokens of a document are not independent, so |z| is too large.
+    /// For each author: `logOdds` divided by its standard error. The standard error assumes independent tokens. The
+    /// tokens of a document are not independent, so |z| is too large.
     let z: [Double]
 
-    /// Compares authors by their counts. The feature fires at `counts[a]` of the `tokens[a]` tokens of author a. 0.5
-    /// is added to each cell of the contingency table (Haldane 1955, Anscombe 1956), so that no result is infinite.
+    /// Compares the authors. The feature fires at `counts[a]` of the `tokens[a]` tokens of author a. 0.5 is added to
+    /// each of the four counts of a comparison (Haldane 1955, Anscombe 1956), so that no result is infinite.
     init(counts: [Int], tokens: [Int]) {
         let (allCounts, allTokens) = (counts.reduce(0, +), tokens.reduce(0, +))
         var (logOdds, z) = ([Double](), [Double]())
@@ -36,9 +36,9 @@ struct FeatureContrast {
     /// The largest |z| of all authors.
     var strength: Double { z.reduce(0) { max($0, abs($1)) } }
 
-    /// Returns at most `limit` features that distinguish authors best, in descending order of `strength`. Takes the
-    /// best feature of each author in turn, so that authors with few tokens also get features. If only one author has
-    /// tokens, returns the features that fire most often. `contrasts` has only features that fire at least once.
+    /// Returns at most `limit` features, in descending order of `strength`. Takes the feature with the highest z of
+    /// each author in turn, so that authors with few tokens also get features. If only one author has tokens, returns
+    /// the features that fire most often. `contrasts` has only features that fire at least once.
     static func choose(
         _ contrasts: [(feature: Int, contrast: FeatureContrast, count: Int)], limit: Int
     ) -> [Int] {

@@ -17,17 +17,16 @@ struct FeatureCounts: Sendable {
     /// The number of entries that are NaN or infinite.
     private(set) var notFinite = 0
 
-    /// Counts the entries of `file`. In document d, the first `lengths[d]` positions are tokens, and the other
-    /// positions are padding. Throws the errors of `ActivationsFile.forEachEntry`, and `ResultsError` if a feature
-    /// fires at padding.
+    /// Counts the entries of `file`. Document d has `lengths[d]` tokens, and its other positions are padding. Throws
+    /// the errors of `ActivationsFile.forEachEntry`, and `ResultsError` if a feature fires at padding.
     init(_ file: ActivationsFile, lengths: [Int]) throws {
         var tokens = [Int32](repeating: 0, count: file.features)
         var documents = tokens
         var lastDocument = [Int32](repeating: -1, count: file.features)
         let positions = file.positions
         var entries = 0
-        // The current row, the number of features that fire in it, and the number of finished rows in which a feature
-        // fires.
+        // `l0` is the number of features that fire in the current row, `l0Row`. `rowsThatFire` is the number of
+        // earlier rows in which a feature fires.
         var (l0Row, l0, rowsThatFire) = (-1, 0, 0)
         var tokensByL0 = [0]
         func endRow() {

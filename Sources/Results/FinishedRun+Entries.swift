@@ -1,5 +1,5 @@
-// Joins the entries of run.json: their SAEs and their authors. Adds the authors that were completed after an entry
-// was written, which receipts list.
+// Joins the entries of run.json: their SAEs and their authors. If authors were completed after an entry was written,
+// adds them from receipts.
 
 import AuthorReceipts
 import ByteJSON
@@ -17,8 +17,8 @@ extension FinishedRun {
         var made: [Kind: Set<Int>] = [:]
         /// The kinds of files that a run has not made for all of its authors.
         var unfinished: Set<Kind> = []
-        /// The completed authors of each state folder and set of SAEs, from receipts. The entries of several ranks
-        /// share them, so they are read once.
+        /// The completed authors, from receipts, by state folder and SAEs. Entries with the same folder and SAEs
+        /// share an element, so its receipts are read once.
         var completed: [String: CompletedAuthors] = [:]
 
         struct Kind: Hashable {
@@ -56,8 +56,8 @@ extension FinishedRun {
             let recorded = max(0, min(entry[.tokens]?.integer ?? 0, 1 << 50))
             let tokens = recorded.clampedAdding(more)
             let isOfAll = entry[.worldSize]?.integer == 1 && tokens > 0
-            // The entry of a rank counts only the tokens of its own authors, so the counts of ranks are added up. An
-            // entry of world size 1 counts the tokens of all authors, so it replaces earlier counts.
+            // An entry with some of the ranks counts only the tokens of their authors, so such counts are added up.
+            // An entry of world size 1 counts the tokens of all authors, so it replaces earlier counts.
             let others = isOfAll ? nil : before
             let counted = tokens.clampedAdding(others?.countedTokens ?? 0)
             let firing = since.map { $0.firingCounts[sae.hook.description] ?? 0 }.clampedSum
@@ -66,8 +66,8 @@ extension FinishedRun {
                 + Double(others?.countedTokens ?? 0) * (others?.meanL0 ?? 0)
             saes.removeAll { $0.hook == sae.hook }
             if let before, before.isOfAllAuthors, before.countedTokens > counted {
-                // The run of this entry has not ended and covers fewer tokens than the earlier entry. So the earlier
-                // mean is kept.
+                // If the earlier entry covers more tokens, the run of this entry has not ended. So the mean of the
+                // earlier entry is kept.
                 var both = before
                 both.hasDense = before.hasDense || format != .sparse
                 both.hasSparse = before.hasSparse || format != .dense
@@ -134,8 +134,8 @@ extension FinishedRun {
 
     // MARK: Completed since
 
-    /// Returns the receipts' data about authors that `entry` lists as not complete. Such receipts may be newer than
-    /// the entry: a run writes its entry at its start, and each of several ranks writes its own.
+    /// Returns what receipts say about the authors that `entry` lists as not complete. These authors may have been
+    /// completed after the entry was written.
     private func completedSince(
         _ entry: JSONObject, _ saes: [EntrySAE], _ format: StorageFormat, _ union: inout EntryUnion
     ) -> [(entry: JSONObject, firingCounts: [String: Int])] {
@@ -158,9 +158,8 @@ extension FinishedRun {
         }
     }
 
-    /// Returns the path of the state folder of `entry`'s run, relative to `directory`, or nil if the path is unknown.
-    /// Older versions did not write the path to the entry. Then the label's only state folder is used; if the label
-    /// has several, the right one is unknown.
+    /// Returns the path of the state folder of `entry`'s run, relative to `directory`. If the entry of an older
+    /// version does not have the path, returns the label's only state folder, or nil if the label has several.
     private func stateFolder(of entry: JSONObject) -> String? {
         if let folder = entry[.state]?.string {
             let place = GuardedPath(directory, below: folder)
@@ -175,8 +174,8 @@ extension FinishedRun {
 
     // MARK: Files that all authors have
 
-    /// Removes the kinds of files that only some authors have, and adds a note for each. Such files exist if a run
-    /// for more layers or another format has not ended. The kinds that all authors have stay.
+    /// Removes the kinds of files that only some authors have, and adds a note for each. Such kinds exist if a run
+    /// for more layers or another format has not ended.
     mutating func leaveOutUnfinishedHooks(_ union: EntryUnion) {
         func count(_ kind: EntryUnion.Kind) -> Int { union.made[kind]?.count ?? 0 }
         func isShown(_ kind: EntryUnion.Kind) -> Bool {

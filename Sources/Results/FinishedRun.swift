@@ -15,8 +15,8 @@ package enum ResultsError: Error, Equatable, CustomStringConvertible {
     case noRun(directory: String)
     /// `run.json` is not a manifest, or a required part of it is missing or invalid.
     case badManifest(path: String, reason: String)
-    /// The folder has results of several models and the user named none; or the user named a model, `asked`, that has
-    /// no results.
+    /// The user must name one of the models in `present`. They named none, or they named `asked`, which has no
+    /// results.
     case whichModel(directory: String, asked: String?, present: [String])
     /// A file of a run does not exist.
     case missingFile(path: String)
@@ -28,15 +28,14 @@ package enum ResultsError: Error, Equatable, CustomStringConvertible {
     case badFile(path: String, reason: String)
     /// A result file is a link to `target`. A report would show the content of the target.
     case link(path: String, target: String)
-    /// The program does not inspect files of this kind. `kind` is the recognized format, or nil if the format is
-    /// unknown.
+    /// The program does not inspect files of this kind. `kind` is the recognized format; nil if it is unknown.
     case otherFile(path: String, kind: String?)
-    /// The document, array, tensor, hook or feature that the user asked for does not exist. `present` lists the
-    /// values that `flag` accepts.
+    /// The user asked for a document, array, tensor, hook or feature that does not exist. `present` lists the values
+    /// that `flag` accepts.
     case absent(what: String, present: [String], flag: String)
 
-    /// Converts `error`, which a reader has thrown for a file that a run wrote. The new message advises to run the
-    /// command again, and not to download the file again. Returns other errors unchanged.
+    /// Converts an error that a reader has thrown for a file of a run. The reader advises to download the file again;
+    /// the new message advises to run the command again. Returns other errors unchanged.
     package static func ofResult(_ error: any Error) -> any Error {
         switch error {
         case let error as NPZError: ResultsError.badFile(path: error.path, reason: error.reason)
@@ -94,8 +93,8 @@ package struct FinishedRun: Sendable {
         package let meanEntropy: Double
         /// The line of the corpus, from 1, on which the author's first document begins; 0 if unknown.
         let firstLine: Int
-        /// For each of the author's files, by name: size and CRC-32 when the file was written. Empty if the manifest
-        /// names no files.
+        /// By the name of the author's file: its size and CRC-32 when it was written. Empty if the manifest names no
+        /// files.
         package internal(set) var files: [String: FileSeal]
 
         /// The number of output tokens of all documents.
@@ -137,9 +136,9 @@ package struct FinishedRun: Sendable {
     package internal(set) var authors: [Author] = []
     /// The tapped hooks with their SAEs, by layer, then site.
     package internal(set) var saes: [TappedSAE] = []
-    /// D, the first dimension of all arrays: the largest number of documents that one author has.
+    /// The first dimension of the output arrays: the largest number of documents of an author.
     package let rows: Int
-    /// T, the second dimension of all arrays: `max_seq_len - 1`.
+    /// The second dimension of the output arrays: `max_seq_len - 1`.
     package let columns: Int
     /// Notes for the user about results that are incomplete or not reproducible.
     package internal(set) var notes: [String] = []
@@ -177,8 +176,8 @@ package struct FinishedRun: Sendable {
         var union = EntryUnion()
         for entry in entries { try add(entry, &union, bad) }
         leaveOutUnfinishedHooks(union)
-        // The entry of a rank lists only the authors of this rank. So the union of all entries is sorted into the
-        // corpus' order.
+        // Each entry lists only the authors of its own ranks. So the joined list must be sorted into the order of the
+        // corpus.
         authors.sort { $0.firstLine < $1.firstLine }
         saes.sort {
             ($0.hook.layer, Site.allCases.firstIndex(of: $0.hook.site)!)
@@ -187,14 +186,14 @@ package struct FinishedRun: Sendable {
         makeNotes(entries)
     }
 
-    /// Returns the label of the model whose file names begin with `start`, or nil if run.json has no such model.
-    /// Throws `FileError` or `ResultsError`.
+    /// Returns the label of the model whose file names begin with `start`. Nil if run.json has no such model. Throws
+    /// `FileError` or `ResultsError`.
     static func label(ofFilesBeginningWith start: String, in directory: String) throws -> String? {
         try entries(in: directory).last { naming(of: $0).start == start }.flatMap(label)
     }
 
-    /// Returns the naming of the files of `entry`. In entries of older versions, which have no `name_in_files`, only
-    /// the slashes of the label are replaced.
+    /// Returns the naming of the files of `entry`. Entries of older versions have no `name_in_files`. Their file
+    /// names have the label with only its slashes replaced.
     private static func naming(of entry: JSONObject) -> OutputNaming {
         entry[.model]?.object?[.nameInFiles]?.string.map { OutputNaming(labelName: $0) }
             ?? OutputNaming(earlierSpellingOf: label(entry) ?? "")
@@ -228,9 +227,9 @@ package struct FinishedRun: Sendable {
         return runs
     }
 
-    /// Returns the entries that describe the present files. These are the entries since the last `--overwrite` that
-    /// have the configuration of the newest entry. An entry that failed without any author does not count as newest:
-    /// the present results may be the reason why its run was refused.
+    /// Returns the entries that describe the present files: those since the last `--overwrite` that have the
+    /// configuration of the newest entry. A failed entry without authors does not count as newest. Its run may have
+    /// been refused because the present results have another configuration.
     private static func current(_ entries: [JSONObject]) -> [JSONObject] {
         let first = entries.lastIndex { $0[.overwrote]?.bool == true } ?? 0
         let newest =
@@ -239,8 +238,7 @@ package struct FinishedRun: Sendable {
             } ?? entries.last!
         func decisive(_ entry: JSONObject) -> [JSONValue?] {
             let settings = entry[.settings]?.object ?? [:]
-            // These settings are ignored: invocations of one run may differ in them, and they do not change any
-            // number.
+            // Invocations of one run may differ in these settings, which do not change any number.
             let ignored = [RunSetting.layers, .layerTypes, .storageFormat].map(\.rawValue)
             return [
                 .object(JSONObject(settings.members.filter { !ignored.contains($0.key) })),
@@ -254,7 +252,7 @@ package struct FinishedRun: Sendable {
     }
 
     private mutating func makeNotes(_ entries: [JSONObject]) {
-        // The entry of a rank lists only the incomplete authors of this rank, so all entries are read.
+        // Each entry lists only the incomplete authors of its own ranks, so all entries are read.
         var seen = Set(authors.map { ExactString($0.name) })
         incompleteAuthors = entries.flatMap { $0[.authorsNotComplete]?.array ?? [] }
             .compactMap(\.string).filter { seen.insert(ExactString($0)).inserted }
@@ -302,8 +300,8 @@ package struct FinishedRun: Sendable {
         }
     }
 
-    /// Returns the ranks of the newest entry's world size that have no entry. Returns none if, for some world size,
-    /// all ranks have entries.
+    /// Returns the ranks that have no entry, among the ranks of the newest entry's world size. Returns none if all
+    /// ranks of any one world size have entries, because these ranks cover all authors.
     private func absentRanks(_ entries: [JSONObject]) -> [Int] {
         var ranks: [Int: Set<Int>] = [:]
         for entry in entries {
@@ -319,8 +317,7 @@ package struct FinishedRun: Sendable {
         return (0..<world).filter { !present.contains($0) }
     }
 
-    /// Returns the value of the setting `name` in the newest invocation, or nil if the invocation has no such
-    /// setting.
+    /// Returns the value of the setting `name` in the newest invocation. Nil if the invocation has no such setting.
     package func setting(_ name: RunSetting) -> JSONValue? { entry[.settings]?.object?[name] }
 
     /// Whether the files hold activations (`activation_values` is raw) instead of ones.
@@ -332,9 +329,9 @@ package struct FinishedRun: Sendable {
     /// Whether the files of all authors of all ranks are complete, and at least one author exists.
     package var isComplete: Bool { isWhole && !authors.isEmpty }
 
-    /// Throws `ResultsError.link` if one of the run's files is a link. In a shared folder, another user may have made
-    /// the link, so that the report would show a private file of the user who runs `report`. Throws `FileError` if
-    /// the folder cannot be read.
+    /// Throws `ResultsError.link` if one of the run's files is a link. Another user of a shared folder could make a
+    /// link to a private file of the user who runs `report`, and the report would show its content. Throws
+    /// `FileError` if the folder cannot be read.
     package func checkForLinks() throws {
         let folder = try Folder(directory)
         let names = saes.flatMap { sae in
@@ -361,8 +358,8 @@ package struct FinishedRun: Sendable {
         return fileExists(paths[0]) ? paths[0] : paths[1]
     }
 
-    /// Opens the activations file at `path`. Throws `ResultsError` if the file does not have this run's shape and
-    /// `sae`'s number of features. Also throws the errors of `ActivationsFile.init`.
+    /// Opens the activations file at `path`. Throws `ResultsError` unless the file has this run's shape and as many
+    /// features as `sae`. Also throws the errors of `ActivationsFile.init`.
     func activations(_ path: String, _ sae: TappedSAE) throws -> ActivationsFile {
         let file = try ActivationsFile(path: path)
         guard file.documents == rows, file.positions == columns, file.features == sae.width else {

@@ -14,8 +14,8 @@ extension Inspection {
         let file = try ActivationsFile(path: path)
         let output = OutputName(path: path)
         let elements = file.documents * file.positions * file.features
-        // Without metadata, all rows count as tokens. An array without elements can claim any number of rows, so none
-        // of its rows count.
+        // Without metadata, all rows count as tokens. If the array has no elements, no rows count, because its shape
+        // can claim any number of them.
         let lengths =
             file.metadata?.tokensPerDocument.map(Int.init)
             ?? Array(repeating: file.positions, count: elements > 0 ? file.documents : 0)
@@ -137,8 +137,8 @@ extension Inspection {
             totals[feature, default: (0, 0)].count += 1
             totals[feature]!.value = max(totals[feature]!.value, value)
         }
-        // Orders features by activation. If activations are equal, as in files of ones, the feature that fires more
-        // often in the document is stronger.
+        // If activations are equal, as in files of ones, the feature that fires at more tokens of the document is
+        // stronger.
         func isStronger(_ a: (feature: Int, value: Float), _ b: (feature: Int, value: Float))
             -> Bool
         {
@@ -300,8 +300,8 @@ extension Inspection {
         let folder = parentFolder(of: path)
         let pieces = try? AuthorFiles.tokens(output.sibling(.tokens, of: path))
         let known = Inspection.lengths(of: output, in: folder)
-        // Padding is 0, but the value of a token may be 0 too. Lengths from run.json are exact. Without them, zeros
-        // at the end count as padding.
+        // The lengths in run.json are exact. Without them, zeros at the end of a row count as padding, although the
+        // value of a token can be 0 too.
         let lengths = (0..<rows).map { row -> Int in
             if let known { return row < known.count ? min(known[row], shape[1]) : 0 }
             let own = values[row * shape[1]..<(row + 1) * shape[1]]
@@ -352,8 +352,8 @@ extension Inspection {
         ])
     }
 
-    /// Returns the number of tokens of each of an author's documents, from run.json in `folder`. Returns nil if
-    /// run.json is missing or does not describe this author's files.
+    /// Returns the number of tokens of each document of an author, from run.json in `folder`. Nil if run.json is
+    /// missing or does not describe the author's files.
     static func lengths(of output: OutputName, in folder: String) -> [Int]? {
         let folder = folder.isEmpty ? "." : folder
         guard

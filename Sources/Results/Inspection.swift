@@ -12,8 +12,8 @@ package struct InspectionOptions: Sendable {
     package var top = 10
     /// Index of the document to show, from 0. Nil if no document is to be shown.
     package var document: Int?
-    /// Name of the only array or tensor whose statistics are computed. If it is nil, statistics are computed for all
-    /// arrays of a `.npz` file and for no tensor of a `.safetensors` file.
+    /// Name of the array or tensor whose statistics are computed. If it is nil, statistics are computed for all
+    /// arrays of a `.npz` file, but for no tensor of a `.safetensors` file.
     package var array: String?
     /// Label of the model to show, if a folder has results of several models.
     package var model: String?
@@ -29,8 +29,8 @@ package struct Inspection {
     /// The same facts as JSON, for scripts.
     package internal(set) var json: JSONObject = [:]
 
-    /// Inspects the file or folder at `path`. Dense arrays are read as a stream, and never loaded whole. Throws
-    /// `ResultsError`, and the errors of the file's reader.
+    /// Inspects the file or folder at `path`. Dense activations are never loaded whole. Throws `ResultsError`, and
+    /// the errors of the file's reader.
     package init(_ path: String, _ options: InspectionOptions = InspectionOptions()) throws {
         let name = path.split(separator: "/").last.map(String.init) ?? path
         if isDirectory(path) {
@@ -56,9 +56,9 @@ package struct Inspection {
         if json["path"] == nil { json["path"] = .string(path) }
     }
 
-    /// Inspects a `.npz` file. `isOurs` tells whether the file has a name that a run gives. A file of another program
-    /// may have arrays with the names of activations but other content. If such a file cannot be read as activations,
-    /// its arrays are listed instead.
+    /// Inspects a `.npz` file. `isOurs` tells whether its name is that of a run's file. A file of another program may
+    /// have arrays with the same names but other content. If such a file cannot be read as activations, its arrays
+    /// are listed.
     mutating func inspectArchive(
         _ reader: NPZReader, _ path: String, isOurs: Bool, _ options: InspectionOptions
     ) throws {

@@ -1,5 +1,5 @@
-// Finds the SAEs that have pages on neuronpedia.org. scripts/make/neuronpedia_table.py makes the table of these SAEs
-// from the list of pretrained SAEs in sae-lens.
+// Finds the pages of SAEs on neuronpedia.org. scripts/make/neuronpedia_table.py makes the table of pages from the
+// list of pretrained SAEs in sae-lens.
 
 import ByteJSON
 import CReport
@@ -18,7 +18,7 @@ struct NeuronpediaPages {
     }
 
     /// Returns the part of a page's address before the feature's number, such as `gemma-2-2b/5-gemmascope-res-16k`.
-    /// Returns nil if the SAE has no page.
+    /// Nil if the SAE has no page.
     func page(of sae: FinishedRun.TappedSAE, label: String) -> String? {
         let repository = ScopeSize(label: label).repositoryName(site: sae.hook.site.rawValue)
         return table[repository]?.object?[sae.name]?.string

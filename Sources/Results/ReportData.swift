@@ -31,8 +31,8 @@ package struct ReportData {
 
     /// The number of bins of each histogram.
     private static let bins = 60
-    /// The upper ends of the last bins, in nats. Few cross-entropies are above 20. The entropy is at most ln 256,000
-    /// = 12.45, because the vocabulary has 256,000 tokens.
+    /// The upper ends of the histograms, in nats. Few cross-entropies are above 20. No entropy is above ln 256,000 =
+    /// 12.45, because the vocabulary has 256,000 tokens.
     private static let ends = (crossEntropy: 20.0, entropy: 12.5)
 
     /// Makes a collector for a report on `run`.
@@ -41,9 +41,8 @@ package struct ReportData {
         pages = NeuronpediaPages()
     }
 
-    /// Reads all files of the run and returns the report's data. Reads each activations file twice, and several files
-    /// in parallel. Calls `progress` before each SAE. Throws the errors of the files' readers, and
-    /// `ResultsError.absent` if an extra feature or its hook does not exist.
+    /// Reads all files of the run and returns the report's data. Calls `progress` before each SAE. Throws the errors
+    /// of the files' readers. Throws `ResultsError.absent` if an extra feature or its hook does not exist.
     package func json(_ progress: (FinishedRun.TappedSAE) -> Void) throws -> JSONObject {
         for (hook, features) in options.extraFeatures {
             guard let sae = run.saes.first(where: { $0.hook == hook }) else {
@@ -106,8 +105,8 @@ package struct ReportData {
         ]
     }
 
-    /// Calls `body` for each author, in parallel, and returns the results in the authors' order. Throws the error of
-    /// the first author, in that order, for which `body` throws.
+    /// Calls `body` for each author, in parallel. Returns the results in the authors' order. If calls of `body`
+    /// throw, throws the error of the first of these authors.
     private func forEachAuthor<Result: Sendable>(
         _ body: (Int, FinishedRun.Author) throws -> Result
     ) throws -> [Result] {

@@ -12,8 +12,8 @@ package enum ReportPage {
         var json: [UInt8] = []
         JSONText.append(compact: .object(data), to: &json)
         var page: [UInt8] = []
-        // A placeholder in page.html is a name between two @ characters, such as @TITLE@. All placeholders are
-        // replaced in one pass, so that the inserted content is not searched for placeholders.
+        // A placeholder in page.html is a name between two @ characters, such as @TITLE@. All are replaced in one
+        // pass, because the inserted content may look like a placeholder.
         let parts: [String: [UInt8]] = [
             "TITLE": titleText(title), "CSS": embedded(creport_css()),
             "JS": embedded(creport_js()), "DATA": withoutTags(json),

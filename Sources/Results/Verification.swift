@@ -31,17 +31,18 @@ package struct Verification {
         self.run = run
     }
 
-    /// Checks every file, author by author, and passes each finding to `report` in order. Returns whether all files
-    /// are valid.
+    /// Checks every file, author by author, and passes each finding to `report` in order. Returns whether everything
+    /// is valid.
     ///
-    /// Size and CRC-32 are compared with `run.json`. The content is checked too, even if they differ:
+    /// A file must have the size and CRC-32 that `run.json` records, if it records them. The content must be valid
+    /// too:
     /// - header, shape, dtype, metadata, and the CRC of each member of a `.npz` file;
     /// - padding is zero; values are ones, or above the threshold in a raw run;
     /// - a sparse file has the same entries as the dense file;
     /// - metrics are finite, not negative, and have the mean that `run.json` records;
     /// - the number of tokens and texts is the recorded number.
     ///
-    /// If all files are valid, the `mean_l0` values in `run.json` are compared with the files.
+    /// If all files are valid, each `mean_l0` over all authors in `run.json` must agree with them.
     package func check(_ report: (FileFinding) throws -> Void) rethrows -> Bool {
         var isGood = true
         let counts = Mutex([HookPoint: Int]())
@@ -82,7 +83,7 @@ package struct Verification {
         run.authors.flatMap { author in names(of: author).filter { author.files[$0] == nil } }
     }
 
-    /// Returns the names of the files in the folder that belong to this model but are not listed in `run.json`.
+    /// Returns the names of the files in the folder that have this model's label but are not listed in `run.json`.
     /// Throws `FileError`.
     package func strangers() throws -> [String] {
         let known = Set(run.authors.flatMap { names(of: $0) }.map(ExactString.init))
@@ -99,8 +100,8 @@ package struct Verification {
             }
     }
 
-    /// Returns the checks of an author's files, in order. The dense and the sparse file of a hook are one check,
-    /// because they are compared with each other.
+    /// Returns the checks of an author's files, in order. The dense and the sparse file of a hook have one check
+    /// together, which compares them.
     private func checks(
         of author: FinishedRun.Author, _ counted: @escaping @Sendable (HookPoint, Int) -> Void
     ) -> [@Sendable () -> [FileFinding]] {
@@ -155,7 +156,7 @@ private func finding(
                 ? "has CRC-32 \(hexadecimal(found.crc32)), but the run wrote \(hexadecimal(seal.crc32))"
                 : "has \(found.size) bytes, but the run wrote \(seal.size)"
         }
-        // Checks the content even if the checksum differs. Reason: the error about the content tells how the file has
+        // Checks the content even if the checksum differs, because an error in the content tells how the file has
         // changed.
         let content: Result<String, any Error> = Result { try describe() }
         if case .failure(let error as UnexpectedFileError) = content, case .pointer = error.kind {
@@ -184,8 +185,8 @@ private func finding(
     }
 }
 
-/// Returns the message of `error` without the file's path at its beginning, because the output line already begins
-/// with the file's name.
+/// Returns the message of `error` without the path at its beginning. The output line already begins with the file's
+/// name.
 private func withoutPath(_ error: any Error, _ path: String) -> String {
     let message = "\(error)"
     return message.hasPrefix("\(path): ") ? String(message.dropFirst(path.count + 2)) : message
@@ -271,8 +272,8 @@ private struct Entries: Equatable {
 
 /// Checks the activations file `file`. Returns its description and its number of entries.
 ///
-/// If the run has dense and sparse files, the first call gets the dense file and stores its entries in `first`. The
-/// second call gets the sparse file and throws unless the sparse file has the same entries.
+/// If the run has dense and sparse files, the dense file is checked first, and its entries are stored in `first`.
+/// Then the sparse file is checked. Throws if its entries differ from `first`.
 private func describe(
     _ run: FinishedRun, _ author: FinishedRun.Author, _ sae: FinishedRun.TappedSAE,
     _ file: ActivationsFile, _ first: inout Entries?

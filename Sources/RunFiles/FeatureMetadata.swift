@@ -1,5 +1,5 @@
-// The member `metadata` of an activations file: a pickled dictionary, written without Python. It has the same objects
-// as the pickle that NumPy 1.26 writes for `np.savez(…, metadata={…})`. NumPy 2 reads it without a warning.
+// The member `metadata` of an activations file: a pickled dictionary, written without Python. Its objects are those
+// that NumPy 1.26 pickles for `np.savez(…, metadata={…})`. NumPy 2 reads them without a warning.
 
 import ArrayFiles
 

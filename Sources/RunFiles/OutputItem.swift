@@ -26,8 +26,7 @@ package enum OutputItem: Hashable, Codable {
 }
 
 extension OutputItem {
-    /// Returns the files that every author has: the activations at `hooks` in `format`, then metrics, tokens and
-    /// texts.
+    /// Returns the files of each author: the activations at `hooks` in `format`, then metrics, tokens and texts.
     package static func items(of hooks: [HookPoint], in format: StorageFormat) -> [OutputItem] {
         hooks.flatMap { hook in
             format.kinds.map { .activations(hook, isSparse: $0) }

@@ -4,8 +4,7 @@
 //   sae__{label}__{site}__activations__{author}__layer_{N}.sparse.npz     activations of a hook, CSR
 //   sae__{label}__{kind}__{author}.{npy|json}                             the other files of an author
 //
-// `OutputNaming` encodes the label and the author so that "__" does not occur in them. Earlier versions encoded
-// labels in another way, so their labels can contain "__".
+// The label and the author are encoded so that they have no "__". Only labels of earlier versions can have "__".
 
 import Files
 import Hooks
@@ -27,11 +26,9 @@ package struct OutputName {
     private static let activations = "activations"
     private static let layer = "layer_"
 
-    /// Parses `name`. Nil if no run writes a file with such a name. Does not check the layer and the ending of an
-    /// activations file.
+    /// Parses `name`. Nil if it does not fit the pattern. For an activations file, accepts any text after `__layer_`.
     package init?(_ name: String) {
-        // Compares bytes, because a combining mark at the start of an author's name forms one `Character` with the
-        // "_" before it.
+        // Works on bytes. As a `String`, a combining mark at the start of the author would join the "_" before it.
         let bytes = Array(name.utf8)[...]
         guard bytes.starts(with: OutputName.prefix.utf8) else { return nil }
         for kind in OutputNaming.Kind.allCases {
@@ -59,8 +56,7 @@ package struct OutputName {
         self.init(path.split(separator: "/").last.map(String.init) ?? path)
     }
 
-    /// Removes `ending` and splits the rest at its last separator. Nil if `bytes` do not end in `ending` or have no
-    /// separator.
+    /// Removes `ending` and splits the rest at its last `__`. Nil if `bytes` do not end in `ending` or have no `__`.
     private static func split(
         _ bytes: ArraySlice<UInt8>, ending: String
     ) -> (head: ArraySlice<UInt8>, author: String)? {
@@ -72,8 +68,8 @@ package struct OutputName {
         )
     }
 
-    /// Removes `part` from the end of `head`; the separator before `part` stays. Nil if `head` does not end in a
-    /// separator and `part`.
+    /// Removes `part` from the end of `head`, and keeps the `__` before it. Nil if `head` does not end in `__` and
+    /// `part`.
     private static func removing(_ part: String, from head: ArraySlice<UInt8>) -> String? {
         head.ends(with: separator + part)
             ? String(decoding: head.dropLast(part.utf8.count), as: UTF8.self) : nil

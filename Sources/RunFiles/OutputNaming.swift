@@ -9,12 +9,11 @@ import Hooks
 package struct OutputNaming: Codable, Equatable, Sendable {
     /// The label in the form that file names have, percent-encoded.
     package let labelName: String
-    /// The label as the name of a folder in `.sae-extract`. More characters are encoded, so that every file system
-    /// accepts it.
+    /// The label as the name of a folder in `.sae-extract`. Characters that some file systems refuse are encoded too.
     package let folderName: String
 
-    /// Creates the naming for `label`. Slashes become underscores, and the rest is encoded as authors' names are. So
-    /// the encoded label has no `__`, and programs that split names at `__` find the whole label.
+    /// Creates the naming for `label`. Slashes become underscores, and the rest is encoded like the names of authors.
+    /// So the encoded label has no `__`, at which other programs split file names.
     package init(label: String) {
         labelName = String(
             decoding: OutputNaming.units(OutputNaming.withoutSlashes(label)).joined(), as: UTF8.self
@@ -34,18 +33,18 @@ package struct OutputNaming: Codable, Equatable, Sendable {
         folderName = OutputNaming.folderName(labelName)
     }
 
-    /// Replaces slashes by underscores. Compares Unicode scalars, because a slash and a combining mark after it form
-    /// one `Character`.
+    /// Replaces slashes by underscores. Works on Unicode scalars, because a slash joins with a combining mark after
+    /// it into one `Character`.
     private static func withoutSlashes(_ label: String) -> String {
         String(String.UnicodeScalarView(label.unicodeScalars.map { $0 == "/" ? "_" : $0 }))
     }
 
-    /// The ASCII characters that some file systems refuse in names, apart from control characters. Most of these file
-    /// systems belong to Windows.
+    /// The ASCII characters that some file systems, mostly those of Windows, refuse in names; without control
+    /// characters.
     package static let refusedCharacters = Array(":?\"<>|*\\".utf8)
 
-    /// Encodes the characters that the file systems of Windows refuse in the name of a folder: special characters, a
-    /// dot or space at the end, and the first character of a device name such as `CON`.
+    /// Encodes what the file systems of Windows refuse in the name of a folder: special characters, a dot or space at
+    /// the end, and names of devices such as `CON`, of which the first character is encoded.
     private static func folderName(_ name: String) -> String {
         let bytes = Array(name.utf8)
         let stem = name.prefix { $0 != "." }.uppercased()
@@ -64,7 +63,7 @@ package struct OutputNaming: Codable, Equatable, Sendable {
     /// The start of all names of this label: `sae__{label}__`.
     package var start: String { OutputName.start(labelName: labelName) }
 
-    /// The kinds of an author's files other than activations. D is the largest number of documents of an author, T
+    /// The kinds of an author's files other than activations. D is the largest number of documents of an author. T is
     /// the largest number of tokens of a document.
     package enum Kind: String, CaseIterable, Codable, Sendable {
         /// The entropy of the prediction at each token, in nats: float16 (D, T).
@@ -106,8 +105,8 @@ package struct OutputNaming: Codable, Equatable, Sendable {
         Array("%\(hexadecimal([byte]).uppercased())".utf8)
     }
 
-    /// Encodes `name` as a part of a file name. Each element of the result is one byte or one escape. Readers split
-    /// names at `__`. So underscores are escaped at the start, at the end, and next to another underscore. An empty
+    /// Encodes `name` as a part of a file name. Each element of the result is one byte or one escape. An underscore
+    /// is escaped at the start, at the end, and next to another one, because readers split names at `__`. An empty
     /// name becomes `%`.
     private static func units(_ name: String) -> [[UInt8]] {
         let bytes = Array(name.utf8)
@@ -125,8 +124,8 @@ package struct OutputNaming: Codable, Equatable, Sendable {
         }
     }
 
-    /// Returns an author's name in the form that file names have. If the encoded name has more than 150 bytes, it is
-    /// cut. Then `%-` and the first 8 bytes of the SHA-256 of the author's name follow, as 16 hexadecimal digits.
+    /// Returns an author's name in the form that file names have. If it would have more than 150 bytes, it is cut.
+    /// Then `%-` and 16 hexadecimal digits follow, which are the first 8 bytes of the SHA-256 of the whole name.
     package func encoded(_ author: String) -> String {
         let bytes = Array(author.utf8)
         let units = OutputNaming.units(author)

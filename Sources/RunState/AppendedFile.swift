@@ -6,8 +6,8 @@ import Glibc
 
 /// Functions that name, check or shorten a file to which one process appends.
 enum AppendedFile {
-    /// Returns a file name without its ending. Names sort by time, and no other process on any machine makes the same
-    /// name.
+    /// Returns a new file name, without its ending. Names sort by time. A random number keeps the names of different
+    /// processes apart.
     static func newName(host: String, process: Int32) -> String {
         let time = Date().formatted(.iso8601).filter { $0.isLetter || $0.isNumber }
         let host = host.filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
@@ -15,8 +15,8 @@ enum AppendedFile {
         return "\(time)-\(host.prefix(40))-\(process)-\(id)"
     }
 
-    /// Throws `StateRemovedError` if `place` no longer names the file that is open as `descriptor`. Other processes
-    /// would not find the content of the file then.
+    /// Throws `StateRemovedError` if `place` no longer names the file that is open as `descriptor`. In a removed or
+    /// replaced file, other processes would not find the content.
     static func checkInPlace(_ descriptor: Int32, _ place: GuardedPath) throws {
         var own = stat()
         guard fstat(descriptor, &own) == 0, let there = try? place.status(),

@@ -33,8 +33,8 @@ package struct AuthorJournal {
         return documents
     }
 
-    /// Returns the number of features of `hook` that fired in the batch, over all tokens. Throws `FileError` and
-    /// `JournalChangedError`.
+    /// Returns the number of features that fired at `hook`, summed over all tokens of the batch. Throws `FileError`
+    /// and `JournalChangedError`.
     package func firingCount(_ hook: HookPoint, of batch: Int) throws -> Int {
         try union.firingCount(hook, author: number, batch: batch)
     }

@@ -1,4 +1,4 @@
-// Encodes, checks and decodes the sections of a batch record. A decoder may only get bytes that a check has accepted.
+// Encodes, checks and decodes the sections of a batch record. Only bytes that a check has accepted may be decoded.
 
 import Hooks
 import RunFiles
@@ -17,8 +17,8 @@ extension BatchRecord {
         parts = records.count
     }
 
-    /// Returns the encoded sections. Encodes the hooks in parallel on `threads`. Leaves out values that are all 1
-    /// (`binary`).
+    /// Returns the encoded sections. Encodes several hooks at a time on `threads`. With `binary`, all values are 1,
+    /// and no values are stored.
     package func sections(values: ActivationValues, on threads: ThreadPool) -> [EncodedSection] {
         var head = BinaryEncoder()
         head.append([Int64(documents.count)])
@@ -51,11 +51,9 @@ extension BatchRecord {
         return sections + encoded.map { $0! }
     }
 
-    /// Checks a section and returns its number of rows. Nil if no run with `limits` can have written `bytes`. The
-    /// length must fit the counts, rows and columns must be in order and within the SAE's features, and the numbers
-    /// must be in their ranges. A correct checksum is not enough, because another version of this program or another
-    /// program may have written the section. A documents section has one row per token. A division section has 0
-    /// rows.
+    /// Checks a section and returns its number of rows: one per token, or 0 for a division. Nil if no run with
+    /// `limits` can have written `bytes`, for example because a number is out of range. The checksum does not replace
+    /// this check: another program may have written invalid bytes with a correct checksum.
     static func rowCount(
         _ section: RecordSection, _ bytes: ArraySlice<UInt8>, _ limits: RecordLimits
     ) -> Int? {
@@ -136,8 +134,7 @@ extension BatchRecord {
         }
     }
 
-    /// Checks and decodes a `documents` section. Nil if the section is invalid, or if its tokens are not those of
-    /// `sequences`.
+    /// Checks and decodes a `documents` section. Nil if it is invalid, or if its tokens are not those of `sequences`.
     static func documents(
         _ bytes: [UInt8], of sequences: ArraySlice<TokenSequence>
     ) -> [DocumentRecord]? {
@@ -151,8 +148,8 @@ extension BatchRecord {
     /// The number of bytes of a `features` section before the array of row starts.
     static let featuresHeadSize = 16
 
-    /// Returns the number of entries (features that fired) of a `features` section. The section has `length` bytes
-    /// and `rows` rows, and `rowCount` has accepted it.
+    /// Returns the number of features that fired, summed over all tokens of a `features` section. The section has
+    /// `length` bytes and `rows` rows. `rowCount` must have accepted it.
     static func firingCount(length: Int, rows: Int, values: ActivationValues) -> Int {
         (length - featuresHeadSize - 8 * (rows + 1)) / (values == .raw ? 8 : 4)
     }
@@ -178,8 +175,8 @@ extension UnsafeRawBufferPointer {
         loadUnaligned(fromByteOffset: offset, as: Number.self)
     }
 
-    /// Returns the count that is stored at `offset`. Nil if the buffer ends before it, or if it is negative. Also nil
-    /// if so many elements, of at least `size` bytes each, do not fit into the buffer.
+    /// Returns the count that is stored at `offset`. Nil if it is outside the buffer or negative, or if that many
+    /// elements of `size` bytes do not fit into the buffer.
     fileprivate func claimedCount(at offset: Int, of size: Int) -> Int? {
         guard offset <= count - 8 else { return nil }
         let number = number(offset, Int64.self)

@@ -6,7 +6,7 @@ import Tokenization
 
 /// The results of one document of a batch, without the features.
 package struct DocumentRecord: Equatable {
-    /// The output tokens, at most T.
+    /// The output tokens of the document.
     package var tokens: [TokenID]
     /// -log p of each output token, in nats.
     package var crossEntropy: [Float16]

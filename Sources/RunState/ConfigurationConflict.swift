@@ -2,8 +2,7 @@
 
 import Files
 
-/// The error for a run whose settings differ from those of existing results, or of another run, in the same
-/// `save_dir`.
+/// The error for a run whose settings differ from those of results or of another run in the same `save_dir`.
 package struct ConfigurationConflict: ErrorWithLines, Equatable, CustomStringConvertible {
     /// The path of `save_dir`.
     package let saveDirectory: String

@@ -11,10 +11,9 @@
 //   u32 number of sections
 //   for each section: i32 layer (-1: documents, -2: division)   u32 site   u64 length
 //
-// The file appears with its header in it. Each frame is appended by one write. When `append` returns, the system has
-// the frame, and the frame survives the end of the process. After a synchronization, the frame also survives a crash
-// of the machine. The file is synchronized every five seconds while batches are appended, before an author's files
-// are made, and at the end.
+// The file appears together with its header. Each frame is appended by one write. After `append`, the frame survives
+// the end of the process. After a synchronization, it also survives a crash of the machine. The file is synchronized
+// every five seconds while batches are appended, before an author's files are made, and at the end.
 
 import Files
 import Hooks
@@ -45,8 +44,7 @@ package struct JournalHeader: Codable, Equatable {
     }
 }
 
-/// The head of a frame. In the first frame, which has the journal's header, `author` and `batch` are the largest
-/// `UInt32`.
+/// The head of a frame. In the frame with the journal's header, `author` and `batch` are `UInt32.max`.
 struct FrameHead: Equatable {
     static let size = 32
     private static let magic: UInt32 = 0x4645_4153
@@ -121,9 +119,9 @@ enum SectionTable {
         return out.bytes
     }
 
-    /// Decodes a payload that starts at byte `offset` of the file. Returns the byte range in the file of each
-    /// section, and the number of rows of the batch. Nil if the table or a section is invalid, if the number of
-    /// documents is not `documents`, or if the sections have different numbers of rows.
+    /// Decodes a payload that starts at byte `offset` of the file. Returns the byte range of each section in the
+    /// file, and the number of rows of the batch. Nil if the table or a section is invalid, if the batch does not
+    /// have `documents` documents, or if the sections have different numbers of rows.
     static func decode(
         _ payload: [UInt8], at offset: Int, documents: UInt32, _ limits: RecordLimits
     ) -> (sections: [RecordSection: Range<Int>], rows: Int)? {

@@ -17,8 +17,8 @@ final class JournalReader {
 
     /// The largest header that is read, in bytes. A header has an entry for each file of an author.
     private static let longestHeader = 1 << 26
-    /// The largest batch that is read, in bytes: the size of the machine's memory. A larger batch is damaged, or was
-    /// written on a machine with more memory and cannot be used on this machine.
+    /// The largest batch that is read, in bytes: the size of the machine's memory. A larger batch is left out, even
+    /// if a machine with more memory has written it.
     private static let longestBatch = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
 
     let place: GuardedPath
@@ -42,8 +42,8 @@ final class JournalReader {
     /// The path of the journal, for messages.
     var path: String { place.path }
 
-    /// Opens the file again, so that a network file system asks its server for bytes that other machines have
-    /// appended. If the file was removed, keeps the old file open. Throws `FileError`.
+    /// Opens the file again. Only then does a network file system show what other machines have appended. If the file
+    /// was removed, keeps the old file open. Throws `FileError`.
     func reopen() throws(FileError) {
         guard let new = try place.open() else { return }
         close(descriptor)
@@ -63,9 +63,8 @@ final class JournalReader {
         position = start + FrameHead.size + head.length
     }
 
-    /// Returns the batches that were appended since the last call. Leaves out batches that are damaged or exceed
-    /// `limits`, and lists them in `damage`. Leaves out batches of authors that `isWanted` refuses, and reads only
-    /// the heads of these batches. Throws `FileError`.
+    /// Returns the batches that were appended since the last call, of the authors that `isWanted` accepts. Leaves out
+    /// batches that are damaged or exceed `limits`, and reports them in `damage`. Throws `FileError`.
     func newBatches(
         _ limits: RecordLimits, _ isWanted: (_ author: Int) -> Bool
     ) throws(FileError) -> [Batch] {
@@ -114,8 +113,8 @@ final class JournalReader {
         return batches
     }
 
-    /// Returns the number of bytes of the complete frames of these authors that `newBatches` has not read yet. Reads
-    /// only the heads of frames. Throws `FileError`.
+    /// Returns the size in bytes of the complete frames of `authors` that `newBatches` has not read yet. Reads only
+    /// the heads of frames. Throws `FileError`.
     func size(ofAuthors authors: Set<Int>) throws(FileError) -> Int {
         guard header != nil else { return 0 }
         var (start, total) = (position, 0)

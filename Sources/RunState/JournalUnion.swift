@@ -31,16 +31,15 @@ package final class JournalUnion: @unchecked Sendable {
     private var readers: [String: JournalReader] = [:]
     private var limits: RecordLimits?
     private var locations: [Key: [RecordSection: Location]] = [:]
-    /// Places of the sections in `locations` that are in other journals. Such a place is used if the first place is
-    /// damaged.
+    /// The places of the same sections in other journals. They are used if the place in `locations` is damaged.
     private var others: [Key: [RecordSection: [Location]]] = [:]
     /// The batches whose tokens were compared with the corpus and found equal.
     private var confirmed: Set<Key> = []
     private var warned: Set<String> = []
 
-    /// Creates the union of the batches of `authors`, given by their indices in the plan's order. If `kernels` is not
-    /// nil, logs a warning for a journal that was made with other kernels. Calls `limits` when it reads the first
-    /// journal.
+    /// Creates the union of the journals in `folder`, for the batches of `authors`, which are indices in the plan's
+    /// order. Calls `limits` once, when the limits are first needed. If `kernels` is not nil, logs a warning for each
+    /// journal that was made with other kernels.
     package init(
         _ folder: StateFolder, authors: Set<Int>, kernels: String?, log: Logger,
         limits: @escaping () throws -> RecordLimits
@@ -49,9 +48,9 @@ package final class JournalUnion: @unchecked Sendable {
         makeLimits = limits
     }
 
-    /// Reads the batches that were appended since the last call. With `fromOtherMachines`, opens the journals again,
-    /// so that a network file system shows what other machines have appended. If several journals have a batch, the
-    /// first journal by name counts. Throws `FileError` and the errors of `limits`.
+    /// Reads the batches that were appended since the last call. If several journals have a batch, the first journal
+    /// by name counts. If `fromOtherMachines` is true, opens the journals again, so that a network file system shows
+    /// what other machines have appended. Throws `FileError` and the errors of `limits`.
     package func refresh(fromOtherMachines: Bool = false) throws {
         try lock.withLock { _ in try refreshAll(fromOtherMachines) }
     }
@@ -83,8 +82,8 @@ package final class JournalUnion: @unchecked Sendable {
         log.warning("\(path): \(damage); the missing batches are computed again")
     }
 
-    /// Adds a batch of `rows` tokens that this process has just appended to `journal`. Does not read the batch from
-    /// the file. Throws `FileError`.
+    /// Adds a batch of `rows` tokens that this process has just appended to `journal`. Does not read the file. Throws
+    /// `FileError`.
     package func add(
         author: Int, batch: Int, rows: Int, _ sections: [RecordSection: Range<Int>],
         of journal: JournalWriter
@@ -107,8 +106,7 @@ package final class JournalUnion: @unchecked Sendable {
         let key = Key(author: batch.author, batch: batch.batch)
         for (section, range) in batch.sections {
             if case .features(let hook) = section {
-                // A section of another SAE belongs to a run that conflicts with this run. `StateFolder.check` refuses
-                // one of the two runs.
+                // Leaves out a section that was made with another SAE. `StateFolder.check` reports this conflict.
                 let name = hook.description
                 guard reader.header?.saes[name] == folder.settings.saes[name] else { continue }
             }
@@ -117,8 +115,7 @@ package final class JournalUnion: @unchecked Sendable {
                 locations[key, default: [:]][section] = new
                 continue
             }
-            // If several journals have the section, the first journal by name counts. The others are used if the
-            // first is damaged.
+            // The first journal by name counts. The second is used if the section in the first is damaged.
             let (first, second) = known.reader.path <= reader.path ? (known, new) : (new, known)
             locations[key]![section] = first
             if section == .documents, first.reader === reader { confirmed.remove(key) }
@@ -126,9 +123,8 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Whether the journals have this batch completely: a documents section with exactly the tokens of `sequences`,
-    /// and a features section for each of `hooks`. A section that does not fit is treated as damaged: it is ignored,
-    /// with a warning. Throws `FileError`.
+    /// Whether the journals have the whole batch: a documents section with exactly the tokens of `sequences`, and a
+    /// features section for each of `hooks`. Discards sections that do not fit, with a warning. Throws `FileError`.
     package func has(
         author: Int, batch: Int, _ sequences: ArraySlice<TokenSequence>, hooks: [HookPoint]
     ) throws -> Bool {
@@ -157,8 +153,8 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Discards a section that does not fit the batch, and logs a warning. If another journal has the section, uses
-    /// that section from then on.
+    /// Discards a section that does not fit the batch, with a warning. If another journal has the section too, that
+    /// journal counts from then on.
     private func discard(_ section: RecordSection, of key: Key) {
         guard let bad = locations[key]?.removeValue(forKey: section) else { return }
         warn(bad.reader.path, "batch \(key.batch) of author \(key.author) is damaged")
@@ -174,7 +170,7 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Returns the bytes of a section, and the number of rows of its batch. Throws `FileError`. Throws
+    /// Returns the bytes of a section, and the number of rows of its batch. Throws `FileError`, or
     /// `JournalChangedError` if the section no longer exists.
     func read(
         _ section: RecordSection, author: Int, batch: Int
@@ -189,7 +185,7 @@ package final class JournalUnion: @unchecked Sendable {
         }
     }
 
-    /// Returns the number of features of `hook` that fired in the batch, over all tokens. Throws the errors of
+    /// Returns the number of features that fired at `hook`, summed over all tokens of the batch. Throws the errors of
     /// `read`.
     func firingCount(_ hook: HookPoint, author: Int, batch: Int) throws -> Int {
         try lock.withLock { _ in
@@ -208,8 +204,8 @@ package final class JournalUnion: @unchecked Sendable {
         return limits
     }
 
-    /// Returns the error for a section whose content has changed. Throws `JournalChangedError` if no journal has the
-    /// section.
+    /// Makes the error for a section whose content has changed. If no journal has the section any more, throws this
+    /// error.
     func change(
         _ section: RecordSection, author: Int, batch: Int
     ) throws -> JournalChangedError {

@@ -20,9 +20,8 @@ package final class JournalWriter: @unchecked Sendable {
     private let synchronizing: DispatchQueue?
     private let failure = Mutex<FileError?>(nil)
 
-    /// Creates a journal in `directory`. The name begins with the time, so that the names of journals sort by time.
-    /// With `isSynchronizedAside`, another thread synchronizes the file. Otherwise, `append` synchronizes it. Throws
-    /// `FileError`.
+    /// Creates a journal in `directory`. The names of journals sort by time. If `isSynchronizedAside` is true,
+    /// `append` leaves the synchronization to another thread. Throws `FileError`.
     package init(
         directory: GuardedPath, header: JournalHeader, isSynchronizedAside: Bool = false
     ) throws {
@@ -64,7 +63,7 @@ package final class JournalWriter: @unchecked Sendable {
         if ContinuousClock.now - lastSynchronization > JournalWriter.synchronizationInterval {
             lastSynchronization = .now
             if let synchronizing {
-                // Linux reports a failed write to the disk only once. So the error is stored, and each later call of
+                // Linux reports a failed write to the disk only once. So the error is kept, and each later
                 // `synchronize` throws it.
                 synchronizing.async { [self] in
                     do throws(FileError) {
@@ -93,8 +92,8 @@ package final class JournalWriter: @unchecked Sendable {
         }
     }
 
-    /// Throws `StateRemovedError` if the path no longer names this file. Other processes would not find the batches
-    /// in it then.
+    /// Throws `StateRemovedError` if the path no longer names this file, because other processes would not find its
+    /// batches.
     package func checkInPlace() throws { try AppendedFile.checkInPlace(descriptor, place) }
 
     private func append(_ bytes: [UInt8]) throws {
@@ -102,8 +101,7 @@ package final class JournalWriter: @unchecked Sendable {
             try bytes.withUnsafeBytes { try writeAll($0, to: descriptor, path: place.path) }
             end += bytes.count
         } catch {
-            // Removes the incomplete frame. Readers stop at an incomplete frame and would not see the frames after
-            // it.
+            // Removes the incomplete frame, because readers would not see the frames after it.
             AppendedFile.cutOff(descriptor, at: end)
             throw error
         }

@@ -30,11 +30,11 @@ package struct PlannedFiles: Sendable {
     let format: StorageFormat
     /// The authors, in the plan's order.
     let authors: [Author]
-    /// The number of columns of every array: the largest number of tokens of a document (T).
+    /// The second dimension of the output arrays: the largest number of tokens of a document, without `<bos>`.
     let columns: Int
 
-    /// Creates the output files of a run. Each author has the activations at `hooks` in `format`, then metrics,
-    /// tokens and texts.
+    /// Describes the output files of a run. Each author has the activations at `hooks` in `format`, metrics, tokens
+    /// and texts.
     package init(
         saveDirectory: String, label: String, naming: OutputNaming, hooks: [HookPoint],
         format: StorageFormat, authors: [Author], columns: Int

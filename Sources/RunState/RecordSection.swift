@@ -7,8 +7,8 @@ import Hooks
 package enum RecordSection: Hashable, Sendable {
     /// Tokens, cross-entropy and entropy of the documents.
     case documents
-    /// The number of parts of a batch that was divided because memory was short. The records of other batches lack
-    /// this section.
+    /// The number of parts of a batch that was divided because memory was short. Other batches do not have this
+    /// section.
     case division
     /// The features that fired at a hook.
     case features(HookPoint)

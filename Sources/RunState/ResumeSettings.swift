@@ -17,8 +17,8 @@ package struct ResumeSettings: Codable, Equatable, Sendable {
 
     /// The settings that are compared. Two runs in one folder must have equal values.
     let settings: [Setting]
-    /// The settings that select documents. They are not compared, because `settings` identifies the accepted
-    /// documents. If the accepted documents differ, messages show these settings.
+    /// The flags that select documents. They are not compared, because `settings` has the hash of the accepted
+    /// documents. If this hash differs, messages show these flags.
     let selection: [Setting]
     /// By the hook's name: the SAE, as `AuthorReceipt.sae` describes it. Only hooks that both runs use are compared.
     package let saes: [String: String]

@@ -10,7 +10,7 @@ import Synchronization
 extension StateFolder {
     // MARK: Overwriting
 
-    /// Returns the places of the existing output files that `clear` removes. Includes both spellings of the label.
+    /// Returns the places of the existing output files that `clear` removes, under both spellings of the label.
     private func cleared(_ files: PlannedFiles) throws -> [GuardedPath] {
         let present = Set(try contents(of: saveDirectory).map(ExactString.init))
         let items = OutputItem.items(of: files.hooks, in: .both)
@@ -34,7 +34,7 @@ extension StateFolder {
         try cleared(files).count + ownFiles(files).count
     }
 
-    /// Returns the places of all state files of the label. Includes all configurations and both spellings of the
+    /// Returns the places of all state files of the label, in all configurations and under both spellings of the
     /// label.
     private func ownFiles(_ files: PlannedFiles) throws -> [GuardedPath] {
         try files.spellings.map { StateFolder.labelDirectory($0, in: saveDirectory) }
@@ -42,7 +42,7 @@ extension StateFolder {
             .flatMap { folder in try folder.names().map { folder / $0 } }
     }
 
-    /// Returns the number of bytes that the batches of `authors` have in journals. `authors` are indices in the
+    /// Returns the number of bytes that the batches of `authors` have in all journals. `authors` are indices in the
     /// plan's order. Throws `FileError`.
     package func journalBytes(ofAuthors authors: Set<Int>) throws -> Int {
         try places(".journal").reduce(0) {
@@ -50,12 +50,12 @@ extension StateFolder {
         }
     }
 
-    /// Removes the planned output files and all state of the model label, in both spellings of the label. Returns the
-    /// number of the label's files that stay because they are not in the plan. Throws `FileError`.
+    /// Removes the planned output files and all state of the label, under both spellings. Returns the number of files
+    /// of the label that stay because they are not in the plan. Throws `FileError`.
     package func clear(_ files: PlannedFiles) throws -> Int {
         let places = try cleared(files)
-        // First moves the state away, by one rename. A process that still works in the old state then fails at its
-        // next file. So it does not continue in the state folder of another run.
+        // Moves the state away first, by one rename. Then a process that still works in the old state fails at its
+        // next file. Otherwise, the process would continue in the state folder of another run.
         for naming in files.spellings {
             let folder = StateFolder.labelDirectory(naming, in: saveDirectory)
             guard let models = try folder.parent.folder(), try folder.folder() != nil else {
@@ -104,8 +104,8 @@ extension StateFolder {
         try directory.names(endingIn: ending).map { directory / $0 }
     }
 
-    /// Reads the receipts that any process of this configuration has added since the last call. Returns all receipts.
-    /// Throws `FileError`.
+    /// Reads the receipts that were added since the last call, by any process of this configuration. Returns all
+    /// receipts. Throws `FileError`.
     package func completed() throws -> Receipts {
         // If the folder does not exist, no run of this configuration has begun.
         if let folder = try directory.folder() {
@@ -118,8 +118,8 @@ extension StateFolder {
         return known.receipts
     }
 
-    /// Sets the authors that receipts must fit: `authors`, with their indices in the plan's order. A document of
-    /// these authors has at most `columns` tokens. With `areAll`, receipts of other authors are treated as damaged.
+    /// Sets the authors that receipts must fit, with their indices in the plan's order. Their documents have at most
+    /// `columns` tokens. If `areAll` is true, receipts of other authors are treated as damaged.
     package func expect(
         _ authors: [(offset: Int, element: PlannedFiles.Author)], columns: Int, areAll: Bool
     ) {
@@ -173,15 +173,15 @@ extension StateFolder {
         }
     }
 
-    /// Returns the places of unfinished files of running and of killed processes. If an unfinished file of a running
-    /// process is removed, the process writes it again.
+    /// Returns the places of unfinished files, also of running processes. A running process whose unfinished file is
+    /// removed writes it again.
     private func partials() throws -> [GuardedPath] {
         let runs = StateFolder.runs(of: saveDirectory)
         return try places(".partial") + runs.names(endingIn: ".partial").map { runs / $0 }
     }
 
-    /// Returns the names of files that are not complete or not in place. `authors` selects the authors by their
-    /// indices in the plan's order. Throws `FileError`.
+    /// Returns the names of the output files of `authors` that no receipt records, or that do not exist with a
+    /// recorded size. `authors` are indices in the plan's order. Throws `FileError`.
     package func missing(_ files: PlannedFiles, authors: some Sequence<Int>) throws -> [String] {
         let receipts = try completed()
         return authors.flatMap { number in
@@ -202,8 +202,8 @@ extension StateFolder {
         try directory.names().contains(where: StateFolder.isResult)
     }
 
-    /// If every author of `files` is complete, removes unfinished files, and removes the journals whose batches are
-    /// all in complete files. Returns whether every author is complete. Throws `FileError`.
+    /// If all authors of `files` are complete, removes unfinished files and the journals that are no longer needed.
+    /// Returns whether all authors are complete. Throws `FileError`.
     package func finish(_ files: PlannedFiles) throws -> Bool {
         let receipts = try completed()
         func areComplete(_ items: [OutputItem]) -> Bool {
@@ -219,8 +219,8 @@ extension StateFolder {
         try directory.synchronize()
         var complete: [[OutputItem]: Bool] = [files.items: true]
         for place in try places(".journal") {
-            // The journal may belong to a run of other layers or formats that has not ended. So the files in the
-            // journal's own header are checked.
+            // The journal may belong to a run of other layers or formats that has not ended. So it is removed only if
+            // the files that its own header lists are complete.
             let items = try JournalReader(place)?.header?.items ?? []
             let isComplete = complete[items] ?? areComplete(items)
             complete[items] = isComplete

@@ -1,5 +1,5 @@
-// `save_dir/.sae-extract` stores the state with which a later invocation continues a run. Only one process writes
-// each file, under a name that no other process uses. So no locks are needed.
+// `save_dir/.sae-extract` stores the state with which a later invocation continues a run. Locks are not needed: each
+// process writes its own files, and the files that several processes can write appear whole.
 //
 //   runs/<time>-<id>.json                     an entry of run.json, one for each invocation (the time has no colons,
 //                                             which Windows' file systems refuse; earlier versions wrote colons)
@@ -42,8 +42,8 @@ package struct StateFolder: Codable, Sendable {
         case saveDirectory, naming, labelDirectory, directory, claimPath, settings, generation
     }
 
-    /// What a process has read from a state folder. Receipts and headers of journals never change, so only new ones
-    /// are read.
+    /// What a process has read from a state folder. Receipts and the headers of journals never change, so each is
+    /// read once.
     package final class Knowledge: Sendable {
         package let receipts = Receipts()
         let reader = ReceiptReader()
@@ -74,8 +74,8 @@ package struct StateFolder: Codable, Sendable {
         root(of: saveDirectory) / "models" / naming.folderName
     }
 
-    /// Returns the folder `.sae-extract`. Every user who may write to `saveDirectory` can put symlinks into it.
-    /// `GuardedPath` does not follow them.
+    /// Returns the folder `.sae-extract`. Other users who may write to `saveDirectory` can put symlinks into this
+    /// folder, which `GuardedPath` does not follow.
     static func root(of saveDirectory: String) -> GuardedPath {
         GuardedPath(saveDirectory, ".sae-extract")
     }
@@ -132,8 +132,8 @@ package struct StateFolder: Codable, Sendable {
         }
     }
 
-    /// By the hook's name, returns the SAEs of all journals, and the SAEs of existing files that were made with other
-    /// SAEs.
+    /// Returns the SAEs in use, by the hook's name: the SAEs of all journals, and other SAEs with which existing
+    /// files were made.
     private func saesInUse() throws -> [String: Set<String>] {
         var used: [String: Set<String>] = [:]
         for place in try places(".journal") {
@@ -152,14 +152,14 @@ package struct StateFolder: Codable, Sendable {
         return used
     }
 
-    /// Does the same as `check()`, before the run that makes `files` begins. Also refuses existing output files that
-    /// no receipt or journal records, because another configuration may have made them. Throws
+    /// Does the same as `check()`, before a run begins that makes `files`. If this configuration has no results yet,
+    /// also refuses existing output files, because another configuration may have made them. Throws
     /// `ConfigurationConflict` or `FileError`.
     package func check(beginning files: PlannedFiles) throws {
         try check()
         guard try !hasResults() else { return }
-        // A run can have thousands of files, and each test for a file is a call to the file system. So the tests are
-        // skipped if no name in the folder begins like an output file.
+        // A run can have thousands of files, and each test for a file is a call to the file system. The tests are
+        // skipped if no name in the folder begins like that of an output file.
         guard
             try contents(of: saveDirectory).contains(where: {
                 $0.lowercased().hasPrefix(OutputName.prefix)
@@ -177,8 +177,8 @@ package struct StateFolder: Codable, Sendable {
             ])
     }
 
-    /// Creates the folder and claims the label for this configuration. The caller must call `check` first. Throws
-    /// `ConfigurationConflict` or `FileError`.
+    /// Creates the folder, and writes this configuration into the claim of the label. The caller must call `check`
+    /// first. Throws `ConfigurationConflict` or `FileError`.
     package mutating func open() throws {
         try directory.makeFolder()
         let encoder = JSONEncoder()
@@ -208,9 +208,9 @@ package struct StateFolder: Codable, Sendable {
         }
     }
 
-    /// Throws `ConfigurationConflict` if results of another configuration exist, or if a run of another configuration
-    /// has claimed the label. If two runs begin without results, the later claim counts, and the other run ends. A
-    /// process calls this function before and after it writes its first results. Throws `FileError`.
+    /// Throws `ConfigurationConflict` if results of another configuration exist, or if the label's claim has another
+    /// configuration. If two runs begin without results, the later claim counts, and the other run ends. So a process
+    /// calls this function before and after it writes its first results. Throws `FileError`.
     package func checkClaim() throws {
         if let theirs = StateFolder.configuration(at: claimPath) {
             let differences =
@@ -232,9 +232,9 @@ package struct StateFolder: Codable, Sendable {
     }
 
     /// Writes a file with `body` in this folder, then renames it to `place`. Throws `StateRemovedError` if
-    /// `--overwrite` has removed the folder since the run began, even if a new folder exists at the same path. A file
-    /// that was begun in the old folder fails at the rename. A file that is begun in the new folder fails at the
-    /// check of `generation`. Throws `FileError` and the errors of `body`.
+    /// `--overwrite` has removed the folder since the run began. A file that was begun before the removal fails at
+    /// the rename. A file that is begun in a new folder at the same path fails because `generation` differs. Throws
+    /// `FileError` and the errors of `body`.
     package func makeFile(
         _ place: GuardedPath, _ body: (OutputFile) throws -> Void
     ) throws -> FileSeal {

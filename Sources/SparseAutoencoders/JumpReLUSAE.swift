@@ -30,9 +30,9 @@ package struct JumpReLUSAE<B: Backend> {
         bDec = parameters.bDec.floats()
     }
 
-    /// Returns the features of `x` whose activation is above `floor`. `x` is (tokens, dIn), and all its elements are
-    /// finite. `b_dec` is not subtracted from `x`. `value()` of the result throws `SAEError` if a pre-activation is
-    /// NaN or infinite.
+    /// Returns the firing features of `x`, (tokens, dIn), whose activation is above `floor`. All elements of `x` must
+    /// be finite. `b_dec` is not subtracted from `x`. `value()` of the result throws `SAEError` if a pre-activation
+    /// is NaN or infinite.
     package func encode(_ x: B.Matrix, above floor: Float) throws -> Deferred<FiringFeatures> {
         let features = try backend.jumpReLU(
             x, encoder: wEnc, bias: bEnc, threshold: threshold, above: floor)
@@ -46,8 +46,8 @@ package struct JumpReLUSAE<B: Backend> {
 
     /// Returns f · W_dec + b_dec, (dIn), where f is row `row` of `features`.
     ///
-    /// The function reads only the rows of W_dec whose features fire, directly from the file. A product with all of
-    /// W_dec would cost as much as encoding.
+    /// Reads only the rows of W_dec whose features fire, directly from the file. A product with all of W_dec would
+    /// cost as much as encoding.
     func decode(_ features: SparseRows, row: Int) -> [Float] {
         var out = bDec
         var decoder = [Float](repeating: 0, count: dIn)
@@ -71,11 +71,11 @@ package struct JumpReLUSAE<B: Backend> {
         }
     }
 
-    /// Returns the fraction of the variance that the SAE explains. It is 1 for a perfect reconstruction, and 0 for a
-    /// reconstruction that is no better than the mean. It is NaN if the variance is 0.
+    /// Returns the fraction of the variance that the SAE explains: 1 for a perfect reconstruction, 0 for one that is
+    /// no better than the mean. It is NaN if the variance is 0.
     ///
-    /// `activations` is (rows, dIn), in row-major order. `features` has all features of these rows whose activation
-    /// is above 0.
+    /// `activations` is (rows, dIn), in row-major order. `features` has all features of these rows with an activation
+    /// above 0.
     package func explainedVariance(of activations: [Float], features: SparseRows) -> Double {
         let rows = features.rowCount
         precondition(activations.count == rows * dIn)

@@ -1,5 +1,6 @@
 // Lists the SAEs of a site and chooses one SAE for each layer.
-// Folders are laid out as in huggingface.co/google/gemma-scope-2b-pt-res and the repositories of the other sites.
+// Folders have the layout of huggingface.co/google/gemma-scope-2b-pt-res, which other Gemma Scope repositories also
+// have.
 
 import ByteJSON
 import Files
@@ -61,8 +62,8 @@ package struct SAETree: Sendable {
         !["res", "mlp", "att"].contains { (try? repository(site: $0)) != nil }
     }
 
-    /// The end of a message if the folder is only a part of a tree: the folder of one site, one layer or one SAE. The
-    /// text says what the folder is and what the user can do. Nil if the folder is not such a part.
+    /// The end of a message if the folder is only part of a tree: the folder of one site, one layer or one SAE. It
+    /// says what the folder is and what the user can do. Nil for other folders.
     package var partOfTree: String? {
         guard isEmpty, let names = try? directoryContents(directory) else { return nil }
         let whole =
@@ -81,8 +82,8 @@ package struct SAETree: Sendable {
         return nil
     }
 
-    /// Returns the folder with a site's SAEs. This is the first existing folder of `gemma-scope-2b-pt-SITE`,
-    /// `google/gemma-scope-2b-pt-SITE` (or 9b) and `SITE`. Throws `SAEChoiceError` if none exists.
+    /// Returns the folder with a site's SAEs: the first existing folder of `gemma-scope-2b-pt-SITE`,
+    /// `google/gemma-scope-2b-pt-SITE` (9b for the larger model) and `SITE`. Throws `SAEChoiceError` if none exists.
     package func repository(site: String) throws(SAEChoiceError) -> String {
         let name = size.repositoryName(site: site)
         let tried = [name, "google/\(name)", site].map { "\(directory)/\($0)" }
@@ -100,8 +101,8 @@ package struct SAECatalogue: Sendable {
     /// The average L0s that exist, by layer and by width.
     private var averageL0s: [Int: [String: [Int]]] = [:]
 
-    /// Lists the layers and SAEs in the folder `directory`. If `layers` is given, SAEs are listed only for these
-    /// layers. Throws `FileError`.
+    /// Lists the layers and SAEs in the folder `directory`. With `layers`, lists SAEs only for these layers. Throws
+    /// `FileError`.
     package init(directory: String, layers: [Int]? = nil) throws {
         repository = directory
         for name in try directoryContents(directory) {
@@ -119,8 +120,7 @@ package struct SAECatalogue: Sendable {
         }
     }
 
-    /// Lists the SAEs of a repository that has files at `paths`. The paths are relative to the top folder of the
-    /// repository.
+    /// Lists the SAEs of a repository with files at `paths`, which are relative to its top folder.
     package init(repository: String, paths: [String]) {
         self.repository = repository
         for path in paths {
@@ -184,7 +184,7 @@ package struct SAECatalogue: Sendable {
 }
 
 /// Returns the number of features of a width in units of 1024, for sorting: 16 for 16k, 1024 for 1m. A width in
-/// another form gets the largest number, so it comes last.
+/// another form comes last.
 private func featureCount(_ width: String) -> Int {
     guard let count = Int(width.dropLast()) else { return .max }
     return width.hasSuffix("m") ? count << 10 : width.hasSuffix("k") ? count : .max

@@ -1,7 +1,6 @@
-// Reads SAELens' `cfg.json`, and checks that it describes a JumpReLU SAE that this program computes correctly.
-// In files of SAELens before version 6, all keys are at the top level. Since version 6, keys about the model are in
-// `metadata`.
-// Keys and defaults are those of sae_lens: loading/pretrained_sae_loaders.py (handle_pre_6_0_config), saes/sae.py,
+// Reads SAELens' `cfg.json`, and checks that it describes a JumpReLU SAE that this program computes correctly. Before
+// version 6 of SAELens, all keys are at the top level. Since version 6, keys about the model are in `metadata`.
+// Source of keys and defaults: sae_lens, loading/pretrained_sae_loaders.py (handle_pre_6_0_config), saes/sae.py,
 // saes/jumprelu_sae.py.
 
 import ByteJSON
@@ -30,8 +29,7 @@ struct SAEConfig {
     }
 
     /// Throws `SAEError` if the configuration asks for another computation, or names another hook, layer or width.
-    /// Returns a warning about unknown keys. If `label` is given, may also return a warning that the SAE was made for
-    /// another model.
+    /// Returns warnings about unknown keys and, if `label` is given, about an SAE that was made for another model.
     func check(dIn: Int, hookName: String, label: String?) throws -> [String] {
         try require("architecture", ["jumprelu"], missing: "which SAELens takes for \"standard\"")
         try require("activation_fn", ["relu", .null], missing: nil)
@@ -73,8 +71,8 @@ struct SAEConfig {
             path: path, reason: "\(key) is \(value.excerpt), expected \(size), \(meaning)")
     }
 
-    /// Throws unless `key` has one of `values`. If the key is missing, the function throws only if `missing` is
-    /// given. `missing` is a text that says which default SAELens takes.
+    /// Throws if the value of `key` is not in `values`. A missing key is an error only if `missing` is given, a text
+    /// that says which default SAELens takes.
     private func require(_ key: String, _ values: [JSONValue], missing: String?) throws {
         guard let value = top[key] else {
             guard let missing else { return }
@@ -88,8 +86,8 @@ struct SAEConfig {
         }
     }
 
-    /// Throws if a key for the SAE's hook or layer does not agree with `hookName`. Checks the keys of older and of
-    /// newer SAELens versions.
+    /// Throws if a key for the SAE's hook or layer does not agree with `hookName`. Checks the keys of all SAELens
+    /// versions.
     private func checkPlace(_ hookName: String) throws {
         for (object, place, key) in [
             (top, "", "hook_name"), (top, "", "hook_point"), (metadata, "metadata.", "hook_name"),
@@ -115,8 +113,8 @@ struct SAEConfig {
         }
     }
 
-    /// Returns a warning if the SAE was made for another model than `label`. No warning is returned for SAEs of the
-    /// base model of the same size, because they are also used for models that were fine-tuned from it.
+    /// Returns a warning if the SAE was made for another model than `label`. An SAE of the base model of the same
+    /// size causes no warning, because such SAEs are also used for models that were fine-tuned from the base model.
     private func modelWarnings(_ label: String?) -> [String] {
         guard let label else { return [] }
         func short(_ name: some StringProtocol) -> String {
@@ -136,8 +134,7 @@ struct SAEConfig {
 
     // MARK: Keys
 
-    /// Keys about the model, and about the data on which the SAE was trained. They are at the top level or in
-    /// `metadata`.
+    /// Keys about the model and the training data of the SAE. They are at the top level or in `metadata`.
     private static let modelKeys = (
         used: [
             "hook_layer", "hook_name", "hook_point", "model_from_pretrained_kwargs", "model_name",
@@ -157,8 +154,8 @@ struct SAEConfig {
         ] as [String: [JSONValue]]
     )
 
-    /// Keys of `model_from_pretrained_kwargs`. They say how TransformerLens loaded the model for training
-    /// (HookedTransformer.from_pretrained). If TransformerLens processed the weights, the SAE was trained on other
+    /// Keys of `model_from_pretrained_kwargs`, which say how TransformerLens loaded the model for the training of the
+    /// SAE. The keys in `changing` make TransformerLens process the weights. Then the SAE was trained on other
     /// activations than this program computes.
     private static let loadingKeys = KnownNames(
         harmless: [

@@ -1,6 +1,6 @@
 // Reads and checks the files of one SAE: Gemma Scope's `params.npz`, or SAELens' `sae_weights.safetensors` with
 // `cfg.json`.
-// Formats are those of sae_lens: loading/pretrained_sae_loaders.py and saes/sae.py.
+// Source of the formats: sae_lens, loading/pretrained_sae_loaders.py and saes/sae.py.
 
 import ArrayFiles
 import ByteJSON
@@ -57,9 +57,9 @@ package struct SAEFile: Sendable {
     /// The names of the files of both formats.
     static let fileNames = ["params.npz", "cfg.json", "sae_weights.safetensors"]
 
-    /// Returns the paths of the files to read for the SAE in `directory`. `paths` are all files of a repository. If
-    /// `params.npz` exists, the result is this file. Otherwise the result is `cfg.json` and
-    /// `sae_weights.safetensors`, if they exist. All paths are relative to the top folder of the repository.
+    /// Returns the paths of the files to read for the SAE in `directory`: `params.npz` if it exists, otherwise
+    /// `cfg.json` and `sae_weights.safetensors`, if they exist. `paths` are all files of the repository. All paths
+    /// are relative to its top folder.
     package static func files(in directory: String, of paths: Set<String>) -> [String] {
         let files = fileNames.map { "\(directory)/\($0)" }.filter(paths.contains)
         return files.first?.hasSuffix(".npz") == true ? [files[0]] : files
@@ -125,9 +125,9 @@ package struct SAEFile: Sendable {
         ("pre_bias", "an SAE that subtracts a bias from its input"),
     ]
 
-    /// Checks that the files are a JumpReLU SAE for the hook `hookName`, whose taps have width `dIn`. Does not read
-    /// the weights. Returns warnings. If `label` is given, an SAE that was made for another model causes a warning.
-    /// Throws `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    /// Checks that the files are a JumpReLU SAE for activations of width `dIn` at the hook `hookName`. Does not read
+    /// the weights. Returns warnings; with `label`, also about an SAE that was made for another model. Throws
+    /// `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     @discardableResult
     package func check(dIn: Int, hookName: String, label: String? = nil) throws -> [String] {
         // The configuration is checked before the tensors, because it states the kind of the SAE.
@@ -205,7 +205,7 @@ package struct SAEFile: Sendable {
         }
     }
 
-    /// Throws if the file has a tensor `scaling_factor` with an element that is not 1. Some versions of SAELens saved
+    /// Throws if the tensor `scaling_factor` exists and has an element that is not 1. Some versions of SAELens saved
     /// the factors of a fine-tuning in this tensor. Factors of 1 change nothing.
     private func checkScale(dSAE: Int) throws {
         guard names.contains("scaling_factor") else { return }

@@ -18,8 +18,8 @@ package struct SAEParameters: Sendable {
     /// The file, mapped into memory.
     package let file: MappedFile
 
-    /// Reads the SAE in `directory`. Checks that the SAE was made for the hook `hookName`, whose taps have width
-    /// `dIn`. Throws `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
+    /// Reads the SAE in `directory`. Checks that it was made for activations of width `dIn` at the hook `hookName`.
+    /// Throws `FileError`, `UnexpectedFileError`, `NPZError`, `SafetensorsError` or `SAEError`.
     package init(directory: String, dIn: Int, hookName: String) throws {
         let source = try SAEFile(directory: directory)
         try source.check(dIn: dIn, hookName: hookName)
@@ -29,8 +29,8 @@ package struct SAEParameters: Sendable {
         wDec = try source.tensor("W_dec")
         bDec = try source.tensor("b_dec")
         threshold = try source.tensor("threshold")
-        // A NaN or infinity in W_enc or b_enc is found later, in the first pre-activations. In threshold or b_dec it
-        // would stay unnoticed.
+        // A NaN or infinity in W_enc or b_enc makes a pre-activation NaN or infinite, which is an error. In threshold
+        // or b_dec it would stay unnoticed.
         for tensor in [threshold, bDec] where !tensor.floats().allSatisfy(\.isFinite) {
             throw SAEError.nonFinite(path: tensor.path, tensor: tensor.name)
         }

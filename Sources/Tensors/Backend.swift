@@ -1,5 +1,5 @@
-// The protocol `Backend`: the operations on matrices that each device implements. The code of the model and of the
-// SAEs calls only these operations, so the same code runs on every device.
+// The protocol `Backend`: the operations on matrices that each device implements. The model and the SAEs use only
+// these operations, so the same code runs on every device.
 
 import ArrayFiles
 
@@ -7,8 +7,7 @@ import ArrayFiles
 package struct PackedBatch: Sendable {
     /// The tokens of all documents, one document after the other.
     package let tokens: [Int32]
-    /// For each document, the index of its first token in `tokens`. The last element is the number of tokens. There
-    /// are `documentCount` + 1 elements.
+    /// The index in `tokens` of each document's first token, and at the end the number of tokens.
     package let starts: [Int]
 
     /// Packs `documents`. Each document must have at least one token.
@@ -42,8 +41,7 @@ package struct PackedBatch: Sendable {
 package struct AttentionParameters: Sendable {
     /// Number of query heads (`n_heads`).
     package var heads: Int
-    /// Number of key and value heads (`n_key_value_heads`). Query head h uses key and value head h / (heads /
-    /// keyValueHeads).
+    /// Number of key-value heads (`n_key_value_heads`). Each serves heads / keyValueHeads successive query heads.
     package var keyValueHeads: Int
     /// Width of one head (`d_head`).
     package var headWidth: Int
@@ -51,8 +49,8 @@ package struct AttentionParameters: Sendable {
     package var scale: Float
     /// The soft-cap: scores become cap · tanh(score / cap). Nil: no soft-cap.
     package var softCap: Float?
-    /// Number of keys that a query sees: its own position and the positions just before. Nil: the query sees all
-    /// positions of its document up to its own.
+    /// Size of the sliding window: a query sees this number of keys, its own position and those just before it. Nil:
+    /// the query sees all positions of its document up to its own.
     package var window: Int?
 
     /// Stores the sizes and constants of one layer.
@@ -144,16 +142,16 @@ package struct Deferred<Value> {
     package func value() throws -> Value { try get() }
 }
 
-/// Thrown if a result needs more memory than the backend has reserved for it. The backend has already enlarged the
-/// reservation, so the caller computes the batch again.
+/// Thrown if a result does not fit in the memory that the backend has reserved for it. The backend then reserves more
+/// for later batches, so the caller can compute the batch again.
 package struct ResultOverflow: Error {
     package init() {}
 }
 
 /// A device that computes on row-major matrices.
 ///
-/// An operation may return before the device has finished it. Products are divided into pieces whose shapes depend
-/// only on the operands. So results do not depend on the number of threads.
+/// An operation may return before the device has finished it. The division of a product into pieces depends only on
+/// the operands. So results do not depend on the number of threads.
 package protocol Backend: AnyObject {
     /// Activations, (rows, columns), on the device.
     associatedtype Matrix
@@ -166,15 +164,15 @@ package protocol Backend: AnyObject {
     var kernels: String { get }
     /// A description of how products are computed, for logs and `run.json`. Valid after `load`.
     var products: String { get }
-    /// Number of batches that the caller may queue before it collects the results of the first. The number is 1 if
-    /// each operation has finished when it returns.
+    /// Number of batches that the caller may queue before it collects the results of the first; 1 if each operation
+    /// has finished when it returns.
     var batchesInFlight: Int { get }
     /// Times in seconds. `busy` is the time in which the device computed batches. `span` is the time from the start
     /// of the first batch to the end of the last. Nil on the CPU.
     var deviceSeconds: (busy: Double, span: Double)? { get }
 
-    /// Seconds that each part has taken in all batches so far. Empty if operations return before they have finished,
-    /// because their times are then unknown.
+    /// Seconds that each part has taken, summed over all batches. Empty on CUDA, where operations return before they
+    /// have finished, so that their times are unknown.
     var partSeconds: [BatchPart: Double] { get }
     /// Calls `body`, which computes the part `part`. Adds its time to `partSeconds` if the backend measures times.
     func measure<R>(_ part: BatchPart, _ body: () throws -> R) rethrows -> R
@@ -182,16 +180,16 @@ package protocol Backend: AnyObject {
     /// Bytes in use on the device, by all processes. Nil on the CPU.
     var deviceMemory: Int? { get }
 
-    /// Registers `tensor`, which has two dimensions, as a weight matrix for products. If `isTable`, `embed` can read
-    /// it too.
+    /// Registers `tensor`, which has two dimensions, as a weight matrix for products. With `isTable`, `embed` can
+    /// also read rows of it.
     func weights(_ tensor: StoredTensor, layout: WeightLayout, isTable: Bool) -> Weights
     /// Returns `tensor` (one dimension) as a float32 vector, with `offset` added to each element.
     func vector(_ tensor: StoredTensor, adding offset: Float) throws -> Vector
     /// Loads all weight matrices that were registered since the last call. First checks that the device has enough
-    /// memory for the weights and for a batch. The batch has `rows` rows of `bytesPerRow` bytes and goes through
-    /// `encoders` encoders.
+    /// memory for them and for a batch of `rows` rows. A row takes `bytesPerRow` bytes, and goes through `encoders`
+    /// SAE encoders.
     func load(rows: Int, bytesPerRow: Int, encoders: Int) throws
-    /// Abandons the batch that `embed` began, after an error. Call this function before any memory of the batch is
+    /// Abandons the batch that `embed` began, after an error. Call this function before memory of the batch is
     /// released or reused.
     func abandonBatch()
     /// Returns a matrix with `elements`, which are in row-major order.
@@ -201,8 +199,8 @@ package protocol Backend: AnyObject {
 
     /// Begins a batch. Returns the rows of `table` for `tokens`, multiplied by `scale`: (tokens, width).
     func embed(_ tokens: [Int32], table: Weights, scale: Float) throws -> Matrix
-    /// Returns x · rsqrt(mean(x²) + epsilon) · weight, row by row. `weight` already includes the 1 that Gemma adds to
-    /// it.
+    /// Returns x · rsqrt(mean(x²) + epsilon) · weight, row by row. `weight` holds the whole factor, which is 1 + w in
+    /// Gemma.
     func rmsNorm(_ x: Matrix, _ weight: Vector, epsilon: Float) throws -> Matrix
     /// Returns the product of `x` and the weights: (rows, outputs).
     func matmul(_ x: Matrix, _ weights: Weights) throws -> Matrix
@@ -222,9 +220,9 @@ package protocol Backend: AnyObject {
     func predictions(
         _ x: Matrix, unembedding: Weights, softCap: Float?, nextTokens: [Int32]
     ) throws -> Deferred<TokenPredictions>
-    /// Returns the features that fire and whose activation is above `floor`. A feature fires if pre > threshold, with
-    /// pre = x · W + bias; its activation is pre. Nil if a pre-activation is NaN or infinite. `value()` of the result
-    /// may throw `ResultOverflow`.
+    /// Returns the firing features whose activation is above `floor`. A feature fires if its pre-activation, x · W +
+    /// bias, is above its threshold. Its activation is then the pre-activation. The result is nil if a pre-activation
+    /// is NaN or infinite. `value()` of the result may throw `ResultOverflow`.
     func jumpReLU(
         _ x: Matrix, encoder: Weights, bias: Vector, threshold: Vector, above floor: Float
     ) throws -> Deferred<FiringFeatures?>

@@ -2,8 +2,7 @@
 
 /// A sparse matrix in CSR format. Columns ascend within a row.
 package struct SparseRows: Sendable, Equatable {
-    /// For each row, the index of its first entry in `columns` and `values`. The last element is the number of
-    /// entries. There are `rowCount` + 1 elements.
+    /// The index of each row's first entry in `columns` and `values`, and at the end the number of entries.
     package var starts: [Int]
     /// The column of each entry.
     package var columns: [Int32]
@@ -45,8 +44,8 @@ package struct SparseRows: Sendable, Equatable {
         }
     }
 
-    /// Copies the rows in `ranges` from `columns` and `values`, one range after the other. `place` returns, for a
-    /// row, the index of its first entry and the number of its entries.
+    /// Copies the rows in `ranges`, one range after the other. `place` returns where the entries of a row are in
+    /// `columns` and `values`: the index of the first entry, and the number of entries.
     package init(
         gathering ranges: [Range<Int>], columns: UnsafeBufferPointer<Int32>,
         values: UnsafeBufferPointer<Float>, place: (_ row: Int) -> (start: Int, count: Int)
@@ -84,8 +83,8 @@ package struct SparseRows: Sendable, Equatable {
     }
 }
 
-/// The features of a batch that fire. They are stored in the layout in which the device returned them. The value can
-/// be used from several threads at once.
+/// The firing features of a batch, in the layout in which the device returned them. Several threads can read a value
+/// at once.
 package struct FiringFeatures: @unchecked Sendable {
     private let select: ([Range<Int>]) -> SparseRows
 

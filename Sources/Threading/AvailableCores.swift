@@ -1,5 +1,5 @@
-// The number of cores that this process may use. A job, a container or a Slurm task may have fewer cores than the
-// machine has.
+// The number of cores that this process may use. It can be less than the machine has, for example in a container or a
+// Slurm task.
 
 import FoundationEssentials
 import Glibc
@@ -11,11 +11,11 @@ public struct AvailableCores: Equatable, Sendable {
     /// The number of cores on which the kernel lets this process run. `taskset`, cpusets and batch systems set this
     /// limit.
     public var affinity: Int
-    /// The processor time that control groups grant, in cores, rounded up. Nil if unlimited. Containers use this kind
-    /// of limit.
+    /// The processor time per second that the control groups allow, in cores, rounded up. Nil if unlimited.
+    /// Containers are limited in this way.
     public var quota: Int?
-    /// The number of cores per task that was requested from Slurm (SLURM_CPUS_PER_TASK). Nil if the variable is not
-    /// set or not a positive number.
+    /// The number of cores per task requested from Slurm (`SLURM_CPUS_PER_TASK`). Nil if it is not set or not a
+    /// positive number.
     public var perTask: Int?
 
     /// The kind of limit that decides the number of cores.
@@ -43,24 +43,22 @@ public struct AvailableCores: Equatable, Sendable {
 
     // MARK: Sharing
 
-    /// Returns the number of cores for this process if `tasks` such processes run on this machine. `limit` is the
-    /// kind of limit that decides the number; nil if the machine's cores decide it. The processes divide the
-    /// machine's cores, or a quota, equally. The cores to which a process is bound, and the cores requested from
-    /// Slurm, are not divided.
+    /// Returns the number of cores for each of `tasks` processes on this machine, and the kind of limit that decides
+    /// it. `limit` is nil if the machine's cores decide it. The processes divide the machine's cores, or a quota,
+    /// equally. Cores to which a process is bound, or which it requested from Slurm, are not divided.
     public func share(of tasks: Int = 1) -> (cores: Int, limit: Limit?) {
         let tasks = max(1, tasks)
         let isBound = affinity < machine
         var least = (
             cores: isBound ? affinity : affinity / tasks, limit: isBound ? Limit.affinity : nil
         )
-        // If the process is bound to cores, these are the cores that it was granted. The request to Slurm does not
-        // matter then.
+        // If the process is bound to cores, it was granted these cores. Then the request to Slurm does not matter.
         if let perTask, !isBound, perTask < least.cores { least = (perTask, .perTask) }
         if let quota, quota / tasks < least.cores { least = (quota / tasks, .quota) }
         return (max(1, least.cores), least.limit)
     }
 
-    /// Returns a warning if `threads`, the value of `--threads`, is more than the cores that this process may use.
+    /// Returns a warning if `threads`, the value of `--threads`, exceeds the cores that this process may use.
     /// Otherwise nil.
     public func warning(threads: Int) -> String? {
         let (cores, limit) = share()
@@ -72,14 +70,13 @@ public struct AvailableCores: Equatable, Sendable {
 
     // MARK: Affinity
 
-    /// Returns the number of cores in the affinity mask of this process. Nil if the mask cannot be read. Looks up the
-    /// function `sched_getaffinity` by its name, because Swift does not import it.
+    /// Returns the number of cores in the affinity mask of this process. Nil if it cannot be read. Finds
+    /// `sched_getaffinity` by its name, because Swift does not import it.
     private static func affinityCount() -> Int? {
         typealias Call = @convention(c) (pid_t, Int, UnsafeMutableRawPointer) -> Int32
         guard let symbol = dlsym(nil, "sched_getaffinity") else { return nil }
         let call = unsafeBitCast(symbol, to: Call.self)
-        // The call fails with EINVAL if the mask has no room for all cores that the kernel supports. So larger masks
-        // are tried.
+        // EINVAL means that the mask is too small for the kernel, so larger masks are tried.
         var bytes = 128
         while bytes <= 1 << 16 {
             var mask = [UInt64](repeating: 0, count: bytes / 8)
@@ -95,8 +92,8 @@ public struct AvailableCores: Equatable, Sendable {
 
     // MARK: Control groups
 
-    /// Returns the smallest quota of this process's groups and the groups above them, in cores, rounded up. Nil if no
-    /// quota is set.
+    /// Returns the smallest quota of this process's control groups and the groups above them, in cores, rounded up.
+    /// Nil if none has a quota.
     static func quota(_ groups: ControlGroups) -> Int? {
         let quotas = groups.folders(of: "cpu").compactMap { folder, version in
             version == 2
@@ -108,8 +105,8 @@ public struct AvailableCores: Equatable, Sendable {
         return quotas.min().map { max(1, Int($0.rounded(.up))) }
     }
 
-    /// Parses `cpu.max`. "150000 100000" means 150,000 µs of processor time in each period of 100,000 µs. "max
-    /// 100000" means no limit (nil).
+    /// Parses `cpu.max`. "150000 100000" means 150,000 µs of processor time in each period of 100,000 µs: 1.5 cores.
+    /// "max 100000" means no limit (nil).
     private static func quotaOfVersion2(_ text: String) -> Double? {
         let parts = text.split(whereSeparator: \.isWhitespace)
         guard parts.count == 2, let time = Double(parts[0]), let period = Double(parts[1]),

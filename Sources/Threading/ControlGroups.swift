@@ -4,8 +4,8 @@ import FoundationEssentials
 
 /// The control groups of a process, in version 1, version 2 or both.
 public struct ControlGroups: Sendable {
-    /// The path of the process's group. In version 1, the key is the controller ("cpu"). In version 2, all
-    /// controllers share one group, and the key is "".
+    /// The path of the process's group for each controller, such as "cpu". In version 2, all controllers share one
+    /// group, and its key is "".
     private var paths: [String: String] = [:]
     private var mounts: [Mount] = []
     /// Returns the text of a file; nil if it does not exist or cannot be read.
@@ -37,8 +37,8 @@ public struct ControlGroups: Sendable {
             }
         }
         for line in (read("/proc/self/mountinfo") ?? "").split(separator: "\n") {
-            // proc(5): mount ID, parent ID, device, root, mount point, options, …, "-", type, source, options of the
-            // file system
+            // The fields of a line (proc(5)): mount ID, parent ID, device, root, mount point, options, …, "-", type,
+            // source, options of the file system.
             let parts = line.split(separator: " ")
             guard let dash = parts.firstIndex(of: "-"), dash > 4, dash + 3 < parts.count,
                 ["cgroup", "cgroup2"].contains(parts[dash + 1])
@@ -52,16 +52,15 @@ public struct ControlGroups: Sendable {
         }
     }
 
-    /// Returns the folders of the groups that limit this process's use of `controller`, each with its cgroup version.
-    /// These are the process's own group and the groups above it, as far as they are mounted, in the trees of both
-    /// versions.
+    /// Returns the folders of the control groups whose limits for `controller` apply to this process, each with its
+    /// cgroup version. These groups are the process's own group, then the groups above it that are mounted.
     public func folders(of controller: String) -> [(folder: String, version: Int)] {
         mounts.flatMap { mount -> [(String, Int)] in
             guard mount.version == 2 || mount.options.contains(Substring(controller)),
                 let path = paths[mount.version == 2 ? "" : controller]
             else { return [] }
-            // In a container, the path can begin with "/..", or can be a path of the host that is not mounted in the
-            // container. The nearest visible group is then the top of the mount.
+            // In a container, the process's own group may not be mounted: its path begins with "/..", or is a path of
+            // the host. Then the nearest visible group is the top of the mount.
             let (group, root) = (path.split(separator: "/"), mount.root.split(separator: "/"))
             let isSeen = !group.contains("..") && !root.contains("..") && group.starts(with: root)
             var below = isSeen ? group.dropFirst(root.count) : []

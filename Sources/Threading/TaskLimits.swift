@@ -1,15 +1,14 @@
-// The limits that can prevent the start of a thread or process. The kernel counts threads and processes together, as
-// tasks.
+// The limits that can prevent the start of a thread or process. The kernel counts both as tasks.
 
 import Glibc
 
 /// The limits on the number of threads and processes. Messages print them.
 public struct TaskLimits: Sendable {
-    /// `ulimit -u`: the largest number of tasks of this user. Nil if unlimited, or if the user is root, to whom it
-    /// does not apply.
+    /// `ulimit -u`: the maximum number of tasks of this user. Nil if unlimited, or if the user is root: the limit
+    /// does not apply to root.
     var perUser: Int?
-    /// The control group that is full: its folder, its largest number of tasks, and its current number. Nil if no
-    /// group is full.
+    /// A control group that is full: its folder, its maximum number of tasks, and its current number of tasks. Nil if
+    /// no group is full.
     var group: (folder: String, maximum: Int, count: Int)?
     /// `ulimit -v` in KiB. It matters because the stack of a thread takes address space. Nil if unlimited.
     var addressSpace: Int?
@@ -29,8 +28,8 @@ public struct TaskLimits: Sendable {
             group: fullGroup(.ofThisProcess), addressSpace: limit(RLIMIT_AS).map { $0 >> 10 })
     }
 
-    /// Returns the first group, from this process's own group upwards, whose number of tasks has reached `pids.max`.
-    /// Nil if no group is full.
+    /// Returns the first full group, from this process's own group upwards. A group is full if its number of tasks
+    /// has reached `pids.max`. Nil if no group is full.
     static func fullGroup(
         _ groups: ControlGroups
     ) -> (folder: String, maximum: Int, count: Int)? {
@@ -45,14 +44,13 @@ public struct TaskLimits: Sendable {
         }.first
     }
 
-    /// The limits that may be the cause of a failure, with their values. If no limit is known, advice on what to
-    /// check.
+    /// The limits that may have caused a failure, with their values. If no limit is known, advice on what to check.
     public var description: String {
         known
             ?? "ulimit -u and pids.max do not explain the failure; check kernel.threads-max and the free memory"
     }
 
-    /// The limits that may be the cause of a failure, with their values. Nil if no limit is known.
+    /// The limits that may have caused a failure, with their values. Nil if no limit is known.
     public var known: String? {
         if let group {
             return
@@ -67,15 +65,15 @@ public struct TaskLimits: Sendable {
     /// The number of threads of this process; 1 if `/proc` cannot be read.
     public static var ownThreads: Int {
         let text = ControlGroups.ofThisProcess.read("/proc/self/stat") ?? ""
-        // num_threads is field 20 (proc(5)). Field 2 is a name in parentheses that may contain spaces, so parsing
-        // starts after it.
+        // The number of threads is field 20 (proc(5)). Parsing starts after field 2, a name in parentheses that may
+        // contain spaces.
         let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
         return fields.count > 18 ? max(1, Int(fields[18]) ?? 1) : 1
     }
 
-    /// Starts `count` threads with small stacks and ends them. Returns why this failed; nil if it succeeded. Call
-    /// this function before libdispatch or Swift concurrency start threads. If the system refuses a thread, both
-    /// libraries retry for ever.
+    /// Tests whether the system can start `count` threads, by starting and ending them. Returns the reason if it
+    /// cannot; nil if it can. Call this function before libdispatch or Swift concurrency start threads: if the system
+    /// refuses a thread, these libraries retry for ever.
     public static func reasonAgainst(_ count: Int) -> String? {
         var reason: String?
         // Tries again after a delay, because the kernel may still count threads and processes that have just ended.
@@ -95,8 +93,7 @@ public struct TaskLimits: Sendable {
         pthread_attr_setstacksize(&attributes, 1 << 18)
         let gate = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
         pthread_mutex_init(gate, nil)
-        // All threads must exist at the same time. So each thread waits for this mutex until the last thread has
-        // started.
+        // Each thread waits for this mutex, so that all threads exist at the same time.
         pthread_mutex_lock(gate)
         var threads: [pthread_t] = []
         var reason: String?

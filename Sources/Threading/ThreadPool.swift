@@ -1,5 +1,5 @@
-// A pool of threads that process numbered items of work. The computation of an item depends only on the number of the
-// item. So results are the same for any number of threads.
+// A pool of threads that process numbered items of work. What is computed for an item depends only on the item's
+// number, so the results are the same for any number of threads.
 
 import FoundationEssentials
 import Glibc
@@ -23,8 +23,8 @@ public final class ThreadPool: @unchecked Sendable {
     private var isStopping = false
     private var threads: [pthread_t] = []
 
-    /// Starts `threadCount - 1` threads, which wait for work. Throws `ThreadError` if the system refuses to start a
-    /// thread.
+    /// Starts `threadCount - 1` threads, because the calling thread also works. Throws `ThreadError` if the system
+    /// refuses to start a thread.
     public convenience init(threadCount: Int) throws(ThreadError) {
         precondition(threadCount > 0)
         self.init()
@@ -32,8 +32,8 @@ public final class ThreadPool: @unchecked Sendable {
         self.threadCount = threadCount
     }
 
-    /// Starts as many threads as the system allows. The pool has at most `count` threads, the calling thread
-    /// included. Use this for work that can also run on one thread.
+    /// Starts as many threads as the system allows, at most `count` with the calling thread. Use this for work that
+    /// can also run on one thread.
     public convenience init(upTo count: Int) {
         self.init()
         for index in 1..<max(count, 1) {
@@ -67,8 +67,7 @@ public final class ThreadPool: @unchecked Sendable {
     }
 
     /// Calls `body` for each item in 0..<count, on all threads, and returns when all calls have returned. `thread` is
-    /// in 0..<threadCount. Calls that run at the same time get different values of `thread`. `body` must not call
-    /// `forEach`.
+    /// in 0..<threadCount, and differs between calls that run at the same time. `body` must not call `forEach`.
     public func forEach(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
         if threadCount == 1 || count <= 1 {
             for item in 0..<count { body(item, 0) }
@@ -91,8 +90,8 @@ public final class ThreadPool: @unchecked Sendable {
         }
     }
 
-    /// Does the same as `forEach`, for a `body` that can throw. Calls `body` for all items, then throws the error of
-    /// the lowest item that failed.
+    /// Does the same as `forEach`, for a `body` that can throw. If calls fail, the other items are still processed.
+    /// Then throws the error of the lowest item that failed.
     public func tryForEach(_ count: Int, _ body: (_ item: Int, _ thread: Int) throws -> Void) throws
     {
         let failures = Mutex<[(item: Int, error: any Error)]>([])

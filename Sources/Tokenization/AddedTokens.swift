@@ -28,8 +28,7 @@ struct AddedTokens: Sendable {
         nodes[node].token = id
     }
 
-    /// Returns the longest added token that begins at `start`, with the offset of its end; nil if no added token
-    /// begins at `start`.
+    /// Returns the longest added token that begins at `start`, and the offset of its end; nil if there is none.
     @inline(__always)
     func match(_ text: UnsafeBufferPointer<UInt8>, at start: Int) -> (id: TokenID, end: Int)? {
         guard isFirst[Int(text[start])] else { return nil }

@@ -1,8 +1,9 @@
-// Gemma's tokenizer. Its ids are equal to those of the reference, Hugging Face's fast tokenizer. The steps:
-// 1. It finds the added tokens in the raw text.
-// 2. In the text between added tokens, it replaces each space by U+2581.
-// 3. It looks up each character. A character that is not in the vocabulary becomes one token for each of its bytes.
-// 4. It applies the byte-pair merges to all text between two added tokens.
+// Gemma's tokenizer. Its ids are equal to those of the reference, Hugging Face's fast tokenizer. It works in these
+// steps:
+// 1. Find the added tokens in the raw text. The other steps apply to the text between them.
+// 2. Replace each space by U+2581.
+// 3. Look up each character. A character that is not in the vocabulary becomes one token for each of its bytes.
+// 4. Apply the byte-pair merges.
 
 import ByteJSON
 import Files
@@ -48,9 +49,9 @@ package struct GemmaTokenizer: Tokenizer {
     private let addedTokens: AddedTokens
     /// The ids of `<0x00>` … `<0xFF>`.
     private let byteTokens: [TokenID]
-    /// Whether a text can be split before each space and its words tokenized separately, with the same ids. True for
-    /// Gemma's tokenizer. False if a merge joins a piece that does not end in a space and a piece that begins with a
-    /// space.
+    /// Whether a text can be split before each space, so that its words are tokenized separately, without changing
+    /// ids. True for Gemma's tokenizer. False if some merge joins a piece that does not end in a space with a piece
+    /// that begins with one.
     var splitsAtSpaces: Bool
 
     /// The id of `<pad>`, which fills the outputs after the end of a document.
@@ -86,8 +87,8 @@ package struct GemmaTokenizer: Tokenizer {
             }
         }
         byteTokens = bytes
-        // If the vocabulary has no piece U+2581, a space becomes three byte tokens. The check of merges below does
-        // not cover byte tokens, so texts are not split then.
+        // Without a piece U+2581, a space becomes three byte tokens, which the check of merges below does not cover.
+        // So texts are not split then.
         splitsAtSpaces =
             vocabulary.id(of: GemmaTokenizer.space) != nil
             && !merges.contains { left, right in
@@ -113,8 +114,8 @@ package struct GemmaTokenizer: Tokenizer {
     struct Findings {
         /// Warnings. Each names the file.
         var warnings: [String] = []
-        /// The id of `<bos>`. Nil if `tokenizer.json` has no added token `<bos>`, or if `tokenizer.model` has no
-        /// piece `<bos>`.
+        /// The id of `<bos>`. Nil if `tokenizer.json` has no such added token, or `tokenizer.model` has no such
+        /// piece.
         var bos: Int?
         /// The texts of the added tokens.
         var added: Set<ExactString>
@@ -127,7 +128,7 @@ package struct GemmaTokenizer: Tokenizer {
     package func piece(_ id: TokenID) -> ArraySlice<UInt8> { vocabulary.piece(id) }
 
     /// Returns the ids of `text`, without `<bos>`. The time grows as n log n with the length of `text`. `cache`
-    /// stores the ids of words. If several texts share one cache, a repeated word costs almost no time.
+    /// stores the ids of words. A repeated word costs almost no time, even in another text with the same cache.
     package func encode(_ text: String, _ cache: inout WordCache) -> [TokenID] {
         var text = text
         return text.withUTF8 { encode($0, &cache) }
@@ -138,8 +139,8 @@ package struct GemmaTokenizer: Tokenizer {
     ) -> [TokenID] {
         var ids: [TokenID] = []
         ids.reserveCapacity(text.count / 3)
-        // `start..<position` is the current stretch: text that is tokenized separately and has no added tokens. If
-        // `splitsAtSpaces` is true, a new stretch begins at each space that follows another character.
+        // `start..<position` is the current stretch: text without added tokens that is tokenized separately. With
+        // `splitsAtSpaces`, a new stretch begins at each space that follows another character.
         var (start, position) = (0, 0)
         func finishStretch() {
             let stretch = UnsafeBufferPointer(rebasing: text[start..<position])
@@ -231,8 +232,8 @@ package struct GemmaTokenizer: Tokenizer {
         for symbol in symbols where symbol >= 0 { ids.append(symbol) }
     }
 
-    /// Returns one token for each Unicode scalar. A scalar that is not in the vocabulary becomes one token for each
-    /// of its bytes.
+    /// Returns one token for each Unicode scalar, or one for each of its bytes if the scalar is not in the
+    /// vocabulary.
     private func symbols(of text: UnsafeBufferPointer<UInt8>) -> [TokenID] {
         let space = GemmaTokenizer.space
         var symbols: [TokenID] = []

@@ -10,18 +10,17 @@ struct MergeTable: Sendable, Equatable {
         var result: TokenID
     }
 
-    /// A pair and its merge. They are stored together, so that a lookup reads one place in memory. A free slot has
-    /// key -1.
+    /// A pair and its merge, stored together so that a lookup reads one place in memory. A free slot has key -1.
     private struct Slot: Equatable {
         var key: Int64 = -1
         var merge = Merge(rank: 0, result: 0)
     }
 
-    /// A hash table with open addressing, whose keys are pairs of ids. The number of slots is a power of two. At most
-    /// half of the slots are used.
+    /// A hash table with open addressing, whose keys are pairs of ids. The number of slots is a power of two, and at
+    /// most half of them are used.
     private var slots: [Slot]
-    /// The factor of the hash function: the upper bits of key · factor select the slot (Dietzfelbinger et al. 1997).
-    /// The factor is odd. It is random in each process, so that nobody can make a file whose merges all collide.
+    /// The odd factor of the hash function: the upper bits of key · factor select the slot (Dietzfelbinger et al.
+    /// 1997). It is random in each process, so that nobody can make a file whose merges all collide.
     private let factor = MergeTable.factor
     private let shift: UInt64
     private static let factor = UInt64.random(in: .min ... .max) | 1
@@ -37,8 +36,7 @@ struct MergeTable: Sendable, Equatable {
         shift = UInt64(64 - size.trailingZeroBitCount)
     }
 
-    /// Adds a merge. If the table already has the pair, the later merge replaces the earlier one, as in Hugging
-    /// Face's tokenizers.
+    /// Adds a merge. It replaces an earlier merge of the same pair, as in Hugging Face's tokenizers.
     mutating func append(_ left: TokenID, _ right: TokenID, into result: TokenID, rank: Int) {
         let key = MergeTable.key(left, right)
         let slot = self.slot(of: key)

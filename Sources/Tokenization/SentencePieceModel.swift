@@ -13,8 +13,8 @@ extension GemmaTokenizer {
         self = try GemmaTokenizer.read(path) { try GemmaTokenizer($0) }
     }
 
-    /// Reads the file at `path`, which is small. Returns the id of `<bos>` and the added tokens. Throws errors of the
-    /// same types as `init(sentencePieceModel:)`.
+    /// Reads the whole file at `path`, because it is small. Returns the id of `<bos>` and the added tokens. Throws
+    /// errors of the same types as `init(sentencePieceModel:)`.
     static func check(sentencePieceModel path: String) throws -> Findings {
         let model = try read(path) { $0 }
         let bos = Array("<bos>".utf8)
@@ -63,8 +63,8 @@ private struct SentencePieceModel {
         var isAdded: Bool { (2...4).contains(kind) }
     }
 
-    /// The maximum length of a piece in bytes. The time to find the merges of a piece grows with the square of its
-    /// length. Gemma's longest piece has 93 bytes.
+    /// The maximum length of a piece in bytes; Gemma's longest has 93. There is a limit because the time to find the
+    /// merges of a piece grows with the square of its length.
     private static let longestPiece = Vocabulary.longestPiece
 
     var bytes: [UInt8] = []
@@ -86,8 +86,8 @@ private struct SentencePieceModel {
         try SentencePieceModel.check(trainer, normalizer)
     }
 
-    /// The fields of a `TrainerSpec` or `NormalizerSpec`, by field number. The value is that of an integer field, or
-    /// the length of a text field in bytes.
+    /// The fields of a `TrainerSpec` or `NormalizerSpec`, by field number. An integer field has its value, a text
+    /// field its length in bytes.
     private struct Fields {
         private var numbers: [UInt64: UInt64] = [:]
 
@@ -164,8 +164,7 @@ private struct SentencePieceModel {
         pieces.append(piece)
     }
 
-    /// If no piece is the tab character, replaces the text of the byte piece `<0x09>` by a tab, as the fast tokenizer
-    /// does.
+    /// If no piece is the tab character, gives the byte piece `<0x09>` the text of a tab, as the fast tokenizer does.
     private mutating func respellTab() {
         guard !pieces.contains(where: { bytes[$0.range].elementsEqual([9]) }),
             let tab = pieces.firstIndex(where: { bytes[$0.range].elementsEqual("<0x09>".utf8) })
@@ -174,12 +173,11 @@ private struct SentencePieceModel {
         pieces[tab].range = bytes.count - 1..<bytes.count
     }
 
-    /// Returns a merge for every way to split a piece into two pieces. The merges are ordered by the score of the
-    /// piece, highest first. Merges of equal score are ordered by:
-    /// 1. the length of the left part, longest first
-    /// 2. the length of the right part, longest first
-    /// 3. the id of the piece, lowest first
-    /// 4. the ids of the left and right part, highest first
+    /// Returns a merge for every way to split a piece into two pieces. The merges are ordered by:
+    /// 1. the score of the piece, highest first
+    /// 2. the length of the left part, longest first
+    /// 3. the length of the right part, longest first
+    /// 4. the id of the piece, lowest first
     func merges(_ vocabulary: Vocabulary) -> MergeTable {
         struct Split {
             var left: TokenID
@@ -210,6 +208,7 @@ private struct SentencePieceModel {
                             left: left, right: right, result: TokenID(id), score: piece.score,
                             leftLength: leftLength, rightLength: length - leftLength))
                 }
+                // As in generate_merges. Decides nothing, because the left parts of a piece differ in length.
                 splits[first...].sort { ($0.left, $0.right) > ($1.left, $1.right) }
             }
         }

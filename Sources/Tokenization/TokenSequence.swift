@@ -3,11 +3,10 @@
 /// The tokens of one document.
 package struct TokenSequence: Equatable, Sendable {
     /// The number of tokens that a tokenizer puts before every document (`Tokenizer.leadingToken`). The output has no
-    /// rows for these tokens. So an array has at most `--max_seq_len` - 1 tokens of a document.
+    /// rows for them, so it has at most `--max_seq_len` - 1 tokens of a document.
     package static let leadingCount = 1
 
-    /// The first `T` tokens of the document, or all if it has fewer. The leading token and the prefix are not
-    /// included.
+    /// The tokens of the document up to a limit, without the leading token and the prefix.
     package var tokens: [TokenID]
     /// Whether tokens were cut off at the end.
     package var isTruncated: Bool

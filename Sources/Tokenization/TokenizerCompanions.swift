@@ -1,6 +1,6 @@
-// Checks the companion files of a tokenizer, such as `tokenizer_config.json`. In the Python library transformers,
-// these files can change ids.
-// Keys: transformers, tokenization_utils_base.py and tokenization_utils_fast.py.
+// Checks the companion files of a tokenizer, such as `tokenizer_config.json`, because they can change ids in
+// transformers.
+// Source of the keys: transformers, tokenization_utils_base.py and tokenization_utils_fast.py.
 
 import ByteJSON
 import Files
@@ -20,7 +20,7 @@ struct TokenizerCompanions {
     ]
 
     /// Checks the companion files that exist in `directory`. Throws `FileError` or `UnexpectedFileError`. Throws
-    /// `TokenizerError` if one of the files is damaged or would change ids.
+    /// `TokenizerError` if a file is damaged or would change ids.
     init(directory: String, tokenizer: String, added: Set<ExactString>) throws {
         (self.tokenizer, self.added) = (tokenizer, added)
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
@@ -66,8 +66,8 @@ struct TokenizerCompanions {
         }
     }
 
-    /// Throws if a token in `tokens` is not an added token of the tokenizer. Reason: transformers would add this
-    /// token and find it in texts, but this program would not.
+    /// Throws if a token in `tokens` is not an added token of the tokenizer: transformers would find it in texts, but
+    /// this program would not.
     private func checkTokens(_ tokens: [String], path: String) throws {
         guard let missing = tokens.first(where: { !added.contains(ExactString($0)) }) else {
             return

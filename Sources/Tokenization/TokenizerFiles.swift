@@ -23,9 +23,8 @@ package enum TokenizerFiles {
     }
 
     /// Checks the tokenizer in `directory` and its companion files, without reading the pieces of `tokenizer.json`.
-    /// Returns warnings and the id of `<bos>`. The id is nil if `tokenizer.json` has no added token `<bos>`, or if
-    /// `tokenizer.model` has no piece `<bos>`. Throws the errors of `read`, and `TokenizerError` if a companion file
-    /// would change ids.
+    /// Returns warnings, and the id of `<bos>`; nil if `tokenizer.json` has no such added token, or `tokenizer.model`
+    /// has no such piece. Throws the errors of `read`, and `TokenizerError` if a companion file would change ids.
     package static func check(directory: String) throws -> (warnings: [String], bos: Int?) {
         let file = try file(in: directory)
         let found =

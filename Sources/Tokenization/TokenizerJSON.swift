@@ -45,13 +45,13 @@ extension GemmaTokenizer {
     }
 
     private init(_ contents: TokenizerJSON) throws(Vocabulary.Problem) {
-        // `modelOnly` has only the pieces of the model's vocabulary. The loop below adds the added tokens that are
-        // missing in this vocabulary.
+        // `modelOnly` has the pieces of the model's vocabulary. The loop below adds the added tokens that are not
+        // among them.
         let modelOnly = try Vocabulary(bytes: contents.bytes, pieces: contents.vocabulary)
         var (bytes, pieces) = (contents.bytes, contents.vocabulary)
         var addedTokens = AddedTokens()
-        // If an added token is not in the model's vocabulary, Hugging Face's tokenizers library gives it the next
-        // free id. The library ignores the id in the file.
+        // Hugging Face's library gives an added token outside the model's vocabulary the next free id, and ignores
+        // the id in the file. So a file with another id is refused.
         var nextID = contents.vocabulary.count
         for token in contents.addedTokens {
             let name = String(decoding: token.content, as: UTF8.self)
@@ -114,8 +114,8 @@ private struct TokenizerJSON {
             "continuing_subword_prefix": ["", .null], "dropout": [0, .null],
             "end_of_word_suffix": ["", .null], "ignore_merges": [.bool(false), .null],
         ])
-    /// The known keys of an added token, except `content` and `id`. With values other than the listed ones, tokens
-    /// would be found at other places of a text.
+    /// The known keys of an added token, except `content` and `id`. Other values than the listed ones would change
+    /// where tokens are found in a text.
     private static let addedTokenKeys = KnownNames(
         harmless: ["special"],
         changing: [
@@ -123,8 +123,8 @@ private struct TokenizerJSON {
             "single_word": [.bool(false)],
         ])
 
-    /// All ids must be below this number. Reason: the program needs memory for all ids up to the largest, so a
-    /// damaged file could use up the memory.
+    /// All ids must be below this number. The program needs memory for all ids up to the largest, so a damaged file
+    /// could otherwise use up the memory.
     static let idLimit = 1 << 24
 
     /// The bytes of all pieces, end to end.
@@ -245,7 +245,7 @@ private struct TokenizerJSON {
 
     // MARK: Checking
 
-    /// Throws if the tokenizer would compute other ids than Gemma's. Adds the keys that this program does not know to
+    /// Throws if the tokenizer would compute other ids than Gemma's. Adds keys that this program does not know to
     /// `unknown`.
     mutating func checkKind() throws(Vocabulary.Problem) {
         let (top, model) = (JSONObject(self.top), JSONObject(self.model))
@@ -298,8 +298,8 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Returns the steps of a normalizer, pre-tokenizer or post-processor. If `value` is a `Sequence`, its steps are
-    /// the array under its key `list`.
+    /// Returns the steps of a normalizer, pre-tokenizer or post-processor. The steps of a `Sequence` are in the array
+    /// under its key `list`. Any other value is one step.
     private func steps(_ value: JSONValue?, _ list: String) -> [JSONValue] {
         guard let value, value != .null else { return [] }
         guard value.object?["type"]?.string == "Sequence", let own = value.object?[list]?.array
@@ -337,8 +337,8 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Throws if the pre-tokenizer is not Gemma's. Gemma's pre-tokenizer splits at spaces. It has no effect, because
-    /// the normalizer has already replaced all spaces.
+    /// Throws if the pre-tokenizer is not Gemma's, which splits at spaces. It has no effect, because the normalizer
+    /// has already replaced all spaces.
     private func checkPreTokenizer(_ value: JSONValue?) throws(Vocabulary.Problem) {
         for step in steps(value, "pretokenizers") {
             guard step.object?["type"]?.string == "Split",
@@ -353,7 +353,7 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Throws if the post-processor does more than put `<bos>` before a text, as Gemma's does. This program puts
+    /// Throws if the post-processor does more than Gemma's, which puts `<bos>` before a text. This program puts
     /// `<bos>` there itself.
     private func checkPostProcessor(_ value: JSONValue?) throws(Vocabulary.Problem) {
         var addsBOS = false
@@ -388,7 +388,7 @@ private struct TokenizerJSON {
         }
     }
 
-    /// Returns the table of merges, with ids in place of pieces. Throws if a part or the result of a merge is not in
+    /// Returns the table of merges, with ids instead of pieces. Throws if a part or the result of a merge is not in
     /// the vocabulary.
     func mergeTable(_ vocabulary: Vocabulary) throws(Vocabulary.Problem) -> MergeTable {
         var table = MergeTable(capacity: merges.count)

@@ -1,5 +1,5 @@
-// Finds pieces by id and ids by piece. Pieces are compared as bytes. Reason: 61 pairs of Gemma's pieces differ only
-// in their Unicode form, and Swift's String equality would not tell them apart.
+// Finds pieces by id and ids by piece. Pieces are compared as bytes, because 61 pairs of Gemma's pieces differ only
+// in their Unicode form. Swift's string comparison would take them for equal.
 
 /// An immutable table that maps ids to pieces and pieces to ids.
 struct Vocabulary: Sendable {
@@ -8,7 +8,7 @@ struct Vocabulary: Sendable {
     /// The range of piece `id` in `bytes`; empty if the id is not used.
     private let ranges: [Range<Int>]
     /// A hash table with open addressing. A slot has an id, or -1 if it is free. The number of slots is a power of
-    /// two. At most half of the slots are used.
+    /// two, and at most half of them are used.
     private let slots: [Int32]
 
     /// The reason why a tokenizer's file was refused, without the file's name.
@@ -18,8 +18,8 @@ struct Vocabulary: Sendable {
         var isAboutKind = false
     }
 
-    /// The maximum length of a piece or added token in bytes. Gemma's longest piece has 93 bytes. Reason for a limit:
-    /// added tokens are searched at each position of a text, so long ones take more time.
+    /// The maximum length of a piece or added token in bytes; Gemma's longest has 93. There is a limit because added
+    /// tokens are searched at each position of a text, so long ones take more time.
     static let longestPiece = 256
 
     /// The start value of the hash function. It is random in each process, so that nobody can make a file whose
@@ -58,8 +58,8 @@ struct Vocabulary: Sendable {
         self.slots = slots
     }
 
-    /// Throws if a piece is not valid UTF-8. Reason: the tokenizer splits texts at added tokens and then into
-    /// characters. So an added token must consist of whole characters.
+    /// Throws if a piece is not valid UTF-8. Texts are split at added tokens and then into characters, so an added
+    /// token must consist of whole characters.
     private static func checkUTF8(
         _ bytes: [UInt8], _ pieces: [(range: Range<Int>, id: Int)]
     ) throws(Problem) {

@@ -6,8 +6,8 @@ import Glibc
 package struct WordCache {
     private struct Entry {
         var hash: UInt64
-        /// The word ends at `textEnd` in `text`, and its ids end at `idEnd` in `ids`. The word and the ids begin at
-        /// the ends of the previous entry, or at 0.
+        /// The word ends at `textEnd` in `text`, and its ids end at `idEnd` in `ids`. Both begin where those of the
+        /// previous entry end, or at 0.
         var textEnd: Int32
         var idEnd: Int32
     }
@@ -23,7 +23,7 @@ package struct WordCache {
     private let seed = WordCache.seed
 
     /// A hash table with open addressing. A slot has an index into `entries`, or -1 if it is free. The number of
-    /// slots is a power of two. At most half of the slots are used.
+    /// slots is a power of two, and at most half of them are used.
     private var slots = [Int32](repeating: -1, count: 1 << 10)
     private var entries: [Entry] = []
     private var text: [UInt8] = []
@@ -32,8 +32,8 @@ package struct WordCache {
     /// Creates an empty cache.
     package init() {}
 
-    /// Appends the ids of `word` to `out`. If the cache does not have the word, `tokenize` appends the ids, and the
-    /// cache stores them.
+    /// Appends the ids of `word` to `out`. If the cache lacks the word, `tokenize` appends the ids, and the cache
+    /// stores them.
     @inline(__always)
     mutating func append(
         _ word: UnsafeBufferPointer<UInt8>, to out: inout [TokenID],

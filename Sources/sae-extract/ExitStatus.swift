@@ -74,8 +74,8 @@ enum ExitStatus: Int32 {
             }
     }
 
-    /// Writes `error` as a message to standard error and ends the process with this code. Uses `_exit`, because
-    /// OpenBLAS' exit handler can wait forever if memory is short.
+    /// Writes `error` to standard error and ends the process with this code. Calls `_exit`, because OpenBLAS' exit
+    /// handler may wait forever if memory is short.
     func exit(saying error: any Error) -> Never {
         Console.shared.endDrawing()
         Console.shared.write(

@@ -23,15 +23,14 @@ enum Main {
             try CommandLineArguments.checkSubcommand(
                 ProcessArguments.own,
                 among: SAEExtract.configuration.subcommands.map { $0._commandName } + ["help"])
-            // Must come before the first asynchronous call, because the Swift runtime starts threads for that call.
+            // Must come before the first asynchronous call, which lets the Swift runtime start threads.
             try StartLimits.checkMemory()
         } catch {
             ExitStatus(for: error).exit(saying: error)
         }
         let environment = ProcessInfo.processInfo.environment
         if ProcessArguments.own.first == "--version" {
-            // Must come before `VersionCommand.run`, because the Swift runtime starts threads for this asynchronous
-            // call.
+            // Must come before `VersionCommand.run`. This asynchronous call lets the Swift runtime start threads.
             do {
                 try StartLimits.checkTasks()
             } catch {
@@ -82,9 +81,8 @@ private func exit(refusing arguments: [String], _ error: any Error) -> Never {
     let code = SAEExtract.exitCode(for: error)
     // ArgumentParser reports a request for help or completions as an error with the exit code of success.
     if code == .success { SAEExtract.exit(withError: error) }
-    // The message has several lines, and it quotes arguments. An argument may contain line breaks too: `inspect *`
-    // may pass such a file name. So the arguments are made printable and parsed again. Then all line breaks are the
-    // message's own.
+    // The message has several lines and quotes arguments. An argument may contain line breaks too, for example a file
+    // name from `inspect *`. So the message is made again from printable arguments, and then split into lines.
     var said = error
     do {
         _ = try SAEExtract.parseAsRoot(arguments.map(printable))

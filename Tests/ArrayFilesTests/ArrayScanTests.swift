@@ -47,8 +47,7 @@ struct ArrayScanTests {
         return words
     }
 
-    /// Byte sequences of many kinds: nearly all bytes zero, no byte zero, repeating with short and long periods, of
-    /// odd sizes.
+    /// Byte sequences of many kinds: nearly all zeros, no zeros, repetitions with short and long periods, odd sizes.
     static let contents: [[UInt8]] = {
         var random = SeededGenerator(11)
         var all: [[UInt8]] = [[], [0], [7], [0, 0, 0, 0, 9], Array(repeating: 0, count: 100_003)]
@@ -65,8 +64,8 @@ struct ArrayScanTests {
             }
             all.append((0..<90_002).map { unit[$0 % period] })
         }
-        // Repeats bytes from before a long run of zeros. The decoder's window does not store the zeros, and some
-        // matches also reach into them.
+        // Some matches refer to bytes before a long run of zeros, or reach into it. The decoder's window does not
+        // store the zeros of the run.
         for gap in [100, 20_000, 32_760, 40_000] {
             let word: [UInt8] = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 9]
             let zeros = Array(repeating: UInt8(0), count: gap)
@@ -104,12 +103,12 @@ struct ArrayScanTests {
         #expect(found == pattern.words.filter { $0.value != 0 })
     }
 
-    /// Returns a DEFLATE stream of one block with dynamic codes. `literals` and `distances` are the lengths (0 to 2)
-    /// of the code words, and `bits` is the data after the codes.
+    /// Returns a DEFLATE stream of one block with dynamic codes. `literals` and `distances` have the lengths of the
+    /// code words, 0 to 2. `bits` is the data after the codes.
     private static func block(_ literals: [Int], _ distances: [Int], then bits: [Int]) -> [UInt8] {
         func number(_ value: Int, _ count: Int) -> [Int] { (0..<count).map { value >> $0 & 1 } }
-        // In the code for code lengths, the symbols 0, 1, 2 and 18 have code words of two bits. Symbol 18 is not
-        // used.
+        // In the code for code lengths, the symbols 0, 1, 2 and 18 have code words of two bits. Symbol 18 only makes
+        // this code complete.
         let order = DynamicBlockHeader.order
         var all = [1] + number(2, 2) + number(literals.count - 257, 5)
         all += number(distances.count - 1, 5) + number(15, 4)
@@ -121,8 +120,8 @@ struct ArrayScanTests {
         }
     }
 
-    /// Checks that codes are refused exactly if zlib refuses them: codes with too few code words, for too many
-    /// symbols, or without a code word for the end of the block.
+    /// Checks that exactly the codes are refused that zlib refuses: codes with too few or too many code words, for
+    /// too many symbols, or without a code word for the end of the block.
     @Test func codesAreThoseOfZlib() throws {
         func literals(_ lengths: [Int: Int], count: Int = 257) -> [Int] {
             (0..<count).map { lengths[$0] ?? 0 }
@@ -162,8 +161,8 @@ struct ArrayScanTests {
         }
     }
 
-    /// Checks that the decoder never crashes on a damaged stream. It must refuse the stream, or the size or checksum
-    /// must show the damage.
+    /// Checks damaged streams. The decoder must not crash. It must refuse the stream, or the size or checksum must
+    /// differ if the words do.
     @Test func damagedStreamsAreNoticed() throws {
         var random = SeededGenerator(5)
         let bytes = ArrayScanTests.contents[6]
@@ -209,8 +208,7 @@ struct ArrayScanTests {
                 ? UInt8.random(in: 0...255, using: &random) : 0
         }
         let header = NPYHeader(descr: size == 1 ? "|u1" : "<u\(size)", shape: [count])
-        // NumPy before 1.14 aligned the start of the data to 16 bytes. Other writers may start the data at any
-        // offset.
+        // NumPy before 1.14 aligned the data to 16 bytes. Other writers may start it at any offset.
         for cut in [0, 1, 3, 16] {
             var head = header.encoded
             head.removeSubrange(head.count - 1 - cut..<head.count - 1)
@@ -307,8 +305,8 @@ struct PickleTests {
         withUnsafeBytes(of: UInt32(value).littleEndian, Array.init)
     }
 
-    /// Checks that setting the byte order of a dtype again and again cannot make the dtype's name longer. The byte
-    /// order must be one of four.
+    /// Checks that a dtype's byte order must be one of four, and can be set only once. Otherwise a pickle could make
+    /// the dtype's name longer and longer.
     @Test func typesHaveShortNames() throws {
         func dtype(_ name: String, orders: [String]) -> [UInt8] {
             func text(_ text: String) -> [UInt8] {
@@ -332,8 +330,8 @@ struct PickleTests {
         }
     }
 
-    /// Checks that a list in the memo is counted each time it grows or is fetched. Otherwise a small pickle could
-    /// fill the memory.
+    /// Checks that values are counted each time they are stored in the memo. Otherwise a small pickle could fill the
+    /// memory.
     @Test func whatIsKeptIsCounted() {
         let many = [UInt8](repeating: UInt8(ascii: "N"), count: 200_000)
         let grown =

@@ -40,8 +40,8 @@ struct LimitTests {
         }
     }
 
-    /// Checks that weights are refused if they unpack to far more bytes than the file has. Reason: zeros pack to a
-    /// thousandth of their size, so a small file could fill the memory.
+    /// Checks that weights are refused if they unpack to far more bytes than the file has. Zeros pack to a thousandth
+    /// of their size, so a small file could fill the memory.
     @Test func weightsThatUnpackToFarMoreThanThereIsAreRefused() throws {
         func archive(_ count: Int) throws -> NPZReader {
             let path = folder.file("zeros.npz")

@@ -1,5 +1,4 @@
-// Tests of NPZ archives and NPY headers, as this program and as NumPy write them, and of the layout of archives above
-// 4 GiB.
+// Tests of NPZ archives and NPY headers from this program and from NumPy, and of the layout of archives above 4 GiB.
 
 import Files
 import RunFiles

@@ -42,8 +42,8 @@ struct SparseDeflateTests {
             .ones("rows of an SAE", 359 * 1024, at: (0..<92 * 50).map { $0 * 20 + $0 % 7 }),
             .ones("pairs", 9999, at: (0..<90).flatMap { [$0 * 110, $0 * 110 + 1] }),
         ]
-        // Runs of zero bytes of every length near multiples of 258, which is the longest match of DEFLATE. The gaps
-        // between the words have many lengths, and some words have zero bytes at their ends.
+        // Runs of zero bytes of every length near multiples of 258, which is the longest match of DEFLATE. Some words
+        // begin or end with zero bytes, so the runs have lengths that are no multiples of 4.
         var words: [Int: UInt32] = [:]
         var place = 0
         for first: UInt32 in [0x1234_5678, 0x0034_5678, 0x0000_5678, 0x0000_0078] {
@@ -126,8 +126,8 @@ struct SparseDeflateTests {
         }
     }
 
-    /// Checks the checksum for gaps that are too long to compute byte by byte. Two steps over zeros must give the
-    /// same value as one step over the same number of zeros.
+    /// Checks the checksum for gaps that are too long to compute byte by byte. Two gaps must give the same value as
+    /// one gap of the same total length.
     @Test func longGapsAddUp() {
         for (a, b) in [(1 << 31, 1 << 31), (1 << 36 - 1, 1), (123_456_789_012, 987_654_321)] {
             var parts = SparseCRC32(from: 0x1234_5678)
@@ -140,15 +140,14 @@ struct SparseDeflateTests {
 
     // MARK: Huffman codes
 
-    /// Checks that every Huffman code is complete and within its length limit, and that no rarer symbol has a shorter
+    /// Checks that every Huffman code is complete and within its length limit. A rarer symbol must not have a shorter
     /// code word.
     @Test func codesAreComplete() {
         var random = SeededGenerator(3)
         var cases: [[Int]] = (2...40).map { count in
             (0..<count).map { _ in Int.random(in: 0...1000, using: &random) }
         }
-        // The most skewed frequencies. Without a limit, the longest code word would have nearly as many bits as
-        // symbols exist.
+        // The most skewed frequencies. Without a limit, the longest code word would have nearly 60 bits.
         var fibonacci = [1, 1]
         while fibonacci.count < 60 { fibonacci.append(fibonacci.suffix(2).reduce(0, +)) }
         cases.append(fibonacci)
@@ -175,8 +174,7 @@ struct SparseDeflateTests {
         }
     }
 
-    /// Checks that a code needs as few bits in total as Huffman's construction. The limit on lengths has no effect
-    /// here.
+    /// Checks that a code needs as few bits as Huffman's construction. The limit on lengths has no effect here.
     @Test func codesAreTheBest() {
         var random = SeededGenerator(4)
         for count in 2...50 {

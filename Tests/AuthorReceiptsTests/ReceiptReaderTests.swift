@@ -1,5 +1,5 @@
-// Tests of receipts on disk. Each receipt must be read once, and damaged receipts and receipts of another SAE must
-// not count.
+// Tests of receipts on disk. Each receipt must be read once. Damaged receipts and receipts of another SAE must not
+// count.
 
 import ByteJSON
 import Files
@@ -69,8 +69,8 @@ struct ReceiptReaderTests {
         #expect(reader.damage == [])
     }
 
-    /// Checks each byte of a receipts file: a wrong value must cost one receipt, or two if the byte is a line break.
-    /// Spaces are left out, because the reader does not check the space after the checksum.
+    /// Checks that a wrong byte in a receipts file costs one receipt, or two if the byte is a line break. Spaces are
+    /// left out, because the reader does not check the space after the checksum.
     @Test func damagedLinesAttestNothing() throws {
         let bytes = try ReceiptReaderTests.lines(0..<3)
         var kept: Set<[Int]> = []
@@ -121,8 +121,7 @@ struct ReceiptReaderTests {
         #expect(try new(reader) == [])
     }
 
-    /// Checks that a file counts only if its features come from the SAE in use. Files that do not depend on an SAE
-    /// always count.
+    /// Checks that a file counts only if its features come from the SAE in use. Files without features always count.
     @Test func filesOfAnotherSAEAreKnownAsSuch() throws {
         let (receipt, naming) = (ReceiptReaderTests.receipt(0), ReceiptReaderTests.naming)
         let names = naming.activations(ReceiptReaderTests.hook, author: receipt.author)

@@ -32,8 +32,8 @@ struct JSONTests {
                 == 1.234_567_890_123_456_8e29)
     }
 
-    /// Checks strings of every length from 0 to 39 characters. Strings are read eight bytes at a time, and the end of
-    /// a string, or an invalid byte, can be at any of the eight places.
+    /// Checks strings of 0 to 39 characters. The parser reads eight bytes at a time, so the end of a string, or an
+    /// invalid byte, must be found at each of the eight places.
     @Test func stringsEndWhereverTheyDo() throws {
         for length in 0..<40 {
             for filler in ["a", " ", "~", "\u{7F}", "é", "\u{1F600}"] {

@@ -1,4 +1,4 @@
-// Tests of the three kinds of keys: keys that a reader knows, keys that it refuses, and unknown keys, which it lists.
+// Tests of known, refused and unknown keys. Unknown keys are listed.
 
 import ByteJSON
 import Testing

@@ -1,5 +1,4 @@
-// Tests of NVIDIA libraries and devices that are missing or unusable, or that fail during a run: the error message,
-// and the resume by the same command.
+// Tests of NVIDIA libraries and devices that are missing, cannot be used, or fail during a run.
 
 import ByteJSON
 import Foundation
@@ -35,8 +34,7 @@ extension CUDATests {
         ("FAKE_CUDA_CC", "75", "compute capability 7.5, but the kernels need 8.0 or later"),
         ("FAKE_CUDA_INIT", "804", "of different versions: restart the machine"),
         ("FAKE_CUDA_INIT", "999", "nvidia_uvm"),
-        // Machines with NVSwitch report error 802 until the fabric manager runs. The stand-in's driver has no name
-        // for 802, so the program must know the name itself.
+        // The stand-in has no name for error 802, so the program must know the name itself.
         ("FAKE_CUDA_INIT", "802", "CUDA_ERROR_SYSTEM_NOT_READY (802), system not yet initialized"),
         ("FAKE_CUDA_INIT", "802", "systemctl status nvidia-fabricmanager"),
         ("FAKE_CUDA_INIT", "803", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)"),
@@ -45,7 +43,7 @@ extension CUDATests {
         ("FAKE_CUDA_INIT", "805", "nvidia-cuda-mps-control"),
         ("FAKE_CUDA_INIT", "4711", "an error without a name (4711)"),
         ("FAKE_CUDA_INIT", "4711", "please report this number"),
-        // Error 46 occurs in exclusive compute mode if another process already uses the device.
+        // Error 46: another process uses the device in exclusive compute mode.
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "start one task per device"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:46", "MPS"),
         ("FAKE_CUDA_FAIL", "cudaSetDevice:1:101", "CUDA_VISIBLE_DEVICES names a device"),
@@ -60,8 +58,8 @@ extension CUDATests {
         let outcome = try run(small("out", documents: 2), exits: 69, [variable: value])
         #expect(outcome.errors.contains(message), "\(outcome.errors)")
         #expect(outcome.errors.contains("--device cpu") || outcome.errors.contains("nvidia-smi"))
-        // No batch was computed, so the error must not contain "to continue". Error 214 is exempt, because its
-        // general advice contains these words.
+        // No batch was computed, so there is nothing "to continue". But the general advice for error 214 has these
+        // words.
         #expect(
             value == "cudaSetDevice:1:214" || !outcome.errors.contains("to continue"),
             "\(outcome.errors)")
@@ -82,8 +80,7 @@ extension CUDATests {
         #expect(outcome.errors.contains("has not answered for 1 seconds"))
     }
 
-    /// Checks that the child process `__devices`, which asks the driver for devices, has no Hub token in its
-    /// environment. Reason: `__devices` does not use the Hub.
+    /// Checks that `__devices`, the child process that asks NVIDIA's driver, has no Hub token in its environment.
     @Test func theProcessThatIsAskedHasNoToken() throws {
         let script = """
             "$@" >/dev/null 2>&1 &
@@ -146,8 +143,7 @@ extension CUDATests {
 
     // MARK: Failures during a run
 
-    /// Checks a device whose memory is too small for a batch of 15 documents. The batch must be computed in parts,
-    /// run.json must say so, and the results must agree with those of whole batches.
+    /// Checks a device without memory for a batch of 15 documents. The batch must be computed in parts.
     @Test func outOfMemoryHalvesTheBatch() throws {
         func job(_ name: String) -> [String] {
             tiny(name, batchSize: "15") + [
@@ -155,8 +151,7 @@ extension CUDATests {
             ]
         }
         try run(job("whole"))
-        // This memory is enough for cuBLAS' workspace, the weights and some documents, but not for a batch of 15
-        // documents.
+        // This memory is enough for the weights and some documents, but not for 15 documents.
         let outcome = try run(job("parts"), ["FAKE_CUDA_MEM": "83000000"])
         #expect(
             outcome.errors.contains("batches are computed in 2 parts from here on"),
@@ -171,8 +166,8 @@ extension CUDATests {
         #expect(divided == true)
     }
 
-    /// Checks a run in which a kernel fails or the device is lost. The error must name the failure. The same command
-    /// must then complete the run with the bytes of an uninterrupted run.
+    /// Checks a kernel that fails, and a device that is lost. The same command must then complete the run, with the
+    /// same bytes as an uninterrupted run.
     @Test(arguments: [
         ("cuLaunchKernel:300:719", "CUDA_ERROR_LAUNCH_FAILED (719)"),
         ("cudaEventSynchronize:20:999", "(999)"),
@@ -200,8 +195,8 @@ extension CUDATests {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that SIGTERM stops a run with exit code 75 while batches are on the device. The same command must then
-    /// complete the run with the bytes of an uninterrupted run.
+    /// Checks a run that SIGTERM stops while batches are on the device. The same command must then complete the run,
+    /// with the same bytes as an uninterrupted run.
     @Test func stoppingKeepsWhatIsUnderWay() throws {
         try run(small("whole"))
         let tool = try RunningTool(

@@ -1,5 +1,4 @@
-// Tests of the real binary with `--device cuda`, on the stand-in for NVIDIA's libraries, which runs the same kernels
-// on the processor.
+// Tests of the real binary with `--device cuda`, on the stand-in for NVIDIA's libraries.
 
 import ByteJSON
 import Crypto
@@ -73,7 +72,7 @@ struct CUDATests: UsingFolder {
         #expect(comparison.problems == [])
         #expect(comparison.files == 21)
         #expect(comparison.widestMargin <= OutputComparison.roundingMargin)
-        // The 29 matrices of the model are bfloat16. The other 3 matrices are encoders and are not bfloat16.
+        // The 29 matrices of the model are bfloat16. The other 3 matrices, the encoders, are not.
         #expect(
             try lastRecordedRun("out")["products"]?.array?.first?.string?
                 .contains("(29 of 32 matrices)") == true)
@@ -86,7 +85,7 @@ struct CUDATests: UsingFolder {
             reference: folder.file("32"), candidate: folder.file("16"))
         #expect(comparison.differingBits > 0)
         #expect(comparison.differingBits < comparison.bits / 500)
-        // A run with another `--dtype` must be refused in a folder with these results.
+        // A run with another `--dtype` must be refused in this folder.
         let other = try run(small("16"), exits: 78)
         #expect(other.errors.contains("--dtype: bfloat16 in the other run, float32 in this run"))
     }
@@ -99,8 +98,8 @@ struct CUDATests: UsingFolder {
         }
     }
 
-    /// Checks that a deleted file is made again with the same bytes. Also checks that a run with fewer hooks computes
-    /// the same values.
+    /// Checks that a deleted file is made again with the same bytes, and that a run with fewer hooks makes the same
+    /// file.
     @Test func aFileThatIsMadeAgainHasTheSameBytes() throws {
         let job = small("out", documents: 4) + ["--activation_values", "raw"]
         try run(job)
@@ -114,15 +113,15 @@ struct CUDATests: UsingFolder {
         #expect(try results("res")[name] == whole[name])
     }
 
-    /// Checks that two modes of the stand-in give the same results. By default, work runs only when something waits
-    /// for it, so that a missing wait shows. With FAKE_CUDA_EAGER, work runs as soon as it is enqueued.
+    /// Compares two modes of the stand-in. By default, it does work only when the program waits for the work. With
+    /// FAKE_CUDA_EAGER, it does work at once.
     @Test func lateAndEagerStreamsAgree() throws {
         try run(small("late", documents: 3))
         try run(small("eager", documents: 3), ["FAKE_CUDA_EAGER": "1"])
         #expect(try results("late") == results("eager"))
     }
 
-    /// Checks SAEs of which more features fire than the result buffer on the device holds at first. The batch must be
+    /// Checks a batch in which more features fire than the device's result buffer can hold. The batch must be
     /// computed again with a larger buffer.
     @Test func resultsBeyondTheirRoomAreComputedAgain() throws {
         var model = SyntheticModel()
@@ -137,8 +136,8 @@ struct CUDATests: UsingFolder {
                 "--save_dir", folder.file(name),
             ]
         }
-        // The log must contain " explains " 6 times, once for each site of the 2 layers, although the batch is
-        // computed again.
+        // Each check of a tap logs " explains ". Although the batch is computed again, each of the 6 taps must be
+        // checked once.
         let outcome = try run(job("cuda"))
         #expect(
             outcome.errors.components(separatedBy: " explains ").count == 7, "each tap is checked")
@@ -193,8 +192,8 @@ struct CUDATests: UsingFolder {
 
     // MARK: PTX
 
-    /// Checks that the committed PTX was built from the committed source: its first line ends with the SHA-256 of the
-    /// source.
+    /// Checks that the committed PTX was built from the committed source, whose SHA-256 is in the first line of the
+    /// PTX.
     @Test func kernelsAreMadeOfTheirSource() throws {
         let sources = TestData.packageRoot + "/Sources/C/CCUDA/"
         var hash = SHA256()

@@ -1,4 +1,4 @@
-// Tests of flags, environment variables and help, and of the files besides arrays that a run writes.
+// Tests of flags, environment variables, help, and the files of a run that are not arrays.
 
 import ArgumentParser
 import ArrayFiles
@@ -72,8 +72,7 @@ struct CommandLineTests: UsingFolder {
         #expect(try Tool.run(["--layers", "0", "-h"]).output.contains("OVERVIEW:"))
     }
 
-    /// Checks that an argument that is not valid UTF-8 is refused. Swift would replace the invalid bytes, so the path
-    /// would name another file.
+    /// Checks that an argument with invalid UTF-8 is refused. Swift would replace the bytes, and so change a path.
     @Test func argumentsMustBeUTF8() throws {
         let outcome = try Tool.run(
             Tool.tinyArguments(saveDirectory: folder.file("out")), exits: 64,
@@ -113,8 +112,7 @@ struct CommandLineTests: UsingFolder {
             ))
     }
 
-    /// Checks that a message about a flag names the environment variable if the flag's value comes from the
-    /// environment. The first message comes from the check of the flags, the second from reading the corpus.
+    /// Checks that a message about a flag names the environment variable that has set the flag.
     @Test func theVariableBehindAFlagIsNamed() throws {
         let outcome = try Tool.run(
             Tool.arguments(
@@ -135,8 +133,7 @@ struct CommandLineTests: UsingFolder {
     }
 
     @Test func everyFlagIsKnownToTheNormalizer() throws {
-        // The help must list every flag of the normalizer's table, and otherwise only `--help`, `--version` and
-        // `--n-docs`.
+        // The help must list exactly the flags of the normalizer's table, plus `--help`, `--version` and `--n-docs`.
         let help = try Tool.run(["--help"])
         let words = help.output.split(whereSeparator: { " ,.\n()".contains($0) })
         let flags = Set(words.filter { $0.hasPrefix("--") }.map { String($0.dropFirst(2)) })
@@ -207,8 +204,7 @@ struct CommandLineTests: UsingFolder {
             #expect(tokens.count == author["source_lines"]?.array?.count)
             #expect(tokens.reduce(0, +) == author["tokens"]?.integer)
         }
-        // The token counts of the reference run (oracle) of the same job: 6 documents. The second document was cut to
-        // the maximum length.
+        // The oracle counted these tokens in the 6 documents. The second document was cut to the maximum length.
         #expect(
             authors[0]["tokens_per_row"]?.array?.compactMap(\.integer) == [
                 39, 359, 110, 64, 127, 175,
@@ -273,8 +269,7 @@ struct CommandLineTests: UsingFolder {
     }
 
     @Test func rowsArePaddedToTheLargestAuthor() throws {
-        // harbour has 15 documents, lantérne has 5. The array of lantérne must have room for 15 documents too, with
-        // zeros after its fifth document.
+        // harbour has 15 documents, lantérne has 5. The array of lantérne must be padded with zeros to 15 documents.
         let outcome = try Tool.run(
             Tool.arguments(
                 corpus: TestData.tiny + "/authormix.jsonl", layers: [1], saveDirectory: folder.path)
@@ -304,8 +299,7 @@ struct CommandLineTests: UsingFolder {
         #expect(names.count == 4 * 5 + 2)
     }
 
-    /// Checks that a run completes and writes correct files if its standard streams are closed or cannot be written
-    /// to.
+    /// Checks that a run writes correct files even if its standard streams are closed, full or broken.
     @Test(arguments: ["2>&-", "0<&- >&- 2>&-", "2>/dev/full", "2>&1 | true"])
     func closedStreamsDoNotMatter(redirection: String) throws {
         let arguments = Tool.alternativeArguments(saveDirectory: folder.file("out"))
@@ -321,8 +315,7 @@ struct CommandLineTests: UsingFolder {
     }
 
     @Test func theTapsAreCheckedOnceThereAreTokens() throws {
-        // The first batch is a document without tokens. So the SAEs can be checked on activations only in the second
-        // batch.
+        // The first batch is an empty document. So only the second batch has activations for a check of the SAE.
         let lines = "{\"style\":\"a\",\"text\":\"\"}\n{\"style\":\"a\",\"text\":\"the tide rose\"}"
         let corpus = try folder.write(lines.utf8, "c.jsonl")
         let outcome = try Tool.run(

@@ -1,5 +1,4 @@
-// Tests of disks that are full, broken or read-only, and of folders that are removed during a run. The error must
-// name the cause, and no finished work may be lost.
+// Tests of disks that are full, broken or read-only, and of folders and journals that are removed during a run.
 
 import Files
 import Foundation
@@ -10,12 +9,11 @@ struct DiskTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    /// Checks that no journaled batch is lost if the journal reaches a limit on file sizes (`ulimit -f`) and the run
-    /// fails.
+    /// Checks a run that fails because its journal reaches the limit on file sizes (`ulimit -f`). The next run must
+    /// not compute finished batches again.
     @Test func aFullDiskLosesNothing() throws {
         try run(job("whole", layers: [0, 1, 2, 3]))
-        // The journal is the largest file of this run, with about 60 kB for each batch, so the journal reaches the
-        // limit first.
+        // The journal grows by about 60 kB for each batch, so it reaches the limit before any other file.
         let full = try run(
             job("out", layers: [0, 1, 2, 3], ["--workers", "1"]), exits: 74,
             launcher: .limit("-f 500"))
@@ -29,8 +27,7 @@ struct DiskTests: Resuming {
         #expect(try results("out") == results("whole", layers: 4))
     }
 
-    /// Checks a file system that cannot memory-map files. The program must read the files instead, with the same
-    /// results and only one message.
+    /// Checks files that cannot be memory-mapped. The program must read them, and print only one message.
     @Test(arguments: [
         (ENODEV, ""), (EINVAL, ".safetensors"), (EPERM, "params.npz"), (EOPNOTSUPP, ".json"),
     ])
@@ -55,8 +52,7 @@ struct DiskTests: Resuming {
         #expect(outcome.errors.contains("raise the memory limit"))
     }
 
-    /// Checks that a failing system call ends the run with an error. The next run must not compute again the batches
-    /// that were finished before the failure.
+    /// Checks a system call that fails during a run. The next run must not compute finished batches again.
     @Test(arguments: [
         ("append:5:ENOSPC", "No space left on device"), ("append:5:EIO", "Input/output error"),
         ("sync:2:EIO", "Input/output error"), ("write:9:ENOSPC", "No space left on device"),
@@ -156,13 +152,11 @@ struct DiskTests: Resuming {
         chmod(target, 0o755)
     }
 
-    /// Checks a run whose `save_dir` disappears while the run computes. The run must end with an error and without a
-    /// crash. The same command must then make complete results.
+    /// Checks a run whose `save_dir` disappears. The run must fail. The same command must then make all results.
     @Test func aVanishedFolderIsAnError() throws {
         let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(tool.waitForBatches(4))
-        // Moves the folder with one rename. Removing the files one by one would race with the run, which still
-        // creates files.
+        // Moves the folder with one rename. The run could create files while the files were removed one by one.
         try FileManager.default.moveItem(
             atPath: folder.file("out"), toPath: folder.file("vanished"))
         #expect(tool.wait() == 74, "\(tool.log)")
@@ -172,8 +166,7 @@ struct DiskTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that a run fails if its journal is removed, for example by another run that clears the folder. Other
-    /// processes would not find the batches of a removed journal.
+    /// Checks that a run fails if its journal is removed. The batches in a removed journal would be lost.
     @Test func aVanishedJournalIsAnError() throws {
         let tool = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(tool.waitForBatches(2))

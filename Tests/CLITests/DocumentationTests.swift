@@ -24,21 +24,19 @@ struct DocumentationTests {
 
     // MARK: Commands
 
-    /// A `console` block of a document: commands that run one after the other in one shell, and the expected output
-    /// of each.
+    /// A `console` block of a document: commands for one shell, with the expected output of each command.
     struct Block: CustomTestStringConvertible {
         var document = ""
         var line = 0
-        /// The conditions under which the commands run: "fault POINT", "file-system NAME=VALUE…", "limit ULIMIT",
-        /// "gpu BYTES" or "hub OPTIONS", split at spaces. Empty if the block has no special conditions.
+        /// The words of the block's test condition: "fault POINT", "file-system NAME=VALUE…", "limit ULIMIT", "gpu
+        /// BYTES" or "hub OPTIONS". Empty if the block has no condition.
         var circumstances: [String] = []
         var steps: [(command: String, output: [String])] = []
 
         var testDescription: String { "\(document):\(line)" }
     }
 
-    /// Returns the `console` blocks of a document. A comment `<!-- test: … -->` before a block gives its
-    /// `circumstances`.
+    /// Returns the `console` blocks of a document. A comment `<!-- test: … -->` gives the next block's circumstances.
     static func blocks(of document: String) throws -> [Block] {
         var blocks: [Block] = []
         var current: Block?
@@ -62,8 +60,7 @@ struct DocumentationTests {
         return blocks
     }
 
-    /// Returns whether `lines` match `pattern`. A pattern line "…" matches any number of lines. Within a pattern
-    /// line, "…" matches any text.
+    /// Returns whether `lines` match `pattern`, in which "…" is any text, and a line "…" is any number of lines.
     static func matches(_ lines: ArraySlice<String>, _ pattern: ArraySlice<String>) -> Bool {
         guard let first = pattern.first else { return lines.isEmpty }
         if first == "…" {
@@ -87,8 +84,7 @@ struct DocumentationTests {
         return rest.hasSuffix(parts.last!)
     }
 
-    /// Checks that the commands of a document print the output that the document shows. They run in order, in a
-    /// temporary folder with links to the project's `Fixtures` and `scripts`.
+    /// Checks that the commands of a document print the output that the document shows.
     @Test(arguments: documents)
     func commandsDoWhatIsShown(document: String) throws {
         let folder = try TemporaryFolder()
@@ -175,7 +171,7 @@ struct DocumentationTests {
 
     // MARK: Flags
 
-    /// The flags that `--help` of each subcommand lists, by the subcommand's name. The key "" has the flags of a run.
+    /// The flags in the help of each subcommand, by the subcommand's name. The key "" has the flags of a run.
     private static let flags: [String: Set<String>] = {
         var flags: [String: Set<String>] = [:]
         for command in [""] + SAEExtract.configuration.subcommands.map({ $0._commandName }) {

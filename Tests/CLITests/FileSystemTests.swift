@@ -13,7 +13,7 @@ struct FileSystemTests: Resuming {
 
     private static let refused = Set(#":?"<>|*\"#)
 
-    /// Checks that the names that the program itself chooses have no characters that Windows' file systems refuse.
+    /// Checks that the program's own file names have no characters that Windows' file systems refuse.
     @Test func harmlessNamesAreTakenEverywhere() throws {
         let names = try shim(["FAULT_NAMES": "dos:\(folder.path)"])
         try run(job("out", ["--workers", "2"]), environment: names)
@@ -149,8 +149,8 @@ struct FileSystemTests: Resuming {
         #expect(computed(try run(arguments, environment: space)) == 0)
     }
 
-    /// Checks a file system with enough space but too few inodes. With 30 inodes, the run must be refused before it
-    /// computes. With 90 inodes and `--ignore_free_space`, the error during the run must say that no inodes are left.
+    /// Checks a file system with too few inodes. A run must be refused before it computes. With
+    /// `--ignore_free_space`, a run must fail later and say that no inodes are left.
     @Test(arguments: [30, 90])
     func tooFewInodesAreNamed(count: Int) throws {
         let target = try folder.make("few")

@@ -1,4 +1,4 @@
-// Checks that the fixture's files are unchanged since the oracle wrote them: their SHA-256 are those in `SHA256SUMS`.
+// Checks that the SHA-256 of the fixture's files are those in `SHA256SUMS`.
 
 import Files
 import Foundation

@@ -1,5 +1,5 @@
-// Tests of files that must not crash the program: journals and receipts with valid checksums but impossible contents,
-// and files that become shorter while the program reads them. Also tests of low limits on open files.
+// Tests of journals and receipts with impossible contents but valid checksums, of files that become shorter while the
+// program reads them, and of low limits on open files.
 
 import ArrayFiles
 import Files
@@ -23,11 +23,9 @@ struct ForeignStateTests: Resuming {
         }
     }
 
-    /// Applies `change` to the payload of the journal's first record, and corrects both checksums of the record.
-    /// Returns the bytes of the changed journal.
+    /// Changes the first record's payload, and corrects its checksums. Returns the bytes of the new journal.
     private func changed(_ journal: [UInt8], _ change: (inout [UInt8]) -> Void) -> [UInt8] {
-        // A journal begins with a signature (8 bytes) and the frame of its header. Each frame begins with a head of
-        // 32 bytes.
+        // A journal begins with a signature of 8 bytes and the header's frame. A frame's payload begins at byte 32.
         let start = 8 + 32 + number(journal, 8 + 16, UInt64.self)
         let end = start + 32 + number(journal, start + 16, UInt64.self)
         var payload = Array(journal[(start + 32)..<end])
@@ -39,8 +37,7 @@ struct ForeignStateTests: Resuming {
         return journal[..<start] + head + payload + journal[end...]
     }
 
-    /// Returns the byte offsets of two sections of a record's payload: the documents, and the features of the first
-    /// hook.
+    /// Returns the byte offsets of two sections of a payload: the documents, and the features of the first hook.
     private func places(_ payload: [UInt8]) -> (documents: Int, features: Int) {
         let documents = 4 + 16 * number(payload, 0, UInt32.self)
         return (documents, documents + number(payload, 4 + 8, UInt64.self))
@@ -93,8 +90,7 @@ struct ForeignStateTests: Resuming {
         }
     }
 
-    /// Checks that a receipt with impossible numbers but a valid checksum is ignored, with a warning. The author of
-    /// the receipt must be computed again.
+    /// Checks a receipt with impossible numbers but a valid checksum. The author must be computed again.
     @Test(arguments: [
         (#""number":\d+"#, #""number":4096"#), (#""tokens":\[\d+"#, #""tokens":[67108864"#),
         (#""tokens":\["#, #""tokens":[3,"#), (#""(blocks[^"]*)":\d+"#, #""$1":1125899906842625"#),
@@ -168,8 +164,7 @@ struct ForeignStateTests: Resuming {
             outcome.errors.contains(
                 "Error: \(limit) files may be open at once (ulimit -n), but "), "\(outcome.errors)")
         #expect(outcome.errors.contains("ulimit -n \(needed)"))
-        // The check that finds 40 needed files runs before the number of workers is known, and counts one child
-        // process. So its message does not mention --workers.
+        // Where 40 files are needed, the number of workers is not known yet, so there is no advice about it.
         #expect(needed == 40 || outcome.errors.contains("give fewer --workers"))
     }
 

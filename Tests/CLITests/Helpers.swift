@@ -62,14 +62,12 @@ extension UsingFolder {
         try #require(outcome.status == 0, "\(outcome.errors)")
     }
 
-    /// Returns an environment in which system calls fail. `variables` says which calls (see
-    /// scripts/fakes/fault-shim.c).
+    /// Returns `variables` with the library of `FaultShim`. The variables say which system calls fail.
     func shim(_ variables: [String: String?]) throws -> [String: String?] {
         try FaultShim.environment(variables, folder)
     }
 
-    /// Starts a run that pauses for three seconds at `point` (see scripts/fakes/fault-shim.c). Returns when the pause
-    /// begins.
+    /// Starts a run that pauses for 3 s at `point` (see scripts/fakes/fault-shim.c). Returns when the pause begins.
     func startPaused(_ arguments: [String], at point: String) throws -> RunningTool {
         let mark = folder.file("struck")
         let tool = try RunningTool(
@@ -81,8 +79,7 @@ extension UsingFolder {
 
 /// The shared library built from `scripts/fakes/fault-shim.c`, which makes system calls fail.
 enum FaultShim {
-    /// Builds the library in `folder` if it does not exist. Returns `variables`, which say which calls fail, with the
-    /// library added as LD_PRELOAD.
+    /// Builds the library in `folder` if it does not exist. Returns `variables` with the library as LD_PRELOAD.
     static func environment(
         _ variables: [String: String?], _ folder: TemporaryFolder
     ) throws -> [String: String?] {

@@ -56,7 +56,7 @@ extension HubTests {
         try folder.copy(TestData.tiny + "/authormix.jsonl", data + "/train-0.jsonl")
         try folder.write([], data + "/train-1.jsonl")
         let some = ["fetch", "--layers", "0", "--data_repo", "some/corpus"]
-        // Makes an empty partial download. A process leaves one if it is killed before the first byte arrives.
+        // Makes an empty partial download, which a process leaves if it is killed before the first byte arrives.
         let empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
         let cached = "hf/hub/datasets--some--corpus"
         try folder.write([], "\(cached)/.sae-extract/\(empty)/1.partial")
@@ -70,8 +70,7 @@ extension HubTests {
         try checkCache()
     }
 
-    /// Checks that a download continues an earlier partial download in place. The file system has room for the whole
-    /// file, but not for the file and the partial download at the same time.
+    /// Checks that a partial download is continued in place. The disk has no room for a second copy of the file.
     @Test func whatIsThereNeedsNoRoomTwice() throws {
         let line = #"{"style": "a", "text": "\#(String(repeating: "word ", count: 200))"}"# + "\n"
         let content = Array(String(repeating: line, count: 6000).utf8)
@@ -126,7 +125,7 @@ extension HubTests {
         var most = 0
         for round in 1...6 {
             let fetch = try startFetch()
-            // Kills the process when the partial downloads have `round * 60_000` bytes in total.
+            // Kills the process when all partial downloads together have `round * 60_000` bytes.
             while fetch.isRunning, partialBytes() < round * 60_000 { usleep(1000) }
             fetch.stop()
             most = max(most, partialBytes())
@@ -138,16 +137,13 @@ extension HubTests {
         let ranges = try hub.requests().filter { $0.port == "storage" }
             .compactMap { $0.headers["range"] }
         #expect(ranges.contains { !$0.hasPrefix("bytes=0-") }, "\(ranges)")
-        // One complete download is 1.6 MB. All partial downloads together have less than twice this size, so they do
-        // not pile up. All starts together receive less than three times this size, so bytes that had arrived were
-        // not sent again.
+        // A complete download is 1.6 MB. Partial downloads must not pile up, and most bytes must be sent only once.
         #expect(most < 3_200_000, "\(most)")
         let sent = try hub.requests().filter(\.isForBody).reduce(0) { $0 + $1.sent }
         #expect(sent < 3 * 1_600_000, "\(sent)")
     }
 
-    /// Checks a cache whose model folder is removed during a download. The same command must then download the
-    /// missing files.
+    /// Checks a cache whose model folder is removed during a download. The same command must then succeed.
     @Test func aCacheThatIsClearedMeanwhile() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 300000, "times": 12}]"#)
         let fetch = try startFetch()
@@ -155,8 +151,7 @@ extension HubTests {
         let model = home + "/hub/models--google--gemma-2-2b"
         try FileManager.default.removeItem(atPath: model)
         let status = fetch.wait()
-        // The files that were downloaded before the removal are gone, so the first command may fail with exit code
-        // 74. The same command must download them again.
+        // The first command may fail with exit code 74, because files that it had downloaded are gone.
         #expect([0, 74].contains(status))
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         try checkCache()
@@ -186,8 +181,7 @@ extension HubTests {
         #expect(sent < 2 * 1_600_000, "\(sent)")
     }
 
-    /// Checks several processes that cannot lock. Each process must download the files itself, and the cache must be
-    /// valid afterwards.
+    /// Checks several processes that cannot lock the cache. All must succeed, and the cache must be valid afterwards.
     @Test func withoutLocksTheFilesAreGoodToo() throws {
         let locks = home + "/hub/.locks"
         try folder.make("hf/hub")

@@ -1,4 +1,4 @@
-// Tests of caches with several commits, of read-only caches, and of caches whose folders are links to other places.
+// Tests of caches that have several commits, are read-only, or have symlinks in place of folders.
 
 import ByteJSON
 import Files
@@ -9,8 +9,7 @@ import Testing
 extension HubTests {
     private var saes: String { "hub/models/google/gemma-scope-2b-pt-res" }
 
-    /// Replaces the Hub's SAE repository by a copy that the test can change. Returns the repository's folder in the
-    /// cache.
+    /// Gives the Hub an SAE repository that the test can change. Returns the repository's folder in the cache.
     private func ownSAEs() throws -> String {
         try FileManager.default.removeItem(atPath: folder.file(saes))
         let source = try #require(
@@ -32,8 +31,8 @@ extension HubTests {
 
     // MARK: Read-only caches
 
-    /// Checks a read-only cache that lacks the Hub's newest commit. The run must use a commit in the cache whose
-    /// needed files equal those of the newest commit. Other files of that commit may differ or be missing.
+    /// Checks a read-only cache that lacks the Hub's newest commit. The run must use an older commit if the needed
+    /// files are the same in both.
     @Test func theCommitThatHasWhatIsNeeded() throws {
         let repository = try ownSAEs()
         expect(try run(small("first")), exits: 0)
@@ -56,7 +55,7 @@ extension HubTests {
             "\(both.errors)")
         let now = try #require(try commits(in: "both").sae)
         #expect(try !commits(repository).contains(now), "the commit whose contents they all have")
-        // No commit in the cache has the SAE for this L0, so the advice must not name a commit.
+        // No commit in the cache has an SAE with this L0, so the advice must not name a commit.
         let other = try run(small("x") + ["--target_l0", "13"], launcher: .withoutPrivilege)
         expect(other, exits: 74, saying: ["average_l0_13/params.npz", "Set HF_HOME"])
         #expect(!other.errors.contains("take the commit"))
@@ -67,8 +66,8 @@ extension HubTests {
         expect(
             changed, exits: 74,
             saying: ["give \(first) as the revision", "--sae_revision for SAEs"])
-        // The advised command must succeed. With a full commit ID as the revision, a file that cannot be added to the
-        // cache must give the same error.
+        // The advised command must succeed. The next two commands need an SAE that this commit lacks in the cache.
+        // The first SAE is in another commit, the second is in no commit.
         expect(
             try run(small("y") + all + ["--sae_revision", first], launcher: .withoutPrivilege),
             exits: 0)
@@ -84,8 +83,7 @@ extension HubTests {
             exits: 74, saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
-    /// Checks a cache in which the model's files are in two commits: another user has downloaded only the small files
-    /// of the new commit.
+    /// Checks a cache that has all files of the model's old commit, but only the small files of its new commit.
     @Test func aModelThatLiesInTwoCommits() throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -103,8 +101,7 @@ extension HubTests {
         #expect(try commits(in: "second").model == now)
     }
 
-    /// Checks that a commit's folder is not used if it has an extra file that would be read instead of the needed
-    /// files. Here the folder has a model.safetensors beside the shards.
+    /// Checks that a snapshot is not used if it has a model.safetensors, which would be read instead of the shards.
     @Test func aFolderWithAnotherFileBesideIsNotTaken() throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -120,8 +117,7 @@ extension HubTests {
             saying: ["must be added to the cache", "Set HF_HOME"])
     }
 
-    /// Checks that the error names the folder in the cache that cannot be written to, for example because another
-    /// user made it. Here it is the folder of a layer, and then the folder of a partial download.
+    /// Checks that the error names the folder that cannot be written to: a layer's, then a partial download's.
     @Test func foldersOfOthersWithinTheCache() throws {
         let some = ["fetch"] + small("x")
         expect(try run(some), exits: 0)
@@ -150,7 +146,7 @@ extension HubTests {
         let repository = home + "/hub/models--google--gemma-2-2b"
         let there = try #require(try commits(repository).first)
         let offline = ["HF_HUB_OFFLINE": "1"] as [String: String?]
-        // Makes the state that another tool leaves after it has downloaded only config.json of a newer commit.
+        // Makes a newer commit of which the cache has only config.json, as another tool may leave it.
         let new = String(repeating: "a", count: 40)
         try shell(
             """
@@ -173,8 +169,7 @@ extension HubTests {
         #expect(try !run(small("x"), offline).errors.contains("The cache has it"))
     }
 
-    /// Checks that a damaged corpus is found even if the cache has no list of the commit's files, because the name of
-    /// a blob is the hash of its content.
+    /// Checks that a damaged corpus is found without a list of the commit's files. The name of the blob has its hash.
     @Test func aCorpusThatWasCutShort() throws {
         expect(try run(["fetch"] + small("x")), exits: 0)
         let repository = home + "/hub/datasets--hallisky--AuthorMix"
@@ -189,7 +184,7 @@ extension HubTests {
             try TestData.write(damaged, to: blob)
             expect(
                 try run(small("b"), offline), exits: 65,
-                saying: ["train.jsonl of hallisky/AuthorMix", blob, "Remove it", "--data_path"])
+                saying: ["train.jsonl of hallisky/AuthorMix", blob, "Remove this file", "--data_path"])
         }
         #expect(!fileExists(folder.file("b")))
         try TestData.write(content, to: blob)
@@ -223,7 +218,7 @@ extension HubTests {
         expect(try run(small("second")), exits: 0)
         #expect(try !hub.requests().contains(where: \.isForBody))
         expect(try run(small("third"), ["HF_HUB_OFFLINE": "1"]), exits: 0)
-        // A blob on the other file system that was cut to 0 bytes must be downloaded again.
+        // Cuts a blob to 0 bytes. It must be downloaded again.
         try shell(
             "cd '\(home)/hub/models--google--gemma-2-2b'; f=$(ls -d snapshots/*/model-00001*); : > \"$(realpath \"$f\")\""
         )
@@ -231,8 +226,7 @@ extension HubTests {
         #expect(try results("fourth") == results("first"))
     }
 
-    /// Checks that a new commit on a mirror without LFS digests causes no new downloads. The mirror lists the git ID
-    /// of the LFS pointer. The cache stores the content under its SHA-256.
+    /// Checks that a new commit downloads no unchanged files from a mirror that lists no SHA-256 of large files.
     @Test func aMirrorWithoutDigestsMovesOn() throws {
         let mirror = try TestHub(root: hub.root, options: ["--no_lfs", "--lfs_above", "100000"])
         let repository = try ownModel()

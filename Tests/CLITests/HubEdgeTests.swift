@@ -1,5 +1,5 @@
-// Tests of unusual caches: written by other tools, read-only, full, or in a place that cannot be used. Also tests
-// that messages name the variable that a setting comes from.
+// Tests of caches that are read-only, full, in a place that cannot be used, or written by other tools. Also tests of
+// messages that name the variable of a setting.
 
 import ByteJSON
 import Files
@@ -21,8 +21,7 @@ extension HubTests {
         .mountNamespace("set -e; \(script)\n\"$@\"")
     }
 
-    /// Replaces the Hub's model repository by a copy that the test can change. Returns the repository's folder in the
-    /// cache.
+    /// Gives the Hub a model repository that the test can change. Returns the repository's folder in the cache.
     func ownModel() throws -> String {
         let model = "hub/models/google/gemma-2-2b"
         try FileManager.default.removeItem(atPath: folder.file(model))
@@ -37,8 +36,8 @@ extension HubTests {
 
     // MARK: Read-only and full caches
 
-    /// Checks a cache that cannot be written to, while the Hub has a new commit. The run must use the old commit if
-    /// the needed files are the same in both commits.
+    /// Checks a cache that cannot be written to and lacks the Hub's new commit. The run must use the old commit if
+    /// the needed files are the same in both.
     @Test(arguments: ["chmod", "read-only", "full"])
     func aCacheThatCannotBeAddedTo(kind: String) throws {
         let repository = try ownModel()
@@ -74,8 +73,8 @@ extension HubTests {
         #expect(entry?["model"]?.object?["commit"]?.string == old)
         #expect(try commits(repository) == [old])
 
-        // If a needed file differs in the new commit, the run must fail and name the old commit. A run with the old
-        // commit as `--revision` must succeed.
+        // If a needed file has changed in the new commit, the run must fail and name the old commit. With the old
+        // commit as `--revision`, the run must succeed.
         let config = hub.root + "/models/google/gemma-2-2b/config.json"
         try TestData.write(try TestData.bytes(config) + Array("\n".utf8), to: config)
         expect(
@@ -89,8 +88,7 @@ extension HubTests {
         #expect(try commits(repository) == [old])
     }
 
-    /// Checks a cache with copies in place of symlinks. huggingface_hub writes such a cache if the system has no
-    /// symlinks or if HF_HUB_DISABLE_SYMLINKS is set.
+    /// Checks a cache with copies in place of symlinks, which huggingface_hub writes on some systems.
     @Test(arguments: [false, true]) func aCacheOfCopies(isReadOnly: Bool) throws {
         let repository = try ownModel()
         expect(try run(small("first")), exits: 0)
@@ -110,7 +108,7 @@ extension HubTests {
         #expect(try results("second") == results("first"))
         #expect(try !hub.requests().contains(where: \.isForBody))
         #expect(try commits(repository).count == (isReadOnly ? 1 : 2))
-        // A copy of the right size but with another content must not be used.
+        // A copy with the right size but wrong bytes must not be used.
         try shell("chmod -R u+w hf; rm -rf '\(repository)/blobs' '\(repository)/.sae-extract'")
         try shell(
             "rm -rf $(ls -d '\(repository)'/snapshots/* | grep -v \(old)); sed -i s/10000.0/10001.0/ '\(repository)/snapshots/\(old)/config.json'"
@@ -158,8 +156,7 @@ extension HubTests {
         }
     }
 
-    /// Checks that an environment variable that is not valid UTF-8 is refused. Swift would replace the invalid bytes,
-    /// and the program would create a folder with another name.
+    /// Checks that a variable with invalid UTF-8 is refused. Swift would replace the bytes, and so change a path.
     @Test func variablesThatAreNotUTF8() throws {
         let odd = folder.file("caf")
         for variable in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN_PATH"] {

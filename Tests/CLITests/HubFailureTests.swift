@@ -1,4 +1,4 @@
-// Tests of a Hub that refuses or fails, and of a server that is not a Hub: what the program does and reports.
+// Tests of a Hub that refuses or fails, of bad connections, and of a disk that is too small.
 
 import Foundation
 import TestSupport
@@ -75,8 +75,8 @@ extension HubTests {
             #"[{"path": "/tree/", "status": 200, "body": "[{\"type\": \"file\", \"path\": \"x\", \"size\": 9223372036854775000, \"oid\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}]"}]"#
         )
         expect(try run(some), exits: 69, saying: ["does not have the expected form"])
-        // This page of a list names itself as the next page. In the header, another link comes before, and its
-        // address has the characters `;` and `,`, which also separate links.
+        // This page names itself as the next page, so the list does not end. The address of the first link has `;`
+        // and `,`, which also separate links.
         let page = try #require(try hub.requests().last { $0.path.contains("/tree/") }).path
         try hub.setFaults(
             #"[{"path": "/tree/", "status": 200, "body": "[]", "headers": {"Link": "</x;a=1,b>; rel=\"last\", <\#(page)>; rel=\"next\""}}]"#
@@ -100,7 +100,7 @@ extension HubTests {
         #expect(Date().timeIntervalSince(start) > 2)
     }
 
-    /// Checks that extremely long waiting times are refused: the program must not wait and must not crash.
+    /// Checks extremely long waiting times. The program must neither wait nor crash.
     @Test(arguments: [
         #""Retry-After": "99999999999999999999""#,
         #""RateLimit": "\"api\";r=0;t=99999999999999999999999""#,
@@ -118,8 +118,7 @@ extension HubTests {
         expect(try run(["saes", "--layers", "0"]), exits: 0, saying: ["trying again in 0."])
     }
 
-    /// Checks that `fetch` retries during a short outage, even if an earlier `--dry_run` has put the small files into
-    /// the cache.
+    /// Checks that `fetch` retries during a short outage, even if the cache has files from an earlier `--dry_run`.
     @Test(arguments: [429, 503]) func aLookBeforehandCostsNoPatience(status: Int) throws {
         expect(try run(["fetch"] + arguments("out") + ["--dry_run"]), exits: 0)
         try hub.setFaults(
@@ -195,8 +194,7 @@ extension HubTests {
         try checkCache()
     }
 
-    /// Checks a server that ignores range requests and breaks the connection several times, so that each attempt
-    /// begins at byte 0.
+    /// Checks a server that breaks the connection and ignores range requests. Every attempt begins at byte 0.
     @Test func aServerWithoutRangesThatBreaksOff() throws {
         let file = #""port": "storage", "method": "GET", "path": "00001-of", "ignore_range": true"#
         try hub.setFaults(

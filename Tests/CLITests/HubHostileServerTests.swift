@@ -128,8 +128,7 @@ struct HubHostileServerTests: UsingFolder {
 
     // MARK: Bodies
 
-    /// Checks that a compressed answer is refused without being read. Reason: a few compressed bytes can expand to
-    /// any number of bytes.
+    /// Checks that a compressed answer is refused and not read, because a few bytes can expand to very many.
     @Test(arguments: ["Content-Encoding: gzip", "Transfer-Encoding: gzip", "Content-Encoding: br"])
     func compressedAnswersAreRefused(field: String) throws {
         let server = try RawServer { _, connection in
@@ -163,8 +162,7 @@ struct HubHostileServerTests: UsingFolder {
         #expect(server.sent < 200 << 20)
     }
 
-    /// Checks that a download of one byte every 0.1 s is given up. The server is never silent, so a limit on silence
-    /// alone would not end the download.
+    /// Checks that a download of one byte every 0.1 s is given up, although the server is never silent for long.
     @Test func aBodyThatDrips() throws {
         let server = try RawServer { _, connection in
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -180,8 +178,7 @@ struct HubHostileServerTests: UsingFolder {
             ])
     }
 
-    /// Checks a server that ends each response after 100 bytes. So few bytes must not count as progress; otherwise
-    /// the program would retry without end.
+    /// Checks a server that ends each response after 100 bytes. The program must give up after some attempts.
     @Test func aBodyInCrumbs() throws {
         let server = try RawServer { _, connection in
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -206,7 +203,7 @@ struct HubHostileServerTests: UsingFolder {
 
     // MARK: Lists
 
-    /// Checks that a list with an endless number of pages is given up after a number of entries or bytes.
+    /// Checks that a list without end is given up when it reaches the limit on entries or on bytes.
     @Test(arguments: [
         (#"{"type":"a"},"#, 100_000, "longer than the limit of 2000000 entries"),
         (String(repeating: " ", count: 1 << 20), 48, "or 1024 MiB"),
@@ -232,8 +229,7 @@ struct HubHostileServerTests: UsingFolder {
 
     // MARK: Other servers in the Hub's place
 
-    /// Checks that the program uses the cache after a 404 without the Hub's header X-Error-Code. Such a 404 may come
-    /// from a mirror with a wrong path or from a login page.
+    /// Checks that the cache is used after a 404 without X-Error-Code, which may come from another server.
     @Test func aPlain404SaysNothingOfTheCache() throws {
         let hub = try TestHub(fixtureIn: folder)
         let fetch = ["fetch", "--layers", "0", "--save_dir", folder.file("out")]
@@ -254,8 +250,8 @@ struct HubHostileServerTests: UsingFolder {
 
     // MARK: Proxies
 
-    /// Checks a proxy with the method CONNECT. The program must not take the proxy's response head for the Hub's, and
-    /// must receive the Hub's contents.
+    /// Checks a proxy with the method CONNECT. The proxy must not receive the Hub's token. The program must not take
+    /// the proxy's response for the Hub's.
     @Test func aProxyThatConnects() throws {
         try shell(
             """
@@ -274,7 +270,7 @@ struct HubHostileServerTests: UsingFolder {
         ]
         let fetch = ["fetch", "--layers", "0", "--save_dir", folder.file("out")]
         let outcome = try run(fetch, "https://hub.test", changes)
-        // This Hub refuses the token. The test checks that the proxy does not receive the token.
+        // The Hub refuses this token. The proxy must not receive the token.
         expect(outcome, exits: 69, saying: ["does not accept the token"])
         #expect(!proxy.requests.contains { $0.contains("hf_x") }, "\(proxy.requests)")
         #expect(
@@ -298,8 +294,7 @@ struct HubHostileServerTests: UsingFolder {
             ])
     }
 
-    /// Checks that no message contains a proxy's password. The address of the proxy is given in several forms, and in
-    /// the last case the proxy's answer repeats the password.
+    /// Checks that no message contains a proxy's password, whatever form the proxy's address has.
     @Test(arguments: [
         "http://me:secretword@127.0.0.1:9", "http://me:p@secretword@127.0.0.1:9",
         "me:secretword@127.0.0.1:9", "http://me:secretword%40127.0.0.1:9",

@@ -31,8 +31,7 @@ extension HubTests {
         for (index, (body, words)) in bodies.enumerated() {
             let home = ["HF_HOME": folder.file("home\(index)")] as [String: String?]
             let fault = #"{"path": "\#(tree)", "status": 200, "body": "\#(body)"}"#
-            // Only the answer to `/tree/` is cut short. The answer that names the commit still lists all files, with
-            // their digests, so the program must use that list.
+            // Only the list from `/tree/` is incomplete. The answer that names the commit has the complete list.
             try hub.setFaults("[\(fault)]")
             let whole = try saes(home)
             expect(
@@ -54,8 +53,7 @@ extension HubTests {
                 hub.endpoint, "google/gemma-scope-2b-pt-res's files lacks",
                 "named in the answer about the commit",
             ])
-        // This mirror ignores the parameter `recursive`, so it lists the folder `layer_0` without its files. It also
-        // lists no files in the answer that names the commit.
+        // This mirror lists the folder `layer_0` without its files. Its answer that names the commit has no list.
         let names = #"{"path": "res/revision/main", "status": 200, "body": "{\"sha\": \"SHA\"}"}"#
         let sha = String(repeating: "b", count: 40)
         let folders =
@@ -70,8 +68,7 @@ extension HubTests {
         #expect(right.output.contains("13 46* 105"), "\(right.output)")
     }
 
-    /// Checks that a stored list that lacks files is requested again. Earlier versions of this program stored such
-    /// lists.
+    /// Checks that a stored list that lacks files is requested again. Earlier versions stored such lists.
     @Test func aKeptListThatLacksFilesIsAskedForAgain() throws {
         expect(try saes(), exits: 0)
         let own = home + "/hub/models--google--gemma-scope-2b-pt-res/.sae-extract"
@@ -124,8 +121,7 @@ extension HubTests {
 
     // MARK: The dataset card
 
-    /// Checks a Hub whose answer has no dataset card. The program must read README.md to find out whether the card
-    /// has `configs`.
+    /// Checks a Hub whose answer has no dataset card. The program must then read the card in README.md.
     @Test func aCardThatIsNotPassedOn() throws {
         let root = "hub/datasets/some/corpus"
         for name in ["a.jsonl", "train.jsonl"] {
@@ -164,8 +160,7 @@ extension HubTests {
         }
     }
 
-    /// Checks that the card in a cached README.md counts even if the cache has no list of files. A cache that
-    /// huggingface_hub wrote has no such list.
+    /// Checks that the card in a cached README.md counts without a list of files, as in a cache of huggingface_hub.
     @Test func aCardThatIsOnlyInTheCache() throws {
         let root = "hub/datasets/some/corpus"
         try folder.copy(TestData.tiny + "/authormix.jsonl", root + "/a.jsonl")

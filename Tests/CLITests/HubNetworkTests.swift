@@ -8,8 +8,7 @@ import Testing
 extension HubTests {
     // MARK: Mirrors
 
-    /// Checks that contents are verified at the first download even if a mirror's list has no `lfs` entries. The list
-    /// has the git IDs of the LFS pointers, which are enough for the verification.
+    /// Checks a mirror that lists only git IDs of large files. They must be enough to verify the downloads.
     @Test func aMirrorThatListsNoDigests() throws {
         let plain = try TestHub(root: hub.root, options: ["--lfs_above", "100000", "--no_lfs"])
         let environment = plain.environment(home: home)
@@ -30,8 +29,8 @@ extension HubTests {
             exits: 69, saying: ["params.npz was downloaded twice", "without HF_ENDPOINT"])
     }
 
-    /// Checks a mirror that answers 404 at `/tree/`. The program must take the list of files from the answer that
-    /// names the commit, if that answer has the digests of the files.
+    /// Checks a mirror that answers 404 at `/tree/`. The program must use the list in the answer that names the
+    /// commit, if that list has digests.
     @Test func aMirrorWithoutListsOfFiles() throws {
         let missing = #"{"path": "/tree/", "status": 404, "body": "<html><h1>none</h1></html>"}"#
         try hub.setFaults("[\(missing)]")
@@ -53,8 +52,8 @@ extension HubTests {
             saying: ["does not exist at", "(404)", "using the cache for"])
     }
 
-    /// Checks a mirror that redirects every request to the Hub. The model is gated, and the token must not be sent to
-    /// the target of the redirect, so the run must fail.
+    /// Checks a mirror that redirects to a Hub on which the model is gated. The token must not be sent to that Hub,
+    /// so the run must fail.
     @Test func aMirrorThatSendsOn() throws {
         let gated = try TestHub(
             root: hub.root,
@@ -78,8 +77,7 @@ extension HubTests {
         try checkCache()
     }
 
-    /// Checks that the cache is used if another server answers instead of the Hub, such as a login page or a
-    /// firewall.
+    /// Checks that the cache is used if a login page or a firewall answers in place of the Hub.
     @Test(arguments: [
         #"{"status": 200, "body": "<html><title>Log in</title></html>"}"#,
         #"{"status": 403, "body": "<html><title>Blocked by policy</title></html>"}"#,

@@ -18,8 +18,7 @@ struct HubTests: UsingFolder {
 
     var home: String { folder.file("hf") }
 
-    /// Returns the arguments of the job of `Tool.tinyArguments`, with all inputs from the Hub in place of local
-    /// paths.
+    /// Returns the arguments of the fixture's main job, with all inputs from the Hub.
     func arguments(_ saveDirectory: String) -> [String] {
         [
             "--layers", "0", "1", "2", "3", "--n_docs_per_author", "6", "--batch_size", "4",
@@ -36,8 +35,7 @@ struct HubTests: UsingFolder {
             launcher: launcher)
     }
 
-    /// Checks that every blob has the hash in its name, that every link in a snapshot leads to an existing file, and
-    /// that there are `leftovers` partial downloads.
+    /// Checks the hashes of the blobs, the symlinks in the snapshots, and the number of partial downloads.
     func checkCache(
         _ home: String? = nil, leftovers: Int = 0, _ place: SourceLocation = #_sourceLocation
     ) throws {
@@ -58,8 +56,8 @@ struct HubTests: UsingFolder {
                 #expect(digest == name, sourceLocation: place)
                 blobs += 1
             } else if path.contains(".sae-extract/"), path.hasSuffix(".partial") {
-                // Counts only partial downloads of contents, whose folder is named by a hash. A killed process may
-                // also leave other small `.partial` files, which are removed when they are old.
+                // Counts only files in folders that are named by a hash. A killed process may leave other `.partial`
+                // files, which do no harm.
                 partials += path.contains(/\.sae-extract\/[0-9a-f]{40,64}\//) ? 1 : 0
             } else if path.contains("/snapshots/"), !isDirectory(full) {
                 let target = try FileManager.default.destinationOfSymbolicLink(atPath: full)
@@ -169,7 +167,7 @@ struct HubTests: UsingFolder {
         }
     }
 
-    /// Checks that files that were downloaded for one commit are also found under the next commit.
+    /// Checks that a new commit uses the files that were downloaded for the previous commit.
     @Test func anUpdateKeepsWhatIsThere() throws {
         let name = "gemma-scope-2b-pt-res"
         let repository = "\(hub.root)/models/google/\(name)"
@@ -183,7 +181,7 @@ struct HubTests: UsingFolder {
             try run(["--layers", "0", "--n_docs", "1"] + res, ["HF_HUB_OFFLINE": "1"]), exits: 0)
     }
 
-    /// Checks that a run succeeds although the Hub refuses its token, if the cache has all files of the run.
+    /// Checks that a run succeeds with a token that the Hub refuses, if the cache has all files of the run.
     @Test func aRefusedTokenStopsNothingThatIsThere() throws {
         expect(try run(["fetch"] + arguments("out")), exits: 0)
         expect(
@@ -271,8 +269,8 @@ struct HubTests: UsingFolder {
         #expect(outcome.output.contains("res       2  16k    9 51* 102"), "\(outcome.output)")
     }
 
-    /// Checks that the next page of a list is requested from the mirror that gave the first page. The link to the
-    /// next page has the Hub's address instead of the mirror's.
+    /// Checks that the next page of a list comes from the mirror, although the link to this page names another
+    /// server.
     @Test func theNextPageIsOfTheOneThatWasAsked() throws {
         let paged = try TestHub(root: hub.root, options: ["--page", "3"])
         let tree = "/api/models/google/gemma-scope-2b-pt-res/tree/"
@@ -288,8 +286,7 @@ struct HubTests: UsingFolder {
             ["saes", "--layer_types", "res"],
             environment: paged.environment(home: folder.file("other")))
         expect(outcome, exits: 0)
-        // The first page, with three entries of layer 0, was replaced by an empty one. The later pages must still
-        // arrive.
+        // The first page was replaced by an empty page. The program must still read the later pages.
         #expect(outcome.output.contains("res      10  16k    50*"), "\(outcome.output)")
     }
 
@@ -422,8 +419,7 @@ struct HubTests: UsingFolder {
         #expect(storage.count > 20 && storage.allSatisfy { $0.headers["authorization"] == nil })
     }
 
-    /// Checks that a token is not sent over plain http to another machine, because a proxy could read the token. In
-    /// this test `hub` acts as the proxy.
+    /// Checks that a token is not sent over plain http to another machine. Here `hub` is a proxy that could read it.
     @Test func aTokenIsNotSentInTheOpen() throws {
         let outcome = try run(
             arguments("out") + ["--n_docs", "2"],

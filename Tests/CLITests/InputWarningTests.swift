@@ -1,5 +1,5 @@
-// Tests of unexpected contents of the inputs. If they change no results, they are reported once, before any work. If
-// they would change numbers, the run is refused before a worker starts.
+// Tests of unexpected contents of the inputs. If they change no results, the program must warn once. If they would
+// change results, it must refuse the run.
 
 import Foundation
 import TestSupport
@@ -29,8 +29,7 @@ struct InputWarningTests {
         #expect(count("model_name", in: outcome.errors) == 1)
     }
 
-    /// Checks that a file adapter_config.json beside the weights is reported. If Python's peft is installed,
-    /// transformers would load the adapter and the model that the adapter names.
+    /// Checks the warning about an adapter_config.json beside the weights. The program does not apply the adapter.
     @Test func anAdapterBesideWeightsIsNamed() throws {
         var job = try Job()
         try job.copyModel()

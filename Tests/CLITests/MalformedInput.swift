@@ -83,7 +83,7 @@ struct Job {
         try changeModel(name) { try Job.replace(old, by: new, in: &$0) }
     }
 
-    /// Adds an entry without data to the header of `model.safetensors`.
+    /// Adds a tensor without elements to the header of `model.safetensors`.
     mutating func addToHeader(_ tensor: String) throws {
         let first = "\"model.embed_tokens.weight\":"
         try changeHeader(
@@ -111,8 +111,7 @@ struct Job {
         bytes = Array(text.replacingOccurrences(of: old, with: new).utf8)
     }
 
-    /// Sets the first element of a tensor in a copy of the single-file checkpoint. The elements of the tensor are
-    /// bfloat16.
+    /// Sets the first element of a bfloat16 tensor in a copy of the single-file checkpoint.
     mutating func setFirstElement(of tensor: String, toBFloat16 element: [UInt8]) throws {
         try changeModel("model.safetensors") { bytes in
             let length = Int(bytes[..<8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
@@ -126,14 +125,13 @@ struct Job {
 
     static let resSAE = "gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_46"
 
-    /// Uses a copy of the Gemma Scope tree in which the archive of the residual stream's SAE of layer 0 is changed.
+    /// Applies `change` to params.npz of `resSAE`, in a copy of the fixture's Gemma Scope folder.
     mutating func changeArchive(_ change: (inout [UInt8]) throws -> Void) throws {
         saes = try folder.copy(TestData.tiny + "/sae", "sae")
         try self.change("\(Job.resSAE)/params.npz", in: saes, change)
     }
 
-    /// Uses a copy of the SAELens tree in which `new` replaces `old` in cfg.json of the residual stream's SAE of
-    /// layer 0.
+    /// Replaces `old` by `new` in one SAE's cfg.json, in a copy of the fixture's SAELens folder.
     mutating func changeSAEConfig(_ old: String, _ new: String) throws {
         saes = try folder.copy(TestData.tiny + "/sae-lens", "sae")
         try change("res/layer_0/width_16k/average_l0_46/cfg.json", in: saes) {

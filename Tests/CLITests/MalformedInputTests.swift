@@ -1,5 +1,4 @@
-// Tests that bad input never causes a crash and leaves no incomplete file. The error must name the place and the next
-// step.
+// Tests of bad input. It must cause no crash and no incomplete file. The error must name the place and the next step.
 
 import Files
 import Foundation

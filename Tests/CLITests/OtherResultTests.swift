@@ -27,8 +27,7 @@ struct OtherResultTests {
             #expect(inspect.status == 65 && inspect.errors.contains("is a Git LFS pointer"))
             try folder.write(whole, "out/\(name)")
         }
-        // A run of the same command makes damaged results again. So the error must advise that command, and not a
-        // download.
+        // The same command replaces damaged results. So the error must advise this command, and not a download.
         let name = try #require(names.first { $0.hasSuffix(".npz") })
         let whole = try TestData.bytes("\(out)/\(name)")
         for damaged in [Array(whole[..<300]), Array("It was calm.\n".utf8)] {
@@ -46,7 +45,7 @@ struct OtherResultTests {
             #expect(
                 outcome.errors.contains("\(name): is a file; give the folder that a run wrote to"))
         }
-        // If the report cannot be created, the error must name the folder. The user does not know the temporary file.
+        // The error must name the folder, and not the temporary file, which the user does not know.
         try folder.write(whole, "out/\(name)")
         try FileManager.default.setAttributes([.posixPermissions: 0o555], ofItemAtPath: out)
         let closed = try Tool.run(["report", out], exits: 74, launcher: .withoutPrivilege)

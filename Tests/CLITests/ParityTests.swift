@@ -13,9 +13,7 @@ struct ParityTests {
         folder = try TemporaryFolder()
     }
 
-    /// The OpenBLAS kernel sets to test. If OPENBLAS_CORETYPE names a set, only this set is tested. Otherwise two
-    /// sets are tested: the set that OpenBLAS chooses for this machine, and Haswell, which any x86-64 processor with
-    /// AVX2 can run.
+    /// The OpenBLAS kernel sets to test: the set that OPENBLAS_CORETYPE names, or else OpenBLAS' choice and Haswell.
     static let kernels: [[String: String?]] =
         if let named = ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"] {
             [["OPENBLAS_CORETYPE": named]]
@@ -91,8 +89,7 @@ struct ParityTests {
         try Tool.run(
             Tool.tinyArguments(saveDirectory: folder.file("b"), batchSize: batchSize), exits: 0,
             environment: environment)
-        // Compares the two runs. Metrics may differ by one float16 step. Bits may differ only where a value is near
-        // its threshold.
+        // Compares the two runs. Bits may differ only where a value is near the threshold.
         let mutual = try OutputComparison(
             reference: folder.file("4"), candidate: folder.file("b"),
             margins: TestData.tiny + "/expected/margins")

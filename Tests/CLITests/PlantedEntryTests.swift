@@ -37,7 +37,7 @@ struct PlantedEntryTests {
         try folder.link("out/\(place)", to: target)
     }
 
-    /// Checks a symlink in place of one of the program's folders. Nothing behind the link may change, and an error
+    /// Checks a symlink in place of each of the program's folders. The link's target must not change, and an error
     /// must name the link.
     @Test(arguments: [
         "", "/removed", "/runs", "/claims", "/models", "/models/LABEL",
@@ -91,8 +91,8 @@ struct PlantedEntryTests {
         for command in ["verify", "inspect", "report"] { _ = try Tool.run([command, out]) }
     }
 
-    /// Checks that `verify` reports a FIFO and an endless device in place of results, and that the next run replaces
-    /// them.
+    /// Checks a FIFO and an endless device in place of results. `verify` must report them, and the next run must
+    /// replace them.
     @Test func whatIsNoFileInPlaceOfResults() throws {
         try Tool.run(arguments(), exits: 0)
         let names = try FileManager.default.contentsOfDirectory(atPath: out)
@@ -129,8 +129,7 @@ struct PlantedEntryTests {
         #expect(stat(page, &info) == 0 && info.st_mode & 0o777 == 0o600)
     }
 
-    /// Checks that `report` refuses a symlink in place of a result. Otherwise users who can read the page could see a
-    /// file that they may not read.
+    /// Checks that `report` refuses a symlink in place of a result. The page could show a private file to others.
     @Test func aReportShowsNothingThatALinkLeadsTo() throws {
         try Tool.run(arguments(), exits: 0)
         let tokens = try #require(

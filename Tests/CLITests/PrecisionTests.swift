@@ -33,8 +33,8 @@ struct PrecisionTests: Resuming {
         return sum / Float(max(count, 1))
     }
 
-    /// Checks that bfloat16 results are near those of float32 but not equal. The log and run.json must name bfloat16.
-    /// A warning must appear if the processor has no instructions for bfloat16.
+    /// Checks that bfloat16 results are near those of float32 but not equal. If the processor has no bfloat16
+    /// instructions, a warning must appear.
     @Test func bfloat16IsNotFloat32() throws {
         let outcome = try run(tiny("16") + ["--dtype", "bfloat16"])
         try run(tiny("32"))
@@ -50,20 +50,17 @@ struct PrecisionTests: Resuming {
 
         let comparison = try OutputComparison(
             reference: folder.file("32"), candidate: folder.file("16"))
-        // The float32 run has 339,711 bits that are 1. The upper bounds are PyTorch 2.15's differences between
-        // bfloat16 and float32 on this job: 34,201 bits, and 0.39 in mean cross-entropy. (0.39 is large because this
-        // model is confident about wrong tokens.) The lower bounds are 0.1% of the ones, and ten float16 steps.
-        // Float32 results of two processors differ by less than the lower bounds.
+        // The upper bounds are PyTorch's differences between bfloat16 and float32 on this job.
+        // The lower bounds are 0.1% of the 339,711 bits that are 1, and ten float16 steps.
         #expect(comparison.differingBits > 339 && comparison.differingBits < 34_201)
         let error = try meanMetricError("32", "16")
         #expect(error > 0.01 && error < 0.39)
-        // A run with another `--dtype` must be refused in a folder with these results.
+        // A run with another `--dtype` must be refused in this folder.
         let other = try run(tiny("16"), exits: 78)
         #expect(other.errors.contains("--dtype: bfloat16 in the other run, float32 in this run"))
     }
 
-    /// Checks that threads and workers change no byte of bfloat16 results. The sums of a row do not depend on the
-    /// other rows.
+    /// Checks that the numbers of threads and workers change no byte of bfloat16 results.
     @Test func bfloat16IsTheSameHoweverItIsDivided() throws {
         try run(tiny("1", batchSize: "1") + ["--dtype", "bfloat16", "--threads", "1"])
         let expected = try results("1")
@@ -84,8 +81,7 @@ struct PrecisionTests: Resuming {
         #expect(device[variable] == nil && device["CUDA_VISIBLE_DEVICES"] == "3")
     }
 
-    /// Checks that workers use the OpenBLAS kernel set that suits the processor, unless the environment names
-    /// another.
+    /// Checks that workers use the OpenBLAS kernel set that suits the processor, or the set in the environment.
     @Test func kernelsAreThoseThatSuitTheProcessor() throws {
         let arguments = tiny("out") + ["--n_docs_per_author", "1", "--overwrite"]
         let outcome = try run(arguments, environment: [OpenBLASKernels.variable: nil])

@@ -1,5 +1,4 @@
-// Tests of names and texts from outside (authors, files, servers) in the output, in the log and in messages. No part
-// of them may act as a terminal command or begin a new line.
+// Tests of printed texts from authors, files and servers. They must not control the terminal or begin a new line.
 
 import Files
 import Foundation
@@ -29,8 +28,8 @@ struct PrintedNamesTests: UsingFolder {
         Tool.arguments(corpus: try corpus(), layers: [1], saveDirectory: folder.file(name))
     }
 
-    /// Checks that every line of `text` is printable, and that no line begins with the forged error in an author's
-    /// name.
+    /// Checks that every line of `text` is printable, and that none begins with the error that an author's name
+    /// forges.
     private func expectPrintable(
         _ text: String, _ place: SourceLocation = #_sourceLocation
     ) {
@@ -106,8 +105,8 @@ struct PrintedNamesTests: UsingFolder {
                 if let author = worker["author"] as? String { seen.insert(Data(author.utf8)) }
             }
         }
-        // Names in JSON must be exact. The lines show only those authors that were being computed when a line was
-        // written.
+        // Names in JSON must be exact. A line shows only the authors that are being computed, so some names may be
+        // missing.
         #expect(!seen.isEmpty && seen.isSubset(of: PrintedNamesTests.names.map { Data($0.utf8) }))
         let inspected = try Tool.run(["inspect", folder.file("out"), "--json"])
         expect(inspected, showing: [#""\u001b]0;PWNED\u0007"#, #"a\u009b31mb"#, "勃朗特"])
@@ -144,7 +143,7 @@ struct PrintedNamesTests: UsingFolder {
         }
     }
 
-    /// Checks that a message of several lines has no additional lines if a setting in the message has line breaks.
+    /// Checks that line breaks in a setting add no lines to a message of several lines.
     @Test func aMessageOfSeveralLines() throws {
         let prefix = "x\nError: /data: forged\n\u{1B}[2J"
         let job = try job() + ["--log_level", "error"]
@@ -166,8 +165,7 @@ struct PrintedNamesTests: UsingFolder {
         let start = "out/sae__google_gemma-2-2b__"
         try folder.write(
             "[]".utf8, start + "tokens__\(PrintedNamesTests.escape)\nBAD   forged.json")
-        // Replaces the type in the header by a longer one, and removes as many spaces, so that the header keeps its
-        // length.
+        // Puts a longer type into the header, and removes spaces so that the header keeps its length.
         let metric = folder.file(start + "entropy_loss__harbour.npy")
         var bytes = try TestData.bytes(metric)
         let header = String(decoding: bytes[10..<128], as: UTF8.self)
@@ -219,8 +217,7 @@ struct PrintedNamesTests: UsingFolder {
             showing: [#"\x1b]0;PWN\x07x\nforged"#])
     }
 
-    /// Checks the argument parser's message about an unexpected argument, here a file name that a shell substitutes
-    /// for `*`.
+    /// Checks the argument parser's message about an unexpected argument, such as a file name from a shell's `*`.
     @Test func argumentsThatAreNotExpected() throws {
         let outcome = try Tool.run(["inspect", "a.npz", "b\u{1B}[2J\nError: /data: forged.npz"])
         expect(

@@ -12,8 +12,7 @@ struct ProgressTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    /// Returns the progress of a run in which each worker has two authors of ten documents each. Each worker has
-    /// loaded the model and begun its first author.
+    /// Returns the progress of a run. Each worker has two authors of ten documents each, and has begun the first.
     private func progress(workers: Int = 1) -> RunProgress {
         var progress = RunProgress(
             ranks: (0..<workers).map { ($0, [(2 * $0, 10), (2 * $0 + 1, 10)]) })
@@ -61,8 +60,8 @@ struct ProgressTests: Resuming {
         #expect(progress.rate(at: 100) == 10)
     }
 
-    /// Checks that the live lines fit a terminal of any size. If the terminal has enough rows, all ranks must be
-    /// shown. Otherwise failed workers must come first.
+    /// Checks that the live lines fit a terminal of any size. If not all lines fit, the lines of failed workers must
+    /// be shown.
     @Test(arguments: [1, 2, 8, 40], [10, 20, 40, 60, 80, 120, 200])
     func linesFit(workers: Int, columns: Int) {
         var progress = progress(workers: workers)
@@ -100,8 +99,7 @@ struct ProgressTests: Resuming {
                 || TerminalWidth.fitted("abc勃朗", 6) == "abc勃朗")
     }
 
-    /// Checks that a line fits the terminal wherever a name is cut. The names have control characters, combining
-    /// characters or emoji.
+    /// Checks that lines fit the terminal if names have control characters, combining characters or emoji.
     @Test func namesOfStrangersFit() {
         for name in ["a\u{1B}[2J\n\u{202E}cd", "می‌خواهم می‌خواهم", "क्‍षक्‍षक्‍ष", "👩‍🚒👩‍🚒1️⃣", "勃\u{E0100}朗"] {
             var progress = progress(workers: 2)
@@ -154,8 +152,7 @@ struct ProgressTests: Resuming {
         #expect(log.count { $0.contains("mean cross-entropy") } == 5, "\(log)")
     }
 
-    /// Checks that the line of a failed worker stays while the other workers continue, and that it is red unless
-    /// NO_COLOR is set.
+    /// Checks that a failed worker's line stays while the other workers continue, in red unless NO_COLOR is set.
     @Test(arguments: [false, true])
     func aDeadWorkerIsSeen(noColor: Bool) throws {
         let terminal = try TerminalRun(

@@ -1,5 +1,4 @@
-// Tests of the real binary with Gemma's tokenizer and real AuthorMix records. The model is synthetic, with a
-// vocabulary of the real size.
+// Tests of the real binary with Gemma's tokenizer and real AuthorMix records, but with a synthetic model.
 
 import ByteJSON
 import Foundation

@@ -151,12 +151,12 @@ struct ResultCommandTests: UsingFolder {
         try check(["report", out, "--output", "/nowhere/x.html"], 64, "/nowhere")
         try check(["inspct", out], 64, "did you mean 'inspect'?")
         try check(["verify", out, "--layers", "2"], 64, "--layers", "not of 'verify'")
-        // A variable for a flag of another command must not affect `verify`.
+        // An environment variable for a flag of another command must not affect `verify`.
         try Tool.run(["verify", out], exits: 0, environment: ["SAE_EXTRACT_LAYERS": "1"])
     }
 
-    /// Checks unusual arrays: impossibly large shapes, negative zeros, NaN and infinity (which JSON cannot express),
-    /// and files with the names of results but other contents.
+    /// Checks impossibly large shapes, negative zeros, NaN, infinity, and other contents in files with results'
+    /// names.
     @Test func oddArraysAreNoTrouble() throws {
         func npy(_ descr: String, _ shape: [Int], _ data: [UInt8]) -> [UInt8] {
             NPYHeader(descr: descr, shape: shape).encoded + data
@@ -195,7 +195,7 @@ struct ResultCommandTests: UsingFolder {
         #expect(try Tool.run(["inspect", text]).output.contains("no statistics for dtype"))
     }
 
-    /// Checks two authors whose names are equal for Swift but have different bytes. They must have separate files.
+    /// Checks two authors whose names have different bytes but are equal for Swift. They must have separate files.
     @Test func spellingsAreToldApart() throws {
         let lines = ["\u{E9}", "e\u{301}"].enumerated().map { number, author in
             #"{"style": "\#(author)", "text": "\#((0..<40 + number).map { "word\($0)" }.joined(separator: " "))"}"#
@@ -220,8 +220,7 @@ struct ResultCommandTests: UsingFolder {
         try Tool.run(["verify", out, "--quiet"], exits: 0)
     }
 
-    /// Checks that no command crashes on a file with a wrong byte at a random place. In half of the cases the file is
-    /// also cut at a random place.
+    /// Checks that no command crashes on a file with a wrong byte. About half of the files are also cut short.
     @Test func damagedFilesDoNotCrash() throws {
         try make("out", ["--storage_format", "both", "--n_docs", "6"])
         var random = SeededGenerator(2)

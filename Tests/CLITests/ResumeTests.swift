@@ -1,5 +1,4 @@
-// Tests of runs in a folder with earlier results: which files are kept, which are made again, and which runs are
-// refused.
+// Tests of runs in a folder with earlier results: the results are kept or made again, or the run is refused.
 
 import ByteJSON
 import Files
@@ -153,8 +152,7 @@ struct ResumeTests: Resuming {
         #expect(after.filter { before[$0.key] != nil } == before)
     }
 
-    /// Checks a file that has the name of a result but no receipt in `.sae-extract`, as if another program wrote it.
-    /// The run must be refused and must leave the file unchanged.
+    /// Checks a file that has the name of a result but no receipt. The run must be refused and must keep the file.
     @Test func unknownFilesAreNotReplaced() throws {
         let name = "sae__google_gemma-2-2b__tokens__author 3.json"
         try folder.write("mine".utf8, "out/\(name)")
@@ -204,7 +202,7 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == before)
     }
 
-    /// Checks that a run with --overwrite that is refused removes no earlier results.
+    /// Checks that a refused run with --overwrite removes no earlier results.
     @Test func aRefusedRunRemovesNothing() throws {
         try run(job("out"))
         let before = try results("out")
@@ -232,8 +230,8 @@ struct ResumeTests: Resuming {
 
     // MARK: Damage
 
-    /// Checks that a deleted file is made again. While journals exist, the file is made from them, without the model.
-    /// When the journals are gone, the file's author is computed again.
+    /// Checks that a deleted file is made again: from journals if there are any, otherwise by computing the author
+    /// again.
     @Test func aDeletedFileIsMadeAgain() throws {
         try run(job("whole"))
         let name = "sae__google_gemma-2-2b__mlp__activations__author 2__layer_1.npz"
@@ -289,10 +287,9 @@ struct ResumeTests: Resuming {
     }
 
     /// Checks a changed file in a run with two ranks, in this order:
-    /// 1. Rank 1 finds that a file has changed, removes it and makes it again.
-    /// 2. Meanwhile rank 0, which compares only file sizes, ends. Rank 0 must not complete the run and remove the
-    ///    journals.
-    /// 3. Rank 1 completes the run.
+    /// 1. Rank 1 notices that a file has changed, removes it, and begins to make it again.
+    /// 2. Rank 0 ends. It must not remove the journals, because the file is missing.
+    /// 3. Rank 1 puts the file in place and removes the journals.
     @Test func aChangedFileIsMadeAgainByItsRank() throws {
         try run(job("out", layers: [0, 1, 2, 3]))
         let before = try results("out")
@@ -302,7 +299,7 @@ struct ResumeTests: Resuming {
         try TestData.write(bytes, to: folder.file("out/\(name)"))
         let ranks = ["--world_size", "2", "--rank"]
         let other = try RunningTool(job("out", layers: [0, 1, 2, 3], ranks + ["1"]))
-        #expect(other.wait { $0.log.contains("is made again") })
+        #expect(other.wait { $0.log.contains("the run writes it again") })
         try run(job("out", layers: [0, 1, 2, 3], ranks + ["0"]))
         #expect(other.wait() == 0, "\(other.log)")
         #expect(try results("out") == before)
@@ -359,8 +356,10 @@ struct ResumeTests: Resuming {
         #expect(try own(".journal") == [] && own(".partial") == [])
     }
 
-    /// Checks `run.json` if an entry changes after this run has read it. Step 1: this run reads the entry of another invocation and
-    /// waits before it renames `run.json`. Step 2: the other invocation ends and changes its entry. Step 3: this run continues.
+    /// Checks that `run.json` has the newest entry of another invocation, in this order:
+    /// 1. This run reads the other invocation's entry, and waits before it renames `run.json`.
+    /// 2. The other invocation ends and changes its entry.
+    /// 3. This run continues. It must write the changed entry to `run.json`.
     @Test func anEntryThatChangesMeanwhileIsReadAgain() throws {
         func place(_ outcome: String) throws {
             try folder.write(
@@ -369,7 +368,7 @@ struct ResumeTests: Resuming {
         }
         try place("unfinished")
         let mark = folder.file("waiting")
-        // The first rename is that of the unfinished run, the second that of the finished run.
+        // A run renames `run.json` when it begins and when it ends. This run waits before the second rename.
         let tool = try RunningTool(
             job("out", layers: [0]), environment: try shim(["FAULT_WAIT": "run.json:2:\(mark)"]))
         #expect(tool.wait { _ in fileExists(mark) })
@@ -380,8 +379,7 @@ struct ResumeTests: Resuming {
         #expect(runs.count == 2 && runs.allSatisfy { $0["outcome"] == .string("done") })
     }
 
-    /// Checks two runs with different settings in one folder at the same time. The second run must be refused before
-    /// it changes results of the first.
+    /// Checks two simultaneous runs with different settings in one folder. The second run must be refused.
     @Test func twoConfigurationsAtOnceDoNotMix() throws {
         let a = try RunningTool(job("out", layers: [0, 1, 2, 3]))
         #expect(a.waitForBatches(2))
@@ -410,9 +408,8 @@ struct ResumeTests: Resuming {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks two runs that differ only in the SAE, in one folder. The first run pauses while it loads, and the
-    /// second run completes. Then the first run must end with exit code 78. It must not take the second run's
-    /// features for its own.
+    /// Checks two runs in one folder that differ only in the SAE. The second run completes while the first pauses.
+    /// The first run must then end with exit code 78, and must not use the features of the second.
     @Test func anotherSAEsFilesAreNotTakenForOnesOwn() throws {
         let first = try startPaused(job("out", ["--target_l0", "60"]), at: "load:1")
         try run(job("out", ["--target_l0", "40"]))
@@ -424,8 +421,8 @@ struct ResumeTests: Resuming {
         #expect(computed(try run(job("out", ["--target_l0", "40"]))) == 0)
     }
 
-    /// Checks two runs with different SAEs that begin in an empty folder at the same time. At most one may complete.
-    /// The files that both runs leave must not block a later run.
+    /// Checks two simultaneous runs with different SAEs in an empty folder. At most one may complete. A later run
+    /// with the same SAE must succeed.
     @Test func ofTwoSAEsAtOnceOneMayGoOn() throws {
         let jobs = ["40", "60"].map { job("out", ["--target_l0", $0]) }
         for round in 0..<3 {

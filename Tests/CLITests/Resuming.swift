@@ -4,8 +4,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Tests with jobs on `corpus`, which has 40 documents in 20 batches. Each job writes its results to a subfolder of
-/// `folder`.
+/// Tests with jobs on `corpus`, which has 40 documents in 20 batches.
 protocol Resuming: UsingFolder {
     var corpus: String { get }
     init(folder: TemporaryFolder, corpus: String)
@@ -38,7 +37,7 @@ extension Resuming {
         outcome.errors.components(separatedBy: #": {"batch""#).count - 1
     }
 
-    /// Returns the paths of all files in the `.sae-extract` of `name` that end in `ending`.
+    /// Returns the paths of all files in the job's `.sae-extract` that end in `ending`.
     func own(_ ending: String, in name: String = "out") throws -> [String] {
         let root = folder.file(name + "/.sae-extract")
         return try FileManager.default.subpathsOfDirectory(atPath: root).filter {

@@ -29,8 +29,7 @@ struct SchedulerTests {
         "SLURM_STEP_TASKS_PER_NODE": "2(x3)", "SLURM_LOCALID": "1",
     ]
 
-    /// Checks that the tasks on one machine divide its devices. If the scheduler has bound each task to its own
-    /// devices, the devices must not be divided again.
+    /// Checks that the tasks on one machine divide its devices, unless each task has been given its own devices.
     @Test(arguments: [
         (4, 1, 0, [:], [0, 1, 2, 3]), (4, 4, 2, [:], [2]), (4, 2, 1, [:], [2, 3]),
         (1, 4, 3, [:], [0]), (3, 2, 1, [:], [1]), (2, 4, 3, [:], [1]),
@@ -70,7 +69,7 @@ struct SchedulerTests {
         try check(Self.torchrun, 3, 8, 4, 3, "torchrun")
         try check(Self.openMPI, 1, 2, 2, 1, "Open MPI")
         try check(Self.srun, 5, 6, 2, 1, "srun")
-        // torchrun runs on each machine. On each machine mpirun or srun has started it as the only task.
+        // On each machine, mpirun or srun has started torchrun as the only task. So torchrun's variables count.
         let all = Self.torchrun.merging(Self.openMPI) { a, _ in a }.merging(Self.srun) { a, _ in a }
         #expect(try placement(all).source == "torchrun")
         #expect(
@@ -111,7 +110,7 @@ struct SchedulerTests {
         #expect(
             found.placement == RankPlacement(rank: 5, worldSize: 8, localCount: 4, localRank: 1))
         #expect(found.source == name && found.warnings == [])
-        // The launcher itself runs under srun, which has started one daemon of the launcher on each of two machines.
+        // srun has started one daemon of the launcher on each of two machines. The launcher's variables must count.
         let daemons = [
             "SLURM_STEP_ID": "3", "SLURM_PROCID": "1", "SLURM_NTASKS": "8",
             "SLURM_STEP_NUM_TASKS": "2", "SLURM_TASK_PID": "12",
@@ -135,8 +134,7 @@ struct SchedulerTests {
 
     // MARK: Missing variables
 
-    /// Checks variables that do not tell the rank. The run must compute all authors and print one warning. Such
-    /// variables may be left in a shell, may count machines or pods, or may come from an unknown launcher.
+    /// Checks variables that do not tell the rank. The run must compute all authors and print one warning.
     @Test(arguments: [
         (
             ["RANK": "0", "WORLD_SIZE": "4"], "RANK is 0 and WORLD_SIZE is 4",
@@ -177,8 +175,7 @@ struct SchedulerTests {
         #expect(try placement(environment, rank: 1, worldSize: 4).warnings == [])
     }
 
-    /// Checks that no warning appears if a launcher runs only one task, or for variables that may have another
-    /// meaning.
+    /// Checks variables that must cause no warning: they name only one task, or may have another meaning.
     @Test(arguments: [
         ["OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMIX_RANK": "0"],
         ["SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "PMIX_RANK": "0"],
@@ -191,8 +188,7 @@ struct SchedulerTests {
         #expect(try placement(environment) == SchedulerPlacement())
     }
 
-    /// Checks the variables of two launchers that number this process differently. The variables of one launcher must
-    /// be left over from another job, so a warning must appear.
+    /// Checks the variables of two launchers that give this process different ranks. A warning must appear.
     @Test func contradictionsAreSaid() throws {
         let pmi = ["PMI_RANK": "0", "PMI_SIZE": "4"]
         let step = [
@@ -210,8 +206,8 @@ struct SchedulerTests {
         #expect(found.warnings.count == 1 && found.warnings[0].contains("unset the others"))
         found = try placement(Self.torchrun.merging(step) { $1 })
         #expect(found.source == "srun" && found.placement.worldSize == 8)
-        // torchrun numbers its workers, and srun numbers its tasks, one on each machine. So different numbers are no
-        // contradiction.
+        // srun numbers tasks, here one on each machine, and torchrun numbers workers. So different numbers are
+        // correct.
         let elastic = [
             "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "x",
         ]
@@ -247,8 +243,8 @@ struct SchedulerTests {
         let batch = ["SLURM_GTIDS": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"]
         found = try placement(task.merging(batch) { $1 })
         #expect(found.placement == RankPlacement() && found.warnings.count == 1)
-        // A task of a step with one task on each machine has the same variables as this batch script. So the step's
-        // name, which Slurm's daemon gives, decides whether this process is a task.
+        // Both a task and a batch script may have these variables. The step's name, from Slurm's daemon, says which
+        // it is.
         let wide = task.merging(batch) { $1 }.merging(["SLURM_STEP_TASKS_PER_NODE": "1(x2)"]) { $1 }
         #expect(try placement(wide, slurmStep: "0").source == "srun")
         for step in ["batch", "extern", "interactive"] {
@@ -275,8 +271,7 @@ struct SchedulerTests {
         #expect(try placement(Self.srun.merging(inner) { $1 }).source == "Open MPI")
     }
 
-    /// Checks that a batch script does not count as a task, although `sbatch --ntasks=4` sets a task's variables for
-    /// it. Interactive shells have the same variables.
+    /// Checks that a batch script does not count as a task, although it has a task's variables.
     @Test(arguments: [nil, "4294967291", "4294967290"])
     func aBatchScriptIsNotATask(step: String?) throws {
         var environment = ["SLURM_PROCID": "0", "SLURM_NTASKS": "4"]

@@ -75,15 +75,14 @@ struct SharedCacheTests {
 
     // MARK: Links
 
-    /// Checks that a symlink in place of one of the program's folders in the cache is not followed, whoever made the
-    /// link.
+    /// Checks that a symlink in place of one of the program's own folders is not followed, whoever made the link.
     @Test(arguments: ["", "/refs", "/DIGEST"])
     func aLinkInPlaceOfOurFolders(place: String) throws {
         let name = ".sae-extract" + place.replacing("DIGEST", with: try content().digest)
         try plant("\(model)/\(name)", linkTo: victim)
         let outcome = try fetch()
         try expectUntouched(name)
-        // A download does not need the program's folder `refs`, so the program need not report the link there.
+        // A download does not need the program's folder `refs`, so it need not fail.
         guard place != "/refs" else { return }
         #expect(outcome.status == 74, "\(outcome.errors)")
         #expect(
@@ -103,8 +102,8 @@ struct SharedCacheTests {
             "\(outcome.errors)")
     }
 
-    /// Checks a symlink that places a folder of the cache elsewhere. If another user made the link, the program must
-    /// refuse it. If root made the link, the program must follow it.
+    /// Checks a symlink in place of a folder of the cache. A link that another user made must be refused. A link that
+    /// root made must be followed.
     @Test(arguments: ["", "/snapshots", "/blobs", "/refs", "/.."])
     func linksOfOthersAreNotFollowed(place: String) throws {
         try #require(getuid() == 0, "these tests need root, to be two users")
@@ -115,7 +114,7 @@ struct SharedCacheTests {
         try plant(path, linkTo: elsewhere, by: Self.stranger)
         let refused = try fetch()
         #expect(try FileManager.default.contentsOfDirectory(atPath: elsewhere) == [])
-        // The program writes the commit of a revision to `refs` if it can, but a download does not need `refs`.
+        // A download does not need `refs`, so it need not fail.
         if place != "/refs" {
             #expect(refused.status == 74, "\(refused.errors)")
             #expect(
@@ -138,7 +137,7 @@ struct SharedCacheTests {
         try expectUntouched("lock")
     }
 
-    /// Checks symlinks to the folder in which they are. A search that follows such a symlink would not end.
+    /// Checks symlinks to the folder in which they are. A search that follows them would not end.
     @Test func linksThatLeadInCircles() throws {
         #expect(try fetch().status == 0)
         let saes = home + "/hub/models--google--gemma-scope-2b-pt-res"
@@ -171,8 +170,8 @@ struct SharedCacheTests {
 
     // MARK: Partial downloads
 
-    /// Returns the offset of the first byte of the shard that was requested. Returns -1 if the range header is
-    /// invalid, and nil if the shard was not requested.
+    /// Returns the offset of the first requested byte of the shard: nil without a request, -1 if the range is
+    /// invalid.
     private func firstByte() throws -> Int? {
         try hub.requests().first { $0.isForBody && $0.path.contains(shard) && $0.port == "storage" }
             .map { request in
@@ -181,8 +180,8 @@ struct SharedCacheTests {
             }
     }
 
-    /// Checks which partial downloads are continued. A symlink, and a hard link to a private file, must not be
-    /// continued, because other users could read the private file through the copy in the cache.
+    /// Checks which partial downloads are continued. A symlink or a hard link to a private file must not be
+    /// continued, because the cache would show the file to other users.
     @Test(arguments: ["a link", "a second name", "a readable part", "a part of one's own"])
     func partsOfOthers(kind: String) throws {
         let (bytes, digest) = try content()
@@ -215,8 +214,7 @@ struct SharedCacheTests {
         return info.st_mode & 0o7777
     }
 
-    /// Checks that other users cannot write to partial downloads, whatever the umask. Otherwise they could change a
-    /// file after it was hashed.
+    /// Checks that other users cannot write to partial downloads. Otherwise they could change bytes after hashing.
     @Test func partsAreNotWritableForOthers() throws {
         try hub.setFaults(#"[{"port": "storage", "method": "GET", "rate": 100000}]"#)
         _ = try fetch([], shell: "umask 002; exec timeout -s KILL 3")
@@ -234,8 +232,7 @@ struct SharedCacheTests {
         for path in blobs { #expect(try mode("\(home)/\(path)") == 0o664, "\(path)") }
     }
 
-    /// Checks a cache on a cluster where the home folder and the file system for large files belong to different
-    /// groups.
+    /// Checks a cache whose `blobs` is a symlink to a folder of another group, as on some clusters.
     @Test func foldersElsewhereOfAnotherGroup() throws {
         try #require(getuid() == 0, "these tests need root, for another group's folder")
         let elsewhere = "/dev/shm/sae-extract-\(UInt64.random(in: 0 ... .max))"
@@ -257,8 +254,7 @@ struct SharedCacheTests {
         }
     }
 
-    /// Checks a content to which other users could write. It is hashed once. If its bytes are wrong, it is downloaded
-    /// again, even if its size is right.
+    /// Checks a blob to which other users could write. If its bytes are wrong, it must be downloaded again.
     @Test func contentsThatOthersCouldChange() throws {
         #expect(try fetch().status == 0)
         let (bytes, digest) = try content()
@@ -267,7 +263,7 @@ struct SharedCacheTests {
         let whole = try fetch()
         #expect(whole.status == 0, "\(whole.errors)")
         #expect(whole.output.contains("to be downloaded: 0 files"), "\(whole.output)")
-        // The stored hash counts only for the version of the file that was hashed.
+        // The stored hash must not count after the file has changed.
         var wrong = bytes
         wrong[wrong.count / 2] ^= 1
         try TestData.write(wrong, to: blob)
@@ -283,8 +279,7 @@ struct SharedCacheTests {
         #expect(try TestData.bytes(blob) == bytes)
     }
 
-    /// Checks that a symlink that another user has put among the blobs is not used. In a folder with the sticky bit,
-    /// users cannot replace the files of others, but can add names.
+    /// Checks that another user's symlink among the blobs is not used. The sticky bit allows users to add links.
     @Test func linksAmongContents() throws {
         try #require(getuid() == 0, "these tests need root, to be two users")
         #expect(try fetch(layer: 1).status == 0)
@@ -306,8 +301,7 @@ struct SharedCacheTests {
         #expect(try TestData.bytes(files[1]) == contents[1])
     }
 
-    /// Checks that a refused download ends the other downloads at once. Here another download would never end by
-    /// itself.
+    /// Checks that a refused download ends the other downloads at once. Here one of them would never end by itself.
     @Test func oneRefusalEndsAllDownloads() throws {
         try hub.setFaults(
             #"[{"path": "model-00002", "port": "storage", "method": "GET", "status": 403}, {"path": "model-00001", "port": "storage", "method": "GET", "stall": 1000}]"#
@@ -317,8 +311,7 @@ struct SharedCacheTests {
         #expect(outcome.errors.contains("answers 403"), "\(outcome.errors)")
     }
 
-    /// Checks that contents are hashed once, and that the hashes are stored in a file to which only this user can
-    /// write.
+    /// Checks that a content is hashed once, and that only this user can write to the stored hashes.
     @Test func whatWasHashedIsRemembered() throws {
         #expect(try fetch().status == 0)
         let memory = folder.file("own/sae-extract/hashed-contents")
@@ -336,8 +329,7 @@ struct SharedCacheTests {
         #expect(try TestData.bytes(memory) == lines)
     }
 
-    /// Checks that a stored list of a commit's files is requested again from the Hub if other users could have
-    /// changed it. Reason: the list gives the hashes that the files must have.
+    /// Checks that a stored list of files is requested again if other users could have changed the hashes in it.
     @Test func listsThatOthersCouldChange() throws {
         #expect(try fetch().status == 0)
         try makeShared()
@@ -376,8 +368,7 @@ struct SharedCacheTests {
             #"{"type": "file", "path": "data/train-\#($0).jsonl", "size": 1125899906842623, "oid": "\#(blob.dropLast(5))\#(10000 + $0)"}"#
         }
         try folder.write([0x0A], "hub/datasets/some/corpus/data/train-0.jsonl")
-        // The card gives one pattern for the corpus' files. Without the card, each name is compared with dozens of
-        // patterns.
+        // The card has one pattern for the files. Without it, each name would be compared with dozens of patterns.
         try folder.write(
             #"{"configs": [{"config_name": "default", "data_files": "data/*"}]}"#.utf8,
             "hub/datasets/some/corpus/.card.json")

@@ -37,8 +37,7 @@ struct SignalTests: UsingFolder {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that several copies of a signal count as one. Schedulers send a signal to every process of a job, and
-    /// repeat it.
+    /// Checks that several copies of a signal count as one. Schedulers send them to every process of a job.
     @Test func signalsToAllProcessesAreOne() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
         #expect(tool.waitForBatches(7, workers: 2))
@@ -48,7 +47,7 @@ struct SignalTests: UsingFolder {
         #expect(!tool.log.contains("Error"), "\(tool.log)")
     }
 
-    /// Checks the entry in `run.json` if a signal arrives when the entry exists and no worker has been started.
+    /// Checks that `run.json` records a signal that arrives before the first worker starts.
     @Test func aSignalBeforeTheFirstWorkerIsRecorded() throws {
         let mark = folder.file("waiting")
         let tool = try RunningTool(
@@ -73,8 +72,8 @@ struct SignalTests: UsingFolder {
         for worker in tool.workers { kill(worker, SIGKILL) }
     }
 
-    /// Checks three signals in this order: SIGTERM, as from a scheduler, and then two interrupts (SIGINT). The second
-    /// interrupt must end the run without waiting for the workers.
+    /// Checks SIGTERM and then two interrupts (SIGINT). The second interrupt must end the run without waiting for the
+    /// workers.
     @Test func aSecondInterruptAfterAnotherSignalDoesNotWait() throws {
         let tool = try RunningTool(arguments + ["--workers", "2"])
         #expect(tool.waitForBatches(7, workers: 2))
@@ -88,8 +87,8 @@ struct SignalTests: UsingFolder {
         for worker in tool.workers { kill(worker, SIGKILL) }
     }
 
-    /// Checks that the advice to run the same command again appears at any log level. The advice must leave out
-    /// --overwrite, which would remove all results.
+    /// Checks that a stopped run advises the same command at any log level. The advice must exclude --overwrite,
+    /// which would remove all results.
     @Test func theAdviceHoldsAtAnyLogLevel() throws {
         let tool = try RunningTool(arguments + ["--overwrite"])
         #expect(tool.waitForBatches(3))
@@ -106,8 +105,7 @@ struct SignalTests: UsingFolder {
         #expect(quiet.errors.contains("run the same command again to continue"), "\(quiet.errors)")
     }
 
-    /// Checks a launcher that ignores SIGCHLD. Child processes inherit this setting, but the run must still wait for
-    /// its workers.
+    /// Checks that a run waits for its workers if its launcher ignores SIGCHLD. Child processes inherit this setting.
     @Test func ignoredChildrenAreWaitedFor() throws {
         try Tool.run(
             arguments + ["--n_docs", "5"], exits: 0,

@@ -1,5 +1,4 @@
-// Tests of a system that refuses threads and processes, or that has no /proc. The program must work without them, or
-// end within seconds and report the reason.
+// Tests of systems that refuse threads and processes, or have no /proc. The program must work or report the reason.
 
 import Foundation
 import TestSupport
@@ -14,8 +13,8 @@ struct TaskLimitTests {
 
     // MARK: ulimit -u
 
-    /// A launcher that runs a command as a user without other processes. Reason: `ulimit -u` counts all threads of a
-    /// user, and does not apply to root.
+    /// A launcher for a user who is not root and has no other processes. `ulimit -u` counts all threads of a user,
+    /// and does not apply to root.
     private static let user = ["setpriv", "--reuid", "12348", "--regid", "12348", "--clear-groups"]
 
     /// Whether the tests can run commands as `user`, and `user` can run the built program.
@@ -57,8 +56,7 @@ struct TaskLimitTests {
                 && outcome.errors.contains("ulimit -u is 24"), "\(outcome.errors)")
     }
 
-    /// Checks a limit of one thread. Commands that read results must work. Commands that need more threads must end
-    /// with an error that names the limit.
+    /// Checks a limit of one thread. Commands that read results must work. Other commands must report the limit.
     @Test(.enabled(if: hasUser)) func resultsAreReadWithOneThread() throws {
         let made = try run(job("out"), tasks: 400)
         #expect(made.status == 0, "\(made.errors)")
@@ -97,10 +95,8 @@ struct TaskLimitTests {
         return folder.file("few.so")
     }
 
-    /// Checks threads that are refused late, in this order:
-    /// 1. The program checks the limit by starting threads, and gets them all.
-    /// 2. Later, when the run needs threads, the system refuses them. The run may wait for ever.
-    /// 3. A signal must end the run.
+    /// Checks a system that grants threads while the program checks the limit, and refuses threads later. The run may
+    /// then wait for ever, but a signal must end it.
     @Test func aSignalEndsARunThatGetsNoThreads() throws {
         let cores = sysconf(Int32(_SC_NPROCESSORS_ONLN))
         // The threads that the program starts in its two checks, plus the thread that receives signals.
@@ -128,8 +124,8 @@ struct TaskLimitTests {
         ["unshare", "-m"] + [String].shell("mount -t tmpfs none /proc && exec \"$@\"")
     static let canHideProc: Bool = (try? TestCommand.run(withoutProc + ["true"]).status) == 0
 
-    /// Checks a system without /proc. Commands that read results must work. Commands that need more than one thread
-    /// must report that /proc is missing. A misspelt flag must still be reported.
+    /// Checks a system without /proc. Commands that read results must work, and a misspelt flag must be reported.
+    /// Other commands must report that /proc is missing.
     @Test(.enabled(if: canHideProc)) func withoutProc() throws {
         try Tool.run(job("out"), exits: 0)
         for command in ["inspect", "verify", "report"] {

@@ -1,5 +1,5 @@
-// Tests of runs that are at work or were killed: complete authors are shown and usable, incomplete authors are
-// reported. Also tests of results of earlier versions, which spelt some names differently.
+// Tests of unfinished runs: complete authors are shown, incomplete authors are reported. Also tests of the state and
+// the names that earlier versions wrote.
 
 import ByteJSON
 import Files
@@ -11,8 +11,7 @@ struct UnfinishedRunTests: Resuming {
     let folder: TemporaryFolder
     let corpus: String
 
-    /// Runs `arguments`. When the `count`-th NumPy file has been renamed to its place, the worker and the parent are
-    /// killed.
+    /// Runs `arguments`, and kills the worker and the parent when `count` NumPy files are in place.
     private func kill(afterFile count: Int, _ arguments: [String]) throws {
         let mark = folder.file("struck-\(count)-\(arguments.count)")
         try run(
@@ -31,8 +30,7 @@ struct UnfinishedRunTests: Resuming {
         (inspection["authors"]?.array ?? []).compactMap { $0.object?["author"]?.string }
     }
 
-    /// Checks that the complete authors of a killed run are shown. An author has five NumPy files, so after 12 files
-    /// two authors are complete.
+    /// Checks that the complete authors of a killed run are shown. An author has five NumPy files.
     @Test func whatAKilledRunHasCompletedIsShown() throws {
         try kill(afterFile: 12, job("out"))
         let found = try inspection()
@@ -60,8 +58,8 @@ struct UnfinishedRunTests: Resuming {
         try Tool.run(["verify", folder.file("out"), "--quiet"], exits: 0)
     }
 
-    /// Checks a killed run that adds a layer. The results of the first run must be shown. The new layer, which only
-    /// some authors have, must be left out.
+    /// Checks a killed run that adds a layer. The first layer must be shown. The new layer, which only some authors
+    /// have, must not be shown.
     @Test func moreLayersThatAreNotCompleteAreLeftOut() throws {
         try run(job("out", layers: [0]))
         try kill(afterFile: 7, job("out", layers: [0, 1]))
@@ -124,8 +122,7 @@ struct UnfinishedRunTests: Resuming {
 
     // MARK: State of earlier versions
 
-    /// Checks that a run continues from the state of earlier versions, which wrote one file for each receipt, and
-    /// colons in the names of entries.
+    /// Checks that a run continues from the state of earlier versions, with one file for each receipt.
     @Test func earlierStateIsGoneOnWith() throws {
         try run(job("out", layers: [0]))
         let path = try #require(try own(".receipts").first)
@@ -191,7 +188,7 @@ struct UnfinishedRunTests: Resuming {
             computed(again) == 0 && !again.errors.contains("earlier versions"), "\(again.errors)")
     }
 
-    /// Renames results to the names that earlier versions gave them, in which the label is not encoded.
+    /// Gives results the names that earlier versions gave them, in which the label is not encoded.
     private func makeEarlier(_ label: String, _ encoded: String, _ name: String) throws {
         let out = folder.file(name)
         for file in try directoryContents(out) where file.hasPrefix("sae__\(encoded)__") {
@@ -217,8 +214,8 @@ struct UnfinishedRunTests: Resuming {
             try TestData.write(text.joined(separator: "\n").utf8, to: path)
         }
         for path in try own(".receipts", in: name) {
-            // A receipt contains file names, so a changed line would not match its checksum. Each receipt is
-            // therefore written to its own file without a checksum, as earlier versions did.
+            // The new names make the receipts' checksums wrong. Earlier versions wrote each receipt to a file without
+            // a checksum.
             let receipts = try TestData.bytes(path).split(separator: 0x0A).map {
                 String(decoding: $0.dropFirst(9), as: UTF8.self)
                     .replacing("sae__\(encoded)__", with: "sae__\(label)__")

@@ -1,5 +1,4 @@
-// Tests of warnings before a run computes: author names that match nothing, and texts that begin with a chat
-// template.
+// Tests of warnings about author names that match nothing, and about texts that begin with a chat template.
 
 import Foundation
 import TestSupport
@@ -51,7 +50,7 @@ struct WarningTests {
     @Test func eachNameIsSaidOnce() throws {
         #expect(try warnings(["--exclude_authors", "x", "y", "x", "harbour"]).count == 2)
         #expect(try warnings(["--exclude_authors", "harbour"]).isEmpty)
-        // With `--n_docs 1` the corpus is not read to its end. The name may come later, so no warning must appear.
+        // With `--n_docs 1` the corpus is not read to its end. The name may come later, so there must be no warning.
         #expect(try warnings(["--exclude_authors", "x", "--n_docs", "1"]).isEmpty)
     }
 

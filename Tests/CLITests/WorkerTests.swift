@@ -1,5 +1,4 @@
-// Tests of workers and ranks. The bytes must be the same however the work is divided, and a lost worker must be
-// reported.
+// Tests of workers and ranks. They must not change the bytes of results, and a lost worker must be reported.
 
 import Files
 import Foundation
@@ -18,7 +17,7 @@ struct WorkerTests: UsingFolder {
     }
 
     /// Returns the arguments of the fixture's main job with one document in each batch, so that ranks can divide the
-    /// batches.
+    /// work.
     private func tiny(_ name: String) -> [String] {
         Tool.tinyArguments(saveDirectory: folder.file(name), batchSize: "1")
             + ["--storage_format", "both"]
@@ -26,8 +25,7 @@ struct WorkerTests: UsingFolder {
 
     // MARK: Same bytes
 
-    /// The environment that selects the OpenBLAS kernel set for AVX-512; empty if the processor lacks the
-    /// instructions.
+    /// The environment that selects OpenBLAS' kernel set for AVX-512. Empty if the processor lacks AVX-512.
     private static let wideKernels: [[String: String?]] = {
         let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
         let flags = Set(
@@ -66,8 +64,7 @@ struct WorkerTests: UsingFolder {
         #expect(try results("k") == expected)
     }
 
-    /// Checks more ranks than authors. All ranks run at the same time, and their variables are those of different
-    /// launchers.
+    /// Checks 7 simultaneous ranks for 5 authors, with the variables of different launchers.
     @Test func ranksAtOnceShareAuthors() throws {
         try Tool.run(tiny("1"), exits: 0)
         let ranks = try (0..<7).map { rank in
@@ -98,8 +95,7 @@ struct WorkerTests: UsingFolder {
         #expect(outcome.errors.contains("of memory") && outcome.errors.contains("of mapped files"))
     }
 
-    /// Checks that the last line says which share of the authors this rank had, at any log level. Reason: a user may
-    /// have started several ranks without intending to.
+    /// Checks that the last line says how many authors this rank had, at any log level.
     @Test(arguments: ["error", "critical", "info"])
     func aShareIsTheLastWord(level: String) throws {
         func last(_ rank: Int, of world: Int) throws -> String {
@@ -145,8 +141,8 @@ struct WorkerTests: UsingFolder {
         #expect(try results("out") == results("whole"))
     }
 
-    /// Checks that a crash is reported as a crash. Swift's crash report interrupts the thread that reads from the
-    /// parent. The worker must not take this for the end of the parent.
+    /// Checks that a crash is reported as a crash. Swift's crash report interrupts the worker's read from the parent.
+    /// The worker must not take this for the end of the parent.
     @Test func aCrashedWorkerIsReported() throws {
         let outcome = try Tool.run(
             try long(20) + ["--workers", "2"], exits: 1,
@@ -160,8 +156,7 @@ struct WorkerTests: UsingFolder {
                 "the kernels of OPENBLAS_CORETYPE=Haswell; unset that variable"))
     }
 
-    /// Checks that the parent keeps the message of Swift's runtime about a failed check, whatever the crash report
-    /// after it contains.
+    /// Checks that the parent keeps the message of a fatal error in Swift, whatever crash report follows.
     @Test func theFirstWordsOfACrashAreKept() {
         func words(_ lines: String) -> LastWords {
             lines.split(separator: "\n").reduce(into: LastWords()) { $0.add(String($1)) }
@@ -207,8 +202,7 @@ struct WorkerTests: UsingFolder {
         #expect(words("a\n\(said)\nb\nc").description == "a / \(said)")
     }
 
-    /// Checks that a failed check within the program is reported as a bug, and not as a missing instruction of the
-    /// processor.
+    /// Checks that a fatal error in Swift is reported as a bug, and not as an instruction that the processor lacks.
     @Test(arguments: ["SIGILL", "SIGABRT"])
     func aFailedCheckIsNotExplainedByTheProcessor(signal: String) throws {
         let outcome = try Tool.run(
@@ -292,8 +286,8 @@ struct WorkerTests: UsingFolder {
         #expect(tool.log.contains("check --model_path"))
     }
 
-    /// Checks the error if the checkpoint's file is overwritten in place, as some downloads do. Batches that were
-    /// computed before the change must count. Later batches must not count.
+    /// Checks a checkpoint that is overwritten in place during a run. Batches that were computed after the change
+    /// must not count.
     @Test func aChangedCheckpointIsReported() throws {
         let model = try folder.copy(TestData.tiny + "/model-single", "model")
         let weights = model + "/model.safetensors"
@@ -346,8 +340,7 @@ struct WorkerTests: UsingFolder {
         #expect(reports.keys.sorted() == [0, 74], "\(reports)")
     }
 
-    /// Runs `scripts/checks/crash` for a short time. It kills runs in every phase, and compares their results with
-    /// those of an uninterrupted run.
+    /// Runs `scripts/checks/crash`, which kills runs and compares their results with those of an uninterrupted run.
     @Test func killedRunsComeToTheSameEnd() throws {
         let outcome = try TestCommand.run(
             [

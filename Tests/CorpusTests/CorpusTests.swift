@@ -147,15 +147,15 @@ struct CorpusTests {
         #expect(throws: CorpusError.self) { try read(gzip + [0, 0, 1]) }
     }
 
-    /// A zstd file from the Hub is refused if its window is larger than 128 MiB. A local file may have a larger
-    /// window.
+    /// Checks that a zstd file from the Hub is refused if its window is larger than 128 MiB. A local file may have a
+    /// larger window.
     @Test func windowsOfForeignFilesAreLimited() throws {
         let record = Array("{\"style\":\"a\",\"text\":\"x\"}\n".utf8)
         var selection = Selection()
         selection.minimumWords = 1
         for log in [27, 28, 31] {
             // A zstd frame (RFC 8878): the magic number, a frame header descriptor without flags, the window
-            // descriptor, and one raw block, marked as the last block.
+            // descriptor, and one raw block that is marked as the last.
             let head = UInt32(record.count << 3 | 1)
             let frame: [UInt8] =
                 [0x28, 0xB5, 0x2F, 0xFD, 0, UInt8((log - 10) << 3)]

@@ -1,5 +1,5 @@
 // Declarations that the stand-ins for the runtime, the driver and cuBLAS share. One lock protects all state. `call`
-// takes the lock. The other functions must be called while the lock is held.
+// takes this lock. The other functions must be called while it is held.
 #pragma once
 #include <cstddef>
 #include <functional>
@@ -19,11 +19,11 @@ enum class Needs {
     cublas,
 };
 
-// Runs `body` as the function `name`. Takes the lock and counts the call. Returns a failure without running `body` if
-// FAKE_CUDA_FAIL plans one, if the device is lost, or if `needs` is not met. Logs every failure.
+// Runs `body` as the CUDA function `name`. Takes the lock, counts the call, and logs a failure. Fails without running
+// `body` if FAKE_CUDA_FAIL says so, if the device is lost, or if `needs` is not met.
 int call(const char *name, Needs needs, const std::function<int()> &body);
 
-// Returns the host address of the `bytes` bytes from `device` on; null if they are not within one allocation.
+// Returns the host address for the `bytes` bytes at `device`. Null if they are not within one allocation.
 void *hostAddress(const void *device, size_t bytes);
 
 bool isDeviceAddress(const void *address);

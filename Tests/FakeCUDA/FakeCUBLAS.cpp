@@ -1,5 +1,5 @@
 // A CPU stand-in for cuBLAS, for tests. It computes products of matrices in float32, float16 or bfloat16. Products
-// are enqueued on the stream of the handle. Operands are checked against the allocations of the device.
+// are enqueued on the stream of the handle. Operands must be within allocations of the device.
 #include "Device.h"
 
 #include <algorithm>
@@ -54,19 +54,19 @@ struct Matrix {
     bool isTransposed;
 };
 
-// The result is computed in tiles of rows of A and columns of B. The operands are packed for this: for each step
-// along the common dimension, the elements of a tile's rows or columns are adjacent.
+// The size of a tile of the result. For each step along the common dimension, the packed operands have the elements
+// of a tile's rows or columns next to each other.
 constexpr size_t tileRows = 8, tileColumns = 4;
 
-// The number of steps along the common dimension whose products are summed in float. These partial sums are added in
-// double, because a float sum over all steps would be less accurate than a device's sum.
+// The number of products that are summed in float. These sums are then added in double, because a float sum of all
+// products would be less accurate than a device's sum.
 constexpr size_t steps = 64;
 
-// Packs `count` rows of op(matrix) in groups of `tile` rows. If `areColumns`, packs columns instead. The last group
-// is filled with zeros.
+// Packs `count` rows of op(matrix), or columns if `areColumns`, in groups of `tile`. The last group is filled with
+// zeros.
 std::vector<float> packed(const Matrix &matrix, size_t count, size_t depth, size_t tile, bool areColumns) {
     std::vector<float> out((count + tile - 1) / tile * tile * depth);
-    // Distances in memory, in elements, between neighbours along `count` and along `depth`.
+    // The distances in memory, in elements, between neighbours along `count` and along `depth`.
     bool isCountStrided = areColumns != matrix.isTransposed;
     size_t countStride = isCountStrided ? matrix.stride : 1, depthStride = isCountStrided ? 1 : matrix.stride;
     for (size_t i = 0; i < count; i++) {
@@ -141,8 +141,8 @@ struct Product {
     }
 };
 
-// Finds the host address of a matrix of `rows` x `columns`. Returns false if the matrix is not within one allocation.
-// A matrix without elements may have any address.
+// Finds the host address of a `rows` x `columns` matrix. Returns false if the matrix is not within one allocation. A
+// matrix without elements may have any address.
 bool locate(const char *name, const void *device, int type, int rows, int columns, int stride, const void **host) {
     *host = nullptr;
     if (rows == 0 || columns == 0) return true;
@@ -174,8 +174,7 @@ FAKE_EXPORT int cublasDestroy_v2(Handle *handle) {
     });
 }
 
-// Returns the major, minor or patch version. The version is that of the runtime, because NVIDIA releases both
-// together.
+// Returns the major, minor or patch version. It is the runtime's version, because NVIDIA releases both together.
 FAKE_EXPORT int cublasGetProperty(int type, int *value) {
     return call(__func__, Needs::nothing, [=] {
         if (type < 0 || type > 2) return invalidValue;

@@ -108,7 +108,7 @@ const ErrorName *nameOf(int status) {
     return nullptr;
 }
 
-// Returns whether the process loses the device with `status`. If so, every later call fails with the same status.
+// Returns whether the device is lost after `status`. Then every later call fails with the same status.
 bool isFinal(int status) {
     return status == 214 || status == 220 || status == 700 || status == 702 || status == 710 ||
            (status >= 714 && status <= 719) || status == 999;
@@ -181,8 +181,7 @@ struct State {
 };
 State &state = *new State;
 
-// Whether this thread has a current context. Calls of the runtime make a context current. The driver's launches need
-// a current context in the calling thread.
+// Whether this thread has a current context. The driver's launches need one. Calls of the runtime make one current.
 thread_local bool hasContext = false;
 
 const uintptr_t deviceTag = uintptr_t(1) << 62;
@@ -222,13 +221,13 @@ std::string uuid(int index) {
     return text;
 }
 
-// Returns the device that a token of CUDA_VISIBLE_DEVICES names. A token is an index, "GPU-" with the unique
-// beginning of a UUID, or "MIG-" with a UUID. Returns a negative number if the token is not valid.
+// Returns the number of the device that `token` of CUDA_VISIBLE_DEVICES names. Negative if the token is not valid. A
+// token is an index, "GPU-" with the unique beginning of a UUID, or "MIG-" with a UUID.
 int deviceOf(const std::string &token, int count) {
     if (token.empty()) return -1;
     if (token.find_first_not_of("0123456789") == std::string::npos) {
         long index = atol(token.c_str());
-        // An index names a device, not a MIG instance. The process then gets the first instance.
+        // An index names a device. With MIG, the process gets the first instance of this device.
         if (hasMIG()) return index < setting("FAKE_CUDA_DEVICES", 1) ? 0 : -1;
         return index < count ? (int)index : -1;
     }
@@ -253,7 +252,7 @@ std::vector<int> listVisibleDevices() {
             token.erase(0, token.find_first_not_of(' '));
             token.erase(token.find_last_not_of(' ') + 1);
             int device = deviceOf(token, count);
-            // The list ends at the first token that does not name a device, or that names a device again.
+            // The list ends at a token that names no device or an earlier device.
             if (device < 0 || std::find(visible.begin(), visible.end(), device) != visible.end()) break;
             visible.push_back(device);
         }
@@ -397,8 +396,7 @@ const size_t page = 4096;
 
 size_t roundedUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// A file of 0xff bytes. An allocation maps this file repeatedly, so that a large allocation takes memory only where
-// it is written.
+// A file of 0xff bytes. Allocations map this file, so that a large allocation takes memory only where it is written.
 const size_t poisonBytes = 4 << 20;
 int poisonFile() {
     static int file = [] {
@@ -434,8 +432,8 @@ char *mapPoisoned(size_t bytes) {
     return start;
 }
 
-// Returns the allocation that contains the `bytes` bytes from `address` on. An empty range may also be at the end of
-// an allocation.
+// Returns the allocation that contains the `bytes` bytes at `address`. If `bytes` is 0, `address` may be the end of
+// the allocation.
 const std::pair<const uintptr_t, Allocation> *find(const std::map<uintptr_t, Allocation> &all, uintptr_t address,
                                                    size_t bytes) {
     auto after = all.upper_bound(address);
@@ -447,16 +445,16 @@ const std::pair<const uintptr_t, Allocation> *find(const std::map<uintptr_t, All
 
 bool isPinned(const void *host, size_t bytes) { return find(state.pinned, key(host), bytes) != nullptr; }
 
-// Translates a pointer argument of a kernel. The pointer may point just behind the last byte of an allocation, as for
-// an empty tensor.
+// Returns the host address for a pointer argument of a kernel. The pointer may be the end of an allocation, as for an
+// empty tensor.
 void *translate(const void *address) {
     void *host = hostAddress(address, 0);
     if (!host) fprintf(stderr, "fake CUDA: a kernel's argument %p is not a device address\n", address);
     return host;
 }
 
-// Returns whether the padding of an allocation is unchanged. The padding rounds the size up to a multiple of 256
-// bytes, and nothing may write to it.
+// Returns whether the padding of an allocation is unchanged. The padding makes the size a multiple of 256 bytes, and
+// nothing may write to it.
 bool isTailUntouched(uintptr_t device, const Allocation &allocation) {
     const char *start = reinterpret_cast<const char *>(device & ~deviceTag);
     for (const char *at = start + allocation.bytes; at < allocation.mapping + allocation.mapped - page; at++) {
@@ -467,7 +465,7 @@ bool isTailUntouched(uintptr_t device, const Allocation &allocation) {
 
 // PTX -----------------------------------------------------------------------------------------------------------------
 
-// Returns the PTX version, times ten, that the CUDA version `cuda` introduced.
+// Returns the PTX version that came with the CUDA version `cuda`, times ten.
 int ptxVersion(long long cuda) {
     int major = (int)(cuda / 1000), minor = (int)(cuda % 1000 / 10);
     if (major >= 13) return 10 * (major - 4) + minor;
@@ -476,8 +474,8 @@ int ptxVersion(long long cuda) {
     return 63 + minor;
 }
 
-// Reads the numbers after the directive `name`, such as 7 and 8 in ".version 7.8". The directive must be at the
-// beginning of a line. Returns false if the text does not have it.
+// Reads the numbers after the directive `name`, such as 7 and 8 in ".version 7.8". The directive must begin a line.
+// Returns false if the text does not have it.
 bool readDirective(const std::string &text, const char *name, const char *format, int *first, int *second) {
     size_t length = strlen(name);
     for (size_t at = 0; (at = text.find(name, at)) != std::string::npos; at += length) {
@@ -487,8 +485,8 @@ bool readDirective(const std::string &text, const char *name, const char *format
     return false;
 }
 
-// Returns the sizes, in bytes, of the parameters between `at` and the closing bracket, such as ".param .u64 name" or
-// ".param .align 8 .b8 name[16]".
+// Returns the sizes, in bytes, of the parameters between `at` and the closing bracket. Examples of parameters:
+// ".param .u64 name" and ".param .align 8 .b8 name[16]".
 std::vector<size_t> readParameters(const std::string &text, size_t at) {
     std::vector<size_t> sizes;
     size_t end = text.find(')', at);
@@ -540,8 +538,7 @@ int call(const char *name, Needs needs, const std::function<int()> &body) {
     if (status) {
         if (needs != Needs::cublas && isFinal(status) && !state.lost) state.lost = status;
     } else {
-        // cuBLAS has its own status codes. After the device is lost, each function of cuBLAS decides itself which
-        // code it returns.
+        // cuBLAS has its own status codes, so its functions choose the code for a lost device themselves.
         if (needs != Needs::nothing && needs != Needs::cublas) status = state.lost;
         if (!status) status = meet(needs);
         if (status && needs == Needs::cublas) status = 1;
@@ -678,8 +675,8 @@ FAKE_EXPORT int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int ki
             memmove(target, source, bytes);
             return success;
         };
-        // As in CUDA, host memory that is not pinned is a special case. A copy from such memory reads the bytes
-        // before the call returns. A copy to such memory has finished when the call returns.
+        // If the host memory is not pinned, a copy from it reads the bytes before the call returns. A copy to it has
+        // finished when the call returns. CUDA does the same.
         if (!isFromDevice && !isPinned(from, bytes)) {
             auto taken = std::make_shared<std::vector<char>>((const char *)source, (const char *)source + bytes);
             return enqueue(stream, [=] {

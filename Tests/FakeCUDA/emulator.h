@@ -1,10 +1,11 @@
 // Runs GPU kernels on the host. Sources/C/CCUDA/prelude.h includes this file when the compiler is not NVRTC.
 //
-// All GPU threads of a block run on one host thread, and each GPU thread has its own stack. A GPU thread runs until
-// it waits: at a barrier, or at an exchange between the lanes of its warp. Then the first GPU thread that can run
-// continues. The order of GPU threads can be chosen (`order`), because a kernel that lacks a barrier gives different
-// results in different orders. At the start of every block, shared memory is filled with 0xff bytes (NaN for floats).
-// A launch fails if all remaining threads of a block wait for others, or if threads wait at different barriers.
+// All GPU threads of a block run on one host thread, and each has its own stack. A GPU thread runs until it waits: at
+// a barrier, or at an exchange between the lanes of its warp. Then the first GPU thread that can run continues.
+//
+// The order of GPU threads can be chosen (`order`), because a kernel that lacks a barrier gives different results in
+// different orders. At the start of every block, shared memory is filled with 0xff bytes (NaN for floats). A launch
+// fails if all remaining threads of a block wait, or if threads wait at different barriers.
 #pragma once
 #include <algorithm>
 #include <bit>
@@ -32,8 +33,7 @@
 
 #define EMULATOR_INLINE __attribute__((always_inline)) inline
 
-// The symbols of this file are hidden, because they are not part of the library's interface. Hidden symbols are also
-// accessed without the indirection of -fPIC.
+// The symbols of this file are not part of the library's interface. Hidden symbols are also accessed faster.
 #pragma GCC visibility push(hidden)
 
 struct dim3 {
@@ -50,12 +50,12 @@ constexpr unsigned threadLimit = 1024;
 
 // Stacks --------------------------------------------------------------------------------------------------------------
 
-// Leaves the running stack and continues on the stack `to`, at the place where that stack was left. Stores the top of
-// the left stack in `*from`. This is assembly because swapcontext makes a system call each time.
+// Switches from the running stack to the stack `to`, and continues where `to` was left. Stores the top of the old
+// stack in `*from`. This is assembly because swapcontext makes a system call each time.
 //
-// All registers but one are declared as clobbered, so the compiler saves on the stack only the values that it still
-// needs. The function is inlined, so each place in a kernel has its own jump. Such a jump nearly always has the same
-// target, the place where another thread waits. So the processor predicts it well.
+// The assembly clobbers all registers but one, so the compiler saves only the values that it still needs. The
+// function is inlined, so each place in a kernel has its own jump. The processor predicts this jump well, because it
+// nearly always has the same target.
 EMULATOR_INLINE void switchStack(void **from, void *to) {
     asm volatile(
         "leaq -128(%%rsp), %%rsp\n\t"  // the red zone: a leaf function may use 128 bytes below the stack pointer
@@ -78,16 +78,15 @@ EMULATOR_INLINE void switchStack(void **from, void *to) {
 
 void runThreads();
 
-// A stack on which GPU threads run. As long as no thread waits, threads run one after another on the same stack,
-// without a switch.
+// A stack on which GPU threads run. Threads that do not wait run one after another on one stack, without a switch.
 struct Stack {
     void *top = nullptr;
     void *resume = nullptr;
 
     // Discards the content of the stack. The next switch to this stack calls `runThreads`.
     void reset() {
-        // The switch pops words[0] and jumps to this address. Then words[1] is in the place of a return address, and
-        // the stack is aligned as after a call.
+        // The switch pops words[0] and jumps to it. Then words[1] stands for a return address, and the stack is
+        // aligned as after a call.
         void **words = static_cast<void **>(top) - 2;
         words[0] = reinterpret_cast<void *>(&runThreads);
         words[1] = nullptr;
@@ -95,8 +94,7 @@ struct Stack {
     }
 };
 
-// One stack for each possible thread. The stacks are allocated at the first launch and kept. Below each stack is a
-// page that faults.
+// One stack for each possible thread, allocated at the first launch and kept. Below each stack is a page that faults.
 struct Stacks {
     static constexpr size_t page = 4096, usable = 64 << 10, stride = page + usable + page;
     Stack all[threadLimit];
@@ -113,8 +111,7 @@ struct Stacks {
         for (unsigned i = 0; i < threadLimit; i++) {
             char *bottom = static_cast<char *>(memory) + stride * i;
             mprotect(bottom, page, PROT_NONE);
-            // Each top has another offset in its page. Tops at equal offsets would compete for the same few cache
-            // lines.
+            // At equal offsets in their pages, the tops would compete for the same few cache lines.
             all[i].top = bottom + page + usable + i % 64 * 64;
         }
         reset();
@@ -141,8 +138,8 @@ struct Thread {
 };
 
 // A point where lanes of a warp wait for each other and exchange values. Successive meetings use the two sides of
-// `values` in turn. Two sides are enough: meeting k + 2 uses the side of meeting k, and a lane reaches meeting k + 2
-// only after all lanes have left meeting k.
+// `values` in turn. Two sides are enough: meeting k + 2 uses the side of meeting k, but it begins only after all
+// lanes have left meeting k.
 struct Meeting {
     unsigned mask, arrived, present[2], votes[2];
     int side, line;
@@ -233,8 +230,8 @@ inline void openBarrier() {
     block.firstReady = 0;
 }
 
-// Releases the lanes of a meeting after all its lanes have arrived or returned. A device does not wait for lanes that
-// have returned, either.
+// Releases the lanes that wait in a meeting. All its lanes must have arrived or returned: like a device, a meeting
+// does not wait for lanes that have returned.
 __attribute__((noinline)) inline void closeMeeting(const Warp &warp, Meeting &meeting) {
     meeting.present[meeting.side] = meeting.arrived;
     for (unsigned lanes = meeting.arrived; lanes; lanes &= lanes - 1) {
@@ -260,8 +257,8 @@ inline void threadReturned() {
     }
 }
 
-// The main function of a stack. It runs the thread for which the stack was started, and then other threads that have
-// not begun. When the next thread has already begun, or no thread can run, the stack becomes idle.
+// The main function of a stack. Runs the thread for which the stack was started, and then other threads that have not
+// begun. If the next thread has begun on another stack, or if no thread can run, this stack becomes idle.
 inline void runThreads() {
     Stacks &stacks = *block.stacks;
     // The code that switched to this stack has taken it from the end of the list of idle stacks.
@@ -284,7 +281,7 @@ inline void runThreads() {
 // Launching -----------------------------------------------------------------------------------------------------------
 
 // The order of threads and blocks. 0: ascending. 1: descending. Larger numbers: shuffled, with the number as seed.
-// Negative: the environment variable FAKE_CUDA_ORDER has the order.
+// Negative: FAKE_CUDA_ORDER has the order.
 inline long chosenOrder = -1;
 
 inline long order() {
@@ -342,8 +339,8 @@ inline bool runBlock() {
     return false;
 }
 
-// Runs `body` once per thread of `grid`. Returns false if the threads of a block did not all return, or if a block
-// wrote beyond its dynamic shared memory.
+// Runs `body` once per thread of `grid`. Returns false if some threads of a block did not return, or if a block wrote
+// beyond its dynamic shared memory.
 inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, std::function<void()> body) {
     if (!block.stacks) block.stacks = new Stacks;
     constexpr size_t fence = 256;
@@ -357,8 +354,8 @@ inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, st
     long order = emulator::order();
     arrangeThreads(size, order);
 
-    // To shuffle the blocks, the number of the block advances by `step`. This step and the number of blocks have no
-    // common divisor, so each block runs once.
+    // Shuffled blocks are visited in steps of `step`. It has no common divisor with the number of blocks, so each
+    // block runs once.
     uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, start = 0, step = 1;
     if (order == 1) start = blocks - 1, step = blocks - 1;
     if (order >= 2) {
@@ -380,7 +377,7 @@ inline bool run(const char *kernel, dim3 grid, dim3 size, size_t sharedBytes, st
     return true;
 }
 
-// Fills static shared memory with 0xff bytes when the first thread of a block calls this function.
+// Fills static shared memory with 0xff bytes at the first call in each block.
 inline void fillShared(void *memory, size_t bytes, uint64_t &serial) {
     if (serial == block.serial) return;
     serial = block.serial;
@@ -480,8 +477,8 @@ EMULATOR_INLINE void meet(Meeting &meeting, int line) {
     wait();
 }
 
-// Returns the value of lane `from`. If that lane does not take part, the result is 0xff bytes; on a device the result
-// is undefined.
+// Returns the value of lane `from`. If this lane does not take part, returns 0xff bytes. A device's result is then
+// undefined.
 template <class Value>
 EMULATOR_INLINE Value exchange(unsigned mask, Value value, unsigned from, int line) {
     static_assert(sizeof(Value) <= 8 && std::is_trivially_copyable_v<Value>);
@@ -594,7 +591,7 @@ inline long long max(long long a, long long b) { return a < b ? b : a; }
 inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 
-// These are macros, because C libraries have, or may later have, functions with these names.
+// These are macros, because C libraries may have functions with these names.
 #define rsqrtf(value) emulator::reciprocalRoot(value)
 #define __expf(value) expf(value)
 #define __logf(value) logf(value)

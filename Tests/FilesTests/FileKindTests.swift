@@ -24,8 +24,7 @@ struct FileKindTests {
         }
     }
 
-    /// Returns the header of a tar archive with one empty file. If `isOld` is true, the header has the format from
-    /// before POSIX.
+    /// Returns the header of a tar archive with one empty file. If `isOld`, the format is from before POSIX.
     private static func tar(isOld: Bool) -> [UInt8] {
         var header = [UInt8](repeating: 0, count: 512)
         func put(_ text: String, at offset: Int) {
@@ -249,8 +248,7 @@ struct FileKindTests {
         #expect(error?.description.contains("nobody-of-this-name") == true)
     }
 
-    /// Checks that a file counts as a server's answer only if the whole file is an answer. Some texts only begin like
-    /// an answer.
+    /// Checks that a file counts as a server's error message only as a whole. Some texts only begin like one.
     @Test func answersAreTheWholeFile() {
         func isAnswer(_ text: String) -> Bool {
             let kind = Array(text.utf8).withUnsafeBytes { FileKind($0) }

@@ -106,8 +106,7 @@ struct FolderTests {
         try expectUntouched()
     }
 
-    /// Checks that writing a file replaces a symlink with the file's name, and does not write to the target of the
-    /// symlink.
+    /// Checks that writing a file replaces a symlink with the same name. The symlink's target must stay unchanged.
     @Test func writingReplacesLinks() throws {
         try link("result", to: outside + "/deep/thesis.txt")
         try OutputFile.make(own / "result", begunIn: own / "a") { try $0.write(Array("z".utf8)) }

@@ -1,4 +1,4 @@
-// Tests of files that cannot be memory-mapped. They are read instead, and only the requested parts.
+// Tests of files that cannot be mapped into memory. They are read instead, but only the requested parts.
 
 import Foundation
 import TestSupport
@@ -41,8 +41,7 @@ struct MappedFileTests {
         #expect(try unmapped(folder.write([], "empty"), .whole).bytes.isEmpty)
     }
 
-    /// Checks that the error ENOMEM of `mmap` is thrown, and that the file is not read instead. If memory is short,
-    /// reading the file would not help.
+    /// Checks that the error ENOMEM of `mmap` is thrown. Reading the file instead would need memory too.
     @Test func otherFailuresStayErrors() throws {
         let path = try folder.write([1, 2, 3], "f")
         let error = #expect(throws: FileError.self) {

@@ -1,4 +1,4 @@
-// Tests that no text from outside acts as a terminal command or breaks a line, and that readable names stay
+// Tests that text from outside cannot act as a terminal command or break a line, and that readable names stay
 // unchanged.
 
 import Foundation
@@ -67,7 +67,7 @@ struct PrintableTextTests {
         #expect(same(printable("\(name), \(name):"), "\(name), \(name):"))
     }
 
-    /// Returns random texts whose pieces change the meaning of their neighbours, such as joiners and combining
+    /// Returns random texts. They contain characters that change their neighbours, such as joiners and combining
     /// characters.
     private func randomTexts(_ count: Int, seed: UInt64) -> [String] {
         let pieces: [Unicode.Scalar] =

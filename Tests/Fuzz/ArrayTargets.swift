@@ -152,9 +152,9 @@ extension FuzzTarget {
         "activations", "metadata", "indices", "indptr", "format", "shape", "data", "other",
     ]
 
-    /// Fuzz target for archives with correct checksums. Random changes to an archive would almost never keep its
-    /// checksums correct. So an input is a list of members, from which the target builds the archive. Each member is
-    /// one byte that selects the name, two bytes with the length (little-endian), and the bytes of the member.
+    /// Fuzz target for archives with correct checksums, which random changes to an archive would almost never give.
+    /// An input is a list of members, from which the target builds the archive. Each member has one byte that selects
+    /// the name, two bytes with the length (little-endian), and its content.
     private static let activations = FuzzTarget("activations", dictionary: npyWords) {
         func members(_ members: [(String, NPYHeader, [UInt8])]) -> [UInt8] {
             members.flatMap { name, header, data in
@@ -246,8 +246,8 @@ extension FuzzTarget {
         check(found == expected, "the words differ from zlib's")
     }
 
-    /// Fuzz target for the writer of sparse arrays. An input is a list of elements of six bytes each: two bytes with
-    /// the number of zeros before the element, and four bytes with its bits.
+    /// Fuzz target for the writer of sparse arrays. An input is a list of elements of six bytes: two bytes with the
+    /// number of zeros before the element, and four bytes with its bits.
     private static let deflate = FuzzTarget("deflate") {
         [[UInt8](repeating: 0, count: 5) + [0x3F], (0..<60).map { UInt8($0 * 37 & 0xFF) }]
     } body: { input in
@@ -257,7 +257,7 @@ extension FuzzTarget {
         for start in stride(from: 0, to: raw.count - 5, by: 6).prefix(1000) {
             let gap = Int(raw.loadUnaligned(fromByteOffset: start, as: UInt16.self))
             let bits = raw.loadUnaligned(fromByteOffset: start + 2, as: UInt32.self)
-            // A gap is at most 255 unless its top bit is set, so most arrays stay small.
+            // A gap is at most 255 if its top bit is not set, so most arrays stay small.
             count += gap & 0x8000 == 0 ? gap & 0xFF : gap & 0x7FFF
             if bits != 0 { elements.append((count, Float(bitPattern: bits))) }
             count += 1

@@ -10,8 +10,8 @@ import TestSupport
 extension FuzzTarget {
     static let corpora = [corpus, gzip, zstd]
 
-    /// Raises libFuzzer's limit on one allocation. A zstd stream may ask for a window of 2 GB, as `zstd --long=31`
-    /// does. The reader reserves the whole window at once, but uses its memory only as data arrive.
+    /// Raises libFuzzer's limit on one allocation. A zstd stream may ask for a window of 2 GB (`zstd --long=31`). The
+    /// reader reserves the whole window, but uses its memory only as data arrive.
     private static let windowArguments = ["-malloc_limit_mb=2300"]
 
     private static let corpus = FuzzTarget(
@@ -118,8 +118,8 @@ private func compressed(
     return Array(out[..<count])
 }
 
-/// Checks that `packed` unpacks to `input`, and that one prefix of `packed` is refused. The prefix has at least
-/// `least` bytes, and its length depends on the input.
+/// Checks that `packed` unpacks to `input`, and that a truncated `packed` is refused. It is cut to at least `least`
+/// bytes, at a place that depends on the input.
 private func checkStream(_ input: UnsafeBufferPointer<UInt8>, _ packed: [UInt8], least: Int) {
     let back = try! contents(Workspace.file(packed))
     check(back.elementsEqual(input), "compressing and reading changes the bytes")

@@ -9,8 +9,7 @@ import CLibFuzzer
 import Foundation
 import TestSupport
 
-/// A fuzz target: a reader and its seeds. An input is a finding if it ends the process, takes too long or takes too
-/// much memory.
+/// A reader with its seeds. An input is a finding if it ends the process, takes too long or takes too much memory.
 struct FuzzTarget: Sendable {
     /// Reads one input. The bytes are valid only during the call.
     typealias Body = @Sendable (_ input: UnsafeBufferPointer<UInt8>) throws -> Void
@@ -22,7 +21,7 @@ struct FuzzTarget: Sendable {
     var arguments: [String] = []
     /// Returns the valid inputs with which fuzzing starts.
     let seeds: @Sendable () throws -> [[UInt8]]
-    /// Reads one input. If the reader correctly refuses the input, this function throws an error.
+    /// Reads one input. Throws an error if the reader correctly refuses the input.
     let body: Body
 
     init(
@@ -61,8 +60,7 @@ func check(_ isRight: Bool, _ what: @autoclosure () -> String) {
     if !isRight { fatalError(what()) }
 }
 
-/// A temporary folder with the input file, which is overwritten for each input. It also has other files that readers
-/// need.
+/// A temporary folder with the input file, which each input overwrites, and with other files that readers need.
 enum Workspace {
     static let folder: String = {
         // Uses /dev/shm, which is in memory, if it is writable.
@@ -122,7 +120,7 @@ enum Fuzz {
                     do {
                         try Fuzz.target.body(UnsafeBufferPointer(start: start, count: count))
                     } catch {
-                        // Also builds the error's message, because the message contains parts of the input.
+                        // Also builds the error's message, which contains parts of the input.
                         check(!"\(error)".isEmpty, "an error with an empty message")
                     }
                     return 0

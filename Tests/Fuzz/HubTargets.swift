@@ -54,7 +54,7 @@ extension FuzzTarget {
         checkListing(listing)
     }
 
-    /// Checks that storing a listing and reading it gives the same listing, and that no path leads out of the
+    /// Checks that a listing stays the same when it is stored and read, and that no path leads out of the
     /// repository's folder.
     private static func checkListing(_ listing: RepositoryListing) {
         let paths = listing.paths
@@ -96,8 +96,8 @@ extension FuzzTarget {
             "Invalid credentials",
             "http://hub.test", "https://hub.test/", "\u{0663}",
         ],
-        // Switches off the search for leaks. libFuzzer would search after every input, because other threads allocate
-        // memory, and the search is slow.
+        // Switches off the search for leaks. It is slow, and libFuzzer would search after every input, because other
+        // threads allocate memory.
         arguments: ["-detect_leaks=0"]
     ) {
         let page = "[{\"type\":\"file\",\"path\":\"a\",\"size\":3,\"oid\":\"\(commit)\"}]"
@@ -195,8 +195,8 @@ extension FuzzTarget {
     }
 }
 
-/// A transport that returns the responses of an input one after the other. Checks that the token is sent only to the
-/// Hub, and only over https.
+/// A transport that returns the responses of an input one after the other. Checks that every request uses https, and
+/// that only requests to the Hub have the token.
 private final class ScriptedTransport: HTTPTransport {
     static let token = "hf_secret"
     private let answers: Mutex<[[UInt8]]>
@@ -230,8 +230,7 @@ private final class ScriptedTransport: HTTPTransport {
                 trimmed(String(decoding: parts[1], as: UTF8.self))
         }
         let status = head.first.flatMap { Int(String(decoding: $0, as: UTF8.self)) } ?? 200
-        // After a status that is not in this list, the client may wait and retry. The task is cancelled, because the
-        // client would otherwise wait as long as the response asks.
+        // After any other status, the client may wait as long as the response asks. So the task is cancelled.
         let isFinal = ![200, 206, 301, 302, 303, 307, 308].contains(status)
         if isFinal { withUnsafeCurrentTask { $0?.cancel() } }
         let response = HTTPResponse(status: status, headers: headers)

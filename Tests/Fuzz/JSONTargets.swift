@@ -1,5 +1,4 @@
-// Fuzz target for JSON. A value that can be read must also be skippable. Writing a value and reading it must give the
-// same value.
+// Fuzz target for JSON. If a value can be read, it can also be skipped, and it stays the same when written and read.
 
 import ByteJSON
 import TestSupport

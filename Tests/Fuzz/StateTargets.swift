@@ -51,10 +51,9 @@ extension FuzzTarget {
         try readJournal(Workspace.file(input))
     }
 
-    /// Fuzz target for journals with correct checksums. Random changes to a journal would almost never keep its
-    /// checksums correct. So an input is a list of frames, from which the target builds the journal. Each frame is
-    /// one byte each for author, batch and flags, two bytes with the payload's length (little-endian), and the
-    /// payload.
+    /// Fuzz target for journals with correct checksums, which random changes to a journal would almost never give. An
+    /// input is a list of frames, from which the target builds the journal. Each frame has one byte each for author,
+    /// batch and flags, two bytes with the payload's length (little-endian), and the payload.
     private static let frames = FuzzTarget("journal-frames") {
         try ActivationValues.allCases.map { values in
             let folder = try TemporaryFolder()
@@ -83,7 +82,7 @@ extension FuzzTarget {
             let head = Array(rest.prefix(5))
             let payload = Array(rest.dropFirst(5).prefix(Int(head[3]) | Int(head[4]) << 8))
             rest = rest.dropFirst(5 + payload.count)
-            // Flags can give a frame head a length that is too large, or a wrong checksum.
+            // A flag gives the frame head a length that is too large. Another flag gives it a wrong checksum.
             let length = head[2] & 1 != 0 ? Int.max - Int(head[2]) : payload.count
             append(
                 FrameHead(

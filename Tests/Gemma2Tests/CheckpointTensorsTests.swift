@@ -1,5 +1,4 @@
-// Tests which tensors a checkpoint must have, which other tensors are refused, and which other spellings of names are
-// accepted.
+// Tests of the tensors in a checkpoint: which must exist, which are refused, and which other names are accepted.
 
 import ArrayFiles
 import Foundation
@@ -83,8 +82,8 @@ struct CheckpointTensorsTests {
         #expect(!found.warnings[0].contains("inv_freq"))
     }
 
-    /// Checks that an unembedding that is stored beside a tied embedding must be equal to the embedding. If the two
-    /// differ, the program cannot know which one to use.
+    /// Checks that an unembedding is refused if it differs from the embedding to which it is tied. The program cannot
+    /// know which of the two to use.
     @Test func aTiedUnembeddingIsTheEmbedding() throws {
         func addHead(_ builder: inout SafetensorsBuilder, _ change: (inout [UInt8]) -> Void) {
             let embedding = builder.entries.first { $0.name == "model.embed_tokens.weight" }!
@@ -109,8 +108,8 @@ struct CheckpointTensorsTests {
         #expect(text.contains("lm_head.weight") && text.contains("tie_word_embeddings is false"))
     }
 
-    /// Checks names without "model." at the front. `save_pretrained` writes them for the model without its head;
-    /// transformers adds "model." when it loads them.
+    /// Checks names without "model." at the front. `save_pretrained` writes them for the model without its head, and
+    /// transformers adds "model." when it reads them.
     @Test func namesWithoutPrefixAreTaken() throws {
         let plain = try tensors { _ in }.tensor("model.layers.2.mlp.up_proj.weight").floats()
         let short = try tensors { rename(&$0) { String($0.dropFirst("model.".count)) } }
@@ -143,8 +142,8 @@ struct CheckpointTensorsTests {
         #expect(text.contains("nearest name is model.norms.weight"), "\(text)")
     }
 
-    /// Checks that the single file is read if the folder has both forms, as in transformers, and that a warning says
-    /// so.
+    /// Checks that the single file is read if the folder also has shards, as in transformers. A warning must name the
+    /// index of the shards.
     @Test func aFileBesideShardsIsNamed() throws {
         let path = try folder.copy(TestData.tiny + "/model", "both")
         try folder.copy(

@@ -99,8 +99,7 @@ struct ConfigTests {
         #expect(try config { $0["head_dim"] = nil }.dHead == 256)
     }
 
-    /// Checks that quantisation is refused before any other check. The file of a quantised checkpoint may lack keys
-    /// that other files have.
+    /// Checks that quantisation is refused before any other check, because quantised checkpoints may lack keys.
     @Test(arguments: ["quantization_config", "compression_config", "quantization"])
     func quantisedCheckpointsAreNamed(key: String) throws {
         let error = #expect(throws: CheckpointError.self) {

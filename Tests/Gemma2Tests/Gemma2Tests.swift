@@ -1,4 +1,5 @@
-// Tests of the model: forms of the configuration, forms of checkpoints, and that packing does not change results.
+// Tests of the model: spellings of the configuration, forms of checkpoints, attention, and batches of several
+// documents.
 
 import CPUBackend
 import Foundation
@@ -37,8 +38,8 @@ struct Gemma2Tests {
         }
     }
 
-    /// In a local layer, a query sees the last `slidingWindow` tokens, including its own. In a global layer, a query
-    /// sees all tokens up to its own. The test changes one token and checks at which positions the output changes.
+    /// Changes one token and checks at which positions the output changes. In a local layer, a query sees the last
+    /// `slidingWindow` tokens, including its own. In a global layer, it sees all tokens up to its own.
     @Test func localLayersSeeTheWindowAndGlobalLayersAll() throws {
         let model = try model(TestData.tiny + "/model")
         let (window, changed, length) = (model.config.slidingWindow, 5, 40)
@@ -99,7 +100,7 @@ struct Gemma2Tests {
         }
     }
 
-    /// Compares the results of a document alone with those of the same document in a batch with others.
+    /// Compares the results of a document alone with its results in a batch with other documents.
     @Test(arguments: ["model", "model-single"])
     func packingChangesNothing(name: String) throws {
         let model = try model("\(TestData.tiny)/\(name)")
@@ -112,8 +113,7 @@ struct Gemma2Tests {
                 let width = model.config.width(of: hook.site)
                 let found = packed.taps[hook]![start * width..<(start + document.count) * width]
                 let errors = zip(wanted, found).map { abs($0 - $1) / (1 + abs($0)) }
-                // The tolerance follows the reference: its logits differ by 1.3e-4 between padded and unpadded
-                // documents.
+                // For comparison: the reference's logits differ by 1.3e-4 between padded and unpadded documents.
                 #expect(errors.allSatisfy { $0 < 5e-4 }, "\(hook): \(errors.max()!)")
             }
             for row in 0..<document.count {
@@ -155,8 +155,7 @@ struct Gemma2Tests {
         #expect(order.last == "blocks.3.hook_resid_post")
     }
 
-    /// Checks that the same weights give nearly the same activations in two forms: float32 in shards, and bfloat16 in
-    /// one file.
+    /// Checks that weights in bfloat16 in one file give nearly the same activations as in float32 in shards.
     @Test func everyCheckpointFormIsTheSameModel() throws {
         let folder = try TemporaryFolder()
         // This folder has the bfloat16 weights and the configuration of the float32 model.

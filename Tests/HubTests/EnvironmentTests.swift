@@ -1,5 +1,5 @@
-// Tests of the environment variables for proxies, certificates and the cache. Also tests of the check that a file has
-// the content that a list states.
+// Tests of the environment variables for proxies, certificates and the cache. Also tests of the check of a file's
+// content against a list.
 
 import Crypto
 import Foundation
@@ -59,8 +59,8 @@ struct EnvironmentTests {
         }
     }
 
-    /// Checks that parts of an address that are already percent-encoded are not encoded again. Otherwise the
-    /// signature in the address would be wrong.
+    /// Checks that percent-encoded parts of an address are not encoded again. Otherwise a signature in the address
+    /// would be wrong.
     @Test func addressesAreEncodedOnce() {
         #expect(addressText("/next?x=a|b\"c%2Fd é") == "/next?x=a%7Cb%22c%2Fd%20%C3%A9")
         #expect(addressText("https://a.test:1/b?c=d&e=%41#f") == "https://a.test:1/b?c=d&e=%41#f")

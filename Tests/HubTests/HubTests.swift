@@ -1,5 +1,4 @@
-// Tests of names, settings, lists and choices that need no server. The tests in CLITests run the real program with a
-// server.
+// Tests of names, settings, lists and choices that need no server. Tests with a server are in CLITests.
 
 import ByteJSON
 import Files
@@ -188,7 +187,7 @@ struct HubTests {
         #expect(try flaw(one, []) == nil, "a mirror may name no files")
         #expect(try flaw(one, ["d/e/a"]) == nil)
         #expect(try flaw("\(folders), \(one)", ["d/e/a"]) == nil)
-        // The answer that names the commit may leave out files of a very large repository.
+        // For a very large repository, the Hub's answer about a commit may leave out files.
         #expect(try flaw(#"\#(one), {"type": "file", "path": "b", OID}"#, ["b"]) == nil)
         #expect(try flaw("", nil) == "is empty")
         #expect(try flaw(folders, nil) == "is empty")
@@ -257,8 +256,7 @@ struct HubTests {
         #expect(try self.cache(blob).commit == blob)
     }
 
-    /// Checks that files that killed processes have left are removed if they are old, or if their content is in the
-    /// cache.
+    /// Checks that leftovers of killed processes are removed if they are old, or if their content is in the cache.
     @Test func leftoversGo() throws {
         let cache = try cache()
         let own = "models--a--b/.sae-extract/"

@@ -1,5 +1,5 @@
-// Tests of the choice of a dataset's files. The expected files, or the expected refusal, are those of the Python
-// library datasets 5.2.
+// Tests of the choice of a dataset's files. The expected files are those that the Python library datasets 5.2
+// chooses.
 
 import ByteJSON
 import Foundation

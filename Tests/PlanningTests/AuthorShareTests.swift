@@ -24,8 +24,8 @@ struct AuthorShareTests {
         #expect(shares.map { $0.batches(of: 7) } == [0..<3, 3..<7])
     }
 
-    /// Checks that every batch of every author belongs to exactly one rank, and that the batches of one rank are
-    /// contiguous. The ranks of an author differ by at most one batch.
+    /// Checks that every batch of every author belongs to exactly one rank. The shares of an author differ by at most
+    /// one batch.
     @Test func everyBatchHasOneRank() {
         for authors in 1...7 {
             for world in 1...20 {

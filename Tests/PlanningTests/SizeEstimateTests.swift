@@ -64,8 +64,7 @@ struct SizeEstimateTests {
         #expect(after.files == before.files)
         // The journals of complete authors stay until all authors are complete. They do not reduce the estimate.
         #expect(try state.journalBytes(ofAuthors: [0, 1, 2, 3]) == 0)
-        // With `overwriting`, the run writes everything again. The space of the files that it removes first counts as
-        // free.
+        // With `overwriting`, the run writes everything again, so journals do not reduce the estimate.
         let anew = try estimate(overwriting: true)
         #expect(anew.journals == before.journals && anew.files == before.files)
     }

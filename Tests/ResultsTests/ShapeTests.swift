@@ -1,5 +1,4 @@
-// Tests of arrays whose shapes state more rows than the file has data for. Readers must not loop over the stated
-// rows.
+// Tests of arrays whose shapes state more rows than the file has data for. Readers must not loop over these rows.
 
 import ByteJSON
 import Files
@@ -41,8 +40,8 @@ struct ShapeTests {
         #expect(error?.description.contains("there are no documents") == true)
     }
 
-    /// Checks an activations array without elements. Under the name of an output file it has no tokens, or is refused
-    /// if its shape is beyond the limits. Under another name it is inspected like any other array.
+    /// Checks an activations array without elements. If its shape is within the limits, it is read and has no tokens.
+    /// Otherwise it is refused under the name of an output file, and listed as a plain array under another name.
     @Test(arguments: [
         ([1 << 24, 16, 0], true), ([1 << 26, 4, 0], false), ([0, 1 << 30, 7], false),
     ])
@@ -73,8 +72,7 @@ struct ShapeTests {
         #expect(error?.description.contains("(9000000000, 4), is invalid") == true)
     }
 
-    /// Checks that the reader finds rows by their ends in `indptr`, skips rows without entries, and refuses an
-    /// invalid `indptr`.
+    /// Checks that the reader finds rows by `indptr`, skips rows without features, and refuses an invalid `indptr`.
     @Test func sparseRowsAreReadByTheirEnds() throws {
         func little<N: FixedWidthInteger>(_ values: [N]) -> [UInt8] {
             values.flatMap { withUnsafeBytes(of: $0.littleEndian, Array.init) }
@@ -109,7 +107,7 @@ struct ShapeTests {
         #expect(throws: ResultsError.self) { try entries(try file([0, 2, 3], rows: 3)) }
     }
 
-    /// Checks that sums of numbers in the entries of run.json do not overflow.
+    /// Checks that sums of large numbers in run.json do not overflow.
     @Test func claimsAddUpToNoOverflow() throws {
         let entry = """
             {"model": {"label": "m/x"}, "outcome": "done", "shape": {"documents": 2, "tokens": 4}, "ranks": [0], "world_size": 1,

@@ -12,8 +12,8 @@ import Testing
 @testable import Results
 
 struct StatisticsTests {
-    /// Checks percentiles against `numpy.percentile([3, 1, 4, 1, 5, 9, 2, 6], [5, 25, 50, 75, 95])`, computed by hand
-    /// from the ranks 0.35, 1.75, 3.5, 5.25, 6.65.
+    /// Checks percentiles against `numpy.percentile([3, 1, 4, 1, 5, 9, 2, 6], [5, 25, 50, 75, 95])`. They are
+    /// interpolated at the positions 0.35, 1.75, 3.5, 5.25, 6.65 of the sorted values.
     @Test func percentilesAreNumPys() {
         let values: [Float] = [3, 1, 4, 1, 5, 9, 2, 6]
         let expected = [1, 1.75, 3.5, 5.25, 7.95]
@@ -42,14 +42,14 @@ struct StatisticsTests {
         #expect(abs(contrast.logOdds[0] - expected) < 1e-12)
         #expect(abs(contrast.logOdds[1] + expected) < 1e-12)
         #expect(abs(contrast.z[0] - expected / error) < 1e-12)
-        // An author without tokens, or a single author, gets 0. No result may be infinite.
+        // An author without tokens and a single author get 0. No result may be infinite.
         let empty = FeatureContrast(counts: [7, 0, 0], tokens: [7, 0, 50])
         #expect(empty.z[1] == 0 && empty.logOdds[1] == 0)
         #expect(empty.logOdds.allSatisfy(\.isFinite) && empty.logOdds[0] > 0)
         #expect(FeatureContrast(counts: [3], tokens: [9]).strength == 0)
     }
 
-    /// Checks that authors choose features in turn, each its best remaining feature. So an author with few tokens
+    /// Checks that authors choose in turn the best remaining feature for themselves. So an author with few tokens
     /// gets a feature too.
     @Test func choiceIsFair() {
         let tokens = [1000, 1000, 20]
@@ -70,8 +70,7 @@ struct StatisticsTests {
         #expect(FeatureContrast.choose(alone, limit: 2) == [6, 9])
     }
 
-    /// Checks which SAEs have a page on Neuronpedia: canonical SAEs, and some SAEs whose page is named after their
-    /// L0. Other SAEs have no page.
+    /// Checks which SAEs have a page on Neuronpedia: canonical SAEs, and some others, whose pages are named by L0.
     @Test func neuronpediaHasSomePages() {
         func page(_ name: String, _ site: Site, _ label: String) -> String? {
             let sae = FinishedRun.TappedSAE(
@@ -93,8 +92,8 @@ struct StatisticsTests {
                 == "gemma-2-9b/20-gemmascope-res-16k")
     }
 
-    /// Checks that no string in the data can end the HTML element with the data, and that placeholders in the data
-    /// are not replaced.
+    /// Checks that the data cannot end the HTML element that holds them. Words in the data that look like
+    /// placeholders must stay.
     @Test func thePageHoldsItsData() throws {
         let data: JSONObject = [
             "a": "</script><!-- @CSS@ & \" \n", "b": .array([1, .number(0.5)]),
@@ -128,9 +127,9 @@ struct ContextTests {
         return try ActivationsFile(path: path)
     }
 
-    /// Checks the order of passages. For binary values, the passage in which the feature fires most often comes
-    /// first. For raw values, the passage with the largest activation comes first. A passage must not extend beyond
-    /// its document.
+    /// Checks the order of passages. With binary values, the passage in which the feature fires most often comes
+    /// first. With raw values, the passage with the largest activation comes first. A passage must end within its
+    /// document.
     @Test func theStrongestPassages() throws {
         let entries: [(row: Int, feature: Int, value: Float)] = [
             (2, 1, 9), (50, 1, 1), (52, 1, 1), (55, 1, 2), (90, 1, 1),  // document 0

@@ -54,8 +54,8 @@ struct OutputNameTests {
         ("gemma__ft", "gemma%5F%5Fft", "gemma%5F%5Fft"), ("a_/b", "a%5F%5Fb", "a%5F%5Fb"),
         ("_x_", "%5Fx%5F", "%5Fx%5F"), ("a b%c", "a b%25c", "a b%25c"),
         ("tab\there", "tab%09here", "tab%09here"), (".x", "%2Ex", "%2Ex"),
-        // A file name continues after the label; a folder name ends with it. So only folder names encode a final dot
-        // or space, reserved device names, and characters that Windows refuses.
+        // Folder names also encode a final dot or space, reserved device names, and characters that Windows refuses.
+        // File names need not, because they continue after the label.
         ("end.", "end.", "end%2E"), ("end ", "end ", "end%20"), ("con", "con", "%63on"),
         ("COM1.x", "COM1.x", "%43OM1.x"), ("comma", "comma", "comma"),
         ("a:b?", "a:b?", "a%3Ab%3F"),
@@ -82,8 +82,8 @@ struct OutputNameTests {
         #expect(OutputName("params.npz") == nil && OutputName("sae__m.npz") == nil)
     }
 
-    /// Pieces of hostile names: separators, words of the naming pattern, scalars that join a neighbouring character,
-    /// and characters that are encoded.
+    /// Pieces of names that are hard to parse: separators, words of the naming pattern, scalars that join a
+    /// neighbouring character, and characters that are encoded.
     private static let pieces = [
         "_", "__", "sae", "sae__", "activations", "__activations__", "layer_", "__layer_3", "res",
         "mlp", "att", "tokens",
@@ -100,8 +100,8 @@ struct OutputNameTests {
         .joined()
     }
 
-    /// Checks for random labels and authors that parsing a file name gives back the parts from which it was made. The
-    /// test compares bytes, because Swift treats canonically equivalent strings as equal.
+    /// Checks for random labels and authors that parsing a file name gives back its parts. Compares bytes, because
+    /// Swift treats canonically equivalent strings as equal.
     @Test func parsingAMadeNameGivesBackItsParts() throws {
         func isSame(_ a: String, _ b: String) -> Bool { a.utf8.elementsEqual(b.utf8) }
         var random = SeededGenerator(31)

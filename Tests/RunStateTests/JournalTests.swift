@@ -1,5 +1,5 @@
-// Tests of journals: records that were appended are read back, also from damaged journals. Also tests of the space
-// that overwriting frees, and of two configurations in one folder.
+// Tests of journals: records are read back, also from damaged journals. Also tests of the space that overwriting
+// frees, and of two configurations in one folder.
 
 import Files
 import Foundation
@@ -108,8 +108,8 @@ struct JournalTests {
             "of authors that are not asked for")
     }
 
-    /// Checks that a worker notices if its journal was removed. Other processes will not find the batches in it, so
-    /// these batches must not count as finished.
+    /// Checks that a worker notices if its journal was removed. Its batches must then not count as finished, because
+    /// other processes cannot read them.
     @Test func aJournalThatIsNotInItsPlaceIsNoticed() throws {
         let journal = try journal(1)
         try journal.checkInPlace()
@@ -132,8 +132,8 @@ struct JournalTests {
         #expect(others == ["configuration.json", "generation"])
     }
 
-    /// Checks that an open journal stays readable after its file was removed. Another process removes journals when
-    /// all files are complete.
+    /// Checks that an open journal stays readable after another process has removed its file. This happens when all
+    /// files of all authors are complete.
     @Test func aJournalThatGoesMeanwhileIsStillRead() throws {
         let journal = try journal(2)
         let union = try union()
@@ -170,8 +170,8 @@ struct JournalTests {
         }
     }
 
-    /// Checks three journals with the same batch. The batch in the first journal by name has other documents, so the
-    /// batch in the second journal must count.
+    /// Checks three journals with the same batches. Only the second journal has the documents of the corpus, so its
+    /// batches must count.
     @Test func ofTwoJournalsTheOneOfTheseDocumentsCounts() throws {
         for (name, first) in [("a", 10), ("b", 0), ("c", 20)] {
             try FileManager.default.moveItem(
@@ -185,7 +185,7 @@ struct JournalTests {
         #expect(try author.features(hook, of: 1).rowCount == 3)
     }
 
-    /// Checks that a batch is not used if it has other tokens, or more or fewer documents, than the corpus.
+    /// Checks that a batch is ignored if it has other tokens than the corpus, or more or fewer documents.
     @Test func batchesOfOtherDocumentsAreDamaged() throws {
         try journal(3)
         var other = Array(sequences(0))
@@ -201,8 +201,7 @@ struct JournalTests {
         }
     }
 
-    /// Checks a journal that changes while it is read. The error must name the journal, and the program must not
-    /// crash.
+    /// Checks a journal that changes while it is read. The error must name the journal.
     @Test func aJournalThatChangesMeanwhileIsNamed() throws {
         let path = try journal(2).place.path
         let union = try union()
@@ -233,8 +232,7 @@ struct JournalTests {
         }
     }
 
-    /// Checks each byte of a journal: a wrong value must cost at least one record, and must never yield a wrong
-    /// record.
+    /// Checks that a wrong byte anywhere in a journal costs at least one record, and gives no wrong record.
     @Test func anyWrongByteCostsRecordsOnly() throws {
         let path = try journal(3).place.path
         let bytes = try TestData.bytes(path)
@@ -264,7 +262,7 @@ struct JournalTests {
     }
 
     /// Checks that records with valid checksums but invalid sections are ignored. Another version of the program may
-    /// have written such records.
+    /// have written them.
     @Test func whatIsNoRecordIsNoBatch() throws {
         let journal = try journal(1)
         var sections = record(0).sections(values: .binary, on: threads)
@@ -282,8 +280,8 @@ struct JournalTests {
             (.features(hook), Array(features.dropLast())), (.features(hook), features + [0]),
             (.features(hook), number(-1) + features.dropFirst(8)),
             (.features(hook), number(.max) + features.dropFirst(8)),
-            // Row starts that decrease or are beyond the last entry, and a last row end that is not the number of
-            // entries.
+            // Row starts that are out of range, decrease, do not begin at 0, or do not end at the number of entries.
+            // Also a number of entries that is too large.
             (.features(hook), features.prefix(24) + number(5) + features.dropFirst(32)),
             (.features(hook), features.prefix(16) + number(1) + features.dropFirst(24)),
             (.features(hook), features.prefix(40) + number(2) + features.dropFirst(48)),
@@ -297,7 +295,7 @@ struct JournalTests {
             (.features(hook), features.prefix(52) + column(1) + features.dropFirst(56)),
             // Fewer rows than tokens.
             (.features(hook), number(0) + number(0) + number(0)),
-            // A cross-entropy that is NaN, and then a negative one.
+            // A NaN as a cross-entropy, and then a negative cross-entropy.
             (.documents, documents.prefix(28) + [0xFF, 0x7F] + documents.dropFirst(30)),
             (.documents, documents.prefix(28) + [0, 0xC0] + documents.dropFirst(30)),
             (.documents, number(1 << 60) + documents.dropFirst(8)),
@@ -310,8 +308,8 @@ struct JournalTests {
             try journal.append(
                 author: 4, batch: 1 + i, documents: 2, rest + [EncodedSection(section, bytes)])
         }
-        // Three invalid records: without the documents, with the same section twice, and with another number of
-        // documents than the frame head states.
+        // Three invalid records: without documents, with a section twice, and with another number of documents than
+        // in the frame head.
         for (i, sections) in [[sections[1]], sections + [sections[1]], sections].enumerated() {
             try journal.append(author: 4, batch: 90 + i, documents: i == 2 ? 3 : 2, sections)
         }
@@ -319,7 +317,7 @@ struct JournalTests {
         let reader = try #require(try JournalReader(journal.place))
         #expect(try reader.newBatches(limits()) { $0 == 4 }.map(\.batch) == [0, 100])
         #expect(reader.damage.count == wrong.count + 3)
-        // A reader that does not want this author reads only the frame heads of its records, so it finds no damage.
+        // A reader that does not want this author reads only the frame heads of its records. So it finds no damage.
         let other = try #require(try JournalReader(journal.place))
         #expect(try other.newBatches(limits()) { $0 == 3 }.isEmpty && other.damage.isEmpty)
     }
@@ -355,7 +353,7 @@ struct JournalTests {
 
     // MARK: Space on the disk
 
-    /// Checks that only whole frames of the given authors are counted. The journal's header must not be counted.
+    /// Checks that only whole frames of the given authors are counted, without the journal's header.
     @Test func theFramesOfAuthorsAreCounted() throws {
         let path = try journal(3).place.path
         let frames = try state.journalBytes(ofAuthors: [4])

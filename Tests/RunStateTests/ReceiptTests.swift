@@ -45,8 +45,7 @@ struct ReceiptTests {
         #expect(try known(run.state()) == [])
     }
 
-    /// Checks that each damaged receipt gives a warning, and so does each receipt that cannot belong to these
-    /// authors.
+    /// Checks the warnings for a damaged receipt and for a receipt that cannot belong to the run.
     @Test func badReceiptsGiveWarnings() throws {
         var wrong = run.receipt(1)
         wrong.tokens[0] = 360
@@ -75,8 +74,8 @@ struct ReceiptTests {
         #expect(try run.state().hasResults())
     }
 
-    /// Checks that files of another SAE do not count as results. If such files exist, a run must be refused, because
-    /// the results of two SAEs would mix.
+    /// Checks that files of another SAE do not count as results. If they exist, a run is refused, because the results
+    /// of two SAEs would mix.
     @Test func filesOfAnotherSAEAreRefused() throws {
         try state.add(run.receipt(0, saes: [run.hook.description: "another"]))
         let name = run.files.naming.activations(

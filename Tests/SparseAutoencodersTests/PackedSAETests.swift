@@ -15,8 +15,8 @@ struct PackedSAETests {
         folder = try TemporaryFolder()
     }
 
-    /// Makes an SAE of zeros with `features` features, for taps of width 64. `others` replaces the shapes of some
-    /// arrays.
+    /// Makes an SAE of zeros with `features` features, for activations of width 64. `others` has other shapes for
+    /// some arrays.
     private func file(_ features: Int, _ others: [String: [Int]] = [:]) throws -> SAEFile {
         var shapes = [
             "W_enc": [64, features], "b_enc": [features], "W_dec": [features, 64], "b_dec": [64],
@@ -39,8 +39,7 @@ struct PackedSAETests {
         try file.check(dIn: 64, hookName: "blocks.0.hook_resid_post")
     }
 
-    /// Checks that a file of a few megabytes with gigabytes of zeros is refused by its headers, before any array is
-    /// unpacked.
+    /// Checks that a small file with gigabytes of packed zeros is refused before any array is unpacked.
     @Test func nothingIsUnpackedToBeRefused() throws {
         try check(try file(1000))
         let error = #expect(throws: NPZError.self) { try check(try file(1 << 24)) }

@@ -37,7 +37,7 @@ struct SAEKindTests {
         }
     }
 
-    /// Checks that `params.npz` is read if both forms are in a folder, and that a warning names the other files.
+    /// Checks that `params.npz` is read if a folder has both forms of SAE files. A warning must name the other files.
     @Test func bothFormsInOneFolder() throws {
         try folder.copy(
             TestData.tiny

@@ -185,8 +185,8 @@ struct SAETests {
 
     /// Tests the explained variance of an SAE that reconstructs exactly, and of one that does not.
     @Test func explainedVarianceIsOneForAPerfectSAE() throws {
-        // Each dimension has two features, x and -x. Their decoder rows are the unit vector of this dimension and its
-        // negative.
+        // Each dimension has two features, one for positive and one for negative values. Their decoder rows are the
+        // unit vector of the dimension and its negative.
         let folder = try TemporaryFolder()
         let d = 5
         var builder = SafetensorsBuilder()

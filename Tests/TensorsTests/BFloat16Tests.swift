@@ -13,7 +13,7 @@ struct BFloat16Tests {
     static let kernels = BFloat16Kernels.available
     static let sizes = [
         (1, 1, 1), (3, 7, 5), (5, 64, 70), (17, 33, 1030), (130, 20, 513), (2, 300, 48),
-        // These sizes are around the limits of the kernels: 64 lanes, 96 rows per call, 768 columns per pass.
+        // These sizes are near the limits of the kernels: 64 lanes, 96 rows per call, 768 columns per pass.
         (63, 766, 95), (64, 768, 96), (65, 770, 97), (48, 9300, 7), (97, 1537, 193),
     ]
 
@@ -56,7 +56,7 @@ struct BFloat16Tests {
                 #expect(Float(bitPattern: UInt32(half) << 16) == nearest(value), "\(value)")
             }
         }
-        // These are NaNs whose set bits are only in the lower half, NaNs with all bits set, and a signalling NaN.
+        // NaNs with mantissa bits only in the lower half, NaNs with all mantissa bits, and a signalling NaN.
         let none = [0x7F80_0001, 0xFF80_0001, 0x7FFF_FFFF, 0xFFFF_FFFF, 0x7FBF_FFFF].map {
             Float(bitPattern: UInt32($0))
         }
@@ -65,8 +65,8 @@ struct BFloat16Tests {
         #expect(out.allSatisfy { Float(bitPattern: UInt32($0) << 16).isNaN })
     }
 
-    /// Checks that products are sums of products of rounded operands, in both layouts, for all stored types and at
-    /// any address. Products in float32 must differ clearly.
+    /// Checks that operands are rounded to bfloat16 before they are multiplied, in both layouts, for all stored types
+    /// and at any address. The products must differ clearly from those of float32 operands.
     @Test(arguments: sizes, [ElementType.float32, .bfloat16, .float16])
     func productsAreOfRoundedOperands(size: (Int, Int, Int), type: ElementType) throws {
         let (m, k, n) = size
@@ -97,7 +97,7 @@ struct BFloat16Tests {
                 #expect(errors.allSatisfy { $0 < 2e-5 }, "\(kernels.name): \(errors.max()!)")
                 bits.insert(values.map(\.bitPattern))
             }
-            // Products of rounded numbers are exact. So only the order of the sums determines the bits.
+            // Products of bfloat16 numbers are exact in float32. So all kernels must add them in the same order.
             #expect(bits.count == 1)
         }
         guard k >= 64, type == .float32 else { return }

@@ -15,7 +15,7 @@ struct BackendChecks<B: Backend> {
     let backend: B
 
     /// The rounding error of an operand of a product, as a multiple of float32's rounding error. On a device, an
-    /// operand is two float16 numbers, which have 22 bits of mantissa together.
+    /// operand is two float16 numbers with 22 bits of mantissa together.
     private var roundings: Double { B.self == CUDABackend.self ? 8 : 1 }
 
     private func matrix(_ values: [Float], _ rows: Int, _ columns: Int) throws -> B.Matrix {
@@ -42,8 +42,7 @@ struct BackendChecks<B: Backend> {
         expectClose(got, wanted, wanted.map { tolerance * (1 + abs($0)) }, location)
     }
 
-    /// Expects that each element of `got` is within its tolerance. Elements are compared one by one, because a
-    /// maximum would hide a NaN.
+    /// Expects that each element of `got` is within its tolerance of `wanted`. A maximum would hide a NaN.
     private func expectClose(
         _ got: [Float], _ wanted: [Double], _ tolerances: [Double],
         _ location: SourceLocation = #_sourceLocation
@@ -54,7 +53,7 @@ struct BackendChecks<B: Backend> {
         #expect(far == nil, "got and wanted, tolerance", sourceLocation: location)
     }
 
-    /// Returns x · wᵀ, (m, n), and for each element the tolerance of a float32 product.
+    /// Returns x · wᵀ, shape (m, n). Also returns the tolerance of a float32 product for each element.
     private func product(_ x: [Float], _ w: (Int, Int) -> Float, _ m: Int, _ k: Int, _ n: Int)
         -> (values: [Double], tolerances: [Double])
     {
@@ -88,8 +87,7 @@ struct BackendChecks<B: Backend> {
         }
     }
 
-    /// Checks products in all layouts. If `areShort`, each type can represent the weights exactly. Otherwise the
-    /// weights are arbitrary.
+    /// Checks products in all layouts. If `areShort`, all types can represent the weights exactly.
     func productsAreRightInEveryLayout(
         size: (Int, Int, Int), type: ElementType, areShort: Bool = true
     ) throws {
@@ -141,7 +139,7 @@ struct BackendChecks<B: Backend> {
             let rms = (line.reduce(0) { $0 + $1 * $1 } / 13 + 1e-3).squareRoot()
             return zip(line, scale).map { $0 / rms * (1 + Double($1)) }
         }
-        // The norm is added in two cases: before anything else has read it, and after a product has read it.
+        // If `isReadFirst`, a product reads the rows before the norm is added.
         for isReadFirst in [false, true] {
             let again = try backend.rmsNorm(x, weight, epsilon: 1e-3)
             let unit = (0..<13 * 13).map { $0 / 13 == $0 % 13 ? Float(1) : 0 }
@@ -230,8 +228,8 @@ struct BackendChecks<B: Backend> {
                                 * Double(v[($0 * kvHeads + head / (heads / kvHeads)) * width + i])
                         }
                         wanted.append(products.reduce(0, +))
-                        // The error of a score becomes the relative error of a weight, in the numerator and in the
-                        // denominator. Values are below 1.
+                        // The error of a score becomes the relative error of a weight, in numerator and denominator.
+                        // Values are below 1.
                         tolerances.append(
                             sumTolerance(products, roundings: roundings)
                                 + 2 * (scoreError + 8 * float32Rounding))

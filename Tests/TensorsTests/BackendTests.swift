@@ -185,8 +185,8 @@ struct BackendTests {
                             $0.upperBound == $1.lowerBound
                         })
                     #expect(ranges.allSatisfy { !$0.isEmpty && $0.count <= 1152 })
-                    // More than 512 outputs make at least 2 blocks, so that two threads have work. At least 12 · 512
-                    // outputs make at least 12 blocks. A panel is small enough to exist once per thread.
+                    // Two threads must have work if there are more than 512 outputs, and twelve if there are 6144. A
+                    // panel must be small, because each thread has its own.
                     #expect(outputs <= 512 || blocks.count >= 2)
                     #expect(outputs < 12 * 512 || blocks.count >= 12)
                     #expect(backend.panelSize(weights, blocks.width) * 4 <= 16 << 20)

@@ -5,8 +5,7 @@ import Testing
 @testable import CPUBackend
 
 struct OpenBLASKernelsTests {
-    /// Arguments: the set that OpenBLAS chooses, the instructions of the processor, and the set that the program
-    /// requests instead.
+    /// Arguments: OpenBLAS' own choice, the processor's instructions, and the set that the program requests instead.
     @Test(
         arguments: [
             ("Zen", "avx512", "SkylakeX"), ("Haswell", "avx512", "SkylakeX"),

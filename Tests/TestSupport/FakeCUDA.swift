@@ -4,8 +4,8 @@ import Foundation
 
 /// The stand-in for NVIDIA's libraries: its path, and the environment that makes the program load it.
 package enum FakeCUDA {
-    /// The path of the stand-in, in the same folder as the built program. This one library replaces the driver, the
-    /// runtime and cuBLAS.
+    /// The path of the stand-in, which is in the folder of the built program. This one library replaces the driver,
+    /// the runtime and cuBLAS.
     package static let path =
         URL(fileURLWithPath: Tool.path).deletingLastPathComponent().path + "/libFakeCUDA.so"
 

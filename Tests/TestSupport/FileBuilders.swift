@@ -85,8 +85,7 @@ package struct ZipBuilder {
     /// Creates a builder of an empty archive.
     package init() {}
 
-    /// Adds a member with the bytes `data`, which are stored as they are. A test may state a wrong `crc`, `method` or
-    /// uncompressed `size`.
+    /// Adds a member with the bytes `data`. A test may state a wrong `crc`, `method` or uncompressed `size`.
     package mutating func add(
         _ name: String, _ data: [UInt8], crc: UInt32, method: UInt16 = 0, size: UInt32? = nil
     ) {

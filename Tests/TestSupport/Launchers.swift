@@ -1,5 +1,4 @@
-// Values for the parameter `launcher` of `Tool.run`, such as `launcher: .limit("-f 100")`. A launcher is a command
-// that is put before the program's path, and that starts the program.
+// Commands that start the program, for the parameter `launcher` of `Tool.run`: `launcher: .limit("-f 100")`.
 
 import Foundation
 
@@ -12,14 +11,14 @@ extension [String] {
         shell("ulimit \(options); exec \"$@\"")
     }
 
-    /// Runs `script` in bash, in a separate mount namespace. Only the script and the program see what the script
+    /// Runs `script` in bash, in a mount namespace of its own. Only the script and the program see what the script
     /// mounts. In the script, `"$@"` is the program with its arguments.
     package static func mountNamespace(_ script: String) -> [String] {
         ["/usr/bin/unshare", "--map-root-user", "--mount"] + shell(script)
     }
 
-    /// Removes root's privilege to ignore file permissions. Empty if the tests do not run as root. A change of the
-    /// user would not always work: another user may not be allowed to enter the folders above the program.
+    /// Removes root's privilege to ignore file permissions. Empty if the tests do not run as root. Another user is no
+    /// alternative, because that user may have no access to the program's folder.
     package static var withoutPrivilege: [String] {
         getuid() == 0 ? ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"] : []
     }

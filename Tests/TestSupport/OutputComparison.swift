@@ -1,5 +1,5 @@
-// Compares two output folders with the readers of this package. The checks and tolerances are those of
-// scripts/reference/compare.py, which tests cannot use if they must run without Python.
+// Compares two output folders, as scripts/reference/compare.py does, but with the readers of this package. So tests
+// need no Python.
 
 import ArrayFiles
 import Files
@@ -9,11 +9,11 @@ import Foundation
 package struct OutputComparison {
     /// One message for each difference that is not allowed. Empty if the folders agree.
     package private(set) var problems: [String] = []
-    /// The number of activation bits that differ. If `problems` is empty, each of them is within 1e-3 of its
-    /// threshold.
+    /// The number of activation bits that differ. A differing bit is a problem only if a margins file shows that its
+    /// pre-activation is more than 1e-3 from the threshold.
     package private(set) var differingBits = 0
-    /// The largest distance between pre-activation and threshold among the bits that differ, taken from the margins
-    /// files. Infinite if a margins file is missing or does not list a bit that differs.
+    /// The largest distance between pre-activation and threshold among the bits that differ. Infinite if a margins
+    /// file is missing or lacks one of these bits.
     package private(set) var widestMargin: Float = 0
     /// The number of activations that were compared.
     package private(set) var bits = 0
@@ -23,8 +23,7 @@ package struct OutputComparison {
     package private(set) var worstActivation: Float = 0
 
     /// The largest distance from the threshold at which float32 rounding may change a bit. It holds for all kernels,
-    /// batch sizes and processors. For comparison: the two reference implementations (the oracle, and TransformerLens
-    /// with SAELens) differ only within 1.4e-4 on the fixture.
+    /// batch sizes and processors. The two reference implementations differ only within 1.4e-4 on the fixture.
     package static let roundingMargin: Float = 2e-4
 
     private let reference: String
@@ -33,10 +32,9 @@ package struct OutputComparison {
 
     /// Compares the files in `candidate` with those in `reference`.
     ///
-    /// If `reference` has a folder `margins` (written by oracle.py --dump_margins), bits may differ within 1e-3 of
-    /// the threshold, and metrics are compared with the float32 values in `margins`. Otherwise metrics may differ by
-    /// one float16 step. If both folders are outputs of this program for the oracle's job, pass the oracle's
-    /// `margins` folder as `margins`.
+    /// `margins` is a folder that oracle.py --dump_margins has written. If it is nil, `reference`/margins is used.
+    /// With margins, activation bits may differ within 1e-3 of the threshold. Metrics are compared with the float32
+    /// values in `reference`/margins. If this folder is missing, metrics may differ by one float16 step.
     package init(reference: String, candidate: String, margins: String? = nil) throws {
         self.reference = reference
         self.candidate = candidate

@@ -1,5 +1,4 @@
-// A server that sends exactly the bytes that a test gives, whether they are valid HTTP or not. Also an HTTP proxy
-// that is based on this server.
+// A server that sends exactly the bytes that a test gives, even if they are not valid HTTP. Also an HTTP proxy.
 
 import Foundation
 import Synchronization
@@ -28,7 +27,7 @@ package final class RawServer: Sendable {
         @discardableResult
         package func send(_ text: String) -> Bool { send(text.utf8) }
 
-        /// Sends `bytes` again and again, with `pause` seconds between two sends. Ends when the client disconnects or
+        /// Sends `bytes` again and again, with a pause of `pause` seconds. Ends when the client disconnects or
         /// `limit` seconds have passed.
         package func repeating(
             _ bytes: some Sequence<UInt8>, every pause: Double = 0, limit: Double
@@ -40,7 +39,7 @@ package final class RawServer: Sendable {
             }
         }
 
-        /// Reads the head of a request, including the empty line. Returns nil if the client disconnects before that
+        /// Reads the head of a request, up to and including the empty line. Nil if the client disconnects before that
         /// line.
         fileprivate func head() -> String? {
             var bytes: [UInt8] = []
@@ -68,9 +67,8 @@ package final class RawServer: Sendable {
     /// The heads of the requests that have arrived so far, oldest first.
     package var requests: [String] { heads.withLock { $0 } }
 
-    /// Starts the server. For each request, `answer` is called with the head, on the thread of the connection. If
-    /// `answer` returns true, the server waits for the next request on this connection. Otherwise it closes the
-    /// connection.
+    /// Starts the server. It calls `answer` with the head of each request, on the thread of the connection. If
+    /// `answer` returns true, the connection stays open for the next request. Otherwise it is closed.
     package init(_ answer: @escaping @Sendable (String, Connection) -> Bool) throws {
         listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var address = sockaddr_in()
@@ -104,7 +102,7 @@ package final class RawServer: Sendable {
     }
 
     /// Starts an HTTP proxy for the method CONNECT. `ports` maps host names to ports on 127.0.0.1. The proxy ignores
-    /// the port in the request. It refuses other hosts and other methods with status 403.
+    /// the port in a request. It answers other hosts and other methods with status 403.
     package static func proxy(to ports: [String: UInt16]) throws -> RawServer {
         try RawServer { head, connection in
             let words = head.split(separator: " ")

@@ -57,8 +57,7 @@ package final class RunningTool: @unchecked Sendable {
         }
     }
 
-    /// Waits until `condition` returns true. Returns false if `condition` is still false after 60 seconds or when the
-    /// run ends.
+    /// Waits until `condition` returns true. Returns false if it is still false after 60 seconds or after the run.
     package func wait(until condition: (RunningTool) -> Bool) -> Bool {
         let end = Date().addingTimeInterval(60)
         while Date() < end {
@@ -99,8 +98,8 @@ package enum SyntheticCorpus {
         }
     }
 
-    /// Returns a JSONL corpus of `documents` documents, each of 40 to 120 random words. The documents belong to the
-    /// authors "author 0", "author 1", … in turn.
+    /// Returns a JSONL corpus of `documents` documents of 40 to 120 random words. The documents belong in turn to
+    /// "author 0", "author 1", …
     package static func jsonl(documents: Int, authors: Int = 5, seed: UInt64 = 1) -> [UInt8] {
         let words = [
             "tide", "bell", "orchard", "ledger", "northward", "stone", "harbour", "of", "the",

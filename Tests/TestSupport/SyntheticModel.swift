@@ -2,7 +2,7 @@
 
 import Foundation
 
-/// A random Gemma-2 model with one JumpReLU SAE for each site of each layer.
+/// A random Gemma-2 model with a JumpReLU SAE for each site of each layer.
 package struct SyntheticModel {
     /// The width of the residual stream (`d_model`).
     package var dModel = 16

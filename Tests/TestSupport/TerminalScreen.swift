@@ -5,9 +5,9 @@ import Glibc
 
 /// The content of a terminal of a given width, including lines that have scrolled off the screen.
 ///
-/// Supported control sequences (ECMA-48) are those of a live display: line ends, cursor up and down, erasing to the
-/// end of the row, colours. A line that is longer than the width takes several rows. If the screen becomes wider, the
-/// rows of a line are joined again.
+/// It supports the control sequences (ECMA-48) of a live display: line ends, cursor up and down, erasing to the end
+/// of the row, colours. A line that is longer than the width takes several rows. The rows join again if the screen
+/// becomes wider.
 package struct TerminalScreen {
     /// One line of text. It may take several rows of the screen.
     private struct Line {
@@ -108,8 +108,7 @@ package final class TerminalRun {
     package private(set) var screen: TerminalScreen
     /// All output that was read so far, including control sequences.
     package private(set) var output = ""
-    /// The lines of the screen after each redraw, oldest first. If one read returns several redraws, each has its own
-    /// entry.
+    /// The lines of the screen after each redraw, oldest first.
     package private(set) var frames: [[String]] = []
 
     /// Starts the program on a terminal of `columns` by `rows`. The other parameters are those of `Tool.run`.
@@ -117,8 +116,8 @@ package final class TerminalRun {
         _ arguments: [String], columns: Int, rows: Int = 24, environment: [String: String?] = [:],
         launcher: [String] = []
     ) throws {
-        // Swift does not have posix_openpt(3), unlockpt(3) and ptsname(3). The ioctls TIOCSPTLCK and TIOCGPTN
-        // (ioctl_tty(2)) replace them.
+        // Swift has no posix_openpt(3), unlockpt(3) and ptsname(3). The ioctls TIOCSPTLCK and TIOCGPTN (ioctl_tty(2))
+        // do the same.
         master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
         var (lock, number): (Int32, Int32) = (0, 0)
         guard master >= 0, ioctl(master, 0x4004_5431, &lock) == 0,
@@ -142,11 +141,8 @@ package final class TerminalRun {
 
     deinit { close(master) }
 
-    /// Changes the terminal's size, as when a user drags a window, in these steps:
-    /// 1. Stops the program with SIGSTOP.
-    /// 2. Applies everything that the program wrote for the old size to the screen. Without this step, that text
-    ///    would be drawn on a screen of the new size.
-    /// 3. Changes the size, and continues the program.
+    /// Changes the terminal's size, as when a user drags a window. First stops the program (SIGSTOP) and applies its
+    /// whole output to the screen of the old size. Then changes the size and continues the program.
     package func resize(columns: Int, rows: Int = 24) {
         kill(identifier, SIGSTOP)
         while process.isRunning, !isStopped { usleep(200) }
@@ -176,8 +172,8 @@ package final class TerminalRun {
     /// The process ID of the program.
     package var identifier: pid_t { process.identifier }
 
-    /// Reads output until `condition` is true for the lines of the screen, or until the program ends. Returns the
-    /// last value of `condition`.
+    /// Reads output until `condition` is true for the lines of the screen, or until the program ends. Returns whether
+    /// `condition` is true.
     @discardableResult
     package func read(until condition: ([String]) -> Bool = { _ in false }) -> Bool {
         while take() {
@@ -193,15 +189,13 @@ package final class TerminalRun {
         while count < 0, errno == EINTR { count = Glibc.read(master, &buffer, buffer.count) }
         guard count > 0 else { return false }
         pending += buffer[..<count]
-        // If the text ends within a character or at the start of a control sequence, the rest comes with the next
-        // read.
+        // If the text ends within a character or at the start of a control sequence, waits for the next read.
         guard let text = String(validating: pending, as: UTF8.self),
             !(text.last == "\u{1B}" || text.hasSuffix("\u{1B}["))
         else { return true }
         pending = []
         output += text
-        // Each redraw begins with a carriage return, and replaces the redraw before. One read may return several
-        // redraws.
+        // Each redraw begins with a carriage return. One read may return several redraws.
         for piece in text.split(separator: "\r", omittingEmptySubsequences: false).enumerated() {
             if piece.offset > 0 { screen.write("\r") }
             screen.write(String(piece.element))

@@ -14,9 +14,9 @@ package enum TestCommand {
         package let errors: String
     }
 
-    /// Runs the command `words` in `folder` and waits until it ends. The first word is an absolute path, or a name
-    /// that is looked up in PATH. If `environment` is nil, the command inherits the environment of this process.
-    /// `input` is the text on standard input; if `input` is nil, standard input is /dev/null.
+    /// Runs the command `words` in `folder` and waits until it ends. The first word is an absolute path or the name
+    /// of a program in PATH. If `environment` is nil, the command inherits the environment of this process. `input`
+    /// is the text on standard input. If it is nil, standard input is /dev/null.
     package static func run(
         _ words: [String], in folder: String? = nil, environment: [String: String]? = nil,
         input: String? = nil
@@ -54,8 +54,8 @@ package final class RunningCommand {
     private let process = Process()
     private let watchdog: Watchdog
 
-    /// Starts the command `words`, as `TestCommand.run` does. By default the standard streams are /dev/null and the
-    /// environment is that of this process. `setUp` can change both.
+    /// Starts the command `words`. The first word is an absolute path or the name of a program in PATH. The standard
+    /// streams are /dev/null, and the environment is that of this process. `setUp` can change both.
     package init(_ words: [String], _ setUp: (Process) -> Void = { _ in }) throws {
         let command = words[0].hasPrefix("/") ? words : ["/usr/bin/env"] + words
         process.executableURL = URL(fileURLWithPath: command[0])
@@ -87,8 +87,8 @@ package final class RunningCommand {
     /// Kills the process if it is running, and waits until it has ended.
     package func stop() {
         guard process.isRunning else { return }
-        // Sends SIGKILL, because other signals may be blocked: a process that was started from a Dispatch thread
-        // inherits the thread's signal mask.
+        // Sends SIGKILL, because other signals may be blocked: a process that a Dispatch thread has started inherits
+        // the thread's signal mask.
         kill(process.processIdentifier, SIGKILL)
         _ = wait()
     }

@@ -12,7 +12,7 @@ package enum TestData {
     /// The folder of the tiny model, SAEs, corpus and expected outputs.
     package static let tiny = packageRoot + "/Fixtures/tiny"
 
-    /// The folder of the real tokenizer and corpus sample, which are not part of this package. Nil if
+    /// The folder of the real tokenizer and corpus sample, which are not in this repository. Nil if
     /// SAE_EXTRACT_TEST_DATA is not set.
     package static let shared = ProcessInfo.processInfo.environment["SAE_EXTRACT_TEST_DATA"]
 

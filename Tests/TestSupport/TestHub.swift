@@ -7,8 +7,7 @@ import Foundation
 package final class TestHub {
     /// A request that the server has received.
     package struct Request {
-        /// The port that received the request: `hub`, or `storage`, to which the Hub redirects requests for LFS
-        /// files.
+        /// The server that received the request: `hub`, or `storage` for the content of LFS files.
         package let port: String
         /// The HTTP method, such as `GET`.
         package let method: String
@@ -71,8 +70,8 @@ package final class TestHub {
         process.removeTimeLimit()
     }
 
-    /// Starts a Hub whose repositories are the tiny fixture: Gemma 2 2B, Gemma Scope and AuthorMix. The links to the
-    /// fixture are created in `folder`. Files of more than 100,000 bytes are LFS files.
+    /// Starts a Hub with the repositories of the tiny fixture: Gemma 2 2B, Gemma Scope and AuthorMix. They are links
+    /// to the fixture, created in `folder`. Files of more than 100,000 bytes are LFS files.
     package convenience init(fixtureIn folder: TemporaryFolder, options: [String] = []) throws {
         func link(_ name: String, to target: String) throws {
             try folder.link("hub/" + name, to: "\(TestData.tiny)/\(target)")
@@ -126,8 +125,8 @@ package final class TestHub {
         }
     }
 
-    /// Sends one request with Python's HTTP client, because the Swift client is under test. Returns the body of the
-    /// response.
+    /// Sends one request and returns the body of the response. Uses Python's HTTP client, because the Swift client is
+    /// under test.
     private func exchange(_ method: String, _ path: String, _ body: String) throws -> String {
         // The body is passed on standard input, because it can be longer than a command-line argument may be.
         let client = try TestCommand.run(

@@ -4,8 +4,7 @@ import Foundation
 
 /// Runs the built `sae-extract`, and gives arguments for jobs on the fixture.
 package struct Tool {
-    /// The path of the program that was built with these tests, which is in the test bundle's folder or in a folder
-    /// above it.
+    /// The path of the built program. It is in the test bundle's folder or in a folder above it.
     package static let path: String = {
         let arguments = ProcessInfo.processInfo.arguments
         let bundle = arguments.first { $0.hasSuffix(".xctest") } ?? arguments[0]
@@ -19,14 +18,14 @@ package struct Tool {
         return folder.path + "/sae-extract"
     }()
 
-    /// Whether tests can limit the address space and file sizes of the program. False under a sanitizer
-    /// (scripts/checks/sanitizers), because a sanitizer reserves terabytes of address space.
+    /// Whether tests can limit the address space and file sizes of the program. False under a sanitizer, which
+    /// reserves terabytes of address space (scripts/checks/sanitizers).
     package static let hasLimits = ["ASAN_OPTIONS", "TSAN_OPTIONS"].allSatisfy {
         ProcessInfo.processInfo.environment[$0] == nil
     }
 
-    /// Runs the program with `arguments` and waits until it ends. `environment` has changes to `Tool.environment`; a
-    /// nil value removes the variable. `launcher` is a command that is put before the program (see Launchers.swift).
+    /// Runs the program with `arguments` and waits until it ends. `environment` has changes to `Tool.environment`,
+    /// and a nil value removes a variable. `launcher` is a command that starts the program (see Launchers.swift).
     package static func run(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = []
     ) throws -> TestCommand.Outcome {
@@ -34,8 +33,8 @@ package struct Tool {
             launcher + [path] + arguments, environment: Tool.environment(environment))
     }
 
-    /// Starts the program and returns at once. The parameters are those of `run`. `setUp` can redirect the standard
-    /// streams.
+    /// Starts the program and returns at once. `setUp` can redirect the standard streams. The other parameters are
+    /// those of `run`.
     package static func start(
         _ arguments: [String], environment: [String: String?] = [:], launcher: [String] = [],
         _ setUp: (Process) -> Void = { _ in }
@@ -46,9 +45,9 @@ package struct Tool {
         }
     }
 
-    /// Returns the environment of this process without the variables of the program, of schedulers, of the Hub and of
-    /// proxies, and then with `changes`. The Hub's address does not answer and the Hub's cache does not exist. So no
-    /// test depends on files that a machine has downloaded.
+    /// Returns the environment of this process with `changes`. Variables of the program, schedulers, the Hub and
+    /// proxies are left out. The Hub's address does not answer and its cache does not exist. So no test uses files
+    /// that a machine has downloaded.
     package static func environment(_ changes: [String: String?]) -> [String: String] {
         let foreign = [
             "SAE_EXTRACT_", "SLURM_", "OMPI_", "PMI", "MV2_", "PALS_", "FLUX_", "JSM_", "HF_",

@@ -25,8 +25,8 @@ struct AvailableCoresTests {
     ]
 
     @Test(arguments: [
-        // A quota of the process' group, no quota (twice), 1.5 cores, a quota of the parent group, the smaller of two
-        // quotas (twice).
+        // In order: a quota of the process' group, no quota (twice), 1.5 cores, a quota of the parent group, two
+        // quotas, of which the smaller counts (twice).
         (["a/b/cpu.max": "100000 100000\n"], 1), (["a/b/cpu.max": "max 100000\n"], nil), ([:], nil),
         (["a/b/cpu.max": "150000 100000\n"], 2), (["a/cpu.max": "400000 100000\n"], 4),
         (["a/cpu.max": "200000 100000\n", "a/b/cpu.max": "300000 100000\n"], 2),
@@ -52,11 +52,11 @@ struct AvailableCoresTests {
         #expect(AvailableCores.quota(groups(all)) == cores)
     }
 
-    /// Checks containers. `group` is the line in `/proc/self/cgroup`, `root` is the root of the mount, and `folder`
-    /// is the folder in which the limit's file must be found.
+    /// Checks containers. `group` is the line in `/proc/self/cgroup`, and `root` is the root of the mount. The
+    /// limit's file must be found in `folder`.
     @Test(arguments: [
-        // Cases: only the tree below the container's group is mounted; a cgroup namespace; the host's paths; names
-        // with spaces.
+        // The cases: only the container's groups are mounted, a cgroup namespace, paths of the host, names with
+        // spaces.
         ("0::/docker/4f", "/docker/4f", "/sys/fs/cgroup"), ("0::/", "/", "/sys/fs/cgroup"),
         ("0::/../../pod", "/", "/sys/fs/cgroup"), ("0::/kube/pod7", "/../..", "/sys/fs/cgroup"),
         ("0::/docker/4f/in", "/docker/4f", "/sys/fs/cgroup/in"),
@@ -89,8 +89,7 @@ struct AvailableCoresTests {
             (64, 64, 3, nil, 1, 3, "cgroup quota"), (64, 2, 3, nil, 1, 2, "affinity"),
             (64, 64, nil, 4, 1, 4, "SLURM_CPUS_PER_TASK"), (64, 8, nil, 4, 1, 8, "affinity"),
             (64, 64, 3, 4, 1, 3, "cgroup quota"), (4, 4, 8, 16, 1, 4, nil),
-            // Tasks share the machine and a quota. They do not share cores to which they are bound or which they have
-            // requested.
+            // Tasks share the machine and a quota. Each task has its own bound cores or requested cores.
             (64, 64, nil, nil, 4, 16, nil), (64, 8, nil, nil, 4, 8, "affinity"),
             (64, 64, 8, nil, 4, 2, "cgroup quota"), (64, 64, nil, 4, 4, 4, "SLURM_CPUS_PER_TASK"),
             (2, 2, nil, nil, 8, 1, nil), (64, 64, 1, nil, 4, 1, "cgroup quota"),

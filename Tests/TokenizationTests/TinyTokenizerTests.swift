@@ -11,8 +11,7 @@ struct TinyTokenizerTests {
 
     init() throws {
         tokenizers = try [
-            // The files: tokenizer.json with merges as pairs, tokenizer.json with merges as "a b", and
-            // tokenizer.model.
+            // In order: tokenizer.json with merges as pairs, tokenizer.json with merges as "a b", tokenizer.model.
             GemmaTokenizer(directory: TestData.tiny + "/model"),
             GemmaTokenizer(directory: TestData.tiny + "/model-single"),
             GemmaTokenizer(sentencePieceModel: TestData.tiny + "/model/tokenizer.model"),
@@ -23,8 +22,8 @@ struct TinyTokenizerTests {
         tokenizer.encode(text).map { String(decoding: tokenizer.piece($0), as: UTF8.self) }
     }
 
-    /// Checks that the tokens of every fixture document are those of the reference, Hugging Face's tokenizer.
-    /// scripts/reference/oracle.py has recorded the reference.
+    /// Checks that the fixture's documents have the tokens of Hugging Face's tokenizer, as
+    /// scripts/reference/oracle.py has recorded them.
     @Test func fixtureTokensAreTheOracles() throws {
         let authors = ["harbour", "orchard", "quarry works", "lantérne", "marsh-9"]
         for author in authors {
@@ -40,8 +39,8 @@ struct TinyTokenizerTests {
                 for (text, expected) in zip(texts, tokens) {
                     let found = Array(pieces(text, tokenizer).prefix(359))
                     let padded = found + Array(repeating: "<pad>", count: 359 - found.count)
-                    // A model in SentencePiece's own library merges U+2581 in a text in another way. The fast
-                    // tokenizer is the reference.
+                    // The fast tokenizer is the reference, because SentencePiece's own library merges U+2581 in a
+                    // text in another way.
                     #expect(padded.map { Array($0.utf8) } == expected.map { Array($0.utf8) })
                 }
             }
@@ -60,8 +59,7 @@ struct TinyTokenizerTests {
         for tokenizer in tokenizers {
             #expect(pieces("<bos>x", tokenizer).first == "<bos>")
             #expect(pieces("\n\n\n", tokenizer) == ["\n\n\n"])
-            // The longest added token at a position is used. So seven newlines become a token of five newlines and a
-            // token of two.
+            // The longest added token at a position is used: five of the seven newlines, then two.
             #expect(pieces("\n\n\n\n\n\n\n", tokenizer) == ["\n\n\n\n\n", "\n\n"])
             #expect(pieces("<h1>", tokenizer) == ["<h1>"])
         }
@@ -74,8 +72,7 @@ struct TinyTokenizerTests {
         }
     }
 
-    /// Checks that a text has the same ids if its words are tokenized separately, with repeated words from the cache,
-    /// and if it is tokenized as a whole.
+    /// Checks that the ids are the same if a text is tokenized as a whole, word by word, or with words from a cache.
     @Test func wordsByThemselvesChangeNothing() {
         var random = SeededGenerator(5)
         let parts =
@@ -118,8 +115,7 @@ struct TinyTokenizerTests {
         for tokenizer in tokenizers { #expect(tokenizer.encode("") == []) }
     }
 
-    /// Checks that the time grows about linearly with the length of the text. A quadratic algorithm would take
-    /// minutes for this text.
+    /// Checks that the time grows linearly with the length. A quadratic algorithm would take minutes.
     @Test(.timeLimit(.minutes(60))) func longTextsAreNoTrouble() {
         let text = String(
             repeating: "the tide rose over the pier and the bell rang again; ", count: 40_000)
@@ -205,11 +201,10 @@ struct TinyTokenizerTests {
         #expect(error?.description.contains("has the score NaN") == true)
     }
 
-    /// Checks that merges do not collide if their keys were made to collide under one fixed factor. The product of
-    /// each key and this factor is a small number, so the bits that select the slot would be equal. The table's
-    /// random factor spreads these keys.
+    /// Checks merges whose keys collide in a hash table that multiplies by a fixed, known factor. The table's own
+    /// factor is random, so the keys must not collide there.
     @Test func mergesThatWereMadeToCollideDoNot() {
-        // The loop computes the inverse of the factor modulo 2^64.
+        // The inverse of the factor modulo 2^64, times a small number, gives a key that hashes to this number.
         let factor: UInt64 = 0x9E37_79B9_7F4A_7C15
         var inverse = factor
         for _ in 0..<6 { inverse = inverse &* (2 &- factor &* inverse) }

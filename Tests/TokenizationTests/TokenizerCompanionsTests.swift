@@ -1,5 +1,4 @@
-// Tests of the other files in a tokenizer's folder. If these files name other tokens, transformers computes other
-// ids.
+// Tests of the other files in a tokenizer's folder, whose tokens change the ids that transformers computes.
 
 import ByteJSON
 import Foundation
@@ -90,8 +89,8 @@ struct TokenizerCompanionsTests {
         #expect(try refusal().contains("not JSON"))
     }
 
-    /// Checks that an added token that is not in the vocabulary must have the next free id. Hugging Face's tokenizers
-    /// library gives it that id and ignores the id in the file.
+    /// Checks that an added token outside the vocabulary must have the next free id. Hugging Face's tokenizers
+    /// library gives it this id and ignores the id in the file.
     @Test(arguments: [640, 650])
     func addedTokensHaveTheNextID(id: Int) throws {
         try change("tokenizer.json") {

@@ -1,4 +1,4 @@
-// Tests that a tokenizer's file is refused if the tokenizer computes other ids than Gemma's.
+// Tests that a tokenizer's file is refused if it would give other ids than Gemma's tokenizer.
 
 import ByteJSON
 import TestSupport
@@ -11,8 +11,8 @@ struct TokenizerKindTests {
 
     init() throws { folder = try TemporaryFolder() }
 
-    /// Reads the fixture's `tokenizer.json` after `change`. Checks that reading the whole file and checking only its
-    /// keys give the same result.
+    /// Reads the fixture's `tokenizer.json` after `change`. Checks that `TokenizerFiles.check` gives the same error
+    /// or the same `bos` as reading the whole file.
     private func read(
         _ change: (inout JSONObject) -> Void
     ) throws -> (tokenizer: GemmaTokenizer, warnings: [String]) {
@@ -225,8 +225,8 @@ struct TokenizerKindTests {
         }
     }
 
-    /// Checks that a `tokenizer.model` is refused if a setting differs from Gemma's. The fields are appended after
-    /// the pieces. They replace earlier values, because the last value of a field counts.
+    /// Checks that a `tokenizer.model` is refused if a setting differs from Gemma's. Fields at the end of the file
+    /// replace earlier values, because the last value of a field counts.
     @Test(
         arguments: [
             (3, [0x18, 1], "normalizer_spec.add_dummy_prefix is true"),

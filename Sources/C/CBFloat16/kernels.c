@@ -1,27 +1,25 @@
-// Compiles kernels.inc once for each instruction set, and chooses among the kernels at run time. No compiler flag is
-// needed, because an attribute selects the instruction set of each function.
+// Compiles kernels.inc once for each instruction set, and chooses the kernels at run time. An attribute selects the
+// instruction set of each function, so no compiler flag is needed.
 
 #include "CBFloat16.h"
 #include <stddef.h>
 #include <string.h>
 
-// Products of bfloat16 numbers are exact. So the compiler may contract a product and a sum into one instruction
-// without changing a bit.
+// Products of bfloat16 numbers are exact. So the compiler may fuse a product and a sum without changing a bit.
 #pragma STDC FP_CONTRACT ON
 
-// -Wpsabi warns about functions with vectors wider than the registers, because their calling convention depends on
-// the instruction set. All such functions are inlined, so the warning does not apply.
+// -Wpsabi warns that the calling convention for wide vectors depends on the instruction set. All functions with such
+// vectors are inlined, so the warning does not apply.
 #pragma clang diagnostic ignored "-Wpsabi"
 
-// The constants and functions that kernels.inc defines for `suffix`, in the order of the members of struct
-// bfloat16_kernels.
+// The constants and functions that kernels.inc defines for `suffix`, in the order of the members of bfloat16_kernels.
 #define KERNELS(suffix) block_rows_##suffix, vector_rows_##suffix, round_##suffix, pack_rows_##suffix, pack_columns_##suffix, multiply_##suffix
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-// The extensions that this program means by "AVX-512". The first server processors with AVX-512 have them, and
-// OpenBLAS' AVX-512 kernel sets use them too. FIRST is applied to the first name, NEXT to each other name.
+// The extensions that this program means by "AVX-512". Skylake's and later server processors have them, and OpenBLAS'
+// AVX-512 kernel sets use them. FIRST is applied to the first name, NEXT to each other name.
 #define AVX512_FEATURES(FIRST, NEXT) FIRST("avx512f") NEXT("avx512cd") NEXT("avx512bw") NEXT("avx512dq") NEXT("avx512vl")
 #define FEATURE(name) name
 #define COMMA_FEATURE(name) "," name
@@ -62,7 +60,7 @@
 #define ROWS_OF(vectors) (8 / (vectors))
 #include "kernels.inc"
 
-// Kernels for every processor with the block sizes of AVX-512 BF16. They are slow, but tests can cover these block
+// Kernels for every processor with the block sizes of AVX-512 BF16. They are slow; tests use them to cover these
 // sizes on every machine.
 #define SUFFIX wide
 #define VECTOR_BYTES 64

@@ -1,5 +1,5 @@
-// Loads libcurl's functions into a table. Wraps two things that Swift cannot do: calling variadic functions, and
-// reading a union.
+// Loads libcurl's functions into a table. Does two things that Swift cannot do: call variadic functions, and read a
+// union.
 #include "CCurl.h"
 
 #include <dlfcn.h>

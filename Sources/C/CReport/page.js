@@ -30,8 +30,8 @@ function entriesOf(index) {
 }
 
 function makeEntry(index, feature) {
-  // A feature marks the author with the largest z. Log-odds are not used for this choice, because three tokens can
-  // make them large.
+  // A feature marks the author with the largest z. Log-odds do not decide, because even three tokens can make them
+  // large.
   let best = -1;
   if (comparable) authors.forEach((_, author) => {
     const z = zOf(feature, author);
@@ -325,8 +325,7 @@ function setTheme(theme) {
 }
 function startTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  // Some browsers do not store settings of a page that is a local file. Then the choice lasts until the page is
-  // closed.
+  // Some browsers store no settings for a page that is a local file. Then the choice lasts until the page is closed.
   let chosen = null;
   try { chosen = localStorage.getItem("sae-extract-theme"); } catch { /* no storage */ }
   if (chosen !== "light" && chosen !== "dark") chosen = null;
@@ -782,8 +781,8 @@ function makeHeat() {
         some.length ? [10 ** from, middle, 10 ** to].map(value => `${Number((100 * value).toPrecision(2))}\u00a0%`) : []));
       return;
     }
-    // For each feature, the largest absolute value over all authors is taken. The scale ends at the 90th percentile
-    // of these values. Otherwise a few extreme features would make all others pale.
+    // The scale ends at the 90th percentile of the features' largest absolute values. Otherwise a few extreme
+    // features would make all others pale.
     const sizes = columns.map(entry => Math.max(0, ...authors.map((_, author) => Math.abs(measure.of(entry.feature, author) || 0))))
       .sort((a, b) => a - b);
     const wanted = sizes[Math.floor(0.9 * (sizes.length - 1))] || 1;
@@ -908,8 +907,7 @@ function startFeature() {
 function arrive(again, first) {
   const match = /^#([a-z]+)-(\d+)-(\d+)$/.exec(location.hash);
   if (!match) {
-    // The address does not name a feature. A feature that is shown stays. When the page is opened, the first feature
-    // is shown.
+    // The address names no feature: the shown feature stays. When the page is opened, the first feature is shown.
     if (!view.chosen && first) show(view.sae, saes.length ? entriesOf(view.sae)[0]?.feature.id : undefined);
     return;
   }

@@ -1,7 +1,7 @@
 // This code runs before the constructors of shared libraries. OpenBLAS' constructor starts one thread per core, each
 // with 128 MiB of address space, and ends the process if a thread cannot be started. The program does not need these
 // threads, because workers use threads of their own. So the program executes itself once more with
-// OPENBLAS_NUM_THREADS=1. With this setting, OpenBLAS starts no threads.
+// OPENBLAS_NUM_THREADS=1, with which OpenBLAS starts no threads.
 
 #define _GNU_SOURCE
 #include "CStartup.h"

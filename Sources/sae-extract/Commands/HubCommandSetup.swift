@@ -9,7 +9,7 @@ struct HubCommandSetup {
     let log = Logger(label: "sae-extract")
     let resolver: InputResolver
 
-    /// Reads the options from `flags`, and starts to handle stop signals. `subcommand` is "fetch" or "saes". Throws
+    /// Reads the options from `flags`, and begins to handle stop signals. `subcommand` is "fetch" or "saes". Throws
     /// `UsageError`.
     init(_ flags: RunFlags, of subcommand: String, environment: [String: String]) throws {
         options = try flags.options()

@@ -93,8 +93,7 @@ struct ReportCommand: Command {
         )
     }
 
-    /// Returns the path of the page. Checks that a file can be written at this path, before any author's file is
-    /// read. Throws `UsageError` and `FileError`.
+    /// Returns the path of the page. Throws `UsageError` and `FileError` if no page can be written there.
     private func destination(of run: FinishedRun) throws -> String {
         // If the folder has results of several models, each model has its own page.
         let isOnly = run.labels.count == 1
@@ -109,7 +108,7 @@ struct ReportCommand: Command {
                 throw FileError(path, isA: .link, expected: "a file")
             }
         } else if fileExists(path), let resolved = realpath(path, nil) {
-            // If --output names a link, the page replaces the target of the link, and the link stays.
+            // If --output names a link, the page is written to the link's target.
             path = String(cString: resolved)
             free(resolved)
         }

@@ -1,5 +1,4 @@
-// A run from its flags to its exit code: makes the plan, checks earlier results, starts the workers, and reports
-// their ends.
+// A run, from its flags to its exit code.
 
 import AuthorReceipts
 import Extraction
@@ -97,7 +96,7 @@ struct RunInvocation {
         }
         try state.open()
         try state.removeStalePartials()
-        // From here on a signal ends the run through its workers, so that the entry in `run.json` gets its outcome.
+        // From here on, a signal first ends the workers and then the run. So `run.json` gets the outcome of this run.
         control.begin()
         let others = try manifest.withLock { try $0.write(.unfinished) }
         if let other = others.first, plan.placement.worldSize == 1 {
@@ -135,8 +134,8 @@ struct RunInvocation {
             rankSource: scheduler.source)
     }
 
-    /// Returns whether existing results are to be removed. Throws `UsageError` if other ranks or array tasks may use
-    /// these results.
+    /// Returns whether the run must first remove existing results. Throws `UsageError` if `--overwrite` would remove
+    /// results of other ranks or array tasks.
     private func isOverwriting(_ placement: RankPlacement) throws -> Bool {
         guard flags.output.isOverwriting else { return false }
         guard placement.worldSize == 1 else {
@@ -180,7 +179,7 @@ struct RunInvocation {
         do {
             isComplete = try state.finish(plan.files)
             if outcome == .done, !isComplete {
-                // If the world size is 1, the files of all authors must exist. A rank must have the files of the
+                // A single rank must have the files of all authors. One of several ranks must have the files of the
                 // authors that its workers have completed.
                 let authors =
                     plan.placement.worldSize == 1
@@ -209,8 +208,7 @@ struct RunInvocation {
             log.info(
                 "\(counted(progress.authors.count, "author")), \(counted(progress.tokens, "token")) computed\(rate), \(decimals(seconds, 1)) s in all; results in \(plan.saveDirectory)\(rest)"
             )
-            // Written at any --log_level. Reason: a user who started a rank by mistake must learn that other authors
-            // are missing.
+            // Written at any --log_level, because other authors are missing if a rank was started by mistake.
             if let rankSource,
                 let line = RunInvocation.lastLine(plan, rankSource, isComplete: isComplete)
             {

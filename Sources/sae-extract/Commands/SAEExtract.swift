@@ -35,8 +35,7 @@ struct SAEExtract: Command {
             checkpoint or SAE, 69 device or Hub unavailable, 70 internal error, 74 I/O error, disk full or memory refused, 75 stopped by a \
             signal (run again to continue), 78 --save_dir holds results of another configuration.
             """,
-        // ArgumentParser needs a version to accept the flag --version. `VersionCommand` prints the version with more
-        // details.
+        // Without a version, ArgumentParser would refuse the flag --version. `VersionCommand` prints the version.
         version: RunFiles.version,
         subcommands: [
             FetchCommand.self, SAEsCommand.self, DevicesCommand.self, InspectCommand.self,

@@ -47,7 +47,7 @@ struct SAEsCommand: Command {
             for layer in layers {
                 let hook = HookPoint(layer: layer, site: site)
                 // If --sae_id names an SAE that does not exist, the error is thrown. If no SAE of the layer fits
-                // --sae_features, the error is ignored and no SAE is marked.
+                // --sae_features, no SAE is marked.
                 let chosen =
                     options.namedSAE(for: hook) == nil
                     ? try? options.chosenSAE(for: hook, of: catalogue)

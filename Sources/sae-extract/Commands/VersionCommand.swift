@@ -8,7 +8,7 @@ import Tensors
 /// Prints the version with details. ArgumentParser's own `--version` prints only the number.
 enum VersionCommand {
     /// Prints the version, the commit, OpenBLAS with its kernel set, and the CUDA libraries and devices. Exits with
-    /// code 0.
+    /// 0.
     static func run(_ environment: [String: String]) async -> Never {
         let commit = sourceCommit.isEmpty ? "" : " (\(sourceCommit))"
         let devices = await DeviceDiscovery(environment: environment).summary()

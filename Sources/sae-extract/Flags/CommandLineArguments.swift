@@ -1,5 +1,5 @@
-// Handles what ArgumentParser does not: flags in kebab-case (`--n-docs`), repeated flags (the last one counts), and
-// values from environment variables.
+// Handles what ArgumentParser does not: flags in kebab-case (`--n-docs`), repeated flags, and values from environment
+// variables.
 
 import Planning
 
@@ -11,14 +11,12 @@ enum CommandLineArguments {
         case none
         /// The value is split at commas and white space. Used for sites and SAE ids.
         case commas
-        /// The value is split at commas and white space, and ranges are expanded: `5-8` becomes 5, 6, 7 and 8. Used
-        /// for layers.
+        /// Used for layers. The value is split at commas and white space, and `5-8` becomes 5, 6, 7 and 8.
         case layers
-        /// A value from the environment is split at newlines; a value from the command line is not split. Used for
-        /// authors' names, which may contain all other characters.
+        /// Used for authors' names. A value from the environment is split at newlines. A value from the command line
+        /// is not split.
         case newlines
-        /// A flag without a value. Its environment variable turns it on with 1, true, yes or on, and off with 0,
-        /// false, no or off.
+        /// A flag without a value. Its environment variable is 1, true, yes or on, or else 0, false, no or off.
         case `switch`
     }
 
@@ -40,11 +38,11 @@ enum CommandLineArguments {
     /// The subcommands that do not take the flags of a run.
     static let otherCommands: Set = ["inspect", "report", "verify", "devices", "help"]
 
-    /// Throws `UsageError` if the first word is not a flag and not one of `subcommands`. The error names a similar
+    /// Throws `UsageError` if the first word is neither a flag nor in `subcommands`. The error suggests a similar
     /// subcommand.
     ///
-    /// Also throws if a subcommand in `otherCommands` gets a flag of a run. ArgumentParser would accept such a flag,
-    /// and the subcommand would ignore it.
+    /// Also throws if a subcommand in `otherCommands` gets a flag of a run. ArgumentParser would accept this flag
+    /// without any effect.
     static func checkSubcommand(_ arguments: [String], among subcommands: [String]) throws {
         guard let word = arguments.first, !word.hasPrefix("-") else { return }
         if otherCommands.contains(word) {
@@ -92,17 +90,17 @@ enum CommandLineArguments {
     }
 
     /// Returns `arguments` in the form that ArgumentParser parses:
-    /// - Flags are in snake_case, and of equal flags only the last one stays.
+    /// - Words before the first flag stay. ArgumentParser reads them as a subcommand or refuses them.
+    /// - The flags of a run are in snake_case.
+    /// - If a flag is given several times, only the last one stays.
     /// - Lists are split.
     /// - Flags that are not given are taken from `environment`.
-    /// - Words before the first flag stay: a subcommand, or words that ArgumentParser refuses.
     ///
-    /// Throws `UsageError` for invalid layers, and if the environment variable of a flag without a value is invalid.
+    /// Throws `UsageError` for invalid layers, and for an invalid environment variable of a flag without a value.
     static func normalized(
         _ arguments: [String], environment: [String: String]
     ) throws(UsageError) -> [String] {
-        // The flags of these subcommands have only one spelling and no environment variables, so nothing is
-        // rewritten.
+        // These subcommands read no environment variables, and their flags have only one spelling.
         if arguments.first.map(otherCommands.contains) == true { return arguments }
         var stray: [String] = []
         var occurrences: [Occurrence] = []
@@ -174,8 +172,8 @@ enum CommandLineArguments {
         }
     }
 
-    /// Returns the flag and its values as words: `--layers 0 1`. If one of the values begins with a dash, each value
-    /// gets its own flag: `--prefix=-x`. Otherwise ArgumentParser would parse such a value as a flag.
+    /// Returns the flag and its values as words: `--layers 0 1`. If a value begins with a dash, returns `--prefix=-x`
+    /// instead, because ArgumentParser would parse `-x` alone as a flag.
     private static func rewritten(_ occurrence: Occurrence) -> [String] {
         let flag = "--" + occurrence.name
         guard occurrence.values.contains(where: { $0.hasPrefix("-") }) else {

@@ -5,13 +5,12 @@ import Planning
 
 /// Parses lists of layers.
 enum LayerList {
-    /// The maximum number of layers in a range. No supported model has this many layers. Without a limit, a range
-    /// like `0-999999999` would fill the memory.
+    /// The maximum number of layers in a range. Without a limit, a range like `0-999999999` would fill the memory.
     private static let limit = 1024
 
-    /// Returns the layers in `words`. A word holds numbers and ranges like `5-8` (both ends included), separated by
-    /// commas or white space. `source` is the flag or environment variable that the error message names. Throws
-    /// `UsageError` if a word is invalid.
+    /// Returns the layers in `words`. A word has numbers and ranges, separated by commas or white space. A range like
+    /// `5-8` includes both ends. Throws `UsageError` if a word is invalid. The error names `source`, a flag or an
+    /// environment variable.
     static func numbers(_ words: [String], source: String) throws(UsageError) -> [String] {
         var numbers: [String] = []
         for word in words.flatMap({ $0.split { $0 == "," || $0.isWhitespace } }) {

@@ -16,8 +16,8 @@ enum ProcessArguments {
         all.indices.first { String(validatingCString: startup_argument(Int32($0))) == nil }
     }
 
-    /// Throws `UsageError` if an argument is not valid UTF-8. Reason: Swift replaces invalid bytes, so a path with
-    /// such bytes would name another file.
+    /// Throws `UsageError` if an argument is not valid UTF-8. Swift would replace the invalid bytes, so a path would
+    /// name another file.
     static func check() throws {
         guard let index = firstInvalid else { return }
         let flag = all[..<index].last { $0.hasPrefix("--") }

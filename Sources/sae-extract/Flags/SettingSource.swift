@@ -1,5 +1,4 @@
-// Remembers which flags got their values from environment variables. Messages then name the variable, because such a
-// flag is not on the command line.
+// Remembers which flags got their values from environment variables, so that messages can name these variables.
 
 import Files
 import Planning
@@ -11,7 +10,7 @@ enum SettingSource {
     private static let variables = Mutex<[String: String]>([:])
 
     /// Stores the flags that are not in `arguments` but have a value in `environment`. Throws `UsageError` if such a
-    /// value is not valid UTF-8, because Swift would replace the invalid bytes.
+    /// value is not valid UTF-8.
     static func look(_ arguments: [String], _ environment: [String: String]) throws {
         // These subcommands take no flags of a run.
         if arguments.first.map(CommandLineArguments.otherCommands.contains) == true { return }
@@ -31,13 +30,13 @@ enum SettingSource {
         }
     }
 
-    /// Returns `message` with the environment variable added after each flag whose value comes from a variable:
-    /// "--n_docs (SAE_EXTRACT_N_DOCS)".
+    /// Returns `message` with the environment variable after each flag whose value comes from a variable. For
+    /// example, "--n_docs:" becomes "--n_docs (SAE_EXTRACT_N_DOCS):".
     static func named(in message: String) -> String {
         variables.withLock { $0 }.reduce(message) { text, setting in
-            // The variable is added only if punctuation or the end of the text follows the flag. If a value follows,
-            // the flag is part of a command to copy. If a letter follows, the text names a longer flag: `--model` is
-            // the start of `--model_path`.
+            // The variable is added only before punctuation or at the end of the text. Before a letter, the text
+            // names a longer flag, such as `--model_path` for `--model`. Before a value, the flag is part of a
+            // command for the user to copy.
             let flag = text.ranges(of: setting.key).first { range in
                 text[range.upperBound...].first.map { ":;,.)".contains($0) } ?? true
             }
@@ -46,8 +45,8 @@ enum SettingSource {
         }
     }
 
-    /// `message` is ArgumentParser's error about a flag. Returns a line that names the environment variable with the
-    /// flag's value, or nil if the value does not come from a variable.
+    /// Returns a line that names the variable from which a flag in `message` got its value. `message` is an error of
+    /// ArgumentParser. Returns nil if the value does not come from a variable.
     static func note(on message: String) -> String? {
         let found = variables.withLock { $0 }.filter { flag, _ in
             message.contains("'\(flag) ") || message.contains("'\(flag)'")

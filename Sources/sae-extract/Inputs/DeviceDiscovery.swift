@@ -11,8 +11,8 @@ import Subprocess
 import SystemPackage
 import Tensors
 
-/// Lists the devices in a child process, so that this process never initialises CUDA. If the parent had initialised
-/// CUDA, its workers could not use CUDA.
+/// Lists the devices in a child process. The parent never initialises CUDA, because a process that has initialised
+/// CUDA cannot safely start other processes that use CUDA.
 struct DeviceDiscovery {
     /// The first command-line argument of a child process that lists the devices.
     static let argument = "__devices"
@@ -26,7 +26,7 @@ struct DeviceDiscovery {
     /// The child's main function: writes the devices and libraries to standard output as JSON, and exits.
     static func main() -> Never {
         let environment = ProcessInfo.processInfo.environment
-        // If the driver hangs, the parent may end before this process does. Then the alarm ends this process.
+        // If the driver hangs and the parent has ended, the alarm ends this process.
         alarm(UInt32(DeviceDiscovery(environment: environment).patience + 5))
         let probe = DeviceProbe(environment: environment)
         if let data = try? JSONEncoder().encode(probe) {
@@ -38,15 +38,14 @@ struct DeviceDiscovery {
 
     // MARK: Listing
 
-    /// Seconds to wait for the driver's answer. A driver that was idle for a long time takes several seconds for each
-    /// device.
+    /// Seconds to wait for the driver's answer. After a long idle time, a driver takes several seconds per device.
     private var patience: Int {
         environment["SAE_EXTRACT_PROBE_SECONDS"].flatMap { Int($0) }.map { min(max(1, $0), 86_400) }
             ?? 120
     }
 
-    /// Returns the devices and libraries. If CUDA_VISIBLE_DEVICES names several device slices (MIG), a process sees
-    /// only the first slice. So one child is started for each slice.
+    /// Returns the devices and libraries. If CUDA_VISIBLE_DEVICES names several MIG slices of devices, a process sees
+    /// only the first slice. So a child is started for each slice.
     func probe() async -> DeviceProbe {
         let tokens = DeviceProbe.tokens(environment["CUDA_VISIBLE_DEVICES"] ?? "")
         guard tokens.count > 1, tokens.contains(where: { $0.hasPrefix("MIG-") }) else {
@@ -57,8 +56,8 @@ struct DeviceDiscovery {
             let one = await ask(["CUDA_VISIBLE_DEVICES": token])
             all.libraries = one.libraries
             guard one.problem == nil else {
-                // The first token that does not name a device ends the list. The driver ends a list of whole devices
-                // in the same way.
+                // The first token that names no device ends the list. The driver reads CUDA_VISIBLE_DEVICES in this
+                // way.
                 if all.devices.isEmpty { all.problem = one.problem }
                 break
             }
@@ -69,8 +68,8 @@ struct DeviceDiscovery {
 
     private func ask(_ changes: [String: String?]) async -> DeviceProbe {
         var failed = DeviceProbe()
-        // Waits for the child's answer, at most `patience` seconds. A child that hangs in the driver cannot be
-        // killed, so this process goes on without it.
+        // Waits at most `patience` seconds. A child that hangs in the driver cannot be killed, so this process
+        // continues without it.
         typealias Answer = Result<(text: String, status: TerminationStatus), any Error>
         let (answers, answer) = AsyncStream<Answer?>.makeStream()
         let asking = Task {
@@ -114,8 +113,8 @@ struct DeviceDiscovery {
 
     // MARK: Choosing
 
-    /// Returns the devices of this invocation's workers, one for each worker. If the list is empty, the workers
-    /// compute on the CPU. Throws `UsageError` and `DeviceError`.
+    /// Returns one device for each worker of this invocation. If the list is empty, the workers compute on the CPU.
+    /// Throws `UsageError` and `DeviceError`.
     func devices(for options: RunOptions, log: Logger) async throws -> [DeviceDescription] {
         guard options.device != .cpu else {
             warnOfSlowness(options, log)
@@ -146,8 +145,8 @@ struct DeviceDiscovery {
         return Array(own.prefix(count))
     }
 
-    /// Returns whether the driver's library or its device file is missing. In a container without GPU access, only
-    /// the device file is missing.
+    /// Returns whether the driver's library or its device file is missing. A container without GPU access lacks only
+    /// the device file.
     private func isWithoutDriver(_ probe: DeviceProbe) -> Bool {
         !probe.libraries.isEmpty && !probe.hasDriver
     }
@@ -160,9 +159,9 @@ struct DeviceDiscovery {
         )
     }
 
-    /// Returns the devices that this invocation uses, and a note if the division is unusual. If a launcher has
-    /// started several tasks on this machine, the tasks divide `devices`. If a scheduler has given each task its own
-    /// devices, the task uses all of `devices`.
+    /// Returns the devices for this invocation. If a launcher has started several tasks on this machine, they divide
+    /// `devices`. If a scheduler has given each task its own devices, the task uses all of `devices`. Also returns a
+    /// note if tasks must share a device or if a device stays idle.
     static func share(
         _ devices: [DeviceDescription], _ placement: RankPlacement, environment: [String: String]
     ) -> (devices: [DeviceDescription], note: String?) {

@@ -21,8 +21,8 @@ struct InputResolver {
     private let arguments: [String]
     private let subcommand: String?
 
-    /// `arguments` is the command line that gave `options`; its first element is the program's name. `subcommand` is
-    /// the subcommand in this command line, or nil.
+    /// `arguments` is the command line from which `options` were read. Its first element is the program's name.
+    /// `subcommand` is the subcommand in `arguments`, or nil.
     init(
         _ options: RunOptions, environment: [String: String], log: Logger, arguments: [String],
         subcommand: String? = nil
@@ -31,8 +31,8 @@ struct InputResolver {
         (self.log, self.arguments, self.subcommand) = (log, arguments, subcommand)
     }
 
-    /// Returns the locations of all inputs, and downloads the inputs that are missing. If inputs are missing in a dry
-    /// run, prints what would be downloaded and returns nil. Throws `UsageError`, `HubError` and the errors of file
+    /// Downloads the missing inputs and returns the locations of all inputs. If inputs are missing in a dry run,
+    /// prints the needed files instead and returns nil. Throws `UsageError`, `HubError` and the errors of file
     /// readers.
     func locations(isDryRun: Bool) async throws -> InputLocations? {
         let hub = try makeHubIfNeeded()
@@ -51,8 +51,7 @@ struct InputResolver {
         return inputs.locations
     }
 
-    /// Returns a client of the Hub if an input comes from the Hub, otherwise nil. Throws `UsageError`, and the errors
-    /// of `makeHub`.
+    /// Returns a client of the Hub, or nil if all inputs are local. Throws `UsageError` and the errors of `makeHub`.
     func makeHubIfNeeded() throws -> Hub? {
         let (_, folder) = try options.namedModel()
         for (flag, revision, path) in [
@@ -69,8 +68,7 @@ struct InputResolver {
         return try makeHub()
     }
 
-    /// Returns a client of the Hub. Throws `HubError`, and `LauncherError` if the system does not allow enough
-    /// threads.
+    /// Returns a client of the Hub. Throws `HubError`, and `LauncherError` if the system allows too few threads.
     func makeHub() throws -> Hub {
         try StartLimits.checkTasks(asksHub: true)
         var settings = try HubSettings(
@@ -87,7 +85,7 @@ struct InputResolver {
         if let subcommand, let place = rest.firstIndex(of: subcommand) { rest.remove(at: place) }
         rest.removeAll { ["--dry_run", "--dry-run"].contains($0) }
         if !rest.contains(where: { $0 == "--layers" || $0.hasPrefix("--layers=") }) {
-            // The layers come from an environment variable, or they are missing. `...` stands for missing layers.
+            // The layers may come from an environment variable. If no layers are given, `...` stands in their place.
             let layers = options.layers.map { "\($0)" }
             rest = ["--layers"] + (layers.isEmpty ? ["..."] : layers) + rest
         }
@@ -96,8 +94,8 @@ struct InputResolver {
 
     // MARK: Needed files
 
-    /// Finds all inputs in the given paths, in the cache and on the Hub. Downloads only small files: the model's
-    /// configuration and the list of its weights. Throws `UsageError`, `HubError` and the errors of file readers.
+    /// Finds all inputs in the given paths, in the cache and on the Hub. Downloads only the model's configuration and
+    /// the list of its weights. Throws `UsageError`, `HubError` and the errors of file readers.
     func resolve(_ hub: Hub?) async throws -> ResolvedInputs {
         try options.check()
         let (label, folder) = try options.namedModel()
@@ -167,8 +165,8 @@ struct InputResolver {
         return reference
     }
 
-    /// Returns the requests for the model's files, and the folders that hold these files. The folders are equal,
-    /// except if a read-only cache has the files in several folders.
+    /// Returns the requests for the model's files, and the folders that hold these files. Only a read-only cache may
+    /// have the files in different folders.
     private func model(
         _ hub: Hub
     ) async throws -> (requests: [HubRequest], folders: ModelFolders) {
@@ -229,8 +227,8 @@ struct InputResolver {
         do {
             chosen = try options.chosenSAEs { catalogues[$0]! }
         } catch let error as SAEChoiceError {
-            // If the Hub's list of files is not known, the SAE may exist on the Hub. Then the message says that the
-            // cache lacks the SAE.
+            // If the Hub's list of files is not known, the SAE may exist on the Hub. So the message says only that
+            // the cache lacks the SAE.
             guard
                 let snapshot = snapshots.values.first(where: {
                     !$0.isListed && $0.reference.id == error.repository
@@ -280,9 +278,8 @@ struct InputResolver {
 }
 
 extension [HubRequest] {
-    /// Where the files come from, for `run.json`: repository, revision and commit. If the files are in snapshots of
-    /// several commits, the commit is the current one, whose files have the same contents. Nil if there are no
-    /// requests.
+    /// The repository, revision and commit of the files, for `run.json`. If the files are in snapshots of several
+    /// commits, the commit is the current one, which has the same files. Nil if there are no requests.
     fileprivate var origin: HubOrigin? {
         first.map {
             HubOrigin(
@@ -294,8 +291,8 @@ extension [HubRequest] {
 }
 
 extension SAEIdentifier {
-    /// The file `params.npz` of this SAE, if `paths` lacks it. `SAEFile` would read it in place of the SAE's files in
-    /// `paths`, so it must not exist in the snapshot's folder.
+    /// The file `params.npz` of this SAE, if it is not in `paths`. This file must not exist in the snapshot's folder,
+    /// because `SAEFile` would read it instead of the files in `paths`.
     fileprivate func rivals(of paths: Set<String>) -> [String] {
         let archive = "\(self)/params.npz"
         return paths.contains(archive) ? [] : [archive]

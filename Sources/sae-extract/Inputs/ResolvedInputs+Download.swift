@@ -14,7 +14,7 @@ extension ResolvedInputs {
         let total = needed.map(\.bytes).clampedSum
         let files = needed.reduce(0) { $0 + $1.paths.count }
         guard files > 0 else {
-            // All contents are in the cache, but some may not be linked in the snapshot of the current commit yet.
+            // All contents are in the cache. This call only links them in the snapshot of the current commit.
             try await hub.download(requests)
             hub.settle(requests)
             return

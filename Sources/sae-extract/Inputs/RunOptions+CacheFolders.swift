@@ -1,4 +1,4 @@
-// Refuses a folder of the Hub's cache that is given in place of a snapshot.
+// Refuses a folder of the Hub's cache that is not a snapshot.
 
 import Files
 import Hooks
@@ -7,8 +7,8 @@ import Planning
 import SparseAutoencoders
 
 extension RunOptions {
-    /// Throws `UsageError` if `folder` (the model's folder) or `--sae_dir` is the Hub's cache, or a repository's
-    /// folder in it. The message names the snapshot to give instead.
+    /// Throws `UsageError` if `folder` (the model's folder) or `--sae_dir` is the Hub's cache or a repository's
+    /// folder in it. The message suggests a snapshot.
     func checkCacheFolders(_ label: String, _ folder: String?) throws {
         func refuse(_ path: String, _ flag: String, _ cache: CacheFolder, _ snapshot: String?)
             throws

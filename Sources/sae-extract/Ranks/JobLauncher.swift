@@ -1,7 +1,7 @@
-// The launchers that start several processes of one command, and the variables with the number of each process.
+// The launchers that start several processes of one command, and the variables in which they number the processes.
 
-/// A launcher that sets a number for each of its tasks. If several variables are listed for one value, the first one
-/// that is set is used.
+/// A launcher, with the names of the variables that it sets for each task. If a list has several variables, the first
+/// one that is set counts.
 struct JobLauncher {
     /// The name that users know.
     let name: String
@@ -15,12 +15,12 @@ struct JobLauncher {
     var localRank: [String] = []
     /// The variable with the number of machines, for launchers without `localCount`.
     var machineCount: String?
-    /// At least one of these variables must be set besides rank and world size. Otherwise another program may have
-    /// set rank and world size. If the list is empty, no further variable is needed.
+    /// One of these variables must also be set. Otherwise another program may have set `rank` and `worldSize`. If the
+    /// list is empty, no further variable is needed.
     var signs: [String] = []
 
-    /// All launchers except Slurm, for which see `SlurmStep`. A launcher comes before the launchers that may have
-    /// started it. For example, `mpirun` may start one `torchrun` on each machine.
+    /// All launchers except Slurm (see `SlurmStep`), inner launchers first. For example, `mpirun` may start a
+    /// `torchrun` on each machine, so torchrun comes first.
     static let all = [
         JobLauncher(
             name: "torchrun", rank: "RANK", worldSize: ["WORLD_SIZE"],
@@ -38,7 +38,7 @@ struct JobLauncher {
         JobLauncher(
             name: "jsrun", rank: "JSM_NAMESPACE_RANK", worldSize: ["JSM_NAMESPACE_SIZE"],
             localCount: ["JSM_NAMESPACE_LOCAL_SIZE"], localRank: ["JSM_NAMESPACE_LOCAL_RANK"]),
-        // PALS may leave the number of tasks to a variable of PMI.
+        // If PALS does not set PALS_SIZE, a variable of PMI has the number of tasks.
         JobLauncher(
             name: "PALS", rank: "PALS_RANKID", worldSize: ["PALS_SIZE", "PMI_SIZE"],
             localCount: ["PALS_LOCAL_SIZE", "PMI_LOCAL_SIZE"], localRank: ["PALS_LOCAL_RANKID"]),
@@ -58,19 +58,18 @@ struct JobLauncher {
         JobLauncher(name: "ALPS", rank: "ALPS_APP_PE", worldSize: []),
     ]
 
-    /// torchrun sets this variable for its workers. It proves that torchrun has started the process, because users do
-    /// not set it.
+    /// If this variable is set, torchrun has started the process. Users do not set it themselves.
     static let torchrunIdentifier = "TORCHELASTIC_RUN_ID"
 
-    /// Pairs of variables: the number of this machine or pod, and the count of machines or pods. They do not number
-    /// processes.
+    /// Pairs of variables that number machines or pods, not processes: the number of this machine, and the number of
+    /// all machines.
     static let machines = [
         (rank: "PET_NODE_RANK", count: "PET_NNODES"), (rank: "PET_RANK", count: "PET_NNODES"),
         (rank: "NODE_RANK", count: "NNODES"),
     ]
 
-    /// Variables with the task number, from 1, of tasks that a batch system starts (pbsdsh, blaunch). The job's
-    /// script is task 1.
+    /// Variables with a task's number, from 1, in batch systems that can start tasks (pbsdsh, blaunch). Task 1 is the
+    /// job's script.
     static let batchTasks = ["PBS_TASKNUM", "LSF_PM_TASKID"]
 
     /// Variables with the index of this job in a job array.

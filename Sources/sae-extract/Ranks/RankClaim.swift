@@ -38,7 +38,7 @@ struct RankClaim {
         (self.words, self.isCertain) = (words, isCertain)
     }
 
-    /// Returns the value of the first variable of `names` that is set. Returns nil if none is set, or if the value is
+    /// Returns the value of the first variable of `names` that is set. Nil if no variable is set, or if the value is
     /// not a whole number of at least 0.
     private static func number(_ environment: [String: String], _ names: [String]) -> Int? {
         names.lazy.compactMap { environment[$0] }.first.flatMap { Int($0) }
@@ -50,7 +50,7 @@ struct RankClaim {
         _ launcher: String, rank: (name: String, value: String),
         worldSize: (name: String, value: String), localCount: Int?, localRank: Int?
     ) throws -> RankPlacement {
-        // A world size of 1 counts as no launcher, so the rank is not read.
+        // With a world size of 1, this process computes all authors, so the rank is not read.
         if worldSize.value == "1" { return RankPlacement() }
         guard let number = Int(rank.value), let count = Int(worldSize.value) else {
             throw UsageError(

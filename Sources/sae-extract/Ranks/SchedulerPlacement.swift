@@ -6,7 +6,7 @@ import Planning
 /// The rank and the world size of this process, from flags or from a launcher's variables, with messages about them.
 struct SchedulerPlacement: Equatable {
     var placement = RankPlacement()
-    /// Where rank and world size come from: "--rank", "torchrun", … Nil if this process is the only one.
+    /// Where rank and world size come from: "--rank", "torchrun", … Nil if no placement was taken.
     var source: String?
     /// Messages that are logged at level info.
     var notes: [String] = []
@@ -15,12 +15,12 @@ struct SchedulerPlacement: Equatable {
 }
 
 extension SchedulerPlacement {
-    /// Reads the flags, or if they are absent, the variables of launchers. A launcher with a world size of 1 is
-    /// ignored.
+    /// Reads the flags. If they are absent, reads the variables of launchers, but ignores a launcher with a world
+    /// size of 1.
     ///
-    /// If this process computes all authors although other ranks exist, only time is lost. If it leaves authors to
-    /// ranks that do not exist, results are missing. So in two cases this process computes all authors and warns:
-    /// nothing shows that a launcher started this process as a task, or launchers contradict each other.
+    /// In two cases, this process computes all authors and warns. First, nothing shows that a launcher started this
+    /// process as a task. Second, launchers contradict each other. A wrong guess then costs only time. With a wrong
+    /// rank, authors would be missing.
     ///
     /// `slurmStep` and `process` are passed to `SlurmStep`. Throws `UsageError`.
     init(
@@ -38,8 +38,7 @@ extension SchedulerPlacement {
             source = "--rank"
             return
         }
-        // Some job templates and containers set variables to an empty text or to white space. Such variables count as
-        // not set.
+        // Empty or blank variables, which some job templates and containers set, count as not set.
         let environment = environment.filter { !$0.value.allSatisfy(\.isWhitespace) }
         var claims: [RankClaim] = []
         var unsigned: RankClaim?
@@ -83,12 +82,11 @@ extension SchedulerPlacement {
     }
 
     /// Takes the placement of `first`, the innermost launcher, except in two cases:
-    /// - srun has certainly started this process. Then srun's placement is taken, and other variables are leftovers.
-    /// - Another launcher with at least as many tasks contradicts `first`. Then no placement is taken, unless
-    ///   torchrun has certainly started this process.
+    /// - If srun has certainly started this process, srun's placement is taken. The other variables are leftovers.
+    /// - If another launcher with at least as many tasks contradicts `first`, no placement is taken. But if torchrun
+    ///   has certainly started this process, torchrun's placement is taken.
     ///
-    /// A launcher with fewer tasks is no contradiction: it may have started the innermost launcher once on each
-    /// machine.
+    /// A launcher with fewer tasks is no contradiction. It may have started `first` once on each machine.
     private mutating func take(_ first: RankClaim, of claims: [RankClaim]) {
         func contradicts(_ a: RankClaim, _ b: RankClaim) -> Bool {
             (a.placement.rank, a.placement.worldSize) != (b.placement.rank, b.placement.worldSize)
@@ -112,8 +110,8 @@ extension SchedulerPlacement {
         }
     }
 
-    /// Returns a warning if no launcher gives this process a rank, but some variables suggest that one started it.
-    /// Throws `UsageError` if a launcher's rank is not a number.
+    /// Returns a warning if no launcher gives this process a rank, but some variables suggest that a launcher started
+    /// it. Throws `UsageError` if a launcher's rank is not a number.
     private func warningOfRanks(
         _ environment: [String: String], _ unsigned: RankClaim?, _ slurm: SlurmStep, hasClaim: Bool
     ) throws -> String? {
@@ -131,8 +129,7 @@ extension SchedulerPlacement {
         for launcher in JobLauncher.all {
             guard let rank = environment[launcher.rank] else { continue }
             guard let number = Int(rank), number >= 0 else {
-                // RANK is a common name, and torchrun is not the only program that uses it. So a value that is not a
-                // number is ignored.
+                // An invalid RANK is ignored. It is a common name, which not only torchrun uses.
                 guard launcher.signs.isEmpty else { continue }
                 throw UsageError(
                     "--rank",

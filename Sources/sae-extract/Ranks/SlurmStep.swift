@@ -1,24 +1,24 @@
 // Finds out which task of a Slurm step this process is. Slurm's variables alone do not prove that srun started this
-// process, because other processes inherit them: processes that a task, a batch script or a shell starts, and jobs
-// that are submitted from a job. With `srun -E`, SLURM_NTASKS is the number of tasks of the job, not of the step.
+// process, because child processes and jobs that are submitted from a job inherit them. With `srun -E`, SLURM_NTASKS
+// is the number of tasks of the job, not of the step.
 
 import FoundationEssentials
 import Glibc
 import Planning
 
-/// The task number that Slurm's variables and processes give this process.
+/// The task of a Slurm step that this process is, according to Slurm's variables and processes.
 struct SlurmStep {
-    /// The task that srun started as this process. Nil if this process is not a task of srun.
+    /// Rank and world size from srun. Nil if this process is not a task of srun.
     private(set) var claim: RankClaim?
-    /// The number of tasks of the job, if the job has several and this process is not one of them. Nil otherwise.
+    /// The job's number of tasks, if the job has several tasks but this process is none of them. Otherwise nil.
     private(set) var askedTasks: String?
     /// The reason why this process is not one of the job's tasks, for a message.
     private(set) var reason = "this process was not started by srun"
     /// A warning, if the step and the job have different numbers of tasks.
     private(set) var warning: String?
 
-    /// `ancestor` returns the step of the nearest Slurm daemon among the ancestors of this process, such as "0" or
-    /// "batch"; nil if no daemon is visible. `process` is the id of this process. Throws `UsageError`.
+    /// `ancestor` returns the step of the nearest Slurm daemon among this process' ancestors, such as "0" or "batch".
+    /// It returns nil if no daemon is visible. `process` is the id of this process. Throws `UsageError`.
     init(_ environment: [String: String], ancestor: () -> String?, process: Int32) throws {
         let job = environment["SLURM_NTASKS"] ?? environment["SLURM_NPROCS"]
         guard let step = environment["SLURM_STEP_ID"], let rank = environment["SLURM_PROCID"],
@@ -46,20 +46,18 @@ struct SlurmStep {
             isCertain: environment["SLURM_TASK_PID"] == "\(process)")
     }
 
-    /// Returns whether this process inherited the step's variables from another process, instead of from srun
-    /// directly. May set `reason`.
+    /// Returns whether this process has the step's variables from another process than srun. May set `reason`.
     private mutating func isInherited(
         _ environment: [String: String], _ ancestor: () -> String?
     ) -> Bool {
-        // With `--pty`, srun runs a shell on its terminal. The shell starts this process, so this process is not one
-        // of several tasks.
+        // With `--pty`, srun starts a shell, and the shell starts this process. So this process is not a task.
         if environment.keys.contains(where: { $0.hasPrefix("SLURM_PTY_") }) {
             reason = "this process was started from a shell on srun's terminal (--pty)"
             return true
         }
-        // SLURM_GTIDS lists the tasks on this machine. Slurm sets it for each step and each batch script. If its
-        // length is not the step's number of tasks on this machine, it belongs to another step, and the other
-        // variables were inherited.
+        // SLURM_GTIDS lists the tasks on this machine. Slurm sets it for each step and each batch script. If it has
+        // another number of tasks than the step, it belongs to another step. Then this process has inherited the
+        // step's variables.
         if let numbers = environment["SLURM_GTIDS"], let here = SlurmStep.tasksHere(environment),
             numbers.split(separator: ",").count != here
         {
@@ -68,14 +66,15 @@ struct SlurmStep {
         return ancestor().map { !SlurmStep.isNumbered($0) } ?? false
     }
 
-    /// Returns whether `step` is a step that srun has started: 0, 1, 2 and so on. The steps of a batch script and of
-    /// an interactive shell have numbers near 2^32 (SLURM_BATCH_SCRIPT in slurm.h), and names in a daemon's title.
+    /// Returns whether srun has started `step`. Steps of srun have the numbers 0, 1, 2 and so on. Steps of batch
+    /// scripts and interactive shells have numbers near 2^32 (SLURM_BATCH_SCRIPT in slurm.h). A daemon's title has
+    /// names for them.
     private static func isNumbered(_ step: String) -> Bool {
         UInt32(step).map { $0 < 0xFFFF_FFF0 } ?? false
     }
 
-    /// Returns the number of the step's tasks on this machine. Slurm writes "2(x3),1" for two tasks on each of three
-    /// machines and one task on a fourth. Nil if the number is unknown.
+    /// Returns the number of the step's tasks on this machine. Nil if it is unknown. Slurm writes "2(x3),1" for two
+    /// tasks on each of three machines and one task on a fourth.
     static func tasksHere(_ environment: [String: String]) -> Int? {
         guard let text = environment["SLURM_STEP_TASKS_PER_NODE"] else { return nil }
         var node = environment["SLURM_NODEID"].flatMap { Int($0) } ?? 0
@@ -90,18 +89,18 @@ struct SlurmStep {
         return nil
     }
 
-    /// Returns the step of the nearest Slurm daemon above this process, from its title "slurmstepd: [4.0]". Nil if no
-    /// daemon is visible, for example in a container with its own process ids.
+    /// Returns the step of the nearest Slurm daemon above this process: "0" for the title "slurmstepd: [4.0]". Nil if
+    /// no daemon is visible, for example in a container with its own process ids.
     static func daemonAbove() -> String? {
         var process = getppid()
-        // The limit of 64 ends the loop even if processes start and end meanwhile and process ids are reused.
+        // The limit of 64 ends the loop even if process ids are reused meanwhile.
         for _ in 0..<64 where process > 1 {
             let title = text("/proc/\(process)/cmdline")
             if title.hasPrefix("slurmstepd: ["), let end = title.firstIndex(of: "]") {
                 return title[..<end].split(separator: ".").last.map(String.init)
             }
-            // The second field of /proc/PID/stat is the process name in parentheses, which may contain any character.
-            // The state and the parent's id follow it.
+            // The second field of /proc/PID/stat is the process name in parentheses. The name may contain
+            // parentheses, so the search begins at the last one. The state and the parent's id follow.
             let stat = text("/proc/\(process)/stat")
             let fields = stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].split(separator: " ")
             guard fields.count > 2, let parent = Int32(fields[2]) else { return nil }

@@ -31,8 +31,7 @@ final class Console: Sendable {
             && !["", "dumb"].contains(getenv("TERM").map { String(cString: $0) } ?? "")
     }
 
-    /// The terminal's current size in columns and rows, or 80 × 24 if the size is unknown. The size may change at any
-    /// time.
+    /// The terminal's current size in columns and rows. It is 80 × 24 if the size is unknown.
     static var size: (columns: Int, rows: Int) {
         var size = winsize()
         guard ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0
@@ -40,7 +39,7 @@ final class Console: Sendable {
         return (Int(size.ws_col), Int(size.ws_row))
     }
 
-    /// Writes `lines`, made printable, each with a line break. Ignores errors, so that the run goes on if standard
+    /// Writes `lines`, made printable, each with a line break. Ignores errors, so that the run continues if standard
     /// error is closed.
     func write(_ lines: [String]) {
         let text = lines.map { printable($0) + "\n" }.joined()
@@ -68,10 +67,9 @@ final class Console: Sendable {
 
     // MARK: Control sequences (ECMA-48)
 
-    /// Returns control sequences that erase the live lines. Before them, the cursor is at the end of the last live
-    /// line; after them, at the start of the first one. The sequences erase row by row: some terminals (tmux) copy
-    /// the screen into their history if all rows are erased at once. If the terminal has become narrower, a line
-    /// takes several rows.
+    /// Returns control sequences that erase the live lines and move the cursor to the start of the first one. The
+    /// cursor must be in the last live line. Each row is erased alone, because tmux copies the screen into its
+    /// history if all rows are erased at once. If the terminal has become narrower, a line takes several rows.
     private func erasing(_ lines: [TerminalLine]) -> String {
         guard !lines.isEmpty else { return "" }
         let columns = Console.size.columns

@@ -24,7 +24,7 @@ final class ProgressDisplay: Sendable {
     static let secondsVariable = "SAE_EXTRACT_PROGRESS_SECONDS"
 
     /// Begins to show the progress of `tasks`. `seconds` is the time between progress lines. If it is nil, the time
-    /// is 1 s for JSON objects and 30 s for other lines. Live lines are updated every 0.2 s in any case.
+    /// is 1 s for JSON objects and 30 s for log lines. Live lines are always updated every 0.2 s.
     init(_ tasks: [WorkerTask], _ style: ProgressStyle, seconds: Double?, log: Logger) {
         progress = Mutex(RunProgress(ranks: tasks.map { ($0.rank, $0.documentCounts) }))
         isAsked = style != .auto
@@ -56,7 +56,7 @@ final class ProgressDisplay: Sendable {
         hasNews.store(true, ordering: .relaxed)
     }
 
-    /// Records that the worker of task `index` has ended. Draws a failure at once, because the run may end before the
+    /// Records that the worker of task `index` has ended. Shows a failure at once, because the run may end before the
     /// next update.
     func end(_ index: Int, _ end: WorkerEnd) {
         progress.withLock { $0.end(index, end) }

@@ -14,12 +14,11 @@ extension RunProgress {
         var dispensability: Int
     }
 
-    /// Returns a live line for each worker. If there are several workers, adds a live line for all of them together.
-    /// Returns at most `rows` lines, each at most `columns` columns wide.
+    /// Returns a live line for each worker. If there are several workers, adds a line for all of them together.
+    /// Returns at most `rows` lines of at most `columns` columns.
     func liveLines(at time: Double, columns: Int, rows: Int) -> [TerminalLine] {
         let all = workers.count > 1
-        // If there are more workers than rows, failed workers have priority, then running workers, then finished
-        // ones.
+        // If there are too few rows, failed workers are shown first, then running workers, then finished workers.
         let room = max(1, rows - (all ? 1 : 0))
         var shown = Array(workers.indices)
         if shown.count > room {
@@ -98,8 +97,8 @@ extension RunProgress {
             isAlarm: failed > 0)
     }
 
-    /// Returns a live line: "rank 3 [=====>    ]  52 %  part  part". If the line is too long, first the bar becomes
-    /// shorter, then parts are left out.
+    /// Returns a live line: "rank 3 [=====>    ]  52 %  part  part". To fit the line into `columns`, first makes the
+    /// bar shorter, then leaves out parts.
     private static func composed(
         _ name: String, _ share: Double, _ parts: [Part], _ columns: Int
     ) -> String {

@@ -3,8 +3,8 @@
 import Files
 import Glibc
 
-/// Writes `line`, made printable, and a line break to standard output. Throws `FileError` if the write fails, except
-/// if the reader has closed the pipe.
+/// Writes `line`, made printable, and a line break to standard output. Throws `FileError` if this fails. A closed
+/// pipe is no error.
 func printLine(_ line: String) throws {
     try printLines([line])
 }
@@ -14,8 +14,8 @@ func printLines(_ lines: [String]) throws {
     try printToStandardOutput(Array(lines.map { printable($0) + "\n" }.joined().utf8))
 }
 
-/// Writes JSON and a line break like `printLine`. Unprintable characters become JSON escapes, which do not change the
-/// value.
+/// Writes JSON and a line break to standard output. Unprintable characters become JSON escapes, so the value stays
+/// the same. Throws the same errors as `printLine`.
 func printJSON(_ text: [UInt8]) throws {
     try printToStandardOutput(printableJSON(text) + [0x0A])
 }
@@ -26,6 +26,6 @@ private func printToStandardOutput(_ text: [UInt8]) throws {
             try writeAll($0, to: STDOUT_FILENO, path: "standard output")
         }
     } catch let error as FileError where error.code == EPIPE {
-        // A closed pipe is not an error: the process that reads the output (`head`, for example) has read enough.
+        // A closed pipe is not an error: the reader (`head`, for example) has read enough.
     }
 }

@@ -11,8 +11,7 @@ enum TerminalWidth {
         }
     }
 
-    /// The C function wcwidth(3), found by dlsym because Swift does not import it. If it is missing, each character
-    /// counts as one column.
+    /// The C function wcwidth(3), which Swift does not import. If it is missing, each character counts as one column.
     private static let columns: @convention(c) (UInt32) -> Int32 = {
         guard let symbol = dlsym(nil, "wcwidth") else { return { _ in 1 } }
         return unsafeBitCast(symbol, to: (@convention(c) (UInt32) -> Int32).self)
@@ -28,8 +27,7 @@ enum TerminalWidth {
             out.append(character)
             width += own
         }
-        // Removes a joiner (U+200D, for example) at the end, because it joins nothing. It would be printed as an
-        // escape, which takes columns.
+        // Removes a joiner at the end (U+200D, for example). It would be printed as an escape, which takes columns.
         while out.unicodeScalars.last?.properties.isJoinControl == true {
             out.unicodeScalars.removeLast()
         }

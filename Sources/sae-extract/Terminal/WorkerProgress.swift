@@ -84,8 +84,7 @@ struct WorkerProgress: Sendable {
         guard isRunning, let first = marks.first, let last = marks.last,
             last.tokens > first.tokens
         else { return nil }
-        // If the current batch takes longer than an average batch, the time since the last batch counts too. So the
-        // shown speed falls.
+        // If the current batch takes longer than an average batch, the shown speed falls.
         let expected = (last.time - first.time) / Double(max(marks.count - 1, 1))
         let end = max(last.time, time - expected)
         return Double(last.tokens - first.tokens) / max(end - first.time, 1e-3)

@@ -1,12 +1,12 @@
 // The lines that a worker wrote to standard error before it crashed.
 
-/// Collects the lines of standard error that tell why a process ended: the last two lines before a crash, the Swift
-/// runtime's line about a failed check, and the start of the runtime's crash report.
+/// Collects the lines of standard error that may tell why a process ended. They are the last two lines before a
+/// crash, the Swift runtime's line about a failed check, and the start of the runtime's crash report.
 struct LastWords {
     /// The Swift runtime's line about a failed check. Nil if no such line has come.
     private(set) var failure: String?
-    /// Whether the first frame of the crash report is in Swift code. The Swift code uses only instructions that every
-    /// x86-64 processor knows. So an invalid instruction there comes from a failed check.
+    /// Whether the first frame of the crash report is in Swift code. Then an invalid instruction comes from a failed
+    /// check, because all other instructions of the Swift code run on every x86-64 processor.
     private(set) var crashIsInSwift = false
     private var last: [String] = []
     /// Lines of the crash report: the reason, and the first frames of the crashed thread.

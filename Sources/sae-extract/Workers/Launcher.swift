@@ -1,5 +1,5 @@
-// Starts one process per worker. Each process is this program again, which reads its task from standard input. A
-// worker is started by fork and exec, because the state of threads and of GPU drivers does not survive a fork alone.
+// Starts one process per worker. Each process is this program again, and reads its task from standard input. A worker
+// needs exec, because threads and GPU drivers do not work after a fork alone.
 
 import CPUBackend
 import CUDA
@@ -111,8 +111,8 @@ final class Launcher: Sendable {
                         try? await self.relay(lines, task, status)
                     }
                     group.addTask {
-                        // The write fails if the worker has ended. The error is ignored, because the worker's exit
-                        // status tells the reason.
+                        // If the worker has ended, the write fails. The error is ignored: the exit status tells the
+                        // reason.
                         _ = try? await execution.standardInputWriter.write(order)
                     }
                 }
@@ -148,8 +148,8 @@ final class Launcher: Sendable {
         }
     }
 
-    /// Writes the worker's log lines to standard error as they arrive. If a line does not begin with the rank, for
-    /// example a line of a library, puts the rank before it.
+    /// Writes the worker's log lines to standard error as they arrive. Puts the rank before lines that do not begin
+    /// with it, such as lines of libraries.
     private func relay(
         _ lines: SubprocessOutputSequence.StringSequence<UTF8>, _ task: WorkerTask,
         _ status: SharedStatus
@@ -163,8 +163,8 @@ final class Launcher: Sendable {
 
     // MARK: Watching
 
-    /// Kills a worker that has been stopped (SIGSTOP) for `stopLimit` seconds. Counts its own checks, one each
-    /// second, instead of the elapsed time. So no worker is killed if a scheduler suspends and resumes the whole job.
+    /// Kills a worker that is stopped (SIGSTOP) for `stopLimit` seconds. This process counts the seconds, so they do
+    /// not count while a scheduler suspends the whole job.
     private func watch(_ process: pid_t, _ status: SharedStatus) async {
         while !Task.isCancelled {
             try? await Task.sleep(for: .seconds(1))
@@ -205,14 +205,13 @@ final class Launcher: Sendable {
                     status: failure.status,
                     message: isAlone ? failure.message : failure.message.prefixed(by: "\(name): "))
             }
-            // If the system refuses a worker a thread, the worker exits with this code before it can send an event.
-            // Its log lines tell the reason.
+            // If the system refuses a thread, the worker exits with this code and sends no event.
             let isRefused = code == ExitStatus.ioError.rawValue
             return .failed(
                 status: isRefused ? code : nil,
                 message: ["\(name): exited with code \(code)\(lastWords)"])
         case .signaled(let signal):
-            // A scheduler may send the signal before the worker handles signals. Then the signal ends the worker.
+            // A signal from a scheduler ends a worker that does not handle signals yet.
             if control.signal != nil, StopSignals.all.contains(signal) { return .stopped }
             let reason =
                 status.secondsStopped >= stopLimit
@@ -232,7 +231,7 @@ final class Launcher: Sendable {
             return
                 "a mapped file of the checkpoint or of an SAE became shorter, or its disk failed; check --model_path and --sae_dir"
         }
-        // If a check fails, Swift code runs an instruction that is invalid on every processor. This ends the process.
+        // If a check fails, Swift code runs an invalid instruction, which ends the process.
         if [SIGILL, SIGTRAP, SIGABRT].contains(signal),
             words.failure != nil || words.crashIsInSwift
         {

@@ -4,14 +4,14 @@
 enum LauncherError: Error, CustomStringConvertible {
     /// The limit on address space leaves too little room for the threads that wait for workers. They need `bytes`.
     case noMemory(bytes: Int)
-    /// /proc is missing. libdispatch reads the state of its threads there, and ends the process if it cannot read it.
+    /// /proc is missing. Without it, libdispatch ends the process, because it reads the state of its threads there.
     case noProc
     /// The system refused one thread.
     case noThread(reason: String)
     /// The system does not allow `count` more threads and processes.
     case noTasks(count: Int, reason: String)
     /// The limit on open files is `limit`, but the pipes to child processes need `needed` files. The children are
-    /// `workers` workers; if `workers` is 0, the only child is the one that lists the devices.
+    /// `workers` workers. If `workers` is 0, the only child lists the devices.
     case noFiles(limit: Int, needed: Int, workers: Int)
 
     var description: String {

@@ -12,8 +12,7 @@ final class LineReader {
         self.descriptor = descriptor
     }
 
-    /// Returns the next line without its line break, or nil at the end of the input. Waits for more input if no line
-    /// is complete.
+    /// Returns the next line without its line break, or nil at the end of the input. Waits until a line is complete.
     func next() -> [UInt8]? {
         while true {
             if let end = buffer[searched...].firstIndex(of: 0x0A) {
@@ -25,8 +24,7 @@ final class LineReader {
             searched = buffer.count
             let chunk = [UInt8](unsafeUninitializedCapacity: 1 << 16) { out, count in
                 var got = -1
-                // Reads again after EINTR, which is not the end of the input. A process that inspects this process,
-                // such as Swift's crash reporter, interrupts its threads.
+                // EINTR is not the end of the input. For example, Swift's crash reporter interrupts threads.
                 repeat {
                     got = read(descriptor, out.baseAddress, out.count)
                 } while got < 0 && errno == EINTR

@@ -2,8 +2,8 @@
 
 import FoundationEssentials
 
-/// Tells whether, since this value was made, the kernel has killed a process because memory was short. Reads
-/// `oom_kill` in `/proc/vmstat`, which counts these kills on the whole machine.
+/// Tells whether the kernel has killed a process for lack of memory since this value was made. Reads `oom_kill` in
+/// `/proc/vmstat`, which counts these kills on the whole machine.
 struct OutOfMemoryKills {
     private let before = OutOfMemoryKills.count
 

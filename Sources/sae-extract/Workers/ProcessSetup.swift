@@ -6,17 +6,15 @@ import Glibc
 enum ProcessSetup {
     /// Sets up streams, signals and the file limit.
     static func prepare() {
-        // Opens each closed standard stream on /dev/null. Otherwise the next file that is opened would get its
-        // descriptor, and log lines would be written to that file.
+        // Opens closed standard streams on /dev/null. Otherwise the next file that is opened would become a standard
+        // stream, and log lines would go to this file.
         for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
             _ = open("/dev/null", O_RDWR)
         }
-        // Ignores the signals for a file size limit (SIGXFSZ) and for a closed pipe (SIGPIPE), which would end the
-        // process. Then the write returns an error instead.
+        // A write beyond the file size limit, or to a closed pipe, must return an error, not end the process.
         signal(SIGXFSZ, SIG_IGN)
         signal(SIGPIPE, SIG_IGN)
-        // Handles SIGCHLD in the default way. Some launchers start this process with SIGCHLD ignored, and then the
-        // kernel would not report how a worker ended.
+        // If a launcher has set SIGCHLD to be ignored, the kernel does not report how a worker ended.
         signal(SIGCHLD, SIG_DFL)
         raiseFileLimit()
     }
@@ -31,8 +29,8 @@ enum ProcessSetup {
     }
 
     /// Makes all threads of this process use one heap. Otherwise glibc reserves 128 MiB of address space for each
-    /// thread, which counts against `ulimit -v`. Swift imports neither `mallopt` nor its option M_ARENA_MAX, whose
-    /// value is -8 (malloc.h).
+    /// thread, which counts against `ulimit -v`. The number -8 is M_ARENA_MAX in malloc.h, which Swift does not
+    /// import.
     static func shareHeap() {
         typealias MallocOption = @convention(c) (Int32, Int32) -> Int32
         guard let symbol = dlsym(nil, "mallopt") else { return }

@@ -12,8 +12,8 @@ enum ProcessState {
 
     init(_ process: pid_t) {
         let text = (try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)) ?? ""
-        // The second field is the process name in parentheses, which may contain any character. The state is the
-        // field after it.
+        // The second field is the process name in parentheses. The name may contain parentheses, so the search begins
+        // at the last one. The state is the next field.
         let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
         self = fields.count > 1 && fields[1] == "T" ? .stopped : .other
     }

@@ -3,8 +3,8 @@
 import Glibc
 import Threading
 
-/// Runs `body` on a new thread. If the system refuses the thread, the process ends with a message: without this
-/// thread, the process could not be stopped.
+/// Runs `body` on a new thread. If the system refuses the thread, ends the process with a message, because nothing
+/// could stop the process without this thread.
 func startThread(_ body: @escaping @Sendable () -> Void) {
     let status = makeThread(body)
     guard status == 0 else {

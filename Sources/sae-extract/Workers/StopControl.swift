@@ -1,5 +1,5 @@
-// Handles signals to the parent. `receive` and `look` run on the thread that reads signals, and never wait for
-// another thread. Reason: if the system refuses threads, the threads that wait for workers may never run.
+// Handles signals to the parent. `receive` and `look` run on the signal thread and never wait for another thread. If
+// the system refuses threads, the threads that wait for workers may never run.
 
 import Glibc
 import Synchronization
@@ -12,7 +12,7 @@ final class StopControl: Sendable {
         var hasWorkers = false
         var isOver = false
         var workers: [pid_t] = []
-        /// The number of seconds since all workers ended. Stays 0 if `end` was called.
+        /// The number of seconds for which `look` has found all workers ended. Stays 0 after `end`.
         var idleSeconds = 0
     }
 
@@ -21,8 +21,7 @@ final class StopControl: Sendable {
     /// How the user can continue the run: "run the same command again to continue".
     private let advice: String
 
-    /// The number of seconds after which `look` ends the process, if all workers have ended and the run has not
-    /// noticed this. Normally the run notices this much earlier.
+    /// The seconds after which `look` ends the process, if all workers have ended but `end` was not called.
     private static let idleLimit = 3
 
     init(advice: String) {
@@ -32,8 +31,7 @@ final class StopControl: Sendable {
     /// The first signal that arrived while there were workers. Nil if no signal has arrived.
     var signal: Int32? { state.withLock(\.signal) }
 
-    /// Asks the workers to stop. Ends the process at once if no workers were started, because nothing must be
-    /// finished then. Also ends the process at once after a second Ctrl-C.
+    /// Asks the workers to stop. Ends the process at once if no workers were started, or after a second Ctrl-C.
     func receive(_ signal: Int32) {
         let name = StopSignals.name(signal)
         let isLate: Bool = state.withLock {
@@ -49,8 +47,8 @@ final class StopControl: Sendable {
         if isLate { leave(signal) }
     }
 
-    /// Ends the process if all workers have ended and the run has not noticed this. Must be called every second after
-    /// the first signal.
+    /// Ends the process if all workers have ended but `end` was not called. Must be called every second after the
+    /// first signal.
     func look() {
         let signal: Int32? = state.withLock {
             guard $0.hasWorkers, !$0.isOver, $0.workers.allSatisfy(StopControl.hasEnded) else {
@@ -83,15 +81,13 @@ final class StopControl: Sendable {
         _exit(ExitStatus.stopped.rawValue)
     }
 
-    /// Sends SIGTERM to `worker`. If the worker does not handle signals yet, SIGTERM ends it, and no results are
-    /// lost. The signal is not sent to a worker that has ended, because another process may have the same process id
-    /// by then.
+    /// Sends SIGTERM to `worker`, except if it has ended, because another process may then have its id. If the worker
+    /// does not handle signals yet, SIGTERM ends it, and no results are lost.
     private static func ask(_ worker: pid_t) {
         if !hasEnded(worker) { kill(worker, SIGTERM) }
     }
 
-    /// Returns whether `worker`, a child of this process, has ended. Also returns true if the parent has already
-    /// waited for it.
+    /// Returns whether `worker`, a child of this process, has ended. True also if the parent has waited for it.
     private static func hasEnded(_ worker: pid_t) -> Bool {
         var info = siginfo_t()
         let result = waitid(P_PID, id_t(worker), &info, WEXITED | WNOHANG | WNOWAIT)

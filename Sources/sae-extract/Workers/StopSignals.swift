@@ -1,6 +1,5 @@
-// Handles signals that ask the process to stop. The signal handler writes each signal as a byte into a pipe, and a
-// thread reads the pipe. Reason: a signal handler may call only a few functions, and may run on any thread, also on a
-// library's thread.
+// Handles signals that ask the process to stop. A signal handler may call only a few functions, and may run on any
+// thread. So it only writes the signal as a byte into a pipe, and a thread of this program reads the pipe.
 
 import FoundationEssentials
 import Glibc
@@ -24,8 +23,8 @@ enum StopSignals {
         return names[signal] ?? "signal \(signal)"
     }
 
-    /// Starts a thread that calls `handler` for each of the signals in `all`. After the first signal, the thread also
-    /// calls `meanwhile` after every second without a signal. May be called once per process.
+    /// Starts a thread that calls `handler` for each signal in `all`. After the first signal, it also calls
+    /// `meanwhile` after every second without a signal. May be called once per process.
     static func handle(
         _ handler: @escaping @Sendable (Int32) -> Void,
         meanwhile: @escaping @Sendable () -> Void = {}

@@ -6,7 +6,7 @@ enum WorkerEnd: Equatable {
     case done
     /// The worker stopped after a signal. Its finished batches are in the journal.
     case stopped
-    /// The worker failed. `status` is the exit code that the worker chose for its error. It is nil if the worker
-    /// crashed, was killed, or gave no reason. `message` is the error message, one element for each line.
+    /// The worker failed. `status` is the exit code for the failure. It is nil if no reason is known, for example
+    /// after a crash. `message` is the error message, one element for each line.
     case failed(status: Int32?, message: [String])
 }

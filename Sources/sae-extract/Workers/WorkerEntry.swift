@@ -1,5 +1,5 @@
-// The worker's side of the pipe: reads the task from standard input, and writes events to standard output.
-// To start a worker by hand: `sae-extract __worker < task.json`.
+// The worker's main function: reads the task from standard input, and writes events to standard output. To start a
+// worker by hand: `sae-extract __worker < task.json`.
 
 import Extraction
 import Files
@@ -19,8 +19,7 @@ enum WorkerEntry {
     /// Reads the task, carries it out and exits.
     static func main() -> Never {
         StopSignals.handle { _ in
-            // Without a task, the worker has nothing to finish, so it exits. The task may never arrive, if the parent
-            // gets no threads.
+            // Without a task, there is nothing to finish. The task never arrives if the parent gets no threads.
             guard hasTask.load(ordering: .sequentiallyConsistent) else {
                 _exit(ExitStatus.stopped.rawValue)
             }
@@ -59,7 +58,7 @@ enum WorkerEntry {
     /// in the journal.
     private static func watch(_ input: LineReader) {
         var info = stat()
-        // If the task comes from a file (by hand), the end of standard input does not mean that the parent has ended.
+        // If the task comes from a file, the end of standard input does not mean that the parent has ended.
         guard fstat(STDIN_FILENO, &info) == 0, [S_IFIFO, S_IFSOCK].contains(info.st_mode & S_IFMT)
         else { return }
         nonisolated(unsafe) let input = input
@@ -94,11 +93,11 @@ enum WorkerEntry {
 }
 
 extension WorkerEntry {
-    /// The number of seconds that a worker waits for a parent that does not read, after the worker was asked to stop.
+    /// The seconds that a worker waits for a parent that does not read, after a signal has asked the worker to stop.
     private static let patience = 3
 
     /// Waits until the pipe to the parent accepts data. Ends the process if it was asked to stop and the parent does
-    /// not read. A parent that gets no thread never reads.
+    /// not read. A parent never reads if the system refuses it threads.
     private static func waitForParent() {
         var seconds = 0
         var output = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)

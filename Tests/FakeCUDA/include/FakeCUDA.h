@@ -5,7 +5,7 @@ extern "C" {
 #endif
 
 // Sets the order of threads and blocks. 0: ascending. 1: descending. Larger numbers: shuffled, with the number as
-// seed. Negative: the environment variable FAKE_CUDA_ORDER has the order.
+// seed. Negative: FAKE_CUDA_ORDER has the order.
 void fake_cuda_set_order(long order);
 
 #ifdef __cplusplus

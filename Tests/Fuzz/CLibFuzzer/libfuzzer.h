@@ -1,5 +1,5 @@
-// The function of libFuzzer for programs that define `main` themselves (llvm.org/docs/LibFuzzer.html, "Using
-// libFuzzer as a library"). The toolchain has the library but no header for it.
+// Declares the function of libFuzzer for programs with their own `main` (llvm.org/docs/LibFuzzer.html, "Using
+// libFuzzer as a library"). The toolchain has no header for it.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
-// Tables of the functions that the program calls in NVIDIA's libraries. At run time, each entry is filled by the name
-// of its function. Names, signatures and values are equal in CUDA 11, 12 and 13. They are declared in this file, so
-// no header of NVIDIA is needed.
+// Tables of the functions of NVIDIA's libraries that the program calls. The functions are looked up by name at run
+// time. Names, signatures and values are equal in CUDA 11, 12 and 13. They are declared in this file, so no header of
+// NVIDIA is needed.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -79,19 +79,18 @@ typedef struct cublas_table {
 } cublas_table;
 #undef CCUDA_POINTER
 
-// Each of these three functions fills a table from a handle that dlopen returned. It returns the name of the first
-// function that the library lacks, or null.
+// Each of these functions fills a table from `library`, a handle of dlopen. It returns the name of the first function
+// that the library lacks; null if it lacks none.
 const char *ccuda_fill_cudart(void *library, cudart_table *table);
 const char *ccuda_fill_driver(void *library, cuda_driver_table *table);
 const char *ccuda_fill_cublas(void *library, cublas_table *table);
 
-// Returns the path of the file that dlopen loaded for the handle `library`; null if dlinfo fails. Written in C
-// because dlinfo needs _GNU_SOURCE.
+// Returns the path of the file that dlopen loaded for the handle `library`; null if dlinfo fails. This function is in
+// C because dlinfo needs _GNU_SOURCE.
 const char *ccuda_library_path(void *library);
 
 // Launches `function` on a grid of gridX by gridY blocks of `block` threads. `arguments` has `count` elements, at
-// most 32. Each argument is in the low bytes of its element. Returns the status of cuLaunchKernel, or 1 if `count` is
-// above 32.
+// most 32, each with its value in the low bytes. Returns the status of cuLaunchKernel, or 1 if `count` is above 32.
 int ccuda_launch(const cuda_driver_table *table, cuda_function function, unsigned gridX, unsigned gridY, unsigned block,
                  unsigned sharedBytes, cuda_stream stream, const uint64_t *arguments, int count);
 

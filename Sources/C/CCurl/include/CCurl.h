@@ -1,6 +1,7 @@
 // The functions of libcurl that the Hub client calls, loaded from libcurl.so.4 at run time. Names, numbers and
-// signatures are those of curl/curl.h, curl/multi.h and curl/urlapi.h, which never change within libcurl.so.4. So
-// libcurl's headers are not needed. libcurl 7.68 has everything in this file, unless a comment names a later version.
+// signatures never change within libcurl.so.4. So this file declares them, and libcurl's headers are not needed.
+// Source: curl/curl.h, curl/multi.h, curl/urlapi.h. libcurl 7.68 has everything in this file, unless a comment names
+// a later version.
 #pragma once
 #include <stddef.h>
 
@@ -9,12 +10,11 @@ typedef struct curl_multi *curl_multi;  // CURLM *: a set of transfers, with con
 typedef struct curl_list *curl_list;    // struct curl_slist *: lines of text
 typedef struct curl_parts *curl_parts;  // CURLU *: the parts of a URL
 
-// A function that libcurl calls with one line of the head or one piece of the body. The bytes are `count`; `size` is
-// always 1. If the function returns any number other than `count`, the transfer ends.
+// A function that libcurl calls with one line of the head or one piece of the body, which has `count` bytes; `size`
+// is always 1. Any other return value than `count` ends the transfer.
 typedef size_t (*curl_receiver)(char *bytes, size_t size, size_t count, void *user);
 
-// The errors of transfers (CURLcode) that the client distinguishes. In CURLcode, CURLMcode and CURLUcode, 0 is
-// success.
+// The errors of transfers (CURLcode) that the client distinguishes. 0 is success, also in CURLMcode and CURLUcode.
 typedef enum {
     CURLE_UNSUPPORTED_PROTOCOL = 1,
     CURLE_COULDNT_RESOLVE_PROXY = 5,
@@ -30,8 +30,8 @@ typedef enum {
     CURLE_TOO_LARGE = 100,
 } curl_code;
 
-// Options of a transfer (CURLOPT_…). libcurl copies the text of an option. It does not copy the receivers' user
-// pointer, the list of headers and the error buffer. The caller must keep these three until the transfer has ended.
+// Options of a transfer (CURLOPT_…). libcurl copies texts. It does not copy the receivers' user pointer, the list of
+// headers and the error buffer, so the caller must keep these until the transfer has ended.
 typedef enum {
     CURLOPT_NOBODY = 44,
     CURLOPT_NETRC = 51,
@@ -65,8 +65,8 @@ typedef enum {
     CURLOPT_HEADERFUNCTION = 20079,
 } curl_option;
 
-// Values of options (CURLPROTO_…, CURL_HTTP_VERSION_…, CURLHEADER_…), and the size of the error buffer in bytes
-// (CURL_ERROR_SIZE).
+// Values of options (CURLPROTO_…, CURL_HTTP_VERSION_…, CURLHEADER_…). CURL_ERROR_SIZE is the size of the error buffer
+// in bytes.
 enum { CURLPROTO_HTTP = 1, CURLPROTO_HTTPS = 2, CURL_HTTP_VERSION_1_1 = 2, CURLHEADER_SEPARATE = 1, CURL_ERROR_SIZE = 256 };
 
 // Parts of a URL (CURLUPART_…), and flags for reading it (CURLU_…).
@@ -81,7 +81,7 @@ typedef enum {
 enum { CURLU_DEFAULT_PORT = 1, CURLU_PATH_AS_IS = 1 << 7 };
 
 // Loads and initializes libcurl at the first call. Returns NULL, or the problem as the end of a sentence: "is not
-// installed". Other functions may be called only after this function has returned NULL.
+// installed". Call other functions only after this function has returned NULL.
 const char *ccurl_load(void);
 
 curl_easy ccurl_easy_init(void);
@@ -114,7 +114,7 @@ void ccurl_list_free(curl_list list);
 curl_parts ccurl_parts_init(void);
 void ccurl_parts_free(curl_parts parts);
 int ccurl_parts_set(curl_parts parts, curl_part part, const char *text, unsigned flags);
-// Writes the text of a part to `text`. The caller frees this text with ccurl_free. Returns a nonzero code if the URL
-// lacks the part.
+// Writes the text of a part to `text`; the caller frees it with ccurl_free. Returns a nonzero code if the URL lacks
+// the part.
 int ccurl_parts_get(curl_parts parts, curl_part part, char **text, unsigned flags);
 void ccurl_free(void *memory);

@@ -3,8 +3,8 @@
 #ifndef CSTARTUP_H
 #define CSTARTUP_H
 
-// Number and texts of the process' arguments; index 0 is the program's name. Swift's CommandLine reads the arguments
-// from /proc, which may be missing.
+// Number and texts of the process' arguments; index 0 is the program's name. Swift's CommandLine would read them from
+// /proc, which may be missing.
 int startup_argument_count(void);
 const char *_Nonnull startup_argument(int index);
 
