@@ -187,9 +187,11 @@ package struct CheckpointTensors {
         let isHead = name.hasPrefix("lm_head.")
         guard isHead || files.lacksPrefix || name.hasPrefix("model.") else { return nil }
         let parts = (name.hasPrefix("model.") ? name.dropFirst(6) : name[...]).split(separator: ".")
-        guard isHead || ["embed_tokens", "layers", "norm"].contains(parts[0]) else { return nil }
+        // The list is empty if the name consists of dots.
+        guard let first = parts.first, isHead || ["embed_tokens", "layers", "norm"].contains(first)
+        else { return nil }
         // Layers beyond those of the configuration are ignored, as in transformers.
-        if parts[0] == "layers", parts.count > 1, let layer = Int(parts[1]),
+        if first == "layers", parts.count > 1, let layer = Int(parts[1]),
             layer >= config.nLayers
         {
             return nil

@@ -184,7 +184,9 @@ extension HubTests {
             try TestData.write(damaged, to: blob)
             expect(
                 try run(small("b"), offline), exits: 65,
-                saying: ["train.jsonl of hallisky/AuthorMix", blob, "Remove this file", "--data_path"])
+                saying: [
+                    "train.jsonl of hallisky/AuthorMix", blob, "Remove this file", "--data_path",
+                ])
         }
         #expect(!fileExists(folder.file("b")))
         try TestData.write(content, to: blob)

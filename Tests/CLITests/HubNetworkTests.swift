@@ -194,7 +194,7 @@ extension HubTests {
             outcome, exits: 69,
             saying: failure + [
                 "authorities in \(folder.file("other.pem")) (SSL_CERT_FILE) are trusted",
-                "CURL_CA_BUNDLE names \(folder.file("gone.pem")): No such file",
+                "CURL_CA_BUNDLE names \(folder.file("gone.pem")), which cannot be read: No such",
             ])
         #expect(!outcome.errors.contains("trying again"), "\(outcome.errors)")
         expect(

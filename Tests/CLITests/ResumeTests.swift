@@ -279,7 +279,7 @@ struct ResumeTests: Resuming {
         #expect(tool.wait() == 74, "\(tool.log)")
         #expect(
             tool.log.contains("\(name): missing or changed at the end of the run"), "\(tool.log)")
-        #expect(tool.log.contains("Run the same command again"))
+        #expect(tool.log.contains("run the same command again"))
         let again = try run(job("out", layers: [0, 1, 2, 3]))
         #expect(computed(again) == 0, "the journals still have it")
         try run(job("whole", layers: [0, 1, 2, 3]))

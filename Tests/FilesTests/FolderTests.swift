@@ -98,7 +98,7 @@ struct FolderTests {
                 { _ = try MappedFile(own / name) },
             ] as [() throws -> Void] {
                 let text = refusal(body)
-                #expect(text.contains("own/\(name): it is \(found), and a file"), "\(text)")
+                #expect(text.contains("own/\(name): it is \(found), expected a file"), "\(text)")
                 #expect(text.contains("remove it, and run the same command again"), "\(text)")
             }
         }

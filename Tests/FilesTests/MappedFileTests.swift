@@ -47,7 +47,7 @@ struct MappedFileTests {
         let error = #expect(throws: FileError.self) {
             try unmapped(path, .whole, code: ENOMEM)
         }
-        #expect(error.map { "\($0)".contains("raise the limit on memory") } == true)
+        #expect(error.map { "\($0)".contains("raise the memory limit") } == true)
     }
 
     @Test func aFileThatBecomesShorterIsAnError() throws {

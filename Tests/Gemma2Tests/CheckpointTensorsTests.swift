@@ -75,6 +75,7 @@ struct CheckpointTensorsTests {
             $0.add("extra.odd", "F6_E2M3", [64], [UInt8](repeating: 0, count: 48))
             $0.add("v_head.summary.bias", "I32", [1], [0, 0, 0, 0])
             for i in 0..<9 { zeros(&$0, "model.layers.\(i + 4).input_layernorm.weight") }
+            for name in ["model.", "model...", "."] { zeros(&$0, name) }
         }
         #expect(found.warnings.count == 1)
         #expect(found.warnings[0].contains("tensors that are not known"))
