@@ -80,13 +80,13 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "an array that does not end", exits: 65,
-            mentioning: ["line 2", "array does not end", "correct or remove"]
+            mentioning: ["line 2", "array does not end", "export the file again"]
         ) {
             try $0.useCorpus(("[\n" + good + ",").utf8)
         },
         MalformedInput(
             "an array with a missing comma", exits: 65,
-            mentioning: ["line 2", "comma", "correct or remove"]
+            mentioning: ["line 2", "lacks a comma", "export the file again"]
         ) {
             try $0.useCorpus(
                 ("[" + good.replacingOccurrences(of: "word word", with: "x") + "\n" + good + "]")
@@ -94,7 +94,7 @@ extension MalformedInputTests {
         },
         MalformedInput(
             "an array with text after it", exits: 65,
-            mentioning: ["line 1", "text follows", "correct or remove"]
+            mentioning: ["line 1", "followed by other text", "export the file again"]
         ) {
             try $0.useCorpus(("[{\"style\": \"a\", \"text\": \"x\"}] 1").utf8)
         },

@@ -95,7 +95,7 @@ extension MalformedInputTests {
         ) { $0.saveDirectory = "" },
         MalformedInput(
             "one key for author and text", exits: 64,
-            mentioning: ["--text_field", "same as --author_field", "give two keys"]
+            mentioning: ["--text_field", "also the value of --author_field", "two different keys"]
         ) { $0.extra = ["--author_field", "text"] },
         MalformedInput(
             "more threads than any machine has", exits: 64,

@@ -267,7 +267,7 @@ struct ResultCommandTests: UsingFolder {
         #expect(
             lines.count == 1 && lines[0].contains(name) && lines[0].contains(part),
             "\(outcome.output)")
-        #expect(lines.allSatisfy { $0.contains("run the same command again") }, "\(outcome.output)")
+        #expect(lines.allSatisfy { $0.contains("repeat the run's command") }, "\(outcome.output)")
     }
 
     @Test func whatIsNotAsItWasIsNamed() throws {

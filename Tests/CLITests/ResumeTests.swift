@@ -187,8 +187,10 @@ struct ResumeTests: Resuming {
     @Test func overwriteIsNotForRanks() throws {
         let outcome = try run(
             job("out", ["--overwrite", "--rank", "0", "--world_size", "2"]), exits: 64)
-        #expect(outcome.errors.contains("--overwrite: cannot be given to rank 0 of 2"))
-        #expect(outcome.errors.contains("once before submitting"))
+        #expect(
+            outcome.errors.contains(
+                "--overwrite: cannot be given if a run has several ranks (this is rank 0 of 2)"))
+        #expect(outcome.errors.contains("before you start the ranks"))
         let srun = ["SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"]
         try run(job("out", ["--overwrite"]), exits: 64, environment: srun)
     }

@@ -171,14 +171,17 @@ struct TrainSplitTests {
             (#"["a.jsonl", {"split": "train", "path": "a"}]"#, "data_files"),
             (#"[{"split": "train", "path": "a"}, {"split": "train", "path": "b"}]"#, "data_files"),
             (#"[{"split": "train", "path": ["a.jsonl", 1]}]"#, "data_files"),
-            ("7", "data_files: 7"),
+            ("7", "'data_files' with the value 7"),
             ("[]", "no JSON or JSONL file"),
         ] {
             let reason = try refusal(paths, named(files))
             #expect(reason.contains(words), "\(files): \(reason)")
         }
         for (configs, words) in [
-            (named(#""a.jsonl""#, #", "field": "data""#), #"sets field: "data""#),
+            (
+                named(#""a.jsonl""#, #", "field": "data""#),
+                #"the key 'field' with the value "data""#
+            ),
             (named(#""a.jsonl""#, #", "encoding": "latin-1""#), "encoding"),
             (named(#""a.jsonl""#, #", "data_dir": "../x""#), "data_dir"),
             (#""x""#, "expected a list"),

@@ -102,6 +102,6 @@ struct FinishedRunTests {
         let path = try folder.write(text.utf8, "run.json")
         let error = #expect(throws: ResultsError.self) { try FinishedRun(folder.path) }
         #expect("\(error!)".hasPrefix(path))
-        #expect("\(error!)".contains("run the same command again"))
+        #expect("\(error!)".contains("repeat the run's command"))
     }
 }
