@@ -24,8 +24,8 @@ extension CUDABackend {
         return out
     }
 
-    /// Multiplies the rows `rows` of `x` with the weights of the outputs `outputs`. Writes the product to `out`,
-    /// (rows, outputs).
+    /// Computes a part of the product of `x` and `weights`: the rows `rows`, and the columns `outputs`. Writes it to
+    /// `out`, a matrix of shape (rows.count, outputs.count).
     func multiply(
         _ x: CUDAMatrix, rows: Range<Int>, _ weights: CUDAWeights, outputs: Range<Int>,
         into out: DeviceBuffer

@@ -60,9 +60,9 @@ package final class CUDAWeights {
     let isTable: Bool
     /// The form on the device; final after `load`.
     var form = Form.bfloat16
-    /// The parts of the matrix, the high part first; nil before `load`. Element (row, column) of part p is at row ·
-    /// rowStride + p · partStride + column. So one product can read both parts as one matrix [high | low] with twice
-    /// the inner dimension.
+    /// The one or two parts of the matrix, the high part first; nil before `load`. Element (row, column) of part p is
+    /// at row · rowStride + p · partStride + column. The strides join the parts along the inner dimension, so one
+    /// product reads both parts as one matrix with twice the inner dimension.
     var data: DeviceBuffer?
     /// For a table in two parts: what is left of each float32 element after both parts, so that `embed` returns exact
     /// rows. Nil for other matrices.

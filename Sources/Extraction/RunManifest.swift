@@ -31,9 +31,9 @@ package struct RunManifest {
     private var place: GuardedPath { GuardedPath(plan.saveDirectory, "run.json") }
     private var folder: GuardedPath { StateFolder.runs(of: plan.saveDirectory) }
 
-    /// Makes the entry for `plan`. Writes no file. Throws `UsageError` if `run.json` exists and is not a manifest of
-    /// this program, because the run would overwrite it. If `.sae-extract/runs` has entries, accepts any `run.json`,
-    /// because it is probably a damaged manifest.
+    /// Makes the entry for `plan`. Writes no file. If `run.json` exists and is not a manifest, there are two cases.
+    /// If `.sae-extract/runs` has entries, the file is probably a damaged manifest, and it is accepted. Otherwise it
+    /// probably belongs to another program, and this throws `UsageError`, because the run would overwrite it.
     package init(
         _ plan: RunPlan, _ inputs: InputFingerprints, _ state: StateFolder,
         overwriting isOverwriting: Bool

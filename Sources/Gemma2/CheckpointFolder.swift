@@ -4,8 +4,8 @@ import ByteJSON
 import Files
 
 extension CheckpointFiles {
-    /// Throws `CheckpointError` if the folder has no weights and its other files show why; otherwise returns. Throws
-    /// `FileError` if the folder cannot be read.
+    /// Throws `CheckpointError` if the folder has no safetensors weights and its other files show why; otherwise
+    /// returns. Throws `FileError` if the folder cannot be read.
     package static func checkFolder(_ directory: String) throws {
         let names = try directoryContents(directory)
         guard !names.contains(singleName), !names.contains(indexName),

@@ -86,9 +86,9 @@ final class DownloadSink: Sendable {
         try state.withLock { try write(bytes, limit, .found, &$0) }
     }
 
-    /// Appends `bytes`, the next piece of the response body of `exchange`. Skips the bytes that the new file already
-    /// has. Does nothing if `exchange` is not the current exchange. For the first piece of an exchange, `start`
-    /// returns the offset in the new file at which the body begins. Throws `FileError`, `TooLong` and the errors of
+    /// Appends `bytes`, the next piece of the response body of `exchange`. At the first piece of an exchange, calls
+    /// `start`, which returns the offset in the new file at which the body begins. Skips the bytes that the new file
+    /// already has. Does nothing if a later exchange has begun. Throws `FileError`, `TooLong` and the errors of
     /// `start`.
     func append(
         _ bytes: UnsafeRawBufferPointer, of exchange: Int, limit: Int, start: () throws -> Int

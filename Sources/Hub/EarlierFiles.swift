@@ -97,8 +97,8 @@ extension HubCache {
         let path = self.file(file.path, of: commit)
         if let blob = blobName(file.path, of: commit) {
             if blob == file.digest.name { return contents.isWhole(path, file) }
-            // If both names have the same length, both are SHA-256 or both are git ids. Then different names mean
-            // different contents.
+            // If the blob's name and the digest of `file` have the same length, both are SHA-256 or both are git ids.
+            // Then different names mean different contents.
             if isHexadecimal(blob, count: file.digest.name.utf8.count) { return false }
         }
         if let listed = listing(commit)?[file.path], listed == file {

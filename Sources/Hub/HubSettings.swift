@@ -147,8 +147,9 @@ package struct HubSettings: Sendable {
         authorities = CertificateAuthorities(environment: environment)
     }
 
-    /// Returns the path of the user's home folder without a slash at its end, and what names the folder. Nil if
-    /// neither `HOME` nor the system names a home folder, as in a container that runs as an unknown user.
+    /// Returns the user's home folder: `path` without a slash at its end, and `source`, which says in messages where
+    /// the path comes from. Nil if `HOME` is not set and the system knows no home folder, as in a container that runs
+    /// as an unknown user.
     private static func home(_ variable: String?) -> (source: String, path: String)? {
         func trimmed(_ path: String) -> String {
             var path = path

@@ -114,8 +114,9 @@ enum TrainSplit {
         GlobPattern("data/\(split)-\(digits)-of-\(digits)*.*")!
     }
 
-    /// Returns the patterns of the split `train`. If no path contains the name of a split, returns a pattern for all
-    /// files. Throws if the paths contain only the names of other splits.
+    /// Returns the patterns of the split `train`. Names of splits are looked for in three places: names of shards in
+    /// `data`, then folder names, then file names. The first place that names any split decides. Throws if it does
+    /// not name `train`. If no place names a split, returns a pattern for all files.
     private static func patterns(_ paths: [String]) throws(NoTrainSplit) -> [GlobPattern] {
         func refusal(_ splits: [String]) -> NoTrainSplit {
             NoTrainSplit(

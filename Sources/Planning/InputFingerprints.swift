@@ -37,8 +37,8 @@ package struct InputFingerprints: Sendable {
     /// The versions of the files that were read. A worker refuses a file of another version.
     package var versions: [FileVersion] { (checkpoint + saes.map(\.file)).map(\.version) }
 
-    /// Reads and checks the input files of `plan`. Of the weights, reads only the headers and what their identities
-    /// need. Throws the readers' errors.
+    /// Reads and checks the checkpoint, the tokenizer and the SAEs of `plan`. Of a large file of weights, reads only
+    /// the header and the blocks that `MappedFile.identity` hashes. Throws the readers' errors.
     package init(_ plan: RunPlan) throws {
         let folders = plan.locations.model
         let configPath = folders.config + "/config.json"

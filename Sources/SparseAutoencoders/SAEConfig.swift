@@ -155,8 +155,8 @@ struct SAEConfig {
     )
 
     /// Keys of `model_from_pretrained_kwargs`, which say how TransformerLens loaded the model for the training of the
-    /// SAE. The keys in `changing` make TransformerLens process the weights. Then the SAE was trained on other
-    /// activations than this program computes.
+    /// SAE. If a key in `changing` has another value than those listed, TransformerLens processed the weights. Then
+    /// the SAE may have been trained on other activations than this program computes.
     private static let loadingKeys = KnownNames(
         harmless: [
             "cache_dir", "default_padding_side", "default_prepend_bos", "device", "device_map",

@@ -1,5 +1,5 @@
 // Tests of caches that are read-only, full, in a place that cannot be used, or written by other tools. Also tests of
-// messages that name the variable of a setting.
+// messages that name the environment variable from which a setting came.
 
 import ByteJSON
 import Files

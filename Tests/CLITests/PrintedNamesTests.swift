@@ -28,8 +28,8 @@ struct PrintedNamesTests: UsingFolder {
         Tool.arguments(corpus: try corpus(), layers: [1], saveDirectory: folder.file(name))
     }
 
-    /// Checks that every line of `text` is printable, and that none begins with the error that an author's name
-    /// forges.
+    /// Checks that every line of `text` is printable, and that none begins with the error message that is in the
+    /// author name `forged`.
     private func expectPrintable(
         _ text: String, _ place: SourceLocation = #_sourceLocation
     ) {

@@ -1,5 +1,5 @@
-// Tests of the environment variables for proxies, certificates and the cache. Also tests of the check of a file's
-// content against a list.
+// Tests of the environment variables for proxies, certificates and the cache. Also tests of how addresses are
+// encoded, and of the proof that a file has the content that the Hub lists.
 
 import Crypto
 import Foundation

@@ -55,8 +55,8 @@ struct FinishedRunTests {
         #expect(both.authors[0].tokenCount == 3 && both.rows == 2 && both.columns == 4)
     }
 
-    /// Checks that three kinds of entries in run.json are ignored: entries before an overwrite, entries of failed
-    /// invocations without authors, and entries with other settings than the newest entry.
+    /// Checks that entries before an overwrite are ignored, and entries with other settings than the newest entry.
+    /// The entry of a failed invocation without authors does not count as the newest.
     @Test func onlyWhatIsThereCounts() throws {
         let new = try run([
             entry([("a", 1)], layer: 0), entry([("a", 1)], layer: 1, more: #""overwrote": true,"#),

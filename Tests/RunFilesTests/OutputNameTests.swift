@@ -55,7 +55,7 @@ struct OutputNameTests {
         ("_x_", "%5Fx%5F", "%5Fx%5F"), ("a b%c", "a b%25c", "a b%25c"),
         ("tab\there", "tab%09here", "tab%09here"), (".x", "%2Ex", "%2Ex"),
         // Folder names also encode a final dot or space, reserved device names, and characters that Windows refuses.
-        // File names need not, because they continue after the label.
+        // In file names, the label stands between `sae__` and other words.
         ("end.", "end.", "end%2E"), ("end ", "end ", "end%20"), ("con", "con", "%63on"),
         ("COM1.x", "COM1.x", "%43OM1.x"), ("comma", "comma", "comma"),
         ("a:b?", "a:b?", "a%3Ab%3F"),

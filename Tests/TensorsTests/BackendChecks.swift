@@ -14,8 +14,9 @@ import Testing
 struct BackendChecks<B: Backend> {
     let backend: B
 
-    /// The rounding error of an operand of a product, as a multiple of float32's rounding error. On a device, an
-    /// operand is two float16 numbers with 22 bits of mantissa together.
+    /// The factor for the tolerance of a product, as a multiple of float32's rounding error. On a device, an operand
+    /// is two float16 numbers with 22 bits of mantissa together, 2 bits fewer than float32. So the error of an
+    /// operand is 4 times as large, and there are two operands.
     private var roundings: Double { B.self == CUDABackend.self ? 8 : 1 }
 
     private func matrix(_ values: [Float], _ rows: Int, _ columns: Int) throws -> B.Matrix {

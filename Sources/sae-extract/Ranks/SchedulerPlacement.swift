@@ -81,12 +81,14 @@ extension SchedulerPlacement {
         }
     }
 
-    /// Takes the placement of `first`, the innermost launcher, except in two cases:
-    /// - If srun has certainly started this process, srun's placement is taken. The other variables are leftovers.
-    /// - If another launcher with at least as many tasks contradicts `first`, no placement is taken. But if torchrun
-    ///   has certainly started this process, torchrun's placement is taken.
-    ///
-    /// A launcher with fewer tasks is no contradiction. It may have started `first` once on each machine.
+    /// Chooses the placement among the `claims` of several launchers. `first` is the claim of the innermost launcher.
+    /// Two claims contradict each other if their rank or their world size differs. In this order:
+    /// 1. If srun has certainly started this process, takes srun's placement. The other variables are leftovers.
+    /// 2. If torchrun has certainly started this process, takes torchrun's placement.
+    /// 3. If a launcher with at least as many tasks contradicts `first`, takes no placement: this process computes
+    ///    all authors.
+    /// 4. Otherwise takes the placement of `first`. A launcher with fewer tasks is harmless: mpirun may have started
+    ///    one torchrun on each machine.
     private mutating func take(_ first: RankClaim, of claims: [RankClaim]) {
         func contradicts(_ a: RankClaim, _ b: RankClaim) -> Bool {
             (a.placement.rank, a.placement.worldSize) != (b.placement.rank, b.placement.worldSize)

@@ -89,8 +89,9 @@ struct SlurmStep {
         return nil
     }
 
-    /// Returns the step of the nearest Slurm daemon above this process: "0" for the title "slurmstepd: [4.0]". Nil if
-    /// no daemon is visible, for example in a container with its own process ids.
+    /// Returns the Slurm step of the nearest ancestor process that is a slurmstepd. The title of a slurmstepd names
+    /// job and step: for "slurmstepd: [4.0]", returns "0". Nil if no slurmstepd is visible, for example in a
+    /// container with its own process ids.
     static func daemonAbove() -> String? {
         var process = getppid()
         // The limit of 64 ends the loop even if process ids are reused meanwhile.
