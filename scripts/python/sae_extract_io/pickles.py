@@ -1,7 +1,7 @@
 """Reads pickles that hold plain data, without the module `pickle` and without calling anything that a file names.
 
 NumPy's arrays and types are built from the arguments and states with which the pickle would make them.
-Sources/ArrayFiles/Pickle.swift accepts and refuses the same pickles; change both together. The opcodes are those of protocols 2
+Sources/ArrayFiles/PickleReader.swift accepts and refuses the same pickles; change both together. The opcodes are those of protocols 2
 to 4 that plain data and NumPy's arrays need; they are defined in CPython's Lib/pickletools.py.
 
 The pickle's length bounds time and memory: repeated references share a value, and no memory is allocated for a length before
