@@ -71,7 +71,7 @@ package struct Verification {
                     FileFinding(
                         name: "run.json", description: "",
                         problem:
-                            "mean_l0 of \(sae.hook) is \(sae.meanL0), but the files have \(found); run.json was changed: run the same command again to have it written anew"
+                            "mean_l0 of \(sae.hook) is \(sae.meanL0), but the files have \(found); run.json was changed: repeat the run's command to write the file again"
                     ))
             }
         }
@@ -147,7 +147,7 @@ private func finding(
         guard let found = try FileSeal(path: path) else {
             return FileFinding(
                 name: name, description: "",
-                problem: "is missing; run the same command again to have it made anew")
+                problem: "is missing; repeat the run's command to make it again")
         }
         let seal = author.files[name]
         let change = seal.flatMap { seal -> String? in

@@ -36,7 +36,7 @@ struct OtherResultTests {
                 let outcome = try Tool.run([command, out])
                 let text = outcome.errors + outcome.output
                 #expect(outcome.status == 65 && text.contains("\(name): "), "\(text)")
-                #expect(text.contains("run the same command again"), "\(text)")
+                #expect(text.contains("repeat the run's command"), "\(text)")
                 #expect(!text.contains("download"), "\(text)")
             }
         }
